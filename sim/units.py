@@ -1,0 +1,17 @@
+"""The only place where units are converted. Inside the simulator everything is SI: seconds, bytes, FLOP.
+
+Bandwidths are decimal and per direction; GB is 1e9 bytes and GiB 2**30.
+"""
+
+from typing import Final
+
+MICROSECOND_S: Final = 1e-6
+MILLISECOND_S: Final = 1e-3
+HOUR_S: Final = 3600.0
+GB_BYTES: Final = 1e9
+GIB_BYTES: Final = 2**30
+TERA: Final = 1e12
+MILLION: Final = 1e6
+
+DTYPE_BYTES: Final = {"nvfp4": 0.5, "fp8": 1.0, "bf16": 2.0, "fp32": 4.0}
+"""Bytes of one element, without the scales of block formats (those are counted where the format is defined)."""
