@@ -63,7 +63,9 @@ def activation_bytes(elements: float, dtype: str) -> float:
 
 
 def causal_pairs(new: float, cached: float) -> float:
-    """(query, key) pairs of `new` tokens behind `cached` ones under the causal mask: new x cached + new (new + 1) / 2."""
+    """(query, key) pairs of `new` tokens behind `cached` ones under the causal mask:
+    new x cached + new (new + 1) / 2.
+    """
     return new * cached + new * (new + 1) / 2
 
 
@@ -93,7 +95,7 @@ def elementwise(name: str, group: Group, traffic_bytes: float, layers: int = 1) 
 def absorb_bmm(
     stage: Literal["pre", "post"], tokens: float, heads: int, head_dim: int, kv_lora: int, layers: int = 1
 ) -> Operation:
-    """Per-head product that moves between a head's own space and the KV latent: [tokens, head_dim] x [head_dim, kv_lora].
+    """Per-head product between a head's own space and the KV latent: [tokens, head_dim] x [head_dim, kv_lora].
 
     `pre` absorbs W^UK into the query, `post` applies W^UV to the attention output.
     """
@@ -133,7 +135,8 @@ def mla_decode(
     heads: int, batch: float, context: float, queries: float, kv_lora: int, rope: int,
     entry_bytes: float, kv_cache: str, layers: int = 1,
 ) -> Operation:  # fmt: skip
-    """Absorbed (MQA) form of MLA: 2 heads (2 kv_lora + rope) FLOP per pair (278,528 for V3); the latent is read once.
+    """Absorbed (MQA) form of MLA: 2 heads (2 kv_lora + rope) FLOP per pair (278,528 for V3); the latent
+    is read once.
 
     `queries` tokens per sequence attend to `context` keys of `entry_bytes` each.
     """
@@ -198,7 +201,7 @@ def gqa(
     phase: Literal["prefill", "decode"], heads: int, kv_heads: int, head_dim: int, batch: float, new: float,
     cached: float, kv_bytes: float, layers: int = 1,
 ) -> Operation:  # fmt: skip
-    """Grouped-query attention: 4 heads head_dim FLOP per causal pair; 2 kv_heads head_dim elements of cache per key."""
+    """Grouped-query attention: 4 heads head_dim FLOP per causal pair; 2 kv_heads head_dim cache elements per key."""
     pairs = batch * causal_pairs(new, cached)
     traffic = batch * (
         (new + cached) * 2 * kv_heads * head_dim * kv_bytes + 2 * new * heads * head_dim * DTYPE_BYTES["bf16"]
@@ -240,7 +243,8 @@ def all_to_all(
 ) -> Operation:  # fmt: skip
     """DeepEP exchange: FP8 with scales out (7,392 bytes per copy for V3), BF16 back (14,336).
 
-    `tokens` per rank; `copies` per token leave this GPU: top_k in low-latency mode, one per node touched in normal mode.
+    `tokens` per rank; `copies` per token leave this GPU: top_k in low-latency
+    mode, one per node touched in normal mode.
     """
     wire = activation_bytes(hidden, "fp8") if kind == "dispatch" else hidden * DTYPE_BYTES["bf16"]
     shape = {"tokens": tokens, "ep": ep, "nodes": nodes, "hidden": hidden, "top_k": top_k}
