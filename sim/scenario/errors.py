@@ -1,10 +1,11 @@
 """What is wrong with a scenario, and where it is written.
 
-A check that knows only the scenario raises `DeploymentError` with `Problem`s, each naming a key path; whoever loaded the
-scenario knows the files, and turns them into a `ScenarioError` that shows the line. Both take one positional argument, so
-that SimPy, which re-raises with `type(error)(*error.args)`, can carry them out of a run.
+A check that knows only the scenario raises `DeploymentError` with `Problem`s, each naming a key path; whoever
+loaded the scenario knows the files, and turns them into a `ScenarioError` that shows the line. Both take one
+positional argument, so that SimPy, which re-raises with `type(error)(*error.args)`, can carry them out of a run.
 """
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,9 +17,15 @@ def dotted(path: KeyPath) -> str:
     return ".".join(str(part) for part in path)
 
 
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest of `names`, empty where none is near."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a scenario, in one sentence, at one key (the empty path is the whole scenario)."""
+    """One thing that is wrong with a scenario: a sentence, and the key it concerns (empty: the whole)."""
 
     path: KeyPath
     message: str
@@ -40,47 +47,60 @@ class DeploymentError(ValueError):
 
 @dataclass(frozen=True)
 class Place:
-    """A character of a text: line and column count from 1. `text` is the source line, for display."""
+    """A character of a file: line and column count from 1, `text` is the source line.
+
+    Without a line it is the file as a whole, or an override such as `--set gpu`.
+    """
 
     file: str
-    line: int
-    column: int
+    line: int | None = None
+    column: int | None = None
     text: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return self.file if self.line is None else f"{self.file}:{self.line}:{self.column}"
+
+    def excerpt(self) -> str:
+        """The source line with a caret under the column; empty where there is no line to show."""
+        if self.line is None or self.column is None or not self.text.strip():
+            return ""
+        # Tabs stay tabs under the line, so that the caret stands below its character.
+        indent = "".join("\t" if c == "\t" else " " for c in self.text[: self.column - 1])
+        return f"{self.line:>6} | {self.text}\n{'':>6} | {indent}^"
 
 
 @dataclass(frozen=True)
 class LocatedProblem:
-    """A problem with the place that causes it; `place` is None where there is no text to point at."""
+    """A problem with the place that causes it."""
 
-    file: str
     path: KeyPath
     message: str
-    place: Place | None = None
+    place: Place
+
+    @property
+    def file(self) -> str:
+        """The file to mend, as the user named it."""
+        return self.place.file
 
     @property
     def line(self) -> int | None:
-        """Line of the source, from 1; None where there is no text to point at."""
-        return self.place.line if self.place else None
+        """Its line, from 1; None where no text can be pointed at."""
+        return self.place.line
 
     @property
     def column(self) -> int | None:
-        """Column of the source, from 1; None where there is no text to point at."""
-        return self.place.column if self.place else None
+        """Its column, from 1; None where no text can be pointed at."""
+        return self.place.column
 
     def __str__(self) -> str:
-        head = f"{self.place or self.file}: {Problem(self.path, self.message)}"
-        if self.place is None or not self.place.text.strip():
-            return head
-        number = f"{self.place.line:>6} | "
-        caret = " " * (len(number) - 2) + "| " + " " * (self.place.column - 1) + "^"
-        return f"{head}\n{number}{self.place.text}\n{caret}"
+        name = dotted(self.path)
+        said = not name or self.place.file.endswith(f" {name}")  # `--set gpu` names its key already
+        head = f"{self.place}: {self.message}" if said else f"{self.place}: {name}: {self.message}"
+        return "\n".join(filter(None, (head, self.place.excerpt())))
 
 
 class ScenarioError(ValueError):
-    """A scenario cannot be used: every problem found, each with its file, line and column where there is one."""
+    """A scenario cannot be used. `problems` holds everything found, each with its file, line and column."""
 
     def __init__(self, problems: Iterable[LocatedProblem]) -> None:
         self.problems = tuple(problems)
