@@ -1,0 +1,106 @@
+"""An operation -> seconds, and where the number came from.
+
+Every latency carries its source. The roofline here knows only datasheets and default efficiencies; measured
+profiles (`sim.cost.profile`) stand in front of it and fall back on it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from sim.catalog import Efficiency, Gpu
+from sim.model.operations import Operation
+
+PricedBy = Literal["measured", "fitted", "scaled", "extrapolated", "analytic"]
+PRICED_BY: Final[tuple[PricedBy, ...]] = ("measured", "fitted", "scaled", "extrapolated", "analytic")
+Bound = Literal["compute", "memory", "link", "launch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds of ONE layer of an operation, with their provenance."""
+
+    seconds: float
+    priced_by: PricedBy
+    source: str
+    """Which table, fit or datasheet, in words that a reader can follow up."""
+    bound: Bound
+
+
+class CostModel(Protocol):
+    """Whatever can price operations."""
+
+    def knows(self, operation: Operation) -> bool:
+        """Whether this model prices the operation itself; a block that it does not know is priced by its parts."""
+        ...
+
+    def price(self, operation: Operation) -> Latency:
+        """Seconds of one layer of the operation on one GPU."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PricedOperation:
+    """An operation with its latency; a block's parts are priced only where the block itself was not."""
+
+    operation: Operation
+    latency: Latency
+
+    @property
+    def total_s(self) -> float:
+        """Seconds over all layers of the step."""
+        return self.latency.seconds * self.operation.layers
+
+
+def price_all(operations: Iterable[Operation], cost: CostModel) -> list[PricedOperation]:
+    """Price every operation; a block that the model has not measured is replaced by its parts."""
+    priced: list[PricedOperation] = []
+    for operation in operations:
+        if operation.parts and not cost.knows(operation):
+            priced += price_all(operation.parts, cost)
+        else:
+            priced.append(PricedOperation(operation, cost.price(operation)))
+    return priced
+
+
+@dataclass(frozen=True)
+class AnalyticCost:
+    """Roofline: the launch floor plus the slower of arithmetic and traffic.
+
+    t = floor + max(FLOP / (peak x e_compute), bytes / (bandwidth x e_memory)) for kernels, and
+    t = latency + bytes / (link x e_link) for communication (alpha-beta model).
+    Datasheets in `catalog/gpus.yaml`, efficiencies with their sources in `catalog/efficiency.yaml`.
+    """
+
+    gpu: Gpu
+    efficiency: Efficiency
+
+    def knows(self, operation: Operation) -> bool:
+        """Blocks are priced by their parts."""
+        return not operation.parts
+
+    def price(self, operation: Operation) -> Latency:
+        """Seconds of one layer; `analytic` whatever it is."""
+        if operation.group == "communication":
+            return self._communicate(operation)
+        if operation.kernel == "host":
+            return Latency(operation.shape["seconds"], "analytic", "engine overhead of the catalog", "launch")
+        peak = {"nvfp4": self.gpu.fp4_flop_per_s, "fp8": self.gpu.fp8_flop_per_s}.get(
+            operation.dtype, self.gpu.bf16_flop_per_s
+        )
+        compute_s = operation.flop / ((peak or self.gpu.fp8_flop_per_s) * self.efficiency.compute(operation.kernel))
+        memory_s = operation.bytes / (self.gpu.memory_bytes_per_s * self.efficiency.memory)
+        floor_s = self.efficiency.launch_floor_s
+        bound: Bound = "compute" if compute_s > memory_s else "memory"
+        if floor_s > max(compute_s, memory_s):
+            bound = "launch"
+        source = f"roofline of {self.gpu.name}, default efficiency"
+        return Latency(floor_s + max(compute_s, memory_s), "analytic", source, bound)
+
+    def _communicate(self, operation: Operation) -> Latency:
+        gpus = operation.shape.get("ep", operation.shape.get("gpus", 1))
+        inside = gpus <= self.gpu.scale_up_domain
+        link = self.gpu.scale_up_bytes_per_s if inside else self.gpu.scale_out_bytes_per_s
+        name = "scale-up" if inside else "scale-out"
+        seconds = self.efficiency.link_latency_s + operation.bytes / (link * self.efficiency.link)
+        return Latency(seconds, "analytic", f"{name} link of {self.gpu.name}, default efficiency", "link")
