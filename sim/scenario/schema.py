@@ -1,16 +1,30 @@
 """The form of a scenario: frozen pydantic models that refuse unknown keys.
 
-A field's description is its documentation: it reaches the JSON schema and the reference in the docs.
-Whether the deployment fits the machine is checked one room up, in `sim.model.deployment`.
+A field's description is its documentation: it reaches the JSON schema, the error messages and the reference in the
+docs. Whether the deployment fits the machine is checked one room up, in `sim.model.deployment`.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+
+def _whole(value: object) -> object:
+    """`1e6` and `2.0` are whole numbers too; anything else is left to the type's own check."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Numbers are strict: neither the text "8" nor `true` is one. Counts end at 1e12, far above anything that runs.
+WholeNumber = BeforeValidator(_whole)
+PositiveInt = Annotated[int, Field(gt=0, le=10**12, strict=True), WholeNumber]
+NonNegativeInt = Annotated[int, Field(ge=0, le=10**12, strict=True), WholeNumber]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+FileName = Annotated[str, Field(min_length=1, json_schema_extra={"file": True})]
+"""A name of the catalog, or a file; the loader reads a file's name relative to the scenario that names it."""
 
 EngineName = Literal["sglang", "trtllm", "vllm", "deepseek"]
 RouterName = Literal["round_robin", "least_loaded", "prefix_aware"]
@@ -21,48 +35,85 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Keys that a key takes the place of: an override that names one drops the others from its base."""
+
+
+class OneOf(Section):
+    """A section of which exactly one key is given: its kind."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
+        """Every kind displaces the others."""
+        kinds = tuple(cls.model_fields)
+        cls.displaces = {kind: tuple(other for other in kinds if other != kind) for kind in kinds}
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "OneOf":
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            kinds = ", ".join(type(self).model_fields)
+            raise ValueError(f"expected exactly one of {kinds}; got {' and '.join(given) or 'none'}")
+        return self
+
 
 class Experts(Section):
     """How the routed experts are placed, and how unevenly tokens choose them."""
 
-    redundant: Annotated[int, Field(ge=0)] = Field(0, description="replicas of hot experts, over the whole EP group")
-    popularity_sigma: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="sigma of the lognormal popularity of experts, per layer; 0 is perfectly balanced"
+    redundant: NonNegativeInt = Field(
+        default=0, description="replicas of hot experts, over the whole EP group"
+    )
+    popularity_sigma: NonNegativeFloat = Field(
+        default=0.0,
+        description="sigma of the lognormal popularity of experts, per layer; 0 is perfectly balanced",
     )
     staleness_rho: Fraction = Field(
-        1.0, description="correlation between the load that the placement was computed from and the live load"
+        default=1.0,
+        description="correlation between the load that the placement was computed from and the live load",
     )
     node_limit: PositiveInt | None = Field(
-        None, description="nodes that one token may reach (the gate's group limit); off unless given"
+        default=None, description="nodes that one token may reach (the gate's group limit); default: no limit"
     )
 
 
 class Pool(Section):
     """Identical workers. Attention data parallelism is gpus / tp; MoE tensor parallelism is gpus / ep."""
 
-    workers: PositiveInt = Field(1, description="number of workers")
+    workers: PositiveInt = Field(default=1, description="number of workers")
     gpus: PositiveInt = Field(description="GPUs of one worker")
-    tp: PositiveInt = Field(1, description="tensor parallelism of the attention")
-    ep: PositiveInt = Field(1, description="expert parallelism of the routed experts")
-    max_batch_per_gpu: PositiveInt = Field(128, description="running sequences per GPU at most (decode)")
-    chunk_tokens: PositiveInt | None = Field(
-        None, description="new prompt tokens per attention-DP rank and step at most (prefill); default by engine"
+    tp: PositiveInt = Field(default=1, description="tensor parallelism of the attention; divides gpus")
+    ep: PositiveInt = Field(default=1, description="expert parallelism of the routed experts; divides gpus")
+    max_batch_per_gpu: PositiveInt = Field(
+        default=128, description="running sequences per GPU at most (decode)"
     )
-    experts: Experts | None = Field(None, description="overrides the scenario's `experts` for this pool")
+    chunk_tokens: PositiveInt | None = Field(
+        default=None,
+        description="new prompt tokens per attention-DP rank and step at most (prefill); default by engine",
+    )
+    experts: Experts | None = Field(
+        default=None, description="replaces the scenario's `experts` for this pool"
+    )
 
 
 class Deployment(Section):
     """Either disaggregated (`prefill` and `decode`) or aggregated (`serve`)."""
 
-    prefill: Pool | None = Field(None, description="workers that compute prompts")
-    decode: Pool | None = Field(None, description="workers that generate tokens")
-    serve: Pool | None = Field(None, description="workers that do both on the same GPUs")
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "prefill": ("serve",),
+        "decode": ("serve",),
+        "serve": ("prefill", "decode"),
+    }
+
+    prefill: Pool | None = Field(default=None, description="workers that compute prompts")
+    decode: Pool | None = Field(default=None, description="workers that generate tokens")
+    serve: Pool | None = Field(default=None, description="workers that do both on the same GPUs")
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Deployment":
-        split = self.prefill is not None and self.decode is not None
-        if split == (self.serve is not None) or (self.serve and (self.prefill or self.decode)):
-            raise ValueError("expected either `prefill` and `decode`, or one `serve` pool")
+        given = tuple(self.pools())
+        if given not in (("prefill", "decode"), ("serve",)):
+            got = " and ".join(f"`{role}`" for role in given) or "none"
+            raise ValueError(f"expected either `prefill` and `decode`, or one `serve` pool; got {got}")
         return self
 
     def pools(self) -> dict[str, Pool]:
@@ -73,32 +124,40 @@ class Deployment(Section):
 class Precision(Section):
     """Numeric formats of weights and of the KV cache."""
 
-    weights: Literal["bf16", "fp8", "nvfp4"] = Field("fp8", description="nvfp4 applies to the routed experts only")
+    weights: Literal["bf16", "fp8", "nvfp4"] = Field(
+        default="fp8",
+        description="format of the weights; nvfp4 applies to the routed experts only, the rest stays fp8",
+    )
     kv_cache: Literal["bf16", "fp8"] = Field(
-        "fp8", description="fp8: 656 bytes per token and layer for DSA models, 576 for dense MLA"
+        default="fp8",
+        description="format of the KV cache; fp8: 656 bytes per token and layer for DSA models, 576 for dense MLA",
     )
 
 
 class Speculation(Section):
     """Multi-token prediction: drafts proposed by the MTP module and verified in one step."""
 
-    draft_tokens: Annotated[int, Field(ge=0, le=16)] = Field(0, description="draft tokens per step; 0 is off")
-    acceptance: Annotated[list[Fraction], Field(min_length=1)] | None = Field(
-        None, description="chance that draft i is accepted given that all before it were; default from the catalog"
+    draft_tokens: Annotated[int, Field(ge=0, le=16, strict=True), WholeNumber] = Field(
+        default=0, description="draft tokens per step; 0 is off"
+    )
+    acceptance: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="chance that draft i is accepted given that all before it were; default from the catalog",
     )
 
 
 class PrefixCache(Section):
     """Reuse of the KV cache of shared prompt prefixes."""
 
-    enabled: bool = Field(False, description="whether prompts look for cached prefixes")
-    scope: Literal["rank", "worker", "cluster"] = Field("worker", description="what one cache serves")
-    block_tokens: PositiveInt = Field(64, description="tokens per hashed block")
-    hbm_tokens: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="tokens cached in GPU memory per unit of scope; default: what the KV budget leaves"
+    enabled: Flag = Field(default=False, description="whether prompts look for cached prefixes")
+    scope: Literal["rank", "worker", "cluster"] = Field(default="worker", description="what one cache serves")
+    block_tokens: PositiveInt = Field(default=64, description="tokens per hashed block")
+    hbm_tokens: NonNegativeInt | None = Field(
+        default=None,
+        description="tokens cached in GPU memory per unit of scope; default: what the KV budget leaves",
     )
-    host_gb: Annotated[float, Field(ge=0)] = Field(0.0, description="host memory per unit of scope, GB")
-    disk_gb: Annotated[float, Field(ge=0)] = Field(0.0, description="disk per unit of scope, GB")
+    host_gb: NonNegativeFloat = Field(default=0.0, description="host memory per unit of scope, GB")
+    disk_gb: NonNegativeFloat = Field(default=0.0, description="disk per unit of scope, GB")
 
 
 class PoissonArrivals(Section):
@@ -124,27 +183,25 @@ class Diurnal(Section):
     """Poisson arrivals whose rate follows a daily curve."""
 
     mean_rate_per_s: PositiveFloat = Field(description="mean arrivals per second over the curve")
-    curve: str = Field(description="name of a shipped curve, or a CSV file with columns hour,load")
+    curve: FileName = Field(description="name of a shipped curve, or a CSV file with columns hour,load")
 
 
 class AllAtOnce(Section):
     """Everything arrives at time zero: an offline batch."""
 
 
-class Arrivals(Section):
+class Arrivals(OneOf):
     """When requests arrive: exactly one kind."""
 
-    poisson: PoissonArrivals | None = None
-    gamma: GammaArrivals | None = None
-    closed_loop: ClosedLoop | None = None
-    diurnal: Diurnal | None = None
-    all_at_once: AllAtOnce | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> "Arrivals":
-        if sum(v is not None for v in self.__dict__.values()) != 1:
-            raise ValueError(f"expected exactly one of {', '.join(type(self).model_fields)}")
-        return self
+    poisson: PoissonArrivals | None = Field(default=None, description="open loop, gaps without memory")
+    gamma: GammaArrivals | None = Field(default=None, description="open loop, bursty or regular gaps")
+    closed_loop: ClosedLoop | None = Field(default=None, description="a fixed number of requests in flight")
+    diurnal: Diurnal | None = Field(
+        default=None, description="open loop, a rate that follows the hours of a day"
+    )
+    all_at_once: AllAtOnce | None = Field(
+        default=None, description="an offline batch: everything at time zero"
+    )
 
 
 class Lognormal(Section):
@@ -154,18 +211,20 @@ class Lognormal(Section):
     cv: PositiveFloat = Field(description="standard deviation / mean")
 
 
-class Length(Section):
+class Length(OneOf):
     """A distribution of token counts: exactly one kind."""
 
-    constant: PositiveInt | None = Field(None, description="always this many tokens")
-    uniform: tuple[PositiveInt, PositiveInt] | None = Field(None, description="low and high, both included")
-    lognormal: Lognormal | None = None
-    histogram: str | None = Field(None, description="CSV file with columns tokens,weight")
+    constant: PositiveInt | None = Field(default=None, description="always this many tokens")
+    uniform: tuple[PositiveInt, PositiveInt] | None = Field(
+        default=None, description="[low, high], both included"
+    )
+    lognormal: Lognormal | None = Field(
+        default=None, description="lognormal, by mean and coefficient of variation"
+    )
+    histogram: FileName | None = Field(default=None, description="CSV file with columns tokens,weight")
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> "Length":
-        if sum(v is not None for v in self.__dict__.values()) != 1:
-            raise ValueError(f"expected exactly one of {', '.join(type(self).model_fields)}")
+    def _in_order(self) -> "Length":
         if self.uniform and self.uniform[0] > self.uniform[1]:
             raise ValueError(f"uniform: low {self.uniform[0]} is above high {self.uniform[1]}")
         return self
@@ -181,11 +240,23 @@ class Lengths(Section):
 class Workload(Section):
     """A trace, or arrivals and lengths."""
 
-    trace: str | None = Field(None, description="a shipped trace or a file (.csv, .jsonl, .xz)")
-    arrivals: Arrivals | None = None
-    lengths: Lengths | None = None
-    requests: PositiveInt | None = Field(None, description="stop after this many requests")
-    cached_fraction: Fraction | None = Field(None, description="share of prompt tokens that hit the prefix cache")
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "trace": ("arrivals", "lengths"),
+        "lengths": ("trace",),
+    }
+
+    trace: FileName | None = Field(default=None, description="a shipped trace or a file (.csv, .jsonl, .xz)")
+    arrivals: Arrivals | None = Field(
+        default=None, description="when requests arrive; beside a trace: instead of its times"
+    )
+    lengths: Lengths | None = Field(
+        default=None, description="prompt and answer lengths, where there is no trace"
+    )
+    requests: PositiveInt | None = Field(default=None, description="stop after this many requests")
+    cached_fraction: Fraction | None = Field(
+        default=None,
+        description="share of prompt tokens that hit the prefix cache; traces with hashes simulate it instead",
+    )
 
     @model_validator(mode="after")
     def _trace_or_synthetic(self) -> "Workload":
@@ -199,20 +270,29 @@ class Workload(Section):
 class Objectives(Section):
     """What the user promises its users; goodput counts the requests that keep all of it."""
 
-    ttft_p99_s: PositiveFloat | None = Field(None, description="time to first token, seconds")
-    tpot_p99_s: PositiveFloat | None = Field(None, description="time per output token, seconds")
-    e2e_p99_s: PositiveFloat | None = Field(None, description="arrival to last token, seconds")
+    ttft_p99_s: PositiveFloat | None = Field(default=None, description="time to first token, seconds")
+    tpot_p99_s: PositiveFloat | None = Field(default=None, description="time per output token, seconds")
+    e2e_p99_s: PositiveFloat | None = Field(default=None, description="arrival to last token, seconds")
 
 
 class Price(Section):
     """What a GPU-hour costs."""
 
-    tier: str | None = Field(None, description="a price tier of the catalog, such as rent_3yr")
-    usd_per_gpu_hour: PositiveFloat | None = Field(None, description="overrides the catalog")
-    overhead_fraction: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="cost beside GPUs as a fraction of the GPU cost; default from the catalog"
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "tier": ("usd_per_gpu_hour",),
+        "usd_per_gpu_hour": ("tier",),
+    }
+
+    tier: str | None = Field(default=None, description="a price tier of the catalog, such as rent_3yr")
+    usd_per_gpu_hour: PositiveFloat | None = Field(
+        default=None, description="USD per GPU-hour, instead of the catalog's"
     )
-    margin: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="share of the selling price kept as margin")
+    overhead_fraction: NonNegativeFloat | None = Field(
+        default=None, description="cost beside GPUs as a fraction of the GPU cost; default from the catalog"
+    )
+    margin: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(
+        default=0.0, description="share of the selling price kept as margin"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "Price":
@@ -224,21 +304,35 @@ class Price(Section):
 class Scenario(Section):
     """One deployment under one workload. The file that a user writes."""
 
-    model: str = Field(description="catalog name of the model (aliases allowed)")
-    gpu: str = Field(description="catalog name of the GPU (aliases allowed)")
-    engine: EngineName = Field("sglang", description="thresholds, overheads and measured profile")
-    profile: str | None = Field(None, description="a shipped profile such as h200_sxm/sglang, `analytic`, or a file")
-    deployment: Deployment
-    precision: Precision = Precision()
-    speculation: Speculation = Speculation()
-    experts: Experts = Experts()
-    prefix_cache: PrefixCache = PrefixCache()
-    router: RouterName = Field("least_loaded", description="how a request finds its worker")
-    workload: Workload
-    duration_s: PositiveFloat | None = Field(None, description="arrivals stop here; the run goes on until all is served")
-    warmup_s: Annotated[float, Field(ge=0)] = Field(0.0, description="left out of every statistic")
-    objectives: Objectives = Objectives()
-    price: Price = Price()
+    model: FileName = Field(
+        description="catalog name of the model (aliases allowed), or a Hugging Face config.json"
+    )
+    gpu: str = Field(
+        description="catalog name of the GPU (aliases allowed), or the device of a fitted profile"
+    )
+    engine: EngineName = Field(default="sglang", description="thresholds, overheads and measured profile")
+    profile: FileName | None = Field(
+        default=None,
+        description="a shipped profile such as h200_sxm/sglang, `analytic`, or a file; default gpu/engine",
+    )
+    deployment: Deployment = Field(description="the pools of GPUs and how each is parallelised")
+    precision: Precision = Field(default=Precision(), description="formats of weights and KV cache")
+    speculation: Speculation = Field(default=Speculation(), description="multi-token prediction; default off")
+    experts: Experts = Field(default=Experts(), description="placement and imbalance of the routed experts")
+    prefix_cache: PrefixCache = Field(
+        default=PrefixCache(), description="reuse of shared prompt prefixes; default off"
+    )
+    router: RouterName = Field(default="least_loaded", description="how a request finds its worker")
+    workload: Workload = Field(description="which requests arrive, and when")
+    duration_s: PositiveFloat | None = Field(
+        default=None,
+        description="arrivals stop here; the run goes on until all is served; default: the trace's end",
+    )
+    warmup_s: NonNegativeFloat = Field(default=0.0, description="left out of every statistic")
+    objectives: Objectives = Field(
+        default=Objectives(), description="latency promises; goodput counts who keeps them"
+    )
+    price: Price = Field(default=Price(), description="what a GPU-hour costs, and what stands beside it")
 
     @model_validator(mode="after")
     def _ends(self) -> "Scenario":
