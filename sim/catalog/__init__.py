@@ -1,0 +1,36 @@
+"""Facts, one source per number: GPUs, models, engines, default efficiencies, prices.
+
+The numbers live in the YAML and CSV files beside this module, each with its unit and its source. Prices are
+read by `sim.price` only.
+"""
+
+from sim.catalog.engines import Engine, engine, engine_names
+from sim.catalog.facts import UnknownName, nearest_names, read
+from sim.catalog.hardware import Efficiency, Gpu, LowLatencyAllToAll, efficiency, gpu, gpu_names
+from sim.catalog.models import Model, NumberFormat, kv_layouts, model, model_names, number_format
+
+__all__ = [
+    "Efficiency",
+    "Engine",
+    "Gpu",
+    "LowLatencyAllToAll",
+    "Model",
+    "NumberFormat",
+    "UnknownName",
+    "catalog_date",
+    "efficiency",
+    "engine",
+    "engine_names",
+    "gpu",
+    "gpu_names",
+    "kv_layouts",
+    "model",
+    "model_names",
+    "nearest_names",
+    "number_format",
+]
+
+
+def catalog_date() -> str:
+    """The latest day on which a source of the catalog was read, as YYYY-MM-DD."""
+    return str(max(source["read"] for source in read("sources.yaml").values()))

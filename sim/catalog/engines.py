@@ -1,0 +1,67 @@
+"""Serving engines: what their defaults do to chunks, memory, overlap and admission."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Literal
+
+from sim.catalog.facts import read, resolve, values
+
+DispatchMode = Literal["normal", "low_latency"]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One serving engine with its defaults."""
+
+    name: str
+    chunk_tokens: Mapping[float, int]
+    """New prompt tokens per attention-DP rank and step, by least GPU memory in bytes; see `chunk_for`."""
+    dsa_dense_threshold: int
+    """DSA models prefill with masked MHA while the longest KV of the batch is at most this many tokens."""
+    mixes_prefill_with_decode: bool
+    """Whether an aggregated step may hold prompt chunks and decoding sequences together."""
+    kv_transfer_overlap: Literal["layer", "chunk", "none"]
+    """What hides the KV transfer: later layers, later chunks, or nothing."""
+    prefill_dispatch: DispatchMode
+    decode_dispatch: DispatchMode
+    shared_expert_overlap: bool
+    two_batch_overlap_prefill: bool
+    two_batch_overlap_decode: bool
+    admission_interval_steps: int
+    """Decode steps between looks for new requests."""
+    admission_wait_steps: int
+    """Steps that a prompt may wait until every attention-DP rank has one."""
+    host_overhead_s: float
+    """Per step."""
+    small_op_s: float
+    """Per layer and step, beyond the operations that are listed one by one."""
+    communication_factor: float
+    """Collectives in a running engine over the same collectives measured back to back."""
+    memory_fraction: float
+    kv_fraction_of_free: float
+    reserve_floor_bytes: float
+    reserve_fixed_bytes: float
+    reserve_per_chunk_token_bytes: float
+    reserve_min_chunk_tokens: int
+    reserve_per_tp_rank_bytes: float
+    reserve_per_sequence_bytes: float
+
+    def chunk_for(self, memory_bytes: float) -> int:
+        """Default chunk, in tokens, on a GPU with that much memory."""
+        return self.chunk_tokens[max(least for least in self.chunk_tokens if least <= memory_bytes)]
+
+
+@cache
+def engine(name: str) -> Engine:
+    """The engine of that name. Raises UnknownName."""
+    engines = read("engines.yaml")["engines"]
+    key = resolve("engine", name, engines, {})
+    facts = values(engines[key])
+    return Engine(name=key, **{**facts, "chunk_tokens": MappingProxyType(facts["chunk_tokens"])})
+
+
+def engine_names() -> tuple[str, ...]:
+    """The catalog's engines."""
+    return tuple(read("engines.yaml")["engines"])

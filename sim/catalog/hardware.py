@@ -1,0 +1,95 @@
+"""GPUs, and the default efficiencies of the analytic cost model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Literal
+
+from sim.catalog.facts import read, resolve, values
+
+Generation = Literal["hopper", "blackwell"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU in its usual machine. Peaks are dense; bandwidths are per direction and per GPU."""
+
+    name: str
+    generation: Generation
+    nearest_measured: str
+    """The GPU whose measured kernels are scaled to this one; itself where kernels were measured on it."""
+    memory_bytes: int
+    memory_bytes_per_s: float
+    bf16_flop_per_s: float
+    fp8_flop_per_s: float
+    fp4_flop_per_s: float | None
+    """None where the tensor cores have no FP4."""
+    sms: int | None
+    scale_up_bytes_per_s: float
+    """NVLink."""
+    scale_up_domain: int
+    """GPUs that NVLink joins: 8 of a node, 72 of a rack."""
+    gpus_per_node: int
+    scale_out_bytes_per_s: float
+    """The NIC of one GPU."""
+    pcie_bytes_per_s: float
+
+    def flop_per_s(self, dtype: str) -> float | None:
+        """Dense peak for bf16, fp8 or nvfp4; None where the GPU has no such arithmetic."""
+        peaks = {"bf16": self.bf16_flop_per_s, "fp8": self.fp8_flop_per_s, "nvfp4": self.fp4_flop_per_s}
+        return peaks[dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class LowLatencyAllToAll:
+    """DeepEP's low-latency table: seconds by EP size, for `tokens_per_rank` tokens on `gpu`."""
+
+    gpu: str
+    tokens_per_rank: int
+    hidden: int
+    top_k: int
+    dispatch_s: Mapping[int, float]
+    combine_s: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiency:
+    """Shares of peak that real kernels and links reach where nothing was measured."""
+
+    hbm_fraction: float
+    link_fraction: float
+    launch_floor_s: float
+    p2p_latency_s: float
+    inter_rack_latency_s: float
+    compute_fraction: Mapping[str, float]
+    """By kernel family; `default` for the others."""
+    low_latency_all_to_all: LowLatencyAllToAll
+
+    def compute(self, kernel: str) -> float:
+        """Share of peak FLOP/s that the kernel family reaches when compute binds."""
+        return self.compute_fraction.get(kernel, self.compute_fraction["default"])
+
+
+@cache
+def gpu(name: str) -> Gpu:
+    """The GPU of that name or alias. Raises UnknownName."""
+    file = read("gpus.yaml")
+    key = resolve("gpu", name, file["gpus"], file["aliases"])
+    return Gpu(name=key, **values(file["gpus"][key]))
+
+
+def gpu_names() -> tuple[str, ...]:
+    """The catalog's GPUs, without aliases."""
+    return tuple(read("gpus.yaml")["gpus"])
+
+
+@cache
+def efficiency() -> Efficiency:
+    """The default efficiencies."""
+    content = values(read("efficiency.yaml"))
+    table = content.pop("low_latency_all_to_all")
+    for direction in ("dispatch_s", "combine_s"):
+        table[direction] = MappingProxyType(table[direction])
+    content["compute_fraction"] = MappingProxyType(content["compute_fraction"])
+    return Efficiency(**content, low_latency_all_to_all=LowLatencyAllToAll(**table))

@@ -1,0 +1,116 @@
+"""Models: the facts of their configuration, the layouts of their caches, the formats of their numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any, Literal
+
+from sim.catalog.facts import read, resolve, values
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model's shapes. The names are those of the papers; widths are in elements.
+
+    MLA has two latents: the query latent (`q_lora_rank`) and the key-value latent (`kv_lora_rank`), and beside
+    the latter the decoupled RoPE key (`qk_rope`) that all heads share; latent and RoPE key are what is cached.
+    """
+
+    name: str
+    attention: Literal["mla", "gqa"]
+    layers: int
+    dense_layers: int
+    """Leading layers with a dense FFN; the others are MoE."""
+    hidden: int
+    heads: int
+    q_lora_rank: int
+    """Width of the query latent; 0 where queries are projected directly."""
+    kv_lora_rank: int
+    """Width of the key-value latent; 0 without MLA."""
+    qk_nope: int
+    """Width per head of the part of query and key that carries no position."""
+    qk_rope: int
+    """Width of the decoupled RoPE key."""
+    v_head_dim: int
+    kv_heads: int
+    head_dim: int
+    moe_inter: int
+    dense_inter: int
+    n_routed: int
+    n_shared: int
+    top_k: int
+    n_group: int
+    topk_group: int
+    vocab: int
+    nextn: int
+    """Multi-token prediction modules."""
+    index_heads: int
+    index_head_dim: int
+    index_topk: int
+    """Keys that DSA attends to per query; 0 where there is no DSA."""
+    max_positions: int
+    tied_embedding: bool
+    weights: str
+    """Number format of the published checkpoint."""
+    bf16_parts: tuple[str, ...]
+    """Parts that stay BF16 in a quantised checkpoint; names of `sim.model.architecture`."""
+
+    @property
+    def moe_layers(self) -> int:
+        """Layers with routed experts."""
+        return self.layers - self.dense_layers
+
+    @property
+    def sparse(self) -> bool:
+        """Whether DeepSeek Sparse Attention selects keys."""
+        return self.index_topk > 0
+
+
+@dataclass(frozen=True, slots=True)
+class NumberFormat:
+    """A block format: `block_elements` elements of `element_bytes` share `scale_bytes` of scales."""
+
+    name: str
+    element_bytes: float
+    block_elements: int
+    scale_bytes: float
+
+    @property
+    def bytes_per_element(self) -> float:
+        """Element and its share of the scale, bytes."""
+        return self.element_bytes + self.scale_bytes / self.block_elements
+
+
+def _facts(name: str) -> dict[str, Any]:
+    entry = dict(read("models.yaml")["models"][name])
+    base = entry.pop("inherits", None)
+    return {**_facts(base), **entry} if base else entry
+
+
+@cache
+def model(name: str) -> Model:
+    """The model of that name or alias. Raises UnknownName."""
+    file = read("models.yaml")
+    key = resolve("model", name, file["models"], file["aliases"])
+    shapes = values(_facts(key))
+    return Model(name=key, **{**shapes, "bf16_parts": tuple(shapes["bf16_parts"])})
+
+
+def model_names() -> tuple[str, ...]:
+    """The catalog's models, without aliases."""
+    return tuple(read("models.yaml")["models"])
+
+
+@cache
+def kv_layouts() -> Mapping[str, int]:
+    """Bytes per token and layer of each cache layout: mla_bf16, mla_fp8, dsa_fp8, dsa_index_key."""
+    return MappingProxyType(values(read("models.yaml")["kv_layouts"]))
+
+
+@cache
+def number_format(name: str) -> NumberFormat:
+    """bf16, fp8 (weights, 128 x 128 blocks), fp8_activation (1 x 128 groups) or nvfp4. Raises UnknownName."""
+    formats = read("models.yaml")["number_formats"]
+    key = resolve("number format", name, formats, {})
+    return NumberFormat(name=key, **values(formats[key]))
