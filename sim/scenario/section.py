@@ -1,0 +1,50 @@
+"""What every section of a scenario is made of: strict numbers, closed frozen models, and one-of choices."""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _whole(value: object) -> object:
+    """`1e6` and `2.0` are whole numbers too; anything else is left to the type's own check."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Numbers are strict: neither the text "8" nor `true` is one. Counts end at 1e12, far above anything that runs.
+WholeNumber = BeforeValidator(_whole)
+PositiveInt = Annotated[int, Field(gt=0, le=10**12, strict=True), WholeNumber]
+NonNegativeInt = Annotated[int, Field(ge=0, le=10**12, strict=True), WholeNumber]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+FileName = Annotated[str, Field(min_length=1, json_schema_extra={"file": True})]
+"""A name of the catalog, or a file; the loader reads a file's name relative to the scenario that names it."""
+
+
+class Section(BaseModel):
+    """A part of a scenario: frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Keys that a key takes the place of: an override that names one drops the others from its base."""
+
+
+class OneOf(Section):
+    """A section of which exactly one key is given: its kind."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
+        """Every kind displaces the others."""
+        kinds = tuple(cls.model_fields)
+        cls.displaces = {kind: tuple(other for other in kinds if other != kind) for kind in kinds}
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "OneOf":
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            kinds = ", ".join(type(self).model_fields)
+            raise ValueError(f"expected exactly one of {kinds}; got {' and '.join(given) or 'none'}")
+        return self
