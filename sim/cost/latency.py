@@ -85,11 +85,11 @@ class AnalyticCost:
             return self._communicate(operation)
         if operation.kernel == "host":
             return Latency(operation.shape["seconds"], "analytic", "engine overhead of the catalog", "launch")
-        peak = {"nvfp4": self.gpu.fp4_flop_per_s, "fp8": self.gpu.fp8_flop_per_s}.get(
-            operation.dtype, self.gpu.bf16_flop_per_s
-        )
-        compute_s = operation.flop / ((peak or self.gpu.fp8_flop_per_s) * self.efficiency.compute(operation.kernel))
-        memory_s = operation.bytes / (self.gpu.memory_bytes_per_s * self.efficiency.memory)
+        compute_s = 0.0
+        if operation.flop:
+            peak = self.gpu.flop_per_s(operation.dtype) or self.gpu.fp8_flop_per_s
+            compute_s = operation.flop / (peak * self.efficiency.compute(operation.kernel))
+        memory_s = operation.bytes / (self.gpu.memory_bytes_per_s * self.efficiency.hbm_fraction)
         floor_s = self.efficiency.launch_floor_s
         bound: Bound = "compute" if compute_s > memory_s else "memory"
         if floor_s > max(compute_s, memory_s):
@@ -98,9 +98,15 @@ class AnalyticCost:
         return Latency(floor_s + max(compute_s, memory_s), "analytic", source, bound)
 
     def _communicate(self, operation: Operation) -> Latency:
+        """Latency + the slower of NVLink and NIC. All-to-all knows what crosses the NIC; a collective that
+        leaves the fast domain is bound by the NIC."""
         gpus = operation.shape.get("ep", operation.shape.get("gpus", 1))
         inside = gpus <= self.gpu.scale_up_domain
-        link = self.gpu.scale_up_bytes_per_s if inside else self.gpu.scale_out_bytes_per_s
-        name = "scale-up" if inside else "scale-out"
-        seconds = self.efficiency.link_latency_s + operation.bytes / (link * self.efficiency.link)
-        return Latency(seconds, "analytic", f"{name} link of {self.gpu.name}, default efficiency", "link")
+        remote_bytes = operation.shape.get("remote_bytes", 0.0 if inside else operation.bytes)
+        links = {
+            "NIC": remote_bytes / self.gpu.scale_out_bytes_per_s,
+            "NVLink": (operation.bytes - remote_bytes) / self.gpu.scale_up_bytes_per_s,
+        }
+        slower = max(links, key=lambda name: links[name])
+        seconds = self.efficiency.p2p_latency_s + links[slower] / self.efficiency.link_fraction
+        return Latency(seconds, "analytic", f"{slower} of {self.gpu.name}, default efficiency", "link")

@@ -77,9 +77,13 @@ class ExpertRows:
     """Of these, touched by at least one token."""
     copies: float
     """Copies of a token that leave its GPU in the layout's dispatch mode."""
+    remote_copies: float
+    """Of these, the ones that cross the NIC to another node."""
 
 
-def attention_block(layout: Layout, phase: Phase, batch: float, new: float, cached: float, layers: int) -> Operation:
+def attention_block(
+    layout: Layout, phase: Phase, batch: float, new: float, cached: float, layers: int
+) -> Operation:
     """The whole attention of one layer: `batch` sequences with `new` tokens each, behind `cached` ones.
 
     A block named after the module tables that measure it as a whole (projections, quantisation, absorb BMMs,
@@ -92,7 +96,9 @@ def attention_block(layout: Layout, phase: Phase, batch: float, new: float, cach
         kernel = f"{'dsa' if model.index_topk else 'mla'}_{phase}_block"
         parts = _mla_parts(layout, phase, batch, new, cached, layers)
     shape: dict[str, float] = {"heads": layout.heads, "batch": batch}
-    shape |= {"new": new, "cached": cached} if phase == "prefill" else {"context": cached + new, "queries": new}
+    shape |= (
+        {"new": new, "cached": cached} if phase == "prefill" else {"context": cached + new, "queries": new}
+    )
     return Operation(
         "attention block", "attention", kernel, shape, layout.attention_weights,
         sum(p.flop for p in parts), sum(p.bytes for p in parts), layers, tuple(parts), {"kv_cache": layout.kv_cache},
@@ -108,7 +114,9 @@ def _projection(layout: Layout, name: str, m: float, n: float, k: float, layers:
     return [ops.quantize(f"quantise for {name}", "attention", m, k, layers), matrix]
 
 
-def _mla_parts(layout: Layout, phase: Phase, batch: float, new: float, cached: float, layers: int) -> list[Operation]:
+def _mla_parts(
+    layout: Layout, phase: Phase, batch: float, new: float, cached: float, layers: int
+) -> list[Operation]:
     model, heads = layout.model, layout.heads
     tokens, context = batch * new, batch * (new + cached)
     qk = model.qk_nope + model.qk_rope
@@ -124,7 +132,9 @@ def _mla_parts(layout: Layout, phase: Phase, batch: float, new: float, cached: f
         parts += _sparse_core(layout, phase, batch, new, cached, layers)
     elif phase == "prefill":
         expand = heads * (model.qk_nope + model.v_head_dim)
-        parts += _projection(layout, "kv_b (expand keys and values)", context, expand, model.kv_lora_rank, layers)
+        parts += _projection(
+            layout, "kv_b (expand keys and values)", context, expand, model.kv_lora_rank, layers
+        )
         parts.append(
             ops.mla_prefill(heads, batch, new, cached, qk, model.v_head_dim, layout.kv_cache, layers)
         )
@@ -150,11 +160,15 @@ def _index_projections(layout: Layout, tokens: float, layers: int) -> list[Opera
         layout, "indexer q_b", tokens, model.index_heads * model.index_head_dim, model.q_lora_rank, layers
     )
     key = _projection(layout, "indexer key", tokens, model.index_head_dim, model.hidden, layers)
-    weights = ops.gemm("indexer weights", "attention", tokens, model.index_heads, model.hidden, "bf16", layers)
+    weights = ops.gemm(
+        "indexer weights", "attention", tokens, model.index_heads, model.hidden, "bf16", layers
+    )
     return [*query, *key, weights]
 
 
-def _sparse_core(layout: Layout, phase: Phase, batch: float, new: float, cached: float, layers: int) -> list[Operation]:
+def _sparse_core(
+    layout: Layout, phase: Phase, batch: float, new: float, cached: float, layers: int
+) -> list[Operation]:
     model = layout.model
     key_bytes = ops.activation_bytes(model.index_head_dim, "fp8")
     logits = ops.index_logits(batch, new, cached, model.index_heads, model.index_head_dim, key_bytes, layers)
@@ -166,7 +180,9 @@ def _sparse_core(layout: Layout, phase: Phase, batch: float, new: float, cached:
     return [logits, select, *_absorbed(model, layout.heads, batch * new, core, layers)]
 
 
-def _gqa_parts(layout: Layout, phase: Phase, batch: float, new: float, cached: float, layers: int) -> list[Operation]:
+def _gqa_parts(
+    layout: Layout, phase: Phase, batch: float, new: float, cached: float, layers: int
+) -> list[Operation]:
     model, heads = layout.model, layout.heads
     kv_heads = max(1, model.kv_heads // layout.tp)
     width = (heads + 2 * kv_heads) * model.head_dim
@@ -191,7 +207,9 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
     extra = model.nextn if layout.mtp else 0
     dense_layers = model.layers - moe_layers
     step = [
-        ops.elementwise("residual adds and norms", "other", tokens * model.hidden * 8 * BF16, layout.attention_layers)
+        ops.elementwise(
+            "residual adds and norms", "other", tokens * model.hidden * 8 * BF16, layout.attention_layers
+        )
     ]
     if dense_layers:
         step += _ffn(layout, "dense FFN", "dense", tokens, model.dense_inter / layout.tp, dense_layers)
@@ -260,8 +278,9 @@ def _exchange(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -
         size = tokens * model.hidden * BF16
         return [ops.collective("all_reduce", "MoE all-reduce", size, layout.gpus, layers)]
     if layout.ep > 1 and layout.exchange == "all_to_all":
-        shared = (layout.ep, layout.nodes, model.hidden, model.top_k, layout.dispatch_mode, experts.copies, layers)
-        return [ops.all_to_all("dispatch", tokens, *shared), ops.all_to_all("combine", tokens, *shared)]
+        shape = (tokens / layout.tp, layout.ep, layout.nodes, model.hidden, model.top_k)
+        route = (layout.dispatch_mode, experts.copies, experts.remote_copies, layers)
+        return [ops.all_to_all("dispatch", *shape, *route), ops.all_to_all("combine", *shape, *route)]
     size = tokens * layout.dp * model.hidden * BF16
     return [
         ops.collective("all_gather", "MoE all-gather", size, layout.gpus, layers),

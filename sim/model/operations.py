@@ -12,16 +12,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from sim.catalog import number_format
 from sim.units import DTYPE_BYTES
 
 Group = Literal["attention", "moe", "dense", "communication", "other"]
-
-BLOCK = 128
-"""Width of an FP8 quantisation block: activations 1 x 128, weights 128 x 128 (DeepSeek-V3 report, section 3.3.2)."""
-SCALE_BYTES = 4
-"""One FP32 scale per block."""
-NVFP4_BLOCK = 16
-"""Elements that share one one-byte scale in NVFP4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +45,13 @@ class Operation:
 
 
 def weight_bytes(elements: float, dtype: str) -> float:
-    """Bytes of a weight matrix with the scales of its format: FP8 4 bytes per 128 x 128, NVFP4 one byte per 16."""
-    scales = {"fp8": SCALE_BYTES / BLOCK**2, "nvfp4": 1 / NVFP4_BLOCK}.get(dtype, 0.0)
-    return elements * (DTYPE_BYTES[dtype] + scales)
+    """Bytes of a weight matrix with the scales of its format: FP8 one per 128 x 128 block, NVFP4 one per 16."""
+    return elements * number_format(dtype).bytes_per_element
 
 
 def activation_bytes(elements: float, dtype: str) -> float:
-    """Bytes of activations with their scales: FP8 4 bytes per 1 x 128, NVFP4 one byte per 16."""
-    scales = {"fp8": SCALE_BYTES / BLOCK, "nvfp4": 1 / NVFP4_BLOCK}.get(dtype, 0.0)
-    return elements * (DTYPE_BYTES[dtype] + scales)
+    """Bytes of activations with the scales of their format: FP8 one per 1 x 128 group, NVFP4 one per 16."""
+    return elements * number_format("fp8_activation" if dtype == "fp8" else dtype).bytes_per_element
 
 
 def causal_pairs(new: float, cached: float) -> float:
@@ -239,20 +231,22 @@ def routed_experts(
 
 def all_to_all(
     kind: Literal["dispatch", "combine"], tokens: float, ep: int, nodes: int, hidden: int, top_k: int,
-    mode: str, copies: float, layers: int = 1,
+    mode: str, copies: float, remote_copies: float, layers: int = 1,
 ) -> Operation:  # fmt: skip
     """DeepEP exchange: FP8 with scales out (7,392 bytes per copy for V3), BF16 back (14,336).
 
-    `tokens` per rank; `copies` per token leave this GPU: top_k in low-latency
-    mode, one per node touched in normal mode.
+    `tokens` per rank; `copies` of each leave this GPU, `remote_copies` of them over the NIC: in low-latency mode
+    one per chosen expert, in normal mode one per node touched and the rest forwarded over NVLink.
     """
     wire = activation_bytes(hidden, "fp8") if kind == "dispatch" else hidden * DTYPE_BYTES["bf16"]
-    shape = {"tokens": tokens, "ep": ep, "nodes": nodes, "hidden": hidden, "top_k": top_k}
+    shape = {
+        "tokens": tokens, "ep": ep, "nodes": nodes, "hidden": hidden, "top_k": top_k,
+        "remote_bytes": tokens * remote_copies * wire,
+    }  # fmt: skip
     dtype = "fp8" if kind == "dispatch" else "bf16"
-    return Operation(
-        f"{kind} ({mode.replace('_', '-')})", "communication", kind, shape, dtype, 0.0, tokens * copies * wire,
-        layers, options={"mode": mode},
-    )  # fmt: skip
+    name = f"{kind} ({mode.replace('_', '-')})"
+    traffic = tokens * copies * wire
+    return Operation(name, "communication", kind, shape, dtype, 0.0, traffic, layers, options={"mode": mode})
 
 
 def collective(

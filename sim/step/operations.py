@@ -1,0 +1,112 @@
+"""A batch on every rank of a worker -> the operations of its step.
+
+The one place that puts attention, experts, speculation and the engine's own overhead together. `explain`
+prices these operations one by one; `sim.step.surface` prices them on a grid, once per deployment.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sim.catalog import Engine
+from sim.model import layers
+from sim.model.layers import ExpertRows, Layout
+from sim.model.operations import Operation, gemm
+
+Routing = Callable[[float], ExpertRows]
+"""Tokens per attention-DP rank -> load of the most loaded expert rank."""
+
+
+@dataclass(frozen=True)
+class StepOperations:
+    """What one worker runs in a step."""
+
+    layout: Layout
+    routing: Routing
+    engine: Engine
+    draft_tokens: int = 0
+
+    def decode_attention(self, sequences: float, context: float) -> list[Operation]:
+        """Attention of a decode step that verifies 1 + drafts tokens per sequence over `context` KV tokens.
+
+        The drafts' own attention (one layer of the MTP module per draft) is included.
+        """
+        queries = 1 + self.draft_tokens
+        cached = max(context - 1, 0.0)
+        blocks = [
+            layers.attention_block(
+                self.layout, "decode", sequences, queries, cached, self.layout.model.layers
+            )
+        ]
+        if self.draft_tokens:
+            draft = layers.attention_block(self.layout, "decode", sequences, 1, cached, self.draft_tokens)
+            blocks.append(replace(draft, name="attention block (drafts)"))
+        return blocks
+
+    def decode_rest(self, sequences: float) -> list[Operation]:
+        """Everything else of a decode step of `sequences` on every rank."""
+        verify = replace(self.layout, mtp=False)
+        tokens = sequences * (1 + self.draft_tokens)
+        step = layers.token_operations(verify, tokens, self.routing(tokens), tokens)
+        for _ in range(self.draft_tokens):
+            step += self._draft(sequences)
+        return step + self._overhead()
+
+    def _draft(self, sequences: float) -> list[Operation]:
+        """One pass of the MTP module: eh_proj, its MoE layer and the shared head (DeepSeek-V3 report, section 2.2)."""
+        hidden = self.layout.model.hidden
+        module = replace(self.layout, mtp=False, model=replace(self.layout.model, layers=1, dense_layers=0))
+        operations = [
+            gemm("eh_proj", "dense", sequences, hidden, 2 * hidden, "bf16"),
+            *layers.token_operations(module, sequences, self.routing(sequences), sequences),
+        ]
+        return [replace(o, name=f"draft: {o.name}") for o in operations]
+
+    def prefill_attention(self, batch: float, new: float, cached: float) -> list[Operation]:
+        """Attention of a prefill step: `batch` prompts of `new` tokens each, behind `cached` ones."""
+        count = self.layout.attention_layers
+        return [layers.attention_block(self.layout, "prefill", batch, new, cached, count)]
+
+    def prefill_rest(self, tokens: float) -> list[Operation]:
+        """Everything else of a prefill step of `tokens` on every rank; the head runs on one last token
+        (its cost is reading the weights)."""
+        return layers.token_operations(self.layout, tokens, self.routing(tokens), 1.0) + self._overhead()
+
+    def _overhead(self) -> list[Operation]:
+        seconds = self.engine.host_overhead_s
+        return [Operation("host overhead", "other", "host", {"seconds": seconds}, "bf16", 0.0, 0.0)]
+
+
+def typical_prompts(tokens: float, context: float) -> tuple[float, float, float]:
+    """(batch, new, cached) of equal prompts with `tokens` new tokens in all that attend to `context` keys on average.
+
+    The stand-in for a mixed batch, with the same tokens and the same pairs: one prompt behind a cached prefix or,
+    where the mean is shorter than a single prompt's (tokens + 1) / 2, several prompts without one.
+    """
+    alone = (tokens + 1) / 2
+    if context >= alone:
+        return 1.0, tokens, context - alone
+    new = max(1.0, 2 * context - 1)
+    return tokens / new, new, 0.0
+
+
+def balanced_routing(layout: Layout, slots: float) -> Routing:
+    """Every expert equally popular: the mean load, and the experts that this many tokens touch on average.
+
+    rows = tokens x dp x top_k / ep; touched = slots (1 - (1 - top_k / n_routed)^(tokens x dp)). Over the NIC go
+    top_k (1 - 1/nodes) copies in low-latency mode, and one per other node touched in normal mode:
+    (nodes - 1) (1 - (1 - 1/nodes)^top_k).
+    """
+    model, nodes = layout.model, layout.nodes
+    if not model.n_routed:
+        return lambda tokens: ExpertRows(0.0, 0.0, 0.0, 0.0, 0.0)
+    away = 1 - 1 / nodes
+    remote = (
+        model.top_k * away if layout.dispatch_mode == "low_latency" else (nodes - 1) * (1 - away**model.top_k)
+    )
+
+    def rows(tokens: float) -> ExpertRows:
+        total = tokens * layout.dp
+        touched = slots * (1 - (1 - model.top_k / model.n_routed) ** total)
+        return ExpertRows(total * model.top_k / layout.ep, slots, touched, float(model.top_k), remote)
+
+    return rows

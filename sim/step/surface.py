@@ -1,0 +1,112 @@
+"""Step costs on a grid, built once per pool: the simulation looks a step up in microseconds.
+
+A step lasts the attention of its slowest rank plus everything else. Attention is a table over (tokens or
+sequences on the rank, mean context); everything else is two curves, routed experts over the mean tokens per rank
+(they see all ranks' tokens) and the rest over the fullest rank's. Between grid points all is linear.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.cost.latency import PRICED_BY, CostModel, price_all
+from sim.model.operations import Operation
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+SOURCES: Final = len(PRICED_BY)
+
+
+def grid(low: float, high: float, per_octave: int, extra: Sequence[float] = ()) -> Floats:
+    """Increasing points from `low` to `high`, geometric with `per_octave` points per doubling, `extra` among them."""
+    octaves = max(1, int(np.ceil(np.log2(max(high / low, 2.0)) * per_octave)))
+    points = [*np.geomspace(low, high, octaves + 1), *(x for x in extra if low < x < high)]
+    return np.unique(np.round(np.array(points, dtype=float)))
+
+
+def seconds_by_source(operations: list[Operation], cost: CostModel) -> Floats:
+    """Seconds of one step's operations by the source that priced them; shape (len(PRICED_BY),)."""
+    seconds = np.zeros(SOURCES)
+    for priced in price_all(operations, cost):
+        seconds[PRICED_BY.index(priced.latency.priced_by)] += priced.total_s
+    return seconds
+
+
+class Surface:
+    """Seconds of one phase on a grid of x (tokens or sequences per rank) and context.
+
+    `attention(x, context)` and `rest(x)` give the operations; both are priced once per grid point, here.
+    """
+
+    def __init__(
+        self,
+        x: Floats,
+        context: Floats,
+        attention: Callable[[float, float], list[Operation]],
+        rest: Callable[[float], list[Operation]],
+        cost: CostModel,
+    ) -> None:
+        self.context = context
+        # Point 0 is a rank without tokens: no attention, but the step's other costs have a floor at x = 1.
+        self.x = np.concatenate(([0.0], x))
+        self._core = np.zeros((len(self.x), len(context), SOURCES))
+        self._experts = np.zeros((len(self.x), SOURCES))
+        self._rest = np.zeros((len(self.x), SOURCES))
+        for i, tokens in enumerate(x, start=1):
+            operations = rest(tokens)
+            self._experts[i] = seconds_by_source([o for o in operations if o.kernel == "moe"], cost)
+            self._rest[i] = seconds_by_source([o for o in operations if o.kernel != "moe"], cost)
+            for j, length in enumerate(context):
+                self._core[i, j] = seconds_by_source(attention(tokens, length), cost)
+        self._experts[0], self._rest[0] = self._experts[1], self._rest[1]
+        self.core = self._core.sum(axis=2)
+        self.experts, self.rest = self._experts.sum(axis=1), self._rest.sum(axis=1)
+        self._visits = np.zeros(self.core.shape)
+
+    def rows(self, x: Floats) -> Floats:
+        """Attention seconds over all contexts for each rank's x, linear between grid points; shape (ranks, contexts)."""
+        i, u = locate(self.x, x)
+        return np.asarray(self.core[i] + (self.core[i + 1] - self.core[i]) * u[:, None])
+
+    def core_s(self, x: Floats, context: Floats) -> Floats:
+        """Attention seconds of each rank; shape (ranks,)."""
+        return interpolate(self.context, self.rows(x), context[:, None])[:, 0]
+
+    def rest_s(self, fullest: float, mean: float) -> float:
+        """Seconds of everything else, with `fullest` tokens on the fullest rank and `mean` on average."""
+        return _line(self.x, self.rest, fullest) + _line(self.x, self.experts, mean)
+
+    def charge(self, x: float, context: float, seconds: float) -> None:
+        """Book `seconds` of simulated time at the nearest grid point, for the provenance of the run."""
+        i = min(int(self.x.searchsorted(x)), len(self.x) - 1)
+        j = min(int(self.context.searchsorted(context)), len(self.context) - 1)
+        self._visits[i, j] += seconds
+
+    def provenance_s(self) -> Floats:
+        """Booked seconds by the source that priced the step; shape (len(PRICED_BY),)."""
+        sources = self._core + (self._rest + self._experts)[:, None, :]
+        shares = sources / sources.sum(axis=2, keepdims=True)
+        return np.asarray((self._visits[:, :, None] * shares).sum(axis=(0, 1)))
+
+
+def locate(knots: Floats, at: Floats) -> tuple[Ints, Floats]:
+    """Segment of `knots` that holds each value, and the position inside it; the last segment goes on for ever."""
+    i = np.minimum(np.maximum(knots.searchsorted(at, side="right") - 1, 0), len(knots) - 2)
+    return i, np.maximum((at - knots[i]) / (knots[i + 1] - knots[i]), 0.0)
+
+
+def interpolate(knots: Floats, rows: Floats, at: Floats) -> Floats:
+    """Row r of `rows` (ranks, knots) at the positions of row r of `at` (ranks, points)."""
+    i, u = locate(knots, at)
+    ranks = np.arange(len(rows))[:, None]
+    low = rows[ranks, i]
+    return np.asarray(low + (rows[ranks, i + 1] - low) * u)
+
+
+def _line(knots: Floats, values: Floats, at: float) -> float:
+    """`values` at one position, linear; the last segment goes on for ever."""
+    i = min(int(knots.searchsorted(at, side="right")) - 1, len(knots) - 2)
+    u = (at - knots[i]) / (knots[i + 1] - knots[i])
+    return float(values[i] + (values[i + 1] - values[i]) * u)
