@@ -7,7 +7,7 @@ read by `sim.price` only.
 from sim.catalog.engines import Engine, engine, engine_names
 from sim.catalog.facts import UnknownName, nearest_names, read
 from sim.catalog.hardware import Efficiency, Gpu, LowLatencyAllToAll, efficiency, gpu, gpu_names
-from sim.catalog.models import Model, NumberFormat, kv_layouts, model, model_names, number_format
+from sim.catalog.models import Model, kv_layouts, model, model_names
 
 __all__ = [
     "Efficiency",
@@ -15,7 +15,6 @@ __all__ = [
     "Gpu",
     "LowLatencyAllToAll",
     "Model",
-    "NumberFormat",
     "UnknownName",
     "catalog_date",
     "efficiency",
@@ -27,7 +26,6 @@ __all__ = [
     "model",
     "model_names",
     "nearest_names",
-    "number_format",
 ]
 
 

@@ -35,22 +35,43 @@ class Engine:
     """Steps that a prompt may wait until every attention-DP rank has one."""
     host_overhead_s: float
     """Per step."""
+    fixed_ttft_aggregated_s: float
+    """Part of every TTFT that no kernel explains: HTTP, tokenizer, first scheduling."""
+    fixed_ttft_disaggregated_s: float
+    """The same with a router and a KV handshake."""
     small_op_s: float
     """Per layer and step, beyond the operations that are listed one by one."""
     communication_factor: float
     """Collectives in a running engine over the same collectives measured back to back."""
     memory_fraction: float
+    """Share of the GPU memory that the engine may use at all."""
     kv_fraction_of_free: float
+    """Share of what weights and reserve leave that becomes KV cache."""
     reserve_floor_bytes: float
     reserve_fixed_bytes: float
-    reserve_per_chunk_token_bytes: float
-    reserve_min_chunk_tokens: int
-    reserve_per_tp_rank_bytes: float
+    reserve_per_token_bytes: float
+    reserve_min_tokens: int
+    reserve_per_gpu_bytes: float
     reserve_per_sequence_bytes: float
+    reserve_all_to_all_bytes: float
 
     def chunk_for(self, memory_bytes: float) -> int:
         """Default chunk, in tokens, on a GPU with that much memory."""
         return self.chunk_tokens[max(least for least in self.chunk_tokens if least <= memory_bytes)]
+
+    def reserve_bytes(self, step_tokens: float, gpus: int, sequences: int, all_to_all: bool) -> float:
+        """GPU memory kept for activations, graphs and buffers, bytes; the equation heads engines.yaml.
+
+        `step_tokens`: most tokens of one rank in one step. `gpus`: of the worker. `sequences`: most that decode on
+        one rank. `all_to_all`: whether experts are exchanged through all-to-all buffers.
+        """
+        working = (
+            self.reserve_fixed_bytes
+            + self.reserve_per_token_bytes * max(step_tokens, self.reserve_min_tokens)
+            + self.reserve_per_gpu_bytes * gpus
+            + self.reserve_per_sequence_bytes * sequences
+        )
+        return max(self.reserve_floor_bytes, working) + (self.reserve_all_to_all_bytes if all_to_all else 0.0)
 
 
 @cache

@@ -57,11 +57,16 @@ class LowLatencyAllToAll:
 class Efficiency:
     """Shares of peak that real kernels and links reach where nothing was measured."""
 
-    hbm_fraction: float
-    link_fraction: float
+    memory: float
+    """Share of the memory bandwidth."""
+    link: float
+    """Share of a link's bandwidth, scale-up and scale-out."""
     launch_floor_s: float
-    p2p_latency_s: float
+    """Least time of a kernel."""
+    link_latency_s: float
+    """Of a message between two GPUs."""
     inter_rack_latency_s: float
+    """On top, between two scale-up domains of a rack each."""
     compute_fraction: Mapping[str, float]
     """By kernel family; `default` for the others."""
     low_latency_all_to_all: LowLatencyAllToAll

@@ -1,7 +1,7 @@
-"""Models: the facts of their configuration, the layouts of their caches, the formats of their numbers."""
+"""Models: the facts of their configuration, and the layouts of their caches."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
@@ -66,20 +66,9 @@ class Model:
         """Whether DeepSeek Sparse Attention selects keys."""
         return self.index_topk > 0
 
-
-@dataclass(frozen=True, slots=True)
-class NumberFormat:
-    """A block format: `block_elements` elements of `element_bytes` share `scale_bytes` of scales."""
-
-    name: str
-    element_bytes: float
-    block_elements: int
-    scale_bytes: float
-
-    @property
-    def bytes_per_element(self) -> float:
-        """Element and its share of the scale, bytes."""
-        return self.element_bytes + self.scale_bytes / self.block_elements
+    def only_layer(self) -> "Model":
+        """The decoder layer of the MTP module, as a model of that one MoE layer."""
+        return replace(self, layers=1, dense_layers=0, nextn=0)
 
 
 def _facts(name: str) -> dict[str, Any]:
@@ -106,11 +95,3 @@ def model_names() -> tuple[str, ...]:
 def kv_layouts() -> Mapping[str, int]:
     """Bytes per token and layer of each cache layout: mla_bf16, mla_fp8, dsa_fp8, dsa_index_key."""
     return MappingProxyType(values(read("models.yaml")["kv_layouts"]))
-
-
-@cache
-def number_format(name: str) -> NumberFormat:
-    """bf16, fp8 (weights, 128 x 128 blocks), fp8_activation (1 x 128 groups) or nvfp4. Raises UnknownName."""
-    formats = read("models.yaml")["number_formats"]
-    key = resolve("number format", name, formats, {})
-    return NumberFormat(name=key, **values(formats[key]))
