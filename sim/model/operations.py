@@ -12,8 +12,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from sim.catalog import number_format
 from sim.units import DTYPE_BYTES
+
+BLOCK = 128
+"""Width of an FP8 block: activations 1 x 128, weights 128 x 128 (DeepSeek-V3 report, section 3.3.2)."""
+SCALE_BYTES = 4
+"""One FP32 scale per FP8 block."""
+NVFP4_BLOCK = 16
+"""Elements that share one one-byte scale in NVFP4."""
 
 Group = Literal["attention", "moe", "dense", "communication", "other"]
 
@@ -46,12 +52,14 @@ class Operation:
 
 def weight_bytes(elements: float, dtype: str) -> float:
     """Bytes of a weight matrix with the scales of its format: FP8 one per 128 x 128 block, NVFP4 one per 16."""
-    return elements * number_format(dtype).bytes_per_element
+    scales = {"fp8": SCALE_BYTES / BLOCK**2, "nvfp4": 1 / NVFP4_BLOCK}.get(dtype, 0.0)
+    return elements * (DTYPE_BYTES[dtype] + scales)
 
 
 def activation_bytes(elements: float, dtype: str) -> float:
     """Bytes of activations with the scales of their format: FP8 one per 1 x 128 group, NVFP4 one per 16."""
-    return elements * number_format("fp8_activation" if dtype == "fp8" else dtype).bytes_per_element
+    scales = {"fp8": SCALE_BYTES / BLOCK, "nvfp4": 1 / NVFP4_BLOCK}.get(dtype, 0.0)
+    return elements * (DTYPE_BYTES[dtype] + scales)
 
 
 def causal_pairs(new: float, cached: float) -> float:

@@ -54,7 +54,7 @@ class StepOperations:
     def _draft(self, sequences: float) -> list[Operation]:
         """One pass of the MTP module: eh_proj, its MoE layer and the shared head (DeepSeek-V3 report, section 2.2)."""
         hidden = self.layout.model.hidden
-        module = replace(self.layout, mtp=False, model=replace(self.layout.model, layers=1, dense_layers=0))
+        module = replace(self.layout, mtp=False, model=self.layout.model.only_layer())
         operations = [
             gemm("eh_proj", "dense", sequences, hidden, 2 * hidden, "bf16"),
             *layers.token_operations(module, sequences, self.routing(sequences), sequences),

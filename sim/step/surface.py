@@ -66,7 +66,7 @@ class Surface:
         self._visits = np.zeros(self.core.shape)
 
     def rows(self, x: Floats) -> Floats:
-        """Attention seconds over all contexts for each rank's x, linear between grid points; shape (ranks, contexts)."""
+        """Attention seconds over all contexts for each rank's x, linear in x; shape (ranks, contexts)."""
         i, u = locate(self.x, x)
         return np.asarray(self.core[i] + (self.core[i + 1] - self.core[i]) * u[:, None])
 
