@@ -89,7 +89,7 @@ class AnalyticCost:
         if operation.flop:
             peak = self.gpu.flop_per_s(operation.dtype) or self.gpu.fp8_flop_per_s
             compute_s = operation.flop / (peak * self.efficiency.compute(operation.kernel))
-        memory_s = operation.bytes / (self.gpu.memory_bytes_per_s * self.efficiency.hbm_fraction)
+        memory_s = operation.bytes / (self.gpu.memory_bytes_per_s * self.efficiency.memory)
         floor_s = self.efficiency.launch_floor_s
         bound: Bound = "compute" if compute_s > memory_s else "memory"
         if floor_s > max(compute_s, memory_s):
@@ -108,5 +108,5 @@ class AnalyticCost:
             "NVLink": (operation.bytes - remote_bytes) / self.gpu.scale_up_bytes_per_s,
         }
         slower = max(links, key=lambda name: links[name])
-        seconds = self.efficiency.p2p_latency_s + links[slower] / self.efficiency.link_fraction
+        seconds = self.efficiency.link_latency_s + links[slower] / self.efficiency.link
         return Latency(seconds, "analytic", f"{slower} of {self.gpu.name}, default efficiency", "link")
