@@ -1,0 +1,125 @@
+"""Surfaces and sums over steps: against direct pricing, and against adding steps one by one."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim.catalog import efficiency, engine, gpu, model
+from sim.cost.latency import PRICED_BY, AnalyticCost, price_all
+from sim.model.layers import Layout
+from sim.step.build import build_step_cost
+from sim.step.operations import StepOperations, balanced_routing, typical_prompts
+
+COST = AnalyticCost(gpu("h200_sxm"), efficiency())
+
+
+def _operations(name: str) -> StepOperations:
+    layout = Layout(model(name), 16, 1, 16, 8, dense_prefill_max_kv=2048, dispatch_mode="low_latency")
+    return StepOperations(layout, balanced_routing(layout, 16), engine("sglang"))
+
+
+OPERATIONS = {name: _operations(name) for name in ("deepseek-v3", "deepseek-v3.2")}
+STEP = {name: build_step_cost(o, COST, 256, 8192, ("prefill", "decode")) for name, o in OPERATIONS.items()}
+models = st.sampled_from(list(STEP))
+
+
+def _direct_s(operations) -> float:
+    return sum(p.total_s for p in price_all(operations, COST))
+
+
+@given(name=models, sequences=st.integers(1, 256), context=st.integers(2, 160_000))
+@settings(max_examples=60, deadline=None)
+def test_decode_surface_is_close_to_pricing_the_step_itself(name: str, sequences: int, context: int) -> None:
+    operations = OPERATIONS[name]
+    direct = _direct_s(operations.decode_attention(sequences, context) + operations.decode_rest(sequences))
+    looked_up = STEP[name].decode_s(np.full(16, float(sequences)), np.full(16, float(context)))
+    assert looked_up == pytest.approx(direct, rel=0.02)
+
+
+@given(name=models, tokens=st.integers(16, 8192), context=st.floats(8, 100_000))
+@settings(max_examples=60, deadline=None)
+def test_prefill_surface_is_close_to_pricing_the_step_itself(name: str, tokens: int, context: float) -> None:
+    operations = OPERATIONS[name]
+    batch, new, cached = typical_prompts(tokens, context)
+    direct = _direct_s(operations.prefill_attention(batch, new, cached) + operations.prefill_rest(tokens))
+    looked_up = STEP[name].prefill_s(np.full(16, float(tokens)), np.full(16, context))
+    # Between grid points the switch from dense to sparse is smeared over at most one cell.
+    near_switch = name == "deepseek-v3.2" and 700 < context < 1500
+    assert looked_up == pytest.approx(direct, rel=0.10 if near_switch else 0.03)
+
+
+@given(
+    name=models,
+    ranks=st.lists(
+        st.tuples(st.integers(0, 200), st.floats(1, 9000), st.floats(0.5, 3)), min_size=1, max_size=5
+    ),
+    steps=st.integers(1, 3000),
+)
+@settings(max_examples=40, deadline=None)
+def test_many_steps_at_once_equal_steps_one_by_one(name: str, ranks: list, steps: int) -> None:
+    sequences, context, growth = (np.array(column, dtype=float) for column in zip(*ranks, strict=True))
+    cost = STEP[name]
+    one_by_one = [cost.decode_s(sequences, context + growth * i) for i in range(steps)]
+    assert cost.decode_steps_s(sequences, context, growth, steps) == pytest.approx(sum(one_by_one), rel=1e-4)
+
+
+@given(name=models, steps=st.integers(1, 400), share=st.floats(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_the_running_step_is_finished_and_no_other_begun(name: str, steps: int, share: float) -> None:
+    cost = STEP[name]
+    batch = np.array([3.0, 40.0]), np.array([700.0, 2000.0]), np.ones(2)
+    elapsed_s = share * cost.decode_steps_s(*batch, steps)
+    done, seconds = cost.decode_steps_within(*batch, steps, elapsed_s)
+    assert 1 <= done <= steps
+    assert seconds == pytest.approx(cost.decode_steps_s(*batch, done))
+    assert seconds >= elapsed_s * (1 - 1e-9)
+    if done > 1:
+        assert cost.decode_steps_s(*batch, done - 1) < elapsed_s
+
+
+def test_a_truncated_run_books_only_the_steps_that_ran() -> None:
+    cost = build_step_cost(OPERATIONS["deepseek-v3"], COST, 64, 1024, ("decode",))
+    batch = np.array([10.0]), np.array([500.0]), np.ones(1)
+    whole_s = cost.decode_steps_s(*batch, 100)
+    _, seconds = cost.decode_steps_within(*batch, 100, whole_s / 3)
+    booked = cost.provenance_s()
+    assert set(booked) == set(PRICED_BY)
+    assert sum(booked.values()) == pytest.approx(seconds)
+    assert booked["analytic"] == pytest.approx(seconds)
+
+
+def test_a_step_lasts_as_long_as_its_slowest_rank() -> None:
+    cost = STEP["deepseek-v3"]
+    even = cost.decode_s(np.array([20.0, 20.0]), np.array([3000.0, 3000.0]))
+    uneven = cost.decode_s(np.array([20.0, 20.0]), np.array([3000.0, 9000.0]))
+    longest = cost.decode_s(np.array([20.0, 20.0]), np.array([9000.0, 9000.0]))
+    assert even < uneven == pytest.approx(longest)
+
+
+def test_a_mixed_step_costs_more_than_its_prompt_and_less_than_both_apart() -> None:
+    cost = STEP["deepseek-v3"]
+    batch = np.full(2, 32.0), np.full(2, 4000.0)
+    chunk = np.full(2, 512.0), np.full(2, 256.0)
+    mixed = cost.mixed_s(*batch, *chunk)
+    assert cost.prefill_s(*chunk) < mixed < cost.prefill_s(*chunk) + cost.decode_s(*batch)
+
+
+@given(tokens=st.integers(1, 16_384), context=st.floats(1, 100_000))
+def test_typical_prompts_keep_tokens_and_mean_context(tokens: int, context: float) -> None:
+    batch, new, cached = typical_prompts(tokens, context)
+    assert batch * new == pytest.approx(tokens)
+    assert cached + (new + 1) / 2 == pytest.approx(context)
+
+
+def test_drafts_add_work_to_every_step_but_share_the_cache_reads() -> None:
+    layout = OPERATIONS["deepseek-v3"].layout
+    routing = balanced_routing(layout, 16)
+    plain, one = (StepOperations(layout, routing, engine("sglang"), k) for k in (0, 1))
+    core = [
+        next(p for p in o.decode_attention(8, 4096)[0].parts if p.kernel == "mla_decode")
+        for o in (plain, one)
+    ]
+    assert core[1].flop == pytest.approx(2 * core[0].flop, rel=1e-3)
+    assert core[1].bytes < 1.2 * core[0].bytes
+    assert any(o.name.startswith("draft:") for o in one.decode_rest(8))
