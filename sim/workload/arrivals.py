@@ -1,0 +1,133 @@
+"""When requests arrive in an open loop: a renewal process of unit rate, run through the cumulative rate."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.scenario.errors import DeploymentError, KeyPath, Problem
+from sim.scenario.schema import Arrivals, Diurnal
+from sim.units import HOUR_S
+from sim.workload.randomness import generator
+from sim.workload.table import fault, locate, read, real_numbers
+
+Floats = NDArray[np.float64]
+
+MOST_REQUESTS = 50_000_000
+"""More would not fit in memory: a run keeps about 100 bytes per request."""
+
+HOURS_PER_DAY = 24
+
+KEY: KeyPath = ("workload", "arrivals")
+CURVES = Path(__file__).parent / "curves"
+
+
+def arrival_times(
+    form: Arrivals, count: int | None, duration_s: float | None, seed: int, base_folder: Path | None = None
+) -> Floats:
+    """Arrival times of an open loop, ascending, shape (requests,), seconds.
+
+    Whichever of `count` and `duration_s` comes first ends them; a longer run begins with the same times. A process
+    of unit rate arrives at u_1 < u_2 < ...; the request arrives at t_i with Lambda(t_i) = u_i, where Lambda(t) is
+    the integral of the rate from 0 to t: exact for Poisson arrivals of any rate (Cinlar, Introduction to stochastic
+    processes, 1975, section 4.7). Gaps of unit rate are exponential for Poisson and diurnal arrivals; for Gamma
+    arrivals of coefficient of variation c they have shape 1 / c^2 and scale c^2.
+
+    Raises:
+        DeploymentError: if nothing ends the arrivals, or more than `MOST_REQUESTS` would come.
+        ScenarioError: if the file of a daily curve is broken.
+    """
+    rng = generator(seed, "arrivals")
+    if form.all_at_once is not None:
+        if count is None:
+            raise DeploymentError([Problem((*KEY, "all_at_once"), "needs `workload.requests`: how many")])
+        return np.zeros(_feasible(count))
+    if form.poisson is not None:
+        rate = form.poisson.rate_per_s
+        return _renewal(rng.standard_exponential, count, duration_s, lambda t: rate * t) / rate
+    if form.gamma is not None:
+        rate, shape = form.gamma.rate_per_s, form.gamma.cv**-2
+        return (
+            _renewal(lambda n: rng.standard_gamma(shape, n) / shape, count, duration_s, lambda t: rate * t)
+            / rate
+        )
+    assert form.diurnal is not None
+    curve = DailyCurve.load(form.diurnal, base_folder)
+    return curve.time_s(_renewal(rng.standard_exponential, count, duration_s, curve.arrivals_until))
+
+
+def _renewal(
+    gaps: Callable[[int], Floats],
+    count: int | None,
+    duration_s: float | None,
+    expected_until: Callable[[float], float],
+) -> Floats:
+    """Times of a process of unit rate, up to `count` of them, or before the expected number at `duration_s`."""
+    end = math.inf if duration_s is None else expected_until(duration_s)
+    wanted = math.inf if count is None else count
+    drawn: list[Floats] = []
+    total, number = 0.0, 0
+    while total <= end and number < wanted:
+        ahead = end - total
+        # Four standard deviations of a Poisson count more than expected: one draw is nearly always enough.
+        more = gaps(_feasible(min(wanted - number, ahead + 4 * math.sqrt(ahead) + 16)))
+        drawn.append(more)
+        total, number = total + float(more.sum()), number + len(more)
+    times = np.cumsum(np.concatenate(drawn))
+    return times[times < end]
+
+
+def _feasible(count: float) -> int:
+    if count > MOST_REQUESTS:
+        says = f"about {count:.3g} requests; at most {MOST_REQUESTS:,} fit in memory"
+        raise DeploymentError([Problem(("workload",), says)])
+    return int(count)
+
+
+class DailyCurve:
+    """A rate that follows a curve over the day, again every day. Time zero is the curve's hour 0.
+
+    The rate is constant from one row's hour to the next; `load` is relative, and scaled so that the mean over the
+    day is `mean_rate_per_s`.
+    """
+
+    def __init__(self, hours: Floats, loads: Floats, mean_rate_per_s: float) -> None:
+        self._starts_s = np.append(hours, HOURS_PER_DAY) * HOUR_S
+        spans = np.diff(self._starts_s)
+        mean = float((spans * loads).sum() / spans.sum())
+        self._expected = np.append(0.0, np.cumsum(spans * loads)) / mean * mean_rate_per_s
+
+    @classmethod
+    def load(cls, form: Diurnal, base_folder: Path | None) -> "DailyCurve":
+        """The shipped curve of this name, or a file with columns hour,load: hours from 0, ascending, below 24."""
+        shipped = {path.stem: path for path in CURVES.glob("*.csv")}
+        key = (*KEY, "diurnal", "curve")
+        table = read(shipped.get(form.curve) or locate(form.curve, base_folder, shipped, key))
+        if not {"hour", "load"} <= table.columns.keys():
+            got = ", ".join(table.columns)
+            raise fault(table.file, table.source, 1, 1, f"expected columns hour, load; got {got}")
+        hours, loads = real_numbers(table, "hour"), real_numbers(table, "load")
+        wrong = (np.diff(hours, prepend=-1.0) <= 0) | (hours >= HOURS_PER_DAY)
+        wrong[0] = hours[0] != 0
+        if wrong.any():
+            raise table.error(
+                int(np.argmax(wrong)), "hour", "hour: expected 0 first, then ascending below 24"
+            )
+        if (loads < 0).any():
+            raise table.error(int(np.argmax(loads < 0)), "load", "load: expected at least 0")
+        if not loads.any():
+            raise fault(table.file, (), None, None, "the load is zero all day")
+        return cls(hours, loads, form.mean_rate_per_s)
+
+    def arrivals_until(self, time_s: float) -> float:
+        """Expected arrivals from 0 to `time_s`."""
+        days, within_s = divmod(time_s, self._starts_s[-1])
+        return float(days * self._expected[-1] + np.interp(within_s, self._starts_s, self._expected))
+
+    def time_s(self, expected: Floats) -> Floats:
+        """The times by which so many arrivals are expected: the inverse of `arrivals_until`."""
+        days, within = np.divmod(expected, self._expected[-1])
+        times: Floats = days * self._starts_s[-1] + np.interp(within, self._expected, self._starts_s)
+        return times

@@ -1,0 +1,214 @@
+"""Small tables from files: CSV or JSON lines, plain, .gz or .xz. Each error names file, line and column."""
+
+import csv
+import gzip
+import json
+import lzma
+import math
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.scenario.errors import (
+    DeploymentError,
+    KeyPath,
+    LocatedProblem,
+    Place,
+    Problem,
+    ScenarioError,
+    did_you_mean,
+)
+
+T = TypeVar("T")
+
+LARGEST_COUNT = 10**12
+"""As in the scenario's own numbers: far above anything that runs, far below what overflows."""
+
+LONGEST_EXCERPT = 160
+"""Characters of a line that an error still shows: a line of block hashes can have thousands."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of cells, as read: text from CSV, JSON values from JSON lines. `None` where a row lacks the key."""
+
+    file: str
+    source: tuple[str, ...]
+    """The file's lines."""
+    line_of: tuple[int, ...]
+    """The line of each row, from 1."""
+    columns: dict[str, list[object]]
+
+    def __len__(self) -> int:
+        return len(self.line_of)
+
+    def error(self, row: int, name: str, message: str) -> ScenarioError:
+        """The error that `message` is wrong with the cell of this row and column."""
+        line = self.line_of[row]
+        return fault(self.file, self.source, line, self._column_of(line, name), message)
+
+    def convert(self, name: str, reading: Callable[[object], T]) -> list[T]:
+        """The cells of a column through `reading`, whose ValueError is raised again with the cell's place."""
+        out: list[T] = []
+        try:
+            for cell in self.columns[name]:
+                out.append(reading(cell))  # noqa: PERF401 - the length of `out` tells which cell failed
+        except ValueError as error:
+            raise self.error(len(out), name, f"{name}: {error}") from None
+        return out
+
+    def _column_of(self, line: int, name: str) -> int:
+        text = self.source[line - 1]
+        if text.lstrip().startswith("{"):
+            return text.find(f'"{name}"') + 1 or 1
+        return cell_starts(text)[list(self.columns).index(name)]
+
+
+def whole(cell: object, least: int) -> int:
+    """A whole number of at least `least`: `12`, "12" or "12.0".
+
+    Raises:
+        ValueError: naming what was found instead.
+    """
+    number = real(cell)
+    if not number.is_integer():
+        raise ValueError(f"expected a whole number, got {number:g}")
+    if number < least:
+        raise ValueError(f"expected at least {least}, got {int(number)}")
+    if number > LARGEST_COUNT:
+        raise ValueError(f"expected at most {LARGEST_COUNT:g}, got {number:g}")
+    return int(number)
+
+
+def real(cell: object) -> float:
+    """A finite number.
+
+    Raises:
+        ValueError: naming what was found instead.
+    """
+    if cell is None or cell == "":
+        raise ValueError("expected a number, got nothing")
+    try:
+        if isinstance(cell, bool) or not isinstance(cell, str | int | float):
+            raise ValueError
+        number = float(cell)
+    except (ValueError, OverflowError):
+        raise ValueError(f"expected a number, got {str(cell)[:40]!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"expected a finite number, got {cell}")
+    return number
+
+
+def locate(name: str, base_folder: Path | None, shipped: Iterable[str], key: KeyPath) -> Path:
+    """The file of a name that is none of `shipped`, relative to the folder of the scenario.
+
+    Raises:
+        DeploymentError: at `key`, if there is no such file.
+    """
+    path = (base_folder or Path()) / name
+    if not path.is_file():
+        known = sorted(shipped)
+        says = f"; shipped: {', '.join(known)}{did_you_mean(name, known)}" if known else ""
+        raise DeploymentError([Problem(key, f"no file '{path}'{says}")])
+    return path
+
+
+def read(path: Path) -> Table:
+    """The table in a .csv or .jsonl file, which may be compressed as .gz or .xz.
+
+    Raises:
+        ScenarioError: if the file cannot be read as such, or has no rows.
+    """
+    name = str(path)
+    kinds = path.suffixes[-2:] if path.suffix in (".gz", ".xz") else path.suffixes[-1:]
+    parse = {".csv": _csv, ".jsonl": _json_lines}.get(kinds[0] if kinds else "")
+    if parse is None:
+        raise fault(name, (), None, None, "expected a .csv or .jsonl file, or one of them as .gz or .xz")
+    try:
+        raw = path.read_bytes()
+        packed = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix)
+        text = (packed(raw) if packed else raw).decode("utf-8-sig")
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
+        raise fault(name, (), None, None, f"cannot be read: {error}") from None
+    table = parse(name, tuple(line.removesuffix("\r") for line in text.split("\n")))
+    if not len(table):
+        raise fault(name, (), None, None, "has no rows")
+    return table
+
+
+def fault(
+    file: str, source: tuple[str, ...], line: int | None, column: int | None, message: str
+) -> ScenarioError:
+    """One problem at a place of a file; `line` None is the file as a whole."""
+    text = source[line - 1] if line is not None and line <= len(source) else ""
+    shown = text if len(text) <= LONGEST_EXCERPT else ""
+    return ScenarioError([LocatedProblem((), message, Place(file, line, column, shown))])
+
+
+def cell_starts(line: str) -> list[int]:
+    """The column, from 1, at which each cell of a CSV line begins; commas between quotes begin none."""
+    starts, quoted = [1], False
+    for position, character in enumerate(line, start=2):
+        if character == '"':
+            quoted = not quoted
+        elif character == "," and not quoted:
+            starts.append(position)
+    return starts
+
+
+def _csv(file: str, source: tuple[str, ...]) -> Table:
+    rows: list[list[str]] = []
+    line_of: list[int] = []
+    reader = csv.reader(source, strict=True)
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append(row)
+                line_of.append(reader.line_num)
+    except csv.Error as error:
+        raise fault(file, source, reader.line_num, 1, f"broken CSV: {error}") from None
+    if not rows:
+        return Table(file, source, (), {})
+    names = [name.strip() for name in rows[0]]
+    for row, line in zip(rows[1:], line_of[1:], strict=True):
+        if len(row) != len(names):
+            at = cell_starts(source[line - 1])
+            raise fault(file, source, line, at[min(len(row), len(names), len(at) - 1)],
+                        f"expected {len(names)} cells ({','.join(names)}), got {len(row)}")  # fmt: skip
+    cells = zip(*rows[1:], strict=True) if len(rows) > 1 else ((),) * len(names)
+    return Table(file, source, tuple(line_of[1:]), {n: list(c) for n, c in zip(names, cells, strict=True)})
+
+
+def _json_lines(file: str, source: tuple[str, ...]) -> Table:
+    rows: list[dict[str, object]] = []
+    line_of: list[int] = []
+    for line, text in enumerate(source, start=1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise fault(file, source, line, error.colno, f"broken JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets as deep
+            raise fault(file, source, line, 1, f"broken JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise fault(file, source, line, 1, "expected an object: {...}")
+        rows.append(row)
+        line_of.append(line)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Table(file, source, tuple(line_of), {n: [row.get(n) for row in rows] for n in names})
+
+
+def whole_numbers(table: Table, name: str, least: int) -> NDArray[np.int64]:
+    """A column of whole numbers of at least `least`."""
+    return np.array(table.convert(name, lambda cell: whole(cell, least)), dtype=np.int64)
+
+
+def real_numbers(table: Table, name: str) -> NDArray[np.float64]:
+    """A column of finite numbers."""
+    return np.array(table.convert(name, real), dtype=np.float64)
