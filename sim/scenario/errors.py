@@ -19,7 +19,8 @@ def dotted(path: KeyPath) -> str:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest of `names`, empty where none is near."""
-    near = difflib.get_close_matches(name, list(names), n=1)
+    # Two letters that change places make a short name half different.
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5 if len(name) <= 3 else 0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
@@ -66,7 +67,8 @@ class Place:
             return ""
         # Tabs stay tabs under the line, so that the caret stands below its character.
         indent = "".join("\t" if c == "\t" else " " for c in self.text[: self.column - 1])
-        return f"{self.line:>6} | {self.text}\n{'':>6} | {indent}^"
+        text = "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in self.text)
+        return f"{self.line:>6} | {text}\n{'':>6} | {indent}^"
 
 
 @dataclass(frozen=True)

@@ -273,6 +273,8 @@ class Price(Section):
 class Scenario(Section):
     """One deployment under one workload. The file that a user writes."""
 
+    directives: ClassVar[tuple[str, ...]] = ("extends",)
+
     model: FileName = Field(
         description="catalog name of the model (aliases allowed), or a Hugging Face config.json"
     )

@@ -13,7 +13,7 @@ def _whole(value: object) -> object:
 
 # Numbers are strict: neither the text "8" nor `true` is one. Counts end at 1e12, far above anything that runs.
 WholeNumber = BeforeValidator(_whole)
-PositiveInt = Annotated[int, Field(gt=0, le=10**12, strict=True), WholeNumber]
+PositiveInt = Annotated[int, Field(ge=1, le=10**12, strict=True), WholeNumber]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**12, strict=True), WholeNumber]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -30,6 +30,17 @@ class Section(BaseModel):
 
     displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Keys that a key takes the place of: an override that names one drops the others from its base."""
+
+    directives: ClassVar[tuple[str, ...]] = ()
+    """Keys of a file that the loader obeys and takes out, such as `extends`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_default(cls, value: object) -> object:
+        """`key: null`, or a key with nothing after it, means its default."""
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if item is not None or key not in cls.model_fields}
 
 
 class OneOf(Section):
