@@ -5,7 +5,7 @@ profiles (`sim.cost.profile`) stand in front of it and fall back on it.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from sim.catalog import Efficiency, Gpu
@@ -61,6 +61,32 @@ def price_all(operations: Iterable[Operation], cost: CostModel) -> list[PricedOp
         else:
             priced.append(PricedOperation(operation, cost.price(operation)))
     return priced
+
+
+@dataclass(frozen=True)
+class InSituCost:
+    """Prices of a running engine: communication takes `communication_factor` times what it takes back to back.
+
+    The factor stands for the skew between ranks and the small kernels around a collective, which benchmarks of
+    the collective alone do not see; `catalog/engines.yaml` has it with its source.
+    """
+
+    cost: CostModel
+    communication_factor: float
+
+    def knows(self, operation: Operation) -> bool:
+        """As the model behind it."""
+        return self.cost.knows(operation)
+
+    def price(self, operation: Operation) -> Latency:
+        """Seconds of one layer; the provenance stays that of the back-to-back price."""
+        latency = self.cost.price(operation)
+        if operation.group != "communication" or self.communication_factor == 1:
+            return latency
+        seconds = latency.seconds * self.communication_factor
+        return replace(
+            latency, seconds=seconds, source=f"{latency.source}; x {self.communication_factor:g} in situ"
+        )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Attention is one block per layer, with its parts, because that is how modules ar
 depends only on how many tokens the rank has; see `Layout` for what is sharded over what.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sim.catalog import Model
@@ -221,18 +221,18 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
         step.append(ops.collective("all_reduce", "tensor-parallel all-reduce", size, layout.tp, reduced))
     if extra:
         step.append(ops.gemm("MTP eh_proj", "dense", tokens, model.hidden, 2 * model.hidden, "bf16", extra))
-    step += head(layout, logits)
-    return step
+    return step + _head(layout, logits)
 
 
-def head(layout: Layout, logits: float, layers: int = 1) -> list[Operation]:
+def _head(layout: Layout, logits: float) -> list[Operation]:
     """Final projection to the vocabulary (BF16) and sampling, for the tokens that need logits."""
     model = layout.model
     vocabulary = model.vocab / layout.tp
-    return [
-        ops.gemm("head", "dense", logits, vocabulary, model.hidden, "bf16", layers),
-        ops.elementwise("sampling", "other", logits * vocabulary * DTYPE_BYTES["fp32"], layers),
+    operations = [
+        ops.gemm("head", "dense", logits, vocabulary, model.hidden, "bf16"),
+        ops.elementwise("sampling", "other", logits * vocabulary * DTYPE_BYTES["fp32"]),
     ]
+    return [replace(o, stream="once") for o in operations]
 
 
 def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, layers: int) -> list[Operation]:
@@ -261,7 +261,8 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
     ]  # fmt: skip
     if model.n_shared:
         inter = model.n_shared * model.moe_inter / layout.tp
-        parts += _ffn(layout, "shared expert", "dense", tokens, inter, layers)
+        shared = _ffn(layout, "shared expert", "dense", tokens, inter, layers)
+        parts += [replace(o, stream="shared") for o in shared]
     return parts + _exchange(layout, tokens, experts, layers)
 
 
@@ -282,7 +283,8 @@ def _exchange(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -
         route = (layout.dispatch_mode, experts.copies, experts.remote_copies, layers)
         return [ops.all_to_all("dispatch", *shape, *route), ops.all_to_all("combine", *shape, *route)]
     size = tokens * layout.dp * model.hidden * BF16
-    return [
+    exchange = [
         ops.collective("all_gather", "MoE all-gather", size, layout.gpus, layers),
         ops.collective("reduce_scatter", "MoE reduce-scatter", size, layout.gpus, layers),
     ]
+    return [replace(o, stream="exchange") for o in exchange]

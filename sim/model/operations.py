@@ -22,6 +22,7 @@ NVFP4_BLOCK = 16
 """Elements that share one one-byte scale in NVFP4."""
 
 Group = Literal["attention", "moe", "dense", "communication", "other"]
+Stream = Literal["layers", "shared", "exchange", "once"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Operation:
     """HBM traffic, read and written; for communication the bytes that one GPU sends."""
     layers: int = 1
     parts: tuple["Operation", ...] = ()
+    stream: Stream = "layers"
+    """What may overlap what: the shared expert, the experts' exchange, the rest of the layers, once per step."""
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """What else selects a measured table: kv_cache, backend, distribution."""
 
@@ -254,7 +257,18 @@ def all_to_all(
     dtype = "fp8" if kind == "dispatch" else "bf16"
     name = f"{kind} ({mode.replace('_', '-')})"
     traffic = tokens * copies * wire
-    return Operation(name, "communication", kind, shape, dtype, 0.0, traffic, layers, options={"mode": mode})
+    return Operation(
+        name,
+        "communication",
+        kind,
+        shape,
+        dtype,
+        0.0,
+        traffic,
+        layers,
+        stream="exchange",
+        options={"mode": mode},
+    )
 
 
 def collective(

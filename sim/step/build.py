@@ -1,7 +1,10 @@
 """A scenario's pool -> its step cost: the operations of a step priced on a grid."""
 
+from collections.abc import Mapping
+
 from sim.catalog import Model
 from sim.cost.latency import CostModel
+from sim.model.operations import Operation
 from sim.step.cost import SurfaceStepCost
 from sim.step.operations import StepOperations, typical_prompts
 from sim.step.surface import Floats, Surface, grid
@@ -12,29 +15,32 @@ POINTS_PER_OCTAVE = 2
 
 
 def build_step_cost(
-    operations: StepOperations, cost: CostModel, max_sequences: int, max_tokens: int, phases: tuple[str, ...]
+    operations: Mapping[str, StepOperations], cost: CostModel, max_sequences: int, max_tokens: int
 ) -> SurfaceStepCost:
     """Price the steps of a pool.
 
-    `max_sequences` per attention-DP rank bounds the decode grid, `max_tokens` of a chunk the prefill grid;
-    `phases` is what the pool does: prefill, decode or both.
+    `operations` by phase: prefill, decode or both, as the pool does. `max_sequences` per attention-DP rank bounds
+    the decode grid, `max_tokens` of a chunk the prefill grid.
     """
-    model = operations.layout.model
     decode = prefill = None
-    if "decode" in phases:
+    if step := operations.get("decode"):
         sequences = grid(1, max(max_sequences, 2), POINTS_PER_OCTAVE)
         decode = Surface(
-            sequences, _contexts(model), operations.decode_attention, operations.decode_rest, cost
-        )
-    if "prefill" in phases:
-        tokens = grid(1, max(max_tokens, 2), POINTS_PER_OCTAVE)
-        prefill = Surface(
-            tokens,
-            _contexts(model, operations.layout.dense_prefill_max_kv / 2),
-            lambda x, context: operations.prefill_attention(*typical_prompts(x, context)),
-            operations.prefill_rest,
+            sequences,
+            _contexts(step.layout.model),
+            step.decode_attention,
+            step.decode_rest,
             cost,
+            step.overlap,
         )
+    if chunk := operations.get("prefill"):
+        tokens = grid(1, max(max_tokens, 2), POINTS_PER_OCTAVE)
+        contexts = _contexts(chunk.layout.model, chunk.layout.dense_prefill_max_kv / 2)
+
+        def attention(tokens: float, context: float) -> list[Operation]:
+            return chunk.prefill_attention(*typical_prompts(tokens, context))
+
+        prefill = Surface(tokens, contexts, attention, chunk.prefill_rest, cost, chunk.overlap)
     return SurfaceStepCost(decode, prefill)
 
 

@@ -66,7 +66,7 @@ class SurfaceStepCost:
         core = surface.core_s(tokens, context)
         slowest = int(core.argmax())
         fullest = float(tokens.max())
-        seconds = float(core[slowest]) + surface.rest_s(fullest, float(tokens.mean()))
+        seconds = surface.step_s(core, fullest, float(tokens.mean()))
         surface.charge(fullest, float(context[slowest]), seconds)
         return seconds
 
@@ -84,7 +84,7 @@ class SurfaceStepCost:
         core = self.prefill.core_s(together, np.where(tokens > 0, token_context, 1.0)) + kv_s
         slowest = int(core.argmax())
         fullest = float(together.max())
-        seconds = float(core[slowest]) + self.prefill.rest_s(fullest, float(together.mean()))
+        seconds = self.prefill.step_s(core, fullest, float(together.mean()))
         self.prefill.charge(fullest, float(token_context[slowest]), seconds)
         return seconds
 
@@ -101,13 +101,14 @@ class _Run:
         self.surface, self.context, self.growth = surface, context, growth
         self.rows = surface.rows(sequences)
         self.fullest, self.longest = float(sequences.max()), float(context.max())
-        self.rest_s = surface.rest_s(self.fullest, float(sequences.mean()))
+        self.inline_s, self.beside_s, self.serial_s = surface.rest_s(self.fullest, float(sequences.mean()))
         self._exact_steps = max(4, EXACT_EVALUATIONS // len(sequences))
 
     def _steps_s(self, at: Floats) -> Floats:
         """Seconds of the steps numbered `at` (which may fall between whole steps)."""
         contexts = self.context[:, None] + self.growth[:, None] * at
-        return np.asarray(interpolate(self.surface.context, self.rows, contexts).max(axis=0) + self.rest_s)
+        core = interpolate(self.surface.context, self.rows, contexts).max(axis=0)
+        return np.asarray(np.maximum(core + self.inline_s, self.beside_s) + self.serial_s)
 
     def total_s(self, steps: int) -> float:
         """Seconds of steps 0 to `steps` - 1."""
@@ -120,7 +121,7 @@ class _Run:
         if count <= 2 or abs(ends[1] - straight) <= STRAIGHT * straight:
             return float(straight * count)
         if count <= self._exact_steps:
-            return float(self._steps_s(np.arange(first, end)).sum())
+            return float(self._steps_s(np.arange(first, end, dtype=np.float64)).sum())
         middle = first + count // 2
         return self._between(first, middle) + self._between(middle, end)
 

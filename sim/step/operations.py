@@ -12,6 +12,17 @@ from sim.model import layers
 from sim.model.layers import ExpertRows, Layout
 from sim.model.operations import Operation, gemm
 
+
+@dataclass(frozen=True)
+class Overlap:
+    """What runs at the same time in a step."""
+
+    shared_expert: bool = False
+    """The shared expert runs beside the exchange of the routed ones, instead of before it."""
+    two_batch: bool = False
+    """Two half batches take turns: one computes while the other exchanges (DeepSeek-V3 report, section 3.4)."""
+
+
 Routing = Callable[[float], ExpertRows]
 """Tokens per attention-DP rank -> load of the most loaded expert rank."""
 
@@ -24,6 +35,7 @@ class StepOperations:
     routing: Routing
     engine: Engine
     draft_tokens: int = 0
+    overlap: Overlap = Overlap()
 
     def decode_attention(self, sequences: float, context: float) -> list[Operation]:
         """Attention of a decode step that verifies 1 + drafts tokens per sequence over `context` KV tokens.
@@ -59,7 +71,7 @@ class StepOperations:
             gemm("eh_proj", "dense", sequences, hidden, 2 * hidden, "bf16"),
             *layers.token_operations(module, sequences, self.routing(sequences), sequences),
         ]
-        return [replace(o, name=f"draft: {o.name}") for o in operations]
+        return [replace(o, name=f"draft: {o.name}", stream="once") for o in operations]
 
     def prefill_attention(self, batch: float, new: float, cached: float) -> list[Operation]:
         """Attention of a prefill step: `batch` prompts of `new` tokens each, behind `cached` ones."""
@@ -73,7 +85,9 @@ class StepOperations:
 
     def _overhead(self) -> list[Operation]:
         seconds = self.engine.host_overhead_s
-        return [Operation("host overhead", "other", "host", {"seconds": seconds}, "bf16", 0.0, 0.0)]
+        return [
+            Operation("host overhead", "other", "host", {"seconds": seconds}, "bf16", 0.0, 0.0, stream="once")
+        ]
 
 
 def typical_prompts(tokens: float, context: float) -> tuple[float, float, float]:

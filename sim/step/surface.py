@@ -1,8 +1,7 @@
 """Step costs on a grid, built once per pool: the simulation looks a step up in microseconds.
 
-A step lasts the attention of its slowest rank plus everything else. Attention is a table over (tokens or
-sequences on the rank, mean context); everything else is two curves, routed experts over the mean tokens per rank
-(they see all ranks' tokens) and the rest over the fullest rank's. Between grid points all is linear.
+Attention is a table over (tokens or sequences on the rank, mean context), everything else curves over tokens per
+rank. Between grid points all is linear.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from sim.cost.latency import PRICED_BY, CostModel, price_all
 from sim.model.operations import Operation
+from sim.step.operations import Overlap
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,7 +37,10 @@ def seconds_by_source(operations: list[Operation], cost: CostModel) -> Floats:
 class Surface:
     """Seconds of one phase on a grid of x (tokens or sequences per rank) and context.
 
-    `attention(x, context)` and `rest(x)` give the operations; both are priced once per grid point, here.
+    A step lasts max(core + inline, beside) + serial: the slowest rank's attention `core` with the rest of the
+    layers, the exchange that runs `beside` them when two half batches take turns (else it is part of `serial`),
+    and what happens once per step. `attention(x, context)` and `rest(x)` give the operations; they are priced
+    once per grid point, here. With `overlap.two_batch` both halves are priced at x / 2 from x = 2 on.
     """
 
     def __init__(
@@ -47,22 +50,36 @@ class Surface:
         attention: Callable[[float, float], list[Operation]],
         rest: Callable[[float], list[Operation]],
         cost: CostModel,
+        overlap: Overlap,
     ) -> None:
         self.context = context
-        # Point 0 is a rank without tokens: no attention, but the step's other costs have a floor at x = 1.
+        # Point 0 is a rank without tokens: no attention, but the other ranks' tokens keep it in step.
         self.x = np.concatenate(([0.0], x))
         self._core = np.zeros((len(self.x), len(context), SOURCES))
-        self._experts = np.zeros((len(self.x), SOURCES))
-        self._rest = np.zeros((len(self.x), SOURCES))
-        for i, tokens in enumerate(x, start=1):
-            operations = rest(tokens)
-            self._experts[i] = seconds_by_source([o for o in operations if o.kernel == "moe"], cost)
-            self._rest[i] = seconds_by_source([o for o in operations if o.kernel != "moe"], cost)
+        streams = {
+            name: np.zeros((len(self.x), SOURCES))
+            for name in ("layers", "experts", "shared", "exchange", "once")
+        }
+        for i, whole in enumerate(x, start=1):
+            halves = 2 if overlap.two_batch and whole >= 2 else 1
+            for operation in rest(whole / halves):
+                stream = "experts" if operation.kernel == "moe" else operation.stream
+                times = 1 if stream == "once" else halves
+                streams[stream][i] += times * seconds_by_source([operation], cost)
             for j, length in enumerate(context):
-                self._core[i, j] = seconds_by_source(attention(tokens, length), cost)
-        self._experts[0], self._rest[0] = self._experts[1], self._rest[1]
-        self.core = self._core.sum(axis=2)
-        self.experts, self.rest = self._experts.sum(axis=1), self._rest.sum(axis=1)
+                self._core[i, j] = halves * seconds_by_source(attention(whole / halves, length), cost)
+        for curve in streams.values():
+            curve[0] = curve[1]
+        self._sources = sum(streams.values(), np.zeros_like(streams["once"]))
+        seconds = {name: curve.sum(axis=1) for name, curve in streams.items()}
+        self.core, self.experts = self._core.sum(axis=2), seconds["experts"]
+        self.inline, self.beside, self.serial = seconds["layers"], np.zeros(len(self.x)), seconds["once"]
+        if overlap.two_batch:
+            self.inline, self.beside = self.inline + seconds["shared"], seconds["exchange"]
+        elif overlap.shared_expert:
+            self.serial = self.serial + np.maximum(seconds["shared"], seconds["exchange"])
+        else:
+            self.serial = self.serial + seconds["shared"] + seconds["exchange"]
         self._visits = np.zeros(self.core.shape)
 
     def rows(self, x: Floats) -> Floats:
@@ -74,9 +91,18 @@ class Surface:
         """Attention seconds of each rank; shape (ranks,)."""
         return interpolate(self.context, self.rows(x), context[:, None])[:, 0]
 
-    def rest_s(self, fullest: float, mean: float) -> float:
-        """Seconds of everything else, with `fullest` tokens on the fullest rank and `mean` on average."""
-        return _line(self.x, self.rest, fullest) + _line(self.x, self.experts, mean)
+    def rest_s(self, fullest: float, mean: float) -> tuple[float, float, float]:
+        """(inline, beside, serial) seconds, with `fullest` tokens on the fullest rank and `mean` on average.
+
+        The routed experts see every rank's tokens, hence the mean; all else waits for the fullest rank.
+        """
+        inline = _line(self.x, self.inline, fullest) + _line(self.x, self.experts, mean)
+        return inline, _line(self.x, self.beside, fullest), _line(self.x, self.serial, fullest)
+
+    def step_s(self, core: Floats, fullest: float, mean: float) -> float:
+        """Seconds of a step whose ranks spend `core` on attention."""
+        inline, beside, serial = self.rest_s(fullest, mean)
+        return max(float(core.max()) + inline, beside) + serial
 
     def charge(self, x: float, context: float, seconds: float) -> None:
         """Book `seconds` of simulated time at the nearest grid point, for the provenance of the run."""
@@ -85,8 +111,8 @@ class Surface:
         self._visits[i, j] += seconds
 
     def provenance_s(self) -> Floats:
-        """Booked seconds by the source that priced the step; shape (len(PRICED_BY),)."""
-        sources = self._core + (self._rest + self._experts)[:, None, :]
+        """Booked seconds by the source that priced the step's operations; shape (len(PRICED_BY),)."""
+        sources = self._core + self._sources[:, None, :]
         shares = sources / sources.sum(axis=2, keepdims=True)
         return np.asarray((self._visits[:, :, None] * shares).sum(axis=(0, 1)))
 

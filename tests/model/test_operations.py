@@ -35,9 +35,8 @@ def test_expanding_the_prefix_flop_per_cached_token() -> None:
 
 def test_dispatch_and_combine_bytes_per_copy() -> None:
     # FP8 with an FP32 scale per 128: 7,168 + 56 x 4 = 7,392; BF16 back: 7,168 x 2 = 14,336.
-    arguments = dict(
-        tokens=1, ep=8, nodes=1, hidden=7168, top_k=8, mode="low_latency", copies=1, remote_copies=0
-    )
+    arguments = {"tokens": 1, "ep": 8, "nodes": 1, "hidden": 7168, "top_k": 8}
+    arguments |= {"mode": "low_latency", "copies": 1, "remote_copies": 0}
     assert ops.all_to_all("dispatch", **arguments).bytes == 7_392
     assert ops.all_to_all("combine", **arguments).bytes == 14_336
 

@@ -1,5 +1,7 @@
 """Surfaces and sums over steps: against direct pricing, and against adding steps one by one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import PRICED_BY, AnalyticCost, price_all
 from sim.model.layers import Layout
 from sim.step.build import build_step_cost
-from sim.step.operations import StepOperations, balanced_routing, typical_prompts
+from sim.step.operations import Overlap, StepOperations, balanced_routing, typical_prompts
 
 COST = AnalyticCost(gpu("h200_sxm"), efficiency())
 
@@ -20,7 +22,7 @@ def _operations(name: str) -> StepOperations:
 
 
 OPERATIONS = {name: _operations(name) for name in ("deepseek-v3", "deepseek-v3.2")}
-STEP = {name: build_step_cost(o, COST, 256, 8192, ("prefill", "decode")) for name, o in OPERATIONS.items()}
+STEP = {name: build_step_cost({"prefill": o, "decode": o}, COST, 256, 8192) for name, o in OPERATIONS.items()}
 models = st.sampled_from(list(STEP))
 
 
@@ -79,7 +81,7 @@ def test_the_running_step_is_finished_and_no_other_begun(name: str, steps: int, 
 
 
 def test_a_truncated_run_books_only_the_steps_that_ran() -> None:
-    cost = build_step_cost(OPERATIONS["deepseek-v3"], COST, 64, 1024, ("decode",))
+    cost = build_step_cost({"decode": OPERATIONS["deepseek-v3"]}, COST, 64, 1024)
     batch = np.array([10.0]), np.array([500.0]), np.ones(1)
     whole_s = cost.decode_steps_s(*batch, 100)
     _, seconds = cost.decode_steps_within(*batch, 100, whole_s / 3)
@@ -123,3 +125,31 @@ def test_drafts_add_work_to_every_step_but_share_the_cache_reads() -> None:
     assert core[1].flop == pytest.approx(2 * core[0].flop, rel=1e-3)
     assert core[1].bytes < 1.2 * core[0].bytes
     assert any(o.name.startswith("draft:") for o in one.decode_rest(8))
+
+
+def test_two_half_batches_hide_the_exchange_of_a_large_batch_and_slow_a_small_one() -> None:
+    plain = OPERATIONS["deepseek-v3"]
+    cost = {
+        o: build_step_cost({"decode": replace(plain, overlap=o)}, COST, 512, 1)
+        for o in (Overlap(), Overlap(two_batch=True))
+    }
+    apart, together = cost[Overlap()], cost[Overlap(two_batch=True)]
+
+    def gain(sequences: float) -> float:
+        batch = np.full(16, sequences), np.full(16, 4000.0)
+        return apart.decode_s(*batch) / together.decode_s(*batch)
+
+    assert gain(4) < 1 < gain(512)
+
+
+def test_the_shared_expert_hides_behind_the_exchange() -> None:
+    plain = OPERATIONS["deepseek-v3"]
+    hidden = replace(plain, overlap=Overlap(shared_expert=True))
+    batch = np.full(16, 64.0), np.full(16, 4000.0)
+    saved_s = STEP["deepseek-v3"].decode_s(*batch) - build_step_cost(
+        {"decode": hidden}, COST, 256, 1
+    ).decode_s(*batch)
+    shared_s = sum(
+        p.total_s for p in price_all(plain.decode_rest(64), COST) if p.operation.stream == "shared"
+    )
+    assert saved_s == pytest.approx(shared_s, rel=0.01)

@@ -1,0 +1,90 @@
+"""One step, operation by operation: what `tokenworks explain` prints."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sim.cost.latency import PricedOperation, price_all
+from sim.model.deployment import PoolPlan, plan_pool
+from sim.scenario.schema import Scenario
+from sim.step.assemble import cost_model, step_operations
+from sim.units import GB_BYTES
+
+Phase = Literal["prefill", "decode"]
+DEFAULT_CONTEXT: Final = 4096
+
+
+def explain(
+    scenario: Scenario, phase: Phase | None = None, batch: int | None = None, context: int | None = None
+) -> "Explanation":
+    """Price one step of the pool that does `phase` (default: decode), every rank alike.
+
+    `batch`: sequences per attention-DP rank in decode, new tokens per rank in prefill (one prompt); default the
+    pool's limit. `context`: KV tokens that each sequence already has (default 4096 in decode, 0 in prefill).
+    Raises DeploymentError where the layout does not divide; a cache that does not fit is priced all the same.
+    """
+    phase = phase or "decode"
+    role = phase if phase in scenario.deployment.pools() else "serve"
+    plan = plan_pool(scenario, role)
+    step = step_operations(scenario, plan, phase)
+    if phase == "decode":
+        batch, context = batch or plan.max_sequences, DEFAULT_CONTEXT if context is None else context
+        operations = step.decode_attention(batch, context) + step.decode_rest(batch)
+        tokens = batch * (1 + step.draft_tokens)
+    else:
+        batch, context = batch or plan.chunk_tokens, context or 0
+        operations = step.prefill_attention(1, batch, context) + step.prefill_rest(batch)
+        tokens = batch
+    return Explanation(phase, batch, context, tokens, price_all(operations, cost_model(scenario)), plan)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A priced step of the slowest rank, and the memory of its GPU."""
+
+    phase: str
+    batch: int
+    context: int
+    tokens: int
+    """New tokens of this rank in the step."""
+    operations: list[PricedOperation]
+    plan: PoolPlan
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of the step: its operations one after another."""
+        return sum(priced.total_s for priced in self.operations)
+
+    def json(self) -> dict[str, Any]:
+        """The names of INTERFACES: `explain --json`."""
+        total_s = self.step_s
+        memory = self.plan.memory
+        return {
+            "phase": self.phase,
+            "batch": self.batch,
+            "context": self.context,
+            "step_s": total_s,
+            "tokens": self.tokens,
+            "operations": [_row(priced, total_s) for priced in self.operations],
+            "memory": {
+                "weights_gb": memory.weights_bytes / GB_BYTES,
+                "kv_cache_gb": memory.kv_cache_bytes / GB_BYTES,
+                "kv_tokens": memory.kv_tokens,
+                "cache_bytes_per_token": memory.cache_bytes_per_token,
+            },
+        }
+
+
+def _row(priced: PricedOperation, total_s: float) -> dict[str, Any]:
+    operation, latency = priced.operation, priced.latency
+    return {
+        "name": operation.name,
+        "group": operation.group,
+        "layers": operation.layers,
+        "seconds": priced.total_s,
+        "share": priced.total_s / total_s,
+        "flop": operation.flop * operation.layers,
+        "bytes": operation.bytes * operation.layers,
+        "bound": latency.bound,
+        "priced_by": latency.priced_by,
+        "source": latency.source,
+    }

@@ -1,0 +1,82 @@
+"""A scenario -> how its pools shard the model, what their steps run, and what prices them."""
+
+from functools import lru_cache
+
+from sim import catalog
+from sim.cost.latency import AnalyticCost, CostModel, InSituCost
+from sim.experts.load import LoadTable, expert_load
+from sim.model.deployment import PoolPlan
+from sim.model.layers import ExpertRows, Layout
+from sim.scenario.schema import Experts, Scenario
+from sim.step.build import build_step_cost
+from sim.step.cost import SurfaceStepCost
+from sim.step.operations import Routing, StepOperations
+
+PHASES = {"prefill": ("prefill",), "decode": ("decode",), "serve": ("prefill", "decode")}
+"""What each kind of pool does."""
+
+
+def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
+    """How a worker of the pool shards the model, in the engine's way for the phase."""
+    engine, gpu = catalog.engine(scenario.engine), catalog.gpu(scenario.gpu)
+    return Layout(
+        model=catalog.model(scenario.model),
+        gpus=plan.gpus,
+        tp=plan.tp,
+        ep=plan.ep,
+        gpus_per_node=gpu.scale_up_domain,
+        weights=scenario.precision.weights,
+        attention_weights="bf16" if scenario.precision.weights == "bf16" else "fp8",
+        kv_cache=scenario.precision.kv_cache,
+        dense_prefill_max_kv=engine.dsa_dense_threshold,
+        dispatch_mode=engine.decode_dispatch if phase == "decode" else engine.prefill_dispatch,
+        mtp=scenario.speculation.draft_tokens > 0,
+    )
+
+
+@lru_cache(maxsize=64)
+def _load(model: str, layout_key: tuple[int, int, int, int], experts: Experts) -> LoadTable:
+    ep, dp, domain, moe_tp = layout_key
+    return expert_load(
+        catalog.model(model), ep=ep, dp=dp, gpus_per_node=max(1, domain // moe_tp), experts=experts
+    )
+
+
+def pool_routing(scenario: Scenario, layout: Layout, experts: Experts) -> Routing:
+    """Expected load of the most loaded expert rank by tokens per attention-DP rank."""
+    if not layout.model.n_routed:
+        return lambda tokens: ExpertRows(0.0, 0.0, 0.0, 0.0, 0.0)
+    table = _load(scenario.model, (layout.ep, layout.dp, layout.gpus_per_node, layout.moe_tp), experts)
+    sent = table.copies(layout.dispatch_mode)
+
+    def rows(tokens: float) -> ExpertRows:
+        return ExpertRows(
+            rows=float(table.hottest_rows(tokens)),
+            slots=table.local_slots,
+            active=float(table.active_experts(tokens)),
+            copies=sent.rdma + sent.nvlink,
+            remote_copies=sent.rdma,
+        )
+
+    return rows
+
+
+def step_operations(scenario: Scenario, plan: PoolPlan, phase: str) -> StepOperations:
+    """What a worker of the pool runs in a step of the phase (prefill or decode)."""
+    layout = pool_layout(scenario, plan, phase)
+    pool = scenario.deployment.pools()[plan.role]
+    routing = pool_routing(scenario, layout, pool.experts or scenario.experts)
+    return StepOperations(layout, routing, catalog.engine(scenario.engine), scenario.speculation.draft_tokens)
+
+
+def cost_model(scenario: Scenario) -> CostModel:
+    """What prices the scenario's operations."""
+    engine = catalog.engine(scenario.engine)
+    analytic = AnalyticCost(catalog.gpu(scenario.gpu), catalog.efficiency())
+    return InSituCost(analytic, engine.communication_factor)
+
+
+def pool_step_cost(scenario: Scenario, plan: PoolPlan) -> SurfaceStepCost:
+    """The step cost of a pool, priced on its grid."""
+    operations = {phase: step_operations(scenario, plan, phase) for phase in PHASES[plan.role]}
+    return build_step_cost(operations, cost_model(scenario), plan.max_sequences, plan.chunk_tokens)
