@@ -4,6 +4,7 @@ The numbers live in the YAML and CSV files beside this module, each with its uni
 read by `sim.price` only.
 """
 
+from sim.catalog.acceptance import acceptance
 from sim.catalog.engines import Engine, engine, engine_names
 from sim.catalog.facts import UnknownName, nearest_names, read
 from sim.catalog.hardware import Efficiency, Gpu, LowLatencyAllToAll, efficiency, gpu, gpu_names
@@ -16,6 +17,7 @@ __all__ = [
     "LowLatencyAllToAll",
     "Model",
     "UnknownName",
+    "acceptance",
     "catalog_date",
     "efficiency",
     "engine",

@@ -33,6 +33,8 @@ class Engine:
     """Decode steps between looks for new requests."""
     admission_wait_steps: int
     """Steps that a prompt may wait until every attention-DP rank has one."""
+    admission_growth_tokens: int
+    """KV tokens kept free for each running sequence when another one is let in."""
     host_overhead_s: float
     """Per step."""
     fixed_ttft_aggregated_s: float

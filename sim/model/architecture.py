@@ -210,9 +210,9 @@ def weight_bytes_per_gpu(
     """Bytes of the weights on one GPU of a worker by part, with the scales of their formats.
 
     Attention, shared expert, dense FFN, embedding and head are sharded over `tp`; the attention-DP ranks
-    (gpus / tp) hold copies. Of the routed experts and their `redundant` replicas (over the whole group) each GPU has
-    1 / gpus, whatever EP is: slots / ep experts, each sharded over gpus / ep. Latent down-projections, indexer, gate and eh_proj are on
-    every GPU. `mtp`: the modules are loaded; they use the main model's embedding and head.
+    (gpus / tp) hold copies. Each GPU has 1 / gpus of the routed experts and of their `redundant` replicas (over
+    the whole group), whatever EP is: slots / ep experts, each sharded over gpus / ep. Latent down-projections,
+    indexer, gate and eh_proj are on every GPU. `mtp`: the modules are loaded; embedding and head are shared.
     """
     count = parameters(model)
     if mtp:
