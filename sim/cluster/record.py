@@ -42,7 +42,8 @@ class PoolRecord:
 
     gpus: int
     busy_gpu_s: dict[str, float] = field(default_factory=dict)
-    """GPU seconds of work, by activity: `prefill` (computing new prompt tokens), `decode`, `cached` (re-reading cached prefixes)."""
+    """GPU seconds of work, by activity: `prefill` (computing new prompt tokens), `decode`, `cached` (re-reading
+    cached prefixes)."""
     busy_in_window_s: float = 0.0
     """Worker-mean busy seconds inside the measurement window, for `utilization`."""
     new_tokens: int = 0
@@ -63,7 +64,8 @@ class RunRecord:
     requests: RequestTable
     pools: dict[str, PoolRecord]
     window_s: tuple[float, float]
-    """Measurement window: from the end of the warm-up to the last arrival (closed loop: the last completion at full concurrency)."""
+    """Measurement window: from the end of the warm-up to the last arrival (closed loop: the last completion at full
+    concurrency)."""
     end_s: float
     events: int
     wall_s: float

@@ -1,0 +1,43 @@
+"""The clock: SimPy timers with a callback, and nothing else of SimPy."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import simpy
+
+
+class Timer(Protocol):
+    """What rings: a SimPy timeout."""
+
+    @property
+    def value(self) -> Any:
+        """What was given to `Clock.at`."""
+        ...
+
+
+Callback = Callable[[Timer], None]
+
+
+class Clock:
+    """Simulated time. Timers at the same time ring in the order in which they were set."""
+
+    def __init__(self) -> None:
+        self._env = simpy.Environment()
+        self.events = 0
+        """Timers set so far; each is one SimPy event."""
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start of the run."""
+        return self._env.now
+
+    def at(self, time_s: float, callback: Callback, value: object = None) -> None:
+        """Call `callback` at `time_s`, or now if that has passed by rounding."""
+        env = self._env
+        timer = env.timeout(max(time_s - env.now, 0.0), value)
+        timer.callbacks.append(callback)
+        self.events += 1
+
+    def run(self) -> None:
+        """Let time pass until no timer is left."""
+        self._env.run()

@@ -1,0 +1,100 @@
+"""A cluster whose prompts are computed on one pool and whose tokens are generated on another."""
+
+from collections.abc import Iterable, Mapping
+
+from sim.cluster.clock import Clock
+from sim.cluster.decode_worker import DecodeWorker
+from sim.cluster.ledger import Ledger, Meter, Window
+from sim.cluster.prefill_worker import PrefillWorker
+from sim.cluster.record import PoolRecord
+from sim.cluster.setup import ClusterPlan
+from sim.cluster.transfer import Handoff
+from sim.serving.kv_blocks import GrowingKvBlocks, KvBlocks, blocks_for
+from sim.serving.routing import make_router
+from sim.serving.sequence import Sequence
+from sim.step import StepCost
+
+
+class DisaggregatedCluster:
+    """Router, prefill workers, handoff, decode workers."""
+
+    def __init__(
+        self, clock: Clock, ledger: Ledger, plan: ClusterPlan, costs: Mapping[str, StepCost], router: str,
+        window: Window,
+    ) -> None:  # fmt: skip
+        self._ledger = ledger
+        self._prefill, self._decode = plan.pools["prefill"], plan.pools["decode"]
+        self.meters = {role: Meter(plan.pools[role], window) for role in ("prefill", "decode")}
+        self._decoders = [
+            DecodeWorker(
+                w, clock, ledger, self.meters["decode"], plan, costs["decode"], self._recompute, self._freed
+            )
+            for w in range(self._decode.workers)
+        ]
+        self._handoff = Handoff(clock, ledger, plan, make_router(router), self._decoders)
+        self._prefillers = [
+            PrefillWorker(
+                clock, ledger, self.meters["prefill"], self._prefill, costs["prefill"], self._handoff.offer
+            )
+            for _ in range(self._prefill.workers)
+        ]
+        self._router = make_router(router)
+        self._ranks = range(self._prefill.workers * self._prefill.dp)
+
+    def submit(self, sequences: list[Sequence]) -> None:
+        """See `Frontend.submit`."""
+        workers = []
+        for sequence in sequences:
+            if self._can_fit(sequence):
+                workers.append(self._enqueue(sequence))
+            else:
+                self._ledger.reject(sequence)
+        for worker in workers:
+            worker.wake()
+
+    def records(self) -> dict[str, PoolRecord]:
+        """Totals per pool."""
+        pools: dict[str, list[KvBlocks] | list[GrowingKvBlocks]] = {
+            "prefill": [b for w in self._prefillers for b in w.blocks],
+            "decode": [b for w in self._decoders for b in w.batch.blocks],
+        }
+        return {
+            role: self.meters[role].record(max(b.peak for b in blocks), sum(b.used for b in blocks))
+            for role, blocks in pools.items()
+        }
+
+    def unsound(self) -> list[str]:
+        """What should not be when no timer is left: work that nobody does."""
+        workers: dict[str, Iterable[PrefillWorker | DecodeWorker]] = {
+            "prefill": self._prefillers,
+            "decode": self._decoders,
+        }
+        found = [
+            f"{role} worker {index} stands still with work before it"
+            for role, pool in workers.items()
+            for index, worker in enumerate(pool)
+            if worker.stands_still()
+        ]
+        if self._handoff.waiting:
+            found.append(f"{len(self._handoff.waiting)} computed prompts never found a decode rank")
+        return found
+
+    def _can_fit(self, sequence: Sequence) -> bool:
+        """Whether the whole sequence fits an empty rank of both pools (a preempted one is computed as a whole)."""
+        tokens = sequence.prompt_tokens + sequence.output_tokens
+        return all(blocks_for(tokens, p.block_tokens) <= p.kv_blocks for p in (self._prefill, self._decode))
+
+    def _enqueue(self, sequence: Sequence, front: bool = False) -> PrefillWorker:
+        workers = self._prefillers
+        loads = [t for tokens in zip(*(w.queues.queued_tokens for w in workers), strict=True) for t in tokens]
+        rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)
+        assert rank is not None
+        worker = workers[rank % len(workers)]
+        worker.submit(sequence, rank // len(workers), front)
+        return worker
+
+    def _recompute(self, sequence: Sequence) -> None:
+        self._enqueue(sequence, front=True).wake()
+
+    def _freed(self, decode_worker: int) -> None:
+        self._handoff.pump(decode_worker)

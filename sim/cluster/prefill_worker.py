@@ -1,0 +1,98 @@
+"""A prefill worker: computes prompts in chunks and keeps their KV until it has been sent."""
+
+from collections.abc import Callable
+
+from sim.cluster.clock import Clock, Timer
+from sim.cluster.ledger import Ledger, Meter
+from sim.cluster.setup import PoolSetup
+from sim.serving.kv_blocks import KvBlocks, blocks_for
+from sim.serving.prompts import Chunk, PromptQueues
+from sim.serving.sequence import Sequence
+from sim.step import StepCost
+
+Handover = Callable[[Sequence, "PrefillWorker", int], None]
+"""(sequence, worker, rank): its prompt is computed and there is more to generate."""
+
+
+class PrefillWorker:
+    """One worker. Its ranks step together; a step is one timer."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        ledger: Ledger,
+        meter: Meter,
+        setup: PoolSetup,
+        cost: StepCost,
+        hand_over: Handover,
+    ) -> None:
+        self._clock, self._ledger, self._meter, self._setup, self._cost = clock, ledger, meter, setup, cost
+        self._hand_over = hand_over
+        self.queues = PromptQueues(setup.dp)
+        self.blocks = [KvBlocks(setup.kv_blocks) for _ in range(setup.dp)]
+        self._busy = False
+        self._budgets = [setup.chunk_tokens] * setup.dp
+        self._start_s = 0.0
+
+    def submit(self, sequence: Sequence, rank: int, front: bool = False) -> None:
+        """Queue a prompt; `wake` starts it."""
+        self.queues.add(sequence, rank, front)
+
+    def wake(self) -> None:
+        """Start a step if none is running and there is something to compute."""
+        if self._busy or self.queues.empty:
+            return
+        chunk = self.queues.plan(self._budgets, self._admit)
+        if chunk is None:
+            return
+        now = self._clock.now
+        self._ledger.start_prefill(chunk.started, now)
+        self._busy, self._start_s = True, now
+        self._clock.at(now + self._charge(chunk), self._end_step, chunk)
+
+    def release(self, sequence: Sequence, rank: int) -> None:
+        """The KV of a sequence has left."""
+        self.blocks[rank].release(self._blocks_of(sequence))
+        self.wake()
+
+    def stands_still(self) -> bool:
+        """Whether it stands still though a waiting prompt would fit: never, if the scheduling is sound."""
+        heads = ((rank, self.queues.head(rank)) for rank in range(self._setup.dp))
+        return not self._busy and any(
+            head is not None and self.blocks[rank].used + self._blocks_of(head) <= self._setup.kv_blocks
+            for rank, head in heads
+        )
+
+    def _blocks_of(self, sequence: Sequence) -> int:
+        return blocks_for(sequence.prefill_tokens, self._setup.block_tokens)
+
+    def _admit(self, sequence: Sequence, rank: int) -> bool:
+        return self.blocks[rank].take(self._blocks_of(sequence))
+
+    def _charge(self, chunk: Chunk) -> float:
+        """Book a step, and return its seconds."""
+        meter = self._meter
+        seconds = self._cost.prefill_s(chunk.tokens, chunk.context)
+        cached_s = 0.0
+        if chunk.context_without_prefix is not None:
+            cached_s = max(0.0, seconds - self._cost.prefill_s(chunk.tokens, chunk.context_without_prefix))
+            meter.charge("cached", cached_s)
+        meter.charge("prefill", seconds - cached_s)
+        meter.new_tokens += int(chunk.tokens.sum())
+        meter.steps += 1
+        return seconds
+
+    def _end_step(self, timer: Timer) -> None:
+        chunk: Chunk = timer.value
+        now = self._clock.now
+        self._busy = False
+        self._meter.work(self._start_s, now)
+        for sequence, rank in chunk.completed:
+            self._ledger.end_prefill(sequence, now)
+            if sequence.remaining_tokens:
+                self._hand_over(sequence, self, rank)
+            else:
+                self._ledger.deliver_first(sequence, now)
+                self.blocks[rank].release(self._blocks_of(sequence))
+                self._ledger.finish(sequence, now)
+        self.wake()

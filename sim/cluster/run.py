@@ -1,0 +1,72 @@
+"""One run: a cluster, its requests, and the record that remains."""
+
+import time
+from collections.abc import Mapping
+
+from sim.cluster.arrivals import ClosedLoop, OpenLoop
+from sim.cluster.clock import Clock
+from sim.cluster.disaggregated import DisaggregatedCluster
+from sim.cluster.ledger import Ledger, Progress, Window
+from sim.cluster.record import PoolRecord, RunRecord
+from sim.cluster.setup import ClusterPlan, Requests
+from sim.scenario.schema import Scenario
+from sim.step import StepCost
+
+
+def run_cluster(
+    scenario: Scenario,
+    requests: Requests,
+    plan: ClusterPlan,
+    costs: Mapping[str, StepCost],
+    seed: int,
+    progress: Progress | None = None,
+) -> RunRecord:
+    """Serve all requests, and tell what happened.
+
+    `plan.pools` and `costs` have the same roles; each pool needs a cost object of its own. The scenario gives the
+    router and the warm-up; `seed` is only recorded, since all chance is drawn in `requests` and `plan.speculation`.
+
+    Raises:
+        LookupError: if the router does not exist.
+    """
+    started = time.perf_counter()
+    clock, ledger = Clock(), Ledger(requests, progress)
+    window = Window(scenario.warmup_s)
+    arrivals: OpenLoop | ClosedLoop
+    if requests.concurrency is None:
+        arrivals = OpenLoop(clock, ledger, requests, plan.rules.ingress_s)
+        window.end_s = float(requests.arrival_s[-1]) if ledger.total else 0.0
+    else:
+        arrivals = ClosedLoop(clock, ledger, requests.concurrency, plan.rules.ingress_s, window)
+    cluster = DisaggregatedCluster(clock, ledger, plan, costs, scenario.router, window)
+    arrivals.start(cluster)
+    clock.run()
+    pools = cluster.records()
+    return RunRecord(
+        scenario=scenario,
+        seed=seed,
+        requests=ledger.table(),
+        pools=pools,
+        window_s=(window.start_s, window.end_s),
+        end_s=clock.now,
+        events=clock.events,
+        wall_s=time.perf_counter() - started,
+        priced_gpu_s=_by_source(pools, costs),
+        invariants=cluster.unsound(),
+    )
+
+
+def _by_source(pools: Mapping[str, PoolRecord], costs: Mapping[str, StepCost]) -> dict[str, float]:
+    """Busy GPU seconds by the source that priced them: each pool's busy time in the shares of its cost object.
+
+    The shares are of all seconds that the object handed out, with those of questions beside the steps (a step
+    without its cached prefix) and of advances that were cut.
+    """
+    total: dict[str, float] = {}
+    for role, pool in pools.items():
+        seconds = costs[role].provenance_s()
+        handed_out = sum(seconds.values())
+        busy_gpu_s = sum(pool.busy_gpu_s.values())
+        for source, s in seconds.items():
+            total[source] = total.get(source, 0.0) + (busy_gpu_s * s / handed_out if handed_out else 0.0)
+    return total

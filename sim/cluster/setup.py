@@ -1,0 +1,84 @@
+"""What a run is given: pools, transfer, rules and requests. Plain numbers, so that anything may compose them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.serving.admission import AdmissionRules
+from sim.serving.kv_blocks import BLOCK_TOKENS
+from sim.serving.speculation import OneTokenPerStep, Speculation
+
+
+@dataclass(frozen=True)
+class PoolSetup:
+    """Identical workers, as the scheduler sees them."""
+
+    workers: int
+    gpus: int
+    """GPUs of one worker."""
+    dp: int
+    """Attention-DP ranks of one worker."""
+    max_sequences: int
+    """Sequences per rank at most (decode and serve)."""
+    chunk_tokens: int
+    """New prompt tokens per rank and step at most (prefill and serve)."""
+    kv_blocks: int
+    """KV blocks per rank."""
+    block_tokens: int = BLOCK_TOKENS
+    mixed: bool = False
+    """serve: prompt tokens ride along in decode steps; otherwise waiting prompts go first and decode pauses."""
+
+
+@dataclass(frozen=True)
+class TransferSetup:
+    """The way of the KV cache from prefill to decode. A rank sends over the NICs of all its GPUs."""
+
+    bytes_per_token: float
+    bytes_per_s: float
+    """One GPU's NIC, one direction."""
+    latency_s: float
+    """From the prompt's last byte to the first token at the client, beside the bytes themselves (handshake)."""
+    tail_fraction: float = 1.0
+    """Share of the bytes that can only leave when the prefill is over: 1 without overlap, 1 / layers layer by layer."""
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """Pools by role: `prefill` and `decode` with a transfer, or `serve`."""
+
+    pools: Mapping[str, PoolSetup]
+    transfer: TransferSetup | None = None
+    rules: AdmissionRules = field(default_factory=AdmissionRules)
+    speculation: Speculation = field(default_factory=OneTokenPerStep)
+
+
+class Requests(Protocol):
+    """The workload as columns, one entry per request in order of arrival; see `sim.workload`."""
+
+    @property
+    def arrival_s(self) -> NDArray[np.float64]:
+        """Increasing. Ignored in a closed loop."""
+        ...
+
+    @property
+    def input_tokens(self) -> NDArray[np.int64]:
+        """At least 1."""
+        ...
+
+    @property
+    def output_tokens(self) -> NDArray[np.int64]:
+        """At least 1."""
+        ...
+
+    @property
+    def cached_tokens(self) -> NDArray[np.int64]:
+        """Prompt tokens in the prefix cache. The last prompt token is computed even if it is cached."""
+        ...
+
+    @property
+    def concurrency(self) -> int | None:
+        """Closed loop: requests in flight. None in an open loop."""
+        ...

@@ -1,0 +1,95 @@
+"""From prefill to decode: a queue for a place on a decode rank, and the KV cache's way over the NICs.
+
+A transfer starts when a decode rank has reserved a seat and blocks for it; until then the KV stays on the prefill
+worker. Each rank's NICs carry one transfer after another, in both directions independently: a transfer begins when
+sender and receiver are free and takes
+
+    seconds = tokens x bytes_per_token / (bytes_per_s x GPUs of the rank),  the slower side counting,
+
+and the first token reaches the client `latency_s` later. With a `tail_fraction` below 1 the KV leaves while the
+prompt is computed, layer by layer: the transfer may begin as early as the prefill did, if a decode rank was free at
+once, but its tail only follows the end of the prefill.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Sequence as Numbers
+
+from sim.cluster.clock import Clock, Timer
+from sim.cluster.decode_worker import DecodeWorker
+from sim.cluster.ledger import Ledger
+from sim.cluster.prefill_worker import PrefillWorker
+from sim.cluster.setup import ClusterPlan
+from sim.serving.routing import Router
+from sim.serving.sequence import Sequence
+
+
+class Handoff:
+    """The queue in front of the decode pool: first in, first out, for all its workers together."""
+
+    def __init__(
+        self, clock: Clock, ledger: Ledger, plan: ClusterPlan, router: Router, workers: list[DecodeWorker]
+    ) -> None:
+        prefill, decode = plan.pools["prefill"], plan.pools["decode"]
+        assert plan.transfer is not None
+        self._clock, self._ledger, self._router, self._workers = clock, ledger, router, workers
+        self._setup = plan.transfer
+        gpus_per_rank = min(prefill.gpus / prefill.dp, decode.gpus / decode.dp)
+        self._token_s = plan.transfer.bytes_per_token / (plan.transfer.bytes_per_s * gpus_per_rank)
+        self.waiting: deque[tuple[Sequence, PrefillWorker, int]] = deque()
+        count = decode.workers * decode.dp
+        self._ranks = range(count)
+        self._ranks_of = [range(w, count, decode.workers) for w in range(decode.workers)]
+        self._sending_until: defaultdict[tuple[PrefillWorker, int], float] = defaultdict(float)
+        self._receiving_until = [0.0] * count
+
+    def offer(self, sequence: Sequence, sender: PrefillWorker, sender_rank: int) -> None:
+        """A prompt is computed: send it on if a decode rank can take it, else let it wait."""
+        place = None if self.waiting else self._place(sequence, self._ranks)
+        if place is None:
+            self.waiting.append((sequence, sender, sender_rank))
+        else:
+            started = self._ledger.latest_prefill_start_s[sequence.id]
+            overlapped = self._setup.tail_fraction < 1
+            self._send(sequence, sender, sender_rank, place, started if overlapped else self._clock.now)
+
+    def pump(self, worker: int) -> None:
+        """Decode worker `worker` has gained room, and is at a step boundary."""
+        waiting = self.waiting
+        ranks: Numbers[int] = self._ranks_of[worker]
+        while waiting:
+            sequence, sender, sender_rank = waiting[0]
+            place = self._place(sequence, ranks)
+            if place is None:
+                return
+            waiting.popleft()
+            self._send(sequence, sender, sender_rank, place, self._clock.now)
+            ranks = self._ranks  # the others have not seen the new head yet
+
+    def _place(self, sequence: Sequence, ranks: Numbers[int]) -> int | None:
+        """Reserve a place on one of `ranks`, numbered as in `sim.serving.routing`."""
+        workers, tokens = self._workers, sequence.context_tokens
+        count = len(workers)
+        loads = [s for seats in zip(*(w.batch.seats for w in workers), strict=True) for s in seats]
+        place = self._router.pick(
+            sequence, loads, ranks, lambda rank: workers[rank % count].fits(rank // count, tokens)
+        )
+        if place is not None:
+            workers[place % count].batch.reserve(place // count, tokens)
+        return place
+
+    def _send(
+        self, sequence: Sequence, sender: PrefillWorker, sender_rank: int, place: int, earliest_s: float
+    ) -> None:
+        now, nic = self._clock.now, (sender, sender_rank)
+        transfer_s = sequence.prefill_tokens * self._token_s
+        begin_s = max(earliest_s, self._sending_until[nic], self._receiving_until[place])
+        end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
+        self._sending_until[nic] = self._receiving_until[place] = end_s
+        self._clock.at(end_s + self._setup.latency_s, self._arrive, (sequence, sender, sender_rank, place))
+
+    def _arrive(self, timer: Timer) -> None:
+        sequence, sender, sender_rank, place = timer.value
+        self._ledger.deliver_first(sequence, self._clock.now)
+        count = len(self._workers)
+        self._workers[place % count].receive(sequence, place // count)
+        sender.release(sequence, sender_rank)

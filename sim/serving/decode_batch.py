@@ -1,0 +1,148 @@
+"""Continuous batching of one worker: who decodes on which rank, until when, and who must leave."""
+
+from heapq import heappop, heappush
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.serving.kv_blocks import BLOCK_TOKENS, GrowingKvBlocks, blocks_for, growth_steps
+from sim.serving.sequence import Sequence
+
+Floats = NDArray[np.float64]
+
+
+class DecodeBatch:
+    """The decoding sequences of one worker. Its attention-DP ranks step together; `step` counts the steps done.
+
+    A sequence first reserves a seat and blocks for its tokens, then joins at a step boundary, and holds blocks for
+    its prompt and every token generated. A rank's summed context is `base + step x slope`, so that a step costs
+    nothing here: only joining and leaving do.
+    """
+
+    def __init__(
+        self, ranks: int, max_sequences: int, kv_blocks: int, block_tokens: int = BLOCK_TOKENS,
+        growth_reserve_tokens: int = 0,
+    ) -> None:  # fmt: skip
+        self.step = 0
+        self.running = 0
+        self.max_sequences = max_sequences
+        self.seats = [0] * ranks
+        """Sequences running or reserved, per rank."""
+        self.sequences: Floats = np.zeros(ranks)
+        """Running sequences per rank."""
+        self.blocks = [GrowingKvBlocks(kv_blocks) for _ in range(ranks)]
+        self._block_tokens = block_tokens
+        self._reserve_blocks = blocks_for(growth_reserve_tokens, block_tokens)
+        self._base: Floats = np.zeros(ranks)
+        self._slope: Floats = np.zeros(ranks)
+        self._divisor: Floats = np.ones(ranks)
+        self._members: list[dict[int, Sequence]] = [{} for _ in range(ranks)]
+        self._finishes: list[tuple[int, int, int, Sequence]] = []
+        self._joined = 0
+
+    def need(self, rank: int, tokens: int) -> int:
+        """Blocks that must be free for a sequence of `tokens` tokens: its own and the growth reserve of those there."""
+        return blocks_for(tokens, self._block_tokens) + self._reserve_blocks * self.seats[rank]
+
+    def room_after(self, rank: int, step: int) -> int:
+        """Blocks free at the end of `step`, if nobody joins or leaves."""
+        blocks = self.blocks[rank]
+        return blocks.capacity - blocks.used_after(step)
+
+    def reserve(self, rank: int, tokens: int) -> None:
+        """Hold a seat and the blocks of `tokens` tokens. The caller has checked that there is room."""
+        self.seats[rank] += 1
+        self.blocks[rank].reserve(blocks_for(tokens, self._block_tokens))
+
+    def cancel(self, rank: int, tokens: int) -> None:
+        """Give back what `reserve` held."""
+        self.seats[rank] -= 1
+        self.blocks[rank].settle(self.step - 1)
+        self.blocks[rank].release(blocks_for(tokens, self._block_tokens))
+
+    def join(self, sequence: Sequence, rank: int, steps: int) -> None:
+        """Decode a sequence from the next step on, for `steps` steps. Its context was reserved."""
+        tokens, context = sequence.remaining_tokens, sequence.context_tokens
+        sequence.first_step, sequence.steps, sequence.stint = self.step, steps, self._joined
+        self._joined += 1
+        slope = tokens / steps
+        self.running += 1
+        self.sequences[rank] += 1.0
+        self._divisor[rank] = self.sequences[rank]
+        self._base[rank] += context - slope * self.step
+        self._slope[rank] += slope
+        self._members[rank][sequence.id] = sequence
+        heappush(self._finishes, (self.step + steps, sequence.stint, rank, sequence))
+        self.blocks[rank].grow(growth_steps(context, tokens, steps, self._block_tokens), self.step)
+
+    def load(self) -> tuple[Floats, Floats, Floats]:
+        """Per rank: sequences, their mean context in the next step, and its growth per step."""
+        context = (self._base + self.step * self._slope) / self._divisor
+        return self.sequences, context, self._slope / self._divisor
+
+    def next_change(self) -> int:
+        """The step after which a sequence finishes or a rank runs out of blocks. There must be a running sequence.
+
+        Equals `step` where blocks are short already: call `preempt`.
+        """
+        finishes = self._finishes
+        while finishes[0][3].stint != finishes[0][1]:
+            heappop(finishes)
+        end = finishes[0][0]
+        for blocks in self.blocks:
+            if blocks.demand > blocks.capacity:
+                end = blocks.first_shortage(self.step, end)
+        return end
+
+    def advance(self, steps: int) -> list[tuple[Sequence, int]]:
+        """Do `steps` steps, at most up to `next_change`; the sequences that finished, and their ranks."""
+        self.step += steps
+        finishes, done = self._finishes, []
+        while finishes and finishes[0][0] <= self.step:
+            _, stint, rank, sequence = heappop(finishes)
+            if sequence.stint == stint:
+                self.blocks[rank].settle(self.step - 1)
+                self._leave(sequence, rank, sequence.steps - 1)
+                sequence.generated_tokens = sequence.output_tokens
+                done.append((sequence, rank))
+        return done
+
+    def preempt(self) -> list[tuple[Sequence, int]]:
+        """Evict the last arrived sequences of the ranks that are short of blocks; who left, and from which rank."""
+        evicted = []
+        for rank, blocks in enumerate(self.blocks):
+            if blocks.demand <= blocks.capacity:
+                continue
+            blocks.settle(self.step)
+            while blocks.used > blocks.capacity:
+                members = self._members[rank]
+                sequence = members[max(members)]
+                done = self.step - sequence.first_step
+                growth = growth_steps(
+                    sequence.context_tokens, sequence.remaining_tokens, sequence.steps, self._block_tokens
+                )
+                blocks.cancel(growth, sequence.first_step, self.step)
+                self._leave(sequence, rank, done)
+                sequence.generated_tokens += sequence.tokens_after(done)
+                evicted.append((sequence, rank))
+        return evicted
+
+    def _leave(self, sequence: Sequence, rank: int, held_after: int) -> None:
+        """Take a sequence off its rank; it holds the blocks of the end of its step `held_after`."""
+        context = sequence.context_tokens
+        slope = sequence.remaining_tokens / sequence.steps
+        held = context + sequence.tokens_after(held_after)
+        self.blocks[rank].release(blocks_for(held, self._block_tokens))
+        sequence.stint = -1
+        del self._members[rank][sequence.id]
+        self.seats[rank] -= 1
+        self.running -= 1
+        left = len(self._members[rank])
+        self.sequences[rank] = left
+        if left:
+            self._divisor[rank] = left
+            self._base[rank] -= context - slope * sequence.first_step
+            self._slope[rank] -= slope
+        else:
+            self._divisor[rank] = 1.0
+            self._base[rank] = self._slope[rank] = 0.0

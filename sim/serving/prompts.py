@@ -1,0 +1,122 @@
+"""Chunked prefill of one worker: which prompt tokens its next step computes."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.serving.sequence import Sequence
+
+Floats = NDArray[np.float64]
+
+Admit = Callable[[Sequence, int], bool]
+"""(sequence, rank) -> whether its KV fits; if so it is reserved."""
+
+
+@dataclass(slots=True, frozen=True)
+class Chunk:
+    """The prompt tokens of one step. Arrays have one entry per attention-DP rank."""
+
+    tokens: Floats
+    context: Floats
+    """Mean KV tokens that a rank's new tokens attend to: sum(new x before + new (new + 1) / 2) / tokens, where
+    `before` counts the cached prefix and earlier chunks."""
+    context_without_prefix: Floats | None
+    """The same if no prefix had been cached; None where none was."""
+    started: list[Sequence]
+    completed: list[tuple[Sequence, int]]
+    """Prompts whose last token is in this step, with their ranks."""
+
+
+class PromptQueues:
+    """Waiting prompts, first in first out on each rank. The ranks step together.
+
+    A step takes up to a budget of new tokens per rank: several short prompts, or a part of a long one, which goes
+    on in the next step.
+    """
+
+    def __init__(self, ranks: int) -> None:
+        self.queued_tokens = [0] * ranks
+        """Prompt tokens still to compute, per rank."""
+        self.waiting: list[deque[Sequence]] = [deque() for _ in range(ranks)]
+        self._partial: list[Sequence | None] = [None] * ranks
+
+    def add(self, sequence: Sequence, rank: int, front: bool = False) -> None:
+        """Queue a prompt (`front`: before those that wait); generated tokens are part of it."""
+        sequence.prefill_tokens = sequence.context_tokens
+        sequence.computed_tokens = sequence.cached_tokens
+        self.queued_tokens[rank] += sequence.prefill_tokens - sequence.cached_tokens
+        if front:
+            self.waiting[rank].appendleft(sequence)
+        else:
+            self.waiting[rank].append(sequence)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no prompt waits or is under way."""
+        return not any(self.queued_tokens)
+
+    def head(self, rank: int) -> Sequence | None:
+        """The next prompt to start on a rank."""
+        waiting = self.waiting[rank]
+        return waiting[0] if waiting else None
+
+    def under_way(self) -> bool:
+        """Whether a prompt is partly computed."""
+        return any(p is not None for p in self._partial)
+
+    def plan(self, budgets: list[int], admit: Admit) -> Chunk | None:
+        """The prompt tokens of the next step, at most `budgets[rank]`; None if there are none."""
+        step = _Planned(len(budgets))
+        for rank, budget in enumerate(budgets):
+            if not self.queued_tokens[rank]:
+                continue
+            left, waiting = budget, self.waiting[rank]
+            sequence = self._partial[rank]
+            while left:
+                if sequence is None:
+                    if not waiting or not admit(waiting[0], rank):
+                        break
+                    sequence = waiting.popleft()
+                    step.started.append(sequence)
+                left -= step.take(sequence, rank, left)
+                if sequence.computed_tokens == sequence.prefill_tokens:
+                    step.completed.append((sequence, rank))
+                    sequence = None
+            self._partial[rank] = sequence
+            self.queued_tokens[rank] -= budget - left
+        return step.chunk()
+
+
+class _Planned:
+    """A chunk in the making."""
+
+    def __init__(self, ranks: int) -> None:
+        self.tokens = [0.0] * ranks
+        self.pairs = [0.0] * ranks
+        self.prefix_pairs = [0.0] * ranks
+        self.started: list[Sequence] = []
+        self.completed: list[tuple[Sequence, int]] = []
+
+    def take(self, sequence: Sequence, rank: int, budget: int) -> int:
+        """Put up to `budget` tokens of a prompt into the step."""
+        before = sequence.computed_tokens
+        new = min(budget, sequence.prefill_tokens - before)
+        sequence.computed_tokens = before + new
+        self.tokens[rank] += new
+        self.pairs[rank] += new * before + new * (new + 1) / 2
+        self.prefix_pairs[rank] += new * sequence.cached_tokens
+        return new
+
+    def chunk(self) -> Chunk | None:
+        tokens = np.array(self.tokens)
+        if not tokens.any():
+            return None
+        pairs = np.array(self.pairs)
+        divisor = np.maximum(tokens, 1.0)
+        without = None
+        if any(self.prefix_pairs):
+            without = (pairs - np.array(self.prefix_pairs)) / divisor
+        return Chunk(tokens, pairs / divisor, without, self.started, self.completed)

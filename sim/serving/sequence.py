@@ -1,0 +1,43 @@
+"""A request while it is being served."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One prompt with the tokens generated so far.
+
+    `id` is the position in order of arrival. A preempted sequence keeps its generated tokens: they join the
+    prompt when it is computed again.
+    """
+
+    id: int
+    prompt_tokens: int
+    cached_tokens: int
+    """Leading prompt tokens whose KV comes from the prefix cache, never computed."""
+    output_tokens: int
+    generated_tokens: int = 0
+    prefill_tokens: int = 0
+    """Tokens whose KV the prefill makes: the prompt, and what was generated before a preemption."""
+    computed_tokens: int = 0
+    """Tokens of the running prefill whose KV exists, cached prefix included."""
+    first_step: int = 0
+    """Decode step of the worker after which the sequence joined."""
+    steps: int = 0
+    """Decode steps that it needs from there."""
+    stint: int = 0
+    """Which joining of its batch this is; an older number marks an entry as stale."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens whose KV the next step attends to, the newest one included."""
+        return self.prompt_tokens + self.generated_tokens
+
+    @property
+    def remaining_tokens(self) -> int:
+        """Output tokens still to generate."""
+        return self.output_tokens - self.generated_tokens
+
+    def tokens_after(self, steps: int) -> int:
+        """Tokens generated in the first `steps` steps of the current stint: floor(remaining x steps / needed)."""
+        return self.remaining_tokens * steps // self.steps
