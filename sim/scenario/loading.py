@@ -16,12 +16,12 @@ import yaml
 
 from sim.scenario.errors import KeyPath, LocatedProblem, Place, Problem, ScenarioError
 from sim.scenario.form import check, schema_at
-from sim.scenario.reader import is_file, read, read_file, scalar, similar_file
+from sim.scenario.reader import exists, read, read_file, scalar, similar_file
 from sim.scenario.schema import Scenario
 from sim.scenario.tree import Node, find, graft, merge, nest, plain, positions
 
 FILE_SUFFIXES: Final = frozenset({".json", ".jsonl", ".csv", ".parquet", ".xz", ".gz", ".yaml"})
-"""What tells a file from a name of the catalog, where a key takes either."""
+"""What tells a file from a name of the catalog, where a key takes either: this, or a `/` to something that exists."""
 
 
 @dataclass(frozen=True)
@@ -175,12 +175,14 @@ def _with_files(node: Node, path: KeyPath, problems: list[LocatedProblem]) -> No
     if isinstance(node.value, dict):
         children = {key: _with_files(child, (*path, key), problems) for key, child in node.value.items()}
         return Node(children, node.place, node.key)
-    named = isinstance(node.value, str) and Path(node.value).suffix in FILE_SUFFIXES
-    if not (named and schema_at(Scenario, path).get("file")):
+    if not (isinstance(node.value, str) and schema_at(Scenario, path).get("file")):
         return node
     # An override is typed in the working folder.
     folder = Path(node.place.file).parent if node.place.line else Path()
-    file = Path(os.path.realpath(folder / str(node.value)))
-    if not is_file(file):
+    file = Path(os.path.realpath(folder / node.value))
+    named = file.suffix in FILE_SUFFIXES
+    if not (named or ("/" in node.value and exists(file))):
+        return node
+    if not exists(file):
         problems.append(LocatedProblem(path, f"no such file: {node.value}{similar_file(file)}", node.place))
     return Node(str(file), node.place, node.key)

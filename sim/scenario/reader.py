@@ -75,10 +75,10 @@ def read_file(path: Path, name: str) -> str:
         raise refuse(f"not UTF-8 text: byte 0x{raw[error.start]:02x}", line, column) from None
 
 
-def is_file(path: Path) -> bool:
-    """Whether a file of that name exists; false too for names that no file can have."""
+def exists(path: Path) -> bool:
+    """Whether a file or folder of that name exists; false too for names that none can have."""
     try:
-        return path.is_file()
+        return path.exists()
     except OSError:
         return False
 
@@ -86,7 +86,7 @@ def is_file(path: Path) -> bool:
 def similar_file(path: Path) -> str:
     """`; did you mean 'x'?` for the file of that folder whose name is nearest."""
     try:
-        return did_you_mean(path.name, [p.name for p in path.parent.iterdir() if p.is_file()])
+        return did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
     except OSError:
         return f" (there is no folder {path.parent})"
 
