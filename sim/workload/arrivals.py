@@ -43,7 +43,7 @@ def arrival_times(
     if form.all_at_once is not None:
         if count is None:
             raise DeploymentError([Problem((*KEY, "all_at_once"), "needs `workload.requests`: how many")])
-        return np.zeros(_feasible(count))
+        return np.zeros(feasible(count))
     if form.poisson is not None:
         rate = form.poisson.rate_per_s
         return _renewal(rng.standard_exponential, count, duration_s, lambda t: rate * t) / rate
@@ -72,14 +72,15 @@ def _renewal(
     while total <= end and number < wanted:
         ahead = end - total
         # Four standard deviations of a Poisson count more than expected: one draw is nearly always enough.
-        more = gaps(_feasible(min(wanted - number, ahead + 4 * math.sqrt(ahead) + 16)))
+        more = gaps(feasible(min(wanted - number, ahead + 4 * math.sqrt(ahead) + 16)))
         drawn.append(more)
         total, number = total + float(more.sum()), number + len(more)
     times = np.cumsum(np.concatenate(drawn))
     return times[times < end]
 
 
-def _feasible(count: float) -> int:
+def feasible(count: float) -> int:
+    """`count` as an int. Raises DeploymentError if so many requests would not fit in memory."""
     if count > MOST_REQUESTS:
         says = f"about {count:.3g} requests; at most {MOST_REQUESTS:,} fit in memory"
         raise DeploymentError([Problem(("workload",), says)])

@@ -7,10 +7,10 @@ from pathlib import Path
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 from sim.workload import trace
-from sim.workload.arrivals import arrival_times
+from sim.workload.arrivals import arrival_times, feasible
 from sim.workload.lengths import Source
 from sim.workload.prompts import Prompts
-from sim.workload.stream import RequestStream, closed_loop, open_loop
+from sim.workload.stream import RequestStream, closed_loop
 
 Draw = Callable[[int], Prompts]
 
@@ -56,7 +56,7 @@ def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Pat
         raise DeploymentError([Problem(trace.KEY, f"'{rows.name}' has no times; give `workload.arrivals`")])
     times = rows.arrival_s[:count]
     times = times if duration_s is None else times[times < duration_s]
-    return open_loop(_cached(scenario, draw)(len(times)), times, tuple(notes))
+    return RequestStream(_cached(scenario, draw)(len(times)), times, notes=tuple(notes))
 
 
 def _arriving(
@@ -73,9 +73,10 @@ def _arriving(
     draw = _cached(scenario, draw)
     if form.closed_loop is not None:
         closes_s = math.inf if scenario.duration_s is None else scenario.duration_s
-        return closed_loop(draw, form.closed_loop.concurrency, count, closes_s, notes)
+        concurrency = feasible(form.closed_loop.concurrency)
+        return closed_loop(draw, concurrency, count and feasible(count), closes_s, notes)
     times = arrival_times(form, count, scenario.duration_s, seed, base_folder)
-    return open_loop(draw(len(times)), times, notes)
+    return RequestStream(draw(len(times)), times, notes=notes)
 
 
 def _cached(scenario: Scenario, draw: Draw) -> Draw:

@@ -66,10 +66,12 @@ def _histogram(name: str, rng: np.random.Generator, base_folder: Path | None, ke
     if total[-1] <= 0:
         raise fault(table.file, (), None, None, "all weights are zero")
 
+    last = np.flatnonzero(weights)[-1]
+
     def next_lengths(count: int) -> Ints:
         # The row whose share of the total the random number falls into; rows of weight 0 have no share.
         rows = np.searchsorted(total, rng.random(count) * total[-1], side="right")
-        lengths: Ints = tokens[rows]
+        lengths: Ints = tokens[np.minimum(rows, last)]  # a product may round up to the total
         return lengths
 
     return next_lengths

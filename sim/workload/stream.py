@@ -1,16 +1,20 @@
-"""The requests of a run: those whose arrival is known, and those that others bring when they leave."""
+"""The requests of a run: the ones known from the start, and the ones that others bring when they leave."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.workload.prompts import Prompts
+from sim.workload.prompts import Ints, Prompts
 from sim.workload.request import Request
 
 Floats = NDArray[np.float64]
 Follow = Callable[[int, float], Request | None]
+
+DRAWN_AHEAD = 1000
+"""Requests that an endless closed loop draws at once: an array costs little more to draw than one number."""
 
 
 def _nothing(left: int, now_s: float) -> Request | None:
@@ -19,40 +23,63 @@ def _nothing(left: int, now_s: float) -> Request | None:
 
 @dataclass(frozen=True)
 class RequestStream:
-    """Requests of known arrival, and what follows when one of them leaves.
+    """Requests in order, as columns and (by iterating) as objects numbered 0, 1, ..., and what follows from them.
 
-    Iterating gives the requests of known arrival, numbered 0, 1, ... in order of arrival; `prompts` and `arrival_s`
-    hold the same as columns. Open loop: every arrival is known. Closed loop: `concurrency` requests arrive at time
-    zero, and each one that leaves brings the next. One stream serves one run: `next` uses it up.
+    Open loop: the columns hold every request. Closed loop: `concurrency` requests arrive at time zero and each one
+    that leaves brings the next in order, whose `arrival_s` is NaN here; the columns hold every request where
+    their number is bounded, else the first `concurrency`, and `next` draws the others.
+
+    One stream serves one run, because `next` uses it up.
     """
 
     prompts: Prompts
     arrival_s: Floats
-    """Ascending, seconds."""
+    """Ascending, seconds; NaN at the end for requests that arrive when others leave."""
     concurrency: int | None = None
     """Requests in flight in a closed loop; None in an open loop."""
+    closes_s: float = np.inf
+    """Closed loop: nothing follows from this time on."""
     notes: tuple[str, ...] = ()
     """Sentences for the user about what was decided on the way, such as rows of a trace that were left out."""
     follow: Follow = field(default=_nothing, repr=False, compare=False)
 
     def __len__(self) -> int:
-        """Requests of known arrival."""
         return len(self.arrival_s)
 
     def __iter__(self) -> Iterator[Request]:
         return self.prompts.requests(0, self.arrival_s.tolist())
 
+    @property
+    def input_tokens(self) -> Ints:
+        """Prompt tokens, at least 1."""
+        return self.prompts.input_tokens
+
+    @property
+    def output_tokens(self) -> Ints:
+        """Tokens of the answer, at least 1."""
+        return self.prompts.output_tokens
+
+    @property
+    def cached_tokens(self) -> Ints:
+        """Prompt tokens that hit the prefix cache where there are no `blocks` to look up; below `input_tokens`."""
+        return self.prompts.cached_tokens
+
+    @property
+    def blocks(self) -> Sequence[tuple[int, ...]]:
+        """Chained hashes of each prompt's blocks of `block_tokens` tokens; empty where none are known."""
+        return self.prompts.blocks
+
+    @property
+    def block_tokens(self) -> int | None:
+        """Prompt tokens of one of the `blocks`; the last one of a prompt may hold fewer."""
+        return self.prompts.block_tokens
+
     def next(self, left: int, now_s: float) -> Request | None:
         """The request that arrives because request `left` was completed or rejected at `now_s`, if any.
 
-        It is numbered on from the last, and arrives at its own `arrival_s`, at or after `now_s`.
+        It is numbered on from the last one, and arrives at its own `arrival_s`, at or after `now_s`.
         """
-        return self.follow(left, now_s)
-
-
-def open_loop(prompts: Prompts, arrival_s: Floats, notes: tuple[str, ...] = ()) -> RequestStream:
-    """Requests that arrive whatever becomes of the others."""
-    return RequestStream(prompts, arrival_s, notes=notes)
+        return self.follow(left, now_s) if now_s < self.closes_s else None
 
 
 def closed_loop(
@@ -66,18 +93,23 @@ def closed_loop(
 
     `draw(n)` gives the next n prompts, or fewer where they run out.
     """
-    first = draw(concurrency if count is None else min(concurrency, count))
-    rest = _drawn_ahead(draw, len(first), count)
+    prompts = draw(concurrency if count is None else count)
+    first = min(concurrency, len(prompts))
+    arrival_s = np.full(len(prompts), np.nan)
+    arrival_s[:first] = 0.0
+    rest = prompts[first:].requests(first, arrival_s[first:].tolist())
+    if count is None:
+        rest = itertools.chain(rest, _endless(draw, len(prompts)))
 
     def follow(left: int, now_s: float) -> Request | None:
-        request = next(rest, None) if now_s < closes_s else None
+        request = next(rest, None)
         return request and replace(request, arrival_s=now_s)
 
-    return RequestStream(first, np.zeros(len(first)), concurrency, notes, follow)
+    return RequestStream(prompts, arrival_s, concurrency, closes_s, notes, follow)
 
 
-def _drawn_ahead(draw: Callable[[int], Prompts], number: int, count: int | None) -> Iterator[Request]:
-    """Requests from `number` on, drawn a thousand at a time because one array is as cheap to draw as one number."""
-    while prompts := draw(1000 if count is None else min(1000, count - number)):
+def _endless(draw: Callable[[int], Prompts], number: int) -> Iterator[Request]:
+    while True:
+        prompts = draw(DRAWN_AHEAD)
         yield from prompts.requests(number, [np.nan] * len(prompts))
         number += len(prompts)

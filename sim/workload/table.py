@@ -66,7 +66,9 @@ class Table:
         text = self.source[line - 1]
         if text.lstrip().startswith("{"):
             return text.find(f'"{name}"') + 1 or 1
-        return cell_starts(text)[list(self.columns).index(name)]
+        starts = cell_starts(text)
+        index = list(self.columns).index(name)
+        return starts[index] if index < len(starts) else 1  # a row that goes on in the next line
 
 
 def whole(cell: object, least: int) -> int:
@@ -165,21 +167,26 @@ def _csv(file: str, source: tuple[str, ...]) -> Table:
     rows: list[list[str]] = []
     line_of: list[int] = []
     reader = csv.reader(source, strict=True)
+    line = 1  # where the next row begins; a quoted cell may run over several lines
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
                 rows.append(row)
-                line_of.append(reader.line_num)
+                line_of.append(line)
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise fault(file, source, reader.line_num, 1, f"broken CSV: {error}") from None
+        raise fault(file, source, line, 1, f"broken CSV: {error}") from None
     if not rows:
         return Table(file, source, (), {})
     names = [name.strip() for name in rows[0]]
+    if len(set(names)) < len(names):
+        raise fault(file, source, line_of[0], 1, "a column's name appears twice")
     for row, line in zip(rows[1:], line_of[1:], strict=True):
         if len(row) != len(names):
-            at = cell_starts(source[line - 1])
-            raise fault(file, source, line, at[min(len(row), len(names), len(at) - 1)],
-                        f"expected {len(names)} cells ({','.join(names)}), got {len(row)}")  # fmt: skip
+            starts = cell_starts(source[line - 1])
+            column = starts[min(len(names), len(starts) - 1)]
+            says = f"expected {len(names)} cells ({','.join(names)}), got {len(row)}"
+            raise fault(file, source, line, column, says)
     cells = zip(*rows[1:], strict=True) if len(rows) > 1 else ((),) * len(names)
     return Table(file, source, tuple(line_of[1:]), {n: list(c) for n, c in zip(names, cells, strict=True)})
 

@@ -1,0 +1,132 @@
+"""Arrivals of an open loop: rates, spread and bounds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from sim.scenario.errors import DeploymentError, ScenarioError
+from sim.scenario.schema import Arrivals
+from sim.workload.arrivals import arrival_times
+
+POISSON = {"poisson": {"rate_per_s": 20.0}}
+BURSTY = {"gamma": {"rate_per_s": 20.0, "cv": 3.0}}
+DAILY = {"diurnal": {"mean_rate_per_s": 2.0, "curve": "deepseek-24h"}}
+
+
+def times(
+    form: dict[str, object],
+    count: int | None,
+    duration_s: float | None,
+    folder: Path | None = None,
+    seed: int = 5,
+) -> np.ndarray:
+    return arrival_times(Arrivals(**form), count, duration_s, seed, folder)
+
+
+def test_poisson_gaps_are_exponential() -> None:
+    gaps = np.diff(times(POISSON, 20_000, None), prepend=0.0)
+    assert stats.kstest(gaps, stats.expon(scale=1 / 20).cdf).pvalue > 0.001
+
+
+def test_poisson_counts_of_a_duration() -> None:
+    arrived = times(POISSON, None, 1000.0)
+    # 20,000 expected, standard deviation 141; four of them.
+    assert abs(len(arrived) - 20_000) < 566
+    assert arrived[0] >= 0
+    assert arrived[-1] < 1000
+
+
+@pytest.mark.parametrize("cv", [0.2, 1.0, 3.0])
+def test_gamma_gaps_have_the_mean_and_cv(cv: float) -> None:
+    gaps = np.diff(times({"gamma": {"rate_per_s": 20.0, "cv": cv}}, 50_000, None), prepend=0.0)
+    # From the 30% point up: below it, gaps of cv 3 are smaller than the resolution of the times they were added to.
+    shares = np.array([0.3, 0.5, 0.7, 0.9, 0.99])
+    points = stats.gamma(a=cv**-2, scale=cv**2 / 20).ppf(shares)
+    below = (gaps[:, None] <= points).mean(axis=0)
+    assert (abs(below - shares) < 4 * np.sqrt(shares * (1 - shares) / len(gaps))).all()
+    # Standard error of the mean: cv / sqrt(50,000) of it; four of them.
+    assert abs(gaps.mean() * 20 - 1) < 4 * cv / np.sqrt(50_000)
+
+
+def test_a_day_of_the_deepseek_curve() -> None:
+    arrived = times(DAILY, None, 86_400.0)
+    # Mean rate 2/s: 172,800 expected, standard deviation 416.
+    assert abs(len(arrived) - 172_800) < 4 * 416
+    by_hour = np.bincount((arrived // 3600).astype(int), minlength=24)
+    # The file says 0.2702 of the mean at 4 o'clock and 1.3262 at 22: 1,945 and 9,549 requests an hour.
+    assert abs(by_hour[4] - 1945) < 4 * np.sqrt(1945)
+    assert abs(by_hour[22] - 9549) < 4 * np.sqrt(9549)
+
+
+def test_the_day_comes_again(tmp_path: Path) -> None:
+    (tmp_path / "shift.csv").write_text("hour,load\n0,0\n8,1\n16,0\n")
+    arrived = times({"diurnal": {"mean_rate_per_s": 1.0, "curve": "shift.csv"}}, None, 2 * 86_400.0, tmp_path)
+    hour = arrived % 86_400 / 3600
+    assert ((hour >= 8) & (hour <= 16)).all()
+    # One request a second on average over the day, all in its eight hours: 86,400 on each day.
+    first_day = (arrived < 86_400).sum()
+    assert abs(first_day - 86_400) < 4 * 294
+    assert abs(len(arrived) - first_day - 86_400) < 4 * 294
+
+
+@given(
+    form=st.sampled_from([POISSON, BURSTY, DAILY]),
+    count=st.integers(1, 400),
+    more=st.integers(0, 400),
+    duration_s=st.floats(0.1, 60),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=80, deadline=None)
+def test_bounds_cut_the_same_times(
+    form: dict[str, object], count: int, more: int, duration_s: float, seed: int
+) -> None:
+    """A bound never changes what came before it, and whichever bound comes first holds."""
+    longer = times(form, count + more, None, seed=seed)
+    assert len(longer) == count + more
+    assert (np.diff(longer) >= 0).all()
+    assert times(form, count, None, seed=seed).tolist() == longer[:count].tolist()
+    both = times(form, count, duration_s, seed=seed)
+    assert both.tolist() == [t for t in longer[:count].tolist() if t < duration_s]
+    timed = times(form, None, duration_s, seed=seed)
+    assert timed[:count].tolist() == both.tolist()
+
+
+def test_all_at_once_needs_a_number() -> None:
+    assert times({"all_at_once": {}}, 3, None).tolist() == [0, 0, 0]
+    with pytest.raises(DeploymentError, match=r"workload\.requests"):
+        times({"all_at_once": {}}, None, 10.0)
+
+
+def test_a_number_beyond_memory_is_refused_before_it_is_drawn() -> None:
+    with pytest.raises(DeploymentError, match="fit in memory"):
+        times({"poisson": {"rate_per_s": 1e9}}, None, 3600.0)
+    assert len(times(POISSON, 10**12, 10.0)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "says"),
+    [
+        ("hour,load\n1,1\n", "c.csv:2:1", "expected 0 first"),
+        ("hour,load\n0,1\n5,1\n5,2\n", "c.csv:4:1", "ascending"),
+        ("hour,load\n0,1\n24,1\n", "c.csv:3:1", "below 24"),
+        ("hour,load\n0,1\n5,-1\n", "c.csv:3:3", "expected at least 0"),
+        ("hour,load\n0,0\n5,0\n", "c.csv", "zero all day"),
+        ("hour,load\n0,nan\n", "c.csv:2:3", "finite"),
+    ],
+)
+def test_a_broken_curve_is_one_error_with_its_place(tmp_path: Path, text: str, place: str, says: str) -> None:
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(ScenarioError) as raised:
+        times({"diurnal": {"mean_rate_per_s": 1.0, "curve": "c.csv"}}, 1, None, tmp_path)
+    (problem,) = raised.value.problems
+    assert str(problem.place) == str(tmp_path / place)
+    assert says in problem.message
+
+
+def test_an_unknown_curve_names_the_nearest() -> None:
+    with pytest.raises(DeploymentError, match="did you mean 'deepseek-24h'"):
+        times({"diurnal": {"mean_rate_per_s": 1.0, "curve": "deepseek-24"}}, 1, None)
