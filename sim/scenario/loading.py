@@ -7,14 +7,15 @@ Whether the deployment is possible is the second stage (`sim.model.deployment`);
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import yaml
 
-from sim.scenario.errors import KeyPath, LocatedProblem, Place, Problem, ScenarioError
+from sim.scenario.errors import DeploymentError, KeyPath, LocatedProblem, Place, Problem, ScenarioError
 from sim.scenario.form import check, schema_at
 from sim.scenario.reader import exists, read, read_file, scalar, similar_file
 from sim.scenario.schema import Scenario
@@ -49,6 +50,14 @@ class LoadedScenario:
             LocatedProblem(problem.path, problem.message, find(self.tree, problem.path)[1].shown)
             for problem in problems
         )
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """Inside, a DeploymentError becomes the ScenarioError that shows where it is written."""
+        try:
+            yield
+        except DeploymentError as error:
+            raise self.located(error.problems) from None
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> LoadedScenario:
