@@ -7,7 +7,7 @@ read by `sim.price` only.
 from sim.catalog.acceptance import acceptance
 from sim.catalog.engines import Engine, engine, engine_names
 from sim.catalog.facts import UnknownName, nearest_names, read
-from sim.catalog.hardware import Efficiency, Gpu, LowLatencyAllToAll, efficiency, gpu, gpu_names
+from sim.catalog.hardware import Efficiency, Gpu, LowLatencyAllToAll, efficiency, gpu, gpu_names, price_tiers
 from sim.catalog.models import Model, kv_layouts, model, model_names
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "model",
     "model_names",
     "nearest_names",
+    "price_tiers",
 ]
 
 

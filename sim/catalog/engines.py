@@ -49,6 +49,8 @@ class Engine:
     """Share of the GPU memory that the engine may use at all."""
     kv_fraction_of_free: float
     """Share of what weights and reserve leave that becomes KV cache."""
+    kv_block_tokens: int
+    """Tokens of one KV block."""
     reserve_floor_bytes: float
     reserve_fixed_bytes: float
     reserve_per_token_bytes: float

@@ -89,6 +89,14 @@ def gpu_names() -> tuple[str, ...]:
     return tuple(read("gpus.yaml")["gpus"])
 
 
+def price_tiers(name: str) -> tuple[str, ...]:
+    """Names of the GPU-hour price tiers of a GPU; empty where none is known. The prices are `sim.price`'s.
+
+    Raises UnknownName.
+    """
+    return tuple(read("prices.yaml")["usd_per_gpu_hour"][gpu(name).name])
+
+
 @cache
 def efficiency() -> Efficiency:
     """The default efficiencies."""

@@ -1,0 +1,141 @@
+"""What is wrong with a scenario before anything is computed: names, formats, and what does not divide."""
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Final
+
+from sim import catalog
+from sim.catalog import Model
+from sim.model.operations import BLOCK, NVFP4_BLOCK
+from sim.scenario.errors import KeyPath, Problem
+from sim.scenario.schema import Experts, Pool, Scenario
+
+ANALYTIC: Final = "analytic"
+"""The profile that is none: everything is priced by the roofline."""
+WHOLE_BLOCK: Final = {"bf16": 1, "fp8": BLOCK, "nvfp4": NVFP4_BLOCK}
+"""Elements that a sharded width must be a multiple of, so that no block of a format is cut."""
+
+
+def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -> Iterator[Problem]:
+    """Names that the catalog does not hold."""
+    look_ups: tuple[tuple[str, Callable[[str], object]], ...] = (
+        ("model", catalog.model),
+        ("gpu", catalog.gpu),
+    )
+    for key, look_up in look_ups:
+        try:
+            look_up(getattr(scenario, key))
+        except catalog.UnknownName as unknown:
+            yield Problem((key,), str(unknown))
+        else:
+            if key == "gpu":
+                yield from _price_problems(scenario)
+    profile = scenario.profile
+    if profiles is not None and profile is not None and not Path(profile).exists():
+        known = (*profiles, ANALYTIC)
+        if profile not in known:
+            yield Problem(
+                ("profile",),
+                str(catalog.UnknownName("profile", profile, catalog.nearest_names(profile, known))),
+            )
+
+
+def _price_problems(scenario: Scenario) -> Iterator[Problem]:
+    """A tier that the GPU does not have, or no price at all."""
+    tiers, tier = catalog.price_tiers(scenario.gpu), scenario.price.tier
+    if tier is not None and tier not in tiers:
+        nearest = catalog.nearest_names(tier, tiers) or ("price.usd_per_gpu_hour",)
+        yield Problem(
+            ("price", "tier"), str(catalog.UnknownName(f"price tier of {scenario.gpu}", tier, nearest))
+        )
+    if tier is None and scenario.price.usd_per_gpu_hour is None and not tiers:
+        yield Problem(
+            ("price", "usd_per_gpu_hour"),
+            f"the catalog has no price of {scenario.gpu}; expected USD per GPU-hour",
+        )
+
+
+def setting_problems(scenario: Scenario) -> Iterator[Problem]:
+    """What the model or the GPU cannot do at all."""
+    model, gpu = catalog.model(scenario.model), catalog.gpu(scenario.gpu)
+    if scenario.precision.weights == "nvfp4" and gpu.fp4_flop_per_s is None:
+        yield Problem(("precision", "weights"), f"{gpu.name} has no FP4 arithmetic; expected fp8 or bf16")
+    speculation = scenario.speculation
+    if speculation.draft_tokens and not model.nextn:
+        yield Problem(("speculation", "draft_tokens"), f"{model.name} has no MTP module; expected 0")
+    given = speculation.acceptance
+    if given is not None and len(given) < speculation.draft_tokens:
+        yield Problem(
+            ("speculation", "acceptance"),
+            f"{len(given)} chances for {speculation.draft_tokens} draft tokens; expected one for each",
+        )
+
+
+def shape_problems(scenario: Scenario, role: str) -> list[Problem]:
+    """What does not divide in one pool: the first problem of each key."""
+    first: dict[KeyPath, Problem] = {}
+    for problem in _divisions(scenario, role):
+        first.setdefault(problem.path, problem)
+    return list(first.values())
+
+
+def _divisions(scenario: Scenario, role: str) -> Iterator[Problem]:
+    """What does not divide."""
+    pool, model = scenario.deployment.pools()[role], catalog.model(scenario.model)
+    at: KeyPath = ("deployment", role)
+    for key, size in (("tp", pool.tp), ("ep", pool.ep)):
+        if pool.gpus % size:
+            yield Problem(
+                (*at, key), f"{key} {size} does not divide gpus {pool.gpus}; {_divisors(pool.gpus)}"
+            )
+    if model.heads % pool.tp:
+        yield Problem((*at, "tp"), f"tp {pool.tp} does not divide the {model.heads} heads of {model.name}")
+    elif model.attention == "gqa" and max(pool.tp, model.kv_heads) % min(pool.tp, model.kv_heads):
+        yield Problem(
+            (*at, "tp"),
+            f"tp {pool.tp} and the {model.kv_heads} key-value heads of {model.name} do not divide",
+        )
+    yield from _width_problems(scenario, pool, model, at)
+    experts, where = pool_experts(scenario, role)
+    slots = model.n_routed + experts.redundant
+    if slots % pool.ep:
+        yield Problem(
+            (*where, "redundant") if experts.redundant else (*at, "ep"),
+            f"ep {pool.ep} of {role} does not divide {slots} expert slots ({model.n_routed} routed, "
+            f"{experts.redundant} redundant); redundant {-model.n_routed % pool.ep} would do",
+        )
+    if experts.node_limit is not None and experts.node_limit > model.n_group:
+        yield Problem(
+            (*where, "node_limit"),
+            f"{model.name} has {model.n_group} group(s) of experts; expected at most that many nodes",
+        )
+
+
+def _width_problems(scenario: Scenario, pool: Pool, model: Model, at: KeyPath) -> Iterator[Problem]:
+    """Widths that a shard would cut inside a block of the number format."""
+    weights = scenario.precision.weights
+    dense = "bf16" if weights == "bf16" else "fp8"
+    shards: list[tuple[str, str, int, int, str]] = [
+        ("ep", "routed experts", model.moe_inter, max(1, pool.gpus // pool.ep), weights)
+    ]
+    if model.n_shared:
+        shards.append(("tp", "shared expert", model.n_shared * model.moe_inter, pool.tp, dense))
+    if model.dense_layers:
+        shards.append(("tp", "dense FFN", model.dense_inter, pool.tp, dense))
+    for key, name, width, over, format_name in shards:
+        if over > 1 and width % (over * WHOLE_BLOCK[format_name]):
+            yield Problem(
+                (*at, key),
+                f"width {width} of the {name} does not divide over {over} GPUs in whole blocks of "
+                f"{WHOLE_BLOCK[format_name]} ({format_name})",
+            )
+
+
+def _divisors(number: int) -> str:
+    return "expected one of " + ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)
+
+
+def pool_experts(scenario: Scenario, role: str) -> tuple[Experts, KeyPath]:
+    """How the pool places its experts, and the key that says so."""
+    own = scenario.deployment.pools()[role].experts
+    return (own, ("deployment", role, "experts")) if own else (scenario.experts, ("experts",))

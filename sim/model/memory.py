@@ -1,0 +1,75 @@
+"""What a GPU's memory is spent on, and how many tokens of cache that leaves."""
+
+from dataclasses import dataclass
+
+from sim.units import GB_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """The memory of one GPU of a pool, bytes.
+
+    memory = weights + reserve + KV cache + what the engine leaves unused. An attention-DP rank is `tp` GPUs: TP
+    does not shard a latent cache, so its GPUs hold the same tokens, and `kv_tokens` is per rank either way.
+    """
+
+    memory_bytes: float
+    weights_bytes: float
+    reserve_bytes: float
+    """Activations, CUDA graphs, communication buffers, and the share that the engine may not use."""
+    kv_cache_bytes: float
+    """What is left for the cache; 0 where weights and reserve do not fit."""
+    cache_bytes_per_token: int
+    """Of one token on one GPU, over all layers."""
+    block_tokens: int
+    missing_bytes: float
+    """What lacks for the first KV block; 0 where the layout fits."""
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens that the cache of one attention-DP rank holds."""
+        return int(self.kv_cache_bytes // self.cache_bytes_per_token)
+
+    @property
+    def kv_blocks(self) -> int:
+        """Whole KV blocks per attention-DP rank."""
+        return self.kv_tokens // self.block_tokens
+
+    @property
+    def fits(self) -> bool:
+        """Whether at least one KV block has room."""
+        return self.missing_bytes == 0
+
+    @property
+    def missing_gb(self) -> float:
+        """What lacks, in GB (1e9 bytes)."""
+        return self.missing_bytes / GB_BYTES
+
+
+def memory_budget(
+    memory_bytes: float,
+    weights_bytes: float,
+    reserve_bytes: float,
+    cache_bytes_per_token: int,
+    block_tokens: int,
+    memory_fraction: float = 1.0,
+    kv_fraction_of_free: float = 1.0,
+) -> MemoryBudget:
+    """The budget that an engine draws up:
+
+        kv = kv_fraction_of_free x (memory_fraction x memory - weights - reserve)
+
+    Sources of the fractions and of the reserve: `sim/catalog/engines.yaml`.
+    """
+    withheld = (1 - memory_fraction) * memory_bytes
+    free = memory_bytes - withheld - weights_bytes - reserve_bytes
+    block_bytes = block_tokens * cache_bytes_per_token / kv_fraction_of_free
+    return MemoryBudget(
+        memory_bytes=memory_bytes,
+        weights_bytes=weights_bytes,
+        reserve_bytes=reserve_bytes + withheld,
+        kv_cache_bytes=max(0.0, kv_fraction_of_free * free),
+        cache_bytes_per_token=cache_bytes_per_token,
+        block_tokens=block_tokens,
+        missing_bytes=max(0.0, block_bytes - free),
+    )
