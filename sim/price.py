@@ -1,0 +1,220 @@
+"""Money: what the GPUs of a run cost, and what a million tokens must sell for. The only reader of prices."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from sim import catalog
+from sim.catalog.facts import read
+from sim.cluster.record import PoolRecord, RunRecord
+from sim.scenario.schema import Price
+from sim.units import HOUR_S, MILLION
+
+Activity = Literal["prefill", "decode", "cached"]
+OWN_PRICE: Final = "given"
+"""The tier of a price that the user gave as `usd_per_gpu_hour`."""
+IDLE_ROLE: Final[Mapping[str, Activity]] = {"prefill": "prefill", "decode": "decode", "serve": "decode"}
+"""Whose tokens carry a pool that never worked."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuHour:
+    """What one hour of one GPU costs, and where that comes from."""
+
+    usd: float
+    tier: str
+    as_of: str | None
+    source: str
+    unit_gpus: int
+    """GPUs that are bought at once: a node, or all that NVLink joins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """GPUs in use, and GPUs paid for: whole nodes or racks."""
+
+    used: int
+    bought: int
+    unit: int
+
+    @property
+    def stranded(self) -> int:
+        """GPUs paid for that no pool uses."""
+        return self.bought - self.used
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrices:
+    """USD per million tokens; None where no such token was served."""
+
+    input_cache_hit: float | None
+    input_cache_miss: float | None
+    output: float | None
+    blended: float | None
+    """All USD over all tokens, cached ones included, in the mix that the workload had."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPrice:
+    """What a run cost, under which assumptions."""
+
+    gpu_hour: GpuHour
+    purchase: Purchase
+    overhead_fraction: float
+    margin: float
+    hours: float
+    usd_per_hour: float
+    """Cost, without margin."""
+    usd_per_million: TokenPrices
+    """Selling price: cost / (1 - margin)."""
+
+    @property
+    def usd(self) -> float:
+        """Cost of the whole run."""
+        return self.usd_per_hour * self.hours
+
+    def json(self) -> dict[str, Any]:
+        """The `cost` object of a run's JSON. Every price names its tier."""
+        return {
+            "usd_per_hour": self.usd_per_hour,
+            "usd_per_million": asdict(self.usd_per_million),
+            "tier": self.gpu_hour.tier,
+            "usd_per_gpu_hour": self.gpu_hour.usd,
+            "as_of": self.gpu_hour.as_of,
+            "source": self.gpu_hour.source,
+            "overhead_fraction": self.overhead_fraction,
+            "margin": self.margin,
+            "bought_gpus": self.purchase.bought,
+            "stranded_gpus": self.purchase.stranded,
+        }
+
+
+def gpu_hour(gpu: str, wanted: Price) -> GpuHour:
+    """The GPU-hour that a scenario's `price` asks for: its own, its tier, or the catalog's default tier.
+
+    Raises UnknownName where the GPU has no such tier, or none at all.
+    """
+    device = catalog.gpu(gpu)
+    if wanted.usd_per_gpu_hour is not None:
+        return GpuHour(wanted.usd_per_gpu_hour, OWN_PRICE, None, "the scenario", device.gpus_per_node)
+    prices = read("prices.yaml")
+    tiers = prices["usd_per_gpu_hour"][device.name]
+    default = prices["default_tier"]["value"]
+    tier = wanted.tier or (default if default in tiers else next(iter(tiers), default))
+    if tier not in tiers:
+        nearest = catalog.nearest_names(tier, tiers) or ("price.usd_per_gpu_hour",)
+        raise catalog.UnknownName(f"price tier of {device.name}", tier, nearest)
+    fact = tiers[tier]
+    unit = (
+        device.scale_up_domain
+        if prices["tiers"][tier]["value"] == "scale_up_domain"
+        else device.gpus_per_node
+    )
+    return GpuHour(
+        fact["value"], tier, str(fact["as_of"]), read("sources.yaml")[fact["source"]]["title"], unit
+    )
+
+
+def purchase(gpus: int, unit: int) -> Purchase:
+    """Whole units of `unit` GPUs that hold `gpus`: a lower bound, as if pools shared nodes wherever they can."""
+    return Purchase(used=gpus, bought=-(-gpus // unit) * unit, unit=unit)
+
+
+def allocate(pools: Mapping[str, PoolRecord], cached_tokens: int) -> dict[Activity, float]:
+    """Share of the deployment's cost that each activity carries; the shares sum to 1.
+
+    With G_p the GPUs of pool p and b_pa its busy GPU-seconds in activity a (prefill of new prompt tokens, decode,
+    re-reading of cached prefixes), idle time follows the busy time that it stood beside:
+
+        share_a = sum over p of  (G_p / sum over q of G_q) x (b_pa / sum over c of b_pc)
+
+    A pool that never worked is carried by its role's tokens. Without cached tokens there is no one to pay for
+    re-reading (of preempted sequences), and prefill carries it.
+    """
+    total = sum(pool.gpus for pool in pools.values())
+    share: dict[Activity, float] = {"prefill": 0.0, "decode": 0.0, "cached": 0.0}
+    for role, pool in pools.items():
+        weight = pool.gpus / total
+        busy = sum(pool.busy_gpu_s.values())
+        if busy == 0:
+            share[IDLE_ROLE[role]] += weight
+            continue
+        for activity in share:
+            share[activity] += weight * pool.busy_gpu_s.get(activity, 0.0) / busy
+    if cached_tokens == 0:
+        share["prefill"] += share["cached"]
+        share["cached"] = 0.0
+    return share
+
+
+def price(record: RunRecord) -> RunPrice:
+    """What the run's deployment cost from 0 to its end, and what its tokens must sell for.
+
+        USD per hour     = bought GPUs x USD per GPU-hour x (1 + overhead_fraction)
+        USD per million  = 1e6 x USD per hour x hours x share_a / tokens_a / (1 - margin)
+
+    tokens_a of completed requests: uncached input for prefill, output for decode, cached input for cached; `share_a`
+    see `allocate`. Utilisation is inside: idle and stranded GPUs are paid for by the tokens that were served.
+    """
+    scenario, requests = record.scenario, record.requests
+    rate = gpu_hour(scenario.gpu, scenario.price)
+    overhead = scenario.price.overhead_fraction
+    if overhead is None:
+        overhead = read("prices.yaml")["overhead_fraction"]["value"]
+    buy = purchase(sum(pool.gpus for pool in record.pools.values()), rate.unit_gpus)
+    usd_per_hour = buy.bought * rate.usd * (1 + overhead)
+    hours = record.end_s / HOUR_S
+
+    completed = ~np.isnan(requests.finish_s)
+    cached = int(requests.cached_tokens[completed].sum())
+    uncached = int(requests.input_tokens[completed].sum()) - cached
+    output = int(requests.generated_tokens[completed].sum())
+    share = allocate(record.pools, cached)
+    sold = usd_per_hour * hours / (1 - scenario.price.margin)
+
+    def per_million(part: float, tokens: int) -> float | None:
+        return part * sold / tokens * MILLION if tokens else None
+
+    return RunPrice(
+        gpu_hour=rate,
+        purchase=buy,
+        overhead_fraction=overhead,
+        margin=scenario.price.margin,
+        hours=hours,
+        usd_per_hour=usd_per_hour,
+        usd_per_million=TokenPrices(
+            input_cache_hit=per_million(share["cached"], cached),
+            input_cache_miss=per_million(share["prefill"], uncached),
+            output=per_million(share["decode"], output),
+            blended=per_million(1.0, cached + uncached + output),
+        ),
+    )
+
+
+def api_prices(model: str) -> pd.DataFrame:
+    """Public API prices of a model, USD per million tokens, DeepSeek's own first.
+
+    Columns: model, provider, listed_as, official, input_cache_hit_usd_per_million (NaN: no discount),
+    input_cache_miss_usd_per_million, output_usd_per_million, as_of, source, note. An alias such as deepseek-v3.1
+    gives the prices of that release; where none is listed, those of every release of the same architecture.
+    Raises UnknownName.
+    """
+    table = _api_prices()
+    architecture = catalog.model(model).name
+    listed = table[table["model"] == model.lower()]
+    if listed.empty:
+        same = [catalog.model(name).name == architecture for name in table["model"]]
+        listed = table[same]
+    return listed.reset_index(drop=True)
+
+
+@cache
+def _api_prices() -> pd.DataFrame:
+    file = resources.files("sim.catalog").joinpath("api_prices.csv")
+    with file.open(encoding="utf-8") as text:
+        return pd.read_csv(text, keep_default_na=True).fillna({"note": ""})

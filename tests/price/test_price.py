@@ -1,0 +1,208 @@
+"""Prices by hand arithmetic."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sim import catalog
+from sim.cluster.record import PoolRecord, RequestTable, RunRecord
+from sim.price import allocate, api_prices, gpu_hour, price, purchase
+from sim.scenario.schema import Price, Scenario
+
+
+def requests(
+    input_tokens: list[int], cached: list[int], output: list[int], finished: list[bool]
+) -> RequestTable:
+    n = len(input_tokens)
+    done = np.array(finished)
+    times = np.where(done, 1.0, np.nan)
+    zeros = np.zeros(n, dtype=np.int64)
+    return RequestTable(
+        arrival_s=np.zeros(n),
+        input_tokens=np.array(input_tokens),
+        cached_tokens=np.array(cached),
+        output_tokens=np.array(output),
+        prefill_start_s=times,
+        prefill_end_s=times,
+        first_token_s=times,
+        finish_s=times,
+        preemptions=zeros,
+        recomputed_tokens=zeros,
+        generated_tokens=np.where(done, np.array(output), 0),
+        rejected=~done,
+    )
+
+
+def record(
+    pools: dict[str, PoolRecord], table: RequestTable, end_s: float = 3600.0, **changes: Any
+) -> RunRecord:
+    pool = {"gpus": 8, "ep": 8}
+    serve = "serve" in pools
+    scenario = Scenario.model_validate(
+        {
+            "model": "deepseek-v3.2",
+            "gpu": "h200",
+            "deployment": {"serve": pool} if serve else {"prefill": pool, "decode": pool},
+            "workload": {
+                "arrivals": {"all_at_once": {}},
+                "lengths": {"input": {"constant": 1}, "output": {"constant": 1}},
+                "requests": 1,
+            },
+            "price": {"usd_per_gpu_hour": 2.0, "overhead_fraction": 0.0},
+        }
+        | changes
+    )
+    return RunRecord(scenario, 0, table, pools, (0.0, end_s), end_s, 0, 0.0, {})
+
+
+SPLIT = {
+    "prefill": PoolRecord(gpus=16, busy_gpu_s={"prefill": 9000.0, "cached": 1000.0}),
+    "decode": PoolRecord(gpus=48, busy_gpu_s={"decode": 86_400.0}),
+}
+SERVED = requests([30_000_000, 20_000_000], [8_000_000, 12_000_000], [3_000_000, 5_000_000], [True, True])
+
+
+def test_disaggregated_by_hand() -> None:
+    """64 GPUs for one hour at $2: $128, of which prefill's 16 GPUs $32 and decode's 48 GPUs $96.
+
+    Prefill worked 10,000 of its 57,600 GPU-seconds, nine tenths on new tokens: $28.80 for 30 M uncached tokens and
+    $3.20 for 20 M cached ones; the idle rest follows. Decode: $96 for 8 M tokens.
+    """
+    paid = price(record(SPLIT, SERVED))
+    assert paid.usd_per_hour == 128.0
+    assert paid.usd == 128.0
+    assert paid.usd_per_million.input_cache_miss == pytest.approx(28.80 / 30)
+    assert paid.usd_per_million.input_cache_hit == pytest.approx(3.20 / 20)
+    assert paid.usd_per_million.output == pytest.approx(96 / 8)
+    assert paid.usd_per_million.blended == pytest.approx(128 / 58)
+
+
+def test_idle_time_follows_the_busy_time_of_its_own_pool() -> None:
+    """An aggregated pool busy half the hour: 3/8 prefill, 1/8 cached, 4/8 decode of ALL its cost ($16)."""
+    pools = {"serve": PoolRecord(gpus=8, busy_gpu_s={"prefill": 5400.0, "cached": 1800.0, "decode": 7200.0})}
+    paid = price(record(pools, SERVED))
+    assert paid.usd == 16.0
+    assert paid.usd_per_million.input_cache_miss == pytest.approx(6 / 30)
+    assert paid.usd_per_million.input_cache_hit == pytest.approx(2 / 20)
+    assert paid.usd_per_million.output == pytest.approx(8 / 8)
+
+
+def test_nothing_is_lost_in_the_allocation() -> None:
+    """Selling every token at its price earns the cost back."""
+    paid = price(record(SPLIT, SERVED))
+    rates = paid.usd_per_million
+    assert (
+        rates.input_cache_hit is not None and rates.input_cache_miss is not None and rates.output is not None
+    )
+    income = 20 * rates.input_cache_hit + 30 * rates.input_cache_miss + 8 * rates.output
+    assert income == pytest.approx(paid.usd)
+    assert sum(allocate(SPLIT, cached_tokens=1).values()) == pytest.approx(1)
+
+
+def test_no_cached_token_no_hit_price() -> None:
+    """Prefill then carries the re-reading of preempted sequences."""
+    table = requests([50_000_000], [0], [8_000_000], [True])
+    rates = price(record(SPLIT, table)).usd_per_million
+    assert rates.input_cache_hit is None
+    assert rates.input_cache_miss == pytest.approx(32 / 50)
+
+
+def test_a_pool_that_never_worked_is_paid_by_its_role() -> None:
+    """Answers of one token come out of prefill: the idle decode pool still has to be paid for."""
+    pools = {"prefill": PoolRecord(gpus=8, busy_gpu_s={"prefill": 1.0}), "decode": PoolRecord(gpus=8)}
+    assert allocate(pools, 0) == {"prefill": 0.5, "decode": 0.5, "cached": 0.0}
+
+
+def test_rejected_requests_pay_nothing() -> None:
+    table = requests([30_000_000, 999], [0, 0], [8_000_000, 999], [True, False])
+    rates = price(record(SPLIT, table)).usd_per_million
+    assert rates.output == pytest.approx(96 / 8)
+    assert rates.input_cache_miss == pytest.approx(32 / 30)
+
+
+def test_nothing_served_has_no_price() -> None:
+    rates = price(record(SPLIT, requests([5], [0], [5], [False]))).usd_per_million
+    assert (rates.input_cache_hit, rates.input_cache_miss, rates.output, rates.blended) == (None,) * 4
+
+
+def test_overhead_and_margin() -> None:
+    """10% on top of the GPUs is cost; a margin of 20% of the selling price divides it by 0.8."""
+    paid = price(
+        record(SPLIT, SERVED, price={"usd_per_gpu_hour": 2.0, "overhead_fraction": 0.1, "margin": 0.2})
+    )
+    assert paid.usd_per_hour == pytest.approx(128 * 1.1)
+    assert paid.usd_per_million.output == pytest.approx(96 * 1.1 / 0.8 / 8)
+
+
+def test_default_overhead_comes_from_the_catalog() -> None:
+    paid = price(record(SPLIT, SERVED, price={"usd_per_gpu_hour": 2.0}))
+    assert paid.overhead_fraction == 0.05
+    assert paid.usd_per_hour == pytest.approx(128 * 1.05)
+
+
+def test_whole_nodes_are_bought() -> None:
+    """12 GPUs take two nodes of 8: 16 are paid for, 4 are stranded."""
+    buy = purchase(12, 8)
+    assert (buy.bought, buy.stranded) == (16, 4)
+    pools = {"serve": PoolRecord(gpus=12, busy_gpu_s={"decode": 1.0})}
+    paid = price(record(pools, SERVED))
+    assert paid.usd_per_hour == 16 * 2.0
+    assert paid.json()["stranded_gpus"] == 4
+
+
+def test_racks_where_the_tier_sells_racks() -> None:
+    assert gpu_hour("gb200", Price(tier="own_neocloud")).unit_gpus == 72
+    assert gpu_hour("gb200", Price(tier="on_demand_low")).unit_gpus == 4
+    assert gpu_hour("h200", Price(tier="own_neocloud")).unit_gpus == 8
+
+
+def test_every_price_names_its_tier() -> None:
+    cost = price(record(SPLIT, SERVED, price={})).json()
+    assert (cost["tier"], cost["usd_per_gpu_hour"], cost["as_of"]) == ("rent_3yr", 2.05, "2026-07")
+    assert cost["source"].startswith("SemiAnalysis")
+    assert price(record(SPLIT, SERVED)).json()["tier"] == "given"
+
+
+def test_tiers() -> None:
+    assert gpu_hour("h800", Price()).usd == 2.0  # DeepSeek's own assumption; the only tier of the H800
+    assert gpu_hour("h100", Price(tier="on_demand_hyperscaler")).usd == 6.88
+    with pytest.raises(catalog.UnknownName, match="rent_3yr"):
+        gpu_hour("h100", Price(tier="rent_3y"))
+    with pytest.raises(catalog.UnknownName, match="usd_per_gpu_hour"):
+        gpu_hour("h20", Price())
+
+
+def test_deepseeks_own_day() -> None:
+    """open-infra-index, day 6: 226.75 nodes of 8 H800 at $2 for a day cost $87,072."""
+    assert purchase(1814, 1).bought * 2.0 * 24 == 87_072
+
+
+def test_public_prices_of_v32() -> None:
+    """DeepSeek: $0.028 hit, $0.28 miss, $0.42 output from 2025-09-29."""
+    first = api_prices("deepseek-v3.2").iloc[0]
+    assert first["official"] and first["provider"] == "DeepSeek"
+    assert first["input_cache_hit_usd_per_million"] == 0.028
+    assert first["input_cache_miss_usd_per_million"] == 0.28
+    assert first["output_usd_per_million"] == 0.42
+
+
+def test_public_prices_follow_the_release_that_was_named() -> None:
+    """V3.1: 0.07 / 0.56 / 1.68; V3: 0.07 / 0.27 / 1.10; both are one architecture."""
+    assert api_prices("deepseek-v3.1").iloc[0]["output_usd_per_million"] == 1.68
+    assert api_prices("DeepSeek-V3").iloc[0]["output_usd_per_million"] == 1.10
+    assert api_prices("qwen3-235b").empty
+    with pytest.raises(catalog.UnknownName):
+        api_prices("gpt")
+
+
+def test_every_public_price_has_source_and_date() -> None:
+    for model in ("deepseek-v3", "deepseek-v3.1", "deepseek-v3.2", "deepseek-r1", "deepseek-r1-0528"):
+        rows = api_prices(model)
+        assert len(rows) > 5
+        assert rows["source"].str.len().min() > 0
+        assert rows["as_of"].str.match(r"20\d\d-\d\d").all()
+        assert (rows["output_usd_per_million"] > 0).all()
+        # A cache hit is never dearer than a miss.
+        hit = rows["input_cache_hit_usd_per_million"].fillna(0)
+        assert (hit <= rows["input_cache_miss_usd_per_million"]).all()
