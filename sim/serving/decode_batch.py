@@ -37,7 +37,8 @@ class DecodeBatch:
         self._slope: Floats = np.zeros(ranks)
         self._divisor: Floats = np.ones(ranks)
         self._members: list[dict[int, Sequence]] = [{} for _ in range(ranks)]
-        self._finishes: list[tuple[int, int, int, Sequence]] = []
+        self._finishes: list[tuple[int, int, int, int, Sequence]] = []
+        """(step, order of joining, stint, rank, sequence); stale where the stint has passed."""
         self._joined = 0
 
     def need(self, rank: int, tokens: int) -> int:
@@ -63,8 +64,7 @@ class DecodeBatch:
     def join(self, sequence: Sequence, rank: int, steps: int) -> None:
         """Decode a sequence from the next step on, for `steps` steps. Its context was reserved."""
         tokens, context = sequence.remaining_tokens, sequence.context_tokens
-        sequence.first_step, sequence.steps, sequence.stint = self.step, steps, self._joined
-        self._joined += 1
+        sequence.first_step, sequence.steps = self.step, steps
         slope = tokens / steps
         self.running += 1
         self.sequences[rank] += 1.0
@@ -72,7 +72,8 @@ class DecodeBatch:
         self._base[rank] += context - slope * self.step
         self._slope[rank] += slope
         self._members[rank][sequence.id] = sequence
-        heappush(self._finishes, (self.step + steps, sequence.stint, rank, sequence))
+        self._joined += 1
+        heappush(self._finishes, (self.step + steps, self._joined, sequence.stint, rank, sequence))
         self.blocks[rank].grow(growth_steps(context, tokens, steps, self._block_tokens), self.step)
 
     def load(self) -> tuple[Floats, Floats, Floats]:
@@ -86,7 +87,7 @@ class DecodeBatch:
         Equals `step` where blocks are short already: call `preempt`.
         """
         finishes = self._finishes
-        while finishes[0][3].stint != finishes[0][1]:
+        while finishes[0][4].stint != finishes[0][2]:
             heappop(finishes)
         end = finishes[0][0]
         for blocks in self.blocks:
@@ -99,7 +100,7 @@ class DecodeBatch:
         self.step += steps
         finishes, done = self._finishes, []
         while finishes and finishes[0][0] <= self.step:
-            _, stint, rank, sequence = heappop(finishes)
+            _, _, stint, rank, sequence = heappop(finishes)
             if sequence.stint == stint:
                 self.blocks[rank].settle(self.step - 1)
                 self._leave(sequence, rank, sequence.steps - 1)
@@ -133,7 +134,7 @@ class DecodeBatch:
         slope = sequence.remaining_tokens / sequence.steps
         held = context + sequence.tokens_after(held_after)
         self.blocks[rank].release(blocks_for(held, self._block_tokens))
-        sequence.stint = -1
+        sequence.stint += 1
         del self._members[rank][sequence.id]
         self.seats[rank] -= 1
         self.running -= 1

@@ -26,7 +26,7 @@ class Sequence:
     steps: int = 0
     """Decode steps that it needs from there."""
     stint: int = 0
-    """Which joining of its batch this is; an older number marks an entry as stale."""
+    """Times that it has left a decode batch, finished or preempted."""
 
     @property
     def context_tokens(self) -> int:

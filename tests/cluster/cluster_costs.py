@@ -1,0 +1,100 @@
+"""Step costs for the tests of the cluster: simple enough to reason about, exact in everything the protocol promises."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class LinearStepCost:
+    """Decode: base + max over ranks of (sequence_s n + kv_s n L + kink_s n max(0, L - kink)); convex in L.
+
+    Prefill: prompt_base + max over ranks of (token_s T + pair_s T L). Mixed: both maxima and one base.
+    """
+
+    base_s: float = 0.012
+    sequence_s: float = 2e-5
+    kv_s: float = 2e-9
+    kink: float = float("inf")
+    kink_s: float = 0.0
+    prompt_base_s: float = 0.004
+    token_s: float = 2e-5
+    pair_s: float = 1e-10
+    handed_out_s: float = field(default=0.0, init=False)
+
+    def _ranks_s(self, sequences, context):
+        seconds = self.sequence_s * sequences + self.kv_s * sequences * context
+        if self.kink_s:
+            seconds = seconds + self.kink_s * sequences * np.maximum(context - self.kink, 0.0)
+        return seconds
+
+    def _each_s(self, sequences, context, growth, steps):
+        contexts = context[:, None] + growth[:, None] * np.arange(steps)
+        return self.base_s + self._ranks_s(sequences[:, None], contexts).max(axis=0)
+
+    def _straight(self, sequences, context, growth, steps):
+        """(first step, last step) seconds if all between them lie on a line, else None."""
+        if self.kink_s:
+            return None
+        first = self._ranks_s(sequences, context)
+        last = self._ranks_s(sequences, context + growth * (steps - 1))
+        slowest = int(first.argmax())
+        if slowest != int(last.argmax()):
+            return None
+        return self.base_s + float(first[slowest]), self.base_s + float(last[slowest])
+
+    def decode_s(self, sequences, context):
+        return self.base_s + float(self._ranks_s(sequences, context).max())
+
+    def decode_steps_s(self, sequences, context, growth, steps):
+        ends = self._straight(sequences, context, growth, steps)
+        if ends is not None:
+            return steps * (ends[0] + ends[1]) / 2
+        return float(self._each_s(sequences, context, growth, steps).sum())
+
+    def decode_steps_within(self, sequences, context, growth, steps, elapsed_s):
+        ends = self._straight(sequences, context, growth, steps)
+        if ends is None:
+            sums = np.cumsum(self._each_s(sequences, context, growth, steps))
+            j = min(int(np.searchsorted(sums, elapsed_s)), steps - 1)
+            return j + 1, float(sums[j])
+        slope = (ends[1] - ends[0]) / max(steps - 1, 1)
+
+        def total_s(j):
+            return j * (ends[0] + (j - 1) * slope / 2)
+
+        low, high = 0, steps  # total_s(low) < elapsed_s <= total_s(high)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if total_s(middle) < elapsed_s else (low, middle)
+        return high, total_s(high)
+
+    def prefill_s(self, tokens, context):
+        return self.prompt_base_s + float((self.token_s * tokens + self.pair_s * tokens * context).max())
+
+    def mixed_s(self, sequences, context, tokens, token_context):
+        prompts = self.token_s * tokens + self.pair_s * tokens * token_context
+        return self.base_s + float((self._ranks_s(sequences, context) + prompts).max())
+
+    def provenance_s(self):
+        return {"analytic": 1.0}
+
+
+@dataclass
+class Columns:
+    """A workload as columns."""
+
+    arrival_s: np.ndarray
+    input_tokens: np.ndarray
+    output_tokens: np.ndarray
+    cached_tokens: np.ndarray
+    concurrency: int | None = None
+
+
+def columns(arrival_s, input_tokens, output_tokens, cached_tokens=None, concurrency=None):
+    """Columns from plain lists or numbers for all."""
+    arrival_s = np.asarray(arrival_s, dtype=float)
+    n = len(arrival_s)
+    as_ints = [np.broadcast_to(np.asarray(x, dtype=np.int64), n).copy()
+               for x in (input_tokens, output_tokens, 0 if cached_tokens is None else cached_tokens)]  # fmt: skip
+    return Columns(arrival_s, *as_ints, concurrency)
