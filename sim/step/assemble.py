@@ -79,4 +79,5 @@ def cost_model(scenario: Scenario) -> CostModel:
 def pool_step_cost(scenario: Scenario, plan: PoolPlan) -> SurfaceStepCost:
     """The step cost of a pool, priced on its grid."""
     operations = {phase: step_operations(scenario, plan, phase) for phase in PHASES[plan.role]}
-    return build_step_cost(operations, cost_model(scenario), plan.max_sequences, plan.chunk_tokens)
+    decoding = plan.max_sequences * (1 + scenario.speculation.draft_tokens) if plan.role == "serve" else 0
+    return build_step_cost(operations, cost_model(scenario), plan.max_sequences, plan.chunk_tokens + decoding)

@@ -41,7 +41,8 @@ def build_step_cost(
             return chunk.prefill_attention(*typical_prompts(tokens, context))
 
         prefill = Surface(tokens, contexts, attention, chunk.prefill_rest, cost, chunk.overlap)
-    return SurfaceStepCost(decode, prefill)
+    drafts = max(step.draft_tokens for step in operations.values())
+    return SurfaceStepCost(decode, prefill, 1 + drafts)
 
 
 def _contexts(model: Model, dense_mean: float = 0.0) -> Floats:

@@ -22,8 +22,10 @@ class SurfaceStepCost:
     A prefill-only or decode-only pool leaves the other surface out.
     """
 
-    def __init__(self, decode: Surface | None, prefill: Surface | None) -> None:
+    def __init__(self, decode: Surface | None, prefill: Surface | None, tokens_per_sequence: int = 1) -> None:
+        """`tokens_per_sequence`: tokens that a decode step computes for each sequence, 1 + drafts."""
         self._decode, self._prefill = decode, prefill
+        self._tokens_per_sequence = tokens_per_sequence
 
     @property
     def decode(self) -> Surface:
@@ -65,9 +67,8 @@ class SurfaceStepCost:
         surface = self.prefill
         core = surface.core_s(tokens, context)
         slowest = int(core.argmax())
-        fullest = float(tokens.max())
-        seconds = surface.step_s(core, fullest, float(tokens.mean()))
-        surface.charge(fullest, float(context[slowest]), seconds)
+        seconds = surface.step_s(core, tokens)
+        surface.charge(float(tokens[slowest]), float(context[slowest]), seconds)
         return seconds
 
     def mixed_s(self, sequences: Floats, context: Floats, tokens: Floats, token_context: Floats) -> float:
@@ -80,12 +81,11 @@ class SurfaceStepCost:
         kv_s = self.decode.core_s(sequences, context) - self.decode.core_s(
             sequences, np.broadcast_to(short, len(context))
         )
-        together = tokens + sequences
+        together = tokens + sequences * self._tokens_per_sequence
         core = self.prefill.core_s(together, np.where(tokens > 0, token_context, 1.0)) + kv_s
         slowest = int(core.argmax())
-        fullest = float(together.max())
-        seconds = self.prefill.step_s(core, fullest, float(together.mean()))
-        self.prefill.charge(fullest, float(token_context[slowest]), seconds)
+        seconds = self.prefill.step_s(core, together)
+        self.prefill.charge(float(together[slowest]), float(token_context[slowest]), seconds)
         return seconds
 
     def provenance_s(self) -> dict[str, float]:
@@ -101,7 +101,7 @@ class _Run:
         self.surface, self.context, self.growth = surface, context, growth
         self.rows = surface.rows(sequences)
         self.fullest, self.longest = float(sequences.max()), float(context.max())
-        self.inline_s, self.beside_s, self.serial_s = surface.rest_s(self.fullest, float(sequences.mean()))
+        self.inline_s, self.beside_s, self.serial_s = surface.rest_s(sequences)
         self._exact_steps = max(4, EXACT_EVALUATIONS // len(sequences))
 
     def _steps_s(self, at: Floats) -> Floats:

@@ -84,10 +84,14 @@ class StepOperations:
         return layers.token_operations(self.layout, tokens, self.routing(tokens), 1.0) + self._overhead()
 
     def _overhead(self) -> list[Operation]:
-        seconds = self.engine.host_overhead_s
-        return [
-            Operation("host overhead", "other", "host", {"seconds": seconds}, "bf16", 0.0, 0.0, stream="once")
-        ]
+        """The engine's own time: per step on the host, and per layer for the kernels that are not listed."""
+        step = _engine_time("host overhead", self.engine.host_overhead_s)
+        layer = _engine_time("small kernels", self.engine.small_op_s)
+        return [replace(step, stream="once"), replace(layer, layers=self.layout.model.layers)]
+
+
+def _engine_time(name: str, seconds: float) -> Operation:
+    return Operation(name, "other", "host", {"seconds": seconds}, "bf16", 0.0, 0.0)
 
 
 def typical_prompts(tokens: float, context: float) -> tuple[float, float, float]:

@@ -71,37 +71,50 @@ class Surface:
         for curve in streams.values():
             curve[0] = curve[1]
         self._sources = sum(streams.values(), np.zeros_like(streams["once"]))
+        self._visits = np.zeros(self._core.shape[:2])
         seconds = {name: curve.sum(axis=1) for name, curve in streams.items()}
-        self.core, self.experts = self._core.sum(axis=2), seconds["experts"]
-        self.inline, self.beside, self.serial = seconds["layers"], np.zeros(len(self.x)), seconds["once"]
+        inline, beside, serial = seconds["layers"], np.zeros(len(self.x)), seconds["once"]
         if overlap.two_batch:
-            self.inline, self.beside = self.inline + seconds["shared"], seconds["exchange"]
+            inline, beside = inline + seconds["shared"], seconds["exchange"]
         elif overlap.shared_expert:
-            self.serial = self.serial + np.maximum(seconds["shared"], seconds["exchange"])
+            serial = serial + np.maximum(seconds["shared"], seconds["exchange"])
         else:
-            self.serial = self.serial + seconds["shared"] + seconds["exchange"]
-        self._visits = np.zeros(self.core.shape)
+            serial = serial + seconds["shared"] + seconds["exchange"]
+        # Looked up many times per simulated request: spelled out for every whole number of tokens or sequences.
+        i, u = locate(self.x, np.arange(self.x[-1] + 1))
+        core = self._core.sum(axis=2)
+        self._rows = core[i] + (core[i + 1] - core[i]) * u[:, None]
+        curves = (inline, beside, serial, seconds["experts"])
+        self._inline, self._beside, self._serial, self._experts = (
+            (curve[i] + (curve[i + 1] - curve[i]) * u).tolist() for curve in curves
+        )
 
     def rows(self, x: Floats) -> Floats:
-        """Attention seconds over all contexts for each rank's x, linear in x; shape (ranks, contexts)."""
-        i, u = locate(self.x, x)
-        return np.asarray(self.core[i] + (self.core[i + 1] - self.core[i]) * u[:, None])
+        """Attention seconds over all contexts for each rank's x (whole numbers on the grid); shape (ranks, contexts).
+
+        Raises IndexError beyond the largest x that the surface was built for.
+        """
+        return np.asarray(self._rows[x.astype(np.intp)])
 
     def core_s(self, x: Floats, context: Floats) -> Floats:
         """Attention seconds of each rank; shape (ranks,)."""
         return interpolate(self.context, self.rows(x), context[:, None])[:, 0]
 
-    def rest_s(self, fullest: float, mean: float) -> tuple[float, float, float]:
-        """(inline, beside, serial) seconds, with `fullest` tokens on the fullest rank and `mean` on average.
+    def rest_s(self, x: Floats) -> tuple[float, float, float]:
+        """(inline, beside, serial) seconds with `x` tokens per rank.
 
         The routed experts see every rank's tokens, hence the mean; all else waits for the fullest rank.
         """
-        inline = _line(self.x, self.inline, fullest) + _line(self.x, self.experts, mean)
-        return inline, _line(self.x, self.beside, fullest), _line(self.x, self.serial, fullest)
+        fullest, mean = int(x.max()), float(x.sum()) / len(x)
+        low = int(mean)
+        experts = self._experts[low]
+        if mean > low:
+            experts += (self._experts[low + 1] - experts) * (mean - low)
+        return self._inline[fullest] + experts, self._beside[fullest], self._serial[fullest]
 
-    def step_s(self, core: Floats, fullest: float, mean: float) -> float:
-        """Seconds of a step whose ranks spend `core` on attention."""
-        inline, beside, serial = self.rest_s(fullest, mean)
+    def step_s(self, core: Floats, x: Floats) -> float:
+        """Seconds of a step of `x` tokens per rank whose ranks spend `core` on attention."""
+        inline, beside, serial = self.rest_s(x)
         return max(float(core.max()) + inline, beside) + serial
 
     def charge(self, x: float, context: float, seconds: float) -> None:
@@ -126,13 +139,6 @@ def locate(knots: Floats, at: Floats) -> tuple[Ints, Floats]:
 def interpolate(knots: Floats, rows: Floats, at: Floats) -> Floats:
     """Row r of `rows` (ranks, knots) at the positions of row r of `at` (ranks, points)."""
     i, u = locate(knots, at)
-    ranks = np.arange(len(rows))[:, None]
-    low = rows[ranks, i]
-    return np.asarray(low + (rows[ranks, i + 1] - low) * u)
-
-
-def _line(knots: Floats, values: Floats, at: float) -> float:
-    """`values` at one position, linear; the last segment goes on for ever."""
-    i = min(int(knots.searchsorted(at, side="right")) - 1, len(knots) - 2)
-    u = (at - knots[i]) / (knots[i + 1] - knots[i])
-    return float(values[i] + (values[i + 1] - values[i]) * u)
+    i += (np.arange(len(rows)) * rows.shape[1])[:, None]
+    low, high = rows.take(i), rows.take(i + 1)
+    return np.asarray(low + (high - low) * u)
