@@ -1,0 +1,78 @@
+"""A scenario -> its result: the rooms of the house, put together once."""
+
+from pathlib import Path
+
+from sim import catalog
+from sim.cluster.ledger import Progress
+from sim.cluster.run import run_cluster
+from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
+from sim.model.deployment import Deployment, deploy
+from sim.price import price
+from sim.result import Result
+from sim.scenario.schema import Scenario
+from sim.serving.admission import AdmissionRules
+from sim.step.assemble import pool_step_cost
+from sim.workload import requests
+
+
+def simulate(
+    scenario: Scenario, seed: int = 0, base_folder: Path | None = None, progress: Progress | None = None
+) -> Result:
+    """Run a scenario to its end.
+
+    The same scenario and seed give the same result, in every process. `base_folder` is where relative file names
+    of the scenario start; `progress` is told how many requests have left.
+
+    Raises:
+        DeploymentError: if the deployment does not fit the machine or the workload does not exist.
+        ScenarioError: if a file that the scenario names is broken.
+    """
+    deployment = deploy(scenario)
+    stream = requests(scenario, seed, base_folder)
+    costs = {role: pool_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
+    record = run_cluster(scenario, stream, cluster_plan(scenario, deployment), costs, seed, progress)
+    return Result(record, price(record))
+
+
+def cluster_plan(scenario: Scenario, deployment: Deployment) -> ClusterPlan:
+    """What the scheduler of each pool sees, and the engine's habits."""
+    engine = catalog.engine(scenario.engine)
+    pools = {
+        role: PoolSetup(
+            workers=plan.workers,
+            gpus=plan.gpus,
+            dp=plan.dp,
+            max_sequences=plan.max_sequences,
+            chunk_tokens=plan.chunk_tokens,
+            kv_blocks=plan.memory.kv_blocks,
+            mixed=engine.mixes_prefill_with_decode,
+        )
+        for role, plan in deployment.pools.items()
+    }
+    if serve := pools.get("serve"):
+        rules = AdmissionRules(
+            ingress_s=engine.fixed_ttft_aggregated_s,
+            poll_every_steps=engine.admission_interval_steps,
+            wait_all_ranks_steps=engine.admission_wait_steps if serve.dp > 1 else 0,
+        )
+        return ClusterPlan(pools, rules=rules)
+    rules = AdmissionRules(ingress_s=engine.fixed_ttft_disaggregated_s)
+    return ClusterPlan(pools, transfer_setup(scenario, deployment), rules)
+
+
+def transfer_setup(scenario: Scenario, deployment: Deployment) -> TransferSetup:
+    """How the KV cache travels: over NVLink where prefill and decode share its domain, else over the NICs.
+
+    What an engine sends layer by layer leaves one layer's share for the end; otherwise all of it waits for the
+    last chunk.
+    """
+    gpu, engine, efficiency = catalog.gpu(scenario.gpu), catalog.engine(scenario.engine), catalog.efficiency()
+    gpus = sum(plan.workers * plan.gpus for plan in deployment.pools.values())
+    link = gpu.scale_up_bytes_per_s if gpus <= gpu.scale_up_domain else gpu.scale_out_bytes_per_s
+    layers = catalog.model(scenario.model).layers
+    return TransferSetup(
+        bytes_per_token=deployment.pools["decode"].memory.cache_bytes_per_token,
+        bytes_per_s=link * efficiency.link,
+        latency_s=efficiency.link_latency_s,
+        tail_fraction=1 / layers if engine.kv_transfer_overlap == "layer" else 1.0,
+    )
