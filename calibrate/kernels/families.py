@@ -1,0 +1,33 @@
+"""All kernel families by the name that operations carry."""
+
+from typing import Final
+
+from calibrate.kernels.backend import Family
+from calibrate.kernels.dsa import SPARSE_MLA_DECODE, SPARSE_MLA_PREFILL
+from calibrate.kernels.dsa_index import INDEX_LOGITS, INDEX_TOPK
+from calibrate.kernels.elementwise import COPY, ELEMENTWISE, LAUNCH
+from calibrate.kernels.gemm import ABSORB_BMM, GEMM, QUANTIZE
+from calibrate.kernels.mla import MLA_DECODE, MLA_PREFILL
+from calibrate.kernels.moe import MOE
+from calibrate.kernels.routing import MOE_GATE, MOE_PERMUTE
+
+FAMILIES: Final[dict[str, Family]] = {
+    family.kernel: family
+    for family in (
+        COPY,
+        LAUNCH,
+        GEMM,
+        QUANTIZE,
+        ABSORB_BMM,
+        MLA_PREFILL,
+        MLA_DECODE,
+        INDEX_LOGITS,
+        INDEX_TOPK,
+        SPARSE_MLA_PREFILL,
+        SPARSE_MLA_DECODE,
+        MOE,
+        MOE_GATE,
+        MOE_PERMUTE,
+        ELEMENTWISE,
+    )
+}

@@ -1,0 +1,170 @@
+"""Before the experts: the gate's selection with bias and group limit, and sorting rows by expert.
+
+DeepSeek-V3 report, section 2.1.2: affinity s = sigmoid(logits); selection by s + bias, first the groups with the
+largest sum of their two best, then the top-k experts inside; weights are s of the chosen ones, normalised. The
+routed scaling factor is left out: it multiplies all weights alike.
+"""
+
+import torch
+from torch import Tensor
+
+from calibrate.cases import Case
+from calibrate.environment import Device
+from calibrate.kernels.backend import (
+    BLACKWELL,
+    HOPPER,
+    Backend,
+    Call,
+    Family,
+    Tensors,
+    difference,
+    randn,
+    sample_rows,
+)
+from sim.catalog import Model
+
+# ruff: noqa: PLC0415 (other packages are imported only where their backend runs)
+
+BIAS_SPREAD = 0.1
+"""Standard deviation of the random load-balancing bias; affinities lie in 0 to 1."""
+
+
+def make_gate(case: Case, device: Device, generator: torch.Generator) -> Tensors:
+    """Router logits float32 [tokens, experts] and the bias float32 [experts]."""
+    del device
+    tokens, experts, where = case.size("tokens"), case.size("experts"), generator.device
+    return {
+        "logits": torch.randn(tokens, experts, generator=generator, device=where),
+        "bias": BIAS_SPREAD * torch.randn(experts, generator=generator, device=where),
+    }
+
+
+def select_experts(logits: Tensor, bias: Tensor, model: Model) -> tuple[Tensor, Tensor]:
+    """Gate of a model: logits [t, experts], bias [experts] -> experts int64 [t, top_k], weights [t, top_k], sum 1."""
+    affinity = logits.sigmoid()
+    biased = affinity + bias
+    if model.n_group > 1:
+        groups = biased.unflatten(-1, (model.n_group, -1))
+        best = groups.topk(2, -1).values.sum(-1).topk(model.topk_group, -1).indices
+        kept = torch.zeros(best.shape[0], model.n_group, dtype=torch.bool, device=logits.device)
+        biased = groups.masked_fill(~kept.scatter_(1, best, True).unsqueeze(-1), float("-inf")).flatten(1)
+    chosen = biased.topk(model.top_k, -1).indices
+    weights = affinity.gather(1, chosen)
+    return chosen, weights / weights.sum(-1, keepdim=True)
+
+
+def _dense(chosen: Tensor, weights: Tensor, experts: int) -> Tensor:
+    """Normalised weights as a matrix [t, experts], so that the order of the experts does not matter."""
+    weights = weights.double() / weights.double().sum(-1, keepdim=True)
+    empty = torch.zeros(len(chosen), experts, dtype=torch.float64, device=chosen.device)
+    return empty.scatter_(1, chosen.long(), weights)
+
+
+def gate_error(case: Case, tensors: Tensors, output: tuple[Tensor, Tensor]) -> float:
+    """Error of the sampled tokens' weights over all experts."""
+    rows = sample_rows(case.size("tokens"), output[0].device)
+    expected = select_experts(tensors["logits"][rows].double(), tensors["bias"].double(), case.model)
+    experts = case.size("experts")
+    return difference(_dense(output[0][rows], output[1][rows], experts), _dense(*expected, experts))
+
+
+def _torch_gate(case: Case, tensors: Tensors) -> Call:
+    return lambda: select_experts(tensors["logits"], tensors["bias"], case.model)
+
+
+def _sgl_gate(case: Case, tensors: Tensors) -> Call:
+    from sgl_kernel import moe_fused_gate
+
+    model = case.model
+
+    def run() -> tuple[Tensor, Tensor]:
+        weights, chosen = moe_fused_gate(
+            tensors["logits"], tensors["bias"], model.n_group, model.topk_group, model.top_k
+        )
+        return chosen, weights
+
+    return run
+
+
+def _flashinfer_gate(case: Case, tensors: Tensors) -> Call:
+    from flashinfer.fused_moe import fused_topk_deepseek
+
+    model, device = case.model, tensors["logits"].device
+    weights = torch.empty(case.size("tokens"), model.top_k, device=device)
+    chosen = torch.empty(case.size("tokens"), model.top_k, dtype=torch.int32, device=device)
+
+    def run() -> tuple[Tensor, Tensor]:
+        fused_topk_deepseek(
+            tensors["logits"],
+            tensors["bias"],
+            model.n_group,
+            model.topk_group,
+            model.top_k,
+            1.0,
+            weights,
+            chosen,
+        )
+        return chosen, weights
+
+    return run
+
+
+def _grouped(case: Case) -> str | None:
+    return None if case.model.n_group > 1 else "takes a gate with groups"
+
+
+MOE_GATE = Family(
+    kernel="moe_gate",
+    make=make_gate,
+    error=gate_error,
+    tolerance=1e-6,
+    backends=(
+        Backend("sgl_kernel", _sgl_gate, package="sgl_kernel", capabilities=(HOPPER, BLACKWELL), limits=_grouped),
+        Backend(
+            "flashinfer", _flashinfer_gate, package="flashinfer.fused_moe", capabilities=(HOPPER, BLACKWELL),
+            limits=_grouped,
+        ),
+        Backend("torch", _torch_gate, cpu=True),
+    ),
+)  # fmt: skip
+
+
+def make_permute(case: Case, device: Device, generator: torch.Generator) -> Tensors:
+    """Tokens x [tokens, hidden] and the experts each chose, int64 [tokens, top_k]."""
+    del device
+    tokens, experts, top_k = case.size("tokens"), case.size("experts"), case.size("top_k")
+    order = torch.rand(tokens, experts, generator=generator, device=generator.device)
+    return {
+        "x": randn(tokens, case.size("hidden"), generator=generator),
+        "chosen": order.topk(top_k, -1).indices,
+    }
+
+
+def sort_rows(x: Tensor, chosen: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """Copies of the tokens sorted by expert, tokens of an expert in order: [t * k, hidden], and counts [experts]."""
+    flat = chosen.flatten()
+    order = flat.argsort(stable=True)
+    counts = torch.zeros(experts, dtype=torch.int64, device=flat.device)
+    counts.scatter_add_(0, flat, torch.ones_like(flat))
+    return x[order // chosen.shape[1]], counts
+
+
+def permute_error(case: Case, tensors: Tensors, output: tuple[Tensor, Tensor]) -> float:
+    """Share of wrong rows among those of the sampled experts, against a scan of the tokens one expert at a time."""
+    rows, counts = output
+    ends = counts.cumsum(0).tolist()
+    wrong = abs(len(rows) - tensors["chosen"].numel())
+    for expert in sample_rows(case.size("experts"), rows.device).tolist():
+        mine = tensors["x"][(tensors["chosen"] == expert).any(1)]
+        found = rows[ends[expert] - int(counts[expert]) : ends[expert]]
+        wrong += 0 if torch.equal(found, mine) else max(len(mine), 1)
+    return wrong / tensors["chosen"].numel()
+
+
+def _torch_permute(case: Case, tensors: Tensors) -> Call:
+    return lambda: sort_rows(tensors["x"], tensors["chosen"], case.size("experts"))
+
+
+MOE_PERMUTE = Family(
+    "moe_permute", make_permute, permute_error, 0.0, (Backend("torch", _torch_permute, cpu=True),)
+)
