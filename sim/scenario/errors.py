@@ -94,6 +94,16 @@ class LocatedProblem:
         """Its column, from 1; None where no text can be pointed at."""
         return self.place.column
 
+    def json(self) -> dict[str, str | int | None]:
+        """What `check --json` lists."""
+        return {
+            "file": self.file,
+            "line": self.line,
+            "column": self.column,
+            "key": dotted(self.path),
+            "message": self.message,
+        }
+
     def __str__(self) -> str:
         name = dotted(self.path)
         said = not name or self.place.file.endswith(f" {name}")  # `--set gpu` names its key already

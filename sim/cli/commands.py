@@ -1,0 +1,275 @@
+"""The `tokenworks` command. Thin: it reads options, calls the room that does the work, and shows what comes back.
+
+Everything heavy is imported inside the commands, so that `--help` and `check` answer at once. Other packages add
+subcommands through the entry-point group `tokenworks.commands`.
+"""
+
+import itertools
+from collections.abc import Container, Mapping
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+import sim
+from sim.cli import tables
+from sim.cli.files import prepare, print_json, save, writer
+from sim.cli.group import Commands
+from sim.cli.terminal import Screen, show_error
+from sim.scenario.errors import DeploymentError, LocatedProblem, ScenarioError
+from sim.units import GB_BYTES
+
+if TYPE_CHECKING:
+    from sim.model.deployment import Deployment, PoolPlan
+    from sim.result import Result
+    from sim.scenario.loading import LoadedScenario
+
+DID_NOT_HOLD: Final = 1
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Describe a deployment in YAML; get its throughput, latency and price per million tokens.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+File = Annotated[Path, typer.Argument(help="a scenario, YAML", metavar="SCENARIO.yaml", show_default=False)]
+Files = Annotated[
+    list[Path], typer.Argument(help="scenarios, YAML", metavar="A.yaml B.yaml ...", show_default=False)
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, such as gpu=b200")
+]
+Seed = Annotated[int, typer.Option(min=0, help="all chance is drawn from it")]
+Out = Annotated[
+    Path | None, typer.Option(file_okay=False, metavar="DIR", help="folder for the files of the result")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="one JSON object as the last line of stdout; the rest to stderr")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no notes")]
+
+
+class Phase(StrEnum):
+    """What a step does."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="show the version and leave")] = False,
+) -> None:
+    if version:
+        typer.echo(metadata.version("tokenworks"))
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    scenario: File,
+    sets: Set = None,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate one scenario: throughput, latency, price."""
+    screen = Screen(as_json, quiet)
+    results = _simulated([scenario], sets, seed, out, screen)
+    [(name, result)] = results.items()
+    data = result.json()
+    screen.show(tables.runs({name: data}, _api_prices(results)))
+    if out:
+        save(out, result.save)
+        screen.note(f"written to {out}")
+    _finish(results, data, as_json)
+
+
+@app.command()
+def compare(
+    scenarios: Files,
+    sets: Set = None,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate several scenarios side by side, with ratios to the first and public API prices beside."""
+    screen = Screen(as_json, quiet)
+    results = _simulated(scenarios, sets, seed, out, screen)
+    data = {name: result.json() for name, result in results.items()}
+    api_prices = _api_prices(results)
+    screen.show(tables.runs(data, api_prices))
+    together = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}
+    if out:
+        for name, result in results.items():
+            save(out / name, result.save)
+        save(out, writer("comparison.json", together))
+        screen.note(f"written to {out}")
+    _finish(results, together, as_json)
+
+
+@app.command()
+def check(
+    scenario: File,
+    sets: Set = None,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Validate only: the form, the layout, the memory, the workload's files."""
+    from sim.workload import requests
+
+    screen = Screen(as_json, quiet)
+    try:
+        loaded, deployment = _deployed(scenario, sets)
+        with loaded.locating():
+            stream = requests(loaded.scenario, seed)
+    except ScenarioError as error:
+        if as_json:
+            print_json({"ok": False, "problems": [problem.json() for problem in error.problems]})
+        raise
+    for note in stream.notes:
+        screen.note(note)
+    pools = {role: _pool(plan) for role, plan in deployment.pools.items()}
+    found = {"ok": True, "problems": [], "requests": len(stream), "gpus": deployment.gpus, "pools": pools}
+    screen.show(tables.checked(str(scenario), found))
+    _answer("check.json", found, out, as_json)
+
+
+@app.command()
+def explain(
+    scenario: File,
+    phase: Annotated[Phase | None, typer.Option(help="default: decode")] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="sequences per attention-DP rank (decode), or new tokens (prefill)"),
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(min=0, help="KV tokens that each sequence already has")
+    ] = None,
+    sets: Set = None,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Price one step, operation by operation, whether its KV cache fits or not."""
+    from sim.explain import explain as price_step
+    from sim.model.deployment import deploy
+    from sim.scenario.loading import load
+
+    screen = Screen(as_json, quiet)
+    loaded = load(scenario, sets or ())
+    with loaded.locating():
+        data = price_step(loaded.scenario, phase.value if phase else None, batch, context).json()
+    try:
+        deploy(loaded.scenario)
+    except DeploymentError as error:
+        screen.note(f"priced all the same, but cannot run:\n{loaded.located(error.problems)}")
+    screen.show(tables.explanation(data))
+    _answer("explain.json", data, out, as_json)
+
+
+@app.command()
+def bench(seed: Seed = 0, out: Out = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """The simulator's own speed: 100,000 requests on 64 GPUs, beside the bare SimPy loop."""
+    from sim.bench import bench as measure
+
+    screen = Screen(as_json, quiet)
+    with screen.progress("bench") as tick:
+        data = measure(seed, tick)
+    screen.show(tables.benchmark(data))
+    _answer("bench.json", data, out, as_json)
+
+
+# --- what the commands share -------------------------------------------------------------------------------------
+
+
+def _deployed(path: Path, sets: list[str] | None) -> "tuple[LoadedScenario, Deployment]":
+    """A scenario that passed both stages."""
+    from sim.model.deployment import deploy
+    from sim.scenario.loading import load
+
+    loaded = load(path, sets or ())
+    with loaded.locating():
+        return loaded, deploy(loaded.scenario)
+
+
+def _simulated(
+    paths: list[Path], sets: list[str] | None, seed: int, out: Path | None, screen: Screen
+) -> "dict[str, Result]":
+    """The result of each scenario by name. All are checked before the first one runs."""
+    loaded: dict[str, LoadedScenario] = {}
+    problems: list[LocatedProblem] = []
+    for path in paths:
+        try:
+            loaded[_name(path, loaded)], _ = _deployed(path, sets)
+        except ScenarioError as error:
+            problems += error.problems
+    if problems:
+        raise ScenarioError(problems)
+    if out:
+        prepare(out)
+    results = {}
+    for name, one in loaded.items():
+        with screen.progress(name) as tick, one.locating():
+            results[name] = sim.simulate(one.scenario, seed, tick)
+    return results
+
+
+def _name(path: Path, taken: Container[str]) -> str:
+    """The file's name without folder and suffix, numbered where another has it."""
+    names = itertools.chain([path.stem], (f"{path.stem}-{n}" for n in itertools.count(2)))
+    return next(name for name in names if name not in taken)
+
+
+def _pool(plan: "PoolPlan") -> dict[str, Any]:
+    """One pool as `check` shows it: its layout, and the memory of one of its GPUs."""
+    layout = {key: getattr(plan, key) for key in ("workers", "gpus", "dp", "tp", "ep")}
+    sizes = {
+        key: getattr(plan.memory, f"{key}_bytes") / GB_BYTES for key in ("weights", "reserve", "kv_cache")
+    }
+    return {
+        **layout,
+        **{f"{key}_gb": size for key, size in sizes.items()},
+        "kv_tokens": plan.memory.kv_tokens,
+    }
+
+
+def _api_prices(results: "Mapping[str, Result]") -> dict[str, list[dict[str, Any]]]:
+    """Public API prices of each model that ran."""
+    from sim.price import api_prices
+
+    frames = {r.record.scenario.model: api_prices(r.record.scenario.model) for r in results.values()}
+    filled = {model: frame.astype(object).where(frame.notna(), None) for model, frame in frames.items()}
+    return {
+        model: [dict(zip(frame, row, strict=True)) for row in frame.itertuples(index=False)]
+        for model, frame in filled.items()
+    }
+
+
+def _answer(name: str, data: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    """The JSON of a command, to its file and to stdout."""
+    if out:
+        save(out, writer(name, data))
+    if as_json:
+        print_json(data)
+
+
+def _finish(results: "Mapping[str, Result]", data: dict[str, Any], as_json: bool) -> None:
+    """The JSON on stdout; exit code 1 where a run broke an invariant."""
+    if as_json:
+        print_json(data)
+    broken = [f"{name}: {sentence}" for name, r in results.items() for sentence in r.record.invariants]
+    if broken:
+        show_error("An invariant of the simulation did not hold; please report it:\n" + "\n".join(broken))
+        raise typer.Exit(DID_NOT_HOLD)

@@ -1,0 +1,260 @@
+"""What the commands show to a person: dictionaries in, text and tables out. Knows no simulator.
+
+The headline comes first, every number has its unit, every price names its tier, and what the numbers rest on
+(measured or analytic) stands below them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sim.cli.terminal import number, percent, seconds, usd
+
+Json = Mapping[str, Any]
+
+
+class Row(NamedTuple):
+    """One line of a table: what a person reads, where it stands in the JSON, how it is written."""
+
+    label: str
+    path: tuple[str, ...]
+    written: Callable[[float | None], str] = number
+
+
+def _latency(label: str, key: str) -> list[Row]:
+    return [Row(f"{label} {p}", ("latency", key, p), seconds) for p in ("p50", "p90", "p99")]
+
+
+SECTIONS: Mapping[str, Sequence[Row]] = {
+    "Requests": [
+        Row("arrived", ("requests", "arrived")),
+        Row("completed", ("requests", "completed")),
+        Row("rejected, can never fit", ("requests", "rejected")),
+        Row("input tokens", ("tokens", "input")),
+        Row("of these from the prefix cache", ("tokens", "input_cached")),
+        Row("output tokens", ("tokens", "output")),
+    ],
+    "Throughput": [
+        Row("output tokens/s", ("throughput", "output_tokens_per_s")),
+        Row("output tokens/s per GPU", ("throughput", "output_tokens_per_s_per_gpu")),
+        Row("output tokens/s per decode GPU", ("throughput", "output_tokens_per_s_per_decode_gpu")),
+        Row("input tokens/s per prefill GPU", ("throughput", "input_tokens_per_s_per_prefill_gpu")),
+        Row("requests/s that meet the objectives", ("goodput_requests_per_s",)),
+    ],
+    "Latency": [
+        *_latency("TTFT", "ttft_s"),
+        *_latency("TPOT", "tpot_s"),
+        *_latency("end to end", "e2e_s"),
+    ],
+    "Load": [
+        Row("GPUs", ("gpus",)),
+        Row("prefill pool busy", ("utilization", "prefill"), percent),
+        Row("decode pool busy", ("utilization", "decode"), percent),
+        Row("KV cache in use, peak", ("utilization", "kv_cache_peak"), percent),
+    ],
+    "Price per million tokens": [
+        Row("input, cache hit", ("cost", "usd_per_million", "input_cache_hit"), usd),
+        Row("input, cache miss", ("cost", "usd_per_million", "input_cache_miss"), usd),
+        Row("output", ("cost", "usd_per_million", "output"), usd),
+        Row("blended", ("cost", "usd_per_million", "blended"), usd),
+        Row("(all GPUs, USD per hour)", ("cost", "usd_per_hour"), usd),
+    ],
+    "Simulated GPU time priced by": [
+        Row(kind, ("priced_by", kind), percent)
+        for kind in ("measured", "fitted", "scaled", "extrapolated", "analytic")
+    ],
+}
+
+
+def _at(run: Json, path: Sequence[str]) -> float | None:
+    value: Any = run
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, int | float) else None
+
+
+def runs(by_name: Mapping[str, Json], api_prices: Mapping[str, Sequence[Json]]) -> Iterator[RenderableType]:
+    """One run, or several side by side with ratios to the first.
+
+    `api_prices`: what providers charge for each model, to set beside the simulated cost.
+    """
+    for name, run in by_name.items():
+        yield headline(name, run)
+    yield ""
+    yield _side_by_side(by_name)
+    for model, prices in api_prices.items():
+        yield ""
+        yield _api_prices(model, prices)
+
+
+def headline(name: str, run: Json) -> Text:
+    """The answer in two lines: price with its tier, throughput, latency; and whether the service keeps up at all."""
+    text = Text.assemble((f"{name}: ", "bold"))
+    blended = usd(_at(run, ("cost", "usd_per_million", "blended")))
+    text.append(f"{blended} per million tokens at {tier(run)}", style="bold")
+    scenario = run["scenario"]
+    text.append(
+        f"\n  {scenario['model']} on {run['gpus']} GPUs {scenario['gpu']}, engine {scenario['engine']}: "
+    )
+    rate = number(_at(run, ("throughput", "output_tokens_per_s")))
+    ttft, tpot = (seconds(_at(run, ("latency", key, "p99"))) for key in ("ttft_s", "tpot_s"))
+    text.append(f"{rate} output tokens/s, TTFT p99 {ttft}, TPOT p99 {tpot}")
+    if not run["stable"]:
+        text.append(
+            "\n  stable: no (the backlog grows). Waiting times grow for as long as requests arrive, so no percentile "
+            "is given; add workers or lower the load.",
+            style="bold red",
+        )
+    return text
+
+
+def tier(run: Json) -> str:
+    """The GPU price that a result rests on; nothing moves the result more."""
+    cost, asked = run["cost"], run["scenario"]["price"]
+    name = cost.get("tier") or asked.get("tier") or "the scenario's own price"
+    per_hour = cost.get("usd_per_gpu_hour") or asked.get("usd_per_gpu_hour")
+    return f"{name} ({usd(per_hour)} per GPU-hour)" if per_hour else str(name)
+
+
+def _plain_table() -> Table:
+    return Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+
+
+def _side_by_side(by_name: Mapping[str, Json]) -> Table:
+    table = _plain_table()
+    table.add_column("")
+    for index, name in enumerate(by_name):
+        table.add_column(name, justify="right", overflow="fold")
+        if index:
+            table.add_column("ratio", justify="right")
+    shown = list(by_name.values())
+    for title, rows in SECTIONS.items():
+        table.add_row(Text(title, style="bold"))
+        for row in rows:
+            values = [_at(run, row.path) for run in shown]
+            if any(values):
+                table.add_row(f"  {row.label}", *_cells(row, values))
+        table.add_row("")
+    table.add_row(
+        Text("Stable", style="bold"),
+        *_spread(
+            ["yes" if run["stable"] else Text("no: the backlog grows", style="bold red") for run in shown]
+        ),
+    )
+    table.add_row(Text("Expected error", style="bold"), *_spread([_expected_error(run) for run in shown]))
+    return table
+
+
+def _cells(row: Row, values: Sequence[float | None]) -> list[str]:
+    cells = [row.written(values[0])]
+    for value in values[1:]:
+        ratio = f"{value / values[0]:.2f}x" if value is not None and values[0] else "-"
+        cells += [row.written(value), ratio]
+    return cells
+
+
+def _spread(cells: Sequence[RenderableType]) -> list[RenderableType]:
+    """One cell per run, with the ratio columns left empty."""
+    return [cells[0], *(part for cell in cells[1:] for part in (cell, ""))]
+
+
+def _expected_error(run: Json) -> str:
+    error = run.get("expected_error")
+    if error is None:
+        return "unknown: not validated"
+    return f"+-{percent(error)}" if isinstance(error, int | float) else str(error)
+
+
+def _api_prices(model: str, prices: Sequence[Json]) -> Table:
+    table = _plain_table()
+    table.title = f"Public API prices of {model}, USD per million tokens"
+    table.title_justify = "left"
+    table.title_style = "bold"
+    table.add_column("")
+    for name in ("cache hit", "cache miss", "output"):
+        table.add_column(name, justify="right")
+    table.add_column("since")
+    for price in prices:
+        table.add_row(
+            f"  {price['provider']}",
+            *(
+                usd(price[f"{key}_usd_per_million"])
+                for key in ("input_cache_hit", "input_cache_miss", "output")
+            ),
+            str(price["as_of"]),
+        )
+    return table
+
+
+# --- one step ----------------------------------------------------------------------------------------------------
+
+
+def explanation(step: Json) -> Iterator[RenderableType]:
+    """One step: its seconds, where they go by group, then operation by operation, and the memory of a GPU."""
+    operations: Sequence[Json] = step["operations"]
+    yield Text(
+        f"{step['phase']} step: {seconds(step['step_s'])} for {number(step['tokens'])} tokens per attention-DP rank "
+        f"(batch {number(step['batch'])}, context {number(step['context'])})",
+        style="bold",
+    )
+    groups: dict[str, float] = {}
+    for operation in operations:
+        groups[operation["group"]] = groups.get(operation["group"], 0.0) + operation["seconds"]
+    largest_first = sorted(groups.items(), key=lambda item: -item[1])
+    yield "  " + ", ".join(f"{group} {percent(s / step['step_s'])}" for group, s in largest_first)
+    yield ""
+    table = _plain_table()
+    for name in ("operation", "group", "layers", "seconds", "share", "GFLOP", "GB", "bound by", "priced by"):
+        table.add_column(
+            name, justify="left" if name in {"operation", "group", "bound by", "priced by"} else "right"
+        )
+    for o in operations:
+        table.add_row(
+            o["name"], o["group"], number(o["layers"]), seconds(o["seconds"]), percent(o["share"]),
+            number(o["flop"] / 1e9), number(o["bytes"] / 1e9), o["bound"], f"{o['priced_by']}: {o['source']}",
+        )  # fmt: skip
+    yield table
+    yield ""
+    yield memory(step["memory"])
+
+
+def memory(of_gpu: Json) -> str:
+    """What a GPU's memory holds."""
+    return (
+        f"per GPU: weights {of_gpu['weights_gb']:.1f} GB, KV cache {of_gpu['kv_cache_gb']:.1f} GB = "
+        f"{number(of_gpu['kv_tokens'])} tokens of {number(of_gpu['cache_bytes_per_token'])} bytes"
+    )
+
+
+# --- a check, a benchmark ----------------------------------------------------------------------------------------
+
+
+def checked(name: str, found: Json) -> Iterator[RenderableType]:
+    """A scenario that holds: its pools and what their memory leaves for the cache."""
+    yield Text(f"{name}: ok, {found['gpus']} GPUs, {number(found['requests'])} requests", style="bold")
+    for role, pool in found["pools"].items():
+        yield (
+            f"  {role}: {pool['workers']} x {pool['gpus']} GPUs, attention DP {pool['dp']} x TP {pool['tp']}, "
+            f"EP {pool['ep']}; per GPU: weights {pool['weights_gb']:.1f} GB, reserve {pool['reserve_gb']:.1f} GB, "
+            f"KV cache {pool['kv_cache_gb']:.1f} GB = {number(pool['kv_tokens'])} tokens per rank"
+        )
+
+
+def benchmark(speed: Json) -> Iterator[RenderableType]:
+    """The simulator's own speed."""
+    yield Text(f"{number(speed['requests_per_s'])} requests simulated per second of one core", style="bold")
+    table = _plain_table()
+    table.add_column("")
+    table.add_column("", justify="right")
+    for label, key in (
+        ("requests", "requests"),
+        ("events per second", "events_per_s"),
+        ("bare SimPy, events per second", "simpy_floor_events_per_s"),
+        ("simulated GPU-seconds per second", "simulated_gpu_seconds_per_s"),
+        ("peak memory, MB", "peak_rss_mb"),
+    ):
+        table.add_row(f"  {label}", number(speed[key]))
+    yield table
