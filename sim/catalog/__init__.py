@@ -8,9 +8,12 @@ from sim.catalog.acceptance import acceptance
 from sim.catalog.engines import Engine, engine, engine_names
 from sim.catalog.facts import UnknownName, nearest_names, read
 from sim.catalog.hardware import Efficiency, Gpu, LowLatencyAllToAll, efficiency, gpu, gpu_names, price_tiers
-from sim.catalog.models import Model, kv_layouts, model, model_names
+from sim.catalog.hugging_face import ConfigError
+from sim.catalog.models import kv_layouts, model, model_names
+from sim.catalog.shapes import Model
 
 __all__ = [
+    "ConfigError",
     "Efficiency",
     "Engine",
     "Gpu",

@@ -25,8 +25,8 @@ def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -
     for key, look_up in look_ups:
         try:
             look_up(getattr(scenario, key))
-        except catalog.UnknownName as unknown:
-            yield Problem((key,), str(unknown))
+        except (catalog.UnknownName, catalog.ConfigError) as unusable:
+            yield Problem((key,), str(unusable))
         else:
             if key == "gpu":
                 yield from _price_problems(scenario)

@@ -1,0 +1,66 @@
+"""The shapes of a model, whoever describes them."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model's shapes. The names are those of the papers; widths are in elements.
+
+    MLA has two latents: the query latent (`q_lora_rank`) and the key-value latent (`kv_lora_rank`), and beside
+    the latter the decoupled RoPE key (`qk_rope`) that all heads share; latent and RoPE key are what is cached.
+    """
+
+    name: str
+    attention: Literal["mla", "gqa"]
+    layers: int
+    dense_layers: int
+    """Leading layers with a dense FFN; the others are MoE."""
+    hidden: int
+    heads: int
+    q_lora_rank: int
+    """Width of the query latent; 0 where queries are projected directly."""
+    kv_lora_rank: int
+    """Width of the key-value latent; 0 without MLA."""
+    qk_nope: int
+    """Width per head of the part of query and key that carries no position."""
+    qk_rope: int
+    """Width of the decoupled RoPE key."""
+    v_head_dim: int
+    kv_heads: int
+    head_dim: int
+    moe_inter: int
+    dense_inter: int
+    n_routed: int
+    n_shared: int
+    top_k: int
+    n_group: int
+    topk_group: int
+    vocab: int
+    nextn: int
+    """Multi-token prediction modules."""
+    index_heads: int
+    index_head_dim: int
+    index_topk: int
+    """Keys that DSA attends to per query; 0 where there is no DSA."""
+    max_positions: int
+    tied_embedding: bool
+    weights: str
+    """Number format of the published checkpoint."""
+    bf16_parts: tuple[str, ...]
+    """Parts that stay BF16 in a quantised checkpoint; names of `sim.model.architecture`."""
+
+    @property
+    def moe_layers(self) -> int:
+        """Layers with routed experts."""
+        return self.layers - self.dense_layers
+
+    @property
+    def sparse(self) -> bool:
+        """Whether DeepSeek Sparse Attention selects keys."""
+        return self.index_topk > 0
+
+    def only_layer(self) -> "Model":
+        """The decoder layer of the MTP module, as a model of that one MoE layer."""
+        return replace(self, layers=1, dense_layers=0, nextn=0)
