@@ -11,6 +11,7 @@ from sim.price import price
 from sim.result import Result
 from sim.scenario.schema import Scenario
 from sim.serving.admission import AdmissionRules
+from sim.serving.speculation import DraftAcceptance, OneTokenPerStep, Speculation
 from sim.step.assemble import pool_step_cost
 from sim.workload import requests
 
@@ -30,12 +31,12 @@ def simulate(
     deployment = deploy(scenario)
     stream = requests(scenario, seed, base_folder)
     costs = {role: pool_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
-    record = run_cluster(scenario, stream, cluster_plan(scenario, deployment), costs, seed, progress)
+    record = run_cluster(scenario, stream, cluster_plan(scenario, deployment, seed), costs, seed, progress)
     return Result(record, price(record))
 
 
-def cluster_plan(scenario: Scenario, deployment: Deployment) -> ClusterPlan:
-    """What the scheduler of each pool sees, and the engine's habits."""
+def cluster_plan(scenario: Scenario, deployment: Deployment, seed: int) -> ClusterPlan:
+    """What the scheduler of each pool sees, the engine's habits, and the luck of the drafts."""
     engine = catalog.engine(scenario.engine)
     pools = {
         role: PoolSetup(
@@ -54,10 +55,23 @@ def cluster_plan(scenario: Scenario, deployment: Deployment) -> ClusterPlan:
             ingress_s=engine.fixed_ttft_aggregated_s,
             poll_every_steps=engine.admission_interval_steps,
             wait_all_ranks_steps=engine.admission_wait_steps if serve.dp > 1 else 0,
+            growth_reserve_tokens=engine.admission_growth_tokens,
         )
-        return ClusterPlan(pools, rules=rules)
-    rules = AdmissionRules(ingress_s=engine.fixed_ttft_disaggregated_s)
-    return ClusterPlan(pools, transfer_setup(scenario, deployment), rules)
+        return ClusterPlan(pools, rules=rules, speculation=speculation(scenario, seed))
+    rules = AdmissionRules(
+        ingress_s=engine.fixed_ttft_disaggregated_s, growth_reserve_tokens=engine.admission_growth_tokens
+    )
+    transfer = transfer_setup(scenario, deployment)
+    return ClusterPlan(pools, transfer, rules, speculation(scenario, seed))
+
+
+def speculation(scenario: Scenario, seed: int) -> Speculation:
+    """How many decode steps a sequence needs: one per token, or fewer with accepted drafts."""
+    drafts = scenario.speculation.draft_tokens
+    if not drafts:
+        return OneTokenPerStep()
+    given = scenario.speculation.acceptance
+    return DraftAcceptance(given or catalog.acceptance(scenario.model, drafts), seed)
 
 
 def transfer_setup(scenario: Scenario, deployment: Deployment) -> TransferSetup:
