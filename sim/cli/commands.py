@@ -5,6 +5,7 @@ subcommands through the entry-point group `tokenworks.commands`.
 """
 
 import itertools
+import json
 from collections.abc import Container, Mapping
 from enum import StrEnum
 from importlib import metadata
@@ -249,12 +250,8 @@ def _api_prices(results: "Mapping[str, Result]") -> dict[str, list[dict[str, Any
     """Public API prices of each model that ran."""
     from sim.price import api_prices
 
-    frames = {r.record.scenario.model: api_prices(r.record.scenario.model) for r in results.values()}
-    filled = {model: frame.astype(object).where(frame.notna(), None) for model, frame in frames.items()}
-    return {
-        model: [dict(zip(frame, row, strict=True)) for row in frame.itertuples(index=False)]
-        for model, frame in filled.items()
-    }
+    models = dict.fromkeys(result.record.scenario.model for result in results.values())
+    return {model: json.loads(api_prices(model).to_json(orient="records")) for model in models}
 
 
 def _answer(name: str, data: dict[str, Any], out: Path | None, as_json: bool) -> None:

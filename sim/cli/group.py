@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import Any, Final
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from sim.catalog.facts import UnknownName
@@ -58,17 +59,21 @@ def _extensions() -> Mapping[str, metadata.EntryPoint]:
 
 
 def _extension(entry: metadata.EntryPoint) -> Any:
-    """An extra's command, from a typer app or a plain function; where it cannot be loaded, what to install."""
+    """An extra's command; where it cannot be loaded, one that says what to install."""
     try:
-        loaded = entry.load()
+        command = _command(entry.name, entry.load())
     except Exception as error:  # a broken extra must not break the rest, whatever is wrong with it
-        loaded = _unavailable(entry.name, _hint(entry, error))
-    if not isinstance(loaded, typer.Typer):
-        function, loaded = loaded, typer.Typer(add_completion=False)
-        loaded.command(entry.name)(function)
-    command = typer.main.get_command(loaded)
+        command = _command(entry.name, _unavailable(entry.name, _hint(entry, error)))
     command.name = entry.name
     return command
+
+
+def _command(name: str, loaded: Any) -> Any:
+    """The command of a typer app, or of a plain function."""
+    if not isinstance(loaded, typer.Typer):
+        function, loaded = loaded, typer.Typer(add_completion=False)
+        loaded.command(name)(function)
+    return typer.main.get_command(loaded)
 
 
 def _unavailable(name: str, hint: str) -> typer.Typer:
@@ -77,7 +82,7 @@ def _unavailable(name: str, hint: str) -> typer.Typer:
 
     @stand_in.command(
         name,
-        help=f"Not available: {hint}",
+        help=f"Not available: {escape(hint)}",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )
     def say() -> None:

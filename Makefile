@@ -1,0 +1,64 @@
+# The developer's verbs. Each sets up .venv by itself (python3 >= 3.11 and pip are enough), says what it does, and how
+# long it took. Packages are installed again only when pyproject.toml or constraints.txt has changed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# $(call timed,WHAT,COMMAND): run the command between two lines that say what it is and how long it took.
+timed = @echo "==> $(1)"; start=$$(date +%s); $(2); status=$$?; \
+	echo "==> $(1): $$([ $$status = 0 ] && echo done || echo "FAILED ($$status)") in $$(($$(date +%s) - start)) s"; \
+	exit $$status
+
+.PHONY: help demo test lint bench dashboard clean
+
+help:
+	@echo "make demo       DeepSeek-V3.2 against V3.1 on the Azure conversation trace: throughput, latency, price"
+	@echo "make test       every test"
+	@echo "make lint       ruff, mypy, import-linter"
+	@echo "make bench      the simulator's own speed"
+	@echo "make dashboard  the web app"
+	@echo "make clean      remove .venv and everything built"
+
+demo: .venv/.run
+	$(call timed,demo: DeepSeek-V3.2 against V3.1 on H200 with the Azure conversation trace,\
+		$(BIN)/tokenworks compare scenarios/azure-v3.2.yaml scenarios/azure-v3.1.yaml --out out/demo)
+
+test: .venv/.test .venv/.browser
+	$(call timed,test: every test,$(BIN)/python -m pytest)
+
+lint: .venv/.test
+	$(call timed,lint: ruff,$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .)
+	$(call timed,lint: mypy,$(BIN)/mypy)
+	$(call timed,lint: import-linter,$(BIN)/lint-imports --no-cache | grep -v "^[╔╚ ═║╗╝]")
+
+bench: .venv/.run
+	$(call timed,bench: 100000 requests on 64 GPUs,$(BIN)/tokenworks bench)
+
+dashboard: .venv/.run
+	$(BIN)/tokenworks dashboard
+
+clean:
+	rm -rf .venv build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
+	$(call timed,set-up: virtual environment in .venv,$(PYTHON) -m venv .venv)
+
+.venv/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(call timed,set-up: tokenworks and its libraries,$(PIP) -e . && touch $@)
+
+# torch comes first and alone: an exact version takes a CPU build where one is provided, a range takes several GB of CUDA.
+.venv/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(call timed,set-up: torch,$(PIP) torch)
+	$(call timed,set-up: tokenworks with what its tests need,$(PIP) -e '.[dev,calibrate]' && touch $@ .venv/.run)
+
+# Browser tests drive a Chromium of the system; where there is none and none can be installed, they are skipped.
+.venv/.browser: | $(BIN)/python
+	@if ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "==> set-up: chromium for the browser tests"; \
+			(timeout 60 apt-get -qq update; timeout 300 apt-get -qq install -y chromium) >/dev/null 2>&1 \
+				|| echo "    not available: browser tests will be skipped"; \
+		else echo "==> no chromium: browser tests will be skipped"; fi; fi
+	@touch $@
