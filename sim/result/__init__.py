@@ -1,0 +1,7 @@
+"""What a run gave: per-request table, percentiles, stability, invariants; to be saved and loaded."""
+
+from sim.result.invariants import check_invariants
+from sim.result.result import Result, SavedResult, load
+from sim.result.stability import backlog_grows
+
+__all__ = ["Result", "SavedResult", "backlog_grows", "check_invariants", "load"]

@@ -1,0 +1,94 @@
+"""What must hold after every run, whatever the scenario."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.cluster.record import RequestTable, RunRecord
+
+TIMES = ("arrival_s", "prefill_start_s", "prefill_end_s", "first_token_s", "finish_s")
+"""The times of a request, in the order in which they come."""
+
+ROUNDING = 1e-9
+"""Relative error that sums of floating-point seconds may have."""
+
+
+def check_invariants(record: RunRecord) -> list[str]:
+    """A sentence for each invariant that does not hold; none after a sound run.
+
+    - conservation of requests: arrived = completed + rejected + in flight, each request being one of them;
+    - causality: arrival <= prefill start <= prefill end <= first token <= finish <= end of the run, arrivals in order;
+    - conservation of tokens: prompt tokens computed in all pools = input - cached + recomputed (no less than the
+      completed requests' and no more than all, while some are in flight); generated = requested output; at least
+      one prompt token of each request computed;
+    - KV blocks: none held when everything is over;
+    - no pool works longer than there is time.
+    """
+    requests = record.requests
+    if len({len(column) for column in vars(requests).values()}) > 1:
+        return ["the columns of the request table differ in length"]
+    return [*_requests(requests), *_times(requests, record.end_s), *_tokens(record), *_pools(record)]
+
+
+def _requests(table: RequestTable) -> Iterator[str]:
+    completed = ~np.isnan(table.finish_s)
+    yield from _some(completed & table.rejected, "both completed and rejected")
+    started = ~np.isnan(table.prefill_start_s) | (table.generated_tokens > 0)
+    yield from _some(started & table.rejected, "rejected, and yet served")
+    yield from _some(completed & np.isnan(table.first_token_s), "completed without a first token")
+
+
+def _times(table: RequestTable, end_s: float) -> Iterator[str]:
+    times = [getattr(table, name) for name in TIMES]
+    for (early, before), (late, after) in zip(
+        zip(TIMES, times, strict=True), zip(TIMES[1:], times[1:], strict=True), strict=False
+    ):
+        # A time that never came (NaN) compares false; one that came without the one before it is wrong too.
+        wrong = (after < before) | (np.isnan(before) & ~np.isnan(after))
+        yield from _some(wrong, f"have {late} without or before {early}")
+    yield from _some(table.finish_s > end_s * (1 + ROUNDING), "finished after the end of the run")
+    yield from _some(np.isnan(table.arrival_s) | (table.arrival_s < 0), "never arrived")
+    if (np.diff(table.arrival_s) < 0).any():
+        yield "requests are not in order of arrival: time went back"
+
+
+def _tokens(record: RunRecord) -> Iterator[str]:
+    table = record.requests
+    completed = ~np.isnan(table.finish_s)
+    yield from _some(
+        completed & (table.generated_tokens != table.output_tokens), "generated not what was asked for"
+    )
+    yield from _some(table.generated_tokens > table.output_tokens, "generated more than was asked for")
+    uncached = table.input_tokens - table.cached_tokens
+    served = ~np.isnan(table.prefill_end_s)
+    yield from _some(served & ((table.cached_tokens < 0) | (uncached < 1)), "had no prompt token to compute")
+    yield from _some(
+        (table.recomputed_tokens != 0) & (table.preemptions == 0), "recomputed without preemption"
+    )
+    needed = (uncached + table.recomputed_tokens) * ~table.rejected
+    least, most = int(needed[completed].sum()), int(needed.sum())
+    computed = sum(pool.new_tokens for pool in record.pools.values())
+    if not least <= computed <= most:
+        expected = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        yield f"{computed:,} prompt tokens were computed; input - cached + recomputed is {expected}"
+
+
+def _pools(record: RunRecord) -> Iterator[str]:
+    start_s, end_s = record.window_s
+    for role, pool in record.pools.items():
+        if pool.kv_blocks_leaked:
+            yield f"{role}: {pool.kv_blocks_leaked:,} KV blocks were never given back"
+        busy_s, most_s = sum(pool.busy_gpu_s.values()), pool.gpus * record.end_s
+        if busy_s > most_s * (1 + ROUNDING):
+            yield f"{role}: {busy_s:g} busy GPU seconds of {most_s:g} that there were"
+        if pool.busy_in_window_s > max(end_s - start_s, 0.0) * (1 + ROUNDING):
+            yield f"{role}: busy for {pool.busy_in_window_s:g} s of a window of {end_s - start_s:g} s"
+        if not 0 <= pool.kv_cache_peak <= 1:
+            yield f"{role}: {pool.kv_cache_peak:.1%} of the KV budget were in use"
+
+
+def _some(wrong: NDArray[np.bool_], says: str) -> Iterator[str]:
+    """A sentence with the number of requests for which `wrong` is true, and the first of them."""
+    if wrong.any():
+        yield f"{int(wrong.sum()):,} requests {says} (request {int(np.argmax(wrong))} first)"

@@ -1,0 +1,97 @@
+"""The result of a run: its numbers, its per-request table, and the files that keep them."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import yaml
+
+from sim.cluster.record import RunRecord
+from sim.result.invariants import check_invariants
+from sim.result.statistics import request_columns, summary
+from sim.scenario.schema import Scenario
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REQUESTS, SUMMARY, SCENARIO = "requests.parquet", "run.json", "scenario.yaml"
+
+
+class Cost(Protocol):
+    """What the run cost; see `sim.price`."""
+
+    def json(self) -> dict[str, Any]:
+        """The `cost` object of the JSON of a run."""
+        ...
+
+
+class Result:
+    """What a run gave, priced."""
+
+    def __init__(self, record: RunRecord, cost: Cost) -> None:
+        self.record = replace(record, invariants=[*record.invariants, *check_invariants(record)])
+        self._json = summary(self.record, cost.json())
+
+    def json(self) -> dict[str, Any]:
+        """The JSON of the run, as documented; `wall_s` is the only value that may differ between runs of one seed."""
+        return self._json
+
+    @cached_property
+    def requests(self) -> "pd.DataFrame":
+        """One row per request, in order of arrival; see `request_columns` for what is derived."""
+        import pandas as pd  # noqa: PLC0415 - a third of a second that only tables need
+
+        return pd.DataFrame(request_columns(self.record))
+
+    def save(self, folder: Path) -> None:
+        """Write `requests.parquet`, `scenario.yaml` (as applied) and `run.json` into a folder, made if need be.
+
+        Each file appears whole or not at all, and `run.json` last: where it is, the others are.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        scenario = yaml.safe_dump(self._json["scenario"], sort_keys=False, allow_unicode=True)
+        text = json.dumps(self._json, indent=2, allow_nan=False) + "\n"
+        _write(folder / REQUESTS, lambda path: self.requests.to_parquet(path, index=False))
+        _write(folder / SCENARIO, lambda path: path.write_text(scenario, encoding="utf-8"))
+        _write(folder / SUMMARY, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class SavedResult:
+    """A result read back from its folder."""
+
+    scenario: Scenario
+    requests: "pd.DataFrame"
+    data: dict[str, Any]
+
+    def json(self) -> dict[str, Any]:
+        """The JSON of the run."""
+        return self.data
+
+
+def load(folder: Path) -> SavedResult:
+    """The result that `Result.save` left in a folder.
+
+    Raises:
+        FileNotFoundError: if one of its files is missing.
+        ValueError: if one of them is not what `save` wrote.
+    """
+    import pandas as pd  # noqa: PLC0415 - as above
+
+    data = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    scenario = Scenario.model_validate(yaml.safe_load((folder / SCENARIO).read_text(encoding="utf-8")))
+    return SavedResult(scenario, pd.read_parquet(folder / REQUESTS), data)
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then put it in place at once."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,184 @@
+"""From a run's record to its per-request table and the numbers of its JSON."""
+
+from importlib import metadata
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim import catalog
+from sim.cluster.record import RunRecord
+from sim.result.stability import backlog_grows
+from sim.scenario.schema import Objectives, Scenario
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+SOURCES: Final = ("measured", "fitted", "scaled", "extrapolated", "analytic")
+LATENCIES: Final = ("ttft_s", "tpot_s", "e2e_s")
+
+
+def request_columns(record: RunRecord) -> dict[str, NDArray[Any]]:
+    """The record's request table and the latencies that follow from it; NaN where they do not exist.
+
+    - `ttft_s`: arrival to the first token at the client;
+    - `e2e_s`: arrival to the last token;
+    - `tpot_s`: (e2e - TTFT) / (output - 1); none for one token;
+    - `counted`: arrived after the warm-up, so that the request counts in statistics.
+    """
+    table = record.requests
+    ttft_s = table.first_token_s - table.arrival_s
+    e2e_s = table.finish_s - table.arrival_s
+    gaps = np.where(table.output_tokens > 1, table.output_tokens - 1.0, np.nan)
+    return {
+        "id": np.arange(len(table.arrival_s)),
+        **vars(table),
+        "ttft_s": ttft_s,
+        "tpot_s": (e2e_s - ttft_s) / gaps,
+        "e2e_s": e2e_s,
+        "counted": table.arrival_s >= record.window_s[0],
+    }
+
+
+def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
+    """The JSON of a run, but for what identifies it to the reader: plain Python numbers, None where undefined.
+
+    Requests, tokens and latencies are those of requests that arrived after the warm-up; throughput and utilisation
+    those of the measurement window. An unstable run has no latencies: they depend on how long it lasted.
+    """
+    table, columns = record.requests, request_columns(record)
+    counted = columns["counted"]
+    completed = counted & ~np.isnan(table.finish_s)
+    rejected = counted & table.rejected
+    served = counted & ~np.isnan(table.prefill_end_s)
+    stable = is_stable(record)
+    good = completed & meets(record.scenario.objectives, columns)
+    return {
+        "scenario": record.scenario.model_dump(mode="json", exclude_none=True),
+        "seed": record.seed,
+        "version": metadata.version("tokenworks"),
+        "catalog_date": catalog.catalog_date(),
+        "requests": {
+            "arrived": int(counted.sum()),
+            "completed": int(completed.sum()),
+            "rejected": int(rejected.sum()),
+            "in_flight": int((counted & ~completed & ~rejected).sum()),
+        },
+        "tokens": {
+            "input": int(table.input_tokens[served].sum()),
+            "input_cached": int(table.cached_tokens[served].sum()),
+            "output": int(table.generated_tokens[counted].sum()),
+        },
+        "gpus": sum(pool.gpus for pool in record.pools.values()),
+        "window_s": list(record.window_s),
+        "throughput": throughput(record),
+        "latency": {name: percentiles(columns[name][completed], stable) for name in LATENCIES},
+        "goodput_requests_per_s": _per_second(
+            float(_within(table.finish_s, record.window_s)[good].sum()), record
+        ),
+        "stable": stable,
+        "utilization": {
+            **{role: _utilization(record, role) for role in ("prefill", "decode", "serve")},
+            "kv_cache_peak": max((pool.kv_cache_peak for pool in record.pools.values()), default=None),
+        },
+        "cost": cost,
+        "priced_by": priced_by(record.priced_gpu_s),
+        "expected_error": None,
+        "invariants": record.invariants,
+        "wall_s": record.wall_s,
+        "events": record.events,
+    }
+
+
+def throughput(record: RunRecord) -> dict[str, float | None]:
+    """Tokens of the measurement window over its length.
+
+    A prompt counts evenly from its prefill's start to its end, cached tokens included; an answer with its first
+    token when that came, and the others evenly from then to the finish. So a request that runs into the window or
+    out of it counts with the part that lies inside. Rates per pool are None for aggregated serving.
+    """
+    table, window_s = record.requests, record.window_s
+    last_s = np.where(np.isnan(table.finish_s), record.end_s, table.finish_s)
+    first = _within(table.first_token_s, window_s) * np.minimum(table.generated_tokens, 1)
+    later = _share(table.first_token_s, last_s, window_s) * np.maximum(table.generated_tokens - 1, 0)
+    output = _per_second(float((first + later).sum()), record)
+    prompts = _share(table.prefill_start_s, table.prefill_end_s, window_s) * table.input_tokens
+    prompt = _per_second(float(prompts.sum()), record)
+    gpus = {role: pool.gpus for role, pool in record.pools.items()}
+    everything = None if output is None or prompt is None else output + prompt
+
+    def per_gpu(rate: float | None, count: int | None) -> float | None:
+        return rate / count if rate is not None and count else None
+
+    return {
+        "output_tokens_per_s": output,
+        "output_tokens_per_s_per_gpu": per_gpu(output, sum(gpus.values())),
+        "output_tokens_per_s_per_decode_gpu": per_gpu(output, gpus.get("decode")),
+        "input_tokens_per_s_per_prefill_gpu": per_gpu(prompt, gpus.get("prefill")),
+        "total_tokens_per_s_per_gpu": per_gpu(everything, sum(gpus.values())),
+    }
+
+
+def percentiles(values: Floats, known: bool = True) -> dict[str, float | None]:
+    """Mean, p50, p90 and p99 (linear between order statistics); all None without values, or where not `known`."""
+    values = values[~np.isnan(values)]
+    if not known or not len(values):
+        return dict.fromkeys(("mean", "p50", "p90", "p99"))
+    p50, p90, p99 = np.percentile(values, (50, 90, 99)).tolist()
+    return {"mean": float(values.mean()), "p50": p50, "p90": p90, "p99": p99}
+
+
+def meets(objectives: Objectives, columns: dict[str, NDArray[Any]]) -> Flags:
+    """Which requests keep every objective that is given; what a request lacks (TPOT of one token) it keeps."""
+    limits = {"ttft_s": objectives.ttft_p99_s, "tpot_s": objectives.tpot_p99_s, "e2e_s": objectives.e2e_p99_s}
+    kept = np.ones(len(columns["id"]), dtype=bool)
+    for name, limit_s in limits.items():
+        if limit_s is not None:
+            kept &= ~(columns[name] > limit_s)
+    return kept
+
+
+def is_stable(record: RunRecord) -> bool:
+    """Whether the service kept up. A closed loop and an offline batch always do: nobody sends faster than served."""
+    if not _is_open_loop(record.scenario):
+        return True
+    came = ~record.requests.rejected
+    table = record.requests
+    return not backlog_grows(table.arrival_s[came], table.first_token_s[came], record.window_s)
+
+
+def priced_by(priced_gpu_s: dict[str, float]) -> dict[str, float]:
+    """Shares of simulated GPU time by the source that priced it; they sum to 1 where anything ran."""
+    total = sum(priced_gpu_s.values())
+    return {source: priced_gpu_s.get(source, 0.0) / total if total else 0.0 for source in SOURCES}
+
+
+def _is_open_loop(scenario: Scenario) -> bool:
+    arrivals = scenario.workload.arrivals
+    return arrivals is None or (arrivals.closed_loop is None and arrivals.all_at_once is None)
+
+
+def _utilization(record: RunRecord, role: str) -> float | None:
+    pool = record.pools.get(role)
+    return None if pool is None else _per_second(pool.busy_in_window_s, record)
+
+
+def _per_second(amount: float, record: RunRecord) -> float | None:
+    """An amount of the window over its length; None where it has none."""
+    start_s, end_s = record.window_s
+    return amount / (end_s - start_s) if end_s > start_s else None
+
+
+def _within(times_s: Floats, window_s: tuple[float, float]) -> Flags:
+    """Which times lie in the window; NaN does not."""
+    inside: Flags = (times_s >= window_s[0]) & (times_s <= window_s[1])
+    return inside
+
+
+def _share(start_s: Floats, end_s: Floats, window_s: tuple[float, float]) -> Floats:
+    """The share of each interval that lies in the window: 0 to 1; an instant is in it or not; NaN is not."""
+    length_s = end_s - start_s
+    inside_s = np.minimum(end_s, window_s[1]) - np.maximum(start_s, window_s[0])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(length_s > 0, np.clip(inside_s / length_s, 0.0, 1.0), _within(start_s, window_s))
+    return np.nan_to_num(share)
