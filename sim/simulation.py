@@ -9,6 +9,7 @@ from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
 from sim.model.deployment import Deployment, deploy
 from sim.price import price
 from sim.result import Result
+from sim.scenario.engine import engine_of
 from sim.scenario.schema import Scenario
 from sim.serving.admission import AdmissionRules
 from sim.serving.speculation import DraftAcceptance, OneTokenPerStep, Speculation
@@ -37,7 +38,7 @@ def simulate(
 
 def cluster_plan(scenario: Scenario, deployment: Deployment, seed: int) -> ClusterPlan:
     """What the scheduler of each pool sees, the engine's habits, and the luck of the drafts."""
-    engine = catalog.engine(scenario.engine)
+    engine = engine_of(scenario)
     pools = {
         role: PoolSetup(
             workers=plan.workers,
@@ -80,7 +81,7 @@ def transfer_setup(scenario: Scenario, deployment: Deployment) -> TransferSetup:
     What an engine sends layer by layer leaves one layer's share for the end; otherwise all of it waits for the
     last chunk.
     """
-    gpu, engine, efficiency = catalog.gpu(scenario.gpu), catalog.engine(scenario.engine), catalog.efficiency()
+    gpu, engine, efficiency = catalog.gpu(scenario.gpu), engine_of(scenario), catalog.efficiency()
     gpus = sum(plan.workers * plan.gpus for plan in deployment.pools.values())
     link = gpu.scale_up_bytes_per_s if gpus <= gpu.scale_up_domain else gpu.scale_out_bytes_per_s
     layers = catalog.model(scenario.model).layers

@@ -59,6 +59,11 @@ class Pool(Section):
         default=None,
         description="new prompt tokens per attention-DP rank and step at most (prefill); default by engine",
     )
+    exchange: Literal["all_to_all", "all_gather"] | None = Field(
+        default=None,
+        description="how tokens of several attention-DP ranks reach the experts: all-to-all (DeepEP, NVLink), or "
+        "all-gather and reduce-scatter; default: all-to-all where ep is above 1",
+    )
     experts: Experts | None = Field(
         default=None, description="replaces the scenario's `experts` for this pool"
     )
@@ -112,6 +117,38 @@ class Speculation(Section):
     acceptance: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = Field(
         default=None,
         description="chance that draft i is accepted given that all before it were; default from the catalog",
+    )
+
+
+class Overlap(Section):
+    """What runs at the same time within a step; the engine's habit where nothing is said."""
+
+    shared_expert: Flag | None = Field(
+        default=None,
+        description="the shared expert runs beside the exchange of the routed ones; default by engine",
+    )
+    two_batch: Flag | None = Field(
+        default=None,
+        description="two half batches take turns, one computing while the other exchanges; default by engine",
+    )
+
+
+class Scheduling(Section):
+    """Habits of the engine's scheduler, where they differ from its defaults."""
+
+    host_overhead_s: NonNegativeFloat | None = Field(
+        default=None, description="time of the host per step that no kernel hides, seconds; default by engine"
+    )
+    ingress_s: NonNegativeFloat | None = Field(
+        default=None,
+        description="fixed part of TTFT (HTTP, tokenizer, router, first scheduling), seconds; default by engine",
+    )
+    poll_every_steps: PositiveInt | None = Field(
+        default=None, description="decode steps between looks for new requests; default by engine"
+    )
+    wait_all_ranks_steps: NonNegativeInt | None = Field(
+        default=None,
+        description="steps that a prompt waits until every attention-DP rank has one; default by engine",
     )
 
 
@@ -290,6 +327,12 @@ class Scenario(Section):
     precision: Precision = Field(default=Precision(), description="formats of weights and KV cache")
     speculation: Speculation = Field(default=Speculation(), description="multi-token prediction; default off")
     experts: Experts = Field(default=Experts(), description="placement and imbalance of the routed experts")
+    overlap: Overlap = Field(
+        default=Overlap(), description="what runs at the same time in a step; default by engine"
+    )
+    scheduling: Scheduling = Field(
+        default=Scheduling(), description="habits of the scheduler; default by engine"
+    )
     prefix_cache: PrefixCache = Field(
         default=PrefixCache(), description="reuse of shared prompt prefixes; default off"
     )

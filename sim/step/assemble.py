@@ -7,10 +7,11 @@ from sim.cost.latency import AnalyticCost, CostModel, InSituCost
 from sim.experts.load import LoadTable, expert_load
 from sim.model.deployment import PoolPlan
 from sim.model.layers import ExpertRows, Layout
+from sim.scenario.engine import engine_of
 from sim.scenario.schema import Experts, Scenario
 from sim.step.build import build_step_cost
 from sim.step.cost import SurfaceStepCost
-from sim.step.operations import Routing, StepOperations
+from sim.step.operations import Overlap, Routing, StepOperations
 
 PHASES = {"prefill": ("prefill",), "decode": ("decode",), "serve": ("prefill", "decode")}
 """What each kind of pool does."""
@@ -18,7 +19,7 @@ PHASES = {"prefill": ("prefill",), "decode": ("decode",), "serve": ("prefill", "
 
 def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
     """How a worker of the pool shards the model, in the engine's way for the phase."""
-    engine, gpu = catalog.engine(scenario.engine), catalog.gpu(scenario.gpu)
+    engine, gpu = engine_of(scenario), catalog.gpu(scenario.gpu)
     return Layout(
         model=catalog.model(scenario.model),
         gpus=plan.gpus,
@@ -30,6 +31,7 @@ def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
         kv_cache=scenario.precision.kv_cache,
         dense_prefill_max_kv=engine.dsa_dense_threshold,
         dispatch_mode=engine.decode_dispatch if phase == "decode" else engine.prefill_dispatch,
+        exchange=scenario.deployment.pools()[plan.role].exchange or "all_to_all",
         mtp=scenario.speculation.draft_tokens > 0,
     )
 
@@ -66,12 +68,17 @@ def step_operations(scenario: Scenario, plan: PoolPlan, phase: str) -> StepOpera
     layout = pool_layout(scenario, plan, phase)
     pool = scenario.deployment.pools()[plan.role]
     routing = pool_routing(scenario, layout, pool.experts or scenario.experts)
-    return StepOperations(layout, routing, catalog.engine(scenario.engine), scenario.speculation.draft_tokens)
+    engine = engine_of(scenario)
+    overlap = Overlap(
+        shared_expert=engine.shared_expert_overlap,
+        two_batch=engine.two_batch_overlap_decode if phase == "decode" else engine.two_batch_overlap_prefill,
+    )
+    return StepOperations(layout, routing, engine, scenario.speculation.draft_tokens, overlap)
 
 
 def cost_model(scenario: Scenario) -> CostModel:
     """What prices the scenario's operations."""
-    engine = catalog.engine(scenario.engine)
+    engine = engine_of(scenario)
     analytic = AnalyticCost(catalog.gpu(scenario.gpu), catalog.efficiency())
     return InSituCost(analytic, engine.communication_factor)
 

@@ -1,0 +1,23 @@
+"""The engine of a scenario: the catalog's defaults with what the scenario says instead."""
+
+from dataclasses import replace
+
+from sim import catalog
+from sim.catalog import Engine
+from sim.scenario.schema import Scenario
+
+
+def engine_of(scenario: Scenario) -> Engine:
+    """The scenario's engine, with its `overlap` and `scheduling` applied. Raises UnknownName."""
+    overlap, scheduling = scenario.overlap, scenario.scheduling
+    said = {
+        "shared_expert_overlap": overlap.shared_expert,
+        "two_batch_overlap_prefill": overlap.two_batch,
+        "two_batch_overlap_decode": overlap.two_batch,
+        "host_overhead_s": scheduling.host_overhead_s,
+        "fixed_ttft_aggregated_s": scheduling.ingress_s,
+        "fixed_ttft_disaggregated_s": scheduling.ingress_s,
+        "admission_interval_steps": scheduling.poll_every_steps,
+        "admission_wait_steps": scheduling.wait_all_ranks_steps,
+    }
+    return replace(catalog.engine(scenario.engine), **{k: v for k, v in said.items() if v is not None})
