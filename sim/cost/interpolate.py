@@ -1,0 +1,90 @@
+"""Interpolation in a ragged grid: nested one-dimensional interpolation, one axis after the other.
+
+A measured table is seldom a full box (long contexts are measured at small batches only), so every node keeps
+its own knots. A coordinate beyond its node's knots is clamped to the nearest one and reported as outside.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+ON_KNOT = 1e-9
+"""Relative distance below which a coordinate counts as a knot: queries that repeat a measured shape hit it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One axis at fixed outer coordinates: sorted knots, and below each a node of the next axis or a value."""
+
+    knots: tuple[float, ...]
+    children: "tuple[Node, ...] | tuple[float, ...]"
+
+
+def build(coordinates: Sequence[Floats], values: Floats) -> Node:
+    """A tree over the axes in the given order, outermost first.
+
+    coordinates: one array per axis, values: one number per point. Points that repeat are averaged.
+
+    Raises:
+        ValueError: there are no points.
+    """
+    if not len(values):
+        raise ValueError("a table needs at least one point")
+    knots, index = np.unique(coordinates[0], return_inverse=True)
+    if len(coordinates) == 1:
+        sums = np.bincount(index, weights=values)
+        means = sums / np.bincount(index)
+        return Node(tuple(knots.tolist()), tuple(means.tolist()))
+    below = tuple(
+        build([c[index == i] for c in coordinates[1:]], values[index == i]) for i in range(len(knots))
+    )
+    return Node(tuple(knots.tolist()), below)
+
+
+Stretch = Callable[[Sequence[float], int, float], float]
+"""(point with the outer axes at the knots in use, depth, knot) -> factor from the knot to the point's coordinate."""
+
+ON_KNOTS, INSIDE, OUTSIDE = 2, 1, 0
+"""Where a point lies: on measured coordinates, between them, beyond them."""
+
+
+def lookup(node: Node, point: Sequence[float], stretch: Stretch | None = None) -> tuple[float, int]:
+    """Value at `point`, and where the point lies: ON_KNOTS, INSIDE or OUTSIDE the measured hull.
+
+    Linear between neighbouring knots on every axis. Beyond the first and last knot the nearest one's value,
+    times `stretch` where given.
+    """
+    return _lookup(node, list(point), 0, stretch)
+
+
+def _lookup(node: Node, point: list[float], depth: int, stretch: Stretch | None) -> tuple[float, int]:
+    x, knots = point[depth], node.knots
+    slack = ON_KNOT * (1.0 + abs(x))
+    i = bisect_left(knots, x - slack)
+    if i < len(knots) and knots[i] <= x + slack:
+        return _below(node, i, point, depth, stretch)
+    if i in (0, len(knots)):
+        nearest = min(i, len(knots) - 1)
+        value, _ = _below(node, nearest, point, depth, stretch)
+        factor = stretch(point, depth, knots[nearest]) if stretch else 1.0
+        return value * factor, OUTSIDE
+    low, low_where = _below(node, i - 1, point, depth, stretch)
+    high, high_where = _below(node, i, point, depth, stretch)
+    weight = (x - knots[i - 1]) / (knots[i] - knots[i - 1])
+    return low + (high - low) * weight, min(low_where, high_where, INSIDE)
+
+
+def _below(node: Node, i: int, point: list[float], depth: int, stretch: Stretch | None) -> tuple[float, int]:
+    child = node.children[i]
+    if not isinstance(child, Node):
+        return child, ON_KNOTS
+    if stretch is None:
+        return _lookup(child, point, depth + 1, None)
+    at_knot = point.copy()
+    at_knot[depth] = node.knots[i]
+    return _lookup(child, at_knot, depth + 1, stretch)

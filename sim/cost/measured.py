@@ -1,0 +1,170 @@
+"""The cost model in front of a profile: which table prices an operation, and what happens where none does.
+
+Order of choice: a back-end that the operation or `selection.yaml` names; the engine's own table; another
+engine's table of the same GPU (`source` then names it); the fallback, which is the roofline.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from math import inf
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from sim.catalog import Gpu
+from sim.cost.latency import CostModel, Latency
+from sim.cost.priced_table import PricedTable
+from sim.cost.profile import Profile, Table, load_profile, shipped_profiles
+from sim.model.operations import Operation
+
+SELECTION: Final = Path(__file__).parent / "selection.yaml"
+
+
+@cache
+def selection() -> Mapping[str, Any]:
+    """The rules of `selection.yaml`: which back-end is the default where, and who stands in for whom."""
+    return yaml.safe_load(SELECTION.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A table that prices a kind of operation, with the words that say where it comes from."""
+
+    priced: PricedTable
+    source: str
+
+
+class ProfileCost:
+    """Prices operations by the measurements of one profile; see the module's docstring for the order of choice.
+
+    gpu: the GPU that is priced. Where it differs from the profile's (`measured_on`), every price is scaled by
+    the resource that binds the operation and says so.
+    """
+
+    def __init__(
+        self, profile: Profile, fallback: CostModel, gpu: Gpu, measured_on: Gpu | None = None
+    ) -> None:
+        self.profile, self.fallback, self.gpu = profile, fallback, gpu
+        self.measured_on = measured_on or gpu
+        self._speed = None if measured_on is None or measured_on == gpu else _speeds(gpu, measured_on)
+        self._choices: dict[Any, Choice | str] = {}
+
+    def knows(self, operation: Operation) -> bool:
+        """Whether a table prices the operation itself; a block is otherwise priced by its parts."""
+        return not operation.parts or isinstance(self._choice(operation), Choice)
+
+    def price(self, operation: Operation) -> Latency:
+        """Seconds of one layer; the fallback prices what nothing measured, and `source` says why."""
+        choice = self._choice(operation)
+        if isinstance(choice, Choice):
+            seconds, how = choice.priced.seconds(operation.shape)
+            return Latency(seconds, how, choice.source, choice.priced.bound(operation.shape))
+        priced = self.fallback.price(operation)
+        return replace(priced, source=f"{priced.source}; {choice}") if choice else priced
+
+    def _choice(self, operation: Operation) -> "Choice | str":
+        """The table for an operation, or why there is none (empty where nobody would expect one)."""
+        branch, shape = self._branch(operation), operation.shape
+        network = (shape.get("nodes", 1.0) > 1, shape.get("gpus", 1.0))
+        key = (operation.kernel, operation.dtype, tuple(operation.options.items()), branch, network)
+        if key not in self._choices:
+            wanted = {**operation.options, **({"branch": branch} if branch else {})}
+            self._choices[key] = self._choose(operation, wanted)
+        return self._choices[key]
+
+    def _branch(self, operation: Operation) -> str | None:
+        """Dense or sparse: engines run short DSA prompts as masked MHA, and tables hold both (V3.2 report, 2.1)."""
+        if operation.kernel != "dsa_prefill_block":
+            return None
+        shape = operation.shape
+        return (
+            "dense" if shape["new"] + shape.get("cached", 0.0) <= self.profile.dims.index_topk else "sparse"
+        )
+
+    def _choose(self, operation: Operation, wanted: Mapping[str, str]) -> "Choice | str":
+        reason = ""
+        for engine, backend in self._candidates(operation.kernel, operation.dtype, wanted):
+            profile = self.profile if engine == self.profile.engine else self._other(engine)
+            if profile is None:
+                continue
+            for table in profile.tables(operation.kernel):
+                if _fits(table, operation.dtype, wanted, backend):
+                    beyond = self._beyond(table, operation.shape)
+                    if not beyond:
+                        return self._chosen(table, profile)
+                    reason = reason or beyond
+        return reason
+
+    def _candidates(self, kernel: str, dtype: str, wanted: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """(engine, back-end) in the order of preference; an empty back-end is any."""
+        own, rules = self.profile.engine, selection()
+        named = wanted.get("backend", "")
+        if not named:
+            for rule in rules["prefer"]:
+                if _applies(rule, kernel, dtype, own, self.measured_on.name, wanted):
+                    yield from (tuple(use.split(":")) for use in rule["use"])
+        for engine in (own, *rules["stand_in"].get(own, ())):
+            yield engine, named
+
+    def _other(self, engine: str) -> Profile | None:
+        name = f"{self.measured_on.name}/{engine}"
+        return load_profile(name) if name in shipped_profiles() else None
+
+    def _chosen(self, table: Table, profile: Profile) -> Choice:
+        source = f"{profile.name}: {table.backend or table.kernel} ({table.source})"
+        if profile.engine != self.profile.engine:
+            source += f", standing in for {self.profile.engine}"
+        form = None
+        if self._speed is not None and table.fit is not None:
+            speed = {**self._speed, "compute": self._speed[table.variant.dtype]}
+            form = table.fit.form.scaled(table.kernel, speed)
+            source += f", scaled from {self.measured_on.name}"
+        return Choice(PricedTable(table, profile.dims, form), source)
+
+    def _beyond(self, table: Table, shape: Mapping[str, float]) -> str:
+        """Why a table says nothing about a shape: it would leave the network that was measured."""
+        if shape.get("nodes", 1.0) > 1 and table.shape["nodes"].max() == 1:
+            return f"all-to-all on {self.measured_on.name} was not measured over several nodes"
+        widest = max(table.shape["gpus"].max(), self.gpu.scale_up_domain) if "gpus" in table.shape else inf
+        if shape.get("gpus", 1.0) > widest:
+            return f"collectives on {self.measured_on.name} were not measured beyond one NVLink domain"
+        return ""
+
+
+def _applies(
+    rule: Mapping[str, Any], kernel: str, dtype: str, engine: str, gpu: str, wanted: Mapping[str, str]
+) -> bool:
+    return (
+        rule["kernel"] == kernel
+        and engine in rule.get("engines", [engine])
+        and gpu in rule.get("gpus", [gpu])
+        and dtype == rule.get("dtype", dtype)
+        and all(wanted.get(name) == value for name, value in rule.get("options", {}).items())
+    )
+
+
+def _fits(table: Table, dtype: str, wanted: Mapping[str, str], backend: str) -> bool:
+    options = table.variant.options
+    return (
+        table.variant.dtype == dtype
+        and table.fit is not None
+        and (not backend or table.backend == backend)
+        and all(wanted.get(name) == value for name, value in options.items())
+    )
+
+
+def _speeds(gpu: Gpu, measured: Gpu) -> dict[str, float]:
+    """How many times as fast each resource of `gpu` is as that of `measured`, from the datasheets."""
+    arithmetic = {
+        dtype: (gpu.flop_per_s(dtype) or 0.0) / (measured.flop_per_s(dtype) or 1.0)
+        for dtype in ("bf16", "fp8", "nvfp4")
+    }
+    return {
+        **{dtype: ratio or 1.0 for dtype, ratio in arithmetic.items()},
+        "fp32": arithmetic["bf16"],
+        "memory": gpu.memory_bytes_per_s / measured.memory_bytes_per_s,
+        "scale_up": gpu.scale_up_bytes_per_s / measured.scale_up_bytes_per_s,
+        "scale_out": gpu.scale_out_bytes_per_s / measured.scale_out_bytes_per_s,
+    }
