@@ -1,0 +1,180 @@
+"""Fitting a table: efficiency parameters by least squares, and the error on whole axis values left out.
+
+The parameters of `sim.cost.form` minimise the soft-L1 norm of log(predicted / measured). Then both ways of
+interpolating are tried on the same question: each inner value of each axis is left out as a whole, the rest is
+fitted again, and the left-out shapes are predicted from their neighbours. The better one prices the table.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from sim.catalog import Gpu
+from sim.cost.axes import AXES
+from sim.cost.form import LINKS, STAGES, Dims, Form, Stage
+from sim.cost.priced_table import PricedTable
+from sim.cost.profile import Fit, Profile, Table
+
+Floats = NDArray[np.float64]
+
+METHODS: Final = ("linear", "fitted")
+FITTED_ONLY: Final = frozenset({"moe"})
+"""Families whose grid is placed by derived coordinates; the form's work tells shapes on one coordinate apart."""
+
+RATE_SHARE: Final = (0.02, 2.0)
+"""Fitted rates lie between these shares of the datasheet's peak; above 1 because caches serve part of the bytes."""
+SHARPNESS: Final = (1.0, 16.0)
+OUTLIER: Final = 0.1
+"""Relative error beyond which a row counts linearly rather than quadratically."""
+EVALUATIONS: Final = 60
+"""Of the least-squares solver; enough for every shipped table to converge within 0.1%."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The work of a table's rows, and what the GPU could do at most."""
+
+    kernel: str
+    stages: Sequence[Stage]
+    seconds: Floats
+    peaks: Mapping[str, float]
+
+    def without(self, dropped: NDArray[np.bool_]) -> "Problem":
+        """The same problem on the rows that are kept."""
+        kept = ~dropped
+        rows = len(self.seconds)
+        stages = [(np.broadcast_to(f, rows)[kept], np.broadcast_to(b, rows)[kept]) for f, b in self.stages]
+        return replace(self, stages=stages, seconds=self.seconds[kept])
+
+
+def fit_profile(profile: Profile, gpu: Gpu) -> dict[str, Fit]:
+    """The fit of every table of a profile. `gpu` bounds the rates."""
+    tables = [table for kernel in profile.kernels for table in profile.tables(kernel)]
+    return {table.key: fit_table(table, profile.dims, gpu) for table in tables}
+
+
+def fit_table(table: Table, dims: Dims, gpu: Gpu) -> Fit:
+    """Parameters, method and held-out error of one table."""
+    problem = _problem(table, dims, gpu)
+    start = _starts(problem)
+    parameters = _solve(problem, start)
+    form = _form(problem, parameters)
+    methods = ("fitted",) if table.kernel in FITTED_ONLY else METHODS
+    errors: dict[str, dict[str, list[float]]] = {m: {} for m in methods}
+    for axis, dropped in _left_out(table):
+        kept = _solve(problem.without(dropped), parameters)
+        for method in methods:
+            fit = Fit(_form(problem, kept), method)
+            found = errors[method].setdefault(axis, [])
+            found += _errors(table, dims, fit, dropped)
+    method = min(methods, key=lambda m: _score(errors[m]))
+    held_out = {axis: summary(found) for axis, found in errors[method].items() if found}
+    return Fit(form, method, held_out, table.noise)
+
+
+def summary(errors: Sequence[float]) -> dict[str, float]:
+    """Median and p90 of relative errors, and how many."""
+    return {
+        "median": float(np.median(errors)),
+        "p90": float(np.quantile(errors, 0.9)),
+        "shapes": float(len(errors)),
+    }
+
+
+def _score(errors: Mapping[str, Sequence[float]]) -> float:
+    """Mean over axes of the median error, with a tenth of the 90th percentile to break near-ties."""
+    found = [np.median(e) + 0.1 * np.quantile(e, 0.9) for e in errors.values() if len(e)]
+    return float(np.mean(found)) if found else 0.0
+
+
+def _left_out(table: Table) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """(axis, rows to leave out) for every inner value of every axis of the grid."""
+    for axis in AXES[table.kernel]:
+        values = table.shape[axis]
+        for value in np.unique(values)[1:-1]:
+            yield axis, values == value
+
+
+def _errors(table: Table, dims: Dims, fit: Fit, dropped: NDArray[np.bool_]) -> list[float]:
+    """|predicted / measured - 1| of the left-out rows that the remaining hull encloses."""
+    kept = replace(
+        table,
+        columns={a: v[~dropped] for a, v in table.columns.items()},
+        seconds=table.seconds[~dropped],
+        fit=fit,
+    )
+    priced = PricedTable(kept, dims)
+    found = []
+    for row in np.flatnonzero(dropped):
+        seconds, how = priced.seconds({a: float(v[row]) for a, v in table.columns.items()})
+        if how != "extrapolated":
+            found.append(abs(seconds / float(table.seconds[row]) - 1))
+    return found
+
+
+def _problem(table: Table, dims: Dims, gpu: Gpu) -> Problem:
+    peaks = {
+        "compute": gpu.flop_per_s(table.variant.dtype if table.variant.dtype != "fp32" else "bf16")
+        or gpu.fp8_flop_per_s,
+        "memory": gpu.memory_bytes_per_s,
+        "scale_up": gpu.scale_up_bytes_per_s,
+        "scale_out": gpu.scale_out_bytes_per_s,
+    }
+    stages = STAGES[table.kernel](table.shape, table.variant, dims)
+    return Problem(table.kernel, stages, table.seconds, peaks)
+
+
+def _rates(problem: Problem) -> list[tuple[int, int, float]]:
+    """(stage, 0 for FLOP or 1 for bytes, peak) of every rate that the rows can tell."""
+    links = LINKS.get(problem.kernel, ("memory",) * len(problem.stages))
+    rates = []
+    for index, ((flop, traffic), carrier) in enumerate(zip(problem.stages, links, strict=True)):
+        rates += [(index, 0, problem.peaks["compute"])] if np.any(flop > 0) else []
+        rates += [(index, 1, problem.peaks[carrier])] if np.any(traffic > 0) else []
+    return rates
+
+
+def _starts(problem: Problem) -> Floats:
+    """Half the shortest time as launch cost, a soft norm, half of every peak."""
+    rates = [np.log(peak / 2) for _, _, peak in _rates(problem)]
+    return np.array([np.log(problem.seconds.min() / 2), np.log(2.0), *rates])
+
+
+def _form(problem: Problem, parameters: Floats) -> Form:
+    count = len(problem.stages)
+    rates = np.ones((count, 2))
+    for (stage, kind, _), value in zip(_rates(problem), parameters[2:], strict=True):
+        rates[stage, kind] = np.exp(value)
+    return Form(
+        float(np.exp(parameters[0])), float(np.exp(parameters[1])),
+        tuple(rates[:, 0].tolist()), tuple(rates[:, 1].tolist()),
+    )  # fmt: skip
+
+
+def _solve(problem: Problem, start: Floats) -> Floats:
+    rows = len(problem.seconds)
+    target = np.log(problem.seconds)
+    peaks = [peak for _, _, peak in _rates(problem)]
+    low = [
+        np.log(problem.seconds.min() / 100),
+        np.log(SHARPNESS[0]),
+        *np.log(np.array(peaks) * RATE_SHARE[0]),
+    ]
+    high = [
+        np.log(problem.seconds.min() * 1.5),
+        np.log(SHARPNESS[1]),
+        *np.log(np.array(peaks) * RATE_SHARE[1]),
+    ]
+    inside = np.clip(start, np.array(low) + 1e-6, np.array(high) - 1e-6)
+
+    def residuals(parameters: Floats) -> Floats:
+        return np.log(_form(problem, parameters).seconds_each(problem.stages, rows)) - target
+
+    found = least_squares(
+        residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=OUTLIER, max_nfev=EVALUATIONS
+    )
+    return np.asarray(found.x)

@@ -1,0 +1,96 @@
+"""Reading the DeepSeek slices of NVIDIA's aiconfigurator tables, less the rows that `qa_flags.csv` leaves out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from sim.cost.form import Variant
+from sim.cost.profile import Table
+
+FLAGS: Final = Path(__file__).parent / "data" / "qa_flags.csv"
+SYSTEMS: Final = {"gb200_nvl72": "gb200"}
+"""Catalog names of GPUs whose tables are filed under another name."""
+DTYPES: Final = {"fp8_block": "fp8", "bfloat16": "bf16", "nvfp4": "nvfp4", "fp8": "fp8", "half": "bf16"}
+"""The tables' precision names -> ours."""
+
+
+class MissingTable(FileNotFoundError):
+    """A folder that lacks one of the tables; says which file was expected."""
+
+
+@cache
+def flags() -> pd.DataFrame:
+    """Rows that are known to be wrong, superseded or misunderstood: table, query, action, evidence, effect."""
+    return pd.read_csv(FLAGS, keep_default_na=False)
+
+
+@cache
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise MissingTable(f"{path}: expected this table in the folder given with --from")
+    frame = pd.read_parquet(path)
+    text = frame.select_dtypes("category").columns
+    return frame.astype(dict.fromkeys(text, "str"))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder of tables, seen from one GPU and one engine."""
+
+    folder: Path
+    gpu: str
+    engine: str
+
+    def rows(self, name: str, engine: str | None = None, **equal: Any) -> pd.DataFrame:
+        """Rows of a table for this GPU and engine (or another `engine`) whose columns equal the values given.
+
+        Raises:
+            MissingTable: the folder has no such table.
+        """
+        frame = _read(self.folder / f"{name}.parquet")
+        wanted = {"system": SYSTEMS.get(self.gpu, self.gpu), "fw": engine or self.engine, **equal}
+        for column, value in wanted.items():
+            frame = frame[frame[column] == value]
+        for flag in flags().itertuples():
+            if flag.table == name and flag.action == "exclude" and len(frame):
+                frame = frame.drop(frame.query(str(flag.query)).index)
+        return frame
+
+
+def table(
+    kernel: str, dtype: str, options: Mapping[str, str], backend: str, source: str,
+    axes: Mapping[str, Any], seconds: Any,
+) -> Iterator[Table]:  # fmt: skip
+    """The rows as one table: repeated shapes become their median, and their spread the table's noise.
+
+    Yields nothing where there are no rows.
+    """
+    frame = pd.DataFrame({a: np.broadcast_to(np.asarray(v, float), len(seconds)) for a, v in axes.items()})
+    if frame.empty:
+        return
+    names = list(frame.columns)
+    grouped = frame.assign(seconds=np.asarray(seconds, float)).groupby(names, sort=True)["seconds"]
+    median = grouped.median()
+    repeated = grouped.agg(["min", "max", "size"]).query("size > 1")
+    noise = float(((repeated["max"] / repeated["min"] - 1) / 2).median()) if len(repeated) else None
+    shapes = median.index.to_frame(index=False)
+    columns = {name: shapes[name].to_numpy() for name in names}
+    yield Table(
+        kernel, Variant(dtype, dict(options)), backend, source, columns, median.to_numpy(), noise=noise
+    )
+
+
+def groups(frame: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """The frame split by columns, in their order."""
+    for key, part in frame.groupby(list(by), sort=True):
+        yield key if isinstance(key, tuple) else (key,), part
+
+
+def label(frame: pd.DataFrame) -> str:
+    """Where rows come from: engine and version."""
+    return ", ".join(sorted({f"{fw} {ver}" for fw, ver in zip(frame["fw"], frame["ver"], strict=True)}))
