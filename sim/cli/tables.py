@@ -5,6 +5,7 @@ The headline comes first, every number has its unit, every price names its tier,
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 from rich.console import RenderableType
@@ -51,8 +52,10 @@ SECTIONS: Mapping[str, Sequence[Row]] = {
     ],
     "Load": [
         Row("GPUs", ("gpus",)),
+        Row("paid for but idle: whole nodes are bought", ("cost", "stranded_gpus")),
         Row("prefill pool busy", ("utilization", "prefill"), percent),
         Row("decode pool busy", ("utilization", "decode"), percent),
+        Row("serving pool busy", ("utilization", "serve"), percent),
         Row("KV cache in use, peak", ("utilization", "kv_cache_peak"), percent),
     ],
     "Price per million tokens": [
@@ -60,7 +63,15 @@ SECTIONS: Mapping[str, Sequence[Row]] = {
         Row("input, cache miss", ("cost", "usd_per_million", "input_cache_miss"), usd),
         Row("output", ("cost", "usd_per_million", "output"), usd),
         Row("blended", ("cost", "usd_per_million", "blended"), usd),
-        Row("(all GPUs, USD per hour)", ("cost", "usd_per_hour"), usd),
+        Row("all of it, per hour", ("cost", "usd_per_hour"), usd),
+    ],
+    "Public API price per million tokens": [
+        Row("maker, input, cache hit", ("api", "official", "input_cache_hit"), usd),
+        Row("maker, input, cache miss", ("api", "official", "input_cache_miss"), usd),
+        Row("maker, output", ("api", "official", "output"), usd),
+        Row("others, input, cache miss, lowest", ("api", "lowest", "input_cache_miss"), usd),
+        Row("others, output, lowest", ("api", "lowest", "output"), usd),
+        Row("others, output, median", ("api", "median", "output"), usd),
     ],
     "Simulated GPU time priced by": [
         Row(kind, ("priced_by", kind), percent)
@@ -81,34 +92,65 @@ def runs(by_name: Mapping[str, Json], api_prices: Mapping[str, Sequence[Json]]) 
 
     `api_prices`: what providers charge for each model, to set beside the simulated cost.
     """
-    for name, run in by_name.items():
+    beside = {
+        name: {**run, "api": offers(api_prices[run["scenario"]["model"]])} for name, run in by_name.items()
+    }
+    for name, run in beside.items():
         yield headline(name, run)
     yield ""
-    yield _side_by_side(by_name)
-    for model, prices in api_prices.items():
-        yield ""
-        yield _api_prices(model, prices)
+    yield _side_by_side(beside)
+    yield ""
+    for name, run in beside.items():
+        yield f"{name}: {basis(run)}"
 
 
 def headline(name: str, run: Json) -> Text:
-    """The answer in two lines: price with its tier, throughput, latency; and whether the service keeps up at all."""
+    """The answer in two lines: price with its tier, throughput, latency; before them, whether it holds at all."""
+    scenario = run["scenario"]
     text = Text.assemble((f"{name}: ", "bold"))
+    if not run["stable"]:
+        text.append(
+            "stable: no (the backlog grows). Waits grow for as long as requests arrive, so they have no percentiles; "
+            "add workers or lower the load. At this limit:\n  ",
+            style="bold red",
+        )
     blended = usd(_at(run, ("cost", "usd_per_million", "blended")))
     text.append(f"{blended} per million tokens at {tier(run)}", style="bold")
-    scenario = run["scenario"]
     text.append(
         f"\n  {scenario['model']} on {run['gpus']} GPUs {scenario['gpu']}, engine {scenario['engine']}: "
     )
-    rate = number(_at(run, ("throughput", "output_tokens_per_s")))
-    ttft, tpot = (seconds(_at(run, ("latency", key, "p99"))) for key in ("ttft_s", "tpot_s"))
-    text.append(f"{rate} output tokens/s, TTFT p99 {ttft}, TPOT p99 {tpot}")
-    if not run["stable"]:
-        text.append(
-            "\n  stable: no (the backlog grows). Waiting times grow for as long as requests arrive, so no percentile "
-            "is given; add workers or lower the load.",
-            style="bold red",
-        )
+    text.append(f"{number(_at(run, ('throughput', 'output_tokens_per_s')))} output tokens/s")
+    for label, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")):
+        p50, p99 = (_at(run, ("latency", key, p)) for p in ("p50", "p99"))
+        if p99 is not None:
+            text.append(f", {label} p50 {seconds(p50)}, p99 {seconds(p99)}")
     return text
+
+
+def basis(run: Json) -> str:
+    """What the price rests on."""
+    cost = run["cost"]
+    return (
+        f"{tier(run)} as of {cost['as_of'] or 'the scenario'}, {percent(cost['overhead_fraction'])} overhead, "
+        f"{percent(cost['margin'])} margin; {cost['source']}"
+    )
+
+
+def offers(prices: Sequence[Json]) -> Json:
+    """A model's public API prices in short: the maker's latest, and the lowest and median of all others."""
+    kinds = ("input_cache_hit", "input_cache_miss", "output")
+    by_date = sorted((price for price in prices if price["official"]), key=lambda price: str(price["as_of"]))
+    short: dict[str, dict[str, float | None]] = {}
+    if by_date:
+        short["official"] = {kind: by_date[-1][f"{kind}_usd_per_million"] for kind in kinds}
+    others = [price for price in prices if not price["official"]]
+    for name, pick in (("lowest", min), ("median", median)):
+        known = {
+            kind: [value for p in others if (value := p[f"{kind}_usd_per_million"]) is not None]
+            for kind in kinds
+        }
+        short[name] = {kind: pick(values) if values else None for kind, values in known.items()}
+    return short
 
 
 def tier(run: Json) -> str:
@@ -132,12 +174,12 @@ def _side_by_side(by_name: Mapping[str, Json]) -> Table:
             table.add_column("ratio", justify="right")
     shown = list(by_name.values())
     for title, rows in SECTIONS.items():
-        table.add_row(Text(title, style="bold"))
-        for row in rows:
-            values = [_at(run, row.path) for run in shown]
-            if any(values):
+        known = {row: values for row in rows if any(values := [_at(run, row.path) for run in shown])}
+        if known:
+            table.add_row(Text(title, style="bold"))
+            for row, values in known.items():
                 table.add_row(f"  {row.label}", *_cells(row, values))
-        table.add_row("")
+            table.add_row("")
     table.add_row(
         Text("Stable", style="bold"),
         *_spread(
@@ -166,27 +208,6 @@ def _expected_error(run: Json) -> str:
     if error is None:
         return "unknown: not validated"
     return f"+-{percent(error)}" if isinstance(error, int | float) else str(error)
-
-
-def _api_prices(model: str, prices: Sequence[Json]) -> Table:
-    table = _plain_table()
-    table.title = f"Public API prices of {model}, USD per million tokens"
-    table.title_justify = "left"
-    table.title_style = "bold"
-    table.add_column("")
-    for name in ("cache hit", "cache miss", "output"):
-        table.add_column(name, justify="right")
-    table.add_column("since")
-    for price in prices:
-        table.add_row(
-            f"  {price['provider']}",
-            *(
-                usd(price[f"{key}_usd_per_million"])
-                for key in ("input_cache_hit", "input_cache_miss", "output")
-            ),
-            str(price["as_of"]),
-        )
-    return table
 
 
 # --- one step ----------------------------------------------------------------------------------------------------

@@ -61,12 +61,10 @@ def show_error(message: str) -> None:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, thousands separated; `-` where there is none."""
+    """Three significant digits, or all digits of a whole part; thousands separated. `-` where there is none."""
     if value is None:
         return "-"
-    if abs(value) >= 100 or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 or value == 0 else f"{value:#.3g}"
 
 
 def seconds(value: float | None) -> str:
