@@ -253,12 +253,17 @@ def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, la
 def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> list[Operation]:
     model = layout.model
     parts = [ops.gemm("gate", "moe", tokens, model.n_routed, model.hidden, "bf16", layers)]
-    parts += [
-        ops.routed_experts(
-            experts.rows, experts.slots, experts.active, model.hidden, model.moe_inter / layout.moe_tp,
-            layout.weights, layers,
-        )
-    ]  # fmt: skip
+    experts_here = (
+        experts.rows,
+        experts.slots,
+        experts.active,
+        model.hidden,
+        model.moe_inter / layout.moe_tp,
+    )
+    grouped = ops.routed_experts(*experts_here, layout.weights, layers)
+    exchanged = layout.dp > 1 and layout.ep > 1 and layout.exchange == "all_to_all"
+    # What a rank's experts receive, padded batches or contiguous rows, selects their kernel.
+    parts.append(replace(grouped, options={"mode": layout.dispatch_mode}) if exchanged else grouped)
     if model.n_shared:
         inter = model.n_shared * model.moe_inter / layout.tp
         shared = _ffn(layout, "shared expert", "dense", tokens, inter, layers)

@@ -4,6 +4,8 @@ from functools import lru_cache
 
 from sim import catalog
 from sim.cost.latency import AnalyticCost, CostModel, InSituCost
+from sim.cost.measured import ProfileCost
+from sim.cost.profile import load_profile, shipped_profiles
 from sim.experts.load import LoadTable, expert_load
 from sim.model.deployment import PoolPlan
 from sim.model.layers import ExpertRows, Layout
@@ -76,11 +78,27 @@ def step_operations(scenario: Scenario, plan: PoolPlan, phase: str) -> StepOpera
     return StepOperations(layout, routing, engine, scenario.speculation.draft_tokens, overlap)
 
 
+def profile_name(scenario: Scenario) -> str | None:
+    """The profile that prices the scenario: as given, or the shipped one of its GPU (the nearest measured) and engine.
+
+    None where there is none, or the scenario asks for `analytic`. DeepSeek's own engine takes SGLang's, whose
+    kernels (FlashMLA, DeepGEMM, DeepEP) are DeepSeek's.
+    """
+    if scenario.profile is not None:
+        return None if scenario.profile == "analytic" else scenario.profile
+    engine = "sglang" if scenario.engine == "deepseek" else scenario.engine
+    name = f"{catalog.gpu(scenario.gpu).nearest_measured}/{engine}"
+    return name if name in shipped_profiles() else None
+
+
 def cost_model(scenario: Scenario) -> CostModel:
-    """What prices the scenario's operations."""
-    engine = engine_of(scenario)
-    analytic = AnalyticCost(catalog.gpu(scenario.gpu), catalog.efficiency())
-    return InSituCost(analytic, engine.communication_factor)
+    """What prices the scenario's operations: its profile with the roofline behind it, in a running engine."""
+    gpu = catalog.gpu(scenario.gpu)
+    cost: CostModel = AnalyticCost(gpu, catalog.efficiency())
+    if name := profile_name(scenario):
+        profile = load_profile(name)
+        cost = ProfileCost(profile, cost, gpu, catalog.gpu(profile.gpu))
+    return InSituCost(cost, engine_of(scenario).communication_factor)
 
 
 def pool_step_cost(scenario: Scenario, plan: PoolPlan) -> SurfaceStepCost:
