@@ -1,5 +1,6 @@
 """What must hold after every run, whatever the scenario."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -40,10 +41,8 @@ def _requests(table: RequestTable) -> Iterator[str]:
 
 
 def _times(table: RequestTable, end_s: float) -> Iterator[str]:
-    times = [getattr(table, name) for name in TIMES]
-    for (early, before), (late, after) in zip(
-        zip(TIMES, times, strict=True), zip(TIMES[1:], times[1:], strict=True), strict=False
-    ):
+    for early, late in itertools.pairwise(TIMES):
+        before, after = getattr(table, early), getattr(table, late)
         # A time that never came (NaN) compares false; one that came without the one before it is wrong too.
         wrong = (after < before) | (np.isnan(before) & ~np.isnan(after))
         yield from _some(wrong, f"have {late} without or before {early}")
