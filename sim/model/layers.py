@@ -101,7 +101,8 @@ def attention_block(
     )
     return Operation(
         "attention block", "attention", kernel, shape, layout.attention_weights,
-        sum(p.flop for p in parts), sum(p.bytes for p in parts), layers, tuple(parts), {"kv_cache": layout.kv_cache},
+        sum(p.flop for p in parts), sum(p.bytes for p in parts), layers, tuple(parts),
+        options={"kv_cache": layout.kv_cache},
     )  # fmt: skip
 
 

@@ -47,9 +47,9 @@ class Operation:
     """HBM traffic, read and written; for communication the bytes that one GPU sends."""
     layers: int = 1
     parts: tuple["Operation", ...] = ()
-    stream: Stream = "layers"
+    stream: Stream = field(default="layers", kw_only=True)
     """What may overlap what: the shared expert, the experts' exchange, the rest of the layers, once per step."""
-    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), kw_only=True)
     """What else selects a measured table: kv_cache, backend, distribution."""
 
 

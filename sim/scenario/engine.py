@@ -1,6 +1,7 @@
 """The engine of a scenario: the catalog's defaults with what the scenario says instead."""
 
 from dataclasses import replace
+from typing import Any
 
 from sim import catalog
 from sim.catalog import Engine
@@ -10,7 +11,7 @@ from sim.scenario.schema import Scenario
 def engine_of(scenario: Scenario) -> Engine:
     """The scenario's engine, with its `overlap` and `scheduling` applied. Raises UnknownName."""
     overlap, scheduling = scenario.overlap, scenario.scheduling
-    said = {
+    said: dict[str, Any] = {
         "shared_expert_overlap": overlap.shared_expert,
         "two_batch_overlap_prefill": overlap.two_batch,
         "two_batch_overlap_decode": overlap.two_batch,

@@ -1,0 +1,69 @@
+"""What a scenario is priced by, and what its engine does in a step."""
+
+import dataclasses
+
+import pytest
+
+from sim.cost.latency import price_all
+from sim.model.deployment import plan_pool
+from sim.scenario.schema import Scenario
+from sim.step.assemble import cost_model, profile_name, step_operations
+
+
+def _scenario(**changes) -> Scenario:
+    pool = {"workers": 1, "gpus": 16, "ep": 16}
+    lengths = {"input": {"constant": 1000}, "output": {"constant": 100}}
+    base = {
+        "model": "deepseek-v3.2",
+        "gpu": "h200_sxm",
+        "deployment": {"prefill": pool, "decode": pool},
+        "workload": {"arrivals": {"poisson": {"rate_per_s": 1.0}}, "lengths": lengths, "requests": 10},
+    }
+    return Scenario.model_validate(base | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "profile"),
+    [
+        ({}, "h200_sxm/sglang"),
+        ({"engine": "vllm"}, "h200_sxm/vllm"),
+        ({"engine": "deepseek", "gpu": "h800"}, "h100_sxm/sglang"),
+        ({"gpu": "h20"}, "h100_sxm/sglang"),
+        ({"profile": "analytic"}, None),
+    ],
+)
+def test_default_profile(changes: dict, profile: str | None) -> None:
+    assert profile_name(_scenario(**changes)) == profile
+
+
+@pytest.mark.parametrize(("gpu", "sources"), [("h200", {"measured", "fitted"}), ("h800", {"scaled"})])
+def test_a_measured_block_is_priced_whole_and_says_so(gpu: str, sources: set[str]) -> None:
+    scenario = _scenario(gpu=gpu)
+    step = step_operations(scenario, plan_pool(scenario, "decode"), "decode")
+    priced = price_all(step.decode_attention(64, 4096), cost_model(scenario))
+    assert [p.operation.name for p in priced] == ["attention block"]
+    assert {p.latency.priced_by for p in priced} <= sources
+
+
+def test_without_a_profile_every_part_is_priced_by_the_roofline() -> None:
+    scenario = _scenario(profile="analytic")
+    step = step_operations(scenario, plan_pool(scenario, "decode"), "decode")
+    priced = price_all(step.decode_attention(64, 4096), cost_model(scenario))
+    assert len(priced) > 10
+    assert {p.latency.priced_by for p in priced} == {"analytic"}
+
+
+def test_what_the_scenario_says_takes_the_place_of_the_engines_habit() -> None:
+    def overlap(**changes):
+        scenario = _scenario(**changes)
+        return dataclasses.asdict(
+            step_operations(scenario, plan_pool(scenario, "prefill"), "prefill").overlap
+        )
+
+    assert overlap(engine="sglang") == {"shared_expert": False, "two_batch": False}
+    assert overlap(engine="deepseek") == {"shared_expert": True, "two_batch": True}
+    assert overlap(engine="deepseek", overlap={"two_batch": False}) == {
+        "shared_expert": True,
+        "two_batch": False,
+    }
+    assert overlap(engine="sglang", overlap={"two_batch": True})["two_batch"]
