@@ -81,12 +81,12 @@ class Surface:
         else:
             serial = serial + seconds["shared"] + seconds["exchange"]
         # Looked up many times per simulated request: spelled out for every whole number of tokens or sequences.
-        i, u = locate(self.x, np.arange(self.x[-1] + 1))
+        below, u = locate(self.x, np.arange(self.x[-1] + 1))
         core = self._core.sum(axis=2)
-        self._rows = core[i] + (core[i + 1] - core[i]) * u[:, None]
+        self._rows = core[below] + (core[below + 1] - core[below]) * u[:, None]
         curves = (inline, beside, serial, seconds["experts"])
         self._inline, self._beside, self._serial, self._experts = (
-            (curve[i] + (curve[i + 1] - curve[i]) * u).tolist() for curve in curves
+            (curve[below] + (curve[below + 1] - curve[below]) * u).tolist() for curve in curves
         )
 
     def rows(self, x: Floats) -> Floats:
