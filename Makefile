@@ -30,7 +30,7 @@ test: .venv/.test .venv/.browser
 lint: .venv/.test
 	$(call timed,lint: ruff,$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .)
 	$(call timed,lint: mypy,$(BIN)/mypy)
-	$(call timed,lint: import-linter,$(BIN)/lint-imports --no-cache | grep -v "^[╔╚ ═║╗╝]")
+	$(call timed,lint: import-linter,$(BIN)/lint-imports --no-cache)
 
 bench: .venv/.run
 	$(call timed,bench: 100000 requests on 64 GPUs,$(BIN)/tokenworks bench)
