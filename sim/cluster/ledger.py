@@ -8,6 +8,7 @@ import numpy as np
 
 from sim.cluster.record import PoolRecord, RequestTable
 from sim.cluster.setup import PoolSetup, Requests
+from sim.serving.prompts import Chunk
 from sim.serving.sequence import Sequence
 
 Progress = Callable[[int, int], None]
@@ -130,6 +131,14 @@ class Meter:
     def charge(self, activity: str, seconds: float) -> None:
         """Book worker seconds on an activity."""
         self._busy_s[activity] = self._busy_s.get(activity, 0.0) + seconds
+
+    def compute(self, chunk: Chunk, prefill_s: float, cached_s: float) -> None:
+        """Book a step that computes prompt tokens: its seconds for the new ones and for their cached prefixes."""
+        self.charge("prefill", prefill_s)
+        if cached_s:
+            self.charge("cached", cached_s)
+        self.new_tokens += int(chunk.tokens.sum())
+        self.steps += 1
 
     def record(self, peak_blocks: int, blocks_left: int) -> PoolRecord:
         """The pool's totals."""

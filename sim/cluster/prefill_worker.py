@@ -48,7 +48,9 @@ class PrefillWorker:
         now = self._clock.now
         self._ledger.start_prefill(chunk.started, now)
         self._busy, self._start_s = True, now
-        self._clock.at(now + self._charge(chunk), self._end_step, chunk)
+        seconds, cached_s = prefill_seconds(self._cost, chunk)
+        self._meter.compute(chunk, seconds - cached_s, cached_s)
+        self._clock.at(now + seconds, self._end_step, chunk)
 
     def release(self, sequence: Sequence, rank: int) -> None:
         """The KV of a sequence has left."""
@@ -69,19 +71,6 @@ class PrefillWorker:
     def _admit(self, sequence: Sequence, rank: int) -> bool:
         return self.blocks[rank].take(self._blocks_of(sequence))
 
-    def _charge(self, chunk: Chunk) -> float:
-        """Book a step, and return its seconds."""
-        meter = self._meter
-        seconds = self._cost.prefill_s(chunk.tokens, chunk.context)
-        cached_s = 0.0
-        if chunk.context_without_prefix is not None:
-            cached_s = max(0.0, seconds - self._cost.prefill_s(chunk.tokens, chunk.context_without_prefix))
-            meter.charge("cached", cached_s)
-        meter.charge("prefill", seconds - cached_s)
-        meter.new_tokens += int(chunk.tokens.sum())
-        meter.steps += 1
-        return seconds
-
     def _end_step(self, timer: Timer) -> None:
         chunk: Chunk = timer.value
         now = self._clock.now
@@ -96,3 +85,14 @@ class PrefillWorker:
                 self.blocks[rank].release(self._blocks_of(sequence))
                 self._ledger.finish(sequence, now)
         self.wake()
+
+
+def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
+    """Seconds of a step that computes `chunk`, and how many of them are for its cached prefixes.
+
+    cached = step - the same step with the context of its new tokens and earlier chunks only.
+    """
+    seconds = cost.prefill_s(chunk.tokens, chunk.context)
+    if chunk.context_without_prefix is None:
+        return seconds, 0.0
+    return seconds, max(0.0, seconds - cost.prefill_s(chunk.tokens, chunk.context_without_prefix))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 
+from sim.cluster.aggregated import AggregatedCluster
 from sim.cluster.arrivals import ClosedLoop, OpenLoop
 from sim.cluster.clock import Clock
 from sim.cluster.disaggregated import DisaggregatedCluster
@@ -38,7 +39,8 @@ def run_cluster(
         window.end_s = float(requests.arrival_s[-1]) if ledger.total else 0.0
     else:
         arrivals = ClosedLoop(clock, ledger, requests.concurrency, plan.rules.ingress_s, window)
-    cluster = DisaggregatedCluster(clock, ledger, plan, costs, scenario.router, window)
+    kind = AggregatedCluster if "serve" in plan.pools else DisaggregatedCluster
+    cluster = kind(clock, ledger, plan, costs, scenario.router, window)
     arrivals.start(cluster)
     clock.run()
     pools = cluster.records()

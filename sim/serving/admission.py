@@ -18,3 +18,57 @@ class AdmissionRules:
     growth_reserve_tokens: int = 0
     """KV tokens that must stay free for each sequence already on the rank when another one is let in
     (SGLang: num_reserved_decode_tokens). 0: only what is held counts."""
+
+
+class AdmissionGate:
+    """When an aggregated worker looks for new requests, and when it starts their prompts. Counts decode steps."""
+
+    def __init__(self, rules: AdmissionRules) -> None:
+        self._every, self._limit = rules.poll_every_steps, rules.wait_all_ranks_steps
+        self._polled_from = 0
+        self._held_since: int | None = None
+
+    @property
+    def every(self) -> int:
+        """Decode steps from one look for new requests to the next."""
+        return self._every
+
+    @property
+    def waits(self) -> bool:
+        """Whether prompts may be held until every rank has one."""
+        return self._limit > 0
+
+    def restart(self, step: int) -> None:
+        """The worker was idle or computed prompts up to `step`: it looks now, and counts from here."""
+        self._polled_from = step
+
+    def looks(self, step: int) -> bool:
+        """Whether it looks for new requests at the boundary after `step`."""
+        return (step - self._polled_from) % self._every == 0
+
+    def steps_to_look(self, step: int) -> int:
+        """Decode steps from the boundary after `step` to the next look, at least 1."""
+        return self._every - (step - self._polled_from) % self._every
+
+    def opens(self, step: int, ranks_waiting: int, ranks: int) -> bool:
+        """Whether waiting prompts may start at the boundary after `step`, while others decode."""
+        if not ranks_waiting:
+            self._held_since = None
+        elif self._held_since is None:
+            self._held_since = step
+        return (
+            not self.waits
+            or ranks_waiting == ranks
+            or (self._held_since is not None and step - self._held_since >= self._limit)
+        )
+
+    def started(self) -> None:
+        """Prompts were started: the next ones wait anew."""
+        self._held_since = None
+
+    def steps_to_open(self, step: int) -> int | None:
+        """Decode steps until the wait is over; None if nothing is held."""
+        if not self.waits or self._held_since is None:
+            return None
+        left = self._held_since + self._limit - step
+        return left if left > 0 else None

@@ -1,0 +1,63 @@
+"""A cluster of one pool whose workers compute prompts and generate tokens on the same GPUs."""
+
+from collections.abc import Mapping
+
+from sim.cluster.clock import Clock
+from sim.cluster.ledger import Ledger, Meter, Window
+from sim.cluster.record import PoolRecord
+from sim.cluster.serve_worker import ServeWorker
+from sim.cluster.setup import ClusterPlan
+from sim.serving.kv_blocks import blocks_for
+from sim.serving.routing import make_router
+from sim.serving.sequence import Sequence
+from sim.step import StepCost
+
+
+class AggregatedCluster:
+    """Router and serve workers."""
+
+    def __init__(
+        self, clock: Clock, ledger: Ledger, plan: ClusterPlan, costs: Mapping[str, StepCost], router: str,
+        window: Window,
+    ) -> None:  # fmt: skip
+        self._ledger, self._setup = ledger, plan.pools["serve"]
+        self._meter = Meter(self._setup, window)
+        self._workers = [
+            ServeWorker(clock, ledger, self._meter, plan, costs["serve"]) for _ in range(self._setup.workers)
+        ]
+        self._router = make_router(router)
+        self._ranks = range(self._setup.workers * self._setup.dp)
+
+    def submit(self, sequences: list[Sequence]) -> None:
+        """See `Frontend.submit`."""
+        woken = []
+        for sequence in sequences:
+            tokens = sequence.prompt_tokens + sequence.output_tokens
+            if blocks_for(tokens, self._setup.block_tokens) <= self._setup.kv_blocks:
+                woken.append(self._enqueue(sequence))
+            else:
+                self._ledger.reject(sequence)
+        for worker in woken:
+            worker.wake()
+
+    def records(self) -> dict[str, PoolRecord]:
+        """Totals of the pool."""
+        blocks = [b for w in self._workers for b in w.batch.blocks]
+        return {"serve": self._meter.record(max(b.peak for b in blocks), sum(b.used for b in blocks))}
+
+    def unsound(self) -> list[str]:
+        """What should not be when no timer is left: work that nobody does."""
+        return [
+            f"serve worker {index} stands still with work before it"
+            for index, worker in enumerate(self._workers)
+            if worker.stands_still()
+        ]
+
+    def _enqueue(self, sequence: Sequence) -> ServeWorker:
+        workers = self._workers
+        loads = [n for ranks in zip(*(w.loads for w in workers), strict=True) for n in ranks]
+        rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)
+        assert rank is not None
+        worker = workers[rank % len(workers)]
+        worker.submit(sequence, rank // len(workers))
+        return worker

@@ -1,0 +1,159 @@
+"""An aggregated worker: prompts are computed and tokens generated on the same GPUs.
+
+Steps with prompt tokens are one timer each; between them the worker advances many decode steps at once.
+"""
+
+from sim.cluster.advance import Advance
+from sim.cluster.clock import Clock, Timer
+from sim.cluster.ledger import Ledger, Meter
+from sim.cluster.prefill_worker import prefill_seconds
+from sim.cluster.setup import ClusterPlan
+from sim.serving.admission import AdmissionGate
+from sim.serving.decode_batch import DecodeBatch
+from sim.serving.prompts import Chunk, PromptQueues
+from sim.serving.sequence import Sequence
+from sim.step import StepCost
+
+
+class ServeWorker:
+    """One worker. `mixed`: prompt tokens ride along in decode steps; otherwise decode pauses for them."""
+
+    def __init__(self, clock: Clock, ledger: Ledger, meter: Meter, plan: ClusterPlan, cost: StepCost) -> None:
+        self._setup = setup = plan.pools["serve"]
+        self._clock, self._ledger, self._meter, self._cost = clock, ledger, meter, cost
+        self._speculation = plan.speculation
+        self.batch = DecodeBatch(
+            setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
+            plan.rules.growth_reserve_tokens,
+        )  # fmt: skip
+        self.loads = [0] * setup.dp
+        """Requests on each rank, waiting or served."""
+        self._queues = PromptQueues(setup.dp)
+        self._gate = AdmissionGate(plan.rules)
+        self._advance = Advance(clock, cost, self._end_decode)
+        self._inbox: list[tuple[Sequence, int]] = []
+        """Arrived since the worker last looked."""
+        self._computing = False
+        self._start_s = 0.0
+
+    def submit(self, sequence: Sequence, rank: int) -> None:
+        """Take a request; `wake` starts an idle worker."""
+        self.loads[rank] += 1
+        first = not self._queues.waiting[rank] and all(r != rank for _, r in self._inbox)
+        self._inbox.append((sequence, rank))
+        if self._advance.steps:
+            self._notice(sequence, rank, first)
+
+    def wake(self) -> None:
+        """Start, if idle."""
+        if not self._computing and not self._advance.steps:
+            self._go(decoded=False)
+
+    def stands_still(self) -> bool:
+        """Whether it does nothing though it holds requests: never, if the scheduling is sound."""
+        return not self._computing and not self._advance.steps and any(self.loads)
+
+    def _notice(self, sequence: Sequence, rank: int, first: bool) -> None:
+        """A request came in during decode steps: end them where it can change what is done next."""
+        gate, advance = self._gate, self._advance
+        if gate.every > 1:
+            if len(self._inbox) == 1:
+                advance.cut(gate.every, gate.steps_to_look(self.batch.step))
+        elif first and (gate.waits or advance.fits(self.batch, rank, sequence.context_tokens + 1)):
+            advance.cut()
+
+    def _go(self, decoded: bool) -> None:
+        """At a step boundary: make room, look for requests, and start the next step or steps."""
+        batch, gate, step = self.batch, self._gate, self.batch.step
+        for sequence, rank in batch.preempt():
+            self._ledger.preempt(sequence)
+            self._queues.add(sequence, rank, front=True)
+        if not decoded or not batch.running:
+            gate.restart(step)
+        if self._inbox and gate.looks(step):
+            for sequence, rank in self._inbox:
+                self._queues.add(sequence, rank)
+            self._inbox.clear()
+        chunk = self._queues.plan(self._budgets(), self._admit) if self._may_compute() else None
+        if chunk is not None:
+            gate.started()
+            self._compute(chunk)
+        elif batch.running:
+            steps = batch.next_change() - step
+            if self._inbox:
+                steps = min(steps, gate.steps_to_look(step))
+            if (held := gate.steps_to_open(step)) is not None:
+                steps = min(steps, held)
+            self._advance.begin(batch, steps)
+
+    def _may_compute(self) -> bool:
+        """Whether this step may compute prompt tokens."""
+        queues = self._queues
+        if queues.empty or not self.batch.running or queues.under_way():
+            return not queues.empty
+        waiting = sum(bool(w) for w in queues.waiting)
+        return self._gate.opens(self.batch.step, waiting, self._setup.dp)
+
+    def _budgets(self) -> list[int]:
+        """New prompt tokens that each rank may compute: in a mixed step the decoding sequences count, too
+        (vLLM: max_num_batched_tokens covers both)."""
+        chunk = self._setup.chunk_tokens
+        if not self._setup.mixed:
+            return [chunk] * self._setup.dp
+        return [max(0, chunk - int(n)) for n in self.batch.sequences]
+
+    def _admit(self, sequence: Sequence, rank: int) -> bool:
+        """Reserve a seat and blocks for a prompt and the token that follows it."""
+        tokens = sequence.prefill_tokens + 1
+        if not self._advance.fits(self.batch, rank, tokens):
+            return False
+        self.batch.reserve(rank, tokens)
+        return True
+
+    def _compute(self, chunk: Chunk) -> None:
+        now, cost, batch = self._clock.now, self._cost, self.batch
+        self._ledger.start_prefill(chunk.started, now)
+        self._computing, self._start_s = True, now
+        seconds, cached_s = prefill_seconds(cost, chunk)
+        if self._setup.mixed and batch.running:
+            sequences, context, _ = batch.load()
+            alone_s = cost.decode_s(sequences, context)
+            total_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context)
+            share = total_s / (alone_s + seconds)
+            self._meter.charge("decode", alone_s * share)
+            self._meter.compute(chunk, (seconds - cached_s) * share, cached_s * share)
+            seconds = total_s
+        else:
+            self._meter.compute(chunk, seconds - cached_s, cached_s)
+        self._clock.at(now + seconds, self._end_compute, chunk)
+
+    def _end_compute(self, timer: Timer) -> None:
+        chunk: Chunk = timer.value
+        now, batch, ledger = self._clock.now, self.batch, self._ledger
+        self._computing = False
+        self._meter.work(self._start_s, now)
+        if self._setup.mixed and batch.running:
+            self._finish(batch.advance(1), now)
+        for sequence, rank in chunk.completed:
+            ledger.end_prefill(sequence, now)
+            ledger.deliver_first(sequence, now)
+            if sequence.remaining_tokens:
+                steps = self._speculation.steps(sequence.id, sequence.remaining_tokens)
+                batch.join(sequence, rank, steps)
+            else:
+                batch.cancel(rank, sequence.context_tokens)
+                self._finish([(sequence, rank)], now)
+        self._go(decoded=False)
+
+    def _end_decode(self) -> None:
+        now, steps = self._clock.now, self._advance.end()
+        self._meter.work(self._advance.start_s, now)
+        self._meter.charge("decode", now - self._advance.start_s)
+        self._meter.steps += steps
+        self._finish(self.batch.advance(steps), now)
+        self._go(decoded=True)
+
+    def _finish(self, finished: list[tuple[Sequence, int]], now: float) -> None:
+        for sequence, rank in finished:
+            self.loads[rank] -= 1
+            self._ledger.finish(sequence, now)

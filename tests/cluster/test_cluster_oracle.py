@@ -1,0 +1,124 @@
+"""The fast cluster against the one-step-at-a-time references: every request's first token and finish."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from aggregated_reference import AggregatedReference
+from cluster_costs import LinearStepCost, columns
+from cluster_scenario import scenario
+from disaggregated_reference import DisaggregatedReference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim.cluster.run import run_cluster
+from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
+from sim.serving.admission import AdmissionRules
+
+BLOCK = 64
+
+
+class DrawnSteps:
+    """A stand-in for MTP: between half and all of one step per token, by request."""
+
+    def steps(self, request, tokens):
+        return max(1, tokens - (request * 7919 + tokens) % (tokens // 2 + 1))
+
+
+@st.composite
+def workloads(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n = draw(st.integers(1, 60))
+    arrivals = np.cumsum(rng.exponential(draw(st.sampled_from([0.001, 0.02, 0.2])), n))
+    inputs = (
+        1 + rng.permutation(draw(st.sampled_from([60, 300, 2000])))[:n]
+    )  # equal prompts would tie to the bit
+    outputs = 1 + rng.integers(0, draw(st.sampled_from([3, 60, 500])), n)
+    cached = rng.integers(0, inputs) * draw(st.booleans())
+    concurrency = draw(st.sampled_from([None, None, 1, 7, 40]))
+    return columns(arrivals, inputs, outputs, cached, concurrency)
+
+
+def pools(requests, capacities, **fixed):
+    """Pools whose KV holds a multiple of the largest request: below 1 it is rejected, just above it preempts."""
+    largest = -(-int((requests.input_tokens + requests.output_tokens).max()) // BLOCK)
+    return st.builds(
+        PoolSetup, workers=st.integers(1, 3), gpus=st.just(4), dp=st.sampled_from([1, 2, 4]),
+        max_sequences=st.sampled_from([1, 3, 16, 256]), chunk_tokens=st.sampled_from([64, 500, 8192]),
+        kv_blocks=st.sampled_from([1 + int(largest * c) for c in capacities]), **fixed,
+    )  # fmt: skip
+
+
+def costs(roles, draw):
+    cost = LinearStepCost(
+        kv_s=draw(st.sampled_from([0.0, 2.1e-7])),
+        kink=draw(st.sampled_from([100.0, 700.0])),
+        kink_s=draw(st.sampled_from([0.0, 3.3e-7])),
+    )
+    return {role: replace(cost) for role in roles}
+
+
+ROUTERS = st.sampled_from(["least_loaded", "round_robin"])
+STEPS = st.sampled_from([{}, {"speculation": DrawnSteps()}])
+
+
+@st.composite
+def disaggregated(draw):
+    requests = draw(workloads())
+    transfer = TransferSetup(
+        70_272.0, draw(st.sampled_from([1e8, 5e10])), 0.00317, draw(st.sampled_from([1, 1 / 61]))
+    )
+    rules = AdmissionRules(
+        growth_reserve_tokens=draw(st.sampled_from([0, 0, 100])),
+        ingress_s=draw(st.sampled_from([0.0, 0.0613])),
+    )
+    both = {
+        "prefill": draw(pools(requests, [1.0, 2.0, 100.0])),
+        "decode": draw(pools(requests, [0.7, 1.0, 1.3, 2.0, 4.0, 100.0])),
+    }
+    return requests, ClusterPlan(both, transfer, rules, **draw(STEPS)), costs(both, draw), draw(ROUTERS)
+
+
+@st.composite
+def aggregated(draw):
+    requests = draw(workloads())
+    rules = AdmissionRules(
+        ingress_s=draw(st.sampled_from([0.0, 0.0613])),
+        poll_every_steps=draw(st.sampled_from([1, 1, 10])),
+        wait_all_ranks_steps=draw(st.sampled_from([0, 0, 13])),
+        growth_reserve_tokens=draw(st.sampled_from([0, 0, 100])),
+    )
+    pool = {"serve": draw(pools(requests, [0.7, 1.0, 1.3, 2.0, 4.0, 100.0], mixed=st.booleans()))}
+    return requests, ClusterPlan(pool, None, rules, **draw(STEPS)), costs(pool, draw), draw(ROUTERS)
+
+
+def assert_same(case, kind):
+    """0.1% is promised; the sums differ only by rounding."""
+    requests, plan, step_costs, router = case
+    roles = tuple(plan.pools)
+    record = run_cluster(scenario(router=router, roles=roles), requests, plan, step_costs, seed=0)
+    reference = kind(requests, plan, step_costs, router).run()
+    table, seqs = record.requests, reference.seqs
+    np.testing.assert_array_equal(table.rejected, [np.isnan(s.finish) for s in seqs])
+    np.testing.assert_array_equal(table.preemptions, [s.preemptions for s in seqs])
+    np.testing.assert_array_equal(table.recomputed_tokens, [s.recomputed for s in seqs])
+    np.testing.assert_allclose(table.arrival_s, [s.arrival for s in seqs], rtol=1e-9)
+    np.testing.assert_allclose(table.first_token_s, [s.first_token for s in seqs], rtol=1e-9)
+    np.testing.assert_allclose(table.finish_s, [s.finish for s in seqs], rtol=1e-9)
+    for role, pool in record.pools.items():
+        assert sum(pool.busy_gpu_s.values()) == pytest.approx(reference.busy[role] * 4)
+        assert pool.kv_blocks_leaked == 0
+    assert record.invariants == []
+    return record
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(disaggregated())
+def test_disaggregated_agrees_with_the_reference(case):
+    assert_same(case, DisaggregatedReference)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(aggregated())
+def test_aggregated_agrees_with_the_reference(case):
+    assert_same(case, AggregatedReference)
