@@ -12,7 +12,7 @@ import pandas as pd
 from sim import catalog
 from sim.catalog.facts import read
 from sim.cluster.record import PoolRecord, RunRecord
-from sim.scenario.schema import Price
+from sim.scenario.schema import Price, Scenario
 from sim.units import HOUR_S, MILLION
 
 Activity = Literal["prefill", "decode", "cached"]
@@ -46,6 +46,22 @@ class Purchase:
     def stranded(self) -> int:
         """GPUs paid for that no pool uses."""
         return self.bought - self.used
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens that were served, by what they pay for."""
+
+    cached: float
+    """Prompt tokens from the prefix cache."""
+    uncached: float
+    """Prompt tokens that were computed."""
+    output: float
+
+    @property
+    def all(self) -> float:
+        """Of all kinds."""
+        return self.cached + self.uncached + self.output
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +141,7 @@ def purchase(gpus: int, unit: int) -> Purchase:
     return Purchase(used=gpus, bought=-(-gpus // unit) * unit, unit=unit)
 
 
-def allocate(pools: Mapping[str, PoolRecord], cached_tokens: int) -> dict[Activity, float]:
+def allocate(pools: Mapping[str, PoolRecord], cached_tokens: float) -> dict[Activity, float]:
     """Share of the deployment's cost that each activity carries; the shares sum to 1.
 
     With G_p the GPUs of pool p and b_pa its busy GPU-seconds in activity a (prefill of new prompt tokens, decode,
@@ -153,31 +169,42 @@ def allocate(pools: Mapping[str, PoolRecord], cached_tokens: int) -> dict[Activi
 
 
 def price(record: RunRecord) -> RunPrice:
-    """What the run's deployment cost from 0 to its end, and what its tokens must sell for.
+    """What the run's deployment cost from 0 to its end, and what the tokens of its completed requests must sell for.
+
+    See `price_tokens`.
+    """
+    requests = record.requests
+    completed = ~np.isnan(requests.finish_s)
+    cached = int(requests.cached_tokens[completed].sum())
+    served = Tokens(
+        cached=cached,
+        uncached=int(requests.input_tokens[completed].sum()) - cached,
+        output=int(requests.generated_tokens[completed].sum()),
+    )
+    return price_tokens(record.scenario, record.pools, record.end_s / HOUR_S, served)
+
+
+def price_tokens(
+    scenario: Scenario, pools: Mapping[str, PoolRecord], hours: float, served: Tokens
+) -> RunPrice:
+    """What the pools cost over `hours`, and what the tokens that they served must sell for.
 
         USD per hour     = bought GPUs x USD per GPU-hour x (1 + overhead_fraction)
         USD per million  = 1e6 x USD per hour x hours x share_a / tokens_a / (1 - margin)
 
-    tokens_a of completed requests: uncached input for prefill, output for decode, cached input for cached; `share_a`
-    see `allocate`. Utilisation is inside: idle and stranded GPUs are paid for by the tokens that were served.
+    tokens_a: uncached input for prefill, output for decode, cached input for cached; `share_a` see `allocate`.
+    Utilisation is inside: idle and stranded GPUs are paid for by the tokens that were served.
     """
-    scenario, requests = record.scenario, record.requests
     rate = gpu_hour(scenario.gpu, scenario.price)
     overhead = scenario.price.overhead_fraction
     if overhead is None:
         overhead = read("prices.yaml")["overhead_fraction"]["value"]
-    buy = purchase(sum(pool.gpus for pool in record.pools.values()), rate.unit_gpus)
+    buy = purchase(sum(pool.gpus for pool in pools.values()), rate.unit_gpus)
     usd_per_hour = buy.bought * rate.usd * (1 + overhead)
-    hours = record.end_s / HOUR_S
-
-    completed = ~np.isnan(requests.finish_s)
-    cached = int(requests.cached_tokens[completed].sum())
-    uncached = int(requests.input_tokens[completed].sum()) - cached
-    output = int(requests.generated_tokens[completed].sum())
-    share = allocate(record.pools, cached)
+    share = allocate(pools, served.cached)
     sold = usd_per_hour * hours / (1 - scenario.price.margin)
 
-    def per_million(part: float, tokens: int) -> float | None:
+    def per_million(part: float, tokens: float) -> float | None:
         return part * sold / tokens * MILLION if tokens else None
 
     return RunPrice(
@@ -188,10 +215,10 @@ def price(record: RunRecord) -> RunPrice:
         hours=hours,
         usd_per_hour=usd_per_hour,
         usd_per_million=TokenPrices(
-            input_cache_hit=per_million(share["cached"], cached),
-            input_cache_miss=per_million(share["prefill"], uncached),
-            output=per_million(share["decode"], output),
-            blended=per_million(1.0, cached + uncached + output),
+            input_cache_hit=per_million(share["cached"], served.cached),
+            input_cache_miss=per_million(share["prefill"], served.uncached),
+            output=per_million(share["decode"], served.output),
+            blended=per_million(1.0, served.all),
         ),
     )
 
