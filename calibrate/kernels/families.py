@@ -3,6 +3,7 @@
 from typing import Final
 
 from calibrate.kernels.backend import Family
+from calibrate.kernels.comm import ALL_GATHER, ALL_REDUCE, COMBINE, DISPATCH, REDUCE_SCATTER
 from calibrate.kernels.dsa import SPARSE_MLA_DECODE, SPARSE_MLA_PREFILL
 from calibrate.kernels.dsa_index import INDEX_LOGITS, INDEX_TOPK
 from calibrate.kernels.elementwise import COPY, ELEMENTWISE, LAUNCH
@@ -29,5 +30,10 @@ FAMILIES: Final[dict[str, Family]] = {
         MOE_GATE,
         MOE_PERMUTE,
         ELEMENTWISE,
+        ALL_REDUCE,
+        ALL_GATHER,
+        REDUCE_SCATTER,
+        DISPATCH,
+        COMBINE,
     )
 }
