@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+WITH_EXTRAS := '.[dev,calibrate]'
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # $(call timed,WHAT,COMMAND): run the command between two lines that say what it is and how long it took.
@@ -51,7 +52,7 @@ $(BIN)/python:
 # torch comes first and alone: an exact version takes a CPU build where one is provided, a range takes several GB of CUDA.
 .venv/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(call timed,set-up: torch,$(PIP) torch)
-	$(call timed,set-up: tokenworks with what its tests need,$(PIP) -e '.[dev,calibrate]' && touch $@ .venv/.run)
+	$(call timed,set-up: tokenworks with what its tests need,$(PIP) -e $(WITH_EXTRAS) && touch $@ .venv/.run)
 
 # Browser tests drive a Chromium of the system; where there is none and none can be installed, they are skipped.
 .venv/.browser: | $(BIN)/python

@@ -25,12 +25,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> "Scenario":
 
     Raises ScenarioError with every problem found: its file, line, column, key and what was expected.
     """
+    from sim.cost.profile import shipped_profiles
     from sim.model.deployment import deploy
     from sim.scenario.loading import load as read
 
     loaded = read(path, overrides)
     with loaded.locating():
-        deploy(loaded.scenario)
+        deploy(loaded.scenario, shipped_profiles())
     return loaded.scenario
 
 

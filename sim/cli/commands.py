@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sim.model.deployment import Deployment, PoolPlan
     from sim.result import Result
     from sim.scenario.loading import LoadedScenario
+    from sim.scenario.schema import Scenario
 
 DID_NOT_HOLD: Final = 1
 
@@ -172,8 +173,9 @@ def explain(
     loaded = load(scenario, sets or ())
     with loaded.locating():
         data = price_step(loaded.scenario, phase.value if phase else None, batch, context).json()
+    _note_profile(scenario.stem, loaded.scenario, screen)
     try:
-        deploy(loaded.scenario)
+        deploy(loaded.scenario, _profiles(loaded.scenario))
     except DeploymentError as error:
         screen.note(f"priced all the same, but cannot run:\n{loaded.located(error.problems)}")
     screen.show(tables.explanation(data))
@@ -202,7 +204,26 @@ def _deployed(path: Path, sets: list[str] | None) -> "tuple[LoadedScenario, Depl
 
     loaded = load(path, sets or ())
     with loaded.locating():
-        return loaded, deploy(loaded.scenario)
+        return loaded, deploy(loaded.scenario, _profiles(loaded.scenario))
+
+
+def _profiles(scenario: "Scenario") -> tuple[str, ...] | None:
+    """The profiles that the scenario may name; None where it names none, since reading them takes a while."""
+    if scenario.profile is None:
+        return None
+    from sim.cost.profile import shipped_profiles
+
+    return shipped_profiles()
+
+
+def _note_profile(name: str, scenario: "Scenario", screen: Screen) -> None:
+    """Say so where nothing measured stands behind a scenario that did not ask for that."""
+    from sim.step.assemble import profile_name
+
+    if scenario.profile is None and profile_name(scenario) is None:
+        screen.note(
+            f"{name}: no measured profile for {scenario.gpu} and {scenario.engine}; priced analytically"
+        )
 
 
 def _simulated(
@@ -222,6 +243,7 @@ def _simulated(
         prepare(out)
     results = {}
     for name, one in loaded.items():
+        _note_profile(name, one.scenario, screen)
         with screen.progress(name) as tick, one.locating():
             results[name] = sim.simulate(one.scenario, seed, tick)
     return results
