@@ -10,6 +10,7 @@ import pytest
 from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
 from sim.workload import Request, RequestStream, requests
+from sim.workload.randomness import generator
 
 LENGTHS = {"input": {"lognormal": {"mean": 1000.0, "cv": 1.0}}, "output": {"uniform": (1, 500)}}
 POISSON = {"poisson": {"rate_per_s": 20.0}}
@@ -56,7 +57,11 @@ def test_changing_one_part_leaves_the_others() -> None:
 
 
 def test_arrivals_and_lengths_are_independent() -> None:
-    stream = synthetic(POISSON, requests=20_000)
+    alike = {
+        "input": {"lognormal": {"mean": 1000.0, "cv": 1.0}},
+        "output": {"lognormal": {"mean": 1000.0, "cv": 1.0}},
+    }
+    stream = synthetic(POISSON, requests=20_000, lengths=alike)
     gaps = np.diff(stream.arrival_s, prepend=0.0)
     for one, two in ((gaps, stream.input_tokens), (gaps, stream.output_tokens),
                      (stream.input_tokens, stream.output_tokens)):  # fmt: skip
@@ -167,3 +172,9 @@ def test_runs_do_not_share_columns_that_could_be_written() -> None:
     stream = requests(scenario({"trace": "azure-code"}), 1)
     with pytest.raises(ValueError, match="read-only"):
         stream.input_tokens[0] = 1
+
+
+def test_each_purpose_has_a_stream_of_its_own() -> None:
+    one, two = generator(1, "arrivals"), generator(1, "input lengths")
+    assert one.random(4).tolist() != two.random(4).tolist()
+    assert generator(1, "arrivals").random(4).tolist() != generator(2, "arrivals").random(4).tolist()
