@@ -96,8 +96,7 @@ def cost_model(scenario: Scenario) -> CostModel:
     gpu = catalog.gpu(scenario.gpu)
     cost: CostModel = AnalyticCost(gpu, catalog.efficiency())
     if name := profile_name(scenario):
-        profile = load_profile(name)
-        cost = ProfileCost(profile, cost, gpu, catalog.gpu(profile.gpu))
+        cost = ProfileCost(load_profile(name), cost, gpu)
     return InSituCost(cost, engine_of(scenario).communication_factor)
 
 
