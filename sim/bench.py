@@ -22,13 +22,14 @@ def bench(seed: int = 0, progress: Callable[[int, int], None] | None = None) -> 
     """Simulate `bench.yaml` once; rates are per second of wall time, step tables and request draws included.
 
     `simulated_gpu_seconds_per_s`: GPU-seconds of the simulated cluster that pass in one real second.
-    `simpy_floor_events_per_s`: timeouts per second of a SimPy process that does nothing else.
+    `simpy_floor_events_per_s`: timeouts per second of a SimPy process that does nothing else. `cpu_s` well below
+    `wall_s` says that other work had the core meanwhile.
     """
     floor = simpy_floor_events_per_s()
     scenario = load(SCENARIO).scenario
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     result = simulate(scenario, seed, progress=progress)
-    wall_s = time.perf_counter() - started
+    wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
     record = result.record
     completed = result.json()["requests"]["completed"]
     return {
@@ -40,6 +41,7 @@ def bench(seed: int = 0, progress: Callable[[int, int], None] | None = None) -> 
         "simulated_gpu_seconds_per_s": record.end_s * sum(p.gpus for p in record.pools.values()) / wall_s,
         "peak_rss_mb": peak_rss_bytes() / MILLION,
         "wall_s": wall_s,
+        "cpu_s": cpu_s,
     }
 
 

@@ -276,6 +276,8 @@ def benchmark(speed: Json) -> Iterator[RenderableType]:
         ("bare SimPy, events per second", "simpy_floor_events_per_s"),
         ("simulated GPU-seconds per second", "simulated_gpu_seconds_per_s"),
         ("peak memory, MB", "peak_rss_mb"),
+        ("wall seconds", "wall_s"),
+        ("CPU seconds", "cpu_s"),
     ):
         table.add_row(f"  {label}", number(speed[key]))
     yield table

@@ -1,0 +1,55 @@
+"""What the README shows is what happens, and every scenario that ships is a good one."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import sim
+from sim.cli import app
+from sim.scenario.errors import ScenarioError
+from sim.scenario.loading import parse
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCENARIO, PYTHON = (
+    re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) for language in ("yaml", "python")
+)
+
+
+def test_the_scenario_of_the_readme_loads() -> None:
+    [text] = SCENARIO
+    assert parse(text).scenario.model == "deepseek-v3.2"
+
+
+def test_the_mistake_of_the_readme_is_told_as_shown() -> None:
+    [text] = SCENARIO
+    with pytest.raises(ScenarioError) as caught:
+        parse(text.replace("rate_per_s: 20", "rate_per_s: -20"), "my-service.yaml")
+    assert f"```\n{caught.value}\n```" in README
+
+
+def test_the_readme_lists_every_command() -> None:
+    names = {
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    }
+    assert names == set(re.findall(r"^\| `tokenworks (\w+)", README, re.MULTILINE))
+
+
+def test_the_python_of_the_readme_loads_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    [code] = PYTHON
+    monkeypatch.chdir(ROOT)
+    seen = []
+
+    class Fake:
+        def json(self) -> dict[str, dict[str, str]]:
+            return {"cost": {"usd_per_million": "shown"}}
+
+    monkeypatch.setattr(sim, "simulate", lambda scenario, seed: seen.append((scenario.gpu, seed)) or Fake())
+    exec(code, {})
+    assert seen == [("b200_sxm", 1)]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "scenarios").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_scenario_that_ships_passes_the_check(path: Path) -> None:
+    assert sim.load(path).deployment.pools()
