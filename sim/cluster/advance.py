@@ -6,14 +6,9 @@ worker advances to the next change at once. What comes in meanwhile cuts the adv
 
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sim.cluster.clock import Clock, Timer
 from sim.serving.decode_batch import DecodeBatch
-from sim.step import StepCost
-
-Floats = NDArray[np.float64]
+from sim.step import DecodeRun, StepCost
 
 
 class Advance:
@@ -26,14 +21,15 @@ class Advance:
         self.start_s = 0.0
         self._epoch = 0
         self._running = 0
-        self._load: tuple[Floats, Floats, Floats]
+        self._run: DecodeRun
+        self._seconds = 0.0
 
     def begin(self, batch: DecodeBatch, steps: int) -> None:
         """Start `steps` steps of the batch."""
         self.steps, self._running = steps, 0
-        self.start_s = now = self._clock.now
-        self._load = batch.load()
-        self._set(now + self._cost.decode_steps_s(*self._load, steps))
+        self.start_s = self._clock.now
+        self._run = self._cost.decode_run(*batch.load())
+        self._set(self._run.total_s(steps))
 
     def cut(self, every: int = 1, offset: int = 0) -> int:
         """End with the running step, or the first one after it whose number is `offset` plus a multiple of `every`.
@@ -43,13 +39,13 @@ class Advance:
         if self.steps in (1, self._running):
             return self.steps
         elapsed_s = self._clock.now - self.start_s
-        running, seconds = self._cost.decode_steps_within(*self._load, self.steps, elapsed_s)
+        running, seconds = self._run.within(self.steps, elapsed_s)
         last = running + (offset - running) % every
         if last < self.steps:
             if last > running:
-                seconds = self._cost.decode_steps_s(*self._load, last)
+                seconds = self._run.total_s(last)
             self.steps = last
-            self._set(self.start_s + seconds)
+            self._set(seconds)
         self._running = running
         return self.steps
 
@@ -72,12 +68,14 @@ class Advance:
 
     def end(self) -> int:
         """The steps are done: how many they were."""
+        self._run.book(self._seconds)
         steps, self.steps = self.steps, 0
         return steps
 
-    def _set(self, end_s: float) -> None:
+    def _set(self, seconds: float) -> None:
         self._epoch += 1
-        self._clock.at(end_s, self._ring, self._epoch)
+        self._seconds = seconds
+        self._clock.at(self.start_s + seconds, self._ring, self._epoch)
 
     def _ring(self, timer: Timer) -> None:
         if timer.value == self._epoch:

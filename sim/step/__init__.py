@@ -1,5 +1,5 @@
 """A batch -> one step's seconds, broken down by operation."""
 
-from sim.step.protocol import StepCost
+from sim.step.protocol import DecodeRun, StepCost
 
-__all__ = ["StepCost"]
+__all__ = ["DecodeRun", "StepCost"]

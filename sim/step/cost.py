@@ -43,24 +43,11 @@ class SurfaceStepCost:
 
     def decode_s(self, sequences: Floats, context: Floats) -> float:
         """See `StepCost.decode_s`."""
-        return self.decode_steps_s(sequences, context, np.zeros(len(context)), 1)
+        return self.decode_run(sequences, context, np.zeros(len(context))).total_s(1)
 
-    def decode_steps_s(self, sequences: Floats, context: Floats, growth: Floats, steps: int) -> float:
-        """See `StepCost.decode_steps_s`."""
-        run = _Run(self.decode, sequences, context, growth)
-        seconds = run.total_s(steps)
-        self.decode.charge(run.fullest, run.longest, seconds)
-        return seconds
-
-    def decode_steps_within(
-        self, sequences: Floats, context: Floats, growth: Floats, steps: int, elapsed_s: float
-    ) -> tuple[int, float]:
-        """See `StepCost.decode_steps_within`. Takes back what `decode_steps_s` booked for the whole run."""
-        run = _Run(self.decode, sequences, context, growth)
-        whole_s = run.total_s(steps)
-        done, seconds = run.within(steps, whole_s, elapsed_s)
-        self.decode.charge(run.fullest, run.longest, seconds - whole_s)
-        return done, seconds
+    def decode_run(self, sequences: Floats, context: Floats, growth: Floats) -> "SurfaceRun":
+        """See `StepCost.decode_run`."""
+        return SurfaceRun(self.decode, sequences, context, growth)
 
     def prefill_s(self, tokens: Floats, context: Floats) -> float:
         """See `StepCost.prefill_s`."""
@@ -94,27 +81,47 @@ class SurfaceStepCost:
         return dict(zip(PRICED_BY, totals.tolist(), strict=True))
 
 
-class _Run:
-    """Decode steps in a row with the same sequences, whose contexts grow evenly."""
+class SurfaceRun:
+    """Decode steps in a row on a surface; see `DecodeRun`."""
 
     def __init__(self, surface: Surface, sequences: Floats, context: Floats, growth: Floats) -> None:
-        self.surface, self.context, self.growth = surface, context, growth
-        self.rows = surface.rows(sequences)
-        self.fullest, self.longest = float(sequences.max()), float(context.max())
-        self.inline_s, self.beside_s, self.serial_s = surface.rest_s(sequences)
+        self._surface, self._context, self._growth = surface, context, growth
+        self._sequences = sequences
+        self._rows = surface.rows(sequences)
+        self._inline_s, self._beside_s, self._serial_s = surface.rest_s(sequences)
         self._exact_steps = max(4, EXACT_EVALUATIONS // len(sequences))
+
+    def book(self, seconds: float) -> None:
+        """See `DecodeRun.book`."""
+        self._surface.charge(float(self._sequences.max()), float(self._context.max()), seconds)
+
+    def total_s(self, steps: int) -> float:
+        """See `DecodeRun.total_s`."""
+        return self._between(0, steps)
+
+    def within(self, steps: int, elapsed_s: float) -> tuple[int, float]:
+        """See `DecodeRun.within`. Steps grow little: all up to a guess at once, or bisection if there are many."""
+        first_s = self._steps_s(np.zeros(1))[0]
+        likely = min(steps, int(elapsed_s / first_s) + 2)
+        if likely <= self._exact_steps:
+            ends = self._steps_s(np.arange(likely, dtype=np.float64)).cumsum()
+            done = min(int(ends.searchsorted(elapsed_s)), likely - 1)
+            if ends[done] >= elapsed_s or likely == steps:
+                return done + 1, float(ends[done])
+        low, high = 0, steps
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._between(0, middle) >= elapsed_s else (middle, high)
+        return high, self._between(0, high)
 
     def _steps_s(self, at: Floats) -> Floats:
         """Seconds of the steps numbered `at` (which may fall between whole steps)."""
-        contexts = self.context[:, None] + self.growth[:, None] * at
-        core = interpolate(self.surface.context, self.rows, contexts).max(axis=0)
-        return np.asarray(np.maximum(core + self.inline_s, self.beside_s) + self.serial_s)
-
-    def total_s(self, steps: int) -> float:
-        """Seconds of steps 0 to `steps` - 1."""
-        return self._between(0, steps)
+        contexts = self._context[:, None] + self._growth[:, None] * at
+        core = interpolate(self._surface.context, self._rows, contexts).max(axis=0)
+        return np.asarray(np.maximum(core + self._inline_s, self._beside_s) + self._serial_s)
 
     def _between(self, first: int, end: int) -> float:
+        """Seconds of steps `first` to `end` - 1: a straight line, or summed, or halved until one of the two."""
         count = end - first
         ends = self._steps_s(np.array([first, (first + end - 1) / 2, end - 1]))
         straight = (ends[0] + ends[2]) / 2
@@ -124,18 +131,3 @@ class _Run:
             return float(self._steps_s(np.arange(first, end, dtype=np.float64)).sum())
         middle = first + count // 2
         return self._between(first, middle) + self._between(middle, end)
-
-    def within(self, steps: int, whole_s: float, elapsed_s: float) -> tuple[int, float]:
-        """Smallest number of steps that lasts at least `elapsed_s`, and its seconds. Bisection on a good guess."""
-        low, high, high_s = 0, steps, whole_s
-        guess = int(np.ceil(steps * min(max(elapsed_s / whole_s, 0.0), 1.0)))
-        while high - low > 1:
-            guess = min(max(guess, low + 1), high - 1)
-            seconds = self._between(0, guess)
-            if seconds >= elapsed_s:
-                high, high_s = guess, seconds
-                guess -= max(1, int((seconds - elapsed_s) / seconds * guess))
-            else:
-                low = guess
-                guess += max(1, int((elapsed_s - seconds) / whole_s * steps))
-        return high, high_s

@@ -11,6 +11,22 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
+class DecodeRun(Protocol):
+    """Decode steps in a row with the same sequences, whose contexts grow evenly from step to step."""
+
+    def total_s(self, steps: int) -> float:
+        """Seconds of the first `steps` steps, within 0.01% of their sum one by one."""
+        ...
+
+    def within(self, steps: int, elapsed_s: float) -> tuple[int, float]:
+        """Smallest j <= steps whose `total_s` reaches `elapsed_s` (at least 1), and those seconds."""
+        ...
+
+    def book(self, seconds: float) -> None:
+        """Steps that lasted `seconds` have been run: count them in `StepCost.provenance_s`."""
+        ...
+
+
 class StepCost(Protocol):
     """Seconds of the steps of one worker. Arrays have one entry per attention-DP rank of the worker.
 
@@ -19,20 +35,11 @@ class StepCost(Protocol):
     """
 
     def decode_s(self, sequences: Floats, context: Floats) -> float:
-        """One decode step of `sequences` per rank whose mean KV length is `context`."""
+        """One decode step of `sequences` per rank whose mean KV length is `context`. Books nothing."""
         ...
 
-    def decode_steps_s(self, sequences: Floats, context: Floats, growth: Floats, steps: int) -> float:
-        """`steps` decode steps in a row; each step lengthens a rank's mean context by `growth` tokens.
-
-        Equals the sum of `decode_s(sequences, context + i * growth)` for i < steps within 0.01%.
-        """
-        ...
-
-    def decode_steps_within(
-        self, sequences: Floats, context: Floats, growth: Floats, steps: int, elapsed_s: float
-    ) -> tuple[int, float]:
-        """Smallest j <= steps whose `decode_steps_s` reaches `elapsed_s` (at least 1), and those seconds."""
+    def decode_run(self, sequences: Floats, context: Floats, growth: Floats) -> DecodeRun:
+        """Decode steps of which number i, from 0, is `decode_s(sequences, context + i * growth)`."""
         ...
 
     def prefill_s(self, tokens: Floats, context: Floats) -> float:
@@ -44,5 +51,5 @@ class StepCost(Protocol):
         ...
 
     def provenance_s(self) -> dict[str, float]:
-        """Seconds handed out so far by this object, by the source that priced them."""
+        """Seconds of prefill, mixed steps and booked decode runs so far, by the source that priced them."""
         ...

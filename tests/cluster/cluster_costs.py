@@ -46,13 +46,16 @@ class LinearStepCost:
     def decode_s(self, sequences, context):
         return self.base_s + float(self._ranks_s(sequences, context).max())
 
-    def decode_steps_s(self, sequences, context, growth, steps):
+    def decode_run(self, sequences, context, growth):
+        return LinearRun(self, (sequences, context, growth))
+
+    def total_s(self, sequences, context, growth, steps):
         ends = self._straight(sequences, context, growth, steps)
         if ends is not None:
             return steps * (ends[0] + ends[1]) / 2
         return float(self._each_s(sequences, context, growth, steps).sum())
 
-    def decode_steps_within(self, sequences, context, growth, steps, elapsed_s):
+    def within(self, sequences, context, growth, steps, elapsed_s):
         ends = self._straight(sequences, context, growth, steps)
         if ends is None:
             sums = np.cumsum(self._each_s(sequences, context, growth, steps))
@@ -78,6 +81,24 @@ class LinearStepCost:
 
     def provenance_s(self):
         return {"analytic": 1.0}
+
+
+@dataclass
+class LinearRun:
+    """Steps of a `LinearStepCost` in a row."""
+
+    cost: LinearStepCost
+    load: tuple
+    booked_s: float = 0.0
+
+    def total_s(self, steps):
+        return self.cost.total_s(*self.load, steps)
+
+    def within(self, steps, elapsed_s):
+        return self.cost.within(*self.load, steps, elapsed_s)
+
+    def book(self, seconds):
+        self.booked_s += seconds
 
 
 @dataclass

@@ -63,7 +63,9 @@ def test_many_steps_at_once_equal_steps_one_by_one(name: str, ranks: list, steps
     sequences, context, growth = (np.array(column, dtype=float) for column in zip(*ranks, strict=True))
     cost = STEP[name]
     one_by_one = [cost.decode_s(sequences, context + growth * i) for i in range(steps)]
-    assert cost.decode_steps_s(sequences, context, growth, steps) == pytest.approx(sum(one_by_one), rel=1e-4)
+    assert cost.decode_run(sequences, context, growth).total_s(steps) == pytest.approx(
+        sum(one_by_one), rel=1e-4
+    )
 
 
 @given(name=models, steps=st.integers(1, 400), share=st.floats(0, 1))
@@ -71,23 +73,24 @@ def test_many_steps_at_once_equal_steps_one_by_one(name: str, ranks: list, steps
 def test_the_running_step_is_finished_and_no_other_begun(name: str, steps: int, share: float) -> None:
     cost = STEP[name]
     batch = np.array([3.0, 40.0]), np.array([700.0, 2000.0]), np.ones(2)
-    elapsed_s = share * cost.decode_steps_s(*batch, steps)
-    done, seconds = cost.decode_steps_within(*batch, steps, elapsed_s)
+    run = cost.decode_run(*batch)
+    elapsed_s = share * run.total_s(steps)
+    done, seconds = run.within(steps, elapsed_s)
     assert 1 <= done <= steps
-    assert seconds == pytest.approx(cost.decode_steps_s(*batch, done))
+    assert seconds == pytest.approx(run.total_s(done))
     assert seconds >= elapsed_s * (1 - 1e-9)
     if done > 1:
-        assert cost.decode_steps_s(*batch, done - 1) < elapsed_s
+        assert run.total_s(done - 1) < elapsed_s * (1 + 1e-9)
 
 
-def test_a_truncated_run_books_only_the_steps_that_ran() -> None:
+def test_only_what_ran_is_booked() -> None:
     cost = build_step_cost({"decode": OPERATIONS["deepseek-v3"]}, COST, 64, 1024)
-    batch = np.array([10.0]), np.array([500.0]), np.ones(1)
-    whole_s = cost.decode_steps_s(*batch, 100)
-    _, seconds = cost.decode_steps_within(*batch, 100, whole_s / 3)
+    run = cost.decode_run(np.array([10.0]), np.array([500.0]), np.ones(1))
+    _, seconds = run.within(100, run.total_s(100) / 3)
+    assert sum(cost.provenance_s().values()) == 0
+    run.book(seconds)
     booked = cost.provenance_s()
     assert set(booked) == set(PRICED_BY)
-    assert sum(booked.values()) == pytest.approx(seconds)
     assert booked["analytic"] == pytest.approx(seconds)
 
 
