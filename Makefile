@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+CODE := sim calibrate dashboard tests
 WITH_EXTRAS := '.[dev,calibrate]'
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -29,7 +30,7 @@ test: .venv/.test .venv/.browser
 	$(call timed,test: every test,$(BIN)/python -m pytest)
 
 lint: .venv/.test
-	$(call timed,lint: ruff,$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .)
+	$(call timed,lint: ruff,$(BIN)/ruff check $(CODE) && $(BIN)/ruff format --check --quiet $(CODE))
 	$(call timed,lint: mypy,$(BIN)/mypy)
 	$(call timed,lint: import-linter,$(BIN)/lint-imports --no-cache)
 
