@@ -70,7 +70,7 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
             "output": int(table.generated_tokens[counted].sum()),
         },
         "gpus": sum(pool.gpus for pool in record.pools.values()),
-        "window_s": list(record.window_s),
+        "window_s": [float(edge_s) for edge_s in record.window_s],
         "throughput": throughput(record),
         "latency": {name: percentiles(columns[name][completed], stable) for name in LATENCIES},
         "goodput_requests_per_s": _per_second(
@@ -166,7 +166,7 @@ def _utilization(record: RunRecord, role: str) -> float | None:
 def _per_second(amount: float, record: RunRecord) -> float | None:
     """An amount of the window over its length; None where it has none."""
     start_s, end_s = record.window_s
-    return amount / (end_s - start_s) if end_s > start_s else None
+    return float(amount / (end_s - start_s)) if end_s > start_s else None
 
 
 def _within(times_s: Floats, window_s: tuple[float, float]) -> Flags:

@@ -78,6 +78,17 @@ def test_the_keys_of_the_contract() -> None:
     assert json.loads(json.dumps(got, allow_nan=False)) == got
 
 
+def test_numbers_are_plain_python_whatever_the_record_holds() -> None:
+    record = small_run(window_s=(np.float64(10.0), np.float64(20.0)))
+    record.pools["decode"].busy_in_window_s = np.float64(9.0)
+
+    def leaves(value: Any) -> list[Any]:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+        return [value] if inner is None else [leaf for item in inner for leaf in leaves(item)]
+
+    assert {type(leaf) for leaf in leaves(data(record))} <= {int, float, bool, str, type(None)}
+
+
 def test_without_warm_up_everything_counts() -> None:
     got = data(small_run(window_s=(0.0, 20.0)))
     assert got["requests"] == {"arrived": 4, "completed": 3, "rejected": 1, "in_flight": 0}
