@@ -15,12 +15,31 @@ from sim.scenario.section import (
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,
-    OneOf,
     PositiveFloat,
     PositiveInt,
     Section,
     WholeNumber,
 )
+from sim.scenario.workload import Arrivals, Diurnal, Length, Lengths, Workload
+
+__all__ = [
+    "Arrivals",
+    "Deployment",
+    "Diurnal",
+    "Experts",
+    "Length",
+    "Lengths",
+    "Objectives",
+    "Overlap",
+    "Pool",
+    "Precision",
+    "PrefixCache",
+    "Price",
+    "Scenario",
+    "Scheduling",
+    "Speculation",
+    "Workload",
+]
 
 EngineName = Literal["sglang", "trtllm", "vllm", "deepseek"]
 RouterName = Literal["round_robin", "least_loaded", "prefix_aware"]
@@ -164,113 +183,6 @@ class PrefixCache(Section):
     )
     host_gb: NonNegativeFloat = Field(default=0.0, description="host memory per unit of scope, GB")
     disk_gb: NonNegativeFloat = Field(default=0.0, description="disk per unit of scope, GB")
-
-
-class PoissonArrivals(Section):
-    """Arrivals without memory."""
-
-    rate_per_s: PositiveFloat = Field(description="mean arrivals per second")
-
-
-class GammaArrivals(Section):
-    """Gamma-distributed gaps: bursty above cv 1, regular below."""
-
-    rate_per_s: PositiveFloat = Field(description="mean arrivals per second")
-    cv: PositiveFloat = Field(description="coefficient of variation of the gaps")
-
-
-class ClosedLoop(Section):
-    """A fixed number of requests in flight: each completion starts the next."""
-
-    concurrency: PositiveInt = Field(description="requests in flight")
-
-
-class Diurnal(Section):
-    """Poisson arrivals whose rate follows a daily curve."""
-
-    mean_rate_per_s: PositiveFloat = Field(description="mean arrivals per second over the curve")
-    curve: FileName = Field(description="name of a shipped curve, or a CSV file with columns hour,load")
-
-
-class AllAtOnce(Section):
-    """Everything arrives at time zero: an offline batch."""
-
-
-class Arrivals(OneOf):
-    """When requests arrive: exactly one kind."""
-
-    poisson: PoissonArrivals | None = Field(default=None, description="open loop, gaps without memory")
-    gamma: GammaArrivals | None = Field(default=None, description="open loop, bursty or regular gaps")
-    closed_loop: ClosedLoop | None = Field(default=None, description="a fixed number of requests in flight")
-    diurnal: Diurnal | None = Field(
-        default=None, description="open loop, a rate that follows the hours of a day"
-    )
-    all_at_once: AllAtOnce | None = Field(
-        default=None, description="an offline batch: everything at time zero"
-    )
-
-
-class Lognormal(Section):
-    """Lognormal lengths given by their own mean and coefficient of variation."""
-
-    mean: PositiveFloat = Field(description="mean number of tokens")
-    cv: PositiveFloat = Field(description="standard deviation / mean")
-
-
-class Length(OneOf):
-    """A distribution of token counts: exactly one kind."""
-
-    constant: PositiveInt | None = Field(default=None, description="always this many tokens")
-    uniform: tuple[PositiveInt, PositiveInt] | None = Field(
-        default=None, description="[low, high], both included"
-    )
-    lognormal: Lognormal | None = Field(
-        default=None, description="lognormal, by mean and coefficient of variation"
-    )
-    histogram: FileName | None = Field(default=None, description="CSV file with columns tokens,weight")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "Length":
-        if self.uniform and self.uniform[0] > self.uniform[1]:
-            raise ValueError(f"uniform: low {self.uniform[0]} is above high {self.uniform[1]}")
-        return self
-
-
-class Lengths(Section):
-    """Prompt and answer lengths."""
-
-    input: Length = Field(description="prompt tokens")
-    output: Length = Field(description="generated tokens")
-
-
-class Workload(Section):
-    """A trace, or arrivals and lengths."""
-
-    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "trace": ("arrivals", "lengths"),
-        "lengths": ("trace",),
-    }
-
-    trace: FileName | None = Field(default=None, description="a shipped trace or a file (.csv, .jsonl, .xz)")
-    arrivals: Arrivals | None = Field(
-        default=None, description="when requests arrive; beside a trace: instead of its times"
-    )
-    lengths: Lengths | None = Field(
-        default=None, description="prompt and answer lengths, where there is no trace"
-    )
-    requests: PositiveInt | None = Field(default=None, description="stop after this many requests")
-    cached_fraction: Fraction | None = Field(
-        default=None,
-        description="share of prompt tokens that hit the prefix cache; traces with hashes simulate it instead",
-    )
-
-    @model_validator(mode="after")
-    def _trace_or_synthetic(self) -> "Workload":
-        if self.trace is None and (self.arrivals is None or self.lengths is None):
-            raise ValueError("expected `trace`, or both `arrivals` and `lengths`")
-        if self.trace is not None and self.lengths is not None:
-            raise ValueError("a trace brings its own `lengths`; leave one of the two out")
-        return self
 
 
 class Objectives(Section):
