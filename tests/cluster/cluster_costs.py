@@ -1,6 +1,6 @@
 """Step costs for the tests of the cluster: simple enough to reason about, exact in everything the protocol promises."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +20,6 @@ class LinearStepCost:
     prompt_base_s: float = 0.004
     token_s: float = 2e-5
     pair_s: float = 1e-10
-    handed_out_s: float = field(default=0.0, init=False)
 
     def _ranks_s(self, sequences, context):
         seconds = self.sequence_s * sequences + self.kv_s * sequences * context

@@ -1,0 +1,172 @@
+"""What holds after every run, whatever the workload."""
+
+from dataclasses import fields, replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from cluster_costs import LinearStepCost, columns
+from cluster_scenario import scenario
+from hypothesis import given, settings
+from test_cluster_oracle import aggregated, disaggregated
+
+from sim.cluster.run import run_cluster
+from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
+from sim.serving.admission import AdmissionRules
+
+TRANSFER = TransferSetup(70_272.0, 5e10, 0.005)
+
+
+def run(requests, plan, costs, router="least_loaded", warmup_s=0.0):
+    given_scenario = scenario(router=router, warmup_s=warmup_s, roles=tuple(plan.pools))
+    return run_cluster(given_scenario, requests, plan, costs, seed=0)
+
+
+def pool(**given):
+    base = {"workers": 1, "gpus": 8, "dp": 2, "max_sequences": 32, "chunk_tokens": 512, "kv_blocks": 4000}
+    return PoolSetup(**{**base, **given})
+
+
+def split(prefill=None, decode=None, transfer=TRANSFER, **rules):
+    pools = {"prefill": prefill or pool(), "decode": decode or pool()}
+    return ClusterPlan(pools, transfer, AdmissionRules(**rules))
+
+
+def costs(plan, **given):
+    return {role: LinearStepCost(**given) for role in plan.pools}
+
+
+def poisson(n, rate, seed=1, **given):
+    rng = np.random.default_rng(seed)
+    lengths = {"input_tokens": 1 + rng.permutation(2 * n)[:n], "output_tokens": rng.integers(1, 200, n)}
+    return columns(np.cumsum(rng.exponential(1 / rate, n)), **{**lengths, **given})
+
+
+def assert_sound(record):
+    table = record.requests
+    served = ~table.rejected
+    assert record.invariants == []
+    assert np.isfinite(table.finish_s[served]).all(), "arrived = completed + rejected"
+    assert np.isnan(table.finish_s[~served]).all()
+    np.testing.assert_array_equal(table.generated_tokens[served], table.output_tokens[served])
+    new = (table.input_tokens - table.cached_tokens + table.recomputed_tokens)[served].sum()
+    assert sum(p.new_tokens for p in record.pools.values()) == new
+    ways = [table.arrival_s, table.prefill_start_s, table.prefill_end_s, table.first_token_s, table.finish_s]
+    for before, after in pairwise(ways):
+        assert (before[served] <= after[served]).all(), "time never goes back"
+    assert (table.preemptions > 0).sum() == (table.recomputed_tokens > 0).sum()
+    for p in record.pools.values():
+        assert p.kv_blocks_leaked == 0
+        assert 0 <= p.kv_cache_peak <= 1
+        assert p.busy_in_window_s <= record.window_s[1] - record.window_s[0] + 1e-9
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(disaggregated())
+def test_disaggregated_runs_are_sound(case):
+    requests, plan, step_costs, router = case
+    assert_sound(run(requests, plan, step_costs, router))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(aggregated())
+def test_aggregated_runs_are_sound(case):
+    requests, plan, step_costs, router = case
+    assert_sound(run(requests, plan, step_costs, router))
+
+
+def busy_s(record, role):
+    p = record.pools[role]
+    return sum(p.busy_gpu_s.values()) / p.gpus
+
+
+def covered_s(starts, ends):
+    """Length of the union of intervals."""
+    total, until = 0.0, -np.inf
+    for start, end in sorted(zip(starts, ends, strict=True)):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total
+
+
+def test_a_lone_worker_is_busy_exactly_while_it_has_work():
+    """Prefill: some prompt between arrival and end of prefill; decode: some sequence between its KV's arrival and
+    its end; aggregated: some request in the system."""
+    requests, plan = poisson(300, 8.0), split()
+    record = run(requests, plan, costs(plan))
+    t = record.requests
+    assert busy_s(record, "prefill") == pytest.approx(covered_s(t.arrival_s, t.prefill_end_s))
+    decoded = t.output_tokens > 1
+    assert busy_s(record, "decode") == pytest.approx(covered_s(t.first_token_s[decoded], t.finish_s[decoded]))
+    for mixed in (False, True):
+        plan = ClusterPlan({"serve": pool(mixed=mixed)})
+        record = run(requests, plan, costs(plan))
+        t = record.requests
+        assert busy_s(record, "serve") == pytest.approx(covered_s(t.arrival_s, t.finish_s))
+
+
+@pytest.mark.parametrize("roles", ["split", "serve"])
+def test_the_same_run_twice_gives_the_same_record(roles):
+    plan = (
+        split(decode=pool(kv_blocks=12)) if roles == "split" else ClusterPlan({"serve": pool(kv_blocks=20)})
+    )
+    first, second = (run(poisson(150, 30.0), plan, costs(plan)) for _ in range(2))
+    assert first.requests.preemptions.sum() > 0
+    for f in fields(first.requests):
+        np.testing.assert_array_equal(getattr(first.requests, f.name), getattr(second.requests, f.name))
+    second.requests = first.requests
+    assert replace(first, wall_s=0.0) == replace(second, wall_s=0.0)
+
+
+def test_an_overloaded_cluster_falls_behind_for_as_long_as_requests_come():
+    """One decode seat, 0.012 s per step, 101 steps: at most 0.83 requests/s; 10/s come, so the n-th waits about
+    n (1.21 - 0.1) s."""
+    requests = poisson(200, 10.0, output_tokens=102)
+    plan = split(decode=pool(dp=1, max_sequences=1))
+    record = run(requests, plan, costs(plan, sequence_s=0.0, kv_s=0.0))
+    t = record.requests
+    e2e = t.finish_s - t.arrival_s
+    assert (np.diff(np.sort(t.finish_s)) >= 101 * 0.012 - 1e-9).all()
+    growth = np.polyfit(np.arange(200), e2e, 1)[0]
+    assert growth == pytest.approx(101 * 0.012 - 0.1, rel=0.03)
+    assert_sound(record)
+
+
+@pytest.mark.parametrize("roles", ["split", "serve"])
+def test_a_closed_loop_keeps_its_concurrency_exactly(roles):
+    plan = split() if roles == "split" else ClusterPlan({"serve": pool()})
+    record = run(poisson(120, 1.0, concurrency=16), plan, costs(plan))
+    t = record.requests
+    assert (t.arrival_s[:16] == 0).all()
+    np.testing.assert_array_equal(t.arrival_s[16:], np.sort(t.finish_s)[: 120 - 16])
+    assert record.window_s == (0.0, np.sort(t.finish_s)[120 - 16])
+    assert_sound(record)
+
+
+def test_a_rejected_request_makes_room_for_the_next_one_at_once():
+    """A rank holds 4000 blocks of 64 tokens; every other prompt has one token too many."""
+    requests = columns([0.0] * 6, [256_000, 10, 256_000, 10, 256_000, 10], 1, concurrency=1)
+    plan = split()
+    record = run(requests, plan, costs(plan))
+    t = record.requests
+    assert t.rejected.tolist() == [True, False] * 3
+    assert t.arrival_s[2] == t.finish_s[1] == t.arrival_s[3]
+    assert_sound(record)
+
+
+def test_events_per_request_stay_few_whatever_the_length():
+    requests = poisson(400, 30.0, output_tokens=1_000)
+    plan = split(pool(dp=8), pool(dp=16, max_sequences=128))
+    record = run(requests, plan, costs(plan))
+    assert record.pools["decode"].steps > 1_000
+    assert record.events <= 8 * 400
+
+
+def test_a_pool_that_is_busy_all_the_time_counts_as_such_in_the_window():
+    """All at once, then constantly busy until the window ends with the last arrival."""
+    requests = poisson(200, 100.0, output_tokens=500)
+    plan = split()
+    record = run(requests, plan, costs(plan), warmup_s=0.5)
+    start, end = record.window_s
+    assert (start, end) == (0.5, requests.arrival_s[-1])
+    assert record.pools["decode"].busy_in_window_s == pytest.approx(end - start)

@@ -1,0 +1,109 @@
+"""With batch 1 the cluster is a textbook queue: mean waits against their closed forms.
+
+rho = arrival rate x mean service / servers. Mean waits before service, in mean services (Kleinrock, Queueing Systems
+I, 1975): M/M/1 rho / (1 - rho); M/D/1 half of it; M/M/c C(c, c rho) / (c (1 - rho)) with Erlang's C.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from cluster_costs import LinearStepCost, columns
+from cluster_scenario import scenario
+from scipy import stats
+
+from sim.cluster.run import run_cluster
+from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
+
+REQUESTS = 18_000
+WARM_UP = 1_800
+BATCHES = 30
+STEP_S = 0.001
+
+
+class Service(LinearStepCost):
+    """A step takes a time drawn for it: prefill steps from `draws`, decode steps STEP_S."""
+
+    def __init__(self, draws=None):
+        super().__init__(base_s=STEP_S, sequence_s=0.0, kv_s=0.0)
+        self._draws = iter(draws) if draws is not None else None
+
+    def prefill_s(self, tokens, context):
+        return float(next(self._draws)) if self._draws else 1e-12
+
+
+def erlang_c(servers, load):
+    """Chance to wait in M/M/c: (load^c / c!) / ((1 - rho) sum_{k<c} load^k / k! + load^c / c!), load = c rho."""
+    last = load**servers / math.factorial(servers)
+    idle = (1 - load / servers) * sum(load**k / math.factorial(k) for k in range(servers))
+    return last / (idle + last)
+
+
+def mean_with_interval(waits):
+    """Batch means and half of their 99.9% confidence interval."""
+    means = waits[WARM_UP:].reshape(BATCHES, -1).mean(axis=1)
+    return means.mean(), stats.t.ppf(0.9995, BATCHES - 1) * means.std(ddof=1) / math.sqrt(BATCHES)
+
+
+def assert_wait(waits, expected):
+    mean, half = mean_with_interval(waits)
+    assert half < 0.3 * expected, "the run is too short to tell anything"
+    assert abs(mean - expected) < half
+
+
+def pool(**given):
+    base = {"workers": 1, "gpus": 1, "dp": 1, "max_sequences": 1, "chunk_tokens": 1, "kv_blocks": 10**9}
+    return PoolSetup(**{**base, **given})
+
+
+def arrivals(rng, rate_per_s):
+    return np.cumsum(rng.exponential(1 / rate_per_s, REQUESTS))
+
+
+@pytest.mark.parametrize(("role", "rho"), [("prefill", 0.5), ("serve", 0.7)])
+def test_one_server_with_exponential_service_is_m_m_1(role, rho):
+    """A one-token prompt fills a step of its own, whose seconds are drawn; one output token ends the request."""
+    rng = np.random.default_rng(5)
+    requests = columns(arrivals(rng, rho), 1, 1)
+    drawn = Service(rng.exponential(1.0, REQUESTS))
+    if role == "serve":
+        plan, costs = ClusterPlan({"serve": pool()}), {"serve": drawn}
+    else:
+        plan = ClusterPlan({"prefill": pool(), "decode": pool()}, TransferSetup(0.0, 1.0, 0.0))
+        costs = {"prefill": drawn, "decode": Service()}
+    table = run_cluster(scenario(roles=tuple(plan.pools)), requests, plan, costs, seed=0).requests
+    assert_wait(table.prefill_start_s - table.arrival_s, rho / (1 - rho))
+
+
+def decode_waits(rng, servers, rho, steps):
+    """Waits for a seat on `servers` decode workers of one sequence each; prompts and transfer take no time.
+
+    Service is `steps` decode steps of STEP_S; the first token leaves when the seat is taken.
+    """
+    mean_service_s = steps.mean() * STEP_S
+    requests = columns(arrivals(rng, rho * servers / mean_service_s), 1, steps + 1)
+    plan = ClusterPlan({"prefill": pool(dp=8), "decode": pool(workers=servers)}, TransferSetup(0.0, 1.0, 0.0))
+    costs = {"prefill": Service(), "decode": Service()}
+    table = run_cluster(scenario(), requests, plan, costs, seed=0).requests
+    return (table.first_token_s - table.arrival_s) / mean_service_s
+
+
+def test_one_server_with_constant_service_is_m_d_1():
+    rng, rho = np.random.default_rng(6), 0.7
+    waits = decode_waits(rng, 1, rho, np.full(REQUESTS, 1000))
+    assert_wait(waits, rho / (2 * (1 - rho)))
+
+
+@pytest.mark.parametrize(("servers", "rho"), [(2, 0.6), (4, 0.7)])
+def test_several_workers_behind_one_queue_are_m_m_c(servers, rho):
+    """Exponential service as many short steps: 1,000 on average, which rounds it by 0.1%."""
+    rng = np.random.default_rng(7)
+    steps = np.maximum(1, np.rint(rng.exponential(1000.0, REQUESTS))).astype(int)
+    waits = decode_waits(rng, servers, rho, steps)
+    assert_wait(waits, erlang_c(servers, servers * rho) / (servers * (1 - rho)))
+
+
+def test_erlang_c_by_hand():
+    """c = 1 gives rho; c = 2, load 1: (1/2) / (1/2 (1 + 1) + 1/2) = 1/3."""
+    assert erlang_c(1, 0.6) == pytest.approx(0.6)
+    assert erlang_c(2, 1.0) == pytest.approx(1 / 3)

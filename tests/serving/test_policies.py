@@ -1,0 +1,99 @@
+"""Routing and admission, step by step."""
+
+import pytest
+
+from sim.serving.admission import AdmissionGate, AdmissionRules
+from sim.serving.decode_batch import DecodeBatch
+from sim.serving.routing import LeastLoaded, RoundRobin, make_router
+from sim.serving.sequence import Sequence
+
+REQUEST = Sequence(0, 10, 0, 10)
+
+
+def test_round_robin_goes_on_after_the_last_pick_and_skips_what_does_not_fit():
+    router, loads = RoundRobin(), [0, 0, 0]
+    picks = [router.pick(REQUEST, loads, range(3), lambda rank: rank != 1) for _ in range(4)]
+    assert picks == [0, 2, 0, 2]
+
+
+def test_least_loaded_takes_the_lowest_number_among_equals_and_the_next_where_full():
+    router = LeastLoaded()
+    assert router.pick(REQUEST, [3, 1, 1], range(3), lambda rank: True) == 1
+    assert router.pick(REQUEST, [3, 1, 1], range(3), lambda rank: rank != 1) == 2
+    assert router.pick(REQUEST, [3, 1, 1], range(3), lambda rank: rank == 0) == 0
+    assert router.pick(REQUEST, [3, 1, 1], range(3), lambda rank: False) is None
+    assert router.pick(REQUEST, [3, 1, 9], [0, 2], lambda rank: True) == 0
+
+
+def test_a_router_that_does_not_exist_is_an_error_with_the_choices():
+    with pytest.raises(LookupError, match=r"'fastest'.*round_robin, least_loaded"):
+        make_router("fastest")
+
+
+def test_a_gate_that_looks_every_three_steps():
+    gate = AdmissionGate(AdmissionRules(poll_every_steps=3))
+    gate.restart(4)
+    assert [step for step in range(4, 14) if gate.looks(step)] == [4, 7, 10, 13]
+    assert [gate.steps_to_look(step) for step in (4, 5, 6, 7)] == [3, 2, 1, 3]
+
+
+def test_a_gate_that_waits_for_all_ranks_five_steps_at_most():
+    gate = AdmissionGate(AdmissionRules(wait_all_ranks_steps=5))
+    assert not gate.opens(10, ranks_waiting=1, ranks=2)
+    assert gate.steps_to_open(10) == 5
+    assert gate.opens(11, ranks_waiting=2, ranks=2)
+    assert not gate.opens(14, ranks_waiting=1, ranks=2)
+    assert gate.opens(15, ranks_waiting=1, ranks=2)
+    gate.started()
+    assert not gate.opens(16, ranks_waiting=1, ranks=2)
+
+
+def decoding(index, prompt, output):
+    return Sequence(index, prompt, 0, output, generated_tokens=1)
+
+
+def test_a_batch_knows_load_finishes_and_the_context_of_every_step():
+    """Rank 0: contexts 11 and 21 (prompt + the token from prefill); rank 1: 31. All grow by one per step."""
+    batch = DecodeBatch(2, 8, 100)
+    for index, (prompt, output, rank) in enumerate([(10, 6, 0), (20, 3, 0), (30, 9, 1)]):
+        sequence = decoding(index, prompt, output)
+        batch.reserve(rank, sequence.context_tokens)
+        batch.join(sequence, rank, sequence.remaining_tokens)
+    sequences, context, growth = batch.load()
+    assert (sequences.tolist(), context.tolist(), growth.tolist()) == ([2, 1], [16, 31], [1, 1])
+    assert batch.next_change() == 2
+    assert [(s.id, rank) for s, rank in batch.advance(2)] == [(1, 0)]
+    assert batch.load()[1].tolist() == [13, 33]
+    assert batch.seats == [1, 1]
+    assert batch.next_change() == 5
+    assert [s.id for s, _ in batch.advance(3)] == [0]
+    assert [s.id for s, _ in batch.advance(3)] == [2]
+    assert (batch.running, batch.seats, [b.used for b in batch.blocks]) == (0, [0, 0], [0, 0])
+    assert batch.load()[1].tolist() == [0, 0]
+
+
+def test_a_batch_evicts_the_last_arrived_even_if_it_joined_first():
+    """Blocks of 4 tokens, 4 of them: contexts 8 and 7 hold 2 each; one step later the older one needs a third."""
+    batch = DecodeBatch(1, 8, kv_blocks=4, block_tokens=4)
+    for sequence in (decoding(9, 6, 20), decoding(5, 7, 20)):
+        batch.reserve(0, sequence.context_tokens)
+        batch.join(sequence, 0, sequence.remaining_tokens)
+    assert batch.next_change() == 1
+    assert batch.advance(1) == []
+    ((evicted, rank),) = batch.preempt()
+    assert (evicted.id, evicted.generated_tokens, rank) == (9, 2, 0)
+    assert batch.running == 1
+    assert batch.preempt() == []
+    # alone, the other one may grow to 16 tokens, and is short with its 17th, after step 9
+    assert batch.next_change() == 9
+
+
+def test_a_sequence_that_makes_several_tokens_per_step_grows_its_context_as_fast():
+    batch = DecodeBatch(1, 8, 100)
+    sequence = decoding(0, 99, 41)
+    batch.reserve(0, sequence.context_tokens)
+    batch.join(sequence, 0, steps=16)
+    assert batch.load()[2][0] == 2.5
+    batch.advance(4)
+    assert batch.load()[1][0] == 100 + 4 * 2.5
+    assert batch.next_change() == 16

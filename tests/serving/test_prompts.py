@@ -1,0 +1,87 @@
+"""Chunked prefill: who is in a step, and what its tokens attend to."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.serving.prompts import PromptQueues
+from sim.serving.sequence import Sequence
+
+
+def prompt(index, tokens, cached=0, generated=0):
+    return Sequence(index, tokens, cached, 10_000, generated)
+
+
+def always(sequence, rank):
+    return True
+
+
+def test_short_prompts_share_a_step_and_a_long_one_takes_several():
+    queues = PromptQueues(1)
+    for index, tokens in enumerate([30, 50, 200]):
+        queues.add(prompt(index, tokens), 0)
+    assert queues.queued_tokens == [280]
+    first, second, third = (queues.plan([100], always) for _ in range(3))
+    assert [s.id for s in first.started] == [0, 1, 2]
+    assert [s.id for s, _ in first.completed] == [0, 1]
+    assert (first.tokens[0], second.tokens[0], third.tokens[0]) == (100, 100, 80)
+    assert [s.id for s, _ in third.completed] == [2]
+    # pairs of the first step: 30 x 31 / 2 + 50 x 51 / 2 + 20 x 21 / 2; second: 100 x 20 + 100 x 101 / 2
+    assert first.context[0] == (465 + 1275 + 210) / 100
+    assert second.context[0] == (2000 + 5050) / 100
+    assert queues.empty
+    assert queues.plan([100], always) is None
+
+
+def test_a_cached_prefix_is_attended_to_but_not_computed():
+    """100 tokens, 60 cached: 40 x 60 + 40 x 41 / 2 pairs, 820 of them without the prefix."""
+    queues = PromptQueues(2)
+    queues.add(prompt(0, 100, cached=60), 1)
+    chunk = queues.plan([512, 512], always)
+    assert chunk.tokens.tolist() == [0, 40]
+    assert chunk.context.tolist() == [0, (2400 + 820) / 40]
+    assert chunk.context_without_prefix.tolist() == [0, 820 / 40]
+
+
+def test_a_preempted_prompt_includes_what_it_had_generated():
+    queues = PromptQueues(1)
+    queues.add(prompt(0, 100, cached=60, generated=7), 0)
+    assert queues.plan([512], always).tokens[0] == 47
+
+
+def test_a_prompt_that_does_not_fit_blocks_those_behind_it():
+    queues = PromptQueues(1)
+    for index in range(3):
+        queues.add(prompt(index, 10), 0)
+    chunk = queues.plan([100], lambda s, rank: s.id != 1)
+    assert [s.id for s in chunk.started] == [0]
+    assert queues.head(0).id == 1
+
+
+def test_a_preempted_prompt_goes_first_but_not_before_the_one_under_way():
+    queues = PromptQueues(1)
+    queues.add(prompt(0, 150), 0)
+    queues.add(prompt(1, 10), 0)
+    queues.plan([100], always)
+    queues.add(prompt(2, 10), 0, front=True)
+    assert queues.under_way()
+    assert [s.id for s, _ in queues.plan([100], always).completed] == [0, 2, 1]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 300), st.integers(0, 299), st.integers(0, 2)), min_size=1, max_size=20),
+    st.integers(1, 200),
+)
+def test_every_new_token_is_computed_once_and_attends_to_all_before_it(prompts, budget):
+    queues, pairs, tokens, completed = PromptQueues(3), 0.0, 0.0, []
+    for index, (length, cached, rank) in enumerate(prompts):
+        queues.add(prompt(index, length, min(cached, length - 1)), rank)
+    while (chunk := queues.plan([budget] * 3, always)) is not None:
+        assert chunk.tokens.max() <= budget
+        pairs += float(chunk.tokens @ chunk.context)
+        tokens += float(chunk.tokens.sum())
+        completed += [s.id for s, _ in chunk.completed]
+    computed = [(min(c, n - 1), n) for n, c, _ in prompts]
+    assert tokens == sum(n - c for c, n in computed)
+    np.testing.assert_allclose(pairs, sum(sum(range(c + 1, n + 1)) for c, n in computed))
+    assert sorted(completed) == list(range(len(prompts)))
