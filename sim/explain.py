@@ -1,12 +1,17 @@
 """One step, operation by operation: what `tokenworks explain` prints."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
+
+import numpy as np
 
 from sim.cost.latency import PricedOperation, price_all
 from sim.model.deployment import PoolPlan, plan_pool
+from sim.model.operations import Operation
 from sim.scenario.schema import Scenario
 from sim.step.assemble import cost_model, step_operations
+from sim.step.operations import Overlap
+from sim.step.surface import timeline
 from sim.units import GB_BYTES
 
 Phase = Literal["prefill", "decode"]
@@ -28,13 +33,23 @@ def explain(
     step = step_operations(scenario, plan, phase)
     if phase == "decode":
         batch, context = batch or plan.max_sequences, DEFAULT_CONTEXT if context is None else context
-        operations = step.decode_attention(batch, context) + step.decode_rest(batch)
+        parts = step.overlap.parts(batch)
+        operations = step.decode_attention(batch / parts, context) + step.decode_rest(batch / parts)
         tokens = batch * (1 + step.draft_tokens)
     else:
         batch, context = batch or plan.chunk_tokens, context or 0
-        operations = step.prefill_attention(1, batch, context) + step.prefill_rest(batch)
+        parts = step.overlap.parts(batch)
+        operations = step.prefill_attention(1, batch / parts, context) + step.prefill_rest(batch / parts)
         tokens = batch
-    return Explanation(phase, batch, context, tokens, price_all(operations, cost_model(scenario)), plan)
+    repeated = [o if o.stream == "once" else _times(o, parts) for o in operations]
+    priced = price_all(repeated, cost_model(scenario))
+    return Explanation(phase, batch, context, tokens, priced, step.overlap, plan)
+
+
+def _times(operation: Operation, times: int) -> Operation:
+    """The operation run `times` times in every layer."""
+    parts = tuple(_times(part, times) for part in operation.parts)
+    return replace(operation, layers=operation.layers * times, parts=parts)
 
 
 @dataclass(frozen=True)
@@ -47,22 +62,34 @@ class Explanation:
     tokens: int
     """New tokens of this rank in the step."""
     operations: list[PricedOperation]
+    """With two half batches each operation runs on half the batch, twice per layer."""
+    overlap: Overlap
     plan: PoolPlan
 
     @property
     def step_s(self) -> float:
-        """Seconds of the step: its operations one after another."""
-        return sum(priced.total_s for priced in self.operations)
+        """Seconds of the step: its operations one after another, less what overlaps."""
+        seconds = {name: np.zeros(1) for name in ("layers", "shared", "exchange", "once")}
+        for priced in self.operations:
+            seconds[priced.operation.stream] += priced.total_s
+        inline, beside, serial = timeline(seconds, self.overlap)
+        return float(max(inline[0], beside[0]) + serial[0])
+
+    @property
+    def hidden_s(self) -> float:
+        """Seconds of operations that run beside others."""
+        return sum(priced.total_s for priced in self.operations) - self.step_s
 
     def json(self) -> dict[str, Any]:
         """The names of INTERFACES: `explain --json`."""
-        total_s = self.step_s
+        total_s = sum(priced.total_s for priced in self.operations)
         memory = self.plan.memory
         return {
             "phase": self.phase,
             "batch": self.batch,
             "context": self.context,
-            "step_s": total_s,
+            "step_s": self.step_s,
+            "hidden_s": self.hidden_s,
             "tokens": self.tokens,
             "operations": [_row(priced, total_s) for priced in self.operations],
             "memory": {

@@ -22,6 +22,10 @@ class Overlap:
     two_batch: bool = False
     """Two half batches take turns: one computes while the other exchanges (DeepSeek-V3 report, section 3.4)."""
 
+    def parts(self, batch: float) -> int:
+        """Into how many equal parts a batch is split; a single sequence or token cannot be."""
+        return 2 if self.two_batch and batch >= 2 else 1
+
 
 Routing = Callable[[float], ExpertRows]
 """Tokens per attention-DP rank -> load of the most loaded expert rank."""

@@ -4,7 +4,7 @@ Attention is a table over (tokens or sequences on the rank, mean context), every
 rank. Between grid points all is linear.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -61,7 +61,7 @@ class Surface:
             for name in ("layers", "experts", "shared", "exchange", "once")
         }
         for i, whole in enumerate(x, start=1):
-            halves = 2 if overlap.two_batch and whole >= 2 else 1
+            halves = overlap.parts(whole)
             for operation in rest(whole / halves):
                 stream = "experts" if operation.kernel == "moe" else operation.stream
                 times = 1 if stream == "once" else halves
@@ -73,13 +73,7 @@ class Surface:
         self._sources = sum(streams.values(), np.zeros_like(streams["once"]))
         self._visits = np.zeros(self._core.shape[:2])
         seconds = {name: curve.sum(axis=1) for name, curve in streams.items()}
-        inline, beside, serial = seconds["layers"], np.zeros(len(self.x)), seconds["once"]
-        if overlap.two_batch:
-            inline, beside = inline + seconds["shared"], seconds["exchange"]
-        elif overlap.shared_expert:
-            serial = serial + np.maximum(seconds["shared"], seconds["exchange"])
-        else:
-            serial = serial + seconds["shared"] + seconds["exchange"]
+        inline, beside, serial = timeline(seconds, overlap)
         # Looked up many times per simulated request: spelled out for every whole number of tokens or sequences.
         below, u = locate(self.x, np.arange(self.x[-1] + 1))
         core = self._core.sum(axis=2)
@@ -128,6 +122,19 @@ class Surface:
         sources = self._core + self._sources[:, None, :]
         shares = sources / sources.sum(axis=2, keepdims=True)
         return np.asarray((self._visits[:, :, None] * shares).sum(axis=(0, 1)))
+
+
+def timeline(seconds: Mapping[str, Floats], overlap: Overlap) -> tuple[Floats, Floats, Floats]:
+    """Seconds by stream -> (inline, beside, serial): a step lasts max(attention + experts + inline, beside) + serial.
+
+    Two half batches exchange beside everything else of the layers; the shared expert runs beside the exchange.
+    """
+    layers, shared, exchange, once = (seconds[name] for name in ("layers", "shared", "exchange", "once"))
+    if overlap.two_batch:
+        return layers + shared, exchange, once
+    if overlap.shared_expert:
+        return layers, np.zeros_like(layers), once + np.maximum(shared, exchange)
+    return layers, np.zeros_like(layers), once + shared + exchange
 
 
 def locate(knots: Floats, at: Floats) -> tuple[Ints, Floats]:
