@@ -138,7 +138,7 @@ _SPARSE = (
     Backend(
         "flash_mla", flash_mla_rows, package="flash_mla", capabilities=(HOPPER, BLACKWELL), limits=_rows_only
     ),
-    Backend("triton", _triton_sparse, package="triton"),
+    Backend("triton", _triton_sparse, package="triton", capabilities=(HOPPER, BLACKWELL)),
     Backend("torch", _torch_sparse, cpu=True),
 )
 

@@ -144,7 +144,7 @@ INDEX_LOGITS = Family(
             "deep_gemm", deep_gemm_paged_logits, package="deep_gemm", capabilities=(HOPPER, BLACKWELL),
             limits=_paged_only,
         ),
-        Backend("triton", _triton_logits, package="triton"),
+        Backend("triton", _triton_logits, package="triton", capabilities=(HOPPER, BLACKWELL)),
         Backend("torch", _torch_logits, cpu=True),
     ),
 )  # fmt: skip

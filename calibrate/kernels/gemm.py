@@ -170,7 +170,7 @@ GEMM = Family(
             "sgl_kernel", _sgl_gemm, package="sgl_kernel", capabilities=(HOPPER, BLACKWELL), dtypes=("fp8",),
             limits=_whole_blocks,
         ),
-        Backend("triton", _triton_gemm, package="triton", dtypes=("fp8",)),
+        Backend("triton", _triton_gemm, package="triton", capabilities=(HOPPER, BLACKWELL), dtypes=("fp8",)),
     ),
 )  # fmt: skip
 
@@ -245,7 +245,7 @@ QUANTIZE = Family(
     backends=(
         Backend("sgl_kernel", _sgl_quantize, package="sgl_kernel", capabilities=(HOPPER, BLACKWELL)),
         Backend("vllm", _vllm_quantize, package="vllm", capabilities=(HOPPER, BLACKWELL)),
-        Backend("triton", _triton_quantize, package="triton"),
+        Backend("triton", _triton_quantize, package="triton", capabilities=(HOPPER, BLACKWELL)),
         Backend("torch", _torch_quantize, cpu=True),
     ),
 )

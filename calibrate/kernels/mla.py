@@ -238,7 +238,7 @@ MLA_DECODE = Family(
             "flashinfer", flashinfer_decode, package="flashinfer.mla", capabilities=(HOPPER, BLACKWELL),
             limits=_bf16_cache,
         ),
-        Backend("triton", _triton_decode, package="triton"),
+        Backend("triton", _triton_decode, package="triton", capabilities=(HOPPER, BLACKWELL)),
         Backend("torch", _torch_decode, cpu=True),
     ),
 )  # fmt: skip

@@ -269,7 +269,10 @@ MOE = Family(
             "deep_gemm_masked", _deep_gemm_masked, package="deep_gemm", capabilities=(HOPPER, BLACKWELL),
             dtypes=("fp8",), limits=_with_triton,
         ),
-        Backend("triton", _triton_moe, package="triton", dtypes=("bf16", "fp8"), limits=_whole_blocks),
+        Backend(
+            "triton", _triton_moe, package="triton", capabilities=(HOPPER, BLACKWELL), dtypes=("bf16", "fp8"),
+            limits=_whole_blocks,
+        ),
         Backend("torch", _torch_moe, cpu=True, dtypes=("bf16",)),
         Backend("torch", _torch_dequantized_moe, cpu=True, gpu=False, dtypes=("fp8",)),
     ),

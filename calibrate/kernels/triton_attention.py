@@ -56,7 +56,8 @@ def _attend(
     q_c = tl.load(q_row + c[None, :], mask=(h < heads)[:, None], other=0.0)
     q_r = tl.load(q_row + LATENT + r[None, :], mask=(h < heads)[:, None], other=0.0)
     if WIDEN:
-        q_c, q_r = q_c.to(tl.float32), q_r.to(tl.float32)
+        q_c = q_c.to(tl.float32)
+        q_r = q_r.to(tl.float32)
     top = tl.full([HEADS], -1e30, tl.float32)
     total = tl.zeros([HEADS], tl.float32)
     summed = tl.zeros([HEADS, LATENT], tl.float32)
@@ -94,7 +95,8 @@ def _attend(
         score = (tl.dot(q_c, tl.trans(k_c)) + tl.dot(q_r, tl.trans(k_r))) * scale
         score = tl.where(valid[None, :], score, -float("inf"))
         higher = tl.maximum(top, tl.max(score, 1))
-        weight, kept = tl.exp(score - higher[:, None]), tl.exp(top - higher)
+        weight = tl.exp(score - higher[:, None])
+        kept = tl.exp(top - higher)
         total = total * kept + tl.sum(weight, 1)
         summed = summed * kept[:, None] + tl.dot(weight.to(k_c.dtype), k_c)
         top = higher

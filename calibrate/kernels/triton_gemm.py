@@ -36,7 +36,7 @@ def _gemm(
         group = tl.load(tile_group + tile).to(tl.int64)
         start, end = tl.load(tile_start + tile), tl.load(tile_end + tile)
     else:
-        group = tl.zeros([1], tl.int64).sum(0)
+        group = tl.program_id(2).to(tl.int64)  # the grid has two dimensions: always 0
         start, end = tile * ROWS, tile_end
     row = (start + tl.arange(0, ROWS)).to(tl.int64)
     col = column * BLOCK + tl.arange(0, BLOCK)
@@ -50,7 +50,8 @@ def _gemm(
         a = tl.load(x + row[:, None] * k + inner[None, :], mask=(row < end)[:, None], other=0.0)
         b = tl.load(weight + inner[:, None], mask=(col < n)[None, :], other=0.0)
         if WIDEN:
-            a, b = a.to(tl.float32), b.to(tl.float32)
+            a = a.to(tl.float32)
+            b = b.to(tl.float32)
         product = tl.dot(a, b)
         if SCALED:
             rows = tl.load(x_scales + row * blocks + block, mask=row < end, other=0.0)
@@ -119,21 +120,23 @@ def _quantize(
     Masked: rows come in groups of `capacity`, of which the first `counts` are real; the others are skipped.
     """
     row, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    if MASKED and row % capacity >= tl.load(counts + row // capacity):
-        return
     c = block * BLOCK + tl.arange(0, BLOCK)
+    end = k
+    if MASKED:
+        end = tl.where(row % capacity < tl.load(counts + row // capacity), k, 0)
+    real = c < end
     if GATED:
-        gate = tl.load(x + row * 2 * k + c).to(tl.float32)
-        up = tl.load(x + row * 2 * k + k + c).to(tl.float32)
+        gate = tl.load(x + row * 2 * k + c, mask=real, other=0.0).to(tl.float32)
+        up = tl.load(x + row * 2 * k + k + c, mask=real, other=0.0).to(tl.float32)
         value = gate / (1 + tl.exp(-gate)) * up
     else:
-        value = tl.load(x + row * k + c).to(tl.float32)
+        value = tl.load(x + row * k + c, mask=real, other=0.0).to(tl.float32)
     if SCALED:
         largest = tl.max(tl.abs(value), 0)
         scale = tl.where(largest > 0, largest / LIMIT, 1.0)
         tl.store(scales + row * tl.cdiv(k, BLOCK) + block, scale)
         value = value / scale
-    tl.store(values + row * k + c, value.to(values.dtype.element_ty))
+    tl.store(values + row * k + c, value.to(values.dtype.element_ty), mask=real)
 
 
 def quantize_rows(x: Tensor, values: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:

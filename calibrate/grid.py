@@ -1,0 +1,277 @@
+"""The shape grid of a model: which values each axis of each kernel family takes.
+
+An operation's FLOP and bytes come from the constructors that the simulator itself prices, and the widths of its
+GEMMs from the model's own layers.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from typing import Any, Final
+
+from sim.catalog import Model, kv_layouts
+from sim.model import operations as ops
+from sim.model.layers import ExpertRows, Layout, attention_block, token_operations
+from sim.model.operations import Operation
+from sim.units import DTYPE_BYTES
+
+Level = int
+"""0 for the corners of a grid, 1 for the points halfway between them, and so on."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Axis values of a grid; pairs and triples are axes of their own."""
+
+    tp: tuple[int, ...]
+    """Tensor parallelism of the attention and of the experts, which shards heads and widths."""
+    rows: tuple[int, ...]
+    """Rows of FP8 GEMMs: tokens of a step."""
+    tokens: tuple[int, ...]
+    """Tokens of everything else that is counted in tokens."""
+    batch: tuple[int, ...]
+    context: tuple[int, ...]
+    """KV lengths of dense decode."""
+    sparse_context: tuple[int, ...]
+    """KV lengths of the indexer and of sparse attention."""
+    prompts: tuple[tuple[int, int, int], ...]
+    """Dense prefill: sequences, new tokens each, cached tokens each."""
+    chunk: tuple[int, ...]
+    """New tokens of one sequence in the indexer's and in sparse prefill."""
+    experts: tuple[tuple[int, int], ...]
+    """Expert parallelism and MoE tensor parallelism."""
+    load: tuple[int, ...]
+    """Token-expert pairs per local expert."""
+    traffic: tuple[int, ...]
+    """Bytes of copies and elementwise kernels."""
+    ceiling: tuple[int, ...]
+    """Sides of the square GEMMs that show the compute ceiling."""
+    exchanged: tuple[int, ...]
+    """Bytes of collectives."""
+    routed: tuple[int, ...]
+    """Tokens per rank of dispatch and combine; the low-latency mode stops at `MOST_LOW_LATENCY_TOKENS`."""
+
+
+KILO: Final = 1024
+MEGA: Final = 2**20
+
+GPU_AXES: Final = Axes(
+    tp=(1, 8),
+    rows=(1, 16, 64, 128, 256, 512, 1024, 4096, 16384),
+    tokens=(1, 32, 128, 512, 2048, 8192),
+    batch=(1, 8, 32, 128),
+    context=(1 * KILO, 4 * KILO, 16 * KILO, 64 * KILO),
+    sparse_context=(4 * KILO, 16 * KILO, 64 * KILO, 128 * KILO),
+    prompts=(
+        (1, 512, 0), (1, 2048, 0), (1, 4096, 0), (1, 8192, 0), (1, 16384, 0),
+        (8, 1024, 0), (1, 2048, 8192), (1, 4096, 32768), (1, 512, 65536),
+    ),
+    chunk=(1024, 4096),
+    experts=((8, 1), (32, 1), (144, 1), (1, 8)),
+    load=(1, 4, 16, 64, 128, 256, 1024, 2048),
+    traffic=(64 * KILO, MEGA, 8 * MEGA, 64 * MEGA, 512 * MEGA, 2048 * MEGA),
+    ceiling=(4096, 8192),
+    exchanged=(64 * KILO, MEGA, 8 * MEGA, 64 * MEGA, 256 * MEGA),
+    routed=(16, 64, 128, 1024, 4096),
+)  # fmt: skip
+"""For a data-centre GPU: decode batches and prompts as published deployments run them."""
+
+CPU_AXES: Final = Axes(
+    tp=(1,),
+    rows=(1, 16, 64),
+    tokens=(1, 16, 64),
+    batch=(1, 4),
+    context=(512, 2 * KILO),
+    sparse_context=(KILO, 4 * KILO),
+    prompts=((1, 64, 0), (1, 256, 0), (2, 64, 256)),
+    chunk=(8, 16),
+    experts=((32, 1),),
+    load=(1, 4, 16),
+    traffic=(64 * KILO, MEGA, 32 * MEGA),
+    ceiling=(512,),
+    exchanged=(64 * KILO, MEGA),
+    routed=(16,),
+)
+"""For one CPU thread: enough of every family to exercise the whole chain in a minute."""
+
+MOST_LOW_LATENCY_TOKENS: Final = 256
+"""DeepEP's README recommends its low-latency mode below this many tokens per rank."""
+
+
+def levels(count: int) -> list[Level]:
+    """Level of each of `count` values on an axis: ends 0, the middle 1, the quarters 2.
+
+    >>> levels(5)
+    [0, 2, 1, 2, 0]
+    """
+    found = [0] * count
+
+    def split(low: int, high: int, level: Level) -> None:
+        if high - low < 2:
+            return
+        middle = (low + high) // 2
+        found[middle] = level
+        split(low, middle, level + 1)
+        split(middle, high, level + 1)
+
+    split(0, count - 1, 1)
+    return found
+
+
+def _grid(*axes: Sequence[Any]) -> Iterator[tuple[Level, tuple[Any, ...]]]:
+    """Every combination of axis values, with the highest level among them."""
+    for combination in product(*(list(zip(levels(len(axis)), axis, strict=True)) for axis in axes)):
+        yield max((level for level, _ in combination), default=0), tuple(value for _, value in combination)
+
+
+def ceilings(axes: Axes) -> Iterator[Operation]:
+    """The floor under a launch, the largest copy, and square GEMMs: what every other point is compared with."""
+    yield moved("launch", {"bytes": 2 * DTYPE_BYTES["bf16"]}, 2 * DTYPE_BYTES["bf16"])
+    yield moved("copy", {"bytes": axes.traffic[-1]}, axes.traffic[-1])
+    for dtype in ("bf16", "fp8"):
+        for side in axes.ceiling:
+            yield ops.gemm("ceiling", "other", side, side, side, dtype)
+
+
+def moved(kernel: str, shape: dict[str, float], traffic_bytes: float, **options: str) -> Operation:
+    """A family that the simulator counts as elementwise traffic, or not at all, under its own name."""
+    return replace(
+        ops.elementwise(kernel, "other", traffic_bytes), kernel=kernel, shape=shape, options=options
+    )
+
+
+def operations(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
+    if model.attention == "mla":
+        yield from _mla(model, axes)
+    if model.sparse:
+        yield from _dsa(model, axes)
+    if model.n_routed:
+        yield from _experts(model, axes)
+    yield from _matrices(model, axes)
+    for level, (size,) in _grid(axes.traffic):
+        yield level, ops.elementwise("norm", "other", size)
+        yield level + 1, moved("elementwise", {"bytes": size}, size, function="silu_mul")
+        yield level + 1, moved("copy", {"bytes": size}, size)
+
+
+def _mla(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
+    latent, rope, qk = model.kv_lora_rank, model.qk_rope, model.qk_nope + model.qk_rope
+    for level, (tp, kv_cache, batch, context) in _grid(axes.tp, ("bf16", "fp8"), axes.batch, axes.context):
+        entry = kv_layouts()[f"mla_{kv_cache}"]
+        heads = model.heads // tp
+        yield level, ops.mla_decode(heads, batch, context, 1, latent, rope, entry, kv_cache)
+        if level == 0 and kv_cache == "bf16":
+            yield 1, ops.mla_decode(heads, batch, context, 2, latent, rope, entry, kv_cache)
+    for level, (tp, (batch, new, cached)) in _grid(axes.tp, axes.prompts):
+        yield level, ops.mla_prefill(model.heads // tp, batch, new, cached, qk, model.v_head_dim, "bf16")
+    for level, (tp, tokens) in _grid(axes.tp, axes.tokens):
+        heads = model.heads // tp
+        yield level, ops.absorb_bmm("pre", tokens, heads, model.qk_nope, latent)
+        yield level, ops.absorb_bmm("post", tokens, heads, model.v_head_dim, latent)
+
+
+def _dsa(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
+    steps = [(level, batch, 1, length) for level, (batch, length) in _grid(axes.batch, axes.sparse_context)]
+    chunks = [(level, 1, new, length) for level, (new, length) in _grid(axes.chunk, axes.sparse_context)]
+    drafts = [(2, axes.batch[-1], 2, length) for length in axes.sparse_context[-1:]]
+    key_bytes = ops.activation_bytes(model.index_head_dim, "fp8")
+    latent, rope = model.kv_lora_rank, model.qk_rope
+    for level, batch, new, length in steps + chunks + drafts:
+        cached = length - new
+        yield level, ops.index_logits(batch, new, cached, model.index_heads, model.index_head_dim, key_bytes)
+        select = ops.index_topk(batch, new, cached, model.index_topk)
+        yield level, select
+        yield level + 1, replace(select, options={"distribution": "concentrated"})
+        phase: Any = "prefill" if new > 2 else "decode"
+        for tp, kv_cache in product(axes.tp, ("fp8", "bf16") if phase == "prefill" else ("fp8",)):
+            entry = kv_layouts()["dsa_fp8" if kv_cache == "fp8" else "mla_bf16"]
+            yield (
+                level,
+                ops.sparse_mla(
+                    phase,
+                    model.heads // tp,
+                    batch,
+                    new,
+                    cached,
+                    model.index_topk,
+                    latent,
+                    rope,
+                    entry,
+                    kv_cache,
+                ),
+            )
+
+
+def _experts(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
+    for level, ((ep, tp), load) in _grid(axes.experts, axes.load):
+        experts = max(1, round(model.n_routed / ep))
+        rows = experts * load
+        # Expected number of experts that `rows` balanced choices touch.
+        active = min(rows, round(experts * (1 - (1 - 1 / experts) ** rows)) or 1)
+        for dtype in ("fp8", "bf16") if level == 0 else ("fp8",):
+            inter = model.moe_inter // tp
+            yield level, ops.routed_experts(rows, experts, active, model.hidden, inter, dtype)
+    for level, (tokens,) in _grid(axes.tokens):
+        shape = {"tokens": tokens, "experts": model.n_routed, "top_k": model.top_k}
+        scores = tokens * model.n_routed * DTYPE_BYTES["fp32"]
+        yield level, moved("moe_gate", shape, scores + tokens * model.top_k * 2 * DTYPE_BYTES["fp32"])
+        copied = 2 * tokens * model.top_k * model.hidden * DTYPE_BYTES["bf16"]
+        yield level, moved("moe_permute", {**shape, "hidden": model.hidden}, copied)
+
+
+def communication(model: Model, axes: Axes, gpus: int) -> Iterator[tuple[Level, Operation]]:
+    """Collectives over 2, 4, .. GPUs of one machine, and the expert exchange over all of them."""
+    sizes = [2**power for power in range(1, gpus.bit_length()) if 2**power <= gpus]
+    kinds: tuple[Any, ...] = ("all_reduce", "all_gather", "reduce_scatter")
+    for level, (size, moved) in _grid(sizes, axes.exchanged):
+        for kind in kinds:
+            yield level, ops.collective(kind, kind, moved, size)
+    if gpus == 1 or not model.n_routed or model.n_routed % gpus:
+        return
+    # On one node a token reaches min(top_k, gpus) other ranks at most; low latency sends a copy per expert.
+    copies = {"low_latency": model.top_k, "normal": min(model.top_k, gpus)}
+    exchange: tuple[Any, ...] = ("dispatch", "combine")
+    for level, (tokens,) in _grid(axes.routed):
+        for kind, mode in product(exchange, copies):
+            if mode == "normal" or tokens <= MOST_LOW_LATENCY_TOKENS:
+                yield (
+                    level,
+                    ops.all_to_all(kind, tokens, gpus, 1, model.hidden, model.top_k, mode, copies[mode], 0.0),
+                )
+
+
+def _matrices(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
+    widths = gemm_widths(model, axes.tp)
+    for dtype, n, k in widths:
+        for level, (m,) in _grid(axes.rows if dtype == "fp8" else axes.tokens):
+            yield level, ops.gemm("projection", "dense", m, n, k, dtype)
+    inputs = sorted({k for dtype, _, k in widths if dtype == "fp8"})
+    for level, (k, m) in _grid(inputs, axes.tokens):
+        yield level, ops.quantize("quantise", "dense", m, k)
+
+
+def gemm_widths(model: Model, tp: Sequence[int]) -> list[tuple[str, int, int]]:
+    """(dtype, n, k) of every GEMM that the model's layers run under these tensor parallelisms, each once.
+
+    A step's operations on one token tell; prefill expands keys and values, which decode does not.
+    """
+    one = ExpertRows(**{field.name: 1.0 for field in fields(ExpertRows)})
+    found: dict[tuple[str, int, int], None] = {}
+    for shards in (shards for shards in tp if model.heads % shards == 0):
+        layout = Layout(
+            model,
+            gpus=shards,
+            tp=shards,
+            ep=1,
+            gpus_per_node=8,
+            dense_prefill_max_kv=model.max_positions,
+            mtp=True,
+        )
+        blocks = (
+            attention_block(layout, "prefill", 1, 1, 0, 1),
+            attention_block(layout, "decode", 1, 1, 1, 1),
+        )
+        parts = [part for block in blocks for part in block.parts] + token_operations(layout, 1, one, 1)
+        for part in (part for part in parts if part.kernel == "gemm"):
+            found[part.dtype, round(part.shape["n"]), round(part.shape["k"])] = None
+    return list(found)

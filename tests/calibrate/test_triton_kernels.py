@@ -1,0 +1,186 @@
+"""Our Triton kernels equal the references, on the CPU through Triton's interpreter.
+
+The interpreter narrows float32 to BF16 and FP8 wrongly (a mantissa that rounds up to a power of two loses the
+carry), so products are compared in float32 outputs and quantisation on values that FP8 holds exactly. Rounding is
+left to the tests on a GPU.
+"""
+
+# ruff: noqa: E402 (torch and triton are optional: without them the module is skipped first)
+
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenworks[calibrate]'")
+pytest.importorskip("triton", reason="needs triton: pip install 'tokenworks[kernels]'")
+
+from calibrate.cases import Case
+from calibrate.kernels import triton_attention, triton_gemm
+from calibrate.kernels.dsa import SPARSE_MLA_DECODE, SPARSE_MLA_PREFILL, sparse_attention
+from calibrate.kernels.dsa_index import INDEX_LOGITS, index_scores, keys_of
+from calibrate.kernels.formats import FP8, dequantize_groups, quantize_groups
+from calibrate.kernels.gemm import GEMM, reference_gemm
+from calibrate.kernels.mla import MLA_DECODE, reference_decode
+from calibrate.kernels.moe import MOE, expert_of_rows, reference_moe
+from sim.catalog import model
+from sim.model import operations as ops
+
+pytestmark = pytest.mark.skipif(
+    not triton_gemm.INTERPRETED, reason="a GPU is present: the kernels are tested on it (test_gpu_kernels.py)"
+)
+
+V3 = model("deepseek-v3")
+FEW = replace(model("deepseek-v3.2"), index_topk=64)
+
+
+def relative(found, expected):
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+def nan(*shape):
+    return torch.full(shape, float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("heads", "batch", "context", "queries", "kv_cache"),
+    [(16, 2, 300, 1, "bf16"), (8, 1, 600, 3, "bf16"), (128, 1, 64, 1, "bf16"), (16, 2, 100, 1, "fp8")],
+)
+def test_dense_decode(heads, batch, context, queries, kv_cache, cpu, generator):
+    case = Case(ops.mla_decode(heads, batch, context, queries, 512, 64, 1152, kv_cache), V3)
+    t = MLA_DECODE.make(case, cpu, generator)
+
+    found = triton_attention.decode(
+        t["q"].float(),
+        t["cache"],
+        t["pages"],
+        t["lengths"],
+        nan(batch, queries, heads, 512),
+        case.softmax_scale,
+    )
+
+    rows = torch.arange(batch * queries)
+    assert relative(found.flatten(0, 1), reference_decode(case, t, rows)) < 1e-5
+
+
+@pytest.mark.parametrize("kv_cache", ["fp8", "bf16"])
+@pytest.mark.parametrize(
+    ("family", "phase", "new", "context"),
+    [(SPARSE_MLA_DECODE, "decode", 1, 200), (SPARSE_MLA_PREFILL, "prefill", 3, 40)],
+)
+def test_sparse_attention(kv_cache, family, phase, new, context, cpu, generator):
+    case = Case(ops.sparse_mla(phase, 16, 2, new, context - new, 64, 512, 64, 656, kv_cache), FEW)
+    t = family.make(case, cpu, generator)
+    scale = case.softmax_scale
+
+    found = triton_attention.sparse(t["q"].float(), t["cache"], t["indices"], nan(2, new, 16, 512), scale)
+
+    q = t["q"].double().flatten(0, 1)
+    expected = sparse_attention(q, t["cache"], t["indices"].flatten(0, 1), scale)
+    assert relative(found.flatten(0, 1), expected) < 1e-5
+
+
+@pytest.mark.parametrize(("batch", "new", "context"), [(2, 1, 130), (1, 2, 64), (2, 5, 70)])
+def test_index_logits(batch, new, context, cpu, generator):
+    case = Case(ops.index_logits(batch, new, context - new, 64, 128, 132), FEW)
+    t = INDEX_LOGITS.make(case, cpu, generator)
+    backend = next(b for b in INDEX_LOGITS.backends if b.name == "triton")
+
+    found = backend.build(case, t)().view(batch, new, context)
+
+    for sequence in range(batch):
+        values, factors = keys_of(t, sequence, context)
+        keys = values.double() * factors.double()[:, None]
+        expected = index_scores(t["q"][sequence].double(), t["weights"][sequence].double(), keys)
+        for query in range(new):
+            visible = context - new + query + 1
+            assert relative(found[sequence, query, :visible], expected[query, :visible]) < 1e-5
+            assert found[sequence, query, visible:].isnan().all()  # keys to come are not touched
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 128, 128), (70, 200, 256), (16, 576, 384)])
+def test_fp8_block_gemm(m, n, k, cpu, generator):
+    case = Case(ops.gemm("", "dense", m, n, k, "fp8"), V3)
+    t = GEMM.make(case, cpu, generator)
+
+    found = triton_gemm.block_gemm(t["x"], t["x_scales"], t["w"], t["w_scales"], nan(m, n))
+
+    assert relative(found, reference_gemm(t, torch.arange(m))) < 1e-5
+
+
+def test_quantisation(generator):
+    exact = torch.randn(6, 3, 128, generator=generator).clamp(-4, 4).mul(64).to(FP8)
+    exact[..., 0] = 448.0  # so that the scale of each group is its power of two
+    powers = 2.0 ** torch.arange(-9, 9).view(6, 3)
+    x = (exact.float() * powers[..., None]).flatten(1).bfloat16()
+
+    values, scales = triton_gemm.quantize_rows(x, torch.empty(6, 384, dtype=FP8), nan(6, 3))
+
+    assert torch.equal(scales, powers)
+    assert torch.equal(values.float(), exact.float().flatten(1))
+    assert torch.equal(scales, quantize_groups(x)[1])
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp8"])
+def test_grouped_gemm(dtype, cpu, generator):
+    case = Case(ops.routed_experts(75, 5, 4, 256, 128, dtype), V3)
+    t = MOE.make(case, cpu, generator)
+    cut = triton_gemm.tiles(t["counts"])
+
+    found = triton_gemm.grouped_gemm(
+        t["x"], t.get("x_scales"), t["up"], t.get("up_scales"), cut, nan(75, 256)
+    )
+
+    experts = expert_of_rows(t["counts"])
+    for expert in experts.unique().tolist():
+        weight = {"w": t["up"][expert]} | ({"w_scales": t["up_scales"][expert]} if dtype == "fp8" else {})
+        mine = torch.nonzero(experts == expert).flatten()
+        inputs = {name: t[name] for name in ("x", "x_scales") if name in t}
+        assert relative(found[mine], reference_gemm({**inputs, **weight}, mine)) < 1e-5
+
+
+def test_tiles_cover_every_row_once_and_never_cross_an_expert():
+    counts = torch.tensor([3, 0, 70, 64, 1])
+
+    group, start, end, rows = triton_gemm.tiles(counts)
+
+    covered = [
+        row for first, last in zip(start.tolist(), end.tolist(), strict=True) for row in range(first, last)
+    ]
+    assert covered == list(range(138))
+    owner = expert_of_rows(counts)
+    for expert, first, last in zip(group.tolist(), start.tolist(), end.tolist(), strict=True):
+        assert last - first <= rows
+        assert (owner[first:last] == expert).all()
+
+
+def test_gated_activation(generator):
+    x = torch.randn(4, 512, generator=generator).bfloat16()
+    gate, up = x.double().chunk(2, -1)
+    expected = gate / (1 + torch.exp(-gate)) * up
+
+    found, _ = triton_gemm.gated_activation(x, nan(4, 256), None)
+    values, scales = triton_gemm.gated_activation(x, torch.empty(4, 256, dtype=FP8), nan(4, 2))
+
+    assert relative(found, expected) < 1e-6
+    assert relative(dequantize_groups(values, scales), expected) < 0.06
+
+
+def test_a_masked_activation_skips_the_rows_that_are_not_there(generator):
+    x = torch.randn(2, 3, 256, generator=generator).bfloat16()
+
+    found, _ = triton_gemm.gated_activation(x, nan(2, 3, 128), None, torch.tensor([3, 1], dtype=torch.int32))
+
+    assert found[0].isfinite().all()
+    assert found[1, 0].isfinite().all()
+    assert found[1, 1:].isnan().all()
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("bf16", 0.02), ("fp8", 0.08)])
+def test_the_whole_expert_ffn(dtype, bound, cpu, generator):
+    case = Case(ops.routed_experts(30, 4, 3, 256, 128, dtype), V3)
+    t = MOE.make(case, cpu, generator)
+    backend = next(b for b in MOE.backends if b.name == "triton")
+
+    found = backend.build(case, t)()
+
+    assert relative(found, reference_moe(t, torch.arange(30))) < bound
