@@ -8,7 +8,7 @@ from sim.cluster.record import PoolRecord
 from sim.cluster.serve_worker import ServeWorker
 from sim.cluster.setup import ClusterPlan
 from sim.serving.kv_blocks import blocks_for
-from sim.serving.routing import make_router
+from sim.serving.routing import make_router, pool_loads
 from sim.serving.sequence import Sequence
 from sim.step import StepCost
 
@@ -55,7 +55,7 @@ class AggregatedCluster:
 
     def _enqueue(self, sequence: Sequence) -> ServeWorker:
         workers = self._workers
-        loads = [n for ranks in zip(*(w.loads for w in workers), strict=True) for n in ranks]
+        loads = pool_loads([w.loads for w in workers])
         rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)
         assert rank is not None
         worker = workers[rank % len(workers)]

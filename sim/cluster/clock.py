@@ -33,8 +33,8 @@ class Clock:
 
     def at(self, time_s: float, callback: Callback, value: object = None) -> None:
         """Call `callback` at `time_s`, or now if that has passed by rounding."""
-        env = self._env
-        timer = env.timeout(max(time_s - env.now, 0.0), value)
+        delay_s = time_s - self._env.now
+        timer = simpy.Timeout(self._env, delay_s if delay_s > 0 else 0.0, value)
         timer.callbacks.append(callback)
         self.events += 1
 

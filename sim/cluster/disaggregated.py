@@ -10,7 +10,7 @@ from sim.cluster.record import PoolRecord
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.transfer import Handoff
 from sim.serving.kv_blocks import GrowingKvBlocks, KvBlocks, blocks_for
-from sim.serving.routing import make_router
+from sim.serving.routing import make_router, pool_loads
 from sim.serving.sequence import Sequence
 from sim.step import StepCost
 
@@ -86,7 +86,7 @@ class DisaggregatedCluster:
 
     def _enqueue(self, sequence: Sequence, front: bool = False) -> PrefillWorker:
         workers = self._prefillers
-        loads = [t for tokens in zip(*(w.queues.queued_tokens for w in workers), strict=True) for t in tokens]
+        loads = pool_loads([w.queues.queued_tokens for w in workers])
         rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)
         assert rank is not None
         worker = workers[rank % len(workers)]

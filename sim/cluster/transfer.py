@@ -19,7 +19,7 @@ from sim.cluster.decode_worker import DecodeWorker
 from sim.cluster.ledger import Ledger
 from sim.cluster.prefill_worker import PrefillWorker
 from sim.cluster.setup import ClusterPlan
-from sim.serving.routing import Router
+from sim.serving.routing import Router, pool_loads
 from sim.serving.sequence import Sequence
 
 
@@ -69,7 +69,7 @@ class Handoff:
         """Reserve a place on one of `ranks`, numbered as in `sim.serving.routing`."""
         workers, tokens = self._workers, sequence.context_tokens
         count = len(workers)
-        loads = [s for seats in zip(*(w.batch.seats for w in workers), strict=True) for s in seats]
+        loads = pool_loads([w.batch.seats for w in workers])
         place = self._router.pick(
             sequence, loads, ranks, lambda rank: workers[rank % count].fits(rank // count, tokens)
         )

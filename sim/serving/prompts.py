@@ -111,9 +111,9 @@ class _Planned:
         return new
 
     def chunk(self) -> Chunk | None:
-        tokens = np.array(self.tokens)
-        if not tokens.any():
+        if not any(self.tokens):
             return None
+        tokens = np.array(self.tokens)
         pairs = np.array(self.pairs)
         divisor = np.maximum(tokens, 1.0)
         without = None

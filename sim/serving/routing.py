@@ -41,13 +41,23 @@ class LeastLoaded:
 
     def pick(self, request: Served, loads: Sequence[int], ranks: Sequence[int], fits: Fits) -> int | None:
         """See `Router.pick`."""
-        best = min(ranks, key=loads.__getitem__)
+        everywhere = len(ranks) == len(loads)
+        best = loads.index(min(loads)) if everywhere else min(ranks, key=loads.__getitem__)
         if fits(best):
             return best
         for rank in sorted(ranks, key=loads.__getitem__):
             if rank != best and fits(rank):
                 return rank
         return None
+
+
+def pool_loads(workers: Sequence[Sequence[int]]) -> list[int]:
+    """Loads of all ranks of a pool, in its numbering, from those of each worker."""
+    count = len(workers)
+    loads = [0] * (count * len(workers[0]))
+    for index, ranks in enumerate(workers):
+        loads[index::count] = ranks
+    return loads
 
 
 POLICIES: Final[dict[str, Callable[[], Router]]] = {"round_robin": RoundRobin, "least_loaded": LeastLoaded}

@@ -61,14 +61,14 @@ def assert_sound(record):
         assert p.busy_in_window_s <= record.window_s[1] - record.window_s[0] + 1e-9
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(disaggregated())
 def test_disaggregated_runs_are_sound(case):
     requests, plan, step_costs, router = case
     assert_sound(run(requests, plan, step_costs, router))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(aggregated())
 def test_aggregated_runs_are_sound(case):
     requests, plan, step_costs, router = case

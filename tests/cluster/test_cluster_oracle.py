@@ -112,13 +112,13 @@ def assert_same(case, kind):
     return record
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(disaggregated())
 def test_disaggregated_agrees_with_the_reference(case):
     assert_same(case, DisaggregatedReference)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(aggregated())
 def test_aggregated_agrees_with_the_reference(case):
     assert_same(case, AggregatedReference)
