@@ -33,7 +33,7 @@ def simulate(
     stream = requests(scenario, seed, base_folder)
     costs = {role: pool_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
     record = run_cluster(scenario, stream, cluster_plan(scenario, deployment, seed), costs, seed, progress)
-    return Result(record, price(record))
+    return Result(record, price(record), stream.notes)
 
 
 def cluster_plan(scenario: Scenario, deployment: Deployment, seed: int) -> ClusterPlan:

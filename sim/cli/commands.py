@@ -246,6 +246,8 @@ def _simulated(
         _note_profile(name, one.scenario, screen)
         with screen.progress(name) as tick, one.locating():
             results[name] = sim.simulate(one.scenario, seed, tick)
+        for note in results[name].notes:
+            screen.note(f"{name}: {note}")
     return results
 
 

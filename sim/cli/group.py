@@ -41,12 +41,6 @@ class Commands(TyperGroup):
             raise  # the reader has gone, such as `| head`: typer ends quietly
         except (ScenarioError, DeploymentError, UnknownName) as error:
             message = str(error)
-        except ValueError as error:
-            from sim.cost.profile import ProfileError  # noqa: PLC0415 - heavy, and wanted only now
-
-            if not isinstance(error, ProfileError):
-                raise
-            message = str(error)
         except OSError as error:
             message = f"{error.filename or 'error'}: {error.strerror or error}"
         except ModuleNotFoundError as error:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,9 +32,11 @@ class Cost(Protocol):
 class Result:
     """What a run gave, priced."""
 
-    def __init__(self, record: RunRecord, cost: Cost) -> None:
+    def __init__(self, record: RunRecord, cost: Cost, notes: Sequence[str] = ()) -> None:
+        """`notes`: sentences for the user about what was decided on the way, such as rows of a trace left out."""
         self.record = replace(record, invariants=[*record.invariants, *check_invariants(record)])
-        self._json = summary(self.record, cost.json())
+        self.notes = tuple(notes)
+        self._json = {**summary(self.record, cost.json()), "notes": list(notes)}
 
     def json(self) -> dict[str, Any]:
         """The JSON of the run, as documented; `wall_s` is the only value that may differ between runs of one seed."""

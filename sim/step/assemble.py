@@ -5,11 +5,12 @@ from functools import lru_cache
 from sim import catalog
 from sim.cost.latency import AnalyticCost, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
-from sim.cost.profile import load_profile, shipped_profiles
+from sim.cost.profile import ProfileError, load_profile, shipped_profiles
 from sim.experts.load import LoadTable, expert_load
 from sim.model.deployment import PoolPlan
 from sim.model.layers import ExpertRows, Layout
 from sim.scenario.engine import engine_of
+from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Experts, Scenario
 from sim.step.build import build_step_cost
 from sim.step.cost import SurfaceStepCost
@@ -92,11 +93,17 @@ def profile_name(scenario: Scenario) -> str | None:
 
 
 def cost_model(scenario: Scenario) -> CostModel:
-    """What prices the scenario's operations: its profile with the roofline behind it, in a running engine."""
+    """What prices the scenario's operations: its profile with the roofline behind it, in a running engine.
+
+    Raises DeploymentError where the profile cannot be read.
+    """
     gpu = catalog.gpu(scenario.gpu)
     cost: CostModel = AnalyticCost(gpu, catalog.efficiency())
     if name := profile_name(scenario):
-        cost = ProfileCost(load_profile(name), cost, gpu)
+        try:
+            cost = ProfileCost(load_profile(name), cost, gpu)
+        except ProfileError as error:
+            raise DeploymentError([Problem(("profile",), str(error))]) from error
     return InSituCost(cost, engine_of(scenario).communication_factor)
 
 

@@ -108,9 +108,9 @@ def test_an_overload_is_said_in_words_before_any_price(scenario: Path) -> None:
 def test_a_run_that_breaks_an_invariant_ends_with_1(scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Result.__init__
 
-    def broken(self: Result, record: RunRecord, cost: Any) -> None:
+    def broken(self: Result, record: RunRecord, *rest: Any) -> None:
         record.invariants.append("a KV block was used twice")
-        whole(self, record, cost)
+        whole(self, record, *rest)
 
     monkeypatch.setattr(Result, "__init__", broken)
     result = invoke("run", scenario)
