@@ -31,6 +31,7 @@ AXES: Final[dict[str, tuple[str, ...]]] = {
     "all_reduce": ("gpus", "bytes"),
     "all_gather": ("gpus", "bytes"),
     "reduce_scatter": ("gpus", "bytes"),
+    "elementwise": ("bytes",),
 }
 """Axes of each family's grid, the outermost first; the innermost is the one measured most densely."""
 
@@ -68,6 +69,19 @@ EQUIVALENT: Final[dict[str, Callable[[Shape], Shape]]] = {
 }
 """The measured shape that stands for a shape: queries count as heads of the core (they share the KV read) and as
 sequences of a block; experts are placed by token-expert pairs per expert."""
+
+
+PREFIX: Final = frozenset({"mla_prefill", "mla_prefill_block"})
+"""Families that many tables measure without a cached prefix."""
+
+
+def without_prefix(shape: Shape) -> Shape:
+    """The prompt without a prefix that has as many (query, key) pairs, and so keeps the core as busy.
+
+    n (n + 1) / 2 = new x cached + new (new + 1) / 2.
+    """
+    pairs = shape["new"] * shape["cached"] + shape["new"] * (shape["new"] + 1) / 2
+    return {**shape, "new": ((1 + 8 * pairs) ** 0.5 - 1) / 2, "cached": 0.0}
 
 
 def reference(kernel: str, shape: Shape) -> Shape:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sim.catalog import Gpu, gpu
+from sim.catalog import Gpu
 from sim.cost.latency import CostModel
 from sim.cost.measured import ProfileCost
 from sim.cost.profile import load_profile, shipped_profiles
@@ -25,8 +25,7 @@ def profile_cost(priced: Gpu, engine: str, fallback: CostModel, profile: str | N
     """The cost model for a GPU and engine.
 
     profile: a shipped name, the path of a fitted profile, `analytic`, or None for the default. A profile of
-    another GPU of the catalog is scaled to this one; a profile of a device that the catalog does not know is
-    taken as measured on this GPU.
+    another GPU is scaled to this one.
 
     Raises:
         ProfileError: there is no such profile.
@@ -34,6 +33,4 @@ def profile_cost(priced: Gpu, engine: str, fallback: CostModel, profile: str | N
     name = profile or profile_name(priced, engine)
     if name == ANALYTIC:
         return fallback
-    found = load_profile(name)
-    measured_on = priced if "device" in found.header else gpu(found.gpu)
-    return ProfileCost(found, fallback, priced, measured_on)
+    return ProfileCost(load_profile(name), fallback, priced)

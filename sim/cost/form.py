@@ -212,6 +212,7 @@ STAGES: dict[str, Callable[[Shape, Variant, Dims], list[Stage]]] = {
         _sparse_core(s["heads"], s["batch"], s["new"], s["context"] - s["new"], v, d)
     ],
     "moe": _moe,
+    "elementwise": lambda s, v, d: [(0.0, s["bytes"])],
     "dispatch": _exchange,
     "combine": _exchange,
     "all_reduce": _collective,

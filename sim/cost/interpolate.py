@@ -46,45 +46,44 @@ def build(coordinates: Sequence[Floats], values: Floats) -> Node:
     return Node(tuple(knots.tolist()), below)
 
 
-Stretch = Callable[[Sequence[float], int, float], float]
-"""(point with the outer axes at the knots in use, depth, knot) -> factor from the knot to the point's coordinate."""
+Carry = Callable[[float, Sequence[float], int, float], float]
+"""(value at a knot, point with the outer axes at the knots in use, depth, knot) -> value at the point."""
 
 ON_KNOTS, INSIDE, OUTSIDE = 2, 1, 0
 """Where a point lies: on measured coordinates, between them, beyond them."""
 
 
-def lookup(node: Node, point: Sequence[float], stretch: Stretch | None = None) -> tuple[float, int]:
+def lookup(node: Node, point: Sequence[float], carry: Carry | None = None) -> tuple[float, int]:
     """Value at `point`, and where the point lies: ON_KNOTS, INSIDE or OUTSIDE the measured hull.
 
     Linear between neighbouring knots on every axis. Beyond the first and last knot the nearest one's value,
-    times `stretch` where given.
+    taken on to the point by `carry` where given.
     """
-    return _lookup(node, list(point), 0, stretch)
+    return _lookup(node, list(point), 0, carry)
 
 
-def _lookup(node: Node, point: list[float], depth: int, stretch: Stretch | None) -> tuple[float, int]:
+def _lookup(node: Node, point: list[float], depth: int, carry: Carry | None) -> tuple[float, int]:
     x, knots = point[depth], node.knots
     slack = ON_KNOT * (1.0 + abs(x))
     i = bisect_left(knots, x - slack)
     if i < len(knots) and knots[i] <= x + slack:
-        return _below(node, i, point, depth, stretch)
+        return _below(node, i, point, depth, carry)
     if i in (0, len(knots)):
         nearest = min(i, len(knots) - 1)
-        value, _ = _below(node, nearest, point, depth, stretch)
-        factor = stretch(point, depth, knots[nearest]) if stretch else 1.0
-        return value * factor, OUTSIDE
-    low, low_where = _below(node, i - 1, point, depth, stretch)
-    high, high_where = _below(node, i, point, depth, stretch)
+        value, _ = _below(node, nearest, point, depth, carry)
+        return carry(value, point, depth, knots[nearest]) if carry else value, OUTSIDE
+    low, low_where = _below(node, i - 1, point, depth, carry)
+    high, high_where = _below(node, i, point, depth, carry)
     weight = (x - knots[i - 1]) / (knots[i] - knots[i - 1])
     return low + (high - low) * weight, min(low_where, high_where, INSIDE)
 
 
-def _below(node: Node, i: int, point: list[float], depth: int, stretch: Stretch | None) -> tuple[float, int]:
+def _below(node: Node, i: int, point: list[float], depth: int, carry: Carry | None) -> tuple[float, int]:
     child = node.children[i]
     if not isinstance(child, Node):
         return child, ON_KNOTS
-    if stretch is None:
+    if carry is None:
         return _lookup(child, point, depth + 1, None)
     at_knot = point.copy()
     at_knot[depth] = node.knots[i]
-    return _lookup(child, at_knot, depth + 1, stretch)
+    return _lookup(child, at_knot, depth + 1, carry)

@@ -4,7 +4,7 @@ Order of choice: a back-end that the operation or `selection.yaml` names; the en
 engine's table of the same GPU (`source` then names it); the fallback, which is the roofline.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from math import inf
@@ -16,7 +16,7 @@ import yaml
 from sim.catalog import Gpu
 from sim.cost.latency import CostModel, Latency
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Profile, Table, load_profile, shipped_profiles
+from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
 from sim.model.operations import Operation
 
 SELECTION: Final = Path(__file__).parent / "selection.yaml"
@@ -39,16 +39,14 @@ class Choice:
 class ProfileCost:
     """Prices operations by the measurements of one profile; see the module's docstring for the order of choice.
 
-    gpu: the GPU that is priced. Where it differs from the profile's (`measured_on`), every price is scaled by
-    the resource that binds the operation and says so.
+    gpu: the GPU that is priced. Where it is not the one that was measured, every price is scaled by the resource
+    that binds the operation, and says so.
     """
 
-    def __init__(
-        self, profile: Profile, fallback: CostModel, gpu: Gpu, measured_on: Gpu | None = None
-    ) -> None:
+    def __init__(self, profile: Profile, fallback: CostModel, gpu: Gpu) -> None:
         self.profile, self.fallback, self.gpu = profile, fallback, gpu
-        self.measured_on = measured_on or gpu
-        self._speed = None if measured_on is None or measured_on == gpu else _speeds(gpu, measured_on)
+        self.measured_on = device_gpu(profile)
+        self._speed = None if self.measured_on == gpu else _speeds(gpu, self.measured_on)
         self._choices: dict[Any, Choice | str] = {}
 
     def knows(self, operation: Operation) -> bool:
@@ -85,6 +83,7 @@ class ProfileCost:
 
     def _choose(self, operation: Operation, wanted: Mapping[str, str]) -> "Choice | str":
         reason = ""
+        found: list[tuple[Table, Profile]] = []
         for engine, backend in self._candidates(operation.kernel, operation.dtype, wanted):
             profile = self.profile if engine == self.profile.engine else self._other(engine)
             if profile is None:
@@ -92,10 +91,9 @@ class ProfileCost:
             for table in profile.tables(operation.kernel):
                 if _fits(table, operation.dtype, wanted, backend):
                     beyond = self._beyond(table, operation.shape)
-                    if not beyond:
-                        return self._chosen(table, profile)
                     reason = reason or beyond
-        return reason
+                    found += [] if beyond else [(table, profile)]
+        return self._chosen(found) if found else reason
 
     def _candidates(self, kernel: str, dtype: str, wanted: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         """(engine, back-end) in the order of preference; an empty back-end is any."""
@@ -112,7 +110,10 @@ class ProfileCost:
         name = f"{self.measured_on.name}/{engine}"
         return load_profile(name) if name in shipped_profiles() else None
 
-    def _chosen(self, table: Table, profile: Profile) -> Choice:
+    def _chosen(self, found: Sequence[tuple[Table, Profile]]) -> Choice:
+        """The first table, carried beyond its hull by the first of another engine."""
+        table, profile = found[0]
+        peer = next((PricedTable(t, p.dims) for t, p in found if p.engine != profile.engine), None)
         source = f"{profile.name}: {table.backend or table.kernel} ({table.source})"
         if profile.engine != self.profile.engine:
             source += f", standing in for {self.profile.engine}"
@@ -121,7 +122,7 @@ class ProfileCost:
             speed = {**self._speed, "compute": self._speed[table.variant.dtype]}
             form = table.fit.form.scaled(table.kernel, speed)
             source += f", scaled from {self.measured_on.name}"
-        return Choice(PricedTable(table, profile.dims, form), source)
+        return Choice(PricedTable(table, profile.dims, form, peer), source)
 
     def _beyond(self, table: Table, shape: Mapping[str, float]) -> str:
         """Why a table says nothing about a shape: it would leave the network that was measured."""

@@ -1,19 +1,20 @@
 """One measured table as a function: shape -> seconds, and how that number came about.
 
-Inside the hull either linear interpolation between neighbouring shapes, or the fitted form times a log-residual
-that is interpolated between them; whichever predicted left-out axis values better (`calibrate fit` decides).
-Outside the hull the nearest measured shape, carried on by the fitted form: more work never gets faster.
+Inside the hull either linear interpolation between neighbouring shapes, or the fitted form times the interpolated
+ratio of measured to form; whichever predicted left-out axis values better (`calibrate fit` decides). Outside the
+hull the nearest measured shape, carried on by another engine's measurements or by the form: more work never gets
+faster.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from math import exp, log1p
+from math import expm1, log1p
 
 import numpy as np
 
-from sim.cost.axes import AXES, DEFAULTS, FREE, reference
+from sim.cost.axes import AXES, DEFAULTS, FREE, PREFIX, reference, without_prefix
 from sim.cost.form import STAGES, Dims, Form
-from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Node, Stretch, build, lookup
+from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Carry, Node, build, lookup
 from sim.cost.latency import Bound, PricedBy
 from sim.cost.profile import ProfileError, Table
 
@@ -25,32 +26,36 @@ BOUNDS: Mapping[str, Bound] = {
 class PricedTable:
     """A table with its interpolation, built on first use.
 
-    `form` replaces the table's own for pricing on another GPU: measured seconds are then multiplied by what the
-    two forms say about the shape.
+    form: replaces the table's own for pricing on another GPU: measured seconds are then multiplied by what the two
+    forms say about the shape.
+    peer: another engine's table of the same kernels on the same GPU. Where it was measured further, its growth
+    rather than the form carries a shape beyond this table's hull.
     """
 
-    def __init__(self, table: Table, dims: Dims, form: Form | None = None) -> None:
+    def __init__(
+        self, table: Table, dims: Dims, form: Form | None = None, peer: "PricedTable | None" = None
+    ) -> None:
         if table.fit is None:
             raise ProfileError(f"table {table.key} has no fit: run `tokenworks calibrate fit` on its profile")
-        self.table, self.dims = table, dims
+        self.table, self.dims, self.peer = table, dims, peer
         self.own, self.form = table.fit.form, form or table.fit.form
         self.linear = table.fit.method == "linear"
         self.axes = AXES[table.kernel]
         self.stages = STAGES[table.kernel]
         self.defaults = {**DEFAULTS, "index_heads": float(dims.index_heads)}
+        self.no_prefix = table.kernel in PREFIX and not table.shape["cached"].any()
         free = FREE.get(table.kernel, ())
         self.free = {a: float(table.shape[a][0]) for a in free if a in table.shape}
 
     @cached_property
     def tree(self) -> Node:
-        """Seconds over the raw axes (linear), or log-residuals over log(1 + axis) (fitted)."""
+        """Seconds over the axes (linear), or seconds / form over log(1 + axis) (fitted)."""
         shape, seconds = self.table.shape, self.table.seconds
         grid = [shape[axis] for axis in self.axes]
         if self.linear:
             return build(grid, seconds)
         stages = self.stages(shape, self.table.variant, self.dims)
-        by_form = self.own.seconds_each(stages, len(seconds))
-        return build([np.log1p(axis) for axis in grid], np.log(seconds / by_form))
+        return build([np.log1p(axis) for axis in grid], seconds / self.own.seconds_each(stages, len(seconds)))
 
     def seconds(self, operation_shape: Mapping[str, float]) -> tuple[float, PricedBy]:
         """Seconds of one layer at a shape, and how they were found."""
@@ -59,16 +64,18 @@ class PricedTable:
         same = all(shape.get(axis, value) == value for axis, value in self.free.items())
         if not same:
             at = {**at, **self.free}
-        work = self.stages(shape, self.table.variant, self.dims)
+        if self.no_prefix and shape["cached"] > 0:
+            at, same = without_prefix(at), False
+        here = self._form_seconds(shape)
         if self.linear:
-            value, where = lookup(self.tree, [at[a] for a in self.axes], self._stretch(at))
-            if at is not shape:
-                value *= self.own.seconds(work) / self._own_seconds(at)
+            value, where = lookup(self.tree, [at[a] for a in self.axes], self._carry(at))
+            value *= 1.0 if at is shape else here / self._form_seconds(at)
         else:
-            residual, where = lookup(self.tree, [log1p(at[a]) for a in self.axes])
-            value = self.own.seconds(work) * exp(residual)
+            share, where = lookup(self.tree, [log1p(at[a]) for a in self.axes], self._carry(at))
+            value = here * share
         if self.form is not self.own:
-            return value * self.form.seconds(work) / self.own.seconds(work), "scaled"
+            work = self.stages(shape, self.table.variant, self.dims)
+            return value * self.form.seconds(work) / here, "scaled"
         if where == OUTSIDE or not same:
             return value, "extrapolated"
         return value, "measured" if where == ON_KNOTS or self.linear else "fitted"
@@ -79,12 +86,29 @@ class PricedTable:
         terms = self.form.terms(self.table.kernel, work)
         return BOUNDS[max(terms, key=lambda name: terms[name])]
 
-    def _own_seconds(self, shape: Mapping[str, float]) -> float:
+    def _form_seconds(self, shape: Mapping[str, float]) -> float:
         return self.own.seconds(self.stages(shape, self.table.variant, self.dims))
 
-    def _stretch(self, at: Mapping[str, float]) -> Stretch:
-        def stretch(point: Sequence[float], depth: int, knot: float) -> float:
-            shape = {**at, **dict(zip(self.axes, point, strict=True))}
-            return self._own_seconds(shape) / self._own_seconds({**shape, self.axes[depth]: knot})
+    def _carry(self, at: Mapping[str, float]) -> Carry:
+        """From a knot of one axis to where the shape lies beyond it: by the peer's growth, or in proportion to the
+        form."""
 
-        return stretch
+        def carry(value: float, point: Sequence[float], depth: int, knot: float) -> float:
+            places = list(point) if self.linear else [expm1(x) for x in point]
+            shape = {**at, **dict(zip(self.axes, places, strict=True))}
+            start = {**shape, self.axes[depth]: knot if self.linear else expm1(knot)}
+            growth = self._peer_growth(start, shape)
+            if growth is None:
+                return value * self._form_seconds(shape) / self._form_seconds(start) if self.linear else value
+            if self.linear:
+                return value + growth
+            return (value * self._form_seconds(start) + growth) / self._form_seconds(shape)
+
+        return carry
+
+    def _peer_growth(self, start: Mapping[str, float], end: Mapping[str, float]) -> float | None:
+        """Seconds that the peer takes longer at `end` than at `start`; None unless it was measured at both."""
+        if self.peer is None:
+            return None
+        (before, how_before), (after, how_after) = self.peer.seconds(start), self.peer.seconds(end)
+        return max(0.0, after - before) if "extrapolated" not in (how_before, how_after) else None

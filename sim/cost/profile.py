@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
+from sim.catalog import Gpu, gpu
 from sim.cost.axes import DEFAULTS, reference
 from sim.cost.form import Dims, Form, Variant
 
@@ -108,13 +109,15 @@ class Profile:
 
     def tables(self, kernel: str) -> tuple[Table, ...]:
         """Every table of a family; empty where the profile has none. Raises ProfileError."""
-        return _tables(self, kernel)
+        if kernel not in self._read:
+            self._read[kernel] = _tables(self, kernel)
+        return self._read[kernel]
 
-    def __hash__(self) -> int:
-        return hash(self.path)
+    @cached_property
+    def _read(self) -> dict[str, tuple[Table, ...]]:
+        return {}
 
 
-@cache
 def _tables(profile: Profile, kernel: str) -> tuple[Table, ...]:
     entries = [e for e in profile.header["tables"] if e["kernel"] == kernel]
     if not entries:
@@ -161,7 +164,7 @@ def shipped_profiles() -> tuple[str, ...]:
 
 @cache
 def load_profile(name: str) -> Profile:
-    """A shipped profile by name, or one by the path of its directory or of a file in it.
+    """A shipped profile by name, or one by the path of its directory or of a file in it; read once.
 
     Raises:
         ProfileError: there is no such profile, or its header is not one.
@@ -170,8 +173,16 @@ def load_profile(name: str) -> Profile:
     directory = next((p for p in (SHIPPED / name, given, given.parent) if (p / HEADER).is_file()), None)
     if directory is None:
         raise ProfileError(f"no profile `{name}`; shipped are {', '.join(shipped_profiles())}")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    header = yaml.load((directory / HEADER).read_text(encoding="utf-8"), Loader=loader)
+    return read_profile(directory)
+
+
+def read_profile(directory: Path) -> Profile:
+    """The profile of a directory, read afresh. Raises ProfileError."""
+    try:
+        text = (directory / HEADER).read_text(encoding="utf-8")
+        header = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, yaml.YAMLError) as error:
+        raise ProfileError(f"{directory / HEADER}: expected the header of a profile ({error})") from error
     if not isinstance(header, dict) or not {"gpu", "engine", "tables"} <= header.keys():
         raise ProfileError(f"{directory / HEADER}: expected keys gpu, engine and tables")
     return Profile(directory, header, _read_fits(directory / FIT))
@@ -203,3 +214,32 @@ def fit_to_json(fit: Fit) -> dict[str, Any]:
         "held_out": {axis: dict(errors) for axis, errors in fit.held_out.items()},
         "noise": fit.noise,
     }
+
+
+def device_gpu(profile: Profile) -> Gpu:
+    """The GPU that a profile was measured on: the catalog's, or the one that its header describes.
+
+    A described device has the ceilings that its records reached. No link of it was measured: its memory bandwidth
+    stands in, and what leaves the device is priced by the fallback.
+    """
+    device = profile.header.get("device")
+    if not device:
+        return gpu(profile.gpu)
+    memory = device["memory_bytes_per_s"]
+    bf16 = device["bf16_flop_per_s"]
+    return Gpu(
+        name=profile.gpu,
+        generation="hopper",
+        nearest_measured=profile.gpu,
+        memory_bytes=int(device["memory_bytes"]),
+        memory_bytes_per_s=memory,
+        bf16_flop_per_s=bf16,
+        fp8_flop_per_s=device.get("fp8_flop_per_s", bf16),
+        fp4_flop_per_s=device.get("fp4_flop_per_s"),
+        sms=None,
+        scale_up_bytes_per_s=memory,
+        scale_up_domain=1,
+        gpus_per_node=1,
+        scale_out_bytes_per_s=memory,
+        pcie_bytes_per_s=memory,
+    )
