@@ -1,0 +1,185 @@
+"""Which table prices what, and what the price says about itself, on a profile small enough to compute by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calibrate.store import save_fits, save_profile
+from sim.catalog import efficiency, gpu
+from sim.cost.form import Form, Variant
+from sim.cost.latency import AnalyticCost
+from sim.cost.measured import ProfileCost
+from sim.cost.profile import Fit, ProfileError, Table, device_gpu, load_profile, read_profile
+from sim.model.operations import Operation
+
+H100, H800, H20 = gpu("h100_sxm"), gpu("h800_sxm"), gpu("h20_96")
+ROOFLINE = AnalyticCost(H100, efficiency())
+
+
+def operation(kernel, shape, dtype="fp8", options=None, parts=()):
+    return Operation("x", "attention", kernel, shape, dtype, 1e9, 1e6, parts=parts, options=options or {})
+
+
+def gemm(m, n=100, k=100):
+    return operation("gemm", {"m": m, "n": n, "k": k})
+
+
+def table(kernel, columns, us, method="linear", dtype="fp8", options=None, backend="", form=None):
+    form = form or Form(1e-6, 1.0, (1e12,), (1e12,))
+    columns = {axis: np.array(values, float) for axis, values in columns.items()}
+    variant = Variant(dtype, options or {})
+    return Table(kernel, variant, backend, "a test", columns, np.array(us) * 1e-6, Fit(form, method))
+
+
+def profile_of(folder, tables, gpu_name="h100_sxm", **more):
+    save_profile(folder, {"gpu": gpu_name, "engine": "lab", **more}, tables)
+    save_fits(folder, {t.key: t.fit for t in tables})
+    return read_profile(folder)
+
+
+@pytest.fixture
+def cost(tmp_path):
+    grid = {"m": [100, 200, 400], "n": [100] * 3, "k": [100] * 3}
+    return ProfileCost(profile_of(tmp_path, [table("gemm", grid, [10.0, 20.0, 60.0])]), ROOFLINE, H100)
+
+
+def test_a_measured_shape_costs_what_was_measured(cost):
+    priced = cost.price(gemm(200))
+    assert priced.seconds == pytest.approx(20e-6)
+    assert priced.priced_by == "measured"
+    assert "h100_sxm/lab" in priced.source
+    assert "a test" in priced.source
+
+
+def test_between_shapes_it_is_interpolated(cost):
+    priced = cost.price(gemm(300))
+    assert (priced.seconds, priced.priced_by) == (pytest.approx(40e-6), "measured")
+
+
+def test_beyond_the_hull_the_form_carries_the_nearest_shape_on(cost):
+    # form at (800, 100, 100): 1 us + 16e6 FLOP / 1e12 + (10_000 + 80_000 + 160_000) B / 1e12 = 17.25 us
+    # at (400, 100, 100): 1 + 8 + (10_000 + 40_000 + 80_000) / 1e6 = 9.13 us
+    priced = cost.price(gemm(800))
+    assert priced.priced_by == "extrapolated"
+    assert priced.seconds == pytest.approx(60e-6 * 17.25 / 9.13)
+
+
+def test_the_fitted_method_interpolates_what_the_form_leaves_over(tmp_path):
+    # measured = 2 x form at both ends, so 2 x form in between
+    form = Form(1e-6, 1.0, (1.0,), (1e10,))
+    seconds = [2 * (1 + size / 1e4) for size in (10_000, 30_000)]
+    rows = {"gpus": [2, 2], "bytes": [20_000, 60_000]}
+    tables = [table("all_reduce", rows, seconds, "fitted", "bf16", form=form)]
+    cost = ProfileCost(profile_of(tmp_path, tables), ROOFLINE, H100)
+    priced = cost.price(operation("all_reduce", {"gpus": 2, "bytes": 40_000}, "bf16"))
+    assert (priced.seconds, priced.priced_by) == (pytest.approx(2 * (1 + 2.0) * 1e-6), "fitted")
+
+
+def test_what_nothing_measured_goes_to_the_roofline(cost):
+    norm = operation("elementwise", {"bytes": 1e6}, "bf16")
+    assert cost.price(norm) == ROOFLINE.price(norm)
+    assert cost.price(replace(gemm(200), dtype="bf16")).priced_by == "analytic"
+
+
+def test_a_block_is_known_only_where_it_was_measured(tmp_path, cost):
+    part = gemm(200)
+    block = operation(
+        "mla_decode_block",
+        {"heads": 8, "batch": 1, "context": 10, "queries": 1},
+        options={"kv_cache": "fp8"},
+        parts=(part,),
+    )
+    assert not cost.knows(block)
+    assert cost.knows(part)
+    rows = {"heads": [8, 8], "batch": [1, 2], "context": [10, 10]}
+    form = Form(1e-6, 1.0, (1e12, 1e12), (1e12, 1e12))
+    tables = [table("mla_decode_block", rows, [5.0, 6.0], options={"kv_cache": "fp8"}, form=form)]
+    measured = ProfileCost(profile_of(tmp_path / "b", tables), ROOFLINE, H100)
+    assert measured.knows(block)
+    assert measured.price(block).seconds == pytest.approx(5e-6)
+    assert not measured.knows(replace(block, options={"kv_cache": "bf16"}))
+
+
+def test_several_queries_are_told_apart_from_measured_ones(tmp_path):
+    rows = {"heads": [8, 8], "batch": [1, 2], "context": [10, 10]}
+    form = Form(1e-6, 1.0, (1e12, 1e12), (1e12, 1e12))
+    tables = [table("mla_decode_block", rows, [5.0, 6.0], options={"kv_cache": "fp8"}, form=form)]
+    cost = ProfileCost(profile_of(tmp_path, tables), ROOFLINE, H100)
+    shape = {"heads": 8, "batch": 1, "context": 10, "queries": 2}
+    priced = cost.price(operation("mla_decode_block", shape, options={"kv_cache": "fp8"}))
+    assert priced.priced_by == "extrapolated"
+    assert 5e-6 < priced.seconds <= 6e-6  # cheaper than two sequences: the cache is read once
+
+
+def test_a_backend_that_is_asked_for_is_taken(tmp_path):
+    rows = {"m": [100, 200], "n": [100] * 2, "k": [100] * 2}
+    tables = [
+        table("gemm", rows, [10.0, 20.0], backend="fast"),
+        table("gemm", rows, [30.0, 60.0], backend="slow"),
+    ]
+    cost = ProfileCost(profile_of(tmp_path, tables), ROOFLINE, H100)
+    assert cost.price(gemm(100)).seconds == pytest.approx(10e-6)
+    assert cost.price(replace(gemm(100), options={"backend": "slow"})).seconds == pytest.approx(30e-6)
+
+
+def test_another_gpu_is_scaled_by_the_resource_that_binds(tmp_path):
+    # memory binds: H20 has 4.0 TB/s against 3.35 of the H100; compute binds: 296 against 1979 TFLOP/s in FP8
+    rows = {"m": [1, 100_000], "n": [10_000] * 2, "k": [10_000] * 2}
+    form = Form(1e-12, 16.0, (H100.fp8_flop_per_s,), (H100.memory_bytes_per_s,))
+    us = [104.1 / H100.memory_bytes_per_s * 1e12, 2e13 / H100.fp8_flop_per_s * 1e6]
+    profile = profile_of(tmp_path, [table("gemm", rows, us, form=form)])
+    on_h20 = ProfileCost(profile, ROOFLINE, H20)
+    small, large = gemm(1, 10_000, 10_000), gemm(100_000, 10_000, 10_000)
+    assert on_h20.price(small).priced_by == "scaled"
+    assert on_h20.price(small).seconds == pytest.approx(us[0] * 1e-6 * 3.35 / 4.0, rel=0.01)
+    assert on_h20.price(large).seconds == pytest.approx(us[1] * 1e-6 * 1979 / 296, rel=0.01)
+    assert "scaled from h100_sxm" in on_h20.price(small).source
+
+
+def test_nvlink_of_an_h800_is_the_only_thing_that_differs(tmp_path):
+    rows = {"gpus": [8, 8], "bytes": [1e6, 1e8]}
+    form = Form(1e-12, 1.0, (1.0,), (400e9,))
+    tables = [table("all_reduce", rows, [2.0, 200.0], "linear", "bf16", form=form)]
+    cost = ProfileCost(profile_of(tmp_path, tables), ROOFLINE, H800)
+    priced = cost.price(operation("all_reduce", {"gpus": 8, "bytes": 1e8}, "bf16"))
+    assert priced.seconds == pytest.approx(200e-6 * 450 / 200, rel=1e-3)
+
+
+def test_leaving_the_measured_network_is_said(tmp_path):
+    exchange = {"tokens": [1, 128], "nodes": [1, 1], "ep": [8, 8], "hidden": [7168] * 2, "top_k": [8] * 2}
+    form = Form(1e-6, 1.0, (1.0, 1.0), (1e11, 1e10))
+    tables = [table("dispatch", exchange, [10.0, 40.0], options={"mode": "low_latency"}, form=form)]
+    cost = ProfileCost(profile_of(tmp_path, tables), ROOFLINE, H100)
+    shape = {"tokens": 64, "ep": 16, "nodes": 2, "hidden": 7168, "top_k": 8}
+    dispatch = Operation(
+        "x", "communication", "dispatch", shape, "fp8", 0.0, 1e6, options={"mode": "low_latency"}
+    )
+    priced = cost.price(dispatch)
+    assert priced.priced_by == "analytic"
+    assert "not measured over several nodes" in priced.source
+
+
+def test_a_header_may_describe_a_device_that_the_catalog_does_not_know(tmp_path):
+    device = {"name": "lab", "memory_bytes": 1e10, "memory_bytes_per_s": 1e11, "bf16_flop_per_s": 1e12}
+    rows = {"m": [100, 200], "n": [100] * 2, "k": [100] * 2}
+    profile = profile_of(tmp_path, [table("gemm", rows, [10.0, 20.0])], "lab", device=device)
+    lab = device_gpu(profile)
+    assert (lab.memory_bytes, lab.bf16_flop_per_s) == (10**10, 1e12)
+    assert ProfileCost(profile, ROOFLINE, lab).price(gemm(100)).priced_by == "measured"
+
+
+def test_errors_say_what_was_expected(tmp_path):
+    with pytest.raises(ProfileError, match=r"shipped are .*h200_sxm/vllm"):
+        load_profile("h200_sxm/nothing")
+    (tmp_path / "profile.yaml").write_text("gpu: h100_sxm\n")
+    with pytest.raises(ProfileError, match="expected keys gpu, engine and tables"):
+        read_profile(tmp_path)
+
+
+def test_a_table_without_a_fit_is_not_used(tmp_path):
+    rows = {"m": [100, 200], "n": [100] * 2, "k": [100] * 2}
+    tables = [table("gemm", rows, [10.0, 20.0])]
+    save_profile(tmp_path, {"gpu": "h100_sxm", "engine": "lab"}, tables)
+    cost = ProfileCost(read_profile(tmp_path), ROOFLINE, H100)
+    assert cost.price(gemm(100)).priced_by == "analytic"
