@@ -7,7 +7,7 @@ fitted again, and the left-out shapes are predicted from their neighbours. The b
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +28,15 @@ FITTED_ONLY: Final = frozenset({"moe"})
 RATE_SHARE: Final = (0.02, 2.0)
 """Fitted rates lie between these shares of the datasheet's peak; above 1 because caches serve part of the bytes."""
 SHARPNESS: Final = (1.0, 16.0)
+CLOSE: Final = 0.02
+"""Shapes whose innermost axis differs by less than this share should take the same time."""
 OUTLIER: Final = 0.1
 """Relative error beyond which a row counts linearly rather than quadratically."""
 EVALUATIONS: Final = 60
-"""Of the least-squares solver; enough for every shipped table to converge within 0.1%."""
+TOLERANCE: Final = 1e-5
+"""The solver stops where a step gains less than this share, or after so many evaluations."""
+MOST_ROWS: Final = 1500
+"""Rows that determine the parameters at most, evenly spread over a larger table: there are at most eight of them."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,16 @@ class Problem:
     seconds: Floats
     peaks: Mapping[str, float]
 
-    def without(self, dropped: NDArray[np.bool_]) -> "Problem":
-        """The same problem on the rows that are kept."""
-        kept = ~dropped
+    def only(self, kept: NDArray[Any]) -> "Problem":
+        """The same problem on some of its rows."""
         rows = len(self.seconds)
         stages = [(np.broadcast_to(f, rows)[kept], np.broadcast_to(b, rows)[kept]) for f, b in self.stages]
         return replace(self, stages=stages, seconds=self.seconds[kept])
+
+    def thinned(self, most: int) -> "Problem":
+        """The same problem on `most` rows at most, evenly spread in their order."""
+        rows = len(self.seconds)
+        return self if rows <= most else self.only(np.linspace(0, rows - 1, most).astype(int))
 
 
 def fit_profile(profile: Profile, gpu: Gpu) -> dict[str, Fit]:
@@ -66,14 +75,14 @@ def fit_table(table: Table, dims: Dims, gpu: Gpu) -> Fit:
     methods = ("fitted",) if table.kernel in FITTED_ONLY else METHODS
     errors: dict[str, dict[str, list[float]]] = {m: {} for m in methods}
     for axis, dropped in _left_out(table):
-        kept = _solve(problem.without(dropped), parameters)
+        kept = _solve(problem.only(~dropped), parameters)
         for method in methods:
             fit = Fit(_form(problem, kept), method)
             found = errors[method].setdefault(axis, [])
             found += _errors(table, dims, fit, dropped)
     method = min(methods, key=lambda m: _score(errors[m]))
     held_out = {axis: summary(found) for axis, found in errors[method].items() if found}
-    return Fit(form, method, held_out, table.noise)
+    return Fit(form, method, held_out, table.noise if table.noise is not None else neighbour_noise(table))
 
 
 def summary(errors: Sequence[float]) -> dict[str, float]:
@@ -83,6 +92,21 @@ def summary(errors: Sequence[float]) -> dict[str, float]:
         "p90": float(np.quantile(errors, 0.9)),
         "shapes": float(len(errors)),
     }
+
+
+def neighbour_noise(table: Table) -> float | None:
+    """Median half-spread between shapes that differ by less than 2% in the innermost axis only.
+
+    Stands for the noise of tables that repeat no shape: GEMM tables measure m and m + 1. None without such pairs.
+    """
+    *outer, inner = (table.shape[axis] for axis in AXES[table.kernel])
+    order = np.lexsort((inner, *outer[::-1]))
+    same = np.all([np.diff(axis[order]) == 0 for axis in outer], axis=0) if outer else True
+    close = same & (np.diff(inner[order]) < CLOSE * inner[order][1:])
+    if not np.any(close):
+        return None
+    steps = np.abs(np.diff(np.log(table.seconds[order])))
+    return float(np.median(steps[close]) / 2)
 
 
 def _score(errors: Mapping[str, Sequence[float]]) -> float:
@@ -156,6 +180,7 @@ def _form(problem: Problem, parameters: Floats) -> Form:
 
 
 def _solve(problem: Problem, start: Floats) -> Floats:
+    problem = problem.thinned(MOST_ROWS)
     rows = len(problem.seconds)
     target = np.log(problem.seconds)
     peaks = [peak for _, _, peak in _rates(problem)]
@@ -175,6 +200,7 @@ def _solve(problem: Problem, start: Floats) -> Floats:
         return np.log(_form(problem, parameters).seconds_each(problem.stages, rows)) - target
 
     found = least_squares(
-        residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=OUTLIER, max_nfev=EVALUATIONS
-    )
+        residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=OUTLIER,
+        max_nfev=EVALUATIONS, ftol=TOLERANCE, xtol=TOLERANCE,
+    )  # fmt: skip
     return np.asarray(found.x)

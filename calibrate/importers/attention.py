@@ -110,16 +110,9 @@ def index_kernels(source: Source) -> Iterator[Table]:
 
 def _sparse_cores(frame: pd.DataFrame, name: str) -> Iterator[Table]:
     for (dtype,), rows in groups(frame, ["mla_dtype"]):
-        decode = rows.isl == 1
-        for kernel, part in (("sparse_mla_decode", rows[decode]), ("sparse_mla_prefill", rows[~decode])):
-            axes = {"heads": part.num_heads, "batch": part.batch_size, "new": part.isl}
-            axes |= {"context": part.isl + part.step}
-            yield from table(
-                kernel,
-                "bf16",
-                {"kv_cache": KV[dtype]},
-                "flashmla",
-                name,
-                axes,
-                part.latency_ms * MILLISECOND_S,
-            )
+        axes = {"heads": rows.num_heads, "batch": rows.batch_size, "new": rows.isl}
+        axes |= {"context": rows.isl + rows.step}
+        yield from table(
+            "sparse_mla_prefill", "bf16", {"kv_cache": KV[dtype]}, "flashmla", name, axes,
+            rows.latency_ms * MILLISECOND_S,
+        )  # fmt: skip

@@ -65,13 +65,11 @@ def nvlink_exchange(source: Source) -> Iterator[Table]:
     frame = source.rows("v3_nvlink_alltoall", kernel_source="NVLinkTwoSided")
     if frame.empty:
         return
-    keys = ["num_tokens", "moe_ep_size", "moe_dtype"]
-    for kind, names in (
-        ("dispatch", ("alltoall_dispatch", "alltoall_prepare")),
-        ("combine", ("alltoall_combine",)),
-    ):
-        rows = frame[frame.op_name.isin(names) & (frame.moe_dtype == TABLE_FORMAT[WIRE[kind]])]
-        total = rows.groupby([*keys, "hidden_size", "topk"])["latency_ms"].sum().reset_index()
+    keys = ["num_tokens", "moe_ep_size", "hidden_size", "topk", "moe_dtype"]
+    out = frame[frame.op_name.isin(["alltoall_dispatch", "alltoall_prepare"]) & (frame.moe_dtype == "fp8")]
+    back = frame[frame.op_name == "alltoall_combine"]
+    for kind, rows in (("dispatch", out), ("combine", back)):
+        total = rows.groupby(keys)["latency_ms"].sum().reset_index()
         axes = {
             "tokens": total.num_tokens, "nodes": 1, "ep": total.moe_ep_size,
             "hidden": total.hidden_size, "top_k": total.topk,

@@ -1,0 +1,61 @@
+"""`tokenworks calibrate fit`: a profile, or the records of `calibrate run`, -> fitted parameters and their error."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from calibrate.show import error_table, family_errors
+from calibrate.store import save_fits, save_profile
+from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
+from sim.catalog import gpu_names
+from sim.cost.profile import HEADER, ProfileError, device_gpu, read_profile
+from sim.cost.record import BadRecord, read_records
+
+
+def fit(
+    source: Annotated[Path, typer.Argument(help="records.jsonl of `calibrate run`, or a profile's folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the profile; default: beside the records.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="Engine that the records stand for.")] = "sglang",
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout: errors by family.")] = False,
+) -> None:
+    """Fit every table, measure the error on left-out axis values, and write both beside the profile."""
+    console = Console(stderr=True)
+    try:
+        directory = _profile_of(source, out, engine)
+        profile = read_profile(directory)
+        from calibrate.fit import fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
+
+        fits = fit_profile(profile, device_gpu(profile))
+        save_fits(directory, fits)
+    except (ProfileError, BadRecord, NoRecords, OSError) as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(2) from error
+    console.print(error_table(profile.name, fits))
+    console.print(f"Profile: {directory / HEADER}", markup=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps({"profile": str(directory / HEADER), "families": family_errors(fits)}))
+
+
+def _profile_of(source: Path, out: Path | None, engine: str) -> Path:
+    """The folder of the profile to fit; records become one first."""
+    if (source / HEADER).is_file() or source.name == HEADER:
+        return source if source.is_dir() else source.parent
+    file = source / "records.jsonl" if source.is_dir() else source
+    records = list(read_records(file))
+    directory = out or file.parent / "profile"
+    device = device_name(records)
+    header: dict[str, Any] = {
+        "gpu": device,
+        "engine": engine,
+        "attribution": {"source": "tokenworks calibrate run", "records": len(records)},
+        "environment": dict(records[0].environment) if records else {},
+    }
+    if device not in gpu_names():
+        header["device"] = {"name": device, **device_ceilings(records)}
+    save_profile(directory, header, tables_from_records(records))
+    return directory

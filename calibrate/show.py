@@ -1,0 +1,102 @@
+"""What a fit is worth: held-out error by family as a table, measured against predicted as plots."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table as RichTable
+
+from sim.cost.axes import AXES
+from sim.cost.priced_table import PricedTable
+from sim.cost.profile import Fit, Profile, Table
+
+
+def family_errors(fits: Mapping[str, Fit]) -> dict[str, dict[str, float]]:
+    """Kernel family -> held-out error pooled over its tables and axes, weighted by the shapes left out."""
+    weights: dict[str, list[float]] = defaultdict(list)
+    errors: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for key, fit in fits.items():
+        family = key.split("/")[0]
+        for held_out in fit.held_out.values():
+            weights[family].append(held_out["shapes"])
+            for name in ("median", "p90"):
+                errors[family][name].append(held_out[name])
+    return {
+        family: {name: float(np.average(values, weights=weights[family])) for name, values in found.items()}
+        for family, found in errors.items()
+    }
+
+
+def error_table(title: str, fits: Mapping[str, Fit]) -> RichTable:
+    """One row per table and axis: how it is priced, what it reached, and the error on left-out axis values."""
+    table = RichTable(title=f"{title}: error on whole axis values left out", box=None, pad_edge=False)
+    for column in ("table", "method", "launch us", "TFLOP/s", "GB/s", "axis", "median", "p90", "noise"):
+        table.add_column(column, overflow="fold", justify="left" if column in ("table", "axis") else "right")
+    for key, fit in sorted(fits.items()):
+        form = fit.form
+        head = [
+            key, fit.method, f"{form.launch_s * 1e6:.1f}", _rates(form.flop_per_s, 1e12), _rates(form.bytes_per_s, 1e9),
+        ]  # fmt: skip
+        noise = f"{fit.noise:.1%}" if fit.noise is not None else ""
+        for axis, errors in fit.held_out.items():
+            table.add_row(*head, axis, f"{errors['median']:.1%}", f"{errors['p90']:.1%}", noise)
+            head, noise = [""] * len(head), ""
+        if not fit.held_out:
+            table.add_row(*head, "too few shapes", "", "", noise)
+    return table
+
+
+def _rates(values: tuple[float, ...], unit: float) -> str:
+    """Rates of the stages; a stage without work of that kind has rate 1 and is shown as a dash."""
+    return " ".join(f"{value / unit:,.0f}" if value > 1 else "-" for value in values)
+
+
+def predicted(table: Table, profile: Profile) -> NDArray[np.float64]:
+    """Seconds that the fitted form alone gives on the measured shapes, without the interpolated residual."""
+    priced = PricedTable(table, profile.dims)
+    stages = priced.stages(table.shape, table.variant, profile.dims)
+    return priced.own.seconds_each(stages, len(table.seconds))
+
+
+def plot_page(profile: Profile) -> str:
+    """A standalone HTML page: for every table measured microseconds over the innermost axis, and the form's."""
+    from plotly import graph_objects as go  # noqa: PLC0415 (takes a third of a second to import)
+    from plotly.io import to_html  # noqa: PLC0415
+
+    parts: list[str] = []
+    for kernel in profile.kernels:
+        for table in profile.tables(kernel):
+            if table.fit is None:
+                continue
+            figure = _figure(go, table, profile)
+            parts.append(to_html(figure, full_html=False, include_plotlyjs=not parts))
+    body = "\n".join(parts)
+    return f"<!doctype html><meta charset='utf-8'><title>{profile.name}</title>\n<h1>{profile.name}</h1>\n{body}\n"
+
+
+CURVES = 12
+"""Lines in one plot at most: the outer coordinates with the most shapes."""
+
+
+def _figure(go: Any, table: Table, profile: Profile) -> Any:
+    *outer, inner = AXES[table.kernel]
+    form = predicted(table, profile) * 1e6
+    curves: dict[tuple[float, ...], list[int]] = defaultdict(list)
+    for row in range(len(table.seconds)):
+        curves[tuple(float(table.shape[a][row]) for a in outer)].append(row)
+    figure = go.Figure()
+    longest = sorted(curves.items(), key=lambda item: -len(item[1]))[:CURVES]
+    for at, rows in sorted(longest):
+        order = sorted(rows, key=lambda r: float(table.shape[inner][r]))
+        name = ", ".join(f"{axis} {value:g}" for axis, value in zip(outer, at, strict=True))
+        x = [float(table.shape[inner][r]) for r in order]
+        figure.add_scatter(x=x, y=[float(table.seconds[r]) * 1e6 for r in order], mode="markers", name=name)
+        figure.add_scatter(
+            x=x, y=[float(form[r]) for r in order], mode="lines", name=f"{name}: form", showlegend=False
+        )
+    figure.update_layout(
+        title=table.key, xaxis={"title": inner, "type": "log"}, yaxis={"title": "microseconds", "type": "log"}
+    )
+    return figure
