@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sim.catalog import efficiency, gpu
 from sim.cost.axes import AXES
-from sim.cost.choose import profile_cost, profile_name
 from sim.cost.latency import AnalyticCost
+from sim.cost.measured import ProfileCost
 from sim.cost.profile import SHIPPED, load_profile, shipped_profiles
 from sim.model.operations import Operation
 
@@ -21,7 +21,9 @@ ENGINES = ("sglang", "trtllm", "vllm")
 
 
 def cost(device, engine):
-    return profile_cost(gpu(device), engine, AnalyticCost(gpu(device), efficiency()))
+    priced = gpu(device)
+    profile = load_profile(f"{priced.nearest_measured}/{engine}")
+    return ProfileCost(profile, AnalyticCost(priced, efficiency()), priced)
 
 
 COSTS = {(device, engine): cost(device, engine) for device in ("h200_sxm", "b200_sxm") for engine in ENGINES}
@@ -201,12 +203,6 @@ def test_a_price_takes_microseconds():
     for one in asked:
         VLLM.price(one)
     assert (time.perf_counter() - begin) / len(asked) < 200e-6
-
-
-def test_defaults_by_gpu_and_engine():
-    assert profile_name(gpu("h800_sxm"), "deepseek") == "h100_sxm/sglang"
-    assert profile_name(gpu("h20_96"), "trtllm") == "h100_sxm/trtllm"
-    assert profile_name(gpu("b200_sxm"), "vllm") == "b200_sxm/vllm"
 
 
 WALKS = {
