@@ -75,11 +75,14 @@ def plan(model: Model, kind: str, memory_bytes: int, gpus: int = 1, quick: bool 
     FP8 widths that blocks do not divide, are left out. With `quick` only the first `QUICK_CASES`.
     """
     axes, shown = (CPU_AXES, reduced(model)) if kind == "cpu" else (GPU_AXES, model)
+
+    def possible(op: Operation) -> bool:
+        return _whole_blocks(op) and Case(op, shown).footprint_bytes <= MEMORY_SHARE * memory_bytes
+
     points = [*operations(shown, axes), *communication(shown, axes, gpus if kind == "cuda" else 1)]
-    points = [(level, op) for level, op in points if _whole_blocks(op)]
-    cases = [Case(op, shown) for op in ceilings(axes)] + [Case(op, shown) for op in _by_value(points)]
-    fitting = [case for case in cases if case.footprint_bytes <= MEMORY_SHARE * memory_bytes]
-    return fitting[: QUICK_CASES[kind]] if quick else fitting
+    valued = _by_value([(level, op) for level, op in points if possible(op)])
+    cases = [Case(op, shown) for op in (*filter(possible, ceilings(axes)), *valued)]
+    return cases[: QUICK_CASES[kind]] if quick else cases
 
 
 def _by_value(points: Sequence[tuple[Level, Operation]]) -> list[Operation]:

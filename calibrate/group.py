@@ -18,6 +18,7 @@ import torch.multiprocessing as mp
 
 from calibrate.cases import Case
 from calibrate.environment import Device
+from calibrate.kernels.backend import describe_error
 from calibrate.kernels.families import FAMILIES
 from calibrate.timing import MAX_SAMPLES, MIN_SAMPLES, WARM_UPS, Timing
 
@@ -95,9 +96,7 @@ def _work(rank: int, size: int, device: Device, meeting: str, requests: Any, ans
         try:
             answer: Answer = _measure(case, name, tolerance, seconds, device)
         except Exception as error:
-            answers.put(
-                f"rank {rank}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            )
+            answers.put(f"rank {rank}: {describe_error(error)}")
             raise
         if rank == 0:
             answers.put(answer)

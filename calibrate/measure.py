@@ -4,6 +4,7 @@ import gc
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from time import monotonic
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import torch
 from calibrate.cases import Case
 from calibrate.environment import Device, Watch
 from calibrate.group import Group
-from calibrate.kernels.backend import Backend, Call, Family, Tensors
+from calibrate.kernels.backend import Backend, Call, Family, Tensors, describe_error
 from calibrate.kernels.families import FAMILIES
 from calibrate.records import Key, Measurement, operation_key
 from calibrate.timing import Timing, copies_needed, time_calls
@@ -141,7 +142,7 @@ class Bench:
         tolerance = FAMILIES[point.case.operation.kernel].tolerance
         if timing is None:
             wrong = f"disagrees with its reference: {deviation:.2e}, at most {tolerance:.0e} allowed"
-            return self._record(point, error=wrong, deviation=deviation)
+            return self._record(point, error=wrong, deviation=deviation if isfinite(deviation) else None)
         return self._timed(point, deviation, timing, begin, find_ceilings(records))
 
     def give_up(self, point: Point, reason: str) -> Measurement:
@@ -239,9 +240,3 @@ def _output(call: Call) -> Any:
     """Output of one call; see `Backend.build` for outputs that must be rearranged first."""
     output = call()
     return output() if callable(output) else output
-
-
-def describe_error(error: BaseException) -> str:
-    """What went wrong, in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

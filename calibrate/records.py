@@ -8,11 +8,11 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self, TextIO
 
-from sim.cost.record import Record, to_line
+from sim.cost.record import Record
 from sim.model.operations import Operation
 
 FILE_NAME: Final = "records.jsonl"
@@ -121,8 +121,8 @@ class RecordFile:
         return records
 
     def append(self, record: Measurement) -> None:
-        """Write one record and wait until the disk has it."""
-        self._stream.write(to_line(record) + "\n")
+        """Write one record and wait until the disk has it. Raises ValueError for one that holds an infinity."""
+        self._stream.write(json.dumps(asdict(record), sort_keys=True, allow_nan=False) + "\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self.records.append(record)

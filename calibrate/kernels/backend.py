@@ -90,16 +90,22 @@ class Family:
 def missing(package: str) -> str | None:
     """Why a package cannot be used, or None if it can be imported.
 
-    A wheel built for another CUDA raises OSError or RuntimeError rather than ImportError; both only mean that
-    this machine has no such backend.
+    Whatever goes wrong (a wheel built for another CUDA raises all kinds of errors) only means that this machine
+    has no such backend.
     """
     try:
         importlib.import_module(package)
     except ModuleNotFoundError as error:
         return f"{error.name or package} is not installed"
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return f"{package} does not load: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    except Exception as error:
+        return f"{package} does not load: {describe_error(error)}"
     return None
+
+
+def describe_error(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def difference(output: Tensor, reference: Tensor) -> float:
