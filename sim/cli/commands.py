@@ -19,6 +19,7 @@ from sim.cli import tables
 from sim.cli.files import prepare, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.terminal import Screen, show_error
+from sim.cli.validate_command import validate
 from sim.scenario.errors import DeploymentError, LocatedProblem, ScenarioError
 from sim.units import GB_BYTES
 
@@ -192,6 +193,9 @@ def bench(seed: Seed = 0, out: Out = None, as_json: AsJson = False, quiet: Quiet
         data = measure(seed, tick)
     screen.show(tables.benchmark(data))
     _answer("bench.json", data, out, as_json)
+
+
+app.command()(validate)
 
 
 # --- what the commands share -------------------------------------------------------------------------------------

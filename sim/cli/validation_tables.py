@@ -1,0 +1,122 @@
+"""What `tokenworks validate` shows to a person."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sim.cli.terminal import number, percent, seconds
+from sim.validation.errors import grouped, score, score_by_layout
+from sim.validation.table import Validation
+
+LABELS: Final = {
+    "tpot": "TPOT",
+    "ttft": "TTFT",
+    "output_tput_per_gpu": "output tokens/s per GPU",
+    "total_tput_per_gpu": "tokens/s per GPU",
+    "prefill_tput_per_node": "prefill tokens/s per node",
+    "decode_tput_per_node": "decode tokens/s per node",
+}
+TIMES: Final = ("tpot", "ttft")
+LARGEST: Final = 10
+"""Differences that are explained."""
+PLAUSIBLE: Final = (0.5, 2.0)
+"""Factors on one operation group that could explain a difference."""
+
+
+def validation(found: Validation) -> Iterator[RenderableType]:
+    """Errors per metric and layout, the largest differences by operation, and what was left out."""
+    yield from _headline(found)
+    yield from _layouts(found)
+    yield from _largest(found)
+    yield from _skipped(found)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    return table
+
+
+def _headline(found: Validation) -> Iterator[RenderableType]:
+    if not found.cases:
+        yield Text("Nothing was simulated.", style="bold")
+        return
+    table = _table(
+        "Absolute error, simulated against published",
+        "metric", "split", "cases", "median", "p90", "bias", "layouts", "median, each layout once",
+    )  # fmt: skip
+    for metric, cases in grouped(found.cases, lambda c: c.metric).items():
+        for split in (None, "train", "test"):
+            some = [c for c in cases if split in (None, c.split)]
+            every, layouts = score(some), score_by_layout(some)
+            if every is None or layouts is None or (split and len(some) == len(cases)):
+                continue
+            table.add_row(
+                LABELS.get(metric, metric), split or "all", str(every.cases), percent(every.median),
+                percent(every.p90), _signed(every.bias), str(layouts.cases), percent(layouts.median),
+            )  # fmt: skip
+    yield table
+
+
+def _layouts(found: Validation) -> Iterator[RenderableType]:
+    table = _table(
+        "\nMedian error by layout",
+        "layout", "split", "cases", "TPOT", "bias", "TTFT", "bias", "tokens/s per GPU", "bias",
+    )  # fmt: skip
+    for layout, cases in sorted(grouped(found.cases, lambda c: c.layout).items()):
+        cells = []
+        for metric in ("tpot", "ttft", "total_tput_per_gpu"):
+            one = score([c for c in cases if c.metric == metric])
+            cells += [percent(one.median), _signed(one.bias)] if one else ["-", "-"]
+        table.add_row(layout, cases[0].split or "-", str(len({c.id for c in cases})), *cells)
+    yield table
+
+
+def _largest(found: Validation) -> Iterator[RenderableType]:
+    """Largest TPOT differences, one per layout and point, with the step's composition."""
+    explained = [c for c in found.cases if c.metric == "tpot" and c.id in found.compositions]
+    explained = sorted(explained, key=lambda c: -abs(c.error))[:LARGEST]
+    if not explained:
+        return
+    table = _table(
+        "\nLargest TPOT differences, by operation (share of the simulated TPOT)",
+        "row", "layout", "load", "published", "simulated", "error",
+        "attention", "moe", "dense", "comm.", "other", "prompts", "alone would explain it",
+    )  # fmt: skip
+    for case in explained:
+        made = found.compositions[case.id]
+        total = sum(made.seconds.values())
+        table.add_row(
+            case.id, case.layout, case.point, seconds(case.published), seconds(case.simulated), _signed(case.error),
+            *(percent(s / total) for s in made.seconds.values()), _suspects(made.factors(case.published)),
+        )  # fmt: skip
+    yield table
+
+
+def _suspects(factors: dict[str, float]) -> str:
+    """Groups whose price, wrong by a plausible factor, would explain the difference."""
+    low, high = PLAUSIBLE
+    return ", ".join(f"{name} x{f:.2f}" for name, f in factors.items() if low <= f <= high) or "none"
+
+
+def _skipped(found: Validation) -> Iterator[RenderableType]:
+    if not found.skipped:
+        return
+    table = _table("\nSkipped", "reason", "rows")
+    for reason, count in Counter(_general(r) for r in found.skipped.values()).most_common():
+        table.add_row(reason, number(count))
+    yield table
+
+
+def _general(reason: str) -> str:
+    """A reason without the row that it names."""
+    return " ".join("another row" if word.startswith("IX") else word for word in reason.split())
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f}%"

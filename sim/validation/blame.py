@@ -1,0 +1,73 @@
+"""Which operations a simulated TPOT is made of, so that its error can be laid at someone's door."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sim.explain import explain
+from sim.scenario.schema import Length, Scenario
+from sim.units import MICROSECOND_S
+
+PROMPTS: Final = "prompts"
+"""Steps that compute other requests' prompts, less what overlaps: the part of TPOT that no decode step explains."""
+LEAST_SHARE: Final = 0.02
+"""Groups below this share of TPOT are not worth a factor."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Seconds of the mean decode step by operation group, and the `prompts` that stretch TPOT beyond it."""
+
+    seconds: dict[str, float]
+    priced_by: dict[str, float]
+    """Shares of the step by provenance."""
+    largest: list[tuple[str, float, str]]
+    """The largest operations: name, seconds, source."""
+
+    def factors(self, published_s: float) -> dict[str, float]:
+        """Group -> the factor on it alone that would make TPOT what was published."""
+        total = sum(self.seconds.values())
+        return {
+            name: 1 + (published_s - total) / seconds
+            for name, seconds in self.seconds.items()
+            if seconds > LEAST_SHARE * total
+        }
+
+    def json(self) -> dict[str, Any]:
+        """Milliseconds would hide nothing: plain seconds."""
+        return {
+            "seconds": self.seconds,
+            "priced_by": self.priced_by,
+            "largest": [
+                {"name": n, "us": round(s / MICROSECOND_S, 1), "source": o} for n, s, o in self.largest
+            ],
+        }
+
+
+def composition(scenario: Scenario, tpot_s: float, largest: int = 6) -> Composition:
+    """Price the decode step of a full closed loop at the mean context of its answers: every rank holds its share of
+    `concurrency`, each sequence its prompt and half of its answer. `tpot_s`: what the simulation found.
+    """
+    workload = scenario.workload
+    assert workload.arrivals and workload.arrivals.closed_loop and workload.lengths
+    serve = scenario.deployment.serve
+    assert serve is not None
+    batch = max(1, round(workload.arrivals.closed_loop.concurrency / (serve.gpus // serve.tp)))
+    context = _mean(workload.lengths.input) + _mean(workload.lengths.output) / 2
+    step = explain(scenario, "decode", batch, int(context)).operations
+    seconds = dict.fromkeys(("attention", "moe", "dense", "communication", "other"), 0.0)
+    priced: dict[str, float] = {}
+    for one in step:
+        seconds[one.operation.group] += one.total_s
+        priced[one.latency.priced_by] = priced.get(one.latency.priced_by, 0.0) + one.total_s
+    total = sum(seconds.values())
+    by_size = sorted(step, key=lambda one: -one.total_s)[:largest]
+    return Composition(
+        {**seconds, PROMPTS: tpot_s - total},
+        {name: s / total for name, s in priced.items()},
+        [(one.operation.name, one.total_s, one.latency.source) for one in by_size],
+    )
+
+
+def _mean(length: Length) -> float:
+    assert length.uniform is not None
+    return sum(length.uniform) / 2

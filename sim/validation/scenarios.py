@@ -1,0 +1,117 @@
+"""A row of a published table -> the scenario that repeats it, and what its run says in the terms of the table."""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.result import Result
+from sim.scenario.schema import Scenario
+from sim.validation.recipes import recipes, settings
+from sim.validation.rows import Row
+
+Floats = NDArray[np.float64]
+
+
+def scenario_of(row: Row, max_prompts: int) -> Scenario:
+    """The deployment and the benchmark of a row, with at most `max_prompts` prompts.
+
+    A closed loop of `conc` requests whose lengths are uniform between a share of isl and osl and the whole; the
+    first `conc` arrive at once. Never fewer than two rounds, so that there is a steady state to look at.
+    """
+    known, said = recipes(), settings(row.columns, row.ran)
+    bench = known["benchmark"]
+    prompts = min(row.conc * bench["prompts_per_seat"]["value"], max(max_prompts, 2 * row.conc))
+    share = bench["length_from"]["value"]
+    pool: dict[str, Any] = {
+        "gpus": row.gpus,
+        "tp": row.tp,
+        "ep": row.ep,
+        "max_batch_per_gpu": ceil(row.conc / row.tp),
+        "chunk_tokens": said["chunk_tokens"],
+        "exchange": said.get("exchange"),
+    }
+    return Scenario.model_validate(
+        {
+            "model": known["model"],
+            "gpu": row.hardware,
+            "engine": known["engines"][row.framework],
+            "deployment": {"serve": {k: v for k, v in pool.items() if v is not None}},
+            "precision": {"weights": known["precisions"][row.precision], "kv_cache": said["kv_cache"]},
+            "experts": known["experts"],
+            "scheduling": {k: said[k] for k in ("poll_every_steps", "wait_all_ranks_steps") if k in said},
+            "workload": {
+                "arrivals": {"closed_loop": {"concurrency": row.conc}},
+                "lengths": {
+                    name: {"uniform": (int(length * share), length)}
+                    for name, length in (("input", row.isl), ("output", row.osl))
+                },
+                "requests": prompts,
+            },
+            # Nothing that is scored depends on it; some GPUs have no default price.
+            "price": {"usd_per_gpu_hour": 1.0},
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a simulated row says: metric and statistic -> value, in seconds or tokens per second and GPU."""
+
+    values: dict[str, dict[str, float]]
+
+    def value(self, metric: str, statistic: str) -> float:
+        """The figure that a published one is compared with."""
+        return self.values[metric][statistic]
+
+
+def outcome(result: Result, conc: int, prompts_published: int) -> Outcome:
+    """The figures of a run as the benchmark's client would have printed them after `prompts_published` prompts.
+
+    The first `conc` requests start in a burst, all others as one leaves. A run that was cut short has too large a
+    share of them: each weighs as its kind does in the full benchmark. Throughput is all tokens over the time from
+    the first request to the last answer; a cut run is prolonged at the rate between its burst and its end.
+    """
+    table = result.requests
+    count = len(table)
+    weights = np.ones(count)
+    if conc < count < prompts_published:
+        weights[conc:] = (prompts_published - conc) / (count - conc)
+    gpus = sum(pool.gpus for pool in result.record.pools.values())
+    values: dict[str, dict[str, float]] = {}
+    for metric, column in (("tpot", "tpot_s"), ("ttft", "ttft_s")):
+        seconds = table[column].to_numpy(dtype=np.float64)
+        there = ~np.isnan(seconds)
+        values[metric] = {
+            "p50": weighted_median(seconds[there], weights[there]),
+            "mean": float(np.average(seconds[there], weights=weights[there])),
+        }
+    duration_s = _duration_s(table["finish_s"].to_numpy(dtype=np.float64), conc, prompts_published)
+    tokens = {name: float((table[name] * weights).sum()) for name in ("input_tokens", "output_tokens")}
+    values["output_tput_per_gpu"] = {"rate": tokens["output_tokens"] / duration_s / gpus}
+    values["total_tput_per_gpu"] = {"rate": sum(tokens.values()) / duration_s / gpus}
+    return Outcome(values)
+
+
+def weighted_median(values: Floats, weights: Floats) -> float:
+    """The value at which half of the weight lies below, linear between the middles of neighbouring weights."""
+    order = np.argsort(values, kind="stable")
+    middles = np.cumsum(weights[order]) - weights[order] / 2
+    return float(np.interp(weights.sum() / 2, middles, values[order]))
+
+
+def _duration_s(finish_s: Floats, conc: int, prompts: int) -> float:
+    """Seconds from the first request to the last answer, had there been `prompts` of them.
+
+    Answers past the first `conc` and up to the last at full concurrency come at a steady rate.
+    """
+    ends = np.sort(finish_s)
+    count = len(ends)
+    if count >= prompts:
+        return float(ends[-1])
+    # With `count` requests the last start is the end number count - conc: until then all seats are taken.
+    first, last = 0, max(count - conc, 1)
+    rate = (last - first) / (ends[last] - ends[first])
+    return float(ends[-1] + (prompts - count) / rate)
