@@ -1,0 +1,161 @@
+"""Seconds of the two phases of serving at the mean context of a workload, over the load of a rank."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.cost.latency import PRICED_BY, CostModel
+from sim.model.deployment import PoolPlan
+from sim.model.operations import Operation
+from sim.scenario.schema import Scenario
+from sim.steady.demand import Demand
+from sim.step.assemble import step_operations
+from sim.step.operations import typical_prompts
+from sim.step.surface import Surface, grid
+
+Floats = NDArray[np.float64]
+
+POINTS_PER_OCTAVE = 2
+"""Loads at which steps are priced per doubling; between them seconds are linear."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Decode steps of a worker whose ranks hold equally many sequences."""
+
+    surface: Surface
+    context: float
+    tokens_per_sequence: int
+    """Tokens that a step computes for each sequence: 1 + drafts."""
+    load: Floats
+    """Sequences per rank at which steps were priced."""
+    seconds: Floats
+    cache_s: Floats
+    """Seconds that reading the cache adds over an empty one."""
+
+    def step_s(self, batch: Floats) -> Floats:
+        """Seconds of a step of `batch` sequences per rank; fewer than one on average still take a step of one."""
+        return np.interp(batch, self.load, self.seconds)
+
+    def reading_s(self, batch: Floats) -> Floats:
+        """Seconds of the same step that go into reading the cache."""
+        return np.interp(batch, self.load, self.cache_s)
+
+    def priced_by(self, batch: float) -> dict[str, float]:
+        """Shares of a step's seconds by what priced them."""
+        return _shares(self.surface, batch, self.context)
+
+
+@dataclass(frozen=True)
+class Computing:
+    """Prefill steps of a worker whose ranks compute equally many prompt tokens."""
+
+    surface: Surface
+    context: float
+    chunk_tokens: int
+    load: Floats
+    """New tokens per rank at which steps were priced."""
+    seconds: Floats
+    seconds_alone: Floats
+    """The same without the cached prefixes."""
+    prompt_s: Floats
+    """Seconds of a step with a prompt on one rank (column 0) and with the same on every rank (column 1), one row
+    for each of the demand's quantiles, shortest first."""
+    ranks: int
+
+    def step_s(self, tokens: Floats) -> Floats:
+        """Seconds in which each rank computes `tokens` new tokens: one step, or as many chunks as they fill."""
+        within = np.minimum(tokens, self.load[-1])
+        return np.asarray(np.interp(within, self.load, self.seconds) * tokens / within)
+
+    def waiting(self, prompts: Floats) -> tuple[Floats, Floats]:
+        """(chance, seconds) that a step of `prompts` prompts on ranks of their own waits for each quantile.
+
+        Quantile i of Q is the longest of k draws with chance (i / Q)^k - ((i - 1) / Q)^k; its seconds lie between
+        those of a lone prompt and of one on every rank, since the experts see the tokens of all ranks. Both have
+        the quantiles as last axis.
+        """
+        prompts = np.asarray(prompts)[..., None]
+        chance = np.diff(np.linspace(0, 1, len(self.prompt_s) + 1) ** prompts)
+        alone_s, full_s = self.prompt_s.T
+        return chance, alone_s + (full_s - alone_s) * (prompts - 1) / max(1, self.ranks - 1)
+
+    def cached_share(self, tokens: float) -> float:
+        """Share of those seconds that go into re-reading cached prefixes."""
+        whole, alone = (np.interp(tokens, self.load, s) for s in (self.seconds, self.seconds_alone))
+        return max(0.0, 1 - float(alone / whole))
+
+    def priced_by(self, tokens: float) -> dict[str, float]:
+        """Shares of a step's seconds by what priced them."""
+        return _shares(self.surface, min(tokens, self.load[-1]), self.context)
+
+
+def decoding(scenario: Scenario, plan: PoolPlan, demand: Demand, cost: CostModel) -> Decoding:
+    """Price the decode steps of a pool at the workload's mean context."""
+    step = step_operations(scenario, plan, "decode")
+    load, context = grid(1, max(plan.max_sequences, 2), POINTS_PER_OCTAVE), max(demand.decode_context, 2.0)
+    surface = Surface(
+        load, np.array([1.0, context]), step.decode_attention, step.decode_rest, cost, step.overlap
+    )
+    here, empty = (np.array([_core_s(surface, x, c) for x in load]) for c in (context, 1.0))
+    seconds = np.array([_step_s(surface, x, context) for x in load])
+    return Decoding(surface, context, 1 + step.draft_tokens, load, seconds, here - empty)
+
+
+def computing(
+    scenario: Scenario, plan: PoolPlan, demand: Demand, cost: CostModel, riding_tokens: int = 0
+) -> Computing:
+    """Price the prefill steps of a pool at the workload's mean context, up to a chunk and `riding_tokens` more."""
+    step = step_operations(scenario, plan, "prefill")
+    load = grid(1, max(plan.chunk_tokens + riding_tokens, 2), POINTS_PER_OCTAVE)
+    alone, context = demand.prefill_context_alone, demand.prefill_context
+    contexts = np.array([alone, max(context, alone + 1.0)])
+
+    def surface(tokens: Floats, keys: Floats) -> Surface:
+        def attention(x: float, context: float) -> list[Operation]:
+            return step.prefill_attention(*typical_prompts(x, context))
+
+        return Surface(tokens, keys, attention, step.prefill_rest, cost, step.overlap)
+
+    whole = surface(load, contexts)
+    seconds, seconds_alone = (np.array([_step_s(whole, x, c) for x in load]) for c in (context, alone))
+    return Computing(
+        surface=whole,
+        context=context,
+        chunk_tokens=plan.chunk_tokens,
+        load=load,
+        seconds=seconds,
+        seconds_alone=seconds_alone,
+        prompt_s=np.array([*_prompts_s(surface, demand, plan.dp, load[-1])]),
+        ranks=plan.dp,
+    )
+
+
+def _prompts_s(
+    surface: Callable[[Floats, Floats], Surface], demand: Demand, ranks: int, most: float
+) -> Iterator[tuple[float, float]]:
+    """See `Computing.prompt_s`; a prompt beyond `most` tokens takes several steps."""
+    for new in demand.new_quantiles:
+        prompt = max(1.0, new)
+        tokens = float(round(min(prompt, most)))
+        keys = prompt * demand.cached_tokens / demand.new_tokens + (prompt + 1) / 2
+        here = surface(np.unique([max(1.0, round(tokens / ranks)), tokens]), np.array([keys, keys + 1]))
+        core, steps = np.array([_core_s(here, tokens, keys)]), max(1.0, prompt / tokens)
+        lone = np.eye(1, ranks)[0] * tokens
+        yield here.step_s(core, lone) * steps, here.step_s(core, np.full(ranks, tokens)) * steps
+
+
+def _core_s(surface: Surface, load: float, context: float) -> float:
+    return float(surface.core_s(np.array([load]), np.array([context]))[0])
+
+
+def _step_s(surface: Surface, load: float, context: float) -> float:
+    return surface.step_s(np.array([_core_s(surface, load, context)]), np.array([load]))
+
+
+def _shares(surface: Surface, load: float, context: float) -> dict[str, float]:
+    before = surface.provenance_s()
+    surface.charge(load, context, 1.0)
+    return dict(zip(PRICED_BY, (surface.provenance_s() - before).tolist(), strict=True))

@@ -1,0 +1,144 @@
+"""The steady state against hand computation, Little's law, one priced step, and the simulation."""
+
+import math
+
+import pytest
+
+from sim import simulate
+from sim.explain import explain
+from sim.scenario.loading import parse
+from sim.scenario.schema import Scenario
+from sim.steady import demand_of, steady
+
+SPLIT = "{prefill: {gpus: 8, ep: 8}, decode: {gpus: 16, ep: 16}}"
+JOINT = "{serve: {workers: 2, gpus: 8, ep: 8, max_batch_per_gpu: 64}}"
+VARIED = "{input: {lognormal: {mean: 2000, cv: 1}}, output: {lognormal: {mean: 300, cv: 0.8}}}"
+CONSTANT = "{input: {constant: 2000}, output: {constant: 300}}"
+
+
+def scenario(
+    arrivals: str, deployment: str = SPLIT, lengths: str = CONSTANT, workload: str = "", more: str = ""
+) -> Scenario:
+    text = f"""
+model: deepseek-v3.2
+gpu: h200_sxm
+profile: analytic
+deployment: {deployment}
+workload: {{arrivals: {arrivals}, lengths: {lengths}{workload}}}
+duration_s: 200
+warmup_s: 50
+{more}
+"""
+    return parse(text).scenario
+
+
+def poisson(rate: float) -> str:
+    return f"{{poisson: {{rate_per_s: {rate}}}}}"
+
+
+def test_demand_of_lognormal_lengths_by_hand() -> None:
+    lengths = "{input: {lognormal: {mean: 1000, cv: 2}}, output: {uniform: [1, 3]}}"
+    demand = demand_of(scenario(poisson(3), lengths=lengths, workload=", cached_fraction: 0.25"))
+    assert demand.cached_tokens == 250
+    assert demand.new_tokens == 750
+    assert demand.output_tokens == 2
+    # E[I^2] / E[I] = 1000 (1 + 2^2) = 5000.
+    assert demand.prefill_context_alone == (0.75 * 5000 + 1) / 2
+    assert demand.prefill_context == 0.25 * 5000 + (0.75 * 5000 + 1) / 2
+    # E[O^2] = (1 + 4 + 9) / 3.
+    assert demand.decode_context == pytest.approx(1000 + (14 / 3) / (2 * 2))
+    assert demand.rate_per_s == 3
+
+
+def test_demand_of_a_trace_is_counted(tmp_path) -> None:
+    trace = tmp_path / "two.csv"
+    trace.write_text("input_tokens,output_tokens\n100,10\n300,30\n")
+    form = scenario(poisson(1), lengths="null", workload=f", trace: {trace}")
+    demand = demand_of(form)
+    assert demand.input_tokens == 200
+    assert demand.output_tokens == 20
+    # 100 prompt tokens see 50.5 keys on average, 300 see 150.5.
+    assert demand.prefill_context == pytest.approx((100 * 50.5 + 300 * 150.5) / 400)
+    assert demand.decode_context == pytest.approx((10 * 105 + 30 * 315) / 40)
+
+
+@pytest.mark.parametrize("deployment", [SPLIT, JOINT])
+def test_littles_law_holds_along_the_curve(deployment: str) -> None:
+    state = steady(scenario(poisson(4), deployment))
+    ranks = 16
+    for point in state.curve:
+        decoding = point.requests_per_s * (300 - 1) * point.tpot_s
+        assert decoding == pytest.approx(ranks * point.batch, rel=2e-3)
+    rates = [point.requests_per_s for point in state.curve]
+    assert rates == sorted(rates)
+    assert state.point.requests_per_s == pytest.approx(4, rel=1e-3)
+    assert math.isclose(sum(state.priced_by.values()), 1)
+
+
+def test_prefill_capacity_is_that_of_one_full_step() -> None:
+    state = steady(scenario(poisson(1), lengths="{input: {constant: 8192}, output: {constant: 10}}"))
+    one = scenario(poisson(1), deployment=SPLIT.replace("gpus: 8,", "gpus: 8, chunk_tokens: 8192,"))
+    step_s = explain(one, "prefill", batch=8192, context=0).step_s
+    assert state.limit == "prefill"
+    # 8 ranks compute one prompt of 8192 tokens each per step; the 16,384-token chunk holds two: a little faster.
+    assert state.capacity_requests_per_s == pytest.approx(8 / step_s, rel=0.1)
+    assert state.capacity_requests_per_s > 8 / step_s
+
+
+def test_the_kv_cache_ends_the_batch() -> None:
+    lengths = "{input: {constant: 100000}, output: {constant: 2000}}"
+    roomy = SPLIT.replace("prefill: {gpus: 8", "prefill: {workers: 64, gpus: 8")
+    state = steady(scenario(poisson(0.1), roomy, lengths, ", cached_fraction: 0.9"))
+    tokens = state.deployment.pools["decode"].memory.kv_tokens
+    assert state.limit == "KV cache"
+    assert state.curve[-1].batch == pytest.approx(tokens / 101_000)
+    assert state.curve[-1].kv_cache_share == pytest.approx(1)
+
+
+def test_a_closed_loop_keeps_its_requests_in_flight() -> None:
+    state = steady(scenario("{closed_loop: {concurrency: 64}}"))
+    stay_s = state.point.ttft_s + 299 * state.point.tpot_s
+    assert state.point.requests_per_s * stay_s == pytest.approx(64, rel=0.02)
+    assert state.stable
+
+
+def test_price_per_million_by_hand() -> None:
+    state = steady(scenario(poisson(4), more="price: {usd_per_gpu_hour: 2.0, overhead_fraction: 0.0}"))
+    prices = state.point.price.usd_per_million
+    # 24 GPUs x 2 USD; 2 / 3 of them decode. 4 requests/s x 3600 s x 300 tokens.
+    assert prices.output == pytest.approx(2 / 3 * 48 / (4 * 3600 * 300) * 1e6, rel=1e-3)
+    assert prices.blended == pytest.approx(48 / (4 * 3600 * 2300) * 1e6, rel=1e-3)
+    assert prices.input_cache_hit is None
+
+
+@pytest.mark.parametrize(
+    ("deployment", "lengths", "rate", "within"),
+    [
+        (SPLIT, CONSTANT, 5, 0.03),
+        (SPLIT, VARIED, 15, 0.05),
+        (JOINT, CONSTANT, 8, 0.08),
+        (JOINT, VARIED, 5, 0.08),
+    ],
+    ids=["split", "split, varied", "joint", "joint, varied"],
+)
+def test_agrees_with_the_simulation(deployment: str, lengths: str, rate: float, within: float) -> None:
+    form = scenario(poisson(rate), deployment, lengths)
+    state, run = steady(form), simulate(form).json()
+    latency = run["latency"]
+    assert run["stable"] and state.stable
+    assert state.point.tpot_s == pytest.approx(latency["tpot_s"]["mean"], rel=within)
+    # A request of the simulation may wait for more than the running step, one of the steady state does not.
+    assert 0.7 < state.point.ttft_s / latency["ttft_s"]["mean"] < 1.15
+    served = run["throughput"]["output_tokens_per_s"]
+    assert state.point.output_tokens_per_s == pytest.approx(served, rel=0.06)
+
+
+@pytest.mark.parametrize("deployment", [SPLIT, JOINT])
+def test_overload_is_said_by_both(deployment: str) -> None:
+    capacity = steady(scenario(poisson(1), deployment, VARIED)).capacity_requests_per_s
+    over = scenario(poisson(2 * capacity), deployment, VARIED)
+    state = steady(over)
+    assert not state.stable
+    assert state.load == pytest.approx(2)
+    assert state.point.requests_per_s == pytest.approx(capacity)
+    assert not simulate(over.model_copy(update={"duration_s": 60.0, "warmup_s": 0.0})).json()["stable"]
