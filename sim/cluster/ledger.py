@@ -40,6 +40,8 @@ class Ledger:
         self.generated_tokens = array("q", [0]) * total
         self.rejected = np.zeros(total, dtype=bool)
         self.completed = 0
+        self.end_s = 0.0
+        """When the latest request completed."""
         self.on_end: Callable[[], None] | None = None
         """Called whenever a request completes or is rejected."""
         self._progress = progress
@@ -81,7 +83,7 @@ class Ledger:
 
     def finish(self, sequence: Sequence, now: float) -> None:
         """The last token was generated."""
-        self.finish_s[sequence.id] = now
+        self.finish_s[sequence.id] = self.end_s = now
         self.generated_tokens[sequence.id] = sequence.generated_tokens
         self.completed += 1
         self._end()

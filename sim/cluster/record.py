@@ -65,8 +65,9 @@ class RunRecord:
     pools: dict[str, PoolRecord]
     window_s: tuple[float, float]
     """Measurement window: from the end of the warm-up to the last arrival (closed loop: the last completion at full
-    concurrency)."""
+    concurrency; all at once: the last completion)."""
     end_s: float
+    """The last completion."""
     events: int
     wall_s: float
     priced_gpu_s: dict[str, float]

@@ -1,5 +1,6 @@
 """One run: a cluster, its requests, and the record that remains."""
 
+import math
 import time
 from collections.abc import Mapping
 
@@ -36,7 +37,8 @@ def run_cluster(
     arrivals: OpenLoop | ClosedLoop
     if requests.concurrency is None:
         arrivals = OpenLoop(clock, ledger, requests, plan.rules.ingress_s)
-        window.end_s = float(requests.arrival_s[-1]) if ledger.total else 0.0
+        last_s = float(requests.arrival_s[-1]) if ledger.total else 0.0
+        window.end_s = last_s if last_s > window.start_s else math.inf  # all at once: the whole run
     else:
         arrivals = ClosedLoop(clock, ledger, requests.concurrency, plan.rules.ingress_s, window)
     kind = AggregatedCluster if "serve" in plan.pools else DisaggregatedCluster
@@ -44,13 +46,14 @@ def run_cluster(
     arrivals.start(cluster)
     clock.run()
     pools = cluster.records()
+    end_s = ledger.end_s if ledger.completed else clock.now
     return RunRecord(
         scenario=scenario,
         seed=seed,
         requests=ledger.table(),
         pools=pools,
-        window_s=(window.start_s, window.end_s),
-        end_s=clock.now,
+        window_s=(window.start_s, min(window.end_s, end_s)),
+        end_s=end_s,
         events=clock.events,
         wall_s=time.perf_counter() - started,
         priced_gpu_s=_by_source(pools, costs),

@@ -170,3 +170,12 @@ def test_a_pool_that_is_busy_all_the_time_counts_as_such_in_the_window():
     start, end = record.window_s
     assert (start, end) == (0.5, requests.arrival_s[-1])
     assert record.pools["decode"].busy_in_window_s == pytest.approx(end - start)
+
+
+def test_an_offline_batch_is_measured_over_the_whole_run():
+    requests = poisson(30, 1.0)
+    requests.arrival_s[:] = 0.0
+    plan = split()
+    record = run(requests, plan, costs(plan))
+    assert record.window_s == (0.0, record.requests.finish_s.max())
+    assert record.end_s == record.requests.finish_s.max()
