@@ -130,7 +130,7 @@ def test_agrees_with_the_simulation(deployment: str, lengths: str, rate: float, 
     # A request of the simulation may wait for more than the running step, one of the steady state does not.
     assert 0.7 < state.point.ttft_s / latency["ttft_s"]["mean"] < 1.15
     served = run["throughput"]["output_tokens_per_s"]
-    assert state.point.output_tokens_per_s == pytest.approx(served, rel=0.06)
+    assert state.point.output_tokens_per_s == pytest.approx(served, rel=0.1)
 
 
 @pytest.mark.parametrize("deployment", [SPLIT, JOINT])
