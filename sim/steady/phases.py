@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.cost.latency import PRICED_BY, CostModel
-from sim.model.deployment import PoolPlan
+from sim.model.deployment import PoolPlan, plan_pool
 from sim.model.operations import Operation
+from sim.scenario.engine import engine_of
 from sim.scenario.schema import Scenario
 from sim.steady.demand import Demand
-from sim.step.assemble import step_operations
+from sim.step.assemble import cost_model, step_operations
 from sim.step.operations import typical_prompts
 from sim.step.surface import Surface, grid
 
@@ -92,7 +94,25 @@ class Computing:
         return _shares(self.surface, min(tokens, self.load[-1]), self.context)
 
 
-def decoding(scenario: Scenario, plan: PoolPlan, demand: Demand, cost: CostModel) -> Decoding:
+@lru_cache(maxsize=64)
+def phases(scenario: Scenario, demand: Demand) -> tuple[Decoding, Computing]:
+    """Both phases of a scenario at the contexts of a demand, wherever they run; kept, because pricing takes time.
+
+    Only what a step costs may differ between the arguments of two calls: see `sim.steady.service`, which leaves out
+    loads and prices.
+    """
+    pools, cost = (
+        {role: plan_pool(scenario, role) for role in scenario.deployment.pools()},
+        cost_model(scenario),
+    )
+    decoder, prefiller = (pools.get(role) or pools["serve"] for role in ("decode", "prefill"))
+    decode = _decoding(scenario, decoder, demand, cost)
+    mixed = prefiller is decoder and engine_of(scenario).mixes_prefill_with_decode
+    riding = decoder.max_sequences * decode.tokens_per_sequence if mixed else 0
+    return decode, _computing(scenario, prefiller, demand, cost, riding)
+
+
+def _decoding(scenario: Scenario, plan: PoolPlan, demand: Demand, cost: CostModel) -> Decoding:
     """Price the decode steps of a pool at the workload's mean context."""
     step = step_operations(scenario, plan, "decode")
     load, context = grid(1, max(plan.max_sequences, 2), POINTS_PER_OCTAVE), max(demand.decode_context, 2.0)
@@ -104,8 +124,8 @@ def decoding(scenario: Scenario, plan: PoolPlan, demand: Demand, cost: CostModel
     return Decoding(surface, context, 1 + step.draft_tokens, load, seconds, here - empty)
 
 
-def computing(
-    scenario: Scenario, plan: PoolPlan, demand: Demand, cost: CostModel, riding_tokens: int = 0
+def _computing(
+    scenario: Scenario, plan: PoolPlan, demand: Demand, cost: CostModel, riding_tokens: int
 ) -> Computing:
     """Price the prefill steps of a pool at the workload's mean context, up to a chunk and `riding_tokens` more."""
     step = step_operations(scenario, plan, "prefill")

@@ -1,7 +1,7 @@
 """The curve of a service: prefill and decode in balance at every batch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,20 +12,21 @@ from sim.cluster.setup import ClusterPlan
 from sim.cost.latency import PRICED_BY
 from sim.model.deployment import Deployment, PoolPlan
 from sim.price import RunPrice, Tokens, price_tokens
-from sim.scenario.schema import Scenario
+from sim.scenario.schema import Objectives, Price, Scenario, Workload
 from sim.serving.speculation import DraftAcceptance
 from sim.steady.demand import Demand
-from sim.steady.phases import Computing, Decoding, computing, decoding
-from sim.step.assemble import cost_model
+from sim.steady.phases import phases
 from sim.units import HOUR_S
 
 Floats = NDArray[np.float64]
 Limit = Literal["prefill", "decode batch", "KV cache"]
 
+ANY_WORKLOAD = Workload(trace="any")
+"""Stands for the workload where only its means matter."""
 LIGHT_LOADS = (0.01, 0.03, 0.1, 0.3)
 """Sequences per rank below one at which the curve has points."""
-HALVINGS = 40
-"""Bisections of an arrival rate: its relative error is 2^-40."""
+HALVINGS = 24
+"""Bisections of an arrival rate: its relative error is 2^-24."""
 ROUNDS = 12
 """Rounds in which the number of prompts per prefill step settles."""
 
@@ -74,13 +75,14 @@ class Service:
         self, scenario: Scenario, deployment: Deployment, demand: Demand, cluster: ClusterPlan
     ) -> None:
         self.scenario, self.deployment, self.demand, self.cluster = scenario, deployment, demand, cluster
-        pools, cost = deployment.pools, cost_model(scenario)
+        pools = deployment.pools
         self.decoder: PoolPlan = pools.get("decode") or pools["serve"]
         self.prefiller: PoolPlan = pools.get("prefill") or pools["serve"]
         self.mixed = cluster.pools[self.prefiller.role].mixed and self.prefiller is self.decoder
-        self.decode: Decoding = decoding(scenario, self.decoder, demand, cost)
-        riding = self.decoder.max_sequences * self.decode.tokens_per_sequence if self.mixed else 0
-        self.prefill: Computing = computing(scenario, self.prefiller, demand, cost, riding)
+        priced = scenario.model_copy(
+            update={"workload": ANY_WORKLOAD, "price": Price(), "objectives": Objectives()}
+        )
+        self.decode, self.prefill = phases(priced, replace(demand, rate_per_s=None, concurrency=None))
         speculation = cluster.speculation
         self.accepted = speculation.accept_length if isinstance(speculation, DraftAcceptance) else 1.0
         self.decode_tokens = max(demand.output_tokens - 1, 1e-9)

@@ -97,14 +97,19 @@ def cost_model(scenario: Scenario) -> CostModel:
 
     Raises DeploymentError where the profile cannot be read.
     """
-    gpu = catalog.gpu(scenario.gpu)
-    cost: CostModel = AnalyticCost(gpu, catalog.efficiency())
-    if name := profile_name(scenario):
-        try:
-            cost = ProfileCost(load_profile(name), cost, gpu)
-        except ProfileError as error:
-            raise DeploymentError([Problem(("profile",), str(error))]) from error
+    try:
+        cost = _cost(scenario.gpu, profile_name(scenario))
+    except ProfileError as error:
+        raise DeploymentError([Problem(("profile",), str(error))]) from error
     return InSituCost(cost, engine_of(scenario).communication_factor)
+
+
+@lru_cache(maxsize=32)
+def _cost(gpu: str, profile: str | None) -> CostModel:
+    """The cost model of a GPU and a profile; kept, because its tables' interpolations take time to build."""
+    device = catalog.gpu(gpu)
+    roofline = AnalyticCost(device, catalog.efficiency())
+    return ProfileCost(load_profile(profile), roofline, device) if profile else roofline
 
 
 def pool_step_cost(scenario: Scenario, plan: PoolPlan) -> SurfaceStepCost:
