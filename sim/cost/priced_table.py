@@ -107,8 +107,11 @@ class PricedTable:
         return carry
 
     def _peer_growth(self, start: Mapping[str, float], end: Mapping[str, float]) -> float | None:
-        """Seconds that the peer takes longer at `end` than at `start`; None unless it was measured at both."""
+        """Seconds that the peer takes longer at `end` than at `start`; None where it was not measured at `start`.
+
+        Beyond its own hull the peer is carried by its form, so that nothing jumps where its rows end.
+        """
         if self.peer is None:
             return None
-        (before, how_before), (after, how_after) = self.peer.seconds(start), self.peer.seconds(end)
-        return max(0.0, after - before) if "extrapolated" not in (how_before, how_after) else None
+        (before, how), (after, _) = self.peer.seconds(start), self.peer.seconds(end)
+        return max(0.0, after - before) if how != "extrapolated" else None

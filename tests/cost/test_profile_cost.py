@@ -7,9 +7,10 @@ import pytest
 
 from calibrate.store import save_fits, save_profile
 from sim.catalog import efficiency, gpu
-from sim.cost.form import Form, Variant
+from sim.cost.form import Dims, Form, Variant
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
+from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Fit, ProfileError, Table, device_gpu, load_profile, read_profile
 from sim.model.operations import Operation
 
@@ -63,6 +64,18 @@ def test_beyond_the_hull_the_form_carries_the_nearest_shape_on(cost):
     priced = cost.price(gemm(800))
     assert priced.priced_by == "extrapolated"
     assert priced.seconds == pytest.approx(60e-6 * 17.25 / 9.13)
+
+
+def test_beyond_the_hull_another_engine_s_growth_carries_on_and_nothing_jumps_where_its_rows_end():
+    grid = {"m": [100, 200, 400], "n": [100] * 3, "k": [100] * 3}
+    further = {"m": [400, 800], "n": [100] * 2, "k": [100] * 2}
+    peer = PricedTable(table("gemm", further, [50.0, 90.0]), Dims())
+    own = PricedTable(table("gemm", grid, [10.0, 20.0, 60.0]), Dims(), peer=peer)
+    us = {m: own.seconds({"m": m, "n": 100, "k": 100})[0] * 1e6 for m in (800, 801, 1600)}
+    assert us[800] == pytest.approx(60 + (90 - 50))
+    # form of the peer at m: 1 us + 20,000 m FLOP / 1e12 + (300 m + 10,000) B / 1e12; 17.25 us at 800, 33.49 at 1600
+    assert us[1600] == pytest.approx(60 + 90 * 33.49 / 17.25 - 50)
+    assert us[801] - us[800] == pytest.approx(90 * 0.0203 / 17.25, rel=1e-6)
 
 
 def test_the_fitted_method_interpolates_what_the_form_leaves_over(tmp_path):
