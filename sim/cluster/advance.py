@@ -58,6 +58,8 @@ class Advance:
         if batch.seats[rank] >= batch.max_sequences:
             return False
         need, first = batch.need(rank, tokens), batch.step + 1
+        if batch.blocks[rank].demand + need <= batch.blocks[rank].capacity:
+            return True
         if not self.steps:
             return batch.room_after(rank, first) >= need
         if batch.room_after(rank, batch.step + self.steps) >= need:

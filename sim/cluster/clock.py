@@ -18,26 +18,20 @@ class Timer(Protocol):
 Callback = Callable[[Timer], None]
 
 
-class Clock:
-    """Simulated time. Timers at the same time ring in the order in which they were set."""
+class Clock(simpy.Environment):
+    """Simulated time: `now` in seconds, `run` until no timer is left.
+
+    Timers at the same time ring in the order in which they were set.
+    """
 
     def __init__(self) -> None:
-        self._env = simpy.Environment()
+        super().__init__()
         self.events = 0
         """Timers set so far; each is one SimPy event."""
 
-    @property
-    def now(self) -> float:
-        """Seconds since the start of the run."""
-        return self._env.now
-
     def at(self, time_s: float, callback: Callback, value: object = None) -> None:
         """Call `callback` at `time_s`, or now if that has passed by rounding."""
-        delay_s = time_s - self._env.now
-        timer = simpy.Timeout(self._env, delay_s if delay_s > 0 else 0.0, value)
+        delay_s = time_s - self.now
+        timer = simpy.Timeout(self, delay_s if delay_s > 0 else 0.0, value)
         timer.callbacks.append(callback)
         self.events += 1
-
-    def run(self) -> None:
-        """Let time pass until no timer is left."""
-        self._env.run()
