@@ -90,10 +90,10 @@ def _samples_within(seconds: float, sample_s: float) -> int:
 
 def _time_on_clock(calls: Sequence[Call], seconds: float) -> Timing:
     for index in range(WARM_UPS):
+        begin = time.perf_counter()
         calls[index % len(calls)]()
-    begin = time.perf_counter()
-    calls[0]()
-    count = _samples_within(seconds, time.perf_counter() - begin)
+        warm_s = time.perf_counter() - begin
+    count = _samples_within(seconds, warm_s)
     samples = []
     for index in range(count):
         call = calls[index % len(calls)]
