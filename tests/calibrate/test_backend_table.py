@@ -1,7 +1,5 @@
 """docs/CALIBRATION.md lists every backend, and claims a run on a GPU for none."""
 
-
-
 from pathlib import Path
 
 import pytest
