@@ -25,8 +25,9 @@ METHODS: Final = ("linear", "fitted")
 FITTED_ONLY: Final = frozenset({"moe"})
 """Families whose grid is placed by derived coordinates; the form's work tells shapes on one coordinate apart."""
 
-RATE_SHARE: Final = (0.02, 2.0)
-"""Fitted rates lie between these shares of the datasheet's peak; above 1 because caches serve part of the bytes."""
+COMPUTE_SHARE: Final = (0.02, 1.0)
+TRAFFIC_SHARE: Final = (0.02, 2.0)
+"""Fitted rates lie between these shares of the datasheet's peak; bytes above 1 because caches serve part of them."""
 SHARPNESS: Final = (1.0, 16.0)
 CLOSE: Final = 0.02
 """Shapes whose innermost axis differs by less than this share should take the same time."""
@@ -43,10 +44,10 @@ MOST_ROWS: Final = 1500
 class Problem:
     """The work of a table's rows, and what the GPU could do at most."""
 
-    kernel: str
     stages: Sequence[Stage]
     seconds: Floats
-    peaks: Mapping[str, float]
+    peaks: Sequence[tuple[float, float]]
+    """FLOP/s and bytes/s of each stage, by the datasheet."""
 
     def only(self, kept: NDArray[Any]) -> "Problem":
         """The same problem on some of its rows."""
@@ -141,25 +142,37 @@ def _errors(table: Table, dims: Dims, fit: Fit, dropped: NDArray[np.bool_]) -> l
 
 
 def _problem(table: Table, dims: Dims, gpu: Gpu) -> Problem:
-    peaks = {
-        "compute": gpu.flop_per_s(table.variant.dtype if table.variant.dtype != "fp32" else "bf16")
-        or gpu.fp8_flop_per_s,
+    stages = STAGES[table.kernel](table.shape, table.variant, dims)
+    traffic = {
         "memory": gpu.memory_bytes_per_s,
         "scale_up": gpu.scale_up_bytes_per_s,
         "scale_out": gpu.scale_out_bytes_per_s,
     }
-    stages = STAGES[table.kernel](table.shape, table.variant, dims)
-    return Problem(table.kernel, stages, table.seconds, peaks)
+    carriers = LINKS.get(table.kernel, ("memory",) * len(stages))
+    dtypes = [table.variant.dtype] + [_core_dtype(table, gpu)] * (len(stages) - 1)
+    compute = [
+        gpu.flop_per_s("bf16" if dtype == "fp32" else dtype) or gpu.bf16_flop_per_s for dtype in dtypes
+    ]
+    peaks = [(c, traffic[carrier]) for c, carrier in zip(compute, carriers, strict=True)]
+    return Problem(stages, table.seconds, peaks)
+
+
+def _core_dtype(table: Table, gpu: Gpu) -> str:
+    """Arithmetic of what follows a block's projections: BF16, or the cache's FP8 where the GPU's kernels compute in
+    it (Hopper's convert it first, and its indexer is a small part)."""
+    return (
+        "fp8" if table.variant.options.get("kv_cache") == "fp8" and gpu.generation == "blackwell" else "bf16"
+    )
 
 
 def _rates(problem: Problem) -> list[tuple[int, int, float]]:
     """(stage, 0 for FLOP or 1 for bytes, peak) of every rate that the rows can tell."""
-    links = LINKS.get(problem.kernel, ("memory",) * len(problem.stages))
-    rates = []
-    for index, ((flop, traffic), carrier) in enumerate(zip(problem.stages, links, strict=True)):
-        rates += [(index, 0, problem.peaks["compute"])] if np.any(flop > 0) else []
-        rates += [(index, 1, problem.peaks[carrier])] if np.any(traffic > 0) else []
-    return rates
+    return [
+        (stage, kind, peak)
+        for stage, (work, peaks) in enumerate(zip(problem.stages, problem.peaks, strict=True))
+        for kind, (amount, peak) in enumerate(zip(work, peaks, strict=True))
+        if np.any(amount > 0)
+    ]
 
 
 def _starts(problem: Problem) -> Floats:
@@ -183,17 +196,12 @@ def _solve(problem: Problem, start: Floats) -> Floats:
     problem = problem.thinned(MOST_ROWS)
     rows = len(problem.seconds)
     target = np.log(problem.seconds)
+    shares = [(COMPUTE_SHARE, TRAFFIC_SHARE)[kind] for _, kind, _ in _rates(problem)]
     peaks = [peak for _, _, peak in _rates(problem)]
-    low = [
-        np.log(problem.seconds.min() / 100),
-        np.log(SHARPNESS[0]),
-        *np.log(np.array(peaks) * RATE_SHARE[0]),
-    ]
-    high = [
-        np.log(problem.seconds.min() * 1.5),
-        np.log(SHARPNESS[1]),
-        *np.log(np.array(peaks) * RATE_SHARE[1]),
-    ]
+    rates = np.log([(peak * low, peak * high) for peak, (low, high) in zip(peaks, shares, strict=True)])
+    least = problem.seconds.min()
+    low = [np.log(least / 100), np.log(SHARPNESS[0]), *rates[:, 0]]
+    high = [np.log(least * 1.5), np.log(SHARPNESS[1]), *rates[:, 1]]
     inside = np.clip(start, np.array(low) + 1e-6, np.array(high) - 1e-6)
 
     def residuals(parameters: Floats) -> Floats:

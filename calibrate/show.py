@@ -71,7 +71,8 @@ def plot_page(profile: Profile) -> str:
             if table.fit is None:
                 continue
             figure = _figure(go, table, profile)
-            parts.append(to_html(figure, full_html=False, include_plotlyjs=not parts))
+            plot = to_html(figure, full_html=False, include_plotlyjs=not parts)
+            parts.append(f"<h2>{table.key}</h2>\n{plot}")
     body = "\n".join(parts)
     return f"<!doctype html><meta charset='utf-8'><title>{profile.name}</title>\n<h1>{profile.name}</h1>\n{body}\n"
 
@@ -97,6 +98,6 @@ def _figure(go: Any, table: Table, profile: Profile) -> Any:
             x=x, y=[float(form[r]) for r in order], mode="lines", name=f"{name}: form", showlegend=False
         )
     figure.update_layout(
-        title=table.key, xaxis={"title": inner, "type": "log"}, yaxis={"title": "microseconds", "type": "log"}
+        xaxis={"title": inner, "type": "log"}, yaxis={"title": "microseconds", "type": "log"}
     )
     return figure

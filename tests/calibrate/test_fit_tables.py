@@ -1,0 +1,143 @@
+"""Fitting: known parameters come back, held-out error is what it says, records become a profile."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from calibrate.cli import app
+from calibrate.fit import fit_table, neighbour_noise
+from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
+from sim.catalog import gpu
+from sim.cost.form import STAGES, Dims, Form, Variant
+from sim.cost.priced_table import PricedTable
+from sim.cost.profile import Table, read_profile
+from sim.cost.record import BadRecord, Record, read_records, write_records
+
+H200 = gpu("h200_sxm")
+TRUTH = Form(6e-6, 2.0, (1.2e15,), (3.5e12,))
+
+
+def gemm_table(noise=0.0, kinks=False):
+    grid = np.meshgrid([16, 64, 256, 1024, 4096], [1024, 2048, 4096, 8192], [1024, 2048, 4096, 8192])
+    columns = dict(zip("mnk", (axis.ravel().astype(float) for axis in grid), strict=True))
+    stages = STAGES["gemm"](columns, Variant("fp8", {}), Dims())
+    seconds = TRUTH.seconds_each(stages, len(columns["m"]))
+    seconds = seconds * np.exp(noise * np.random.default_rng(1).standard_normal(len(seconds)))
+    return Table("gemm", Variant("fp8", {}), "", "a test", columns, seconds * (2.0 if kinks else 1.0))
+
+
+def test_the_parameters_of_exact_times_come_back():
+    fit = fit_table(gemm_table(), Dims(), H200)
+    assert fit.form.launch_s == pytest.approx(6e-6, rel=0.02)
+    assert fit.form.flop_per_s[0] == pytest.approx(1.2e15, rel=0.02)
+    assert fit.form.bytes_per_s[0] == pytest.approx(3.5e12, rel=0.02)
+    assert fit.method == "fitted"
+    assert max(errors["p90"] for errors in fit.held_out.values()) < 0.01
+
+
+def test_held_out_error_sees_noise_that_the_fit_cannot_know():
+    """Left-out shapes differ from interpolated ones by at least the noise of each: 10% lognormal."""
+    fit = fit_table(gemm_table(noise=0.1), Dims(), H200)
+    assert 0.04 < np.mean([errors["median"] for errors in fit.held_out.values()]) < 0.15
+
+
+def test_whole_values_of_an_axis_are_left_out():
+    # inner values: 3 of m (16 shapes each), 2 of n and of k (20 each)
+    fit = fit_table(gemm_table(), Dims(), H200)
+    assert {axis: errors["shapes"] for axis, errors in fit.held_out.items()} == {"m": 48, "n": 40, "k": 40}
+
+
+def test_rates_stay_below_what_the_device_can_do():
+    table = gemm_table()
+    fast = Table(table.kernel, table.variant, "", "", table.columns, table.seconds / 100)
+    form = fit_table(fast, Dims(), H200).form
+    assert form.flop_per_s[0] <= 1979e12 * 1.001
+    assert form.bytes_per_s[0] <= 2 * 4.8e12 * 1.001
+
+
+def test_neighbours_that_should_agree_tell_the_noise():
+    # m and m + 1 differ by 4%: half-spread 2%; 100 and 200 are not neighbours
+    columns = {"m": np.array([100.0, 101.0, 200.0]), "n": np.full(3, 8.0), "k": np.full(3, 8.0)}
+    table = Table("gemm", Variant("fp8", {}), "", "", columns, np.array([1.0, 1.04, 2.0]))
+    assert neighbour_noise(table) == pytest.approx(np.log(1.04) / 2)
+    apart = Table("gemm", Variant("fp8", {}), "", "", {**columns, "n": np.arange(3.0)}, table.seconds)
+    assert neighbour_noise(apart) is None
+
+
+def records():
+    environment = {"name": "NVIDIA H200", "memory_bytes": 150e9}
+    table = gemm_table()
+    for row, seconds in enumerate(table.seconds):
+        shape = {axis: float(values[row]) for axis, values in table.columns.items()}
+        us = float(seconds) * 1e6
+        yield Record(
+            "gemm", shape, "fp8", us, us_p10=us * 0.98, us_p90=us * 1.02, source="tokenworks calibrate run",
+            backend="deepgemm", environment=environment,
+        )  # fmt: skip
+    yield Record(
+        "gemm", {"m": 1, "n": 1, "k": 1}, "fp8", None, ok=False, backend="broken", environment=environment
+    )
+    yield Record("copy", {"bytes": 8e9}, "bf16", 2000.0, backend="torch", environment=environment)
+
+
+def test_records_become_tables_by_backend():
+    (table,) = tables_from_records(records())
+    assert (table.kernel, table.backend, len(table.seconds)) == ("gemm", "deepgemm", 80)
+    assert table.noise == pytest.approx(0.02)
+
+
+def test_the_device_is_found_in_the_catalog_or_described():
+    found = list(records())
+    assert device_name(found) == "h200_sxm"
+    ceilings = device_ceilings(found)
+    assert ceilings["memory_bytes_per_s"] == pytest.approx(8e9 / 2e-3)
+    largest = 2 * 4096 * 8192 * 8192 / found[79].us_median * 1e6
+    assert ceilings["fp8_flop_per_s"] == pytest.approx(largest)
+    other = [Record("gemm", {"m": 1, "n": 1, "k": 1}, "bf16", 1.0, environment={"name": "AMD EPYC"})]
+    assert device_name(other) == "amd_epyc"
+
+
+def test_nothing_to_price_is_said():
+    copies = [Record("copy", {"bytes": 1.0}, "bf16", 1.0)]
+    with pytest.raises(NoRecords, match="operations found: copy"):
+        tables_from_records(copies)
+
+
+def test_a_torn_record_names_its_line(tmp_path):
+    path = tmp_path / "records.jsonl"
+    write_records(path, records())
+    assert len(list(read_records(path))) == 82
+    path.write_text(path.read_text() + '{"operation": "gemm", "sha')
+    with pytest.raises(BadRecord, match=r"records\.jsonl:83"):
+        list(read_records(path))
+
+
+def test_fit_and_show_from_the_command_line(tmp_path):
+    path = tmp_path / "records.jsonl"
+    write_records(path, records())
+    result = CliRunner().invoke(app, ["fit", str(path), "--out", str(tmp_path / "p"), "--json"])
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout.strip().splitlines()[-1])
+    assert told["families"]["gemm"]["median"] < 0.01
+    profile = read_profile(tmp_path / "p")
+    assert profile.gpu == "h200_sxm"
+    (table,) = profile.tables("gemm")
+    priced = PricedTable(table, profile.dims).seconds({"m": 64, "n": 2048, "k": 4096})
+    row = next(i for i in range(80) if [table.columns[a][i] for a in "mnk"] == [64, 2048, 4096])
+    assert priced == (pytest.approx(table.seconds[row]), "measured")
+
+    page = tmp_path / "show.html"
+    result = CliRunner().invoke(app, ["show", str(tmp_path / "p"), "--html", str(page), "--json"])
+    assert result.exit_code == 0, result.stderr
+    assert "gemm/fp8/deepgemm" in page.read_text()
+    assert json.loads(result.stdout.strip().splitlines()[-1])["families"]["gemm"]["median"] < 0.01
+
+
+def test_bad_input_exits_with_two(tmp_path):
+    result = CliRunner().invoke(app, ["fit", str(tmp_path / "none.jsonl")])
+    assert result.exit_code == 2
+    result = CliRunner().invoke(app, ["show", "h200_sxm/nothing"])
+    assert result.exit_code == 2
+    assert "h200_sxm/vllm" in result.stderr
