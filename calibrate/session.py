@@ -78,7 +78,11 @@ class Session:
                 record = give_up(point, f"ended the process {deaths} times")
             else:
                 self.in_flight.begin(point.key)
-                record = measure(point, self.records.records)
+                try:
+                    record = measure(point, self.records.records)
+                except KeyboardInterrupt:
+                    self.in_flight.end()  # the user stopped it: not the point's fault
+                    raise
             self.records.append(record)
             self.in_flight.end()
             self.pending.pop(0)

@@ -124,14 +124,18 @@ def test_out_of_time_leaves_the_rest_for_the_next_run(tmp_path):
         assert [point.value for point in session.pending] == [1, 2, 3, 4]
 
 
+class Killed(BaseException):
+    """As far as the files go, what a kill leaves behind."""
+
+
 def test_a_point_that_keeps_ending_the_process_is_given_up(tmp_path):
     def dies(point, records):
         if point.value == 1:
-            raise KeyboardInterrupt  # as far as the files go, what a kill leaves behind
+            raise Killed
         return measured(point)
 
     for _ in range(MOST_DEATHS):
-        with RecordFile(tmp_path, HERE) as file, pytest.raises(KeyboardInterrupt):
+        with RecordFile(tmp_path, HERE) as file, pytest.raises(Killed):
             list(Session([Number(0), Number(1), Number(2)], file).run(dies, gave_up))
     with RecordFile(tmp_path, HERE) as file:
         list(Session([Number(0), Number(1), Number(2)], file).run(dies, gave_up))
@@ -150,3 +154,15 @@ def test_the_ceilings_measured_so_far_are_handed_to_the_next_point(tmp_path):
     with RecordFile(tmp_path, HERE) as file:
         list(Session([Number(n) for n in range(3)], file).run(measure, gave_up))
     assert seen == [0, 1, 2]
+
+
+def test_stopping_by_ctrl_c_is_not_held_against_the_point(tmp_path):
+    def stopped(point, records):
+        raise KeyboardInterrupt
+
+    for _ in range(MOST_DEATHS + 1):
+        with RecordFile(tmp_path, HERE) as file, pytest.raises(KeyboardInterrupt):
+            list(Session([Number(0)], file).run(stopped, gave_up))
+    with RecordFile(tmp_path, HERE) as file:
+        (record,) = Session([Number(0)], file).run(measured, gave_up)
+    assert record.ok
