@@ -10,7 +10,7 @@ from sim.model.deployment import PoolPlan, plan_pool
 from sim.model.operations import Operation
 from sim.scenario.schema import Scenario
 from sim.step.assemble import cost_model, step_operations
-from sim.step.operations import Overlap
+from sim.step.operations import Overlap, typical_prompts
 from sim.step.surface import timeline
 from sim.units import GB_BYTES
 
@@ -39,11 +39,21 @@ def explain(
     else:
         batch, context = batch or plan.chunk_tokens, context or 0
         parts = step.overlap.parts(batch)
-        operations = step.prefill_attention(1, batch / parts, context) + step.prefill_rest(batch / parts)
+        prompts = typical_prompts(batch / parts, context + (batch + 1) / 2)
+        operations = step.prefill_attention(*prompts) + step.prefill_rest(batch / parts)
         tokens = batch
     repeated = [o if o.stream == "once" else _times(o, parts) for o in operations]
-    priced = price_all(repeated, cost_model(scenario))
+    priced = [_stretched(p, step.overlap, parts) for p in price_all(repeated, cost_model(scenario))]
     return Explanation(phase, batch, context, tokens, priced, step.overlap, plan)
+
+
+def _stretched(priced: PricedOperation, overlap: Overlap, parts: int) -> PricedOperation:
+    """The price beside an exchange that takes SMs for itself."""
+    factor, latency = overlap.stretch(priced.operation.stream, parts), priced.latency
+    if factor == 1:
+        return priced
+    source = f"{latency.source}; x {factor:.3g} beside the exchange"
+    return replace(priced, latency=replace(latency, seconds=latency.seconds * factor, source=source))
 
 
 def _times(operation: Operation, times: int) -> Operation:

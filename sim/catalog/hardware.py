@@ -67,6 +67,8 @@ class Efficiency:
     """Of a message between two GPUs."""
     inter_rack_latency_s: float
     """On top, between two scale-up domains of a rack each."""
+    exchange_sms: int
+    """SMs that DeepEP's normal mode takes from the kernels that run beside it."""
     compute_fraction: Mapping[str, float]
     """By kernel family; `default` for the others."""
     low_latency_all_to_all: LowLatencyAllToAll

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from sim import catalog
+from sim.catalog import Gpu
 from sim.cost.latency import AnalyticCost, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
 from sim.cost.profile import ProfileError, load_profile, shipped_profiles
@@ -75,8 +76,19 @@ def step_operations(scenario: Scenario, plan: PoolPlan, phase: str) -> StepOpera
     overlap = Overlap(
         shared_expert=engine.shared_expert_overlap,
         two_batch=engine.two_batch_overlap_decode if phase == "decode" else engine.two_batch_overlap_prefill,
+        slowdown=_slowdown(layout, catalog.gpu(scenario.gpu)),
     )
     return StepOperations(layout, routing, engine, scenario.speculation.draft_tokens, overlap)
+
+
+def _slowdown(layout: Layout, gpu: Gpu) -> float:
+    """Computing beside the exchange, over computing alone: all SMs / SMs that the exchange leaves.
+
+    DeepEP's normal mode runs on SMs of its own; the low-latency mode lets the NIC do the work.
+    """
+    if layout.exchange != "all_to_all" or layout.dispatch_mode == "low_latency" or gpu.sms is None:
+        return 1.0
+    return gpu.sms / (gpu.sms - catalog.efficiency().exchange_sms)
 
 
 def profile_name(scenario: Scenario) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from sim.catalog import Engine
 from sim.model import layers
 from sim.model.layers import ExpertRows, Layout
-from sim.model.operations import Operation, gemm
+from sim.model.operations import Operation, Stream, gemm
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,16 @@ class Overlap:
     """The shared expert runs beside the exchange of the routed ones, instead of before it."""
     two_batch: bool = False
     """Two half batches take turns: one computes while the other exchanges (DeepSeek-V3 report, section 3.4)."""
+    slowdown: float = 1.0
+    """Of the computing half while the other exchanges: SMs of the GPU / SMs that the exchange leaves."""
 
     def parts(self, batch: float) -> int:
         """Into how many equal parts a batch is split; a single sequence or token cannot be."""
         return 2 if self.two_batch and batch >= 2 else 1
+
+    def stretch(self, stream: Stream, parts: int) -> float:
+        """How much longer an operation of the stream takes when the batch runs in `parts` parts."""
+        return self.slowdown if parts > 1 and stream in ("layers", "shared") else 1.0
 
 
 Routing = Callable[[float], ExpertRows]

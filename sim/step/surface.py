@@ -64,10 +64,11 @@ class Surface:
             halves = overlap.parts(whole)
             for operation in rest(whole / halves):
                 stream = "experts" if operation.kernel == "moe" else operation.stream
-                times = 1 if stream == "once" else halves
+                times = 1 if stream == "once" else halves * overlap.stretch(operation.stream, halves)
                 streams[stream][i] += times * seconds_by_source([operation], cost)
+            times = halves * overlap.stretch("layers", halves)
             for j, length in enumerate(context):
-                self._core[i, j] = halves * seconds_by_source(attention(whole / halves, length), cost)
+                self._core[i, j] = times * seconds_by_source(attention(whole / halves, length), cost)
         for curve in streams.values():
             curve[0] = curve[1]
         self._sources = sum(streams.values(), np.zeros_like(streams["once"]))

@@ -1,7 +1,5 @@
 """What a scenario is priced by, and what its engine does in a step."""
 
-import dataclasses
-
 import pytest
 
 from sim.cost.latency import price_all
@@ -56,9 +54,8 @@ def test_without_a_profile_every_part_is_priced_by_the_roofline() -> None:
 def test_what_the_scenario_says_takes_the_place_of_the_engines_habit() -> None:
     def overlap(**changes):
         scenario = _scenario(**changes)
-        return dataclasses.asdict(
-            step_operations(scenario, plan_pool(scenario, "prefill"), "prefill").overlap
-        )
+        said = step_operations(scenario, plan_pool(scenario, "prefill"), "prefill").overlap
+        return {"shared_expert": said.shared_expert, "two_batch": said.two_batch}
 
     assert overlap(engine="sglang") == {"shared_expert": False, "two_batch": False}
     assert overlap(engine="deepseek") == {"shared_expert": True, "two_batch": True}
@@ -67,3 +64,13 @@ def test_what_the_scenario_says_takes_the_place_of_the_engines_habit() -> None:
         "two_batch": False,
     }
     assert overlap(engine="sglang", overlap={"two_batch": True})["two_batch"]
+
+
+@pytest.mark.parametrize(("phase", "slowdown"), [("prefill", 132 / 112), ("decode", 1.0)])
+def test_only_the_normal_mode_takes_sms_from_the_half_that_computes(phase: str, slowdown: float) -> None:
+    # DeepSeek-V3 report, section 3.2.2: 20 of 132 SMs; the low-latency mode of decode leaves them all.
+    scenario = _scenario(overlap={"two_batch": True})
+    overlap = step_operations(scenario, plan_pool(scenario, phase), phase).overlap
+    assert overlap.stretch("layers", overlap.parts(64)) == pytest.approx(slowdown)
+    assert overlap.stretch("layers", overlap.parts(1)) == 1.0
+    assert overlap.stretch("exchange", 2) == overlap.stretch("once", 2) == 1.0
