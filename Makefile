@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := sim calibrate dashboard tests
-WITH_EXTRAS := '.[dev,calibrate]'
+WITH_EXTRAS := '.[dev,calibrate,kernels]'
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # $(call timed,WHAT,COMMAND): run the command between two lines that say what it is and how long it took.
@@ -12,7 +12,7 @@ timed = @echo "==> $(1)"; start=$$(date +%s); $(2); status=$$?; \
 	echo "==> $(1): $$([ $$status = 0 ] && echo done || echo "FAILED ($$status)") in $$(($$(date +%s) - start)) s"; \
 	exit $$status
 
-.PHONY: help demo test lint bench dashboard clean
+.PHONY: help demo test lint bench dashboard gpu-check clean
 
 help:
 	@echo "make demo       DeepSeek-V3.2 against V3.1 on the Azure conversation trace: throughput, latency, price"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint       ruff, mypy, import-linter"
 	@echo "make bench      the simulator's own speed"
 	@echo "make dashboard  the web app"
+	@echo "make gpu-check  tests and a quick calibration on the GPU of this machine"
 	@echo "make clean      remove .venv and everything built"
 
 demo: .venv/.run
@@ -39,6 +40,11 @@ bench: .venv/.run
 
 dashboard: .venv/.run
 	$(BIN)/tokenworks dashboard
+
+# On a machine with a GPU, offline once the packages are there: every test that needs one, and a quick calibration.
+gpu-check: .venv/.test
+	$(call timed,gpu-check: tests that need a GPU,$(BIN)/python -m pytest -m gpu -rs)
+	$(call timed,gpu-check: quick calibration,$(BIN)/tokenworks calibrate run --quick --device cuda --out out/gpu-check)
 
 clean:
 	rm -rf .venv build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
