@@ -71,19 +71,6 @@ EQUIVALENT: Final[dict[str, Callable[[Shape], Shape]]] = {
 sequences of a block; experts are placed by token-expert pairs per expert."""
 
 
-PREFIX: Final = frozenset({"mla_prefill", "mla_prefill_block"})
-"""Families that many tables measure without a cached prefix."""
-
-
-def without_prefix(shape: Shape) -> Shape:
-    """The prompt without a prefix that has as many (query, key) pairs, and so keeps the core as busy.
-
-    n (n + 1) / 2 = new x cached + new (new + 1) / 2.
-    """
-    pairs = shape["new"] * shape["cached"] + shape["new"] * (shape["new"] + 1) / 2
-    return {**shape, "new": ((1 + 8 * pairs) ** 0.5 - 1) / 2, "cached": 0.0}
-
-
 def reference(kernel: str, shape: Shape) -> Shape:
     """The shape whose grid coordinates are used for `shape`; the axes of `AXES` are all present in it."""
     equivalent = EQUIVALENT.get(kernel)

@@ -12,7 +12,7 @@ from math import expm1, log1p
 
 import numpy as np
 
-from sim.cost.axes import AXES, DEFAULTS, FREE, PREFIX, reference, without_prefix
+from sim.cost.axes import AXES, DEFAULTS, FREE, reference
 from sim.cost.form import STAGES, Dims, Form
 from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Carry, Node, build, lookup
 from sim.cost.latency import Bound, PricedBy
@@ -43,7 +43,7 @@ class PricedTable:
         self.axes = AXES[table.kernel]
         self.stages = STAGES[table.kernel]
         self.defaults = {**DEFAULTS, "index_heads": float(dims.index_heads)}
-        self.no_prefix = table.kernel in PREFIX and not table.shape["cached"].any()
+        self.no_prefix = "cached" in self.axes and not table.shape["cached"].any()
         free = FREE.get(table.kernel, ())
         self.free = {a: float(table.shape[a][0]) for a in free if a in table.shape}
 
@@ -65,7 +65,7 @@ class PricedTable:
         if not same:
             at = {**at, **self.free}
         if self.no_prefix and shape["cached"] > 0:
-            at, same = without_prefix(at), False
+            return self._behind_prefix(shape)
         here = self._form_seconds(shape)
         if self.linear:
             value, where = lookup(self.tree, [at[a] for a in self.axes], self._carry(at))
@@ -79,6 +79,14 @@ class PricedTable:
         if where == OUTSIDE or not same:
             return value, "extrapolated"
         return value, "measured" if where == ON_KNOTS or self.linear else "fitted"
+
+    def _behind_prefix(self, shape: Mapping[str, float]) -> tuple[float, PricedBy]:
+        """New tokens behind a cached prefix, by a table of prompts without one: what the form adds for the prefix."""
+        alone = {**shape, "cached": 0.0}
+        seconds, how = self.seconds(alone)
+        stages = [self.stages(s, self.table.variant, self.dims) for s in (shape, alone)]
+        growth = self.form.seconds(stages[0]) - self.form.seconds(stages[1])
+        return seconds + growth, how if how == "scaled" else "extrapolated"
 
     def bound(self, operation_shape: Mapping[str, float]) -> Bound:
         """What takes most of the time at a shape, by the fitted form."""

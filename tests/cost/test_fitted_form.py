@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sim.cost.axes import reference, without_prefix
+from sim.cost.axes import reference
 from sim.cost.form import STAGES, Dims, Form, Variant
 from sim.model import operations as ops
 
@@ -70,10 +70,3 @@ def test_two_queries_are_twice_the_heads_of_a_core_and_twice_the_sequences_of_a_
     shape = {"heads": 16, "batch": 4, "context": 1000, "queries": 2}
     assert reference("mla_decode", shape)["heads"] == 32
     assert reference("mla_decode_block", shape)["batch"] == 8
-
-
-def test_a_prefix_folds_into_a_prompt_with_as_many_pairs():
-    # 5 new behind 1.2: 5 x 1.2 + 15 = 21 pairs = 6 x 7 / 2
-    folded = without_prefix({"new": 5.0, "cached": 1.2})
-    assert folded["new"] == pytest.approx(6.0)
-    assert without_prefix({"new": 5.0, "cached": 0.0})["new"] == pytest.approx(5.0)
