@@ -1,0 +1,94 @@
+"""The charts of one or several services, estimated or simulated: what the dashboard and the HTML report share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pandas as pd
+
+from sim.price import api_prices
+from sim.report import service, tables
+from sim.report.look import Chart
+from sim.scenario.errors import DeploymentError, ScenarioError
+from sim.scenario.schema import Scenario
+from sim.steady import SteadyState, steady
+
+Json = Mapping[str, Any]
+
+
+class Run(Protocol):
+    """A simulated result: `sim.result.Result`, or one read back from its folder."""
+
+    @property
+    def requests(self) -> pd.DataFrame:
+        """One row per request."""
+        ...
+
+    def json(self) -> dict[str, Any]:
+        """The JSON of the run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One service on a page: its estimate, its simulation, or both."""
+
+    name: str
+    scenario: Scenario
+    state: SteadyState | None = None
+    run: Run | None = None
+
+
+def shown(name: str, run: Run) -> Shown:
+    """A simulated run with the estimate of its scenario beside, where the scenario's files are still there."""
+    scenario = Scenario.model_validate(run.json()["scenario"])
+    try:
+        state = steady(scenario)
+    except (DeploymentError, ScenarioError):
+        state = None
+    return Shown(name, scenario, state, run)
+
+
+def charts(services: Sequence[Shown]) -> dict[str, Chart]:
+    """Every chart that the services have numbers for, by key, in the order in which they are read."""
+    states = {one.name: one.state for one in services if one.state}
+    runs = {one.name: one.run.json() for one in services if one.run}
+    found = [_throughput(services), _prices(services)]
+    if runs:
+        found.append(service.latency_chart(tables.latency_table(runs), _objectives(services)))
+    if len(services) == 1 and (run := services[0].run):
+        found.append(service.timeline_chart(run.requests))
+    if len(states) == 1:
+        found.append(service.memory_chart(tables.memory_table(next(iter(states.values())))))
+    shares = {name: run["priced_by"] for name, run in runs.items()}
+    found.append(service.provenance_chart({n: dict(s.priced_by) for n, s in states.items()} | shares))
+    return {chart.key: chart for chart in found}
+
+
+def _throughput(services: Sequence[Shown]) -> Chart:
+    curves = {one.name: tables.curve_table(one.state) for one in services if one.state}
+    marked = tables.point_table({s.name: ("estimate", s.state.point) for s in services if s.state})
+    simulated = [
+        {"name": one.name, "kind": "simulation", **tables.run_point(one.run.json())}
+        for one in services
+        if one.run
+    ]
+    return service.throughput_chart(curves, pd.concat([marked, pd.DataFrame(simulated)], ignore_index=True))
+
+
+def _prices(services: Sequence[Shown]) -> Chart:
+    prices = {}
+    for one in services:
+        if one.run:
+            prices[one.name] = one.run.json()["cost"]["usd_per_million"]
+        elif one.state:
+            prices[one.name] = one.state.point.price.usd_per_million
+    listed = [api_prices(model) for model in dict.fromkeys(one.scenario.model for one in services)]
+    api = tables.api_table(pd.concat(listed, ignore_index=True))
+    return service.price_chart(tables.price_table(prices), api)
+
+
+def _objectives(services: Sequence[Shown]) -> Any:
+    """The objectives, where all services promise the same."""
+    promised = {one.scenario.objectives for one in services}
+    return promised.pop() if len(promised) == 1 else None

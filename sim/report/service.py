@@ -1,0 +1,200 @@
+"""Charts of a service: its speed, its price, its latencies, its memory."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from sim.report.look import GREY, PRICED, Chart, axes, colour, finish, line, points
+from sim.report.tables import INTERACTIVITY, PER_GPU, PERCENTILES, PRICES, USD
+from sim.scenario.schema import Objectives
+
+SYMBOLS: Final = {"estimate": "circle-open", "simulation": "star", "baseline": "diamond-open"}
+"""How a point came about, as its mark."""
+TIMELINE_POINTS: Final = 3000
+"""Requests that the timeline draws at most; evenly picked."""
+
+
+def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -> Chart:
+    """Throughput against interactivity: a curve per scenario (`curve_table`), points (`point_table`) on top."""
+    figure = go.Figure()
+    colours = {name: colour(i) for i, name in enumerate(curves)}
+    hover = (
+        "%{customdata[0]:.3g} sequences per rank<br>%{x:.3g} tokens/s per user<br>%{y:.4g} tokens/s per GPU"
+        "<br>%{customdata[1]:.3g} requests/s<br>$%{customdata[2]:.3g} per million tokens"
+    )
+    behind = ["batch per rank", "requests/s", f"blended, {USD}"]
+    for name, curve in curves.items():
+        figure.add_trace(
+            line(name, curve[INTERACTIVITY], curve[PER_GPU], colours[name], customdata=curve[behind].to_numpy(),
+                 hovertemplate=hover)
+        )  # fmt: skip
+    for row in marked.dropna(subset=[INTERACTIVITY, PER_GPU]).to_dict("records"):
+        figure.add_trace(
+            points(
+                f"{row['name']}, {row['kind']}",
+                [row[INTERACTIVITY]],
+                [row[PER_GPU]],
+                colours.get(row["name"], GREY),
+                SYMBOLS.get(row["kind"], "circle"),
+                13,
+                marker={"line": {"width": 2.5, "color": colours.get(row["name"], GREY)}},
+                hovertemplate="%{x:.3g} tokens/s per user<br>%{y:.4g} tokens/s per GPU",
+            )
+        )
+    table = pd.concat(
+        [curve.assign(scenario=name) for name, curve in curves.items()] or [pd.DataFrame()], ignore_index=True
+    )
+    return Chart(
+        "throughput",
+        "Throughput against interactivity",
+        "As load grows along a line, the GPUs yield more tokens and each user sees fewer of them per second; "
+        "marks show the load that was asked for.",
+        axes(figure, "interactivity, tokens/s per user", "output tokens/s per GPU"),
+        table,
+    )
+
+
+def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
+    """Prices (`price_table`) beside public API prices (`api_table`)."""
+    figure = go.Figure()
+    others = api[~api.official]
+    hover = (
+        "%{customdata[0]}, %{customdata[1]}, as of %{customdata[2]}<br>$%{y:.3g} per million<extra></extra>"
+    )
+    for name, listed, symbol, size in (
+        ("API, other providers", others, "line-ew-open", 16),
+        ("API, DeepSeek", api[api.official], "diamond", 12),
+    ):
+        if len(listed):
+            figure.add_trace(
+                points(name, listed.sold, listed[USD], GREY, symbol, size,
+                       customdata=listed[["name", "model", "as_of"]].to_numpy(), hovertemplate=hover)
+            )  # fmt: skip
+    for i, (seller, mine) in enumerate(prices.groupby("name", sort=False)):
+        figure.add_trace(
+            points(str(seller), mine.sold, mine[USD], colour(i), "circle", 14,
+                   hovertemplate=f"{seller}<br>%{{x}}: $%{{y:.3g}} per million<extra></extra>")
+        )  # fmt: skip
+    figure.update_xaxes(categoryorder="array", categoryarray=list(PRICES.values()))
+    table = pd.concat([prices.assign(kind="this service"), api.assign(kind="public API")], ignore_index=True)
+    return Chart(
+        "prices",
+        "Price per million tokens",
+        "What a million tokens must sell for to pay the GPUs, beside what public APIs charge for the same model.",
+        axes(figure, "tokens sold", USD, log_y=True),
+        table,
+    )
+
+
+def latency_chart(latencies: pd.DataFrame, objectives: Objectives | None = None) -> Chart:
+    """Percentiles of TTFT and TPOT (`latency_table`), with the objectives as dashed lines."""
+    figure = make_subplots(cols=2, rows=1, horizontal_spacing=0.12)
+    limits = {"TTFT": objectives.ttft_p99_s, "TPOT": objectives.tpot_p99_s} if objectives is not None else {}
+    for column, (latency, unit, scale) in enumerate((("TTFT", "s", 1.0), ("TPOT", "ms", 1e3)), start=1):
+        mine = latencies[latencies.latency == latency].dropna(subset=["seconds"])
+        for i, name in enumerate(latencies.name.unique()):
+            one = mine[mine.name == name]
+            bars = go.Bar(
+                name=name,
+                x=list(one.percentile),
+                y=list(one.seconds * scale),
+                marker={"color": colour(i)},
+                legendgroup=name,
+                showlegend=column == 1,
+                hovertemplate=f"{latency} %{{x}}: %{{y:.3g}} {unit}",
+            )
+            figure.add_trace(bars, row=1, col=column)
+        if limit := limits[latency]:
+            figure.add_hline(
+                y=limit * scale, row=1, col=column, line={"dash": "dash", "color": GREY},
+                annotation={"text": "objective at p99", "font": {"color": GREY}},
+            )  # fmt: skip
+        figure.update_yaxes(title_text=f"{latency}, {unit}", rangemode="tozero", row=1, col=column)
+        figure.update_xaxes(
+            title_text="percentile of requests", categoryorder="array", categoryarray=list(PERCENTILES), row=1,
+            col=column,
+        )  # fmt: skip
+    return Chart(
+        "latency",
+        "Latency percentiles",
+        "How long users wait for the first token (TTFT) and between tokens (TPOT): half of them less than p50, "
+        "one in a hundred longer than p99.",
+        finish(figure),
+        latencies.rename(columns={"seconds": "seconds (empty: not stable)"}),
+    )
+
+
+def timeline_chart(requests: pd.DataFrame) -> Chart:
+    """Time to first token of each request of a run over its arrival."""
+    served = requests.dropna(subset=["ttft_s"])
+    shown = served.iloc[:: max(1, len(served) // TIMELINE_POINTS)]
+    figure = go.Figure(
+        points("requests", shown.arrival_s, shown.ttft_s, colour(0), size=4, marker={"opacity": 0.5},
+               customdata=shown[["input_tokens", "output_tokens"]].to_numpy(),
+               hovertemplate="arrived at %{x:.1f} s<br>first token after %{y:.3g} s<br>%{customdata[0]} tokens in, "
+               "%{customdata[1]} out<extra></extra>")
+    )  # fmt: skip
+    return Chart(
+        "timeline",
+        "Waiting over time",
+        "Each point is a request: where points climb steadily, requests arrive faster than they are served.",
+        axes(figure, "arrival, s", "TTFT, s"),
+        shown[["arrival_s", "ttft_s", "tpot_s", "input_tokens", "output_tokens"]],
+    )
+
+
+def memory_chart(memory: pd.DataFrame) -> Chart:
+    """The memory of one GPU of each pool (`memory_table`)."""
+    figure = go.Figure()
+    parts = {
+        "weights": colour(0),
+        "activations, graphs, buffers": GREY,
+        "KV cache": colour(2),
+        "unused": "#c9ced6",
+    }
+    for part, shade in parts.items():
+        mine = memory[memory.part == part]
+        if len(mine):
+            figure.add_trace(
+                go.Bar(name=part, y=list(mine.pool), x=list(mine.GB), orientation="h", marker={"color": shade},
+                       hovertemplate=f"{part}: %{{x:.1f}} GB<extra>%{{y}}</extra>")
+            )  # fmt: skip
+    figure.update_layout(barmode="stack")
+    figure.update_yaxes(autorange="reversed")
+    return Chart(
+        "memory",
+        "Memory of one GPU",
+        "Weights and buffers leave the rest to the KV cache, which bounds how many sequences decode together.",
+        axes(figure, "GB", "pool", height=110 + 45 * memory.pool.nunique()),
+        memory,
+    )
+
+
+def provenance_chart(shares: Mapping[str, Mapping[str, float]]) -> Chart:
+    """By what the simulated GPU time of each run was priced."""
+    figure = go.Figure()
+    rows = [
+        {"name": n, "priced by": k, "share of GPU time": v} for n, s in shares.items() for k, v in s.items()
+    ]
+    table = pd.DataFrame(rows)
+    for kind, shade in PRICED.items():
+        mine = table[table["priced by"] == kind]
+        if mine["share of GPU time"].sum() > 0:
+            figure.add_trace(
+                go.Bar(name=kind, y=list(mine.name), x=list(mine["share of GPU time"]), orientation="h",
+                       marker={"color": shade}, hovertemplate=f"{kind}: %{{x:.1%}}<extra>%{{y}}</extra>")
+            )  # fmt: skip
+    figure.update_layout(barmode="stack")
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(tickformat=".0%", range=[0, 1])
+    return Chart(
+        "provenance",
+        "What the numbers rest on",
+        "The share of GPU time whose seconds were measured on silicon, derived from measurements, or only computed "
+        "from datasheets.",
+        axes(figure, "share of GPU time", "", height=100 + 40 * len(shares)),
+        table,
+    )

@@ -1,0 +1,109 @@
+"""Charts of one step: where its time goes, what bounds it, what priced it. From `explain --json`."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from sim.report.look import BOUND, GREY, GROUP, PRICED, Chart, axes
+
+Json = Mapping[str, Any]
+
+LEAST_SHARE: Final = 0.004
+"""Operations below this share of the step are drawn together."""
+COLOURS: Final = {"bound": BOUND, "priced_by": PRICED, "group": GROUP}
+LEAST_WRITTEN: Final = 0.06
+"""Share of a bar that has room for its name."""
+REST: Final = "small ones together"
+
+
+def operations_table(explained: Json) -> pd.DataFrame:
+    """The operations of a step, as they run, with derived rates."""
+    table = pd.DataFrame(explained["operations"])
+    return table.assign(
+        ms=table.seconds * 1e3,
+        tflop_per_s=table.flop / table.seconds / 1e12,
+        tb_per_s=table.bytes / table.seconds / 1e12,
+    )
+
+
+def waterfall_chart(explained: Json, by: str = "bound") -> Chart:
+    """The step, operation by operation, each starting where the one before it ended; coloured `by` a column."""
+    table = operations_table(explained)
+    shown = table[table.share >= LEAST_SHARE]
+    small = table[table.share < LEAST_SHARE]
+    figure = go.Figure()
+    start = 0.0
+    order = []
+    for row in shown.to_dict("records"):
+        name, n = row["name"], 2
+        while name in order:
+            name, n = f"{row['name']} ({n})", n + 1
+        order.append(name)
+        figure.add_trace(
+            go.Bar(
+                x=[row["ms"]], y=[name], base=[start], orientation="h", showlegend=False,
+                marker={"color": COLOURS[by].get(row[by], GREY)},
+                hovertemplate=f"{row['name']}, {row['layers']} layers<br>{row['ms']:.3g} ms, {row['share']:.1%}<br>"
+                f"{row['flop'] / 1e9:,.4g} GFLOP, {row['bytes'] / 1e9:,.4g} GB<br>bound by {row['bound']}<br>"
+                f"{row['priced_by']}: {row['source']}<extra></extra>",
+            )
+        )  # fmt: skip
+        start += row["ms"]
+    if len(small):
+        order.append(REST)
+        figure.add_trace(
+            go.Bar(x=[small.ms.sum()], y=[REST], base=[start], orientation="h", showlegend=False,
+                   marker={"color": GREY}, hovertemplate=f"{len(small)} operations, %{{x:.3g}} ms<extra></extra>")
+        )  # fmt: skip
+    for name in table[by].unique():
+        shade = COLOURS[by].get(name, GREY)
+        figure.add_trace(
+            go.Bar(name=str(name), x=[None], y=[order[0]], marker={"color": shade}, orientation="h")
+        )
+    figure.update_layout(barmode="overlay", bargap=0.25)
+    figure.update_yaxes(categoryorder="array", categoryarray=order[::-1])
+    figure = axes(figure, "ms since the step began", "", height=80 + 19 * len(order))
+    words = {"bound": "what it waits for", "priced_by": "where its seconds come from", "group": "its part"}[
+        by
+    ]
+    return Chart(
+        "waterfall",
+        "Where the step goes",
+        f"Each bar is an operation over all its layers, starting where the one before it ended; the colour says "
+        f"{words}.",
+        figure,
+        table,
+    )
+
+
+def shares_chart(explained: Json) -> Chart:
+    """Shares of the step by group, by bound and by what priced it: three stacked bars."""
+    table = operations_table(explained)
+    labels = {"group": "by part", "bound": "bound by", "priced_by": "priced by"}
+    figure = go.Figure()
+    rows = []
+    for column, label in labels.items():
+        shares = table.groupby(column).share.sum().sort_values(ascending=False)
+        for name, share in shares.items():
+            rows.append({"split": label, "part": name, "share of the step": share})
+            figure.add_trace(
+                go.Bar(
+                    x=[share], y=[label], orientation="h", showlegend=False,
+                    marker={"color": COLOURS[column].get(str(name), GREY)},
+                    text=f"{name} {share:.0%}" if share > LEAST_WRITTEN else "", textposition="inside",
+                    insidetextanchor="middle",
+                    hovertemplate=f"{name}: {share:.1%}<extra></extra>",
+                )
+            )  # fmt: skip
+    figure.update_layout(barmode="stack", bargap=0.3)
+    figure.update_xaxes(tickformat=".0%", range=[0, 1])
+    figure.update_yaxes(categoryorder="array", categoryarray=list(labels.values())[::-1])
+    return Chart(
+        "shares",
+        "The step in shares",
+        "The same seconds split three ways: by part of the model, by what they wait for, and by where they come from.",
+        axes(figure, "share of the step's seconds", "", height=190),
+        pd.DataFrame(rows),
+    )

@@ -1,0 +1,138 @@
+"""Results as tables for people: one row per thing shown, units in the headings. What charts are drawn from."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pandas as pd
+
+from sim.price import TokenPrices
+from sim.steady import OperatingPoint, SteadyState
+from sim.units import GB_BYTES, MILLISECOND_S
+
+Json = Mapping[str, Any]
+
+PRICES: Final = {
+    "input_cache_hit": "input, cache hit",
+    "input_cache_miss": "input, cache miss",
+    "output": "output",
+}
+"""What is sold, in the order of a price list."""
+USD: Final = "USD per million tokens"
+PERCENTILES: Final = ("p50", "p90", "p99")
+INTERACTIVITY: Final = "tokens/s per user"
+PER_GPU: Final = "output tokens/s per GPU"
+
+
+def curve_table(state: SteadyState) -> pd.DataFrame:
+    """The steady state's curve from light load to capacity."""
+    return pd.DataFrame([_point(point) for point in state.curve])
+
+
+def point_table(points: Mapping[str, tuple[str, OperatingPoint]]) -> pd.DataFrame:
+    """Operating points of steady states: name -> (kind, point)."""
+    return pd.DataFrame([{"name": n, "kind": kind, **_point(p)} for n, (kind, p) in points.items()])
+
+
+def _point(point: OperatingPoint) -> dict[str, float | None]:
+    return {
+        INTERACTIVITY: point.interactivity,
+        PER_GPU: point.output_tokens_per_s_per_gpu,
+        "requests/s": point.requests_per_s,
+        "batch per rank": point.batch,
+        "TPOT, ms": point.tpot_s / MILLISECOND_S,
+        "TTFT, s": point.ttft_s,
+        f"blended, {USD}": point.price.usd_per_million.blended,
+    }
+
+
+def run_point(run: Json) -> dict[str, float | None]:
+    """The same point of a simulated run; None where it was not stable."""
+    tpot_s = run["latency"]["tpot_s"]["mean"]
+    return {
+        INTERACTIVITY: 1 / tpot_s if tpot_s else None,
+        PER_GPU: run["throughput"]["output_tokens_per_s_per_gpu"],
+        "TPOT, ms": tpot_s / MILLISECOND_S if tpot_s else None,
+        "TTFT, s": run["latency"]["ttft_s"]["mean"],
+        f"blended, {USD}": run["cost"]["usd_per_million"]["blended"],
+    }
+
+
+def price_table(prices: Mapping[str, TokenPrices | Json]) -> pd.DataFrame:
+    """Simulated or estimated prices: name, sold (as in PRICES), USD per million tokens."""
+    rows = [
+        {"name": name, "sold": label, USD: one[key] if isinstance(one, Mapping) else getattr(one, key)}
+        for name, one in prices.items()
+        for key, label in PRICES.items()
+    ]
+    return pd.DataFrame(rows).dropna(subset=[USD])
+
+
+def api_table(api: pd.DataFrame) -> pd.DataFrame:
+    """Public API prices from `sim.price.api_prices`, in the same long form: name (provider), official, sold, price."""
+    columns = {f"{key}_usd_per_million": label for key, label in PRICES.items()}
+    kept = api.rename(columns=columns)
+    table = kept.melt(
+        id_vars=["model", "provider", "official", "as_of", "source"],
+        value_vars=list(columns.values()),
+        var_name="sold",
+        value_name=USD,
+    )
+    return table.dropna(subset=[USD]).rename(columns={"provider": "name"})
+
+
+def latency_table(runs: Mapping[str, Json]) -> pd.DataFrame:
+    """Percentiles of the latencies of runs: name, latency, percentile, seconds (None where not stable)."""
+    labels = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "end to end"}
+    return pd.DataFrame(
+        [
+            {"name": name, "latency": label, "percentile": p, "seconds": run["latency"][key][p]}
+            for name, run in runs.items()
+            for key, label in labels.items()
+            for p in PERCENTILES
+        ]
+    )
+
+
+def memory_table(state: SteadyState) -> pd.DataFrame:
+    """What the memory of one GPU of each pool is spent on, GB."""
+    rows = []
+    for role, plan in state.deployment.pools.items():
+        memory = plan.memory
+        parts = {
+            "weights": memory.weights_bytes,
+            "activations, graphs, buffers": memory.reserve_bytes,
+            "KV cache": memory.kv_cache_bytes,
+        }
+        left = memory.memory_bytes - sum(parts.values())
+        parts["unused"] = max(0.0, left)
+        rows += [{"pool": role, "part": part, "GB": size / GB_BYTES} for part, size in parts.items() if size]
+    return pd.DataFrame(rows)
+
+
+def headline_table(runs: Mapping[str, Json]) -> pd.DataFrame:
+    """The numbers that a comparison is about, one row per run."""
+    rows = []
+    for name, run in runs.items():
+        latency, cost = run["latency"], run["cost"]
+        rows.append(
+            {
+                "scenario": name,
+                "GPUs": run["gpus"],
+                "output tokens/s": run["throughput"]["output_tokens_per_s"],
+                PER_GPU: run["throughput"]["output_tokens_per_s_per_gpu"],
+                "TTFT p50, s": latency["ttft_s"]["p50"],
+                "TTFT p99, s": latency["ttft_s"]["p99"],
+                "TPOT p50, ms": _ms(latency["tpot_s"]["p50"]),
+                "TPOT p99, ms": _ms(latency["tpot_s"]["p99"]),
+                "goodput, requests/s": run["goodput_requests_per_s"],
+                "stable": run["stable"],
+                **{f"{label}, USD/M": cost["usd_per_million"][key] for key, label in PRICES.items()},
+                "blended, USD/M": cost["usd_per_million"]["blended"],
+                "price tier": cost["tier"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / MILLISECOND_S

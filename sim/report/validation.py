@@ -1,0 +1,121 @@
+"""Charts of a validation: simulated against published. From `validate --json`."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from sim.report.look import GREY, Chart, axes, colour, line, points
+
+Json = Mapping[str, Any]
+
+UNITS: Final = {
+    "tpot": "TPOT, s",
+    "ttft": "TTFT, s",
+    "output_tput_per_gpu": "output tokens/s per GPU",
+    "total_tput_per_gpu": "tokens/s per GPU",
+}
+"""Metric -> what its numbers are."""
+LAYOUT: Final = re.compile(r"^(?P<gpu>\S+) (?P<engine>\S+) (?P<precision>\S+) ")
+"""How a layout's name begins: hardware, engine, precision."""
+
+
+class NotAValidation(ValueError):
+    """A file that is no result of `tokenworks validate --json`; says what was expected."""
+
+
+def cases_table(validation: Json) -> pd.DataFrame:
+    """The cases as a table.
+
+    Columns: id, metric, published, simulated, error, band, split, layout, gpu, engine, precision, point.
+    Raises NotAValidation.
+    """
+    cases = validation.get("cases") if isinstance(validation, Mapping) else None
+    needed = {"id", "metric", "published", "simulated", "error"}
+    if not isinstance(cases, list) or not all(isinstance(c, Mapping) and needed <= c.keys() for c in cases):
+        raise NotAValidation("expected the JSON of `tokenworks validate --json`, with a list `cases`")
+    table = pd.DataFrame(list(cases), columns=None if cases else sorted(needed))
+    for column in ("published", "simulated", "error"):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+    for column in ("band", "split", "layout", "point"):
+        if column not in table:
+            table[column] = None
+    named = table.layout.astype("string").str.extract(LAYOUT) if len(table) else pd.DataFrame()
+    for column in ("gpu", "engine", "precision"):
+        table[column] = named[column].fillna("other") if column in named else "other"
+    return table
+
+
+def scatter_chart(cases: pd.DataFrame, metric: str, by: str) -> Chart:
+    """Simulated against published values of one metric (`cases_table`), coloured `by` a column."""
+    mine = cases[(cases.metric == metric) & (cases.published > 0) & (cases.simulated > 0)]
+    unit = UNITS.get(metric, metric)
+    figure = go.Figure()
+    if len(mine):
+        ends = np.array(
+            [mine[["published", "simulated"]].min().min(), mine[["published", "simulated"]].max().max()]
+        )
+        for name, factor, dash in (
+            ("equal", 1.0, "solid"),
+            ("20% off", 1.2, "dot"),
+            ("-20%", 1 / 1.2, "dot"),
+        ):
+            figure.add_trace(
+                line(name, ends, ends * factor, GREY, line={"dash": dash, "width": 1}, hoverinfo="skip",
+                     showlegend=name != "-20%")
+            )  # fmt: skip
+    for i, (kind, group) in enumerate(mine.groupby(by, sort=True)):
+        figure.add_trace(
+            points(
+                str(kind), group.published, group.simulated, colour(i), size=6, marker={"opacity": 0.65},
+                customdata=group[["id", "layout", "point", "error"]].fillna("").to_numpy(),
+                hovertemplate="%{customdata[1]}<br>%{customdata[2]}<br>published %{x:.4g}, simulated %{y:.4g} "
+                "(%{customdata[3]:+.1%})<br>%{customdata[0]}",
+            )
+        )  # fmt: skip
+    return Chart(
+        "scatter",
+        f"Simulated against measured: {unit}",
+        "Each point is a published measurement; on the line the simulation agrees, between the dotted lines it is "
+        "less than 20% off.",
+        axes(figure, f"measured {unit}", f"simulated {unit}", log_x=True, log_y=True, height=420),
+        mine,
+    )
+
+
+def error_chart(cases: pd.DataFrame, metric: str) -> Chart:
+    """Signed errors of one metric by GPU and engine, as boxes."""
+    mine = cases[cases.metric == metric].dropna(subset=["error"])
+    figure = go.Figure()
+    for i, (engine, group) in enumerate(mine.groupby("engine", sort=True)):
+        figure.add_trace(
+            go.Box(name=str(engine), x=list(group.gpu), y=list(group.error * 100), boxpoints="outliers",
+                   marker={"color": colour(i), "size": 4}, line={"width": 1.5}, hovertemplate="%{x}: %{y:+.1f}%")
+        )  # fmt: skip
+    figure.add_hline(y=0, line={"color": GREY, "width": 1})
+    figure.update_layout(boxmode="group")
+    return Chart(
+        "errors",
+        "Error by GPU and engine",
+        "Half of the cases lie inside a box, its line is the median; above zero the simulation says more than was "
+        "measured.",
+        axes(figure, "GPU", "simulated / measured - 1, %", height=360),
+        score_table(mine, ["gpu", "engine"]),
+    )
+
+
+def score_table(cases: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Cases, median and p90 of the absolute error, and bias (median of the signed error) by columns."""
+    scored = cases.dropna(subset=["error"]).assign(size=lambda t: t.error.abs())
+    groups = scored.groupby(by, sort=True)
+    return pd.DataFrame(
+        {
+            "cases": groups["size"].count(),
+            "median error": groups["size"].median(),
+            "p90 error": groups["size"].quantile(0.9),
+            "bias": groups["error"].median(),
+        }
+    ).reset_index()
