@@ -221,10 +221,16 @@ def device_gpu(profile: Profile) -> Gpu:
 
     A described device has the ceilings that its records reached. No link of it was measured: its memory bandwidth
     stands in, and what leaves the device is priced by the fallback.
+
+    Raises:
+        ProfileError: the description lacks the memory's size or speed, or the BF16 peak.
     """
     device = profile.header.get("device")
     if not device:
         return gpu(profile.gpu)
+    lacking = {"memory_bytes", "memory_bytes_per_s", "bf16_flop_per_s"} - device.keys()
+    if lacking:
+        raise ProfileError(f"{profile.path / HEADER}: `device` lacks {', '.join(sorted(lacking))}")
     memory = device["memory_bytes_per_s"]
     bf16 = device["bf16_flop_per_s"]
     return Gpu(
