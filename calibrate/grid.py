@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from sim.catalog import Model, kv_layouts
 from sim.model import operations as ops
-from sim.model.layers import ExpertRows, Layout, attention_block, token_operations
+from sim.model.attention import attention_block
+from sim.model.layers import token_operations
+from sim.model.layout import ExpertRows, Layout
 from sim.model.operations import Operation
 from sim.units import DTYPE_BYTES
 

@@ -36,6 +36,11 @@ class Dims:
     index_key_bytes: int = 132
     sparse_entry_bytes: int = 656
 
+    @property
+    def qk_dim(self) -> int:
+        """Width per head of query and key in the MHA form."""
+        return self.nope + self.rope
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:

@@ -51,6 +51,9 @@ class Operation:
     """What may overlap what: the shared expert, the experts' exchange, the rest of the layers, once per step."""
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), kw_only=True)
     """What else selects a measured table: kv_cache, backend, distribution."""
+    widths: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}), kw_only=True)
+    """Widths of the architecture that no axis of the table carries, by their names in `sim.cost.form.Dims`: what was
+    measured at other widths does not price this operation."""
 
 
 def weight_bytes(elements: float, dtype: str) -> float:
@@ -105,10 +108,11 @@ def absorb_bmm(
     flop = 2 * tokens * heads * head_dim * kv_lora
     traffic = (heads * head_dim * kv_lora + tokens * heads * (head_dim + kv_lora)) * DTYPE_BYTES["bf16"]
     shape = {"tokens": tokens, "heads": heads}
-    name = f"absorb BMM ({stage})"
+    widths = {"nope" if stage == "pre" else "v_head": head_dim, "kv_lora": kv_lora}
     return Operation(
-        name, "attention", "absorb_bmm", shape, "bf16", flop, traffic, layers, options={"stage": stage}
-    )
+        f"absorb BMM ({stage})", "attention", "absorb_bmm", shape, "bf16", flop, traffic, layers,
+        options={"stage": stage}, widths=widths,
+    )  # fmt: skip
 
 
 def mla_prefill(
@@ -131,6 +135,7 @@ def mla_prefill(
     return Operation(
         "MLA core, MHA form", "attention", "mla_prefill", shape, "bf16", flop,
         elements * DTYPE_BYTES["bf16"], layers, options={"kv_cache": kv_cache},
+        widths={"qk_dim": qk_dim, "v_head": v_dim},
     )  # fmt: skip
 
 
@@ -149,6 +154,7 @@ def mla_decode(
     return Operation(
         "MLA core, absorbed form", "attention", "mla_decode", shape, "bf16", flop,
         batch * context * entry_bytes + activations, layers, options={"kv_cache": kv_cache},
+        widths={"kv_lora": kv_lora, "rope": rope},
     )  # fmt: skip
 
 
@@ -167,10 +173,10 @@ def index_logits(
     """
     pairs = batch * causal_pairs(new, cached)
     traffic = batch * (new + cached) * key_bytes + batch * new * index_heads * (index_dim + 4) + pairs * 4
-    shape = {"batch": batch, "new": new, "context": new + cached}
+    shape = {"batch": batch, "new": new, "context": new + cached, "index_heads": index_heads}
     return Operation(
         "index logits", "attention", "index_logits", shape, "fp8",
-        2 * index_heads * index_dim * pairs, traffic, layers,
+        2 * index_heads * index_dim * pairs, traffic, layers, widths={"index_dim": index_dim},
     )  # fmt: skip
 
 
@@ -178,7 +184,10 @@ def index_topk(batch: float, new: float, cached: float, top_k: int, layers: int 
     """Selection of the `top_k` best keys of each query: FP32 logits read once, int32 indices written."""
     traffic = batch * causal_pairs(new, cached) * 4 + batch * new * top_k * 4
     shape = {"batch": batch, "new": new, "context": new + cached}
-    return Operation("index top-k", "attention", "index_topk", shape, "fp32", 0.0, traffic, layers)
+    widths = {"index_topk": top_k}
+    return Operation(
+        "index top-k", "attention", "index_topk", shape, "fp32", 0.0, traffic, layers, widths=widths
+    )
 
 
 def sparse_mla(
@@ -197,6 +206,7 @@ def sparse_mla(
     return Operation(
         "sparse MLA core", "attention", f"sparse_mla_{phase}", shape, "bf16", 2 * heads * (2 * kv_lora + rope) * pairs,
         gathered * entry_bytes + activations, layers, options={"kv_cache": kv_cache},
+        widths={"kv_lora": kv_lora, "rope": rope, "index_topk": top_k},
     )  # fmt: skip
 
 

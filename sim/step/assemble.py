@@ -9,7 +9,7 @@ from sim.cost.measured import ProfileCost
 from sim.cost.profile import ProfileError, load_profile, shipped_profiles
 from sim.experts.load import LoadTable, expert_load
 from sim.model.deployment import PoolPlan
-from sim.model.layers import ExpertRows, Layout
+from sim.model.layout import ExpertRows, Layout
 from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Experts, Scenario

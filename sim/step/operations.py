@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from sim.catalog import Engine
 from sim.model import layers
-from sim.model.layers import ExpertRows, Layout
+from sim.model.attention import attention_block
+from sim.model.layout import ExpertRows, Layout
 from sim.model.operations import Operation, Stream, gemm
 
 
@@ -55,12 +56,10 @@ class StepOperations:
         queries = 1 + self.draft_tokens
         cached = max(context - 1, 0.0)
         blocks = [
-            layers.attention_block(
-                self.layout, "decode", sequences, queries, cached, self.layout.model.layers
-            )
+            attention_block(self.layout, "decode", sequences, queries, cached, self.layout.model.layers)
         ]
         if self.draft_tokens:
-            draft = layers.attention_block(self.layout, "decode", sequences, 1, cached, self.draft_tokens)
+            draft = attention_block(self.layout, "decode", sequences, 1, cached, self.draft_tokens)
             blocks.append(replace(draft, name="attention block (drafts)"))
         return blocks
 
@@ -86,7 +85,7 @@ class StepOperations:
     def prefill_attention(self, batch: float, new: float, cached: float) -> list[Operation]:
         """Attention of a prefill step: `batch` prompts of `new` tokens each, behind `cached` ones."""
         count = self.layout.attention_layers
-        return [layers.attention_block(self.layout, "prefill", batch, new, cached, count)]
+        return [attention_block(self.layout, "prefill", batch, new, cached, count)]
 
     def prefill_rest(self, tokens: float) -> list[Operation]:
         """Everything else of a prefill step of `tokens` on every rank; the head runs on one last token

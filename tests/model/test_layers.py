@@ -3,7 +3,9 @@
 import pytest
 
 from sim.catalog import model
-from sim.model.layers import ExpertRows, Layout, attention_block, token_operations
+from sim.model.attention import attention_block
+from sim.model.layers import token_operations
+from sim.model.layout import ExpertRows, Layout
 
 ONE_GPU_V3 = Layout(model("deepseek-v3"), gpus=1, tp=1, ep=1, gpus_per_node=8)
 ONE_GPU_V32 = Layout(model("deepseek-v3.2"), gpus=1, tp=1, ep=1, gpus_per_node=8, dense_prefill_max_kv=2048)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import PRICED_BY, AnalyticCost, price_all
-from sim.model.layers import Layout
+from sim.model.layout import Layout
 from sim.step.build import build_step_cost
 from sim.step.operations import Overlap, StepOperations, balanced_routing, typical_prompts
 

@@ -1,0 +1,72 @@
+"""How a worker shards a model over its GPUs, and what routing makes of a step."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sim.catalog import Model
+
+Phase = Literal["prefill", "decode"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one worker shards a model. `tp` shards attention heads, dense FFN, shared expert and head;
+    `ep` spreads routed experts, whose intermediate width `moe_tp` = gpus / ep shards."""
+
+    model: Model
+    gpus: int
+    tp: int
+    ep: int
+    gpus_per_node: int
+    """GPUs that share the fast link: 8, or 72 in an NVL72 rack."""
+    weights: str = "fp8"
+    attention_weights: str = "fp8"
+    kv_cache: str = "fp8"
+    dense_prefill_max_kv: int = 0
+    """DSA models run masked MHA in prefill while no sequence is longer than this (engine threshold)."""
+    dispatch_mode: Literal["low_latency", "normal"] = "normal"
+    exchange: Literal["all_to_all", "all_gather"] = "all_to_all"
+    """How attention-DP ranks reach the experts: DeepEP-like all-to-all, or all-gather and reduce-scatter."""
+    mtp: bool = False
+    """The MTP module is loaded: the prompt passes through it, and it has a cache."""
+
+    @property
+    def dp(self) -> int:
+        """Attention-DP ranks of the worker."""
+        return self.gpus // self.tp
+
+    @property
+    def moe_tp(self) -> int:
+        """GPUs that share one expert."""
+        return self.gpus // self.ep
+
+    @property
+    def heads(self) -> int:
+        """Attention heads per GPU."""
+        return self.model.heads // self.tp
+
+    @property
+    def nodes(self) -> int:
+        """Fast-link domains that the worker spans."""
+        return -(-self.gpus // self.gpus_per_node)
+
+    @property
+    def attention_layers(self) -> int:
+        """Layers with a KV cache, the MTP module's included when it is loaded."""
+        return self.model.layers + (self.model.nextn if self.mtp else 0)
+
+
+@dataclass(frozen=True)
+class ExpertRows:
+    """What routing makes of a step: the load of the most loaded rank, and how far tokens travel."""
+
+    rows: float
+    """Token-expert pairs on the most loaded rank."""
+    slots: float
+    """Expert slots on a rank."""
+    active: float
+    """Of these, touched by at least one token."""
+    copies: float
+    """Copies of a token that leave its GPU in the layout's dispatch mode."""
+    remote_copies: float
+    """Of these, the ones that cross the NIC to another node."""
