@@ -16,7 +16,7 @@ import typer
 
 import sim
 from sim.cli import tables
-from sim.cli.files import prepare, print_json, save, writer
+from sim.cli.files import page, prepare, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.terminal import Screen, show_error
 from sim.cli.validate_command import validate
@@ -91,6 +91,7 @@ def run(
     screen.show(tables.runs({name: data}, _api_prices(results)))
     if out:
         save(out, result.save)
+        save(out, page(results))
         screen.note(f"written to {out}")
     _finish(results, data, as_json)
 
@@ -115,6 +116,7 @@ def compare(
         for name, result in results.items():
             save(out / name, result.save)
         save(out, writer("comparison.json", together))
+        save(out, page(results))
         screen.note(f"written to {out}")
     _finish(results, together, as_json)
 

@@ -2,9 +2,12 @@
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sim.report.run import Run
 
 
 def prepare(folder: Path) -> None:
@@ -28,6 +31,13 @@ def writer(name: str, data: Any) -> Callable[[Path], object]:
     """A `write` for `save`: one JSON file."""
     text = json.dumps(data, indent=2, allow_nan=False) + "\n"
     return lambda folder: (folder / name).write_text(text, encoding="utf-8")
+
+
+def page(results: "Mapping[str, Run]") -> Callable[[Path], object]:
+    """A `write` for `save`: the results as one HTML page, `report.html`."""
+    from sim.report.html import write_report  # noqa: PLC0415 - plotly takes its time
+
+    return lambda folder: write_report(results, folder / "report.html")
 
 
 def print_json(data: dict[str, Any]) -> None:

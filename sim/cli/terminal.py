@@ -1,8 +1,10 @@
 """The terminal: where text for people goes, and how numbers are written there."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,6 +13,8 @@ from rich.text import Text
 
 Tick = Callable[[int, int], None]
 
+PROGRESS_FILE = "TOKENWORKS_PROGRESS"
+"""Environment variable that names a file for the progress of a run, `done total`, instead of a bar."""
 WIDTH_OF_A_FILE = 160
 """Columns where the output is no terminal: wide enough that no number is cut."""
 
@@ -36,7 +40,13 @@ class Screen:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Tick | None]:
-        """A bar on stderr, moved by the function it gives (done, total); None where nobody watches."""
+        """A bar on stderr, moved by the function it gives (done, total); None where nobody watches.
+
+        A program that starts the command watches through a file: see PROGRESS_FILE.
+        """
+        if file := os.environ.get(PROGRESS_FILE):
+            yield lambda done, total: _note(Path(file), f"{done} {total}")
+            return
         if self.notes.quiet or not self.notes.is_terminal:
             yield None
             return
@@ -44,6 +54,13 @@ class Screen:
         with Progress(*columns, console=self.notes, transient=True) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _note(file: Path, text: str) -> None:
+    """Replace the file's content at once, so that a reader never finds half of it."""
+    beside = file.with_name(f".{file.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(file)
 
 
 def _console(stderr: bool, quiet: bool = False) -> Console:

@@ -1,0 +1,5 @@
+"""`python -m sim.cli`: the command, where the script is not on the path."""
+
+from sim.cli import main
+
+main()
