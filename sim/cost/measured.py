@@ -66,7 +66,8 @@ class ProfileCost:
         """The table for an operation, or why there is none (empty where nobody would expect one)."""
         branch, shape = self._branch(operation), operation.shape
         network = (shape.get("nodes", 1.0) > 1, shape.get("gpus", 1.0))
-        key = (operation.kernel, operation.dtype, tuple(operation.options.items()), branch, network)
+        widths = tuple(operation.widths.items())
+        key = (operation.kernel, operation.dtype, tuple(operation.options.items()), branch, network, widths)
         if key not in self._choices:
             wanted = {**operation.options, **({"branch": branch} if branch else {})}
             self._choices[key] = self._choose(operation, wanted)
@@ -90,7 +91,7 @@ class ProfileCost:
                 continue
             for table in profile.tables(operation.kernel):
                 if _fits(table, operation.dtype, wanted, backend):
-                    beyond = self._beyond(table, operation.shape)
+                    beyond = _other_widths(profile, operation) or self._beyond(table, operation.shape)
                     reason = reason or beyond
                     found += [] if beyond else [(table, profile)]
         return self._chosen(found) if found else reason
@@ -132,6 +133,15 @@ class ProfileCost:
         if shape.get("gpus", 1.0) > widest:
             return f"collectives on {self.measured_on.name} were not measured beyond one NVLink domain"
         return ""
+
+
+def _other_widths(profile: Profile, operation: Operation) -> str:
+    """Why a profile says nothing about an operation: it measured another architecture. Empty where it did not."""
+    for name, width in operation.widths.items():
+        measured = getattr(profile.dims, name)
+        if measured != width:
+            return f"{operation.kernel} was measured with {name} {measured}, not {width:g}"
+    return ""
 
 
 def _applies(

@@ -12,7 +12,7 @@ from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Fit, ProfileError, Table, device_gpu, load_profile, read_profile
-from sim.model.operations import Operation
+from sim.model.operations import Operation, mla_prefill
 
 H100, H800, H20 = gpu("h100_sxm"), gpu("h800_sxm"), gpu("h20_96")
 ROOFLINE = AnalyticCost(H100, efficiency())
@@ -196,3 +196,16 @@ def test_a_table_without_a_fit_is_not_used(tmp_path):
     save_profile(tmp_path, {"gpu": "h100_sxm", "engine": "lab"}, tables)
     cost = ProfileCost(read_profile(tmp_path), ROOFLINE, H100)
     assert cost.price(gemm(100)).priced_by == "analytic"
+
+
+def test_another_architecture_is_not_priced_by_what_was_measured_on_one(tmp_path):
+    """GLM-5's heads are 192 + 64 wide with values of 256; the table holds DeepSeek's 128 + 64 and 128."""
+    rows = {"heads": [16, 16], "batch": [1, 2], "new": [64, 64], "cached": [0, 0]}
+    form = Form(1e-6, 1.0, (1e12,), (1e12,))
+    tables = [table("mla_prefill", rows, [10.0, 20.0], dtype="bf16", form=form)]
+    cost = ProfileCost(profile_of(tmp_path, tables), ROOFLINE, H100)
+    deepseek, glm = (mla_prefill(16, 1, 64, 0, *dims, "bf16") for dims in ((192, 128), (256, 256)))
+    assert cost.price(deepseek).priced_by == "measured"
+    other = cost.price(glm)
+    assert other.priced_by == "analytic"
+    assert "measured with qk_dim 192, not 256" in other.source
