@@ -86,14 +86,12 @@ class ProfileCost:
         reason = ""
         found: list[tuple[Table, Profile]] = []
         for engine, backend in self._candidates(operation.kernel, operation.dtype, wanted):
-            profile = self.profile if engine == self.profile.engine else self._other(engine)
-            if profile is None:
-                continue
-            for table in profile.tables(operation.kernel):
-                if _fits(table, operation.dtype, wanted, backend):
-                    beyond = _other_widths(profile, operation) or self._beyond(table, operation.shape)
-                    reason = reason or beyond
-                    found += [] if beyond else [(table, profile)]
+            for profile in self._profiles(engine):
+                for table in profile.tables(operation.kernel):
+                    if _fits(table, operation.dtype, wanted, backend):
+                        beyond = _other_widths(profile, operation) or self._beyond(table, operation.shape)
+                        reason = reason or beyond
+                        found += [] if beyond else [(table, profile)]
         return self._chosen(found) if found else reason
 
     def _candidates(self, kernel: str, dtype: str, wanted: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -107,14 +105,20 @@ class ProfileCost:
         for engine in (own, *rules["stand_in"].get(own, ())):
             yield engine, named
 
-    def _other(self, engine: str) -> Profile | None:
+    def _profiles(self, engine: str) -> Iterator[Profile]:
+        """The profile itself where it is the engine's, then the shipped one of that engine on the same GPU."""
+        if engine == self.profile.engine:
+            yield self.profile
         name = f"{self.measured_on.name}/{engine}"
-        return load_profile(name) if name in shipped_profiles() else None
+        if name in shipped_profiles() and load_profile(name).path != self.profile.path:
+            yield load_profile(name)
 
     def _chosen(self, found: Sequence[tuple[Table, Profile]]) -> Choice:
-        """The first table, carried beyond its hull by the first of another engine."""
+        """The first table; where engines run much the same kernels, another engine's carries it beyond its hull."""
         table, profile = found[0]
-        peer = next((PricedTable(t, p.dims) for t, p in found if p.engine != profile.engine), None)
+        peer = None
+        if table.kernel in selection()["carried_by_others"]:
+            peer = next((PricedTable(t, p.dims) for t, p in found if p.engine != profile.engine), None)
         source = f"{profile.name}: {table.backend or table.kernel} ({table.source})"
         if profile.engine != self.profile.engine:
             source += f", standing in for {self.profile.engine}"
