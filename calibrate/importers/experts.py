@@ -12,10 +12,11 @@ import pandas as pd
 
 from calibrate.importers.attention import MILLISECOND_S
 from calibrate.importers.source import DTYPES, Source, groups, label, table
+from sim.catalog import model
 from sim.cost.profile import Table
 
-EXPERTS, TOP_K, GROUPS, TOP_GROUPS, INTER = 256, 8, 8, 4, 2048
-"""DeepSeek-V3's gate and expert width, which every row of these tables has."""
+V3 = model("deepseek-v3")
+"""The gate and the expert width that every row of these tables has."""
 
 Load = Callable[[int, int], tuple[float, float]]
 """(tokens of the EP group, EP size) -> token-expert pairs and touched experts of rank 0."""
@@ -38,8 +39,8 @@ PLAIN_GATE = ("moe_torch_flow_cutlass", "deepgemm")
 
 def spread(tokens: int, ep: int) -> tuple[float, float]:
     """Every expert equally loaded: tokens x 8 / ep pairs, at least one; each touches an expert of its own first."""
-    pairs = max(1.0, tokens * TOP_K / ep)
-    return pairs, min(pairs, EXPERTS / ep)
+    pairs = max(1.0, tokens * V3.top_k / ep)
+    return pairs, min(pairs, V3.n_routed / ep)
 
 
 @cache
@@ -49,15 +50,15 @@ def grouped(tokens: int, ep: int) -> tuple[float, float]:
     The scores are one-hot, one expert in each of the 8 groups. Only the first 4 groups survive, and the other 4
     choices fall on tied scores: the lowest-numbered experts of the first group.
     """
-    width = EXPERTS // GROUPS
+    width = V3.n_routed // V3.n_group
     step = 1.0 if tokens >= width else width / tokens
     offsets = (np.arange(tokens) * step).astype(int) % width
-    chosen = [[group * width + offset for group in range(TOP_GROUPS)] for offset in range(width)]
-    load = np.zeros(EXPERTS)
+    chosen = [[group * width + offset for group in range(V3.topk_group)] for offset in range(width)]
+    load = np.zeros(V3.n_routed)
     for offset, times in zip(*np.unique(offsets, return_counts=True), strict=True):
-        ties = [expert for expert in range(width) if expert != offset][: TOP_K - TOP_GROUPS]
+        ties = [expert for expert in range(width) if expert != offset][: V3.top_k - V3.topk_group]
         load[chosen[offset] + ties] += times
-    rank = load[: EXPERTS // ep]
+    rank = load[: V3.n_routed // ep]
     return max(1.0, float(rank.sum())), max(1.0, float((rank > 0).sum()))
 
 
@@ -83,8 +84,8 @@ def _table(backend: str, dtype: str, rows: pd.DataFrame, load: Load, name: str) 
     loads = [load(int(t), int(ep)) for t, ep in zip(rows.num_tokens, rows.moe_ep_size, strict=True)]
     pairs, active = np.array(loads).T
     axes = {
-        "rows": pairs, "experts": EXPERTS / rows.moe_ep_size.to_numpy(), "active": active,
-        "hidden": rows.hidden_size, "inter": INTER / rows.moe_tp_size.to_numpy(),
+        "rows": pairs, "experts": V3.n_routed / rows.moe_ep_size.to_numpy(), "active": active,
+        "hidden": rows.hidden_size, "inter": V3.moe_inter / rows.moe_tp_size.to_numpy(),
     }  # fmt: skip
     yield from table(
         "moe", DTYPES[dtype], {}, backend, f"{label(rows)}, {name}", axes, rows.latency_ms * MILLISECOND_S

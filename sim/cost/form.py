@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.catalog import Model, kv_layouts
 from sim.units import DTYPE_BYTES
 
 Shape = Mapping[str, Any]
@@ -22,19 +23,37 @@ Shape = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Dims:
-    """The architecture whose kernels a profile measured (DeepSeek-V3 unless its header says otherwise)."""
+    """Widths of the architecture whose kernels a profile measured, and the bytes of its sparse cache's entries."""
 
-    hidden: int = 7168
-    q_lora: int = 1536
-    kv_lora: int = 512
-    nope: int = 128
-    rope: int = 64
-    v_head: int = 128
-    index_heads: int = 64
-    index_dim: int = 128
-    index_topk: int = 2048
-    index_key_bytes: int = 132
-    sparse_entry_bytes: int = 656
+    hidden: int
+    q_lora: int
+    kv_lora: int
+    nope: int
+    rope: int
+    v_head: int
+    index_heads: int
+    index_dim: int
+    index_topk: int
+    index_key_bytes: int
+    sparse_entry_bytes: int
+
+    @classmethod
+    def of(cls, model: Model) -> "Dims":
+        """The widths of a model of the catalog."""
+        layouts = kv_layouts()
+        return cls(
+            hidden=model.hidden,
+            q_lora=model.q_lora_rank,
+            kv_lora=model.kv_lora_rank,
+            nope=model.qk_nope,
+            rope=model.qk_rope,
+            v_head=model.v_head_dim,
+            index_heads=model.index_heads,
+            index_dim=model.index_head_dim,
+            index_topk=model.index_topk,
+            index_key_bytes=layouts["dsa_index_key"],
+            sparse_entry_bytes=layouts["dsa_fp8"],
+        )
 
     @property
     def qk_dim(self) -> int:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
-from sim.catalog import Gpu, gpu
+from sim.catalog import Gpu, gpu, model
 from sim.cost.axes import DEFAULTS, reference
 from sim.cost.form import Dims, Form, Variant
 
@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 SHIPPED: Final = Path(__file__).parent / "profiles"
 HEADER: Final = "profile.yaml"
 FIT: Final = "fit.json"
+MEASURED_MODEL: Final = "deepseek-v3.2"
+"""Architecture of the kernels unless the header names another: V3's widths, and the indexer's."""
 
 
 class ProfileError(ValueError):
@@ -100,7 +102,7 @@ class Profile:
     @cached_property
     def dims(self) -> Dims:
         """Architecture whose kernels were measured."""
-        return Dims(**self.header.get("dims", {}))
+        return Dims.of(model(self.header.get("model", MEASURED_MODEL)))
 
     @property
     def kernels(self) -> tuple[str, ...]:

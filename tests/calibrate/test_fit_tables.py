@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from calibrate.cli import app
 from calibrate.fit import fit_table, neighbour_noise
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
-from sim.catalog import gpu
+from sim.catalog import gpu, model
 from sim.cost.form import STAGES, Dims, Form, Variant
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Table, read_profile
@@ -18,18 +18,20 @@ from sim.cost.record import BadRecord, Record, read_records, write_records
 H200 = gpu("h200_sxm")
 TRUTH = Form(6e-6, 2.0, (1.2e15,), (3.5e12,))
 
+DIMS = Dims.of(model("deepseek-v3.2"))
+
 
 def gemm_table(noise=0.0, kinks=False):
     grid = np.meshgrid([16, 64, 256, 1024, 4096], [1024, 2048, 4096, 8192], [1024, 2048, 4096, 8192])
     columns = dict(zip("mnk", (axis.ravel().astype(float) for axis in grid), strict=True))
-    stages = STAGES["gemm"](columns, Variant("fp8", {}), Dims())
+    stages = STAGES["gemm"](columns, Variant("fp8", {}), DIMS)
     seconds = TRUTH.seconds_each(stages, len(columns["m"]))
     seconds = seconds * np.exp(noise * np.random.default_rng(1).standard_normal(len(seconds)))
     return Table("gemm", Variant("fp8", {}), "", "a test", columns, seconds * (2.0 if kinks else 1.0))
 
 
 def test_the_parameters_of_exact_times_come_back():
-    fit = fit_table(gemm_table(), Dims(), H200)
+    fit = fit_table(gemm_table(), DIMS, H200)
     assert fit.form.launch_s == pytest.approx(6e-6, rel=0.02)
     assert fit.form.flop_per_s[0] == pytest.approx(1.2e15, rel=0.02)
     assert fit.form.bytes_per_s[0] == pytest.approx(3.5e12, rel=0.02)
@@ -39,20 +41,20 @@ def test_the_parameters_of_exact_times_come_back():
 
 def test_held_out_error_sees_noise_that_the_fit_cannot_know():
     """Left-out shapes differ from interpolated ones by at least the noise of each: 10% lognormal."""
-    fit = fit_table(gemm_table(noise=0.1), Dims(), H200)
+    fit = fit_table(gemm_table(noise=0.1), DIMS, H200)
     assert 0.04 < np.mean([errors["median"] for errors in fit.held_out.values()]) < 0.15
 
 
 def test_whole_values_of_an_axis_are_left_out():
     # inner values: 3 of m (16 shapes each), 2 of n and of k (20 each)
-    fit = fit_table(gemm_table(), Dims(), H200)
+    fit = fit_table(gemm_table(), DIMS, H200)
     assert {axis: errors["shapes"] for axis, errors in fit.held_out.items()} == {"m": 48, "n": 40, "k": 40}
 
 
 def test_rates_stay_below_what_the_device_can_do():
     table = gemm_table()
     fast = Table(table.kernel, table.variant, "", "", table.columns, table.seconds / 100)
-    form = fit_table(fast, Dims(), H200).form
+    form = fit_table(fast, DIMS, H200).form
     assert form.flop_per_s[0] <= 1979e12 * 1.001
     assert form.bytes_per_s[0] <= 2 * 4.8e12 * 1.001
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from sim.catalog import model
 from sim.cost.axes import reference
 from sim.cost.form import STAGES, Dims, Form, Variant
 from sim.model import operations as ops
 
-DIMS = Dims()
+DIMS = Dims.of(model("deepseek-v3.2"))
 FP8 = Variant("fp8", {"kv_cache": "fp8"})
 BF16 = Variant("bf16", {"kv_cache": "bf16"})
 

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
+from sim.catalog import model
 from sim.cost.form import Dims, Form, Variant
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Fit, Table
 
 FORM = Form(1e-6, 16.0, (1e12,), (1e15,))
 """Compute binds: 81,920 FLOP per pair and layer of 128 heads at 1 TFLOP/s."""
+
+DIMS = Dims.of(model("deepseek-v3.2"))
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def priced():
     variant = Variant("bf16", {"kv_cache": "bf16"})
     return PricedTable(
         Table("mla_prefill", variant, "", "a test", arrays, np.array([1e-3, 3e-3]), Fit(FORM, "linear")),
-        Dims(),
+        DIMS,
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calibrate.store import save_fits, save_profile
-from sim.catalog import efficiency, gpu
+from sim.catalog import efficiency, gpu, model
 from sim.cost.form import Dims, Form, Variant
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
@@ -16,6 +16,8 @@ from sim.model.operations import Operation, mla_prefill
 
 H100, H800, H20 = gpu("h100_sxm"), gpu("h800_sxm"), gpu("h20_96")
 ROOFLINE = AnalyticCost(H100, efficiency())
+
+DIMS = Dims.of(model("deepseek-v3.2"))
 
 
 def operation(kernel, shape, dtype="fp8", options=None, parts=()):
@@ -69,8 +71,8 @@ def test_beyond_the_hull_the_form_carries_the_nearest_shape_on(cost):
 def test_beyond_the_hull_another_engine_s_growth_carries_on_and_nothing_jumps_where_its_rows_end():
     grid = {"m": [100, 200, 400], "n": [100] * 3, "k": [100] * 3}
     further = {"m": [400, 800], "n": [100] * 2, "k": [100] * 2}
-    peer = PricedTable(table("gemm", further, [50.0, 90.0]), Dims())
-    own = PricedTable(table("gemm", grid, [10.0, 20.0, 60.0]), Dims(), peer=peer)
+    peer = PricedTable(table("gemm", further, [50.0, 90.0]), DIMS)
+    own = PricedTable(table("gemm", grid, [10.0, 20.0, 60.0]), DIMS, peer=peer)
     us = {m: own.seconds({"m": m, "n": 100, "k": 100})[0] * 1e6 for m in (800, 801, 1600)}
     assert us[800] == pytest.approx(60 + (90 - 50))
     # form of the peer at m: 1 us + 20,000 m FLOP / 1e12 + (300 m + 10,000) B / 1e12; 17.25 us at 800, 33.49 at 1600
