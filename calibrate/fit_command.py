@@ -35,10 +35,10 @@ def fit(
     except (ProfileError, BadRecord, NoRecords, OSError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error
-    console.print(error_table(profile.name, fits))
+    console.print(error_table(profile.name, fits), soft_wrap=True)
     console.print(f"Profile: {directory / HEADER}", markup=False, soft_wrap=True)
     if as_json:
-        print(json.dumps({"profile": str(directory / HEADER), "families": family_errors(fits)}))
+        print(json.dumps({"profile": str(directory / HEADER), "families": family_errors(fits.items())}))
 
 
 def _profile_of(source: Path, out: Path | None, engine: str) -> Path:

@@ -1,7 +1,7 @@
 """What a fit is worth: held-out error by family as a table, measured against predicted as plots."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,14 @@ from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Fit, Profile, Table
 
 
-def family_errors(fits: Mapping[str, Fit]) -> dict[str, dict[str, float]]:
-    """Kernel family -> held-out error pooled over its tables and axes, weighted by the shapes left out."""
+def family_errors(fits: Iterable[tuple[str, Fit]]) -> dict[str, dict[str, float]]:
+    """Kernel family -> held-out median and p90, averaged over its tables and axes by the shapes left out.
+
+    fits: (key of the table, its fit).
+    """
     weights: dict[str, list[float]] = defaultdict(list)
     errors: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for key, fit in fits.items():
+    for key, fit in fits:
         family = key.split("/")[0]
         for held_out in fit.held_out.values():
             weights[family].append(held_out["shapes"])
@@ -29,11 +32,32 @@ def family_errors(fits: Mapping[str, Fit]) -> dict[str, dict[str, float]]:
     }
 
 
+def overview(profiles: Iterable[Profile]) -> dict[str, dict[str, dict[str, float]]]:
+    """GPU -> kernel family -> held-out error over all engines of that GPU."""
+    fits: dict[str, list[tuple[str, Fit]]] = defaultdict(list)
+    for profile in profiles:
+        fits[profile.gpu] += profile.fits.items()
+    return {gpu: family_errors(found) for gpu, found in fits.items()}
+
+
+def overview_table(errors: Mapping[str, Mapping[str, Mapping[str, float]]]) -> RichTable:
+    """One row per kernel family, one column per GPU."""
+    title = "error on whole axis values left out, all engines: median / p90"
+    table = RichTable("family", *errors, title=title, box=None)
+    for family in sorted({family for found in errors.values() for family in found}):
+        cells = [
+            f"{found[family]['median']:.1%} / {found[family]['p90']:.1%}" if family in found else ""
+            for found in errors.values()
+        ]
+        table.add_row(family, *cells)
+    return table
+
+
 def error_table(title: str, fits: Mapping[str, Fit]) -> RichTable:
     """One row per table and axis: how it is priced, what it reached, and the error on left-out axis values."""
     table = RichTable(title=f"{title}: error on whole axis values left out", box=None, pad_edge=False)
     for column in ("table", "method", "launch us", "TFLOP/s", "GB/s", "axis", "median", "p90", "noise"):
-        table.add_column(column, overflow="fold", justify="left" if column in ("table", "axis") else "right")
+        table.add_column(column, no_wrap=True, justify="left" if column in ("table", "axis") else "right")
     for key, fit in sorted(fits.items()):
         form = fit.form
         head = [

@@ -2,32 +2,47 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from calibrate.show import error_table, family_errors, plot_page
-from sim.cost.profile import ProfileError, load_profile
+from calibrate.show import error_table, family_errors, overview, overview_table, plot_page
+from sim.cost.profile import Profile, ProfileError, load_profile, shipped_profiles
 
 
 def show(
-    profile: Annotated[str, typer.Argument(help="Shipped name such as h200_sxm/vllm, or a profile's path.")],
+    profile: Annotated[
+        str | None,
+        typer.Argument(help="Shipped name such as h200_sxm/vllm, or a profile's path. Default: all shipped."),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Also write plots of measured and fitted to this file.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout: errors by family.")] = False,
 ) -> None:
-    """Print the held-out error of every table of a profile."""
+    """Print the held-out error of every table of a profile, or of every family on every shipped GPU."""
     console = Console(stderr=as_json)
     try:
-        found = load_profile(profile)
-        console.print(error_table(found.name, found.fits))
-        if html:
-            html.write_text(plot_page(found), encoding="utf-8")
-            console.print(f"Plots: {html}", markup=False, soft_wrap=True)
-    except (ProfileError, OSError) as error:
+        told = _one(console, load_profile(profile), html) if profile else _all(console, html)
+    except (ProfileError, OSError, typer.BadParameter) as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error
     if as_json:
-        print(json.dumps({"profile": found.name, "families": family_errors(found.fits)}))
+        print(json.dumps(told))
+
+
+def _one(console: Console, profile: Profile, html: Path | None) -> dict[str, Any]:
+    console.print(error_table(profile.name, profile.fits), soft_wrap=True)
+    if html:
+        html.write_text(plot_page(profile), encoding="utf-8")
+        console.print(f"Plots: {html}", markup=False, soft_wrap=True)
+    return {"profile": profile.name, "families": family_errors(profile.fits.items())}
+
+
+def _all(console: Console, html: Path | None) -> dict[str, Any]:
+    if html:
+        raise typer.BadParameter("--html plots one profile: name it")
+    errors = overview([load_profile(name) for name in shipped_profiles()])
+    console.print(overview_table(errors), soft_wrap=True)
+    return {"gpus": errors}

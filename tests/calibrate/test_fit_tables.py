@@ -143,3 +143,11 @@ def test_bad_input_exits_with_two(tmp_path):
     result = CliRunner().invoke(app, ["show", "h200_sxm/nothing"])
     assert result.exit_code == 2
     assert "h200_sxm/vllm" in result.stderr
+
+
+def test_the_overview_has_every_gpu():
+    result = CliRunner().invoke(app, ["show", "--json"])
+    assert result.exit_code == 0, result.stderr
+    gpus = json.loads(result.stdout.strip().splitlines()[-1])["gpus"]
+    assert sorted(gpus) == ["b200_sxm", "gb200_nvl72", "h100_sxm", "h200_sxm"]
+    assert all(0 < found["mla_decode_block"]["median"] < 0.03 for found in gpus.values())
