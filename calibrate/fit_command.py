@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from calibrate.show import error_table, family_errors
+from calibrate.show import TABLE_WIDTH, error_table, family_errors
 from calibrate.store import save_fits, save_profile
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu_names
@@ -35,7 +35,7 @@ def fit(
     except (ProfileError, BadRecord, NoRecords, OSError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error
-    console.print(error_table(profile.name, fits), soft_wrap=True)
+    console.print(error_table(profile.name, fits), width=TABLE_WIDTH, crop=False)
     console.print(f"Profile: {directory / HEADER}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps({"profile": str(directory / HEADER), "families": family_errors(fits.items())}))

@@ -12,6 +12,9 @@ from sim.cost.axes import AXES
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Fit, Profile, Table
 
+TABLE_WIDTH = 140
+"""Columns of a printed table: more than 80, since the names of tables are long and must not be cut."""
+
 
 def family_errors(fits: Iterable[tuple[str, Fit]]) -> dict[str, dict[str, float]]:
     """Kernel family -> held-out median and p90, averaged over its tables and axes by the shapes left out.
