@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from calibrate.show import TABLE_WIDTH, error_table, family_errors
+from calibrate.show import error_table, family_errors, wide_console
 from calibrate.store import save_fits, save_profile
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu_names
@@ -24,7 +23,7 @@ def fit(
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout: errors by family.")] = False,
 ) -> None:
     """Fit every table, measure the error on left-out axis values, and write both beside the profile."""
-    console = Console(stderr=True)
+    console = wide_console(stderr=True)
     try:
         directory = _profile_of(source, out, engine)
         profile = read_profile(directory)
@@ -35,7 +34,7 @@ def fit(
     except (ProfileError, BadRecord, NoRecords, OSError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error
-    console.print(error_table(profile.name, fits), width=TABLE_WIDTH, crop=False)
+    console.print(error_table(profile.name, fits))
     console.print(f"Profile: {directory / HEADER}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps({"profile": str(directory / HEADER), "families": family_errors(fits.items())}))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.table import Table as RichTable
 
 from sim.cost.axes import AXES
@@ -14,6 +15,13 @@ from sim.cost.profile import Fit, Profile, Table
 
 TABLE_WIDTH = 140
 """Columns of a printed table: more than 80, since the names of tables are long and must not be cut."""
+
+
+def wide_console(stderr: bool) -> Console:
+    """A console that is at least as wide as the tables."""
+    console = Console(stderr=stderr)
+    console.width = max(console.width, TABLE_WIDTH)
+    return console
 
 
 def family_errors(fits: Iterable[tuple[str, Fit]]) -> dict[str, dict[str, float]]:

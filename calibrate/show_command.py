@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from calibrate.show import TABLE_WIDTH, error_table, family_errors, overview, overview_table, plot_page
+from calibrate.show import error_table, family_errors, overview, overview_table, plot_page, wide_console
 from sim.cost.profile import Profile, ProfileError, load_profile, shipped_profiles
 
 
@@ -22,7 +22,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout: errors by family.")] = False,
 ) -> None:
     """Print the held-out error of every table of a profile, or of every family on every shipped GPU."""
-    console = Console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     try:
         told = _one(console, load_profile(profile), html) if profile else _all(console, html)
     except (ProfileError, OSError, typer.BadParameter) as error:
@@ -33,7 +33,7 @@ def show(
 
 
 def _one(console: Console, profile: Profile, html: Path | None) -> dict[str, Any]:
-    console.print(error_table(profile.name, profile.fits), width=TABLE_WIDTH, crop=False)
+    console.print(error_table(profile.name, profile.fits))
     if html:
         html.write_text(plot_page(profile), encoding="utf-8")
         console.print(f"Plots: {html}", markup=False, soft_wrap=True)
@@ -44,5 +44,5 @@ def _all(console: Console, html: Path | None) -> dict[str, Any]:
     if html:
         raise typer.BadParameter("--html plots one profile: name it")
     errors = overview([load_profile(name) for name in shipped_profiles()])
-    console.print(overview_table(errors), width=TABLE_WIDTH, crop=False)
+    console.print(overview_table(errors))
     return {"gpus": errors}
