@@ -1,12 +1,13 @@
-"""When requests reach the cluster: at their own times (open loop), or one for each completion (closed loop)."""
+"""When requests reach the cluster: at times that are known from the start, or because others left."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Protocol
 
 from sim.cluster.clock import Clock, Timer
 from sim.cluster.ledger import Ledger, Window
 from sim.cluster.setup import Requests
 from sim.serving.sequence import Sequence
+from sim.workload import Request
 
 
 class Frontend(Protocol):
@@ -17,69 +18,65 @@ class Frontend(Protocol):
         ...
 
 
-class OpenLoop:
-    """Requests arrive at the times of the workload. One timer at a time."""
+class Arrivals:
+    """One timer at a time for the requests whose times are known; one for each moment at which followers arrive.
 
-    def __init__(self, clock: Clock, ledger: Ledger, requests: Requests, ingress_s: float) -> None:
-        self._clock, self._ledger, self._ingress_s = clock, ledger, ingress_s
-        self._times: list[float] = requests.arrival_s.tolist()
-        self._next = 0
-        self._deliver: Callable[[list[Sequence]], None]
-
-    def start(self, frontend: Frontend) -> None:
-        """Set the first timer."""
-        self._deliver = frontend.submit
-        if self._times:
-            self._clock.at(self._times[0] + self._ingress_s, self._arrive)
-
-    def _arrive(self, _: Timer) -> None:
-        times, first = self._times, self._next
-        end, time_s = first + 1, times[first]
-        while end < len(times) and times[end] == time_s:
-            end += 1
-        self._next = end
-        if end < len(times):
-            self._clock.at(times[end] + self._ingress_s, self._arrive)
-        self._deliver([self._ledger.arrive(i, time_s) for i in range(first, end)])
-
-
-class ClosedLoop:
-    """`concurrency` requests are in flight: each completion starts the next, as long as there are more.
-
-    The measurement window ends with the first completion that has no successor.
+    The measurement window of a closed loop ends with the first request that leaves its place empty.
     """
 
     def __init__(
-        self, clock: Clock, ledger: Ledger, concurrency: int, ingress_s: float, window: Window
+        self, clock: Clock, ledger: Ledger, requests: Requests, ingress_s: float, window: Window
     ) -> None:
-        self._clock, self._ledger, self._window = clock, ledger, window
-        self._concurrency, self._ingress_s = concurrency, ingress_s
-        self._next = 0
-        self._due: list[Sequence] = []
-        self._due_s = -1.0
-        self._deliver: Callable[[list[Sequence]], None]
+        self._clock, self._ledger, self._requests, self._window = clock, ledger, requests, window
+        self._ingress_s = ingress_s
+        self._known = _with_times(requests)
+        self._next: Request | None = None
+        self._due: list[Request] = []
+        self._frontend: Frontend
 
     def start(self, frontend: Frontend) -> None:
-        """Send the first `concurrency` requests."""
-        self._deliver = frontend.submit
-        self._ledger.on_end = self._send
-        for _ in range(min(self._concurrency, self._ledger.total)):
-            self._send()
+        """Set the first timer."""
+        self._frontend = frontend
+        self._ledger.on_end = self._left
+        self._await(next(self._known, None))
 
-    def _send(self) -> None:
-        now = self._clock.now
-        if self._next == self._ledger.total:
-            self._window.end_s = min(self._window.end_s, now)
-            return
-        sequence = self._ledger.arrive(self._next, now)
-        self._next += 1
-        if self._due and self._due_s == now:
-            self._due.append(sequence)
-        else:
-            self._due, self._due_s = [sequence], now
-            self._clock.at(now + self._ingress_s, self._arrive, self._due)
+    def _await(self, request: Request | None) -> None:
+        self._next = request
+        if request is not None:
+            self._clock.at(request.arrival_s + self._ingress_s, self._arrive)
 
-    def _arrive(self, timer: Timer) -> None:
+    def _arrive(self, _: Timer) -> None:
+        request = self._next
+        assert request is not None
+        time_s, together = request.arrival_s, []
+        while request is not None and request.arrival_s == time_s:
+            together.append(self._ledger.arrive(request))
+            request = next(self._known, None)
+        self._await(request)
+        self._frontend.submit(together)
+
+    def _left(self, left: int) -> None:
+        """Request `left` was completed or rejected: those that follow from it set out."""
+        requests = self._requests
+        for request in requests.following(left, self._clock.now):
+            due = self._due
+            if due and due[0].arrival_s == request.arrival_s:
+                due.append(request)
+            else:
+                self._due = [request]
+                self._clock.at(request.arrival_s + self._ingress_s, self._follow, self._due)
+        if not requests.full:
+            self._window.end_s = min(self._window.end_s, self._clock.now)
+
+    def _follow(self, timer: Timer) -> None:
         if timer.value is self._due:
             self._due = []
-        self._deliver(timer.value)
+        self._frontend.submit([self._ledger.arrive(request) for request in timer.value])
+
+
+def _with_times(requests: Requests) -> Iterator[Request]:
+    """The requests whose arrival times are known; NaN stands for those that follow from others."""
+    for request in requests:
+        if request.arrival_s != request.arrival_s:
+            return
+        yield request

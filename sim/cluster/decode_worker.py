@@ -61,7 +61,7 @@ class DecodeWorker:
         """At a step boundary: let the ready ones join, make room, and start the next steps."""
         batch = self.batch
         for sequence, rank in self._ready:
-            batch.join(sequence, rank, self._speculation.steps(sequence.id, sequence.remaining_tokens))
+            batch.join(sequence, rank, self._speculation.steps(sequence.request, sequence.remaining_tokens))
         self._ready.clear()
         for sequence, _ in batch.preempt():
             self._ledger.preempt(sequence)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from sim.cluster.record import PoolRecord, RequestTable
-from sim.cluster.setup import PoolSetup, Requests
+from sim.cluster.setup import PoolSetup
 from sim.serving.prompts import Chunk
 from sim.serving.sequence import Sequence
+from sim.workload import Request
 
 Progress = Callable[[int, int], None]
 """(requests done, requests in all)"""
@@ -17,46 +18,54 @@ Progress = Callable[[int, int], None]
 PROGRESS_REPORTS = 100
 """Times that a run reports its progress."""
 
+LEAST_ROOM = 1000
+"""Rows that the books grow by at least."""
+
+TIMES = ("arrival_s", "prefill_start_s", "prefill_end_s", "first_token_s", "finish_s")
+COUNTS = (
+    "input_tokens", "cached_tokens", "output_tokens", "preemptions", "recomputed_tokens", "generated_tokens"
+)  # fmt: skip
+
 
 class Ledger:
-    """Times and counts per request, written as they happen. A time is NaN until then."""
+    """Times and counts per request that has arrived, written as they happen. A time is NaN until then."""
 
-    def __init__(self, requests: Requests, progress: Progress | None) -> None:
-        self.total = total = len(requests.input_tokens)
-        self.input_tokens: list[int] = requests.input_tokens.tolist()
-        self.output_tokens: list[int] = requests.output_tokens.tolist()
-        self.cached_tokens: list[int] = np.minimum(
-            requests.cached_tokens, np.asarray(requests.input_tokens) - 1
-        ).tolist()
-        self.arrival_s = array("d", [math.nan]) * total
-        self.prefill_start_s = array("d", self.arrival_s)
-        self.prefill_end_s = array("d", self.arrival_s)
-        self.latest_prefill_start_s = array("d", self.arrival_s)
-        """As `prefill_start_s`, but of the latest prefill where preemption caused several."""
-        self.first_token_s = array("d", self.arrival_s)
-        self.finish_s = array("d", self.arrival_s)
-        self.preemptions = array("q", [0]) * total
-        self.recomputed_tokens = array("q", [0]) * total
-        self.generated_tokens = array("q", [0]) * total
-        self.rejected = np.zeros(total, dtype=bool)
-        self.completed = 0
+    def __init__(self, expected: int, progress: Progress | None) -> None:
+        """`expected`: requests known from the start; others may follow from them."""
+        self.arrived = self.completed = 0
         self.end_s = 0.0
         """When the latest request completed."""
-        self.on_end: Callable[[], None] | None = None
-        """Called whenever a request completes or is rejected."""
-        self._progress = progress
-        self._report_every = max(1, total // PROGRESS_REPORTS)
-        self._done = 0
+        self.latest_prefill_start_s = array("d")
+        """As `prefill_start_s`, but of the latest prefill where preemption caused several."""
+        self.arrival_s, self.prefill_start_s, self.prefill_end_s = array("d"), array("d"), array("d")
+        self.first_token_s, self.finish_s = array("d"), array("d")
+        self.input_tokens, self.cached_tokens, self.output_tokens = array("q"), array("q"), array("q")
+        self.preemptions, self.recomputed_tokens, self.generated_tokens = array("q"), array("q"), array("q")
+        self.rejected = array("b")
+        self._room = 0
+        self._grow(expected)
+        self.on_end: Callable[[int], None] | None = None
+        """Told the number of each request (in its workload) that completes or is rejected."""
+        self._progress, self._expected = progress, expected
+        self._done = self._report_at = 0
 
-    def arrive(self, index: int, now: float) -> Sequence:
-        """Request `index` arrived."""
-        self.arrival_s[index] = now
-        return Sequence(index, self.input_tokens[index], self.cached_tokens[index], self.output_tokens[index])
+    def arrive(self, request: Request) -> Sequence:
+        """The request arrived."""
+        index = self.arrived
+        if index == self._room:
+            self._grow(max(index, LEAST_ROOM))
+        self.arrived = index + 1
+        self.arrival_s[index] = request.arrival_s
+        self.input_tokens[index] = prompt = request.input_tokens
+        self.output_tokens[index] = request.output_tokens
+        cached = min(request.cached_tokens, prompt - 1)
+        self.cached_tokens[index] = cached
+        return Sequence(index, prompt, cached, request.output_tokens, request=request.id)
 
     def reject(self, sequence: Sequence) -> None:
         """The request can never be served."""
         self.rejected[sequence.id] = True
-        self._end()
+        self._end(sequence)
 
     def start_prefill(self, started: list[Sequence], now: float) -> None:
         """Prompts began to be computed (again, if preempted)."""
@@ -86,31 +95,28 @@ class Ledger:
         self.finish_s[sequence.id] = self.end_s = now
         self.generated_tokens[sequence.id] = sequence.generated_tokens
         self.completed += 1
-        self._end()
+        self._end(sequence)
 
     def table(self) -> RequestTable:
         """The columns of the run record."""
-        return RequestTable(
-            arrival_s=np.array(self.arrival_s),
-            input_tokens=np.array(self.input_tokens, dtype=np.int64),
-            cached_tokens=np.array(self.cached_tokens, dtype=np.int64),
-            output_tokens=np.array(self.output_tokens, dtype=np.int64),
-            prefill_start_s=np.array(self.prefill_start_s),
-            prefill_end_s=np.array(self.prefill_end_s),
-            first_token_s=np.array(self.first_token_s),
-            finish_s=np.array(self.finish_s),
-            preemptions=np.array(self.preemptions, dtype=np.int64),
-            recomputed_tokens=np.array(self.recomputed_tokens, dtype=np.int64),
-            generated_tokens=np.array(self.generated_tokens, dtype=np.int64),
-            rejected=self.rejected,
-        )
+        columns = {name: np.array(getattr(self, name)[: self.arrived]) for name in (*TIMES, *COUNTS)}
+        return RequestTable(**columns, rejected=np.array(self.rejected[: self.arrived], dtype=bool))
 
-    def _end(self) -> None:
+    def _grow(self, rows: int) -> None:
+        for name in (*TIMES, "latest_prefill_start_s"):
+            getattr(self, name).extend([math.nan] * rows)
+        for name in (*COUNTS, "rejected"):
+            getattr(self, name).extend([0] * rows)
+        self._room += rows
+
+    def _end(self, sequence: Sequence) -> None:
         self._done += 1
-        if self._progress is not None and (self._done % self._report_every == 0 or self._done == self.total):
-            self._progress(self._done, self.total)
+        total = max(self._expected, self.arrived)
+        if self._progress is not None and (self._done >= self._report_at or self._done == total):
+            self._progress(self._done, total)
+            self._report_at = self._done + max(1, total // PROGRESS_REPORTS)
         if self.on_end is not None:
-            self.on_end()
+            self.on_end(sequence.request)
 
 
 class Meter:

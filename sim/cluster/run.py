@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 from sim.cluster.aggregated import AggregatedCluster
-from sim.cluster.arrivals import ClosedLoop, OpenLoop
+from sim.cluster.arrivals import Arrivals
 from sim.cluster.clock import Clock
 from sim.cluster.disaggregated import DisaggregatedCluster
 from sim.cluster.ledger import Ledger, Progress, Window
@@ -32,15 +32,12 @@ def run_cluster(
         LookupError: if the router does not exist.
     """
     started = time.perf_counter()
-    clock, ledger = Clock(), Ledger(requests, progress)
+    clock, ledger = Clock(), Ledger(len(requests), progress)
     window = Window(scenario.warmup_s)
-    arrivals: OpenLoop | ClosedLoop
     if requests.concurrency is None:
-        arrivals = OpenLoop(clock, ledger, requests, plan.rules.ingress_s)
-        last_s = float(requests.arrival_s[-1]) if ledger.total else 0.0
+        last_s = float(requests.arrival_s[-1]) if len(requests) else 0.0
         window.end_s = last_s if last_s > window.start_s else math.inf  # all at once: the whole run
-    else:
-        arrivals = ClosedLoop(clock, ledger, requests.concurrency, plan.rules.ingress_s, window)
+    arrivals = Arrivals(clock, ledger, requests, plan.rules.ingress_s, window)
     kind = AggregatedCluster if "serve" in plan.pools else DisaggregatedCluster
     cluster = kind(clock, ledger, plan, costs, scenario.router, window)
     arrivals.start(cluster)

@@ -138,7 +138,7 @@ class ServeWorker:
             ledger.end_prefill(sequence, now)
             ledger.deliver_first(sequence, now)
             if sequence.remaining_tokens:
-                steps = self._speculation.steps(sequence.id, sequence.remaining_tokens)
+                steps = self._speculation.steps(sequence.request, sequence.remaining_tokens)
                 batch.join(sequence, rank, steps)
             else:
                 batch.cancel(rank, sequence.context_tokens)

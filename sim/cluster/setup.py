@@ -1,6 +1,6 @@
 """What a run is given: pools, transfer, rules and requests. Plain numbers, so that anything may compose them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sim.serving.admission import AdmissionRules
 from sim.serving.kv_blocks import BLOCK_TOKENS
 from sim.serving.speculation import OneTokenPerStep, Speculation
+from sim.workload import Request
 
 
 @dataclass(frozen=True)
@@ -56,29 +57,32 @@ class ClusterPlan:
 
 
 class Requests(Protocol):
-    """The workload as columns, one entry per request in order of arrival; see `sim.workload`."""
+    """The workload; see `sim.workload.RequestStream`."""
+
+    def __len__(self) -> int:
+        """Requests known from the start."""
+        ...
+
+    def __iter__(self) -> Iterator[Request]:
+        """The requests known from the start, in order of arrival; those that follow from others have no time (NaN)
+        and may be left out."""
+        ...
 
     @property
     def arrival_s(self) -> NDArray[np.float64]:
-        """Increasing. Ignored in a closed loop."""
-        ...
-
-    @property
-    def input_tokens(self) -> NDArray[np.int64]:
-        """At least 1."""
-        ...
-
-    @property
-    def output_tokens(self) -> NDArray[np.int64]:
-        """At least 1."""
-        ...
-
-    @property
-    def cached_tokens(self) -> NDArray[np.int64]:
-        """Prompt tokens in the prefix cache. The last prompt token is computed even if it is cached."""
+        """Of the requests known from the start, as they are iterated."""
         ...
 
     @property
     def concurrency(self) -> int | None:
-        """Closed loop: requests in flight. None in an open loop."""
+        """Closed loop: requests or sessions in flight. None in an open loop."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether every place of a closed loop was taken again so far; always true in an open loop."""
+        ...
+
+    def following(self, left: int, now_s: float) -> Sequence[Request]:
+        """The requests that arrive because request `left` was completed or rejected at `now_s`; not before then."""
         ...

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Sequence:
     """One prompt with the tokens generated so far.
 
-    `id` is the position in order of arrival. A preempted sequence keeps its generated tokens: they join the
-    prompt when it is computed again.
+    `id` is the position in order of arrival, `request` the number of the request in its workload. A preempted
+    sequence keeps its generated tokens: they join the prompt when it is computed again.
     """
 
     id: int
@@ -27,6 +27,7 @@ class Sequence:
     """Decode steps that it needs from there."""
     stint: int = 0
     """Times that it has left a decode batch, finished or preempted."""
+    request: int = 0
 
     @property
     def context_tokens(self) -> int:

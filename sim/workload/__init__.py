@@ -3,6 +3,6 @@
 from sim.workload.build import requests
 from sim.workload.prompts import Prompts
 from sim.workload.request import Request
-from sim.workload.stream import RequestStream
+from sim.workload.stream import RequestStream, closed_loop
 
-__all__ = ["Prompts", "Request", "RequestStream", "requests"]
+__all__ = ["Prompts", "Request", "RequestStream", "closed_loop", "requests"]

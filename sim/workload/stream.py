@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +12,32 @@ from sim.workload.prompts import Ints, Prompts
 from sim.workload.request import Request
 
 Floats = NDArray[np.float64]
-Follow = Callable[[int, float], Request | None]
 
 DRAWN_AHEAD = 1000
 """Requests that an endless closed loop draws at once: an array costs little more to draw than one number."""
 
 
-def _nothing(left: int, now_s: float) -> Request | None:
-    return None
+class Successors(Protocol):
+    """What clients send because a request of theirs left."""
+
+    @property
+    def full(self) -> bool:
+        """Whether every place of a closed loop was taken again so far; always true in an open loop."""
+        ...
+
+    def after(self, left: int, now_s: float) -> tuple[Request, ...]:
+        """What follows from request `left`, which was completed or rejected at `now_s`."""
+        ...
+
+
+class Nobody:
+    """Nothing follows: the clients of an open loop send without regard to what became of the last request."""
+
+    full = True
+
+    def after(self, left: int, now_s: float) -> tuple[Request, ...]:
+        """See `Successors.after`."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -27,9 +46,9 @@ class RequestStream:
 
     Open loop: the columns hold every request. Closed loop: `concurrency` requests arrive at time zero and each one
     that leaves brings the next in order, whose `arrival_s` is NaN here; the columns hold every request where
-    their number is bounded, else the first `concurrency`, and `next` draws the others.
+    their number is bounded, else the first `concurrency`, and `following` draws the others.
 
-    One stream serves one run, because `next` uses it up.
+    One stream serves one run, because `following` uses it up.
     """
 
     prompts: Prompts
@@ -37,11 +56,9 @@ class RequestStream:
     """Ascending, seconds; NaN at the end for requests that arrive when others leave."""
     concurrency: int | None = None
     """Requests in flight in a closed loop; None in an open loop."""
-    closes_s: float = np.inf
-    """Closed loop: nothing follows from this time on."""
     notes: tuple[str, ...] = ()
     """Sentences for the user about what was decided on the way, such as rows of a trace that were left out."""
-    follow: Follow = field(default=_nothing, repr=False, compare=False)
+    successors: Successors = field(default_factory=Nobody, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -65,7 +82,7 @@ class RequestStream:
         return self.prompts.cached_tokens
 
     @property
-    def blocks(self) -> Sequence[tuple[int, ...]]:
+    def blocks(self) -> Sequence[Sequence[int]]:
         """Chained hashes of each prompt's blocks of `block_tokens` tokens; empty where none are known."""
         return self.prompts.blocks
 
@@ -74,12 +91,33 @@ class RequestStream:
         """Prompt tokens of one of the `blocks`; the last one of a prompt may hold fewer."""
         return self.prompts.block_tokens
 
-    def next(self, left: int, now_s: float) -> Request | None:
-        """The request that arrives because request `left` was completed or rejected at `now_s`, if any.
+    @property
+    def full(self) -> bool:
+        """See `Successors.full`. A closed loop is measured until this ends."""
+        return self.successors.full
 
-        It is numbered on from the last one, and arrives at its own `arrival_s`, at or after `now_s`.
+    def following(self, left: int, now_s: float) -> tuple[Request, ...]:
+        """The requests that arrive because request `left` was completed or rejected at `now_s`.
+
+        They are numbered on from the last one, and arrive at their own `arrival_s`, at or after `now_s`.
         """
-        return self.follow(left, now_s) if now_s < self.closes_s else None
+        return self.successors.after(left, now_s)
+
+
+class ClosedLoop:
+    """One request for each that leaves before `closes_s`, as long as there are more."""
+
+    def __init__(self, rest: Iterator[Request], closes_s: float) -> None:
+        self._rest, self._closes_s = rest, closes_s
+        self.full = True
+
+    def after(self, left: int, now_s: float) -> tuple[Request, ...]:
+        """See `Successors.after`."""
+        request = next(self._rest, None) if now_s < self._closes_s else None
+        if request is None:
+            self.full = False
+            return ()
+        return (replace(request, arrival_s=now_s),)
 
 
 def closed_loop(
@@ -100,12 +138,7 @@ def closed_loop(
     rest = prompts[first:].requests(first, arrival_s[first:].tolist())
     if count is None:
         rest = itertools.chain(rest, _endless(draw, len(prompts)))
-
-    def follow(left: int, now_s: float) -> Request | None:
-        request = next(rest, None)
-        return request and replace(request, arrival_s=now_s)
-
-    return RequestStream(prompts, arrival_s, concurrency, closes_s, notes, follow)
+    return RequestStream(prompts, arrival_s, concurrency, notes, ClosedLoop(rest, closes_s))
 
 
 def _endless(draw: Callable[[int], Prompts], number: int) -> Iterator[Request]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim.workload import Request
+
 
 @dataclass
 class LinearStepCost:
@@ -109,6 +111,30 @@ class Columns:
     output_tokens: np.ndarray
     cached_tokens: np.ndarray
     concurrency: int | None = None
+    full: bool = True
+    """No place of a closed loop stayed empty so far."""
+    sent: int = 0
+
+    def __post_init__(self):
+        self.sent = len(self) if self.concurrency is None else min(self.concurrency, len(self))
+
+    def __len__(self):
+        return len(self.arrival_s)
+
+    def __iter__(self):
+        times = self.arrival_s if self.concurrency is None else np.zeros(self.sent)
+        return (self.request(i, time_s) for i, time_s in enumerate(times.tolist()))
+
+    def request(self, index, time_s):
+        tokens = (self.input_tokens, self.output_tokens, self.cached_tokens)
+        return Request(index, time_s, *(int(column[index]) for column in tokens))
+
+    def following(self, left, now_s):
+        if self.sent == len(self):
+            self.full = self.concurrency is None
+            return ()
+        self.sent += 1
+        return (self.request(self.sent - 1, now_s),)
 
 
 def columns(arrival_s, input_tokens, output_tokens, cached_tokens=None, concurrency=None):

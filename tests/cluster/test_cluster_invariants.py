@@ -13,6 +13,7 @@ from test_cluster_oracle import aggregated, disaggregated
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
 from sim.serving.admission import AdmissionRules
+from sim.workload import Prompts, closed_loop
 
 TRANSFER = TransferSetup(70_272.0, 5e10, 0.005)
 
@@ -140,6 +141,19 @@ def test_a_closed_loop_keeps_its_concurrency_exactly(roles):
     assert (t.arrival_s[:16] == 0).all()
     np.testing.assert_array_equal(t.arrival_s[16:], np.sort(t.finish_s)[: 120 - 16])
     assert record.window_s == (0.0, np.sort(t.finish_s)[120 - 16])
+    assert_sound(record)
+
+
+def test_a_closed_loop_bounded_by_time_goes_on_until_then():
+    """8 in flight, the first decode step after the prefill: 0.005 s transfer, then 19 steps of 0.012 s each and what
+    the sequences add; nobody sets out from 30 s on, and the window ends with the first place that stays empty."""
+    endless = closed_loop(lambda n: Prompts.of(np.full(n, 100), np.full(n, 20)), 8, closes_s=30.0)
+    plan = split()
+    record = run(endless, plan, costs(plan))
+    t = record.requests
+    assert len(t.arrival_s) > 8 * 30 / (0.05 + 19 * 0.013)
+    np.testing.assert_array_equal(t.arrival_s[8:], np.sort(t.finish_s)[: len(t.arrival_s) - 8])
+    assert t.arrival_s.max() < 30.0 <= record.window_s[1] == np.sort(t.finish_s)[len(t.arrival_s) - 8]
     assert_sound(record)
 
 

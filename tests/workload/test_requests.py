@@ -37,7 +37,7 @@ def test_objects_are_the_columns() -> None:
     assert [r.cached_tokens for r in rows] == stream.cached_tokens.tolist()
     assert len(stream) == 50
     assert stream.concurrency is None
-    assert stream.next(left=0, now_s=1.0) is None
+    assert stream.following(left=0, now_s=1.0) == ()
 
 
 def test_one_seed_one_stream() -> None:
@@ -96,28 +96,32 @@ def test_closed_loop_bounded_by_a_number() -> None:
     assert stream.concurrency == 3
     assert stream.arrival_s[:3].tolist() == [0, 0, 0]
     assert np.isnan(stream.arrival_s[3:]).all()
-    later = [stream.next(left=1, now_s=2.5), stream.next(left=0, now_s=4.0), stream.next(left=2, now_s=5.0)]
-    assert later[0] == Request(3, 2.5, int(stream.input_tokens[3]), int(stream.output_tokens[3]))
-    assert later[1] == Request(4, 4.0, int(stream.input_tokens[4]), int(stream.output_tokens[4]))
-    assert later[2] is None
+    later = [stream.following(left=1, now_s=2.5), stream.following(left=0, now_s=4.0)]
+    assert later[0] == (Request(3, 2.5, int(stream.input_tokens[3]), int(stream.output_tokens[3])),)
+    assert later[1] == (Request(4, 4.0, int(stream.input_tokens[4]), int(stream.output_tokens[4])),)
+    assert stream.full
+    assert stream.following(left=2, now_s=5.0) == ()
+    assert not stream.full
 
 
 def test_closed_loop_bounded_by_time_never_runs_out_before() -> None:
     stream = synthetic({"closed_loop": {"concurrency": 3}}, duration_s=10.0)
     assert len(stream) == 3
-    later = [stream.next(left=i, now_s=9.9) for i in range(2500)]
-    assert [r.id for r in later if r] == list(range(3, 2503))
+    later = [r for i in range(2500) for r in stream.following(left=i, now_s=9.9)]
+    assert [r.id for r in later] == list(range(3, 2503))
     # The same lengths as those of a run bounded by a number.
     counted = synthetic({"closed_loop": {"concurrency": 3}}, requests=2503)
-    assert [r.input_tokens for r in later if r] == counted.input_tokens[3:].tolist()
-    assert [r.output_tokens for r in later if r] == counted.output_tokens[3:].tolist()
-    assert stream.next(left=2500, now_s=10.0) is None
+    assert [r.input_tokens for r in later] == counted.input_tokens[3:].tolist()
+    assert [r.output_tokens for r in later] == counted.output_tokens[3:].tolist()
+    assert stream.full
+    assert stream.following(left=2500, now_s=10.0) == ()
+    assert not stream.full
 
 
 def test_closed_loop_with_more_places_than_requests() -> None:
     stream = synthetic({"closed_loop": {"concurrency": 10}}, requests=4)
     assert stream.arrival_s.tolist() == [0, 0, 0, 0]
-    assert stream.next(left=0, now_s=1.0) is None
+    assert stream.following(left=0, now_s=1.0) == ()
 
 
 def test_a_trace_at_its_own_times() -> None:
