@@ -11,6 +11,7 @@ from sim.price import price
 from sim.result import Result
 from sim.scenario.engine import engine_of
 from sim.scenario.schema import Scenario
+from sim.scenario.speculation import draft_chances
 from sim.serving.admission import AdmissionRules
 from sim.serving.speculation import DraftAcceptance, OneTokenPerStep, Speculation
 from sim.step.assemble import pool_step_cost
@@ -68,11 +69,9 @@ def cluster_plan(scenario: Scenario, deployment: Deployment, seed: int) -> Clust
 
 def speculation(scenario: Scenario, seed: int) -> Speculation:
     """How many decode steps a sequence needs: one per token, or fewer with accepted drafts."""
-    drafts = scenario.speculation.draft_tokens
-    if not drafts:
+    if not scenario.speculation.draft_tokens:
         return OneTokenPerStep()
-    given = scenario.speculation.acceptance
-    return DraftAcceptance(given or catalog.acceptance(scenario.model, drafts), seed)
+    return DraftAcceptance(draft_chances(scenario), seed)
 
 
 def transfer_setup(scenario: Scenario, deployment: Deployment) -> TransferSetup:

@@ -4,7 +4,7 @@ The numbers live in the YAML and CSV files beside this module, each with its uni
 read by `sim.price` only.
 """
 
-from sim.catalog.acceptance import acceptance
+from sim.catalog.acceptance import accept_length, acceptance, acceptance_tasks
 from sim.catalog.engines import Engine, engine, engine_names
 from sim.catalog.facts import UnknownName, nearest_names, read
 from sim.catalog.hardware import Efficiency, Gpu, LowLatencyAllToAll, efficiency, gpu, gpu_names, price_tiers
@@ -20,7 +20,9 @@ __all__ = [
     "LowLatencyAllToAll",
     "Model",
     "UnknownName",
+    "accept_length",
     "acceptance",
+    "acceptance_tasks",
     "catalog_date",
     "efficiency",
     "engine",

@@ -1,31 +1,53 @@
 """How many draft tokens of multi-token prediction are accepted."""
 
+from collections.abc import Sequence
 from functools import cache
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
-from sim.catalog.facts import read, values
+from sim.catalog.facts import UnknownName, read, values
 from sim.catalog.models import model
 
-
-def _lengths(name: str) -> dict[int, float]:
-    table: dict[Any, Any] = dict(read("acceptance.yaml").get(name, {}))
-    base = table.pop("inherits", None)
-    return {**_lengths(base), **values(table)} if base else values(table)
+GENERAL = "general"
 
 
 @cache
-def acceptance(name: str, draft_tokens: int) -> tuple[float, ...]:
+def _rows(name: str) -> tuple[dict[str, Any], ...]:
+    """A model's rows: its own name's as the user wrote it, else its model's."""
+    table = read("acceptance.yaml")
+    entry = table.get(name.lower()) or table.get(model(name).name) or ()
+    return _rows(entry["inherits"]) if isinstance(entry, dict) else tuple(entry)
+
+
+def acceptance_tasks(name: str) -> tuple[str, ...]:
+    """What accept lengths of a model are published for, such as `general` or `coding, thinking`; maybe nothing."""
+    modes = {None: "", True: ", thinking", False: ", not thinking"}
+    return tuple(row["task"] + modes[row.get("thinking")] for row in _rows(name))
+
+
+def acceptance(
+    name: str, draft_tokens: int, task: str | None = None, thinking: bool | None = None
+) -> tuple[float, ...]:
     """Chance that draft i is accepted given that all before it were, for i = 1 .. `draft_tokens`.
 
-    From published accept lengths A_k (k drafts, bonus token included): s_i = A_i - A_(i-1), with A_0 = 1, is the
-    chance that at least i drafts are accepted, and s_i / s_(i-1) the one returned. Drafts beyond the longest
-    published length are never accepted; a model without figures accepts none. Raises UnknownName.
+    `task` and `thinking` select one of the model's rows; left out, whatever they are (`general` where both are).
+    Past the longest published draft the last chance holds. Raises UnknownName where not exactly one row is meant.
     """
-    lengths = {0: 1.0, **_lengths(model(name).name)}
-    chances: list[float] = []
-    reached = 1.0
-    for i in range(1, draft_tokens + 1):
-        survive = lengths[i] - lengths[i - 1] if i in lengths else 0.0
-        chances.append(survive / reached if reached else 0.0)
-        reached = survive
-    return tuple(chances)
+    if task is None and thinking is None:
+        task = GENERAL
+    meant = [
+        row for row in _rows(name) if task in (None, row["task"]) and thinking in (None, row.get("thinking"))
+    ]
+    if len(meant) != 1:
+        modes = {None: [], True: ["thinking"], False: ["not thinking"]}
+        asked = ", ".join([task or "any task", *modes[thinking]])
+        known = acceptance_tasks(name) or ("speculation.acceptance",)
+        raise UnknownName(f"accept length of {name} for", asked, known)
+    chances = values(meant[0]["chances"])
+    return tuple(chances[min(i, len(chances) - 1)] for i in range(draft_tokens))
+
+
+def accept_length(chances: Sequence[float]) -> float:
+    """Mean tokens per verify step, the bonus token included: 1 + sum_i prod_{j <= i} chances[j]."""
+    return sum(accumulate(chances, mul), 1.0)

@@ -8,18 +8,14 @@ import pandas as pd
 from sim import catalog
 from sim.model.deployment import plan_pool
 from sim.scenario.schema import Scenario
-from sim.serving.speculation import DraftAcceptance
+from sim.scenario.speculation import draft_chances
 from sim.step.assemble import cost_model, step_operations
 from sim.step.surface import Floats, Surface
 
 
 def accept_length(scenario: Scenario) -> float:
     """Tokens per decode step and sequence: 1 and the drafts that are accepted on average."""
-    drafts = scenario.speculation.draft_tokens
-    if not drafts:
-        return 1.0
-    given = scenario.speculation.acceptance or catalog.acceptance(scenario.model, drafts)
-    return DraftAcceptance(given, seed=0).accept_length
+    return catalog.accept_length(draft_chances(scenario)) if scenario.speculation.draft_tokens else 1.0
 
 
 def speculation_gain(

@@ -69,6 +69,25 @@ def setting_problems(scenario: Scenario) -> Iterator[Problem]:
             ("speculation", "acceptance"),
             f"{len(given)} chances for {speculation.draft_tokens} draft tokens; expected one for each",
         )
+    if given is None and speculation.draft_tokens and model.nextn:
+        yield from _acceptance_problems(scenario)
+
+
+def _acceptance_problems(scenario: Scenario) -> Iterator[Problem]:
+    """No accept length is published for the model, or for the task that the scenario names."""
+    speculation, known = scenario.speculation, catalog.acceptance_tasks(scenario.model)
+    if not known:
+        yield Problem(
+            ("speculation", "acceptance"),
+            f"no accept length of {scenario.model} is published; expected the chance that each draft is accepted, "
+            f"one number for each of {speculation.draft_tokens} drafts",
+        )
+        return
+    try:
+        catalog.acceptance(scenario.model, speculation.draft_tokens, speculation.task, speculation.thinking)
+    except catalog.UnknownName as unknown:
+        key = "thinking" if speculation.task is None else "task"
+        yield Problem(("speculation", key), str(unknown))
 
 
 def shape_problems(scenario: Scenario, role: str) -> list[Problem]:

@@ -137,6 +137,19 @@ class Speculation(Section):
         default=None,
         description="chance that draft i is accepted given that all before it were; default from the catalog",
     )
+    task: str | None = Field(
+        default=None,
+        description="what the catalog's acceptance is of, such as chat or coding; default general",
+    )
+    thinking: Flag | None = Field(
+        default=None, description="the catalog's acceptance with or without thinking; default either"
+    )
+
+    @model_validator(mode="after")
+    def _one_acceptance(self) -> "Speculation":
+        if self.acceptance is not None and (self.task is not None or self.thinking is not None):
+            raise ValueError("expected `acceptance`, or the catalog's for a `task` and `thinking`, not both")
+        return self
 
 
 class Overlap(Section):

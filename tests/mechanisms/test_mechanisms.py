@@ -77,6 +77,6 @@ def test_nodes_touched_with_and_without_the_group_limit() -> None:
 
 def test_drafts_gain_less_as_the_batch_grows() -> None:
     table = speculation_gain(reference(), (1,), (4, 64, 256), 4096)
-    assert table.accept_length.unique() == [1.82]  # catalog: 82% of first drafts accepted
+    assert table.accept_length.unique() == [1.8]  # catalog: 80% of V3.2's first drafts accepted
     assert list(table.gain) == sorted(table.gain, reverse=True)
-    assert 1.5 < table.gain[0] < 1.82
+    assert 1.5 < table.gain[0] < 1.8
