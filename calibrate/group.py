@@ -7,7 +7,6 @@ slowest one, sample by sample.
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from queue import Empty
 from typing import Any, Final, Literal
@@ -53,8 +52,6 @@ class Group:
 
     def run(self, case: Case, backend: str, tolerance: float, seconds: float) -> tuple[float, Timing | None]:
         """Error of the worst rank and, where it is within the tolerance, the times of the slowest."""
-        # A read-only mapping does not travel between processes; a dict does.
-        case = replace(case, operation=replace(case.operation, options=dict(case.operation.options)))
         for requests in self._requests:
             requests.put((case, backend, tolerance, seconds))
         try:

@@ -9,7 +9,6 @@ indexer; shapes follow DeepSeek's reference `inference/model.py`. Traffic counts
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 from sim.units import DTYPE_BYTES
@@ -49,9 +48,9 @@ class Operation:
     parts: tuple["Operation", ...] = ()
     stream: Stream = field(default="layers", kw_only=True)
     """What may overlap what: the shared expert, the experts' exchange, the rest of the layers, once per step."""
-    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), kw_only=True)
+    options: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """What else selects a measured table: kv_cache, backend, distribution."""
-    widths: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}), kw_only=True)
+    widths: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     """Widths of the architecture that no axis of the table carries, by their names in `sim.cost.form.Dims`: what was
     measured at other widths does not price this operation."""
 
