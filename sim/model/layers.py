@@ -38,6 +38,7 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
         step.append(ops.collective("all_reduce", "tensor-parallel all-reduce", size, layout.tp, reduced))
     if extra:
         step.append(ops.gemm("MTP eh_proj", "dense", tokens, model.hidden, 2 * model.hidden, "bf16", extra))
+        step += [replace(o, name=f"MTP {o.name}", layers=extra) for o in _head(layout, logits)]
     return step + _head(layout, logits)
 
 

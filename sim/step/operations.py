@@ -51,16 +51,19 @@ class StepOperations:
     def decode_attention(self, sequences: float, context: float) -> list[Operation]:
         """Attention of a decode step that verifies 1 + drafts tokens per sequence over `context` KV tokens.
 
-        The drafts' own attention (one layer of the MTP module per draft) is included.
+        The drafts' own attention (one layer of the MTP module per pass, see `_draft`) is included.
         """
-        queries = 1 + self.draft_tokens
-        cached = max(context - 1, 0.0)
-        blocks = [
-            attention_block(self.layout, "decode", sequences, queries, cached, self.layout.model.layers)
-        ]
+        cached, verified = max(context - 1, 0.0), 1 + self.draft_tokens
+
+        def block(queries: int, count: int) -> Operation:
+            return attention_block(self.layout, "decode", sequences, queries, cached, count)
+
+        blocks = [block(verified, self.layout.model.layers)]
         if self.draft_tokens:
-            draft = attention_block(self.layout, "decode", sequences, 1, cached, self.draft_tokens)
-            blocks.append(replace(draft, name="attention block (drafts)"))
+            blocks.append(replace(block(verified, 1), name="attention block (first draft)"))
+        if self.draft_tokens > 1:
+            later = block(1, self.draft_tokens - 1)
+            blocks.append(replace(later, name="attention block (later drafts)"))
         return blocks
 
     def decode_rest(self, sequences: float) -> list[Operation]:
@@ -68,19 +71,27 @@ class StepOperations:
         verify = replace(self.layout, mtp=False)
         tokens = sequences * (1 + self.draft_tokens)
         step = layers.token_operations(verify, tokens, self.routing(tokens), tokens)
-        for _ in range(self.draft_tokens):
-            step += self._draft(sequences)
+        if self.draft_tokens:
+            step += self._draft("first draft", tokens, sequences, 1)
+        if self.draft_tokens > 1:
+            step += self._draft("later drafts", sequences, sequences, self.draft_tokens - 1)
         return step + self._overhead()
 
-    def _draft(self, sequences: float) -> list[Operation]:
-        """One pass of the MTP module: eh_proj, its MoE layer and the shared head (DeepSeek-V3 report, section 2.2)."""
+    def _draft(self, name: str, tokens: float, logits: float, passes: int) -> list[Operation]:
+        """Passes of the MTP module: eh_proj, its MoE layer and the shared head (DeepSeek-V3 report, section 2.2).
+
+        The first pass takes the hidden states of all verified tokens (the module's cache must hold the accepted ones;
+        engines run the rejected ones along) and gives one draft per sequence; each later one takes the draft before.
+        """
         hidden = self.layout.model.hidden
         module = replace(self.layout, mtp=False, model=self.layout.model.only_layer())
         operations = [
-            gemm("eh_proj", "dense", sequences, hidden, 2 * hidden, "bf16"),
-            *layers.token_operations(module, sequences, self.routing(sequences), sequences),
+            gemm("eh_proj", "dense", tokens, hidden, 2 * hidden, "bf16"),
+            *layers.token_operations(module, tokens, self.routing(tokens), logits),
         ]
-        return [replace(o, name=f"draft: {o.name}", stream="once") for o in operations]
+        return [
+            replace(o, name=f"{name}: {o.name}", stream="once", layers=o.layers * passes) for o in operations
+        ]
 
     def prefill_attention(self, batch: float, new: float, cached: float) -> list[Operation]:
         """Attention of a prefill step: `batch` prompts of `new` tokens each, behind `cached` ones."""
