@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from sim import catalog
+from sim.catalog import Gpu
 from sim.catalog.facts import read
 from sim.cluster.record import PoolRecord, RunRecord
+from sim.scenario.device import gpu_of
 from sim.scenario.schema import Price, Scenario
 from sim.units import HOUR_S, MILLION
 
@@ -110,16 +112,15 @@ class RunPrice:
         }
 
 
-def gpu_hour(gpu: str, wanted: Price) -> GpuHour:
+def gpu_hour(device: Gpu, wanted: Price) -> GpuHour:
     """The GPU-hour that a scenario's `price` asks for: its own, its tier, or the catalog's default tier.
 
     Raises UnknownName where the GPU has no such tier, or none at all.
     """
-    device = catalog.gpu(gpu)
     if wanted.usd_per_gpu_hour is not None:
         return GpuHour(wanted.usd_per_gpu_hour, OWN_PRICE, None, "the scenario", device.gpus_per_node)
     prices = read("prices.yaml")
-    tiers = prices["usd_per_gpu_hour"][device.name]
+    tiers = prices["usd_per_gpu_hour"].get(device.name, {})
     default = prices["default_tier"]["value"]
     tier = wanted.tier or (default if default in tiers else next(iter(tiers), default))
     if tier not in tiers:
@@ -195,7 +196,7 @@ def price_tokens(
     tokens_a: uncached input for prefill, output for decode, cached input for cached; `share_a` see `allocate`.
     Utilisation is inside: idle and stranded GPUs are paid for by the tokens that were served.
     """
-    rate = gpu_hour(scenario.gpu, scenario.price)
+    rate = gpu_hour(gpu_of(scenario), scenario.price)
     overhead = scenario.price.overhead_fraction
     if overhead is None:
         overhead = read("prices.yaml")["overhead_fraction"]["value"]

@@ -9,11 +9,12 @@ from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
 from sim.model.deployment import Deployment, deploy
 from sim.price import price
 from sim.result import Result
+from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
 from sim.scenario.schema import Scenario
 from sim.scenario.speculation import draft_chances
 from sim.serving.admission import AdmissionRules
-from sim.serving.speculation import DraftAcceptance, OneTokenPerStep, Speculation
+from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, OneTokenPerStep, Speculation
 from sim.step.assemble import pool_step_cost
 from sim.workload import requests
 
@@ -69,9 +70,17 @@ def cluster_plan(scenario: Scenario, deployment: Deployment, seed: int) -> Clust
 
 def speculation(scenario: Scenario, seed: int) -> Speculation:
     """How many decode steps a sequence needs: one per token, or fewer with accepted drafts."""
-    if not scenario.speculation.draft_tokens:
+    asked = scenario.speculation
+    if not asked.draft_tokens:
         return OneTokenPerStep()
-    return DraftAcceptance(draft_chances(scenario), seed)
+    chances = draft_chances(scenario)
+    if asked.adaptive is None:
+        return DraftAcceptance(chances, seed)
+    kinds: dict[int, Speculation] = {
+        k: DraftAcceptance(chances[:k], seed) for k in range(1, len(chances) + 1)
+    }
+    kinds[0] = OneTokenPerStep()
+    return AdaptiveDrafts([(level.up_to_batch, kinds[level.draft_tokens]) for level in asked.adaptive])
 
 
 def transfer_setup(scenario: Scenario, deployment: Deployment) -> TransferSetup:
@@ -80,7 +89,7 @@ def transfer_setup(scenario: Scenario, deployment: Deployment) -> TransferSetup:
     What an engine sends layer by layer leaves one layer's share for the end; otherwise all of it waits for the
     last chunk.
     """
-    gpu, engine, efficiency = catalog.gpu(scenario.gpu), engine_of(scenario), catalog.efficiency()
+    gpu, engine, efficiency = gpu_of(scenario), engine_of(scenario), catalog.efficiency()
     gpus = sum(plan.workers * plan.gpus for plan in deployment.pools.values())
     link = gpu.scale_up_bytes_per_s if gpus <= gpu.scale_up_domain else gpu.scale_out_bytes_per_s
     layers = catalog.model(scenario.model).layers

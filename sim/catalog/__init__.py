@@ -7,7 +7,16 @@ read by `sim.price` only.
 from sim.catalog.acceptance import accept_length, acceptance, acceptance_tasks
 from sim.catalog.engines import Engine, engine, engine_names
 from sim.catalog.facts import UnknownName, nearest_names, read
-from sim.catalog.hardware import Efficiency, Gpu, LowLatencyAllToAll, efficiency, gpu, gpu_names, price_tiers
+from sim.catalog.hardware import (
+    Efficiency,
+    Gpu,
+    LowLatencyAllToAll,
+    described_gpu,
+    efficiency,
+    gpu,
+    gpu_names,
+    price_tiers,
+)
 from sim.catalog.hugging_face import ConfigError
 from sim.catalog.models import kv_layouts, model, model_names
 from sim.catalog.shapes import Model
@@ -24,6 +33,7 @@ __all__ = [
     "acceptance",
     "acceptance_tasks",
     "catalog_date",
+    "described_gpu",
     "efficiency",
     "engine",
     "engine_names",

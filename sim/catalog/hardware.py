@@ -86,17 +86,43 @@ def gpu(name: str) -> Gpu:
     return Gpu(name=key, **values(file["gpus"][key]))
 
 
+def described_gpu(name: str, device: Mapping[str, float]) -> Gpu:
+    """A GPU that is not in the catalog, from what was measured on it: memory in bytes, and ceilings that were reached.
+
+    No link of it was measured: its memory bandwidth stands in, and what leaves the device is a guess.
+    Raises ValueError where the memory's size or speed or the BF16 peak is lacking.
+    """
+    lacking = {"memory_bytes", "memory_bytes_per_s", "bf16_flop_per_s"} - device.keys()
+    if lacking:
+        raise ValueError(f"`device` lacks {', '.join(sorted(lacking))}")
+    memory, bf16 = device["memory_bytes_per_s"], device["bf16_flop_per_s"]
+    return Gpu(
+        name=name,
+        generation="hopper",
+        nearest_measured=name,
+        memory_bytes=int(device["memory_bytes"]),
+        memory_bytes_per_s=memory,
+        bf16_flop_per_s=bf16,
+        fp8_flop_per_s=device.get("fp8_flop_per_s", bf16),
+        fp4_flop_per_s=device.get("fp4_flop_per_s"),
+        sms=None,
+        scale_up_bytes_per_s=memory,
+        scale_up_domain=1,
+        gpus_per_node=1,
+        scale_out_bytes_per_s=memory,
+        pcie_bytes_per_s=memory,
+    )
+
+
 def gpu_names() -> tuple[str, ...]:
     """The catalog's GPUs, without aliases."""
     return tuple(read("gpus.yaml")["gpus"])
 
 
 def price_tiers(name: str) -> tuple[str, ...]:
-    """Names of the GPU-hour price tiers of a GPU; empty where none is known. The prices are `sim.price`'s.
-
-    Raises UnknownName.
-    """
-    return tuple(read("prices.yaml")["usd_per_gpu_hour"][gpu(name).name])
+    """Names of the GPU-hour price tiers of a GPU, by its own name; empty where none is known. The prices are
+    `sim.price`'s."""
+    return tuple(read("prices.yaml")["usd_per_gpu_hour"].get(name, ()))
 
 
 @cache

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
-from sim.catalog import Gpu, gpu, model
+from sim.catalog import Gpu, described_gpu, gpu, model
 from sim.cost.axes import DEFAULTS, reference
 from sim.cost.form import Dims, Form, Variant
 
@@ -221,33 +221,13 @@ def fit_to_json(fit: Fit) -> dict[str, Any]:
 def device_gpu(profile: Profile) -> Gpu:
     """The GPU that a profile was measured on: the catalog's, or the one that its header describes.
 
-    A described device has the ceilings that its records reached. No link of it was measured: its memory bandwidth
-    stands in, and what leaves the device is priced by the fallback.
-
     Raises:
         ProfileError: the description lacks the memory's size or speed, or the BF16 peak.
     """
     device = profile.header.get("device")
     if not device:
         return gpu(profile.gpu)
-    lacking = {"memory_bytes", "memory_bytes_per_s", "bf16_flop_per_s"} - device.keys()
-    if lacking:
-        raise ProfileError(f"{profile.path / HEADER}: `device` lacks {', '.join(sorted(lacking))}")
-    memory = device["memory_bytes_per_s"]
-    bf16 = device["bf16_flop_per_s"]
-    return Gpu(
-        name=profile.gpu,
-        generation="hopper",
-        nearest_measured=profile.gpu,
-        memory_bytes=int(device["memory_bytes"]),
-        memory_bytes_per_s=memory,
-        bf16_flop_per_s=bf16,
-        fp8_flop_per_s=device.get("fp8_flop_per_s", bf16),
-        fp4_flop_per_s=device.get("fp4_flop_per_s"),
-        sms=None,
-        scale_up_bytes_per_s=memory,
-        scale_up_domain=1,
-        gpus_per_node=1,
-        scale_out_bytes_per_s=memory,
-        pcie_bytes_per_s=memory,
-    )
+    try:
+        return described_gpu(profile.gpu, device)
+    except ValueError as error:
+        raise ProfileError(f"{profile.path / HEADER}: {error}") from error

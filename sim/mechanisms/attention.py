@@ -14,6 +14,7 @@ from sim.mechanisms.speculation import accept_length
 from sim.model.deployment import plan_pool
 from sim.model.operations import Operation
 from sim.price import gpu_hour
+from sim.scenario.device import gpu_of
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
 from sim.step.assemble import cost_model, step_operations
@@ -56,7 +57,7 @@ def cost_by_position(
     for model in models:
         speculation = reference().speculation.model_copy(update={"draft_tokens": draft_tokens})
         scenario = reference().model_copy(update={"model": model, "speculation": speculation})
-        usd_per_s = gpu_hour(scenario.gpu, scenario.price).usd / HOUR_S
+        usd_per_s = gpu_hour(gpu_of(scenario), scenario.price).usd / HOUR_S
         tokens = batch * (accept_length(scenario) if phase == "decode" else 1.0)
         for position, step_s in zip(positions, _steps_s(scenario, phase, positions, batch), strict=True):
             usd = usd_per_s * step_s / tokens * MILLION

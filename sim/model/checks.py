@@ -7,6 +7,7 @@ from typing import Final
 from sim import catalog
 from sim.catalog import Model
 from sim.model.operations import BLOCK, NVFP4_BLOCK
+from sim.scenario.device import gpu_of
 from sim.scenario.errors import KeyPath, Problem
 from sim.scenario.schema import Experts, Pool, Scenario
 
@@ -18,14 +19,14 @@ WHOLE_BLOCK: Final = {"bf16": 1, "fp8": BLOCK, "nvfp4": NVFP4_BLOCK}
 
 def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -> Iterator[Problem]:
     """Names that the catalog does not hold."""
-    look_ups: tuple[tuple[str, Callable[[str], object]], ...] = (
-        ("model", catalog.model),
-        ("gpu", catalog.gpu),
+    look_ups: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("model", lambda: catalog.model(scenario.model)),
+        ("gpu", lambda: gpu_of(scenario)),
     )
     for key, look_up in look_ups:
         try:
-            look_up(getattr(scenario, key))
-        except (catalog.UnknownName, catalog.ConfigError) as unusable:
+            look_up()
+        except (catalog.UnknownName, catalog.ConfigError, ValueError) as unusable:
             yield Problem((key,), str(unusable))
         else:
             if key == "gpu":
@@ -42,7 +43,7 @@ def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -
 
 def _price_problems(scenario: Scenario) -> Iterator[Problem]:
     """A tier that the GPU does not have, or no price at all."""
-    tiers, tier = catalog.price_tiers(scenario.gpu), scenario.price.tier
+    tiers, tier = catalog.price_tiers(gpu_of(scenario).name), scenario.price.tier
     if tier is not None and tier not in tiers:
         nearest = catalog.nearest_names(tier, tiers) or ("price.usd_per_gpu_hour",)
         yield Problem(
@@ -57,7 +58,7 @@ def _price_problems(scenario: Scenario) -> Iterator[Problem]:
 
 def setting_problems(scenario: Scenario) -> Iterator[Problem]:
     """What the model or the GPU cannot do at all."""
-    model, gpu = catalog.model(scenario.model), catalog.gpu(scenario.gpu)
+    model, gpu = catalog.model(scenario.model), gpu_of(scenario)
     if scenario.precision.weights == "nvfp4" and gpu.fp4_flop_per_s is None:
         yield Problem(("precision", "weights"), f"{gpu.name} has no FP4 arithmetic; expected fp8 or bf16")
     speculation = scenario.speculation

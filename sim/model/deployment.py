@@ -13,6 +13,7 @@ from sim.catalog import Engine, Gpu, Model
 from sim.model import architecture
 from sim.model.checks import name_problems, pool_experts, setting_problems, shape_problems
 from sim.model.memory import MemoryBudget, memory_budget
+from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
@@ -82,7 +83,7 @@ def deploy(scenario: Scenario, profiles: Collection[str] | None = None) -> Deplo
         raise DeploymentError(problems)
     return Deployment(
         model=catalog.model(scenario.model),
-        gpu=catalog.gpu(scenario.gpu),
+        gpu=gpu_of(scenario),
         engine=engine_of(scenario),
         pools={role: _plan(scenario, role) for role in scenario.deployment.pools()},
     )
@@ -108,7 +109,7 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
     pool = scenario.deployment.pools()[role]
     model, gpu, engine = (
         catalog.model(scenario.model),
-        catalog.gpu(scenario.gpu),
+        gpu_of(scenario),
         engine_of(scenario),
     )
     redundant = pool_experts(scenario, role)[0].redundant

@@ -152,9 +152,9 @@ def test_whole_nodes_are_bought() -> None:
 
 
 def test_racks_where_the_tier_sells_racks() -> None:
-    assert gpu_hour("gb200", Price(tier="own_neocloud")).unit_gpus == 72
-    assert gpu_hour("gb200", Price(tier="on_demand_low")).unit_gpus == 4
-    assert gpu_hour("h200", Price(tier="own_neocloud")).unit_gpus == 8
+    assert gpu_hour(catalog.gpu("gb200"), Price(tier="own_neocloud")).unit_gpus == 72
+    assert gpu_hour(catalog.gpu("gb200"), Price(tier="on_demand_low")).unit_gpus == 4
+    assert gpu_hour(catalog.gpu("h200"), Price(tier="own_neocloud")).unit_gpus == 8
 
 
 def test_every_price_names_its_tier() -> None:
@@ -165,12 +165,14 @@ def test_every_price_names_its_tier() -> None:
 
 
 def test_tiers() -> None:
-    assert gpu_hour("h800", Price()).usd == 2.0  # DeepSeek's own assumption; the only tier of the H800
-    assert gpu_hour("h100", Price(tier="on_demand_hyperscaler")).usd == 6.88
+    assert (
+        gpu_hour(catalog.gpu("h800"), Price()).usd == 2.0
+    )  # DeepSeek's own assumption; the only tier of the H800
+    assert gpu_hour(catalog.gpu("h100"), Price(tier="on_demand_hyperscaler")).usd == 6.88
     with pytest.raises(catalog.UnknownName, match="rent_3yr"):
-        gpu_hour("h100", Price(tier="rent_3y"))
+        gpu_hour(catalog.gpu("h100"), Price(tier="rent_3y"))
     with pytest.raises(catalog.UnknownName, match="usd_per_gpu_hour"):
-        gpu_hour("h20", Price())
+        gpu_hour(catalog.gpu("h20"), Price())
 
 
 def test_deepseeks_own_day() -> None:
