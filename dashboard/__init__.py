@@ -1,0 +1,1 @@
+"""The dashboard: what serving costs, and why. A Streamlit app over `sim`."""

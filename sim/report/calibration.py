@@ -18,7 +18,7 @@ from sim.units import MICROSECOND_S, TERA
 
 MOST_POINTS: Final = 3000
 """Measurements that a chart draws at most; evenly picked."""
-MEASURED, MODEL = "measured, us", "fitted form, us"
+MEASURED, MODEL, PROFILE = "measured, us", "fitted form, us", "profile, us"
 INTENSITY, RATE = "FLOP per byte", "TFLOP/s"
 
 
@@ -95,13 +95,13 @@ def records_table(records: Iterable[Record], profile: Profile) -> pd.DataFrame:
                 "options": ", ".join(f"{k}={v}" for k, v in sorted(record.options.items())),
                 "shape": ", ".join(f"{k}={v:g}" for k, v in record.shape.items()),
                 MEASURED: record.us_median,
-                "profile, us": said,
+                PROFILE: said,
                 "error": said / record.us_median - 1,
                 "how": how,
                 "source": record.source or str(record.environment.get("gpu", "")),
             }
         )
-    columns = "kernel", "dtype", "options", "shape", MEASURED, "profile, us", "error", "how", "source"
+    columns = "kernel", "dtype", "options", "shape", MEASURED, PROFILE, "error", "how", "source"
     return pd.DataFrame(rows, columns=list(columns))
 
 

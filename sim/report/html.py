@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
@@ -77,7 +78,7 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
 
 def _chart(chart: Chart) -> str:
     figure = plotly.io.to_html(
-        chart.figure.update_layout(template="plotly_white"), include_plotlyjs=False, full_html=False,
+        go.Figure(chart.figure).update_layout(template="plotly_white"), include_plotlyjs=False, full_html=False,
         config={"displaylogo": False, "responsive": True}, div_id=f"chart-{chart.key}",
     )  # fmt: skip
     return (

@@ -32,7 +32,7 @@ PRICED: Final = {
     "analytic": "#8b93a1",
 }
 """Where a number came from."""
-HEIGHT: Final = 340
+HEIGHT: Final = 310
 """Of a chart, pixels: two rows and their words fit on a laptop."""
 MOST_DECADES: Final = 4
 MOST_TICKS: Final = 8
@@ -72,7 +72,14 @@ def finish(figure: go.Figure, height: int = HEIGHT) -> go.Figure:
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 28, "b": 8},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title_text": "", "traceorder": "normal"},
+        legend={
+            "orientation": "h",
+            "yanchor": "bottom",
+            "y": 1.0,
+            "x": 0,
+            "title_text": "",
+            "traceorder": "normal",
+        },
         hoverlabel={"align": "left"},
     )
     figure.update_xaxes(automargin=True, zeroline=False)

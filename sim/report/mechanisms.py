@@ -8,23 +8,29 @@ from sim.report.look import GREY, Chart, axes, colour, line
 PART_COLOURS = {"core": colour(0), "indexer": colour(1), "projections": GREY}
 
 
+def release(model: str) -> str:
+    """A model's name where room is short: V3.2."""
+    return model.removeprefix("deepseek-").upper()
+
+
 def cache_chart(table: pd.DataFrame) -> Chart:
     """Bytes per cached token by model and format (`cache_bytes`)."""
     figure = go.Figure()
-    label = table.model + "<br>" + table.attention + ", " + table.kv_cache.str.upper()
+    table = table.sort_values("total_bytes", ascending=False)
+    label = table.model + ", " + table.kv_cache.str.upper() + " (" + table.attention + ")"
     for name, column, shade in (
         ("latent and RoPE key, or keys and values", "entry_bytes", colour(0)),
         ("index keys (DSA)", "index_bytes", colour(1)),
     ):
         figure.add_trace(
-            go.Bar(name=name, x=list(label), y=list(table[column] / 1e3), marker={"color": shade},
+            go.Bar(name=name, y=list(label), x=list(table[column] / 1e3), marker={"color": shade}, orientation="h",
                    customdata=table[["total_bytes", "per_head_bytes"]].to_numpy() / 1e3,
-                   hovertemplate="%{y:.1f} kB of %{customdata[0]:.1f} kB per token<br>without compression "
-                   "%{customdata[1]:.0f} kB")
+                   hovertemplate="%{x:.1f} kB of %{customdata[0]:.1f} kB per token<br>without compression "
+                   "%{customdata[1]:,.0f} kB")
         )  # fmt: skip
     figure.update_layout(barmode="stack")
-    figure = axes(figure, "", "kB per cached token, all layers")
-    figure.update_xaxes(tickangle=0, tickfont={"size": 11})
+    figure = axes(figure, "kB per cached token, all layers", "", height=90 + 17 * len(table))
+    figure.update_yaxes(tickfont={"size": 11}, dtick=1)
     return Chart(
         "cache",
         "What one cached token weighs",
@@ -42,12 +48,12 @@ def position_chart(simulated: pd.DataFrame, published: pd.DataFrame, phase: str)
         behind = published[(published.model == model) & (published.phase == phase)]
         mine = simulated[(simulated.model == model) & (simulated.phase == phase)]
         figure.add_trace(
-            line(f"{model}, published", behind.position, behind.usd_per_million, colour(i), mode="lines",
+            line(f"{release(model)}, published", behind.position, behind.usd_per_million, colour(i), mode="lines",
                  line={"dash": "dot", "width": 3}, opacity=0.55,
                  hovertemplate="published: $%{y:.3g} at %{x:,} tokens<extra></extra>")
         )  # fmt: skip
         figure.add_trace(
-            line(f"{model}, here", mine.position, mine.usd_per_million, colour(i), mode="lines+markers",
+            line(f"{release(model)}, here", mine.position, mine.usd_per_million, colour(i), mode="lines+markers",
                  customdata=mine.step_s * 1e3,
                  hovertemplate="$%{y:.3g} at %{x:,} tokens<br>step of %{customdata:.1f} ms<extra></extra>")
         )  # fmt: skip
@@ -71,7 +77,7 @@ def parts_chart(table: pd.DataFrame) -> Chart:
     dashes = dict(zip(table.model.unique(), ("solid", "dot", "dash"), strict=False))
     for (model, part), mine in table.groupby(["model", "part"], sort=False):
         figure.add_trace(
-            line(f"{part}, {model}", mine.context, mine.seconds * 1e3, PART_COLOURS[str(part)],
+            line(f"{part}, {release(str(model))}", mine.context, mine.seconds * 1e3, PART_COLOURS[str(part)],
                  mode="lines+markers", line={"dash": dashes[model]}, customdata=mine.priced_by,
                  hovertemplate="%{y:.3g} ms at %{x:,} tokens<br>%{customdata}")
         )  # fmt: skip
@@ -89,8 +95,9 @@ def imbalance_chart(table: pd.DataFrame) -> Chart:
     """Load of the hottest rank (`expert_imbalance`)."""
     figure = go.Figure()
     for i, (name, mine) in enumerate(table.groupby("balancing", sort=False)):
+        shown = "not balanced" if name == "none" else str(name)
         figure.add_trace(
-            line(f"balancing: {name}", mine.tokens_per_rank, mine.imbalance, colour(i), mode="lines+markers",
+            line(shown, mine.tokens_per_rank, mine.imbalance, colour(i), mode="lines+markers",
                  hovertemplate="%{y:.2f} x the mean at %{x:,.0f} tokens")
         )  # fmt: skip
     figure.add_hline(y=1, line={"dash": "dot", "color": GREY})
@@ -136,7 +143,7 @@ def speculation_chart(table: pd.DataFrame) -> Chart:
     figure = go.Figure()
     for i, (k, mine) in enumerate(table.groupby("draft_tokens", sort=False)):
         figure.add_trace(
-            line(f"{k} draft{'s' if k != 1 else ''} (accept length {mine.accept_length.iloc[0]:.2f})", mine.batch,
+            line(f"{k} draft{'s' if k != 1 else ''} ({mine.accept_length.iloc[0]:.2f} tokens per step)", mine.batch,
                  mine.gain, colour(i), mode="lines+markers",
                  hovertemplate="%{y:.2f} x at %{x} sequences per rank")
         )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from sim.price import api_prices
+from sim.price import TokenPrices, api_prices
 from sim.report import service, tables
 from sim.report.look import Chart
 from sim.scenario.errors import DeploymentError, ScenarioError
@@ -77,12 +77,14 @@ def _throughput(services: Sequence[Shown]) -> Chart:
 
 
 def _prices(services: Sequence[Shown]) -> Chart:
-    prices = {}
+    """Simulated prices where everything ran; else estimates of all, with what ran beside."""
+    prices: dict[tuple[str, str], TokenPrices | Json] = {}
+    alike = all(one.run for one in services)
     for one in services:
+        if one.state and not alike:
+            prices[one.name, "estimate"] = one.state.point.price.usd_per_million
         if one.run:
-            prices[one.name] = one.run.json()["cost"]["usd_per_million"]
-        elif one.state:
-            prices[one.name] = one.state.point.price.usd_per_million
+            prices[one.name, "simulation"] = one.run.json()["cost"]["usd_per_million"]
     listed = [api_prices(model) for model in dict.fromkeys(one.scenario.model for one in services)]
     api = tables.api_table(pd.concat(listed, ignore_index=True))
     return service.price_chart(tables.price_table(prices), api)

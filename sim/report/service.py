@@ -13,6 +13,8 @@ from sim.scenario.schema import Objectives
 
 SYMBOLS: Final = {"estimate": "circle-open", "simulation": "star", "baseline": "diamond-open"}
 """How a point came about, as its mark."""
+SHIFT: Final = 0.22
+"""How far beside its label a price stands: the public ones to the left, this service's to the right."""
 TIMELINE_POINTS: Final = 3000
 """Requests that the timeline draws at most; evenly picked."""
 
@@ -60,31 +62,36 @@ def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -
 def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
     """Prices (`price_table`) beside public API prices (`api_table`)."""
     figure = go.Figure()
-    others = api[~api.official]
+    sold = list(PRICES.values())
+    place = {label: i for i, label in enumerate(sold)}
     hover = (
         "%{customdata[0]}, %{customdata[1]}, as of %{customdata[2]}<br>$%{y:.3g} per million<extra></extra>"
     )
     for name, listed, symbol, size in (
-        ("API, other providers", others, "line-ew-open", 16),
-        ("API, DeepSeek", api[api.official], "diamond", 12),
+        ("API, other providers", api[~api.official], "line-ew-open", 16),
+        ("API, DeepSeek", api[api.official], "diamond", 11),
     ):
         if len(listed):
             figure.add_trace(
-                points(name, listed.sold, listed[USD], GREY, symbol, size,
+                points(name, listed.sold.map(place) - SHIFT, listed[USD], GREY, symbol, size,
                        customdata=listed[["name", "model", "as_of"]].to_numpy(), hovertemplate=hover)
             )  # fmt: skip
-    for i, (seller, mine) in enumerate(prices.groupby("name", sort=False)):
+    sellers = list(prices.name.unique())
+    for (seller, kind), mine in prices.groupby(["name", "kind"], sort=False):
+        i = sellers.index(seller)
         figure.add_trace(
-            points(str(seller), mine.sold, mine[USD], colour(i), "circle", 14,
-                   hovertemplate=f"{seller}<br>%{{x}}: $%{{y:.3g}} per million<extra></extra>")
+            points(f"{seller}, {kind}", mine.sold.map(place) + SHIFT * (i + 1) / len(sellers), mine[USD], colour(i),
+                   SYMBOLS[str(kind)], 13, marker={"line": {"width": 2.5, "color": colour(i)}}, customdata=mine.sold,
+                   hovertemplate=f"{seller}, {kind}<br>%{{customdata}}: $%{{y:.3g}} per million<extra></extra>")
         )  # fmt: skip
-    figure.update_xaxes(categoryorder="array", categoryarray=list(PRICES.values()))
-    table = pd.concat([prices.assign(kind="this service"), api.assign(kind="public API")], ignore_index=True)
+    figure = axes(figure, "tokens sold", USD, log_y=True)
+    figure.update_xaxes(tickvals=list(place.values()), ticktext=sold, range=[-0.5, len(sold) - 0.5])
+    table = pd.concat([prices, api.assign(kind="public API")], ignore_index=True)
     return Chart(
         "prices",
         "Price per million tokens",
         "What a million tokens must sell for to pay the GPUs, beside what public APIs charge for the same model.",
-        axes(figure, "tokens sold", USD, log_y=True),
+        figure,
         table,
     )
 

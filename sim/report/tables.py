@@ -1,6 +1,7 @@
 """Results as tables for people: one row per thing shown, units in the headings. What charts are drawn from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import pandas as pd
@@ -57,11 +58,16 @@ def run_point(run: Json) -> dict[str, float | None]:
     }
 
 
-def price_table(prices: Mapping[str, TokenPrices | Json]) -> pd.DataFrame:
-    """Simulated or estimated prices: name, sold (as in PRICES), USD per million tokens."""
+def price_table(prices: Mapping[tuple[str, str], TokenPrices | Json]) -> pd.DataFrame:
+    """Prices of services: (name, kind) -> prices. Columns: name, kind (estimate, simulation), sold, USD per million."""
     rows = [
-        {"name": name, "sold": label, USD: one[key] if isinstance(one, Mapping) else getattr(one, key)}
-        for name, one in prices.items()
+        {
+            "name": name,
+            "kind": kind,
+            "sold": label,
+            USD: one[key] if isinstance(one, Mapping) else getattr(one, key),
+        }
+        for (name, kind), one in prices.items()
         for key, label in PRICES.items()
     ]
     return pd.DataFrame(rows).dropna(subset=[USD])
@@ -132,6 +138,50 @@ def headline_table(runs: Mapping[str, Json]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def overview_table(services: Sequence[tuple[str, SteadyState | None, Json | None]]) -> pd.DataFrame:
+    """One row per service: (name, estimate, JSON of its simulation). What was simulated comes from the simulation.
+
+    Columns without any value are left out.
+    """
+    rows = []
+    for name, state, run in services:
+        if run is not None:
+            sold, latency = run["cost"]["usd_per_million"], run["latency"]
+            figures = {
+                "stable": "yes" if run["stable"] else "no",
+                PER_GPU: run["throughput"]["output_tokens_per_s_per_gpu"],
+                "TTFT, s": latency["ttft_s"]["mean"],
+                "TPOT, ms": _ms(latency["tpot_s"]["mean"]),
+                "TTFT p99, s": latency["ttft_s"]["p99"],
+                "TPOT p99, ms": _ms(latency["tpot_s"]["p99"]),
+            }
+        elif state is not None:
+            point = state.point
+            sold = asdict(point.price.usd_per_million)
+            figures = {
+                "stable": "yes" if state.stable else "no",
+                PER_GPU: point.output_tokens_per_s_per_gpu,
+                "TTFT, s": point.ttft_s,
+                "TPOT, ms": _ms(point.tpot_s),
+                "TTFT p99, s": None,
+                "TPOT p99, ms": None,
+            }
+        else:
+            continue
+        kinds = {"blended": "blended", **PRICES}
+        rows.append(
+            {
+                "scenario": name,
+                "from": "estimate" if run is None else "simulation",
+                "GPUs": run["gpus"] if run else state.deployment.gpus if state else None,
+                **{f"{label}, USD/M": sold[key] for key, label in kinds.items()},
+                **figures,
+                "load": state.load if state else None,
+            }
+        )
+    return pd.DataFrame(rows).dropna(axis="columns", how="all")
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -33,7 +33,9 @@ TERMS: Final = {
     "node limit": "Groups of experts that one token may use (4 of 8 in DeepSeek-V3): fewer groups, fewer nodes.",
     "cache hit": "A prompt token whose KV is already cached: it is read instead of computed.",
     "cache miss": "A prompt token that has to be computed.",
-    "blended": "All cost over all tokens: cached input, computed input and output, in the mix of the workload.",
+    "price of output": "USD per million output tokens: the share of all cost that decode causes, over what it makes.",
+    "blended": "USD per million tokens: all cost over all tokens (cached input, computed input, output), in the mix of "
+    "the workload.",
     "price tier": "What an hour of a GPU costs, from owning it to renting on demand. Nothing moves a result more.",
     "batch": "Sequences that decode together on one attention-DP rank.",
     "bound": "What an operation waits for: compute (arithmetic), memory (bandwidth), link (network) or launch (the "

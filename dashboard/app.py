@@ -1,0 +1,18 @@
+"""The app: its pages, and nothing else."""
+
+from pathlib import Path
+
+import streamlit as st
+
+st.set_page_config(page_title="Tokenworks", page_icon=str(Path(__file__).parent / "icon.png"), layout="wide")
+st.navigation(
+    [
+        st.Page("views/compare.py", title="Compare", icon=":material/balance:", default=True),
+        st.Page("views/what_if.py", title="What if", icon=":material/tune:"),
+        st.Page("views/mechanisms.py", title="Mechanisms", icon=":material/settings:"),
+        st.Page("views/step.py", title="Step", icon=":material/timeline:"),
+        st.Page("views/calibration.py", title="Calibration", icon=":material/straighten:"),
+        st.Page("views/validation.py", title="Validation", icon=":material/fact_check:"),
+    ],
+    position="top",
+).run()

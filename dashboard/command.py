@@ -1,0 +1,29 @@
+"""`tokenworks dashboard`: serves the app on this machine."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+APP = Path(__file__).parent / "app.py"
+
+
+def command(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="default: 8501, or the next free one")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="address to listen on; the default serves this machine only")
+    ] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option(help="open a browser where there is one")] = True,
+) -> None:
+    """Explore scenarios in the browser: compare, what-if, mechanisms, one step, calibration, validation."""
+    from streamlit.web import cli  # noqa: PLC0415 - a second that no other command should pay
+
+    flags = [f"--server.address={host}"]
+    if port is not None:
+        flags.append(f"--server.port={port}")
+    if not browser:
+        flags.append("--server.headless=true")
+    sys.exit(cli.main(["run", str(APP), *flags], prog_name="tokenworks dashboard", standalone_mode=False))

@@ -1,0 +1,28 @@
+"""What users can mend."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LONGEST: Final = 1500
+"""Characters of a message that a page shows."""
+
+
+class BadInput(ValueError):
+    """Something that the user can mend; its text is for the page."""
+
+
+def said(call: Callable[P, T]) -> Callable[P, T]:
+    """What is wrong with a scenario or a file, as BadInput. Every error of `sim` about input is one of these kinds."""
+
+    @wraps(call)
+    def saying(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except (LookupError, ValueError, OSError) as error:
+            raise BadInput(str(error)[:LONGEST]) from error
+
+    return saying

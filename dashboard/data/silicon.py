@@ -1,0 +1,93 @@
+"""Measured kernels: profiles, their fits, and records that users bring."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import streamlit as st
+
+from dashboard.data.problems import BadInput, said
+from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
+from sim.cost.record import read_records
+from sim.report import calibration
+from sim.report.look import Chart
+
+LARGEST_BYTES: Final = 8 * 1024 * 1024
+"""Of a records file on a page: some 20,000 records."""
+MOST_RECORDS: Final = 20_000
+NO_ARITHMETIC: Final = frozenset(
+    {"dispatch", "combine", "all_reduce", "all_gather", "reduce_scatter", "quantize"}
+)
+
+
+@st.cache_resource(show_spinner=False)
+def profiles() -> list[str]:
+    """Names of the shipped profiles."""
+    return list(shipped_profiles())
+
+
+@said
+def _profile(name: str) -> Profile:
+    if name not in profiles():
+        raise BadInput(f"no profile {name}")
+    return load_profile(name)
+
+
+@st.cache_resource(max_entries=32, show_spinner="Reading")
+@said
+def tables(name: str) -> Mapping[str, Table]:
+    """The measured tables of a profile by their key."""
+    profile = _profile(name)
+    return {table.key: table for kernel in profile.kernels for table in profile.tables(kernel)}
+
+
+@st.cache_resource(max_entries=64, show_spinner="Computing")
+@said
+def fit(name: str, key: str) -> dict[str, Chart]:
+    """The charts of one table: fitted form against measurement, and the roofline or the bandwidth reached."""
+    profile, table = _profile(name), tables(name)[key]
+    measured = calibration.points_table(table, profile)
+    if table.kernel in NO_ARITHMETIC:
+        second = calibration.bandwidth_chart(measured)
+    else:
+        second = calibration.roofline_chart(measured, device_gpu(profile), table.variant.dtype)
+    return {"fit": calibration.fit_chart(measured), "rates": second}
+
+
+@st.cache_resource(max_entries=32, show_spinner="Computing")
+@said
+def held_out(name: str) -> Chart:
+    """Held-out error of every table of a profile."""
+    return calibration.held_out_chart(calibration.held_out_table(_profile(name)))
+
+
+def about(name: str) -> dict[str, str]:
+    """Where a profile comes from: source, licence, changes."""
+    said_so = _profile(name).header.get("attribution", {})
+    return {str(key): str(value) for key, value in said_so.items()}
+
+
+@said
+def compare(name: str, raw: bytes) -> Chart:
+    """Uploaded records against a profile.
+
+    Raises BadInput for what is too large, no text, or no records, with the line.
+    """
+    if len(raw) > LARGEST_BYTES:
+        raise BadInput(f"larger than {LARGEST_BYTES // 2**20} MB")
+    if b"\0" in raw:
+        raise BadInput("a binary file; expected JSON lines, as `tokenworks calibrate run` writes them")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "records.jsonl"
+        file.write_bytes(raw)
+        try:
+            records = [record for record, _ in zip(read_records(file), range(MOST_RECORDS), strict=False)]
+        except UnicodeDecodeError:
+            raise BadInput("not UTF-8 text; expected JSON lines") from None
+        except ValueError as error:
+            raise BadInput(str(error).replace(str(file), "line")) from None
+    if not records:
+        raise BadInput("the file holds no record")
+    compared = calibration.records_table(records, _profile(name))
+    return calibration.fit_chart(compared, calibration.PROFILE, uploaded=True)

@@ -1,0 +1,60 @@
+"""What validation has found: the shipped result, or one that a user brings."""
+
+import json
+from importlib import resources
+from typing import Final
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.data.problems import BadInput, said
+from sim.report import validation
+from sim.report.look import Chart
+
+FIRST_LOOK: Final = "first_look.json"
+"""Shipped result of `tokenworks validate --json`, beside the code that made it."""
+LARGEST_BYTES: Final = 16 * 1024 * 1024
+COMMAND: Final = "tokenworks validate --json > validation.json"
+
+
+@st.cache_resource(show_spinner=False)
+def first_look() -> pd.DataFrame | None:
+    """The cases of the shipped result; None where none is shipped."""
+    file = resources.files("sim.validation").joinpath(FIRST_LOOK)
+    return validation.cases_table(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+@said
+def read(raw: bytes) -> pd.DataFrame:
+    """The cases of an uploaded result. Raises BadInput."""
+    if len(raw) > LARGEST_BYTES:
+        raise BadInput(f"larger than {LARGEST_BYTES // 2**20} MB")
+    try:
+        found = json.loads(raw)
+    except RecursionError:
+        raise BadInput("nested too deep; expected the JSON of `tokenworks validate --json`") from None
+    except UnicodeDecodeError:
+        raise BadInput("not UTF-8 text; expected the JSON of `tokenworks validate --json`") from None
+    except json.JSONDecodeError as error:
+        raise BadInput(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
+    return validation.cases_table(found)
+
+
+def units() -> dict[str, str]:
+    """Metrics and what their numbers are."""
+    return dict(validation.UNITS)
+
+
+def scatter(cases: pd.DataFrame, metric: str, by: str) -> Chart:
+    """Simulated against measured."""
+    return validation.scatter_chart(cases, metric, by)
+
+
+def errors(cases: pd.DataFrame, metric: str) -> Chart:
+    """Error by GPU and engine."""
+    return validation.error_chart(cases, metric)
+
+
+def scores(cases: pd.DataFrame) -> pd.DataFrame:
+    """Cases, median, p90 and bias per metric."""
+    return validation.score_table(cases, ["metric"])

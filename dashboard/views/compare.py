@@ -1,0 +1,107 @@
+"""Compare: scenarios side by side, with what public APIs charge."""
+
+import streamlit as st
+
+from dashboard import parts
+from dashboard.data import scenarios, services
+from dashboard.data.problems import BadInput
+
+DEFAULT = ["azure-v3.2", "azure-v3.1"]
+
+known = scenarios.every()
+with st.sidebar:
+    picked = st.multiselect(
+        "Scenarios",
+        list(known),
+        [name for name in DEFAULT if name in known],
+        key="s",
+        bind="query-params",
+        help="Deployments under a workload, each a YAML file. The first one is compared against.",
+    )
+    given = st.file_uploader(
+        "Add a scenario",
+        ["yaml", "yml"],
+        key="given",
+        max_upload_size=1,
+        help="A scenario file; it is read as data and cannot name other files.",
+    )
+    with parts.mending():
+        if given is not None:
+            name = scenarios.upload(given.name, given.getvalue())
+            if name not in known:
+                known = scenarios.every()
+                st.success(f"Added as **{name}**. Pick it above.", icon=":material/check:")
+                st.button("Show it in the list", key="refresh")
+
+st.title("Compare")
+if not picked:
+    st.info("Pick a scenario on the left.", icon=":material/arrow_back:")
+    st.stop()
+
+shown, problems = [], dict[str, str]()
+for name in picked:
+    try:
+        shown.append(services.shown(name, known[name]))
+    except BadInput as problem:
+        problems[name] = str(problem)
+for name, message in problems.items():
+    st.error(f"{name}: {message}", icon=":material/error:")
+if not shown:
+    st.stop()
+
+jobs = {one.name: services.job(known[one.name]) for one in shown}
+running = {name: job for name, job in jobs.items() if job and job.state == "running"}
+missing = [one.name for one in shown if one.run is None and one.name not in running]
+words, button = st.columns([4, 1], vertical_alignment="center")
+words.markdown(
+    "What each deployment yields and costs. **Estimates** come at once from equations for the steady state; "
+    "**simulations** play every request and give percentiles."
+)
+if button.button(
+    "Simulate", type="primary", disabled=not missing, key="simulate", icon=":material/play_arrow:", width="stretch",
+    help="Runs the scenarios in the background; the page stays usable.",
+):  # fmt: skip
+    parts.simulate([known[name] for name in missing], services.start)
+    st.rerun()
+parts.watch(running)
+for name, job in jobs.items():
+    parts.ended(name, job)
+
+overview = services.overview(shown)
+st.dataframe(overview, hide_index=True, column_config=parts.headings(overview), key="overview")
+
+charts = services.charts(shown)
+left, right = st.columns(2, gap="medium")
+with left:
+    parts.chart(charts["throughput"])
+with right:
+    parts.chart(charts["prices"])
+left, right = st.columns(2, gap="medium")
+with left:
+    if "latency" in charts:
+        parts.chart(charts["latency"])
+    else:
+        st.markdown("#### Latency percentiles")
+        st.caption("How long users wait: this takes queues and bursts, which only the simulation has.")
+        st.info("Press **Simulate**.", icon=":material/play_arrow:")
+with right:
+    parts.chart(charts["provenance"])
+
+with st.sidebar:
+    st.markdown("##### Save")
+    st.download_button(
+        "Table (CSV)", overview.to_csv(index=False).encode(), "comparison.csv", "text/csv", key="save-csv",
+        icon=":material/table:", on_click="ignore", width="stretch",
+    )  # fmt: skip
+    simulated = [one for one in shown if one.run]
+    st.download_button(
+        "Report (HTML)", services.page(simulated) if simulated else b"", "comparison.html", "text/html",
+        key="save-html", icon=":material/description:", on_click="ignore", width="stretch", disabled=not simulated,
+        help="One file with the figures of what was simulated; needs no network.",
+    )  # fmt: skip
+    for one in shown:
+        st.download_button(
+            f"{one.name} (YAML)", known[one.name].encode(), f"{one.name}.yaml", "application/yaml",
+            key=f"save-{one.name}", icon=":material/data_object:", on_click="ignore", width="stretch",
+            help="Run it with `tokenworks run`.",
+        )  # fmt: skip

@@ -1,0 +1,76 @@
+"""Step: where one forward step goes, what it waits for, and what its numbers rest on."""
+
+import streamlit as st
+
+from dashboard import parts
+from dashboard.data import TERMS, scenarios, studies
+
+FIRST = "azure-v3.2"
+WORDS = {
+    "bound": "what it waits for",
+    "priced_by": "where its seconds come from",
+    "group": "part of the model",
+}
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+CHUNKS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+CONTEXTS = (0, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+
+known = scenarios.every()
+with st.sidebar:
+    name = st.selectbox(
+        "Scenario", list(known), key="s", bind="query-params", help="Its model, GPU and layout are used."
+    )
+    phase = st.segmented_control(
+        "Phase", ["decode", "prefill"], default="decode", key="p", bind="query-params", required=True, width="stretch",
+        help=f"Prefill: {TERMS['prefill']} Decode: {TERMS['decode']}",
+    )  # fmt: skip
+    if phase == "decode":
+        batch = st.select_slider(
+            "Sequences per rank", BATCHES, 64, key="b", bind="query-params", help=TERMS["batch"]
+        )
+    else:
+        batch = st.select_slider(
+            "New tokens per rank", CHUNKS, 4096, key="n", bind="query-params", help=TERMS["chunk"]
+        )
+    context = st.select_slider(
+        "Context, tokens",
+        CONTEXTS,
+        4096,
+        key="c",
+        bind="query-params",
+        help="KV tokens that each sequence already has.",
+    )
+    by = st.radio(
+        "Colours",
+        list(WORDS),
+        key="by",
+        bind="query-params",
+        format_func=WORDS.__getitem__,
+        help=TERMS["bound"],
+    )
+
+st.title("Step")
+if name is None:
+    st.info("There is no scenario.", icon=":material/info:")
+    st.stop()
+explained = None
+with parts.mending():
+    explained = studies.step(known[name], phase, batch, context)
+if explained is None:
+    st.stop()
+
+seconds, memory = explained["step_s"], explained["memory"]
+largest = max(explained["operations"], key=lambda one: one["seconds"])
+st.markdown(
+    f"One **{phase}** step of **{name}** takes **{seconds * 1e3:.3g} ms** for {explained['tokens']:,} tokens per rank. "
+    f"Most of it, {largest['share']:.0%}, goes to *{largest['name']}*, which waits for "
+    f"**{largest['bound']}**. A GPU holds {memory['weights_gb']:.0f} GB of weights and "
+    f"{memory['kv_cache_gb']:.0f} GB of KV cache ({memory['kv_tokens']:,} tokens)."
+)
+parts.chart(studies.shares(explained))
+parts.chart(studies.waterfall(explained, by))
+with st.sidebar:
+    st.download_button(
+        f"{name} (YAML)", known[name].encode(), f"{name}.yaml", "application/yaml", key="save", width="stretch",
+        icon=":material/data_object:", on_click="ignore", help="Explain it with `tokenworks explain`.",
+    )  # fmt: skip

@@ -1,0 +1,69 @@
+"""Validation: published measurements against what the simulator says about them."""
+
+import streamlit as st
+
+from dashboard import parts
+from dashboard.data import validations
+
+BY = ["engine", "gpu", "precision", "split"]
+SOURCES = {
+    "InferenceX measurements": "https://github.com/SemiAnalysisAI/InferenceX",
+    "DeepSeek open-infra-index": "https://github.com/deepseek-ai/open-infra-index",
+    "DeepSeek-V3.2-Exp": "https://github.com/deepseek-ai/DeepSeek-V3.2-Exp",
+    "SGLang on 96 H100": "https://lmsys.org/blog/2025-05-05-large-scale-ep/",
+}
+
+with st.sidebar:
+    given = st.file_uploader(
+        "A validation of yours",
+        ["json"],
+        key="validation",
+        max_upload_size=16,
+        help=f"The output of `{validations.COMMAND}`; shown instead of the shipped one.",
+    )
+
+cases = None
+with parts.mending():
+    cases = validations.read(given.getvalue()) if given is not None else validations.first_look()
+
+st.title("Validation")
+if cases is None or cases.empty:
+    st.info("No validation result is at hand. Make one, which takes some minutes, and drop it on the left:")
+    st.code(validations.COMMAND, language="bash")
+else:
+    units = validations.units()
+    with st.sidebar:
+        metrics = sorted(cases.metric.unique(), key=lambda m: (m not in units, m))
+        metric = st.selectbox(
+            "Metric", metrics, key="m", bind="query-params", format_func=lambda m: units.get(m, m)
+        )
+        by = st.segmented_control(
+            "Colours", BY, default="engine", key="by", bind="query-params", required=True
+        )
+        kept = cases
+        for column in ("gpu", "engine", "precision"):
+            values = sorted(kept[column].unique())
+            chosen = st.multiselect(
+                column.upper() if column == "gpu" else column.capitalize(), values, key=column
+            )
+            kept = kept[kept[column].isin(chosen)] if chosen else kept
+    mine = kept[(kept.metric == metric) & kept.error.notna()]
+    size = mine.error.abs()
+    if mine.empty:
+        st.info("No case is left by these filters.", icon=":material/filter_alt_off:")
+        st.stop()
+    st.markdown(
+        f"**{len(mine):,}** published values of *{units.get(metric, metric)}*: half of them are hit within "
+        f"**{size.median():.1%}**, nine of ten within **{size.quantile(0.9):.1%}**; the median of the signed error is "
+        f"**{mine.error.median():+.1%}**."
+    )
+    parts.chart(validations.scatter(kept, metric, by))
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        parts.chart(validations.errors(kept, metric))
+    with right:
+        st.markdown("#### By metric")
+        st.caption("Errors are relative: simulated / measured - 1. Bias is the median with its sign.")
+        parts.table(validations.scores(kept), "scores")
+
+st.markdown("Sources: " + ", ".join(f"[{name}]({address})" for name, address in SOURCES.items()) + ".")
