@@ -21,7 +21,8 @@ class NoRecords(ValueError):
 
 
 def tables_from_records(records: Iterable[Record]) -> list[Table]:
-    """One table per kernel family, dtype, options and back-end; the most widely measured back-end comes first.
+    """One table per kernel family, dtype, options and back-end; of those that cover at least half as many shapes as
+    the widest, the one closest to the fastest time of each shape comes first and so prices the family.
 
     Failed points and families that the simulator does not price (launches, copies) are left out.
 
@@ -39,8 +40,26 @@ def tables_from_records(records: Iterable[Record]) -> list[Table]:
         raise NoRecords(
             f"no record that can be priced; operations found: {', '.join(sorted(seen)) or 'none'}"
         )
-    ordered = sorted(grouped.items(), key=lambda item: (item[0][:3], -len(item[1]), item[0][3]))
+    ordered = sorted(grouped.items(), key=lambda item: (item[0][:3], *_preference(item[0], grouped)))
     return [_table(kernel, dtype, dict(options), rows) for (kernel, dtype, options, _), rows in ordered]
+
+
+def _preference(
+    key: tuple[Any, ...], grouped: Mapping[tuple[Any, ...], Sequence[Record]]
+) -> tuple[bool, float, str]:
+    """Sorts a back-end among those of the same family and variant: narrow ones last, then by how slow it is."""
+    rivals = {other: rows for other, rows in grouped.items() if other[:3] == key[:3]}
+    fastest: dict[tuple[Any, ...], float] = defaultdict(lambda: np.inf)
+    for rows in rivals.values():
+        for row in rows:
+            fastest[_case(row)] = min(fastest[_case(row)], row.us_median or np.inf)
+    narrow = 2 * len(grouped[key]) < max(len(rows) for rows in rivals.values())
+    slowness = float(np.median([(row.us_median or np.inf) / fastest[_case(row)] for row in grouped[key]]))
+    return narrow, slowness, key[3]
+
+
+def _case(record: Record) -> tuple[Any, ...]:
+    return tuple(sorted(record.shape.items()))
 
 
 def _placed(record: Record) -> bool:

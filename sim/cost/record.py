@@ -48,7 +48,8 @@ def to_line(record: Record) -> str:
 def read_records(path: Path) -> Iterator[Record]:
     """Every record of a JSONL file, in order.
 
-    Unknown keys are ignored, so that newer writers stay readable.
+    Unknown keys are ignored, so that newer writers stay readable. So is a last line without an end: the writer was
+    stopped in the middle of it.
 
     Raises:
         BadRecord: a line is not JSON, or lacks `operation`, `shape` or `us_median`.
@@ -62,6 +63,8 @@ def read_records(path: Path) -> Iterator[Record]:
                 raw = json.loads(line)
                 yield Record(**{"dtype": "bf16", **{k: v for k, v in raw.items() if k in known}})
             except (ValueError, TypeError, AttributeError) as error:
+                if not line.endswith("\n"):
+                    return
                 raise BadRecord(f"{path}:{number}: not a measured record ({error})") from error
 
 

@@ -151,3 +151,26 @@ def test_the_overview_has_every_gpu():
     gpus = json.loads(result.stdout.strip().splitlines()[-1])["gpus"]
     assert sorted(gpus) == ["b200_sxm", "gb200_nvl72", "h100_sxm", "h200_sxm"]
     assert all(0 < found["mla_decode_block"]["median"] < 0.03 for found in gpus.values())
+
+
+def _gemm_record(backend: str, m: int, us: float) -> Record:
+    return Record("gemm", {"m": m, "n": 1024, "k": 1024}, "bf16", us, backend=backend)
+
+
+def test_the_fastest_of_the_widely_measured_back_ends_comes_first():
+    shapes = [2**i for i in range(4, 12)]
+    records = [_gemm_record("slow", m, 20.0) for m in shapes]
+    records += [_gemm_record("fast", m, 10.0) for m in shapes[:5]]
+    records += [_gemm_record("narrow", m, 5.0) for m in shapes[:2]]
+    assert [table.backend for table in tables_from_records(records)] == ["fast", "slow", "narrow"]
+
+
+def test_a_last_line_that_a_kill_tore_is_ignored_and_no_other(tmp_path):
+    path = tmp_path / "records.jsonl"
+    write_records(path, [_gemm_record("torch", 16, 1.0), _gemm_record("torch", 32, 2.0)])
+    whole = path.read_text()
+    path.write_text(whole + '{"operation": "gemm", "sha')
+    assert len(list(read_records(path))) == 2
+    path.write_text(whole + '{"operation": "gemm", "sha\n')
+    with pytest.raises(BadRecord, match=r"records\.jsonl:3"):
+        list(read_records(path))
