@@ -32,6 +32,7 @@ def explain(
     plan = plan_pool(scenario, role)
     step = step_operations(scenario, plan, phase)
     if phase == "decode":
+        step = step.at(batch or plan.max_sequences)
         batch, context = batch or plan.max_sequences, DEFAULT_CONTEXT if context is None else context
         parts = step.overlap.parts(batch)
         operations = step.decode_attention(batch / parts, context) + step.decode_rest(batch / parts)

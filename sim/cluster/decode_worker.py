@@ -8,6 +8,7 @@ from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.setup import ClusterPlan
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.sequence import Sequence
+from sim.serving.speculation import Pace
 from sim.step import StepCost
 
 
@@ -21,11 +22,11 @@ class DecodeWorker:
         setup = plan.pools["decode"]
         self._clock, self._ledger, self._meter = clock, ledger, meter
         self._index, self._preempted, self._freed = index, preempted, freed
-        self._speculation = plan.speculation
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
             plan.rules.growth_reserve_tokens,
         )  # fmt: skip
+        self._pace = Pace(plan.speculation, self.batch)
         self._advance = Advance(clock, cost, self._end_steps)
         self._ready: list[tuple[Sequence, int]] = []
 
@@ -61,7 +62,7 @@ class DecodeWorker:
         """At a step boundary: let the ready ones join, make room, and start the next steps."""
         batch = self.batch
         for sequence, rank in self._ready:
-            batch.join(sequence, rank, self._speculation.steps(sequence.request, sequence.remaining_tokens))
+            self._pace.join(sequence, rank)
         self._ready.clear()
         for sequence, _ in batch.preempt():
             self._ledger.preempt(sequence)
@@ -69,5 +70,6 @@ class DecodeWorker:
             freed = True
         if freed:
             self._freed(self._index)
+        self._pace.adapt()
         if batch.running:
             self._advance.begin(batch, batch.next_change() - batch.step)

@@ -12,6 +12,7 @@ from sim.serving.admission import AdmissionGate
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.prompts import Chunk, PromptQueues
 from sim.serving.sequence import Sequence
+from sim.serving.speculation import Pace
 from sim.step import StepCost
 
 
@@ -21,11 +22,11 @@ class ServeWorker:
     def __init__(self, clock: Clock, ledger: Ledger, meter: Meter, plan: ClusterPlan, cost: StepCost) -> None:
         self._setup = setup = plan.pools["serve"]
         self._clock, self._ledger, self._meter, self._cost = clock, ledger, meter, cost
-        self._speculation = plan.speculation
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
             plan.rules.growth_reserve_tokens,
         )  # fmt: skip
+        self._pace = Pace(plan.speculation, self.batch)
         self.loads = [0] * setup.dp
         """Requests on each rank, waiting or served."""
         self._queues = PromptQueues(setup.dp)
@@ -68,6 +69,7 @@ class ServeWorker:
         for sequence, rank in batch.preempt():
             self._ledger.preempt(sequence)
             self._queues.add(sequence, rank, front=True)
+        self._pace.adapt()
         if not decoded or not batch.running:
             gate.restart(step)
         if self._inbox and gate.looks(step):
@@ -138,8 +140,7 @@ class ServeWorker:
             ledger.end_prefill(sequence, now)
             ledger.deliver_first(sequence, now)
             if sequence.remaining_tokens:
-                steps = self._speculation.steps(sequence.request, sequence.remaining_tokens)
-                batch.join(sequence, rank, steps)
+                self._pace.join(sequence, rank)
             else:
                 batch.cancel(rank, sequence.context_tokens)
                 self._finish([(sequence, rank)], now)

@@ -5,6 +5,7 @@ docs. Whether the deployment fits the machine is checked one room up, in `sim.mo
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -26,6 +27,7 @@ __all__ = [
     "Arrivals",
     "Deployment",
     "Diurnal",
+    "DraftLevel",
     "Experts",
     "Length",
     "Lengths",
@@ -127,11 +129,25 @@ class Precision(Section):
     )
 
 
+DraftCount = Annotated[int, Field(ge=0, le=16, strict=True), WholeNumber]
+
+
+class DraftLevel(Section):
+    """Drafts of the steps in which no attention-DP rank decodes more sequences than this."""
+
+    up_to_batch: PositiveInt = Field(description="sequences of the fullest attention-DP rank")
+    draft_tokens: DraftCount = Field(description="draft tokens per step up to there")
+
+
 class Speculation(Section):
     """Multi-token prediction: drafts proposed by the MTP module and verified in one step."""
 
-    draft_tokens: Annotated[int, Field(ge=0, le=16, strict=True), WholeNumber] = Field(
-        default=0, description="draft tokens per step; 0 is off"
+    draft_tokens: DraftCount = Field(
+        default=0, description="draft tokens per step, at most where `adaptive` is given; 0 is off"
+    )
+    adaptive: Annotated[tuple[DraftLevel, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="drafts by batch, levels from small to large; none beyond the last; default always draft_tokens",
     )
     acceptance: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = Field(
         default=None,
@@ -149,6 +165,17 @@ class Speculation(Section):
     def _one_acceptance(self) -> "Speculation":
         if self.acceptance is not None and (self.task is not None or self.thinking is not None):
             raise ValueError("expected `acceptance`, or the catalog's for a `task` and `thinking`, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _rising_levels(self) -> "Speculation":
+        levels = self.adaptive or ()
+        if any(later.up_to_batch <= level.up_to_batch for level, later in pairwise(levels)):
+            raise ValueError("expected levels of `adaptive` whose up_to_batch rises")
+        if any(level.draft_tokens > self.draft_tokens for level in levels):
+            raise ValueError(
+                f"expected at most draft_tokens {self.draft_tokens} in every level of `adaptive`"
+            )
         return self
 
 

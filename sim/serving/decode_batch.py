@@ -1,5 +1,6 @@
 """Continuous batching of one worker: who decodes on which rank, until when, and who must leave."""
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 
 import numpy as np
@@ -118,15 +119,28 @@ class DecodeBatch:
             while blocks.used > blocks.capacity:
                 members = self._members[rank]
                 sequence = members[max(members)]
-                done = self.step - sequence.first_step
-                growth = growth_steps(
-                    sequence.context_tokens, sequence.remaining_tokens, sequence.steps, self._block_tokens
-                )
-                blocks.cancel(growth, sequence.first_step, self.step)
-                self._leave(sequence, rank, done)
-                sequence.generated_tokens += sequence.tokens_after(done)
+                self._interrupt(sequence, rank)
                 evicted.append((sequence, rank))
         return evicted
+
+    def redraw(self, steps: Callable[[Sequence], int]) -> None:
+        """Give every sequence a new number of steps for the tokens that it still needs; nobody loses its place."""
+        for rank, members in enumerate(self._members):
+            self.blocks[rank].settle(self.step)
+            for sequence in list(members.values()):
+                self._interrupt(sequence, rank)
+                self.reserve(rank, sequence.context_tokens)
+                self.join(sequence, rank, steps(sequence))
+
+    def _interrupt(self, sequence: Sequence, rank: int) -> None:
+        """Take a sequence off its rank before it is done; it keeps its tokens. Call `settle` first."""
+        done = self.step - sequence.first_step
+        growth = growth_steps(
+            sequence.context_tokens, sequence.remaining_tokens, sequence.steps, self._block_tokens
+        )
+        self.blocks[rank].cancel(growth, sequence.first_step, self.step)
+        self._leave(sequence, rank, done)
+        sequence.generated_tokens += sequence.tokens_after(done)
 
     def _leave(self, sequence: Sequence, rank: int, held_after: int) -> None:
         """Take a sequence off its rank; it holds the blocks of the end of its step `held_after`."""

@@ -5,6 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
+from sim.serving.decode_batch import DecodeBatch
+from sim.serving.sequence import Sequence as Served
+
 
 class Speculation(Protocol):
     """Draws the steps of a sequence once, when it is admitted to decode."""
@@ -16,13 +19,24 @@ class Speculation(Protocol):
         """
         ...
 
+    def at(self, batch: int) -> "Speculation":
+        """What applies while the fullest rank of a worker decodes `batch` sequences; the same object until it
+        changes."""
+        ...
+
 
 class OneTokenPerStep:
     """No speculation."""
 
+    accept_length = 1.0
+
     def steps(self, request: int, tokens: int) -> int:
         """See `Speculation.steps`."""
         return tokens
+
+    def at(self, batch: int) -> "OneTokenPerStep":
+        """See `Speculation.at`."""
+        return self
 
 
 class DraftAcceptance:
@@ -42,6 +56,10 @@ class DraftAcceptance:
         """Mean tokens per step, the one that is always right included."""
         return 1.0 + float(self._reach.sum())
 
+    def at(self, batch: int) -> "DraftAcceptance":
+        """See `Speculation.at`."""
+        return self
+
     def steps(self, request: int, tokens: int) -> int:
         """See `Speculation.steps`. The draws belong to (seed, request), whatever else happens in the run."""
         random = np.random.Generator(np.random.Philox(key=(self._seed, request)))
@@ -55,3 +73,48 @@ class DraftAcceptance:
                 return taken + inside + 1
             taken, done = taken + len(ends), int(ends[-1])
         return taken
+
+
+class AdaptiveDrafts:
+    """Fewer drafts, or none, as the batch grows: verifying them is nearly free only while a step waits for memory.
+
+    `levels`: (largest batch, what applies up to there), rising; beyond the last one there are no drafts.
+    """
+
+    def __init__(self, levels: Sequence[tuple[int, Speculation]]) -> None:
+        self._levels = levels
+        self._beyond = OneTokenPerStep()
+
+    def at(self, batch: int) -> Speculation:
+        """See `Speculation.at`."""
+        return next((speculation for up_to, speculation in self._levels if batch <= up_to), self._beyond)
+
+    def steps(self, request: int, tokens: int) -> int:
+        """See `Speculation.steps`: alone on its rank for good."""
+        return self.at(1).steps(request, tokens)
+
+
+class Pace:
+    """The drafts that a worker's batch runs with, and so for how many steps each of its sequences stays.
+
+    A sequence's steps are drawn when it joins. Where the batch's growth or shrinking changes the drafts, they are
+    drawn anew for the tokens that each sequence still needs.
+    """
+
+    def __init__(self, speculation: Speculation, batch: DecodeBatch) -> None:
+        self._speculation, self._batch = speculation, batch
+        self._now = speculation.at(1)
+
+    def join(self, sequence: Served, rank: int) -> None:
+        """Let a sequence decode from the next step on."""
+        self._batch.join(sequence, rank, self._steps(sequence))
+
+    def adapt(self) -> None:
+        """Change the drafts if the batch asks for it. At a step boundary, when all have joined and left."""
+        now = self._speculation.at(int(self._batch.sequences.max()))
+        if now is not self._now:
+            self._now = now
+            self._batch.redraw(self._steps)
+
+    def _steps(self, sequence: Served) -> int:
+        return self._now.steps(sequence.request, sequence.remaining_tokens)

@@ -10,6 +10,7 @@ from sim.cost.profile import ProfileError, load_profile, shipped_profiles
 from sim.experts.load import LoadTable, expert_load
 from sim.model.deployment import PoolPlan
 from sim.model.layout import ExpertRows, Layout
+from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Experts, Scenario
@@ -23,7 +24,7 @@ PHASES = {"prefill": ("prefill",), "decode": ("decode",), "serve": ("prefill", "
 
 def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
     """How a worker of the pool shards the model, in the engine's way for the phase."""
-    engine, gpu = engine_of(scenario), catalog.gpu(scenario.gpu)
+    engine, gpu = engine_of(scenario), gpu_of(scenario)
     return Layout(
         model=catalog.model(scenario.model),
         gpus=plan.gpus,
@@ -76,9 +77,10 @@ def step_operations(scenario: Scenario, plan: PoolPlan, phase: str) -> StepOpera
     overlap = Overlap(
         shared_expert=engine.shared_expert_overlap,
         two_batch=engine.two_batch_overlap_decode if phase == "decode" else engine.two_batch_overlap_prefill,
-        slowdown=_slowdown(layout, catalog.gpu(scenario.gpu)),
+        slowdown=_slowdown(layout, gpu_of(scenario)),
     )
-    return StepOperations(layout, routing, engine, scenario.speculation.draft_tokens, overlap)
+    levels = tuple((level.up_to_batch, level.draft_tokens) for level in scenario.speculation.adaptive or ())
+    return StepOperations(layout, routing, engine, scenario.speculation.draft_tokens, overlap, levels)
 
 
 def _slowdown(layout: Layout, gpu: Gpu) -> float:
@@ -100,7 +102,7 @@ def profile_name(scenario: Scenario) -> str | None:
     if scenario.profile is not None:
         return None if scenario.profile == "analytic" else scenario.profile
     engine = "sglang" if scenario.engine == "deepseek" else scenario.engine
-    name = f"{catalog.gpu(scenario.gpu).nearest_measured}/{engine}"
+    name = f"{gpu_of(scenario).nearest_measured}/{engine}"
     return name if name in shipped_profiles() else None
 
 
@@ -110,16 +112,15 @@ def cost_model(scenario: Scenario) -> CostModel:
     Raises DeploymentError where the profile cannot be read.
     """
     try:
-        cost = _cost(scenario.gpu, profile_name(scenario))
+        cost = _cost(gpu_of(scenario), profile_name(scenario))
     except ProfileError as error:
         raise DeploymentError([Problem(("profile",), str(error))]) from error
     return InSituCost(cost, engine_of(scenario).communication_factor)
 
 
 @lru_cache(maxsize=32)
-def _cost(gpu: str, profile: str | None) -> CostModel:
+def _cost(device: Gpu, profile: str | None) -> CostModel:
     """The cost model of a GPU and a profile; kept, because its tables' interpolations take time to build."""
-    device = catalog.gpu(gpu)
     roofline = AnalyticCost(device, catalog.efficiency())
     return ProfileCost(load_profile(profile), roofline, device) if profile else roofline
 

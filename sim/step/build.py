@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from sim.catalog import Model
 from sim.cost.latency import CostModel
 from sim.model.operations import Operation
-from sim.step.cost import SurfaceStepCost
+from sim.step.cost import DecodeLevel, SurfaceStepCost
 from sim.step.operations import StepOperations, typical_prompts
 from sim.step.surface import Floats, Surface, grid
 
@@ -22,17 +22,17 @@ def build_step_cost(
     `operations` by phase: prefill, decode or both, as the pool does. `max_sequences` per attention-DP rank bounds
     the decode grid, `max_tokens` of a chunk the prefill grid.
     """
-    decode = prefill = None
-    if step := operations.get("decode"):
-        sequences = grid(1, max(max_sequences, 2), POINTS_PER_OCTAVE)
-        decode = Surface(
-            sequences,
-            _contexts(step.layout.model),
-            step.decode_attention,
-            step.decode_rest,
-            cost,
-            step.overlap,
-        )
+    decode, prefill = [], None
+    if steps := operations.get("decode"):
+        contexts = _contexts(steps.layout.model)
+        for up_to, step in steps.levels():
+            sequences = grid(1, max(min(max_sequences, up_to), 2), POINTS_PER_OCTAVE)
+            surface = Surface(
+                sequences, contexts, step.decode_attention, step.decode_rest, cost, step.overlap
+            )
+            decode.append(DecodeLevel(up_to, surface, 1 + step.draft_tokens))
+            if up_to >= max_sequences:
+                break
     if chunk := operations.get("prefill"):
         tokens = grid(1, max(max_tokens, 2), POINTS_PER_OCTAVE)
         contexts = _contexts(chunk.layout.model, chunk.layout.dense_prefill_max_kv / 2)
@@ -41,8 +41,7 @@ def build_step_cost(
             return chunk.prefill_attention(*typical_prompts(tokens, context))
 
         prefill = Surface(tokens, contexts, attention, chunk.prefill_rest, cost, chunk.overlap)
-    drafts = max(step.draft_tokens for step in operations.values())
-    return SurfaceStepCost(decode, prefill, 1 + drafts)
+    return SurfaceStepCost(decode, prefill)
 
 
 def _contexts(model: Model, dense_mean: float = 0.0) -> Floats:

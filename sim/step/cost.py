@@ -1,5 +1,7 @@
 """The real `StepCost`: two surfaces, and sums over many steps in a row."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,23 +18,34 @@ STRAIGHT: Final = 1e-5
 """A run of steps counts as straight when its middle is this close to the mean of its ends (relative to the step)."""
 
 
+@dataclass(frozen=True, slots=True)
+class DecodeLevel:
+    """Decode steps up to a batch: with a number of drafts of their own where drafts depend on the batch."""
+
+    up_to_batch: float
+    """Sequences of the fullest rank."""
+    surface: Surface
+    tokens_per_sequence: int
+    """Tokens that a step computes for each sequence, 1 + drafts."""
+
+
 class SurfaceStepCost:
     """Seconds of the steps of one worker, looked up in the surfaces of its pool.
 
-    A prefill-only or decode-only pool leaves the other surface out.
+    A prefill-only or decode-only pool leaves the other out.
     """
 
-    def __init__(self, decode: Surface | None, prefill: Surface | None, tokens_per_sequence: int = 1) -> None:
-        """`tokens_per_sequence`: tokens that a decode step computes for each sequence, 1 + drafts."""
-        self._decode, self._prefill = decode, prefill
-        self._tokens_per_sequence = tokens_per_sequence
+    def __init__(self, decode: Sequence[DecodeLevel], prefill: Surface | None) -> None:
+        """`decode`: levels from small to large batches."""
+        self._levels, self._prefill = decode, prefill
 
-    @property
-    def decode(self) -> Surface:
-        """The decode surface. Raises LookupError in a prefill pool."""
-        if self._decode is None:
-            raise LookupError("this pool does not decode")
-        return self._decode
+    def level(self, sequences: Floats) -> DecodeLevel:
+        """The decode level of a batch. Raises LookupError in a prefill pool."""
+        fullest = sequences.max()
+        for level in self._levels:
+            if fullest <= level.up_to_batch:
+                return level
+        raise LookupError("this pool does not decode")
 
     @property
     def prefill(self) -> Surface:
@@ -47,7 +60,7 @@ class SurfaceStepCost:
 
     def decode_run(self, sequences: Floats, context: Floats, growth: Floats) -> "SurfaceRun":
         """See `StepCost.decode_run`."""
-        return SurfaceRun(self.decode, sequences, context, growth)
+        return SurfaceRun(self.level(sequences).surface, sequences, context, growth)
 
     def prefill_s(self, tokens: Floats, context: Floats) -> float:
         """See `StepCost.prefill_s`."""
@@ -64,11 +77,10 @@ class SurfaceStepCost:
         The linear work runs once on all tokens: attention of the prompt tokens as priced for prompt and decode
         tokens together at the prompt's context, plus what the decode's context adds over a context of one block.
         """
-        short = self.decode.context[:1]
-        kv_s = self.decode.core_s(sequences, context) - self.decode.core_s(
-            sequences, np.broadcast_to(short, len(context))
-        )
-        together = tokens + sequences * self._tokens_per_sequence
+        level = self.level(sequences)
+        short = np.broadcast_to(level.surface.context[:1], len(context))
+        kv_s = level.surface.core_s(sequences, context) - level.surface.core_s(sequences, short)
+        together = tokens + sequences * level.tokens_per_sequence
         core = self.prefill.core_s(together, np.where(tokens > 0, token_context, 1.0)) + kv_s
         slowest = int(core.argmax())
         seconds = self.prefill.step_s(core, together)
@@ -77,7 +89,8 @@ class SurfaceStepCost:
 
     def provenance_s(self) -> dict[str, float]:
         """See `StepCost.provenance_s`."""
-        totals = sum((s.provenance_s() for s in (self._decode, self._prefill) if s), np.zeros(len(PRICED_BY)))
+        surfaces = [level.surface for level in self._levels] + ([self._prefill] if self._prefill else [])
+        totals = sum((s.provenance_s() for s in surfaces), np.zeros(len(PRICED_BY)))
         return dict(zip(PRICED_BY, totals.tolist(), strict=True))
 
 

@@ -6,6 +6,7 @@ prices these operations one by one; `sim.step.surface` prices them on a grid, on
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 
 from sim.catalog import Engine
 from sim.model import layers
@@ -47,6 +48,19 @@ class StepOperations:
     engine: Engine
     draft_tokens: int = 0
     overlap: Overlap = Overlap()
+    adaptive: tuple[tuple[int, int], ...] = ()
+    """(largest batch of the fullest rank, drafts), rising; beyond the last none. Empty: always `draft_tokens`."""
+
+    def levels(self) -> list[tuple[float, "StepOperations"]]:
+        """(largest batch, what decode steps run up to there), the last one without end."""
+        if not self.adaptive:
+            return [(inf, self)]
+        steps = [(float(batch), replace(self, draft_tokens=k, adaptive=())) for batch, k in self.adaptive]
+        return [*steps, (inf, replace(self, draft_tokens=0, adaptive=()))]
+
+    def at(self, batch: float) -> "StepOperations":
+        """What decode steps run while the fullest rank holds `batch` sequences."""
+        return next(step for up_to, step in self.levels() if batch <= up_to)
 
     def decode_attention(self, sequences: float, context: float) -> list[Operation]:
         """Attention of a decode step that verifies 1 + drafts tokens per sequence over `context` KV tokens.

@@ -62,6 +62,7 @@ class ServeRef(Stepper):
 
     def boundary(self, only_decoded):
         self.preempt()
+        self.adapt()
         if not only_decoded or not self.running:
             self.polled_from = self.steps
         if (self.steps - self.polled_from) % self.cluster.plan.rules.poll_every_steps == 0:
@@ -130,7 +131,7 @@ class ServeRef(Stepper):
             if s.generated == s.output:
                 self.cluster.complete(s)
             else:
-                s.begin_stint(self.cluster.plan.speculation)
+                s.begin_stint(self.pace)
                 self.running.append((s, rank))
         self.boundary(only_decoded=not computes)
 

@@ -123,6 +123,17 @@ class Stepper:
     def __init__(self, cluster, role):
         self.cluster, self.role, self.setup = cluster, role, cluster.plan.pools[role]
         self.stepping = False
+        self.pace = cluster.plan.speculation.at(1)
+
+    def adapt(self):
+        """At a step boundary: if the fullest rank's batch changes the drafts, every sequence starts a new stint."""
+        batch = max(sum(r == rank for _, r in self.running) for rank in range(self.setup.dp))
+        pace = self.cluster.plan.speculation.at(batch)
+        if pace is not self.pace:
+            self.pace = pace
+            for s, _ in self.running:
+                s.generated += (s.output - s.generated) * s.done // s.steps
+                s.begin_stint(pace)
 
     def blocks(self, tokens):
         return math.ceil(tokens / self.setup.block_tokens)

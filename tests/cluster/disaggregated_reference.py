@@ -53,7 +53,7 @@ class DecodeRef(Stepper):
 
     def boundary(self, freed=False):
         for s, _ in self.ready:
-            s.begin_stint(self.cluster.plan.speculation)
+            s.begin_stint(self.pace)
         self.running, self.ready = self.running + self.ready, []
         for rank in range(self.setup.dp):
             while self.held(rank, ahead=0) > self.setup.kv_blocks:
@@ -64,6 +64,7 @@ class DecodeRef(Stepper):
                 freed = True
         if freed:
             self.cluster.pump(self)
+        self.adapt()
         self.start_step()
 
     def receive(self, seq, rank):

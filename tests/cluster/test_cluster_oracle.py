@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
 from sim.serving.admission import AdmissionRules
+from sim.serving.speculation import AdaptiveDrafts
 
 BLOCK = 64
 
@@ -23,6 +24,16 @@ class DrawnSteps:
 
     def steps(self, request, tokens):
         return max(1, tokens - (request * 7919 + tokens) % (tokens // 2 + 1))
+
+    def at(self, batch):
+        return self
+
+
+class HalvedSteps(DrawnSteps):
+    """Two tokens per step."""
+
+    def steps(self, request, tokens):
+        return -(-tokens // 2)
 
 
 @st.composite
@@ -59,7 +70,8 @@ def costs(roles, draw):
 
 
 ROUTERS = st.sampled_from(["least_loaded", "round_robin"])
-STEPS = st.sampled_from([{}, {"speculation": DrawnSteps()}])
+DRAFTS = (DrawnSteps(), AdaptiveDrafts([(1, HalvedSteps()), (3, DrawnSteps())]))
+STEPS = st.sampled_from([{}, *({"speculation": drafts} for drafts in DRAFTS)])
 
 
 @st.composite

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.serving.speculation import DraftAcceptance
+from sim.serving.decode_batch import DecodeBatch
+from sim.serving.sequence import Sequence
+from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, Pace
 
 chances = st.lists(st.floats(0, 1), min_size=1, max_size=4)
 
@@ -30,3 +32,35 @@ def test_steps_are_bounded_and_reproducible(acceptance: list[float], request: in
     steps = DraftAcceptance(acceptance, seed=5).steps(request, tokens)
     assert -(-tokens // (1 + len(acceptance))) <= steps <= tokens
     assert steps == DraftAcceptance(acceptance, seed=5).steps(request, tokens)
+
+
+def test_drafts_by_batch_end_beyond_the_last_level() -> None:
+    three, one = DraftAcceptance([0.8, 0.7, 0.6], 0), DraftAcceptance([0.8], 0)
+    drafts = AdaptiveDrafts([(8, three), (32, one)])
+    assert [drafts.at(batch) for batch in (1, 8, 9, 32)] == [three, three, one, one]
+    assert drafts.at(33).steps(0, 50) == 50
+    assert drafts.at(33) is drafts.at(100)
+
+
+def test_a_redrawn_sequence_keeps_its_tokens_and_blocks_and_finishes_later_or_sooner() -> None:
+    """100 tokens in 50 steps; after 20 steps 40 are made, and the other 60 take one step each."""
+    batch = DecodeBatch(1, 4, kv_blocks=100, block_tokens=16)
+    pace = Pace(AdaptiveDrafts([(1, DraftAcceptance([1.0], 0))]), batch)
+    first, second = (Sequence(i, 30, 0, 100) for i in range(2))
+    batch.reserve(0, 30)
+    pace.join(first, 0)
+    pace.adapt()
+    assert batch.next_change() == 50
+    batch.advance(20)
+    batch.reserve(0, 30)
+    pace.join(second, 0)
+    pace.adapt()  # two sequences: no more drafts
+    assert first.generated_tokens == 40
+    assert batch.next_change() == 20 + 60
+    assert batch.blocks[0].used == 5 + 2  # 70 and 30 tokens in blocks of 16
+    [(done, _)] = batch.advance(60)
+    assert done is first and first.generated_tokens == 100
+    pace.adapt()  # one sequence: drafts again for its last 40 tokens
+    assert batch.next_change() == 80 + 20
+    batch.advance(20)
+    assert (batch.running, batch.blocks[0].used) == (0, 0)

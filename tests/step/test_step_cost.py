@@ -50,7 +50,7 @@ def test_prefill_surface_is_close_to_pricing_the_step_itself(name: str, tokens: 
     # of 1.41 apart) the switch from dense to sparse there is smeared over the cell that holds it.
     switch = 2048 - min(tokens, 2048) / 2
     near_switch = name == "deepseek-v3.2" and switch / 1.5 < context < switch * 1.5
-    assert looked_up == pytest.approx(direct, rel=0.10 if near_switch else 0.03)
+    assert looked_up == pytest.approx(direct, rel=0.15 if near_switch else 0.03)
 
 
 @given(
