@@ -12,6 +12,11 @@ from sim.serving.sequence import Sequence as Served
 class Speculation(Protocol):
     """Draws the steps of a sequence once, when it is admitted to decode."""
 
+    @property
+    def accept_length(self) -> float:
+        """Mean tokens per step."""
+        ...
+
     def steps(self, request: int, tokens: int) -> int:
         """Steps in which `request` generates `tokens` tokens, between 1 and `tokens`.
 
@@ -28,7 +33,10 @@ class Speculation(Protocol):
 class OneTokenPerStep:
     """No speculation."""
 
-    accept_length = 1.0
+    @property
+    def accept_length(self) -> float:
+        """One."""
+        return 1.0
 
     def steps(self, request: int, tokens: int) -> int:
         """See `Speculation.steps`."""
@@ -84,6 +92,11 @@ class AdaptiveDrafts:
     def __init__(self, levels: Sequence[tuple[int, Speculation]]) -> None:
         self._levels = levels
         self._beyond = OneTokenPerStep()
+
+    @property
+    def accept_length(self) -> float:
+        """Mean tokens per step of a sequence that is alone on its rank."""
+        return self.at(1).accept_length
 
     def at(self, batch: int) -> Speculation:
         """See `Speculation.at`."""

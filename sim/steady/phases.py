@@ -27,12 +27,13 @@ POINTS_PER_OCTAVE = 2
 class Decoding:
     """Decode steps of a worker whose ranks hold equally many sequences."""
 
-    surface: Surface
+    levels: tuple[tuple[float, Surface], ...]
+    """(largest batch, steps up to there), rising: several where drafts depend on the batch."""
     context: float
-    tokens_per_sequence: int
-    """Tokens that a step computes for each sequence: 1 + drafts."""
     load: Floats
     """Sequences per rank at which steps were priced."""
+    tokens: Floats
+    """Tokens that a step computes for each sequence: 1 + drafts."""
     seconds: Floats
     cache_s: Floats
     """Seconds that reading the cache adds over an empty one."""
@@ -45,9 +46,14 @@ class Decoding:
         """Seconds of the same step that go into reading the cache."""
         return np.interp(batch, self.load, self.cache_s)
 
+    def tokens_per_sequence(self, batch: Floats) -> Floats:
+        """Tokens that the same step computes for each sequence."""
+        return np.interp(batch, self.load, self.tokens)
+
     def priced_by(self, batch: float) -> dict[str, float]:
         """Shares of a step's seconds by what priced them."""
-        return _shares(self.surface, batch, self.context)
+        surface = next(surface for up_to, surface in self.levels if batch <= up_to)
+        return _shares(surface, batch, self.context)
 
 
 @dataclass(frozen=True)
@@ -108,20 +114,32 @@ def phases(scenario: Scenario, demand: Demand) -> tuple[Decoding, Computing]:
     decoder, prefiller = (pools.get(role) or pools["serve"] for role in ("decode", "prefill"))
     decode = _decoding(scenario, decoder, demand, cost)
     mixed = prefiller is decoder and engine_of(scenario).mixes_prefill_with_decode
-    riding = decoder.max_sequences * decode.tokens_per_sequence if mixed else 0
+    riding = int((decode.load * decode.tokens).max()) if mixed else 0
     return decode, _computing(scenario, prefiller, demand, cost, riding)
 
 
 def _decoding(scenario: Scenario, plan: PoolPlan, demand: Demand, cost: CostModel) -> Decoding:
     """Price the decode steps of a pool at the workload's mean context."""
     step = step_operations(scenario, plan, "decode")
-    load, context = grid(1, max(plan.max_sequences, 2), POINTS_PER_OCTAVE), max(demand.decode_context, 2.0)
-    surface = Surface(
-        load, np.array([1.0, context]), step.decode_attention, step.decode_rest, cost, step.overlap
-    )
-    here, empty = (np.array([_core_s(surface, x, c) for x in load]) for c in (context, 1.0))
-    seconds = np.array([_step_s(surface, x, context) for x in load])
-    return Decoding(surface, context, 1 + step.draft_tokens, load, seconds, here - empty)
+    context, largest = max(demand.decode_context, 2.0), max(plan.max_sequences, 2)
+    edges = [x for up_to, _ in step.adaptive for x in (up_to, up_to + 1)]
+    points = grid(1, largest, POINTS_PER_OCTAVE, edges)
+    levels: list[tuple[float, Surface]] = []
+    columns: list[tuple[float, float, float]] = []
+    for up_to, level in step.levels():
+        below = levels[-1][0] if levels else 0.0
+        load = points[(points > below) & (points <= up_to)]
+        if not len(load):
+            continue
+        surface = Surface(
+            load, np.array([1.0, context]), level.decode_attention, level.decode_rest, cost, level.overlap
+        )
+        levels.append((up_to, surface))
+        for x in load:
+            cache_s = _core_s(surface, x, context) - _core_s(surface, x, 1.0)
+            columns.append((1.0 + level.draft_tokens, _step_s(surface, x, context), cache_s))
+    tokens, seconds, reading_s = np.array(columns).T
+    return Decoding(tuple(levels), context, points, tokens, seconds, reading_s)
 
 
 def _computing(

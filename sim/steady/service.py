@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,6 @@ from sim.cost.latency import PRICED_BY
 from sim.model.deployment import Deployment, PoolPlan
 from sim.price import RunPrice, Tokens, price_tokens
 from sim.scenario.schema import Objectives, Price, Scenario, Workload
-from sim.serving.speculation import DraftAcceptance
 from sim.steady.demand import Demand
 from sim.steady.phases import phases
 from sim.units import HOUR_S
@@ -83,10 +83,13 @@ class Service:
             update={"workload": ANY_WORKLOAD, "price": Price(), "objectives": Objectives()}
         )
         self.decode, self.prefill = phases(priced, replace(demand, rate_per_s=None, concurrency=None))
-        speculation = cluster.speculation
-        self.accepted = speculation.accept_length if isinstance(speculation, DraftAcceptance) else 1.0
         self.decode_tokens = max(demand.output_tokens - 1, 1e-9)
         self.cache_batch = self.decoder.memory.kv_tokens / demand.decode_context
+
+    def _accepted(self, batch: Floats) -> Floats:
+        """Tokens per sequence and step: those of the drafts that run at each batch."""
+        speculation = self.cluster.speculation
+        return np.array([speculation.at(ceil(b)).accept_length for b in batch])
 
     def batches(self) -> Floats:
         """Sequences per rank from light load up to what cap and KV cache allow."""
@@ -103,18 +106,18 @@ class Service:
     def disaggregated(self) -> dict[str, Floats]:
         """The curve of a prefill and a decode pool."""
         batch, pool, new = self.batches(), self.prefiller, self.demand.new_tokens
-        rate = self._rate(batch, self.decode.step_s(batch) / self.accepted)
+        rate = self._rate(batch, self.decode.step_s(batch) / self._accepted(batch))
         chunk_s = float(self.prefill.step_s(np.array(float(pool.chunk_tokens))))
         most = pool.workers * pool.dp * pool.chunk_tokens / (chunk_s * new)
         if most < rate[-1]:
             last = float(np.interp(most, np.maximum.accumulate(rate), batch))
             batch = np.append(batch[batch < last], last)
-            rate = np.minimum(self._rate(batch, self.decode.step_s(batch) / self.accepted), most)
+            rate = np.minimum(self._rate(batch, self.decode.step_s(batch) / self._accepted(batch)), most)
         prompts = self._prompts(rate / pool.workers, rate / pool.workers, np.zeros(len(batch)))
         return {
             "batch": batch,
             "requests_per_s": rate,
-            "tpot_s": self.decode.step_s(batch) / self.accepted,
+            "tpot_s": self.decode.step_s(batch) / self._accepted(batch),
             "ttft_s": self.cluster.rules.ingress_s + prompts.wait_s + prompts.seconds + self._transfer_s(),
             "prefill_share": rate / most,
             "prefill_tokens": prompts.tokens,
@@ -123,7 +126,7 @@ class Service:
     def aggregated(self) -> dict[str, Floats]:
         """The curve of workers that do both: for each batch the rate at which prefill leaves it the time."""
         batch, step_s = self.batches(), self.decode.step_s(self.batches())
-        unshared = self._rate(batch, step_s / self.accepted)
+        unshared = self._rate(batch, step_s / self._accepted(batch))
         low, high = np.zeros(len(batch)), unshared
         for _ in range(HALVINGS):
             middle = (low + high) / 2
@@ -134,7 +137,7 @@ class Service:
         return {
             "batch": batch,
             "requests_per_s": low,
-            "tpot_s": step_s / (self.accepted * (1 - prompts.share)),
+            "tpot_s": step_s / (self._accepted(batch) * (1 - prompts.share)),
             "ttft_s": self.cluster.rules.ingress_s + prompts.wait_s + look_s + prompts.seconds,
             "prefill_share": prompts.share,
             "prefill_tokens": prompts.tokens,
@@ -166,7 +169,7 @@ class Service:
         """
         pool, new, prefill, mixed = self.prefiller, self.demand.new_tokens, self.prefill, self.mixed
         # A router that looks at tokens leaves the fullest rank one long prompt above the mean of the others.
-        riding = mixed * batch * self.decode.tokens_per_sequence
+        riding = mixed * batch * self.decode.tokens_per_sequence(batch)
         most = pool.dp * np.maximum(1.0, np.maximum(pool.chunk_tokens - mixed * batch, 1.0) / new)
         prompts = np.ones(len(arriving))
         for _ in range(ROUNDS):

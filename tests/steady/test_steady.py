@@ -142,3 +142,24 @@ def test_overload_is_said_by_both(deployment: str) -> None:
     assert state.load == pytest.approx(2)
     assert state.point.requests_per_s == pytest.approx(capacity)
     assert not simulate(over.model_copy(update={"duration_s": 60.0, "warmup_s": 0.0})).json()["stable"]
+
+
+def test_drafts_by_batch_follow_the_level_that_a_batch_is_in() -> None:
+    """Up to 8 sequences per rank the curve is that of three drafts, beyond it that of none."""
+    kinds = {
+        "three": "speculation: {draft_tokens: 3}",
+        "none": "",
+        "by batch": "speculation: {draft_tokens: 3, adaptive: [{up_to_batch: 8, draft_tokens: 3}]}",
+    }
+    curves = {
+        name: {round(p.batch, 9): p.tpot_s for p in steady(scenario(poisson(1), more=more)).curve}
+        for name, more in kinds.items()
+    }
+    both = curves["by batch"]
+    small = [b for b in both if b <= 8 and b in curves["three"]]
+    large = [b for b in both if b >= 9 and b in curves["none"]]
+    assert len(small) > 3 and len(large) > 3
+    for batch in small:
+        assert both[batch] == pytest.approx(curves["three"][batch])
+    for batch in large:
+        assert both[batch] == pytest.approx(curves["none"][batch])
