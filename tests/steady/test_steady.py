@@ -151,8 +151,9 @@ def test_drafts_by_batch_follow_the_level_that_a_batch_is_in() -> None:
         "none": "",
         "by batch": "speculation: {draft_tokens: 3, adaptive: [{up_to_batch: 8, draft_tokens: 3}]}",
     }
+    split = SPLIT.replace("{prefill: {", "{prefill: {workers: 9, ")
     curves = {
-        name: {round(p.batch, 9): p.tpot_s for p in steady(scenario(poisson(1), more=more)).curve}
+        name: {round(p.batch, 9): p.tpot_s for p in steady(scenario(poisson(1), split, more=more)).curve}
         for name, more in kinds.items()
     }
     both = curves["by batch"]
