@@ -80,11 +80,11 @@ class Explanation:
     @property
     def step_s(self) -> float:
         """Seconds of the step: its operations one after another, less what overlaps."""
-        seconds = {name: np.zeros(1) for name in ("layers", "shared", "exchange", "once")}
+        seconds = {name: np.zeros(1) for name in ("layers", "experts", "shared", "exchange", "once")}
         for priced in self.operations:
             seconds[priced.operation.stream] += priced.total_s
         inline, beside, serial = timeline(seconds, self.overlap)
-        return float(max(inline[0], beside[0]) + serial[0])
+        return float(max(seconds["experts"][0] + inline[0], beside[0]) + serial[0])
 
     @property
     def hidden_s(self) -> float:

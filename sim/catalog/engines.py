@@ -26,7 +26,8 @@ class Engine:
     """What hides the KV transfer: later layers, later chunks, or nothing."""
     prefill_dispatch: DispatchMode
     decode_dispatch: DispatchMode
-    shared_expert_overlap: bool
+    shared_expert_overlap_prefill: bool
+    shared_expert_overlap_decode: bool
     two_batch_overlap_prefill: bool
     two_batch_overlap_decode: bool
     admission_interval_steps: int

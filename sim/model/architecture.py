@@ -188,14 +188,16 @@ def cache_bytes_per_token(model: Model, kv_cache: str, mtp: bool = False, tp: in
     return layers * (cache_entry_bytes(model, kv_cache, tp) + index_entry_bytes(model))
 
 
-def part_format(model: Model, part: Part, weights: str) -> str:
+def part_format(model: Model, part: Part, weights: str, attention: str = "fp8", dense: str = "fp8") -> str:
     """Number format of a part when the deployment's weights are bf16, fp8 or nvfp4.
 
-    NVFP4 is for the routed experts; what else is quantised stays FP8. `bf16_parts` of the catalog stay BF16.
+    NVFP4 is for the routed experts; what else is quantised stays FP8, but for the `attention`'s projections and the
+    `dense` parts (shared expert, dense FFN) where they are given. `bf16_parts` of the catalog stay BF16.
     """
     if weights == "bf16" or part in model.bf16_parts:
         return "bf16"
-    return weights if part == "routed" else "fp8"
+    own: dict[Part, str] = {"routed": weights, "attention": attention, "shared": dense, "dense_ffn": dense}
+    return own.get(part, "fp8")
 
 
 def weight_bytes_per_gpu(
@@ -205,6 +207,8 @@ def weight_bytes_per_gpu(
     tp: int = 1,
     redundant: int = 0,
     weights: str = "fp8",
+    attention: str = "fp8",
+    dense: str = "fp8",
     mtp: bool = False,
 ) -> dict[Part, float]:
     """Bytes of the weights on one GPU of a worker by part, with the scales of their formats.
@@ -228,6 +232,6 @@ def weight_bytes_per_gpu(
         "head": 1 / tp,
     }
     return {
-        part: weight_bytes(n * share.get(part, 1.0), part_format(model, part, weights))
+        part: weight_bytes(n * share.get(part, 1.0), part_format(model, part, weights, attention, dense))
         for part, n in count.items()
     }

@@ -59,8 +59,9 @@ def _price_problems(scenario: Scenario) -> Iterator[Problem]:
 def setting_problems(scenario: Scenario) -> Iterator[Problem]:
     """What the model or the GPU cannot do at all."""
     model, gpu = catalog.model(scenario.model), gpu_of(scenario)
-    if scenario.precision.weights == "nvfp4" and gpu.fp4_flop_per_s is None:
-        yield Problem(("precision", "weights"), f"{gpu.name} has no FP4 arithmetic; expected fp8 or bf16")
+    for key in ("weights", "dense"):
+        if getattr(scenario.precision, key) == "nvfp4" and gpu.fp4_flop_per_s is None:
+            yield Problem(("precision", key), f"{gpu.name} has no FP4 arithmetic; expected fp8 or bf16")
     speculation = scenario.speculation
     if speculation.draft_tokens and not model.nextn:
         yield Problem(("speculation", "draft_tokens"), f"{model.name} has no MTP module; expected 0")
@@ -133,8 +134,7 @@ def _divisions(scenario: Scenario, role: str) -> Iterator[Problem]:
 
 def _width_problems(scenario: Scenario, pool: Pool, model: Model, at: KeyPath) -> Iterator[Problem]:
     """Widths that a shard would cut inside a block of the number format."""
-    weights = scenario.precision.weights
-    dense = "bf16" if weights == "bf16" else "fp8"
+    weights, dense = scenario.precision.weights, scenario.precision.dense_format
     shards: list[tuple[str, str, int, int, str]] = [
         ("ep", "routed experts", model.moe_inter, max(1, pool.gpus // pool.ep), weights)
     ]

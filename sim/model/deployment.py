@@ -125,6 +125,8 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         tp=pool.tp,
         redundant=redundant,
         weights=scenario.precision.weights,
+        attention=scenario.precision.attention_format,
+        dense=scenario.precision.dense_format,
         mtp=drafts > 0,
     )
     reserve = engine.reserve_bytes(

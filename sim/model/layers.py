@@ -56,13 +56,13 @@ def _head(layout: Layout, logits: float) -> list[Operation]:
 def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, layers: int) -> list[Operation]:
     """Gated FFN: gate and up fused, SiLU x up, down; inputs quantised where the weights are FP8."""
     hidden = layout.model.hidden
-    dtype = "bf16" if layout.weights == "bf16" else "fp8"
+    dtype = layout.dense_weights
     parts = [
         ops.gemm(f"{name}: gate and up", group, m, 2 * inter, hidden, dtype, layers),
         ops.elementwise(f"{name}: activation", group, m * 3 * inter * BF16, layers),
         ops.gemm(f"{name}: down", group, m, hidden, inter, dtype, layers),
     ]
-    if dtype == "fp8":
+    if dtype != "bf16":
         parts.insert(0, ops.quantize(f"{name}: quantise input", group, m, hidden, layers))
         parts.insert(3, ops.quantize(f"{name}: quantise hidden", group, m, inter, layers))
     return parts
@@ -79,9 +79,11 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
         model.moe_inter / layout.moe_tp,
     )
     grouped = ops.routed_experts(*experts_here, layout.weights, layers)
-    exchanged = layout.dp > 1 and layout.ep > 1 and layout.exchange == "all_to_all"
-    # What a rank's experts receive, padded batches or contiguous rows, selects their kernel.
-    parts.append(replace(grouped, options={"mode": layout.dispatch_mode}) if exchanged else grouped)
+    options: dict[str, str] = {"backend": layout.moe_backend} if layout.moe_backend else {}
+    if layout.dp > 1 and layout.ep > 1 and layout.exchange == "all_to_all":
+        # What a rank's experts receive, padded batches or contiguous rows, selects their kernel.
+        options["mode"] = layout.dispatch_mode
+    parts.append(replace(grouped, options=options, stream="experts"))
     if model.n_shared:
         inter = model.n_shared * model.moe_inter / layout.tp
         shared = _ffn(layout, "shared expert", "dense", tokens, inter, layers)
@@ -105,9 +107,11 @@ def _exchange(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -
         shape = (tokens / layout.tp, layout.ep, layout.nodes, model.hidden, model.top_k)
         route = (layout.dispatch_mode, experts.copies, experts.remote_copies, layers)
         return [ops.all_to_all("dispatch", *shape, *route), ops.all_to_all("combine", *shape, *route)]
-    size = tokens * layout.dp * model.hidden * BF16
+    # NVFP4 experts get tokens that are quantised before they travel (TensorRT-LLM: post-quant all-gather).
+    elements = tokens * layout.dp * model.hidden
+    gathered = ops.activation_bytes(elements, "nvfp4" if layout.weights == "nvfp4" else "bf16")
     exchange = [
-        ops.collective("all_gather", "MoE all-gather", size, layout.gpus, layers),
-        ops.collective("reduce_scatter", "MoE reduce-scatter", size, layout.gpus, layers),
+        ops.collective("all_gather", "MoE all-gather", gathered, layout.gpus, layers),
+        ops.collective("reduce_scatter", "MoE reduce-scatter", elements * BF16, layout.gpus, layers),
     ]
     return [replace(o, stream="exchange") for o in exchange]

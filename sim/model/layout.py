@@ -21,12 +21,16 @@ class Layout:
     """GPUs that share the fast link: 8, or 72 in an NVL72 rack."""
     weights: str = "fp8"
     attention_weights: str = "fp8"
+    dense_weights: str = "fp8"
+    """Of the shared expert and the dense layers' FFN."""
     kv_cache: str = "fp8"
     dense_prefill_max_kv: int = 0
     """DSA models run masked MHA in prefill while no sequence is longer than this (engine threshold)."""
     dispatch_mode: Literal["low_latency", "normal"] = "normal"
     exchange: Literal["all_to_all", "all_gather"] = "all_to_all"
     """How attention-DP ranks reach the experts: DeepEP-like all-to-all, or all-gather and reduce-scatter."""
+    moe_backend: str | None = None
+    """Kernels of the routed experts; None: the profile's choice."""
     mtp: bool = False
     """The MTP module is loaded: the prompt passes through it, and it has a cache."""
 

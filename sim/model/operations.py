@@ -21,7 +21,7 @@ NVFP4_BLOCK = 16
 """Elements that share one one-byte scale in NVFP4."""
 
 Group = Literal["attention", "moe", "dense", "communication", "other"]
-Stream = Literal["layers", "shared", "exchange", "once"]
+Stream = Literal["layers", "experts", "shared", "exchange", "once"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Operation:
     layers: int = 1
     parts: tuple["Operation", ...] = ()
     stream: Stream = field(default="layers", kw_only=True)
-    """What may overlap what: the shared expert, the experts' exchange, the rest of the layers, once per step."""
+    """What may overlap what: routed experts, the shared one, the exchange, the rest of the layers, once per step."""
     options: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """What else selects a measured table: kv_cache, backend, distribution."""
     widths: Mapping[str, float] = field(default_factory=dict, kw_only=True)

@@ -12,10 +12,12 @@ def engine_of(scenario: Scenario) -> Engine:
     """The scenario's engine, with its `overlap` and `scheduling` applied. Raises UnknownName."""
     overlap, scheduling = scenario.overlap, scenario.scheduling
     said: dict[str, Any] = {
-        "shared_expert_overlap": overlap.shared_expert,
+        "shared_expert_overlap_prefill": overlap.shared_expert,
+        "shared_expert_overlap_decode": overlap.shared_expert,
         "two_batch_overlap_prefill": overlap.two_batch,
         "two_batch_overlap_decode": overlap.two_batch,
         "host_overhead_s": scheduling.host_overhead_s,
+        "communication_factor": scheduling.communication_factor,
         "fixed_ttft_aggregated_s": scheduling.ingress_s,
         "fixed_ttft_disaggregated_s": scheduling.ingress_s,
         "admission_interval_steps": scheduling.poll_every_steps,

@@ -88,6 +88,11 @@ class Pool(Section):
     experts: Experts | None = Field(
         default=None, description="replaces the scenario's `experts` for this pool"
     )
+    moe_backend: str | None = Field(
+        default=None,
+        description="kernels of the routed experts, as the profile's tables name them (deepgemm, cutlass, trtllm_gen, "
+        "triton); default by engine, GPU and precision",
+    )
 
 
 class Deployment(Section):
@@ -121,12 +126,30 @@ class Precision(Section):
 
     weights: Literal["bf16", "fp8", "nvfp4"] = Field(
         default="fp8",
-        description="format of the weights; nvfp4 applies to the routed experts only, the rest stays fp8",
+        description="format of the weights; nvfp4 applies to the routed experts, the rest stays fp8 unless said",
+    )
+    attention: Literal["bf16", "fp8"] | None = Field(
+        default=None,
+        description="format of the attention's projections; default: fp8, or bf16 where the weights are",
+    )
+    dense: Literal["bf16", "fp8", "nvfp4"] | None = Field(
+        default=None,
+        description="format of the shared expert and of dense FFNs; default: fp8, or bf16 where the weights are",
     )
     kv_cache: Literal["bf16", "fp8"] = Field(
         default="fp8",
         description="format of the KV cache; fp8: 656 bytes per token and layer for DSA models, 576 for dense MLA",
     )
+
+    @property
+    def attention_format(self) -> str:
+        """Format of the attention's projections."""
+        return self.attention or ("bf16" if self.weights == "bf16" else "fp8")
+
+    @property
+    def dense_format(self) -> str:
+        """Format of the shared expert and of dense FFNs."""
+        return self.dense or ("bf16" if self.weights == "bf16" else "fp8")
 
 
 DraftCount = Annotated[int, Field(ge=0, le=16, strict=True), WholeNumber]
@@ -184,7 +207,7 @@ class Overlap(Section):
 
     shared_expert: Flag | None = Field(
         default=None,
-        description="the shared expert runs beside the exchange of the routed ones; default by engine",
+        description="the shared expert runs beside the routed ones (decode) and their exchange; default by engine",
     )
     two_batch: Flag | None = Field(
         default=None,
@@ -193,10 +216,14 @@ class Overlap(Section):
 
 
 class Scheduling(Section):
-    """Habits of the engine's scheduler, where they differ from its defaults."""
+    """Habits of the running engine, where they differ from its defaults."""
 
     host_overhead_s: NonNegativeFloat | None = Field(
         default=None, description="time of the host per step that no kernel hides, seconds; default by engine"
+    )
+    communication_factor: PositiveFloat | None = Field(
+        default=None,
+        description="time of communication in the running engine over the same measured alone; default by engine",
     )
     ingress_s: NonNegativeFloat | None = Field(
         default=None,
@@ -283,7 +310,7 @@ class Scenario(Section):
         default=Overlap(), description="what runs at the same time in a step; default by engine"
     )
     scheduling: Scheduling = Field(
-        default=Scheduling(), description="habits of the scheduler; default by engine"
+        default=Scheduling(), description="habits of the running engine; default by engine"
     )
     prefix_cache: PrefixCache = Field(
         default=PrefixCache(), description="reuse of shared prompt prefixes; default off"

@@ -24,19 +24,22 @@ PHASES = {"prefill": ("prefill",), "decode": ("decode",), "serve": ("prefill", "
 
 def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
     """How a worker of the pool shards the model, in the engine's way for the phase."""
-    engine, gpu = engine_of(scenario), gpu_of(scenario)
+    engine, gpu, precision = engine_of(scenario), gpu_of(scenario), scenario.precision
+    pool = scenario.deployment.pools()[plan.role]
     return Layout(
         model=catalog.model(scenario.model),
         gpus=plan.gpus,
         tp=plan.tp,
         ep=plan.ep,
         gpus_per_node=gpu.scale_up_domain,
-        weights=scenario.precision.weights,
-        attention_weights="bf16" if scenario.precision.weights == "bf16" else "fp8",
-        kv_cache=scenario.precision.kv_cache,
+        weights=precision.weights,
+        attention_weights=precision.attention_format,
+        dense_weights=precision.dense_format,
+        kv_cache=precision.kv_cache,
         dense_prefill_max_kv=engine.dsa_dense_threshold,
         dispatch_mode=engine.decode_dispatch if phase == "decode" else engine.prefill_dispatch,
-        exchange=scenario.deployment.pools()[plan.role].exchange or "all_to_all",
+        exchange=pool.exchange or "all_to_all",
+        moe_backend=pool.moe_backend,
         mtp=scenario.speculation.draft_tokens > 0,
     )
 
@@ -73,10 +76,13 @@ def step_operations(scenario: Scenario, plan: PoolPlan, phase: str) -> StepOpera
     layout = pool_layout(scenario, plan, phase)
     pool = scenario.deployment.pools()[plan.role]
     routing = pool_routing(scenario, layout, pool.experts or scenario.experts)
-    engine = engine_of(scenario)
+    engine, decoding = engine_of(scenario), phase == "decode"
     overlap = Overlap(
-        shared_expert=engine.shared_expert_overlap,
-        two_batch=engine.two_batch_overlap_decode if phase == "decode" else engine.two_batch_overlap_prefill,
+        shared_expert=engine.shared_expert_overlap_decode
+        if decoding
+        else engine.shared_expert_overlap_prefill,
+        beside_experts=decoding,
+        two_batch=engine.two_batch_overlap_decode if decoding else engine.two_batch_overlap_prefill,
         slowdown=_slowdown(layout, gpu_of(scenario)),
     )
     levels = tuple((level.up_to_batch, level.draft_tokens) for level in scenario.speculation.adaptive or ())

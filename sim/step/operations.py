@@ -21,6 +21,8 @@ class Overlap:
 
     shared_expert: bool = False
     """The shared expert runs beside the exchange of the routed ones, instead of before it."""
+    beside_experts: bool = False
+    """It also hides beside the routed experts themselves: in decode they wait for their weights and leave room."""
     two_batch: bool = False
     """Two half batches take turns: one computes while the other exchanges (DeepSeek-V3 report, section 3.4)."""
     slowdown: float = 1.0
@@ -32,7 +34,7 @@ class Overlap:
 
     def stretch(self, stream: Stream, parts: int) -> float:
         """How much longer an operation of the stream takes when the batch runs in `parts` parts."""
-        return self.slowdown if parts > 1 and stream in ("layers", "shared") else 1.0
+        return self.slowdown if parts > 1 and stream in ("layers", "experts", "shared") else 1.0
 
 
 Routing = Callable[[float], ExpertRows]

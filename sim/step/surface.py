@@ -63,8 +63,8 @@ class Surface:
         for i, whole in enumerate(x, start=1):
             halves = overlap.parts(whole)
             for operation in rest(whole / halves):
-                stream = "experts" if operation.kernel == "moe" else operation.stream
-                times = 1 if stream == "once" else halves * overlap.stretch(operation.stream, halves)
+                stream = operation.stream
+                times = 1 if stream == "once" else halves * overlap.stretch(stream, halves)
                 streams[stream][i] += times * seconds_by_source([operation], cost)
             times = halves * overlap.stretch("layers", halves)
             for j, length in enumerate(context):
@@ -128,13 +128,15 @@ class Surface:
 def timeline(seconds: Mapping[str, Floats], overlap: Overlap) -> tuple[Floats, Floats, Floats]:
     """Seconds by stream -> (inline, beside, serial): a step lasts max(attention + experts + inline, beside) + serial.
 
-    Two half batches exchange beside everything else of the layers; the shared expert runs beside the exchange.
+    Two half batches exchange beside everything else of the layers; the shared expert runs beside the exchange and,
+    where they leave room, the routed experts. These are in none of the three.
     """
     layers, shared, exchange, once = (seconds[name] for name in ("layers", "shared", "exchange", "once"))
     if overlap.two_batch:
         return layers + shared, exchange, once
     if overlap.shared_expert:
-        return layers, np.zeros_like(layers), once + np.maximum(shared, exchange)
+        room = exchange + seconds["experts"] if overlap.beside_experts else exchange
+        shared = shared - np.minimum(shared, room)
     return layers, np.zeros_like(layers), once + shared + exchange
 
 

@@ -32,6 +32,7 @@ def scenario_of(row: Row, max_prompts: int) -> Scenario:
         "max_batch_per_gpu": ceil(row.conc / row.tp),
         "chunk_tokens": said["chunk_tokens"],
         "exchange": said.get("exchange"),
+        "moe_backend": said.get("moe_backend"),
     }
     return Scenario.model_validate(
         {
@@ -39,7 +40,7 @@ def scenario_of(row: Row, max_prompts: int) -> Scenario:
             "gpu": row.hardware,
             "engine": known["engines"][row.framework],
             "deployment": {"serve": {k: v for k, v in pool.items() if v is not None}},
-            "precision": {"weights": known["precisions"][row.precision], "kv_cache": said["kv_cache"]},
+            "precision": {**known["precisions"][row.precision], "kv_cache": said["kv_cache"]},
             "experts": known["experts"],
             "scheduling": {k: said[k] for k in ("poll_every_steps", "wait_all_ranks_steps") if k in said},
             "workload": {

@@ -85,7 +85,7 @@ def test_quoted_text_is_never_a_number() -> None:
             "12:1: tp: unknown key here; did you mean deployment.prefill.tp or deployment.decode.tp "
             "or deployment.serve.tp?",
         ),
-        ("weights", "zzz", "6:13: precision.zzz: unknown key; expected one of: weights, kv_cache"),
+        ("weights", "zzz", "6:13: precision.zzz: unknown key; expected one of: weights, attention, dense, kv_cache"),
         ("duration_s: 20", "extend: x", "12:1: extend: unknown key; did you mean 'extends'?"),
         ("rate_per_s: 5", "rate_per_s: -5",
          "8:36: workload.arrivals.poisson.rate_per_s: expected a number above 0, got -5"),
@@ -100,7 +100,8 @@ def test_quoted_text_is_never_a_number() -> None:
         ("kv_cache: fp8", "kv_cache: fp88",
          "6:37: precision.kv_cache: expected one of bf16, fp8, got the text 'fp88'; did you mean 'fp8'?"),
         ("precision: {weights: fp8, kv_cache: fp8}", "precision: fp8",
-         "6:12: precision: expected a section with keys such as weights, kv_cache, got the text 'fp8'"),
+         "6:12: precision: expected a section with keys such as weights, attention, dense, kv_cache, "
+         "got the text 'fp8'"),
         ("gpu: h200_sxm", "gpu: 200", "2:6: gpu: expected text, got 200"),
         ("gpu: h200_sxm", "gpu: [h200_sxm]", "2:6: gpu: expected text, got a list of 1"),
         ("gpu: h200_sxm", "gpu: {name: x}", "2:1: gpu: expected text, got a section"),
