@@ -68,7 +68,8 @@ def test_littles_law_holds_along_the_curve(deployment: str) -> None:
     ranks = 16
     for point in state.curve:
         decoding = point.requests_per_s * (300 - 1) * point.tpot_s
-        assert decoding == pytest.approx(ranks * point.batch, rel=2e-3)
+        # The point at a limit lies between priced loads, where rate and TPOT are interpolated one by one.
+        assert decoding == pytest.approx(ranks * point.batch, rel=4e-3)
     rates = [point.requests_per_s for point in state.curve]
     assert rates == sorted(rates)
     assert state.point.requests_per_s == pytest.approx(4, rel=1e-3)
