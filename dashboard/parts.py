@@ -28,8 +28,24 @@ NAMED: Final = {
 
 def chart(one: Chart) -> None:
     """A figure with its title, its sentence, and the table behind it."""
+    _words(one)
+    _figure(one)
+
+
+def beside(left: Chart, right: Chart) -> None:
+    """Two charts in a row, their figures on one line whatever the length of their sentences."""
+    for show in (_words, _figure):
+        for column, one in zip(st.columns(2, gap="medium"), (left, right), strict=True):
+            with column:
+                show(one)
+
+
+def _words(one: Chart) -> None:
     st.markdown(f"#### {one.title}")
     st.caption(one.says)
+
+
+def _figure(one: Chart) -> None:
     st.plotly_chart(one.figure, key=one.key, config={"displaylogo": False, "displayModeBar": False})
     if len(one.table):
         with st.expander("The numbers"):
@@ -97,6 +113,8 @@ def watch(running: dict[str, Job]) -> None:
             if job.state != "running":
                 st.rerun()
             words = f"{name}: {done:,} of {total:,} requests" if total else f"{name}: preparing"
+            if total and done == total:
+                words = f"{name}: writing its results"
             bar, button = st.columns([6, 1], vertical_alignment="center")
             bar.progress(done / total if total else 0.0, text=words)
             if button.button("Cancel", key=f"cancel-{name}", icon=":material/stop:"):

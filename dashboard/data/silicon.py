@@ -44,7 +44,7 @@ def tables(name: str) -> Mapping[str, Table]:
 
 @st.cache_resource(max_entries=64, show_spinner="Computing")
 @said
-def fit(name: str, key: str) -> dict[str, Chart]:
+def fit(name: str, key: str) -> tuple[Chart, Chart]:
     """The charts of one table: fitted form against measurement, and the roofline or the bandwidth reached."""
     profile, table = _profile(name), tables(name)[key]
     measured = calibration.points_table(table, profile)
@@ -52,7 +52,7 @@ def fit(name: str, key: str) -> dict[str, Chart]:
         second = calibration.bandwidth_chart(measured)
     else:
         second = calibration.roofline_chart(measured, device_gpu(profile), table.variant.dtype)
-    return {"fit": calibration.fit_chart(measured), "rates": second}
+    return calibration.fit_chart(measured), second
 
 
 @st.cache_resource(max_entries=32, show_spinner="Computing")

@@ -43,12 +43,7 @@ if given is not None:
         parts.chart(silicon.compare(name, given.getvalue()))
 if key is not None:
     with parts.mending():
-        charts = silicon.fit(name, key)
-        left, right = st.columns(2, gap="medium")
-        with left:
-            parts.chart(charts["fit"])
-        with right:
-            parts.chart(charts["rates"])
+        parts.beside(*silicon.fit(name, key))
 with parts.mending():
     parts.chart(silicon.held_out(name))
 with st.expander("Where these measurements come from", icon=":material/info:"):

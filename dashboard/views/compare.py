@@ -71,21 +71,20 @@ overview = services.overview(shown)
 st.dataframe(overview, hide_index=True, column_config=parts.headings(overview), key="overview")
 
 charts = services.charts(shown)
-left, right = st.columns(2, gap="medium")
-with left:
-    parts.chart(charts["throughput"])
-with right:
-    parts.chart(charts["prices"])
-left, right = st.columns(2, gap="medium")
-with left:
-    if "latency" in charts:
-        parts.chart(charts["latency"])
-    else:
+parts.beside(charts["throughput"], charts["prices"])
+if "latency" in charts:
+    parts.beside(charts["latency"], charts["provenance"])
+else:
+    left, right = st.columns(2, gap="medium")
+    with left:
         st.markdown("#### Latency percentiles")
         st.caption("How long users wait: this takes queues and bursts, which only the simulation has.")
-        st.info("Press **Simulate**.", icon=":material/play_arrow:")
-with right:
-    parts.chart(charts["provenance"])
+        if running:
+            st.info("Under way.", icon=":material/hourglass:")
+        else:
+            st.info("Press **Simulate**.", icon=":material/play_arrow:")
+    with right:
+        parts.chart(charts["provenance"])
 
 with st.sidebar:
     st.markdown("##### Save")

@@ -62,18 +62,9 @@ st.markdown(
     "evenly **experts** are chosen, and whether **drafts** come right."
 )
 
-left, right = st.columns(2, gap="medium")
-with left, parts.mending():
-    parts.chart(studies.position(phase, batch, drafts))
-with right, parts.mending():
-    parts.chart(studies.attention(phase, gpu, batch))
-left, right = st.columns(2, gap="medium")
-with left, parts.mending():
-    parts.chart(studies.cache())
-with right, parts.mending():
-    parts.chart(studies.speculation(gpu, context))
-left, right = st.columns(2, gap="medium")
-with left, parts.mending():
-    parts.chart(studies.imbalance(ep, sigma, copies, rho))
-with right, parts.mending():
-    parts.chart(studies.nodes(limit))
+with parts.mending():
+    parts.beside(studies.position(phase, batch, drafts), studies.attention(phase, gpu, batch))
+with parts.mending():
+    parts.beside(studies.cache(), studies.speculation(gpu, context))
+with parts.mending():
+    parts.beside(studies.imbalance(ep, sigma, copies, rho), studies.nodes(limit))

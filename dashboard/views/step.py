@@ -17,8 +17,14 @@ CONTEXTS = (0, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 
 known = scenarios.every()
 with st.sidebar:
+    first = list(known).index(FIRST) if FIRST in known else 0
     name = st.selectbox(
-        "Scenario", list(known), key="s", bind="query-params", help="Its model, GPU and layout are used."
+        "Scenario",
+        list(known),
+        first,
+        key="s",
+        bind="query-params",
+        help="Its model, GPU and layout are used.",
     )
     phase = st.segmented_control(
         "Phase", ["decode", "prefill"], default="decode", key="p", bind="query-params", required=True, width="stretch",

@@ -154,26 +154,15 @@ parts.ended("Simulation", job)
 
 now = services.shown("this", text)
 compared = [now, *([services.shown("baseline", base_text)] if base is not None else [])]
-charts = services.charts(compared)
-left, right = st.columns(2, gap="medium")
-with left:
-    parts.chart(charts["throughput"])
-with right:
-    parts.chart(charts["prices"])
+charts, alone = services.charts(compared), services.charts([now])
+parts.beside(charts["throughput"], charts["prices"])
 if now.run:
     st.markdown("#### Estimate and simulation")
-    parts.table(services.overview([services.Shown("this", now.scenario, state), now]), "estimate-simulation")
-    alone = services.charts([now])
-    left, right = st.columns(2, gap="medium")
-    with left:
-        parts.chart(alone["latency"])
-    with right:
-        parts.chart(alone["timeline"])
-left, right = st.columns(2, gap="medium")
-with left:
-    parts.chart(services.charts([now])["memory"])
-with right:
-    parts.chart(charts["provenance"])
+    st.caption("The same service by equations and by playing every request; percentiles need the latter.")
+    both = [services.Shown("this", now.scenario, state), now]
+    parts.table(services.overview(both), "estimate-simulation")
+    parts.beside(alone["latency"], alone["timeline"])
+parts.beside(alone["memory"], charts["provenance"])
 with st.expander("The scenario"):
     st.code(text, language="yaml")
 st.caption(f"Computed in {(time.perf_counter() - began) * 1e3:.0f} ms.")

@@ -142,11 +142,11 @@ def fit_chart(table: pd.DataFrame, model: str = MODEL, uploaded: bool = False) -
                customdata=shown[around].round(4).to_numpy(),
                hovertemplate="measured %{x:.4g} us, model %{y:.4g} us<br>" + "<br>".join(lines) + "<extra></extra>")
     )  # fmt: skip
-    who = "your measurements" if uploaded else "each measured shape"
+    who = "a measurement of yours, predicted" if uploaded else "a measured shape that the form alone predicts"
     return Chart(
         "uploaded" if uploaded else "fit",
         "Uploaded measurements against the profile" if uploaded else "Fitted form against measurement",
-        f"A point on the line is {who} predicted exactly; dotted lines are 10% off.",
+        f"A point on the line is {who} exactly; dotted lines are 10% off.",
         axes(figure, "measured, us", model, log_x=True, log_y=True),
         table,
     )
@@ -208,7 +208,7 @@ def held_out_chart(table: pd.DataFrame) -> Chart:
                    hovertemplate="%{y}<br>%{x:.1f}% when values of %{customdata[0]} are left out<br>"
                    "%{customdata[1]} shapes, %{customdata[2]}")
         )  # fmt: skip
-    figure = axes(figure, "error on shapes left out, %", "", height=90 + 18 * len(worst))
+    figure = axes(figure, "error on shapes left out, %", "", height=90 + 18 * len(worst), wide=True)
     figure.update_xaxes(rangemode="tozero")
     return Chart(
         "held-out",

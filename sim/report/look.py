@@ -34,6 +34,8 @@ PRICED: Final = {
 """Where a number came from."""
 HEIGHT: Final = 310
 """Of a chart, pixels: two rows and their words fit on a laptop."""
+NAMES_IN_ROW, NAMES_IN_WIDE_ROW, ROW = 2, 6, 19
+"""Of a legend: entries in a row of half a page, of a whole one, and pixels of a row."""
 MOST_DECADES: Final = 4
 MOST_TICKS: Final = 8
 """Of a logarithmic axis: beyond so many decades only powers of ten, and no more than so many."""
@@ -59,19 +61,32 @@ def colour(index: int) -> str:
 
 
 def axes(
-    figure: go.Figure, x: str, y: str, *, log_x: bool = False, log_y: bool = False, height: int = HEIGHT
+    figure: go.Figure,
+    x: str,
+    y: str,
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    height: int = HEIGHT,
+    wide: bool = False,
 ) -> go.Figure:
-    """The figure with its axes named (unit included), its legend on top and no margin wasted."""
+    """The figure with its axes named (unit included); see `finish`."""
     figure.update_xaxes(title_text=x, type="log" if log_x else None)
     figure.update_yaxes(title_text=y, type="log" if log_y else None)
-    return finish(figure, height)
+    return finish(figure, height, wide)
 
 
-def finish(figure: go.Figure, height: int = HEIGHT) -> go.Figure:
-    """Margins, legend and hover of every figure; whole numbers at the ticks of logarithmic axes."""
+def finish(figure: go.Figure, height: int = HEIGHT, wide: bool = False) -> go.Figure:
+    """Margins, legend and hover of every figure; whole numbers at the ticks of logarithmic axes.
+
+    The legend stands above the plot, in as many rows as half a page needs, or a whole one if `wide`; `height`
+    (pixels) is that of everything but the rows beyond the first.
+    """
+    named = sum(bool(trace.name) and trace.showlegend is not False for trace in figure.data)
+    rows = max(1, -(-named // (NAMES_IN_WIDE_ROW if wide else NAMES_IN_ROW)))
     figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": 8, "t": 28, "b": 8},
+        height=height + ROW * (rows - 1),
+        margin={"l": 8, "r": 8, "t": 10 + ROW * rows, "b": 8},
         legend={
             "orientation": "h",
             "yanchor": "bottom",

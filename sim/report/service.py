@@ -175,7 +175,7 @@ def memory_chart(memory: pd.DataFrame) -> Chart:
         "memory",
         "Memory of one GPU",
         "Weights and buffers leave the rest to the KV cache, which bounds how many sequences decode together.",
-        axes(figure, "GB", "pool", height=110 + 45 * memory.pool.nunique()),
+        axes(figure, "GB", "pool", height=100 + 45 * memory.pool.nunique()),
         memory,
     )
 

@@ -64,7 +64,7 @@ def waterfall_chart(explained: Json, by: str = "bound") -> Chart:
         )
     figure.update_layout(barmode="overlay", bargap=0.25)
     figure.update_yaxes(categoryorder="array", categoryarray=order[::-1])
-    figure = axes(figure, "ms since the step began", "", height=80 + 19 * len(order))
+    figure = axes(figure, "ms since the step began", "", height=80 + 19 * len(order), wide=True)
     words = {"bound": "what it waits for", "priced_by": "where its seconds come from", "group": "its part"}[
         by
     ]
@@ -104,6 +104,6 @@ def shares_chart(explained: Json) -> Chart:
         "shares",
         "The step in shares",
         "The same seconds split three ways: by part of the model, by what they wait for, and by where they come from.",
-        axes(figure, "share of the step's seconds", "", height=190),
+        axes(figure, "share of the step's seconds", "", height=190, wide=True),
         pd.DataFrame(rows),
     )

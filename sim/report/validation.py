@@ -81,7 +81,7 @@ def scatter_chart(cases: pd.DataFrame, metric: str, by: str) -> Chart:
         f"Simulated against measured: {unit}",
         "Each point is a published measurement; on the line the simulation agrees, between the dotted lines it is "
         "less than 20% off.",
-        axes(figure, f"measured {unit}", f"simulated {unit}", log_x=True, log_y=True, height=420),
+        axes(figure, f"measured {unit}", f"simulated {unit}", log_x=True, log_y=True, height=420, wide=True),
         mine,
     )
 
