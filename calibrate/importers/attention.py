@@ -91,11 +91,12 @@ def dsa_modules(source: Source) -> Iterator[Table]:
 def index_kernels(source: Source) -> Iterator[Table]:
     """The bare indexer kernels and sparse core of GLM-5: the nearest to V3.2's that were measured on their own.
 
-    Top-k was timed on flat and on sorted scores; the flat ones are taken.
+    Top-k was timed on flat scores and on scores whose best come last (a causal model's recent tokens): the first are
+    the rule, the second the option `distribution=concentrated`, as `calibrate run` names it.
     """
     frame = source.rows("proxy_glm5_dsa_kernels")
-    frame = frame[frame.score_mode != "top_last"]
-    for (operation,), rows in groups(frame, ["op_name"]):
+    frame = frame.assign(concentrated=frame.score_mode == "top_last")
+    for (operation, concentrated), rows in groups(frame, ["op_name", "concentrated"]):
         axes = {"batch": rows.batch_size, "new": rows.isl, "context": rows.isl + rows.step}
         name = f"{label(rows)}, proxy_glm5_dsa_kernels"
         seconds = rows.latency_ms * MILLISECOND_S
@@ -103,7 +104,8 @@ def index_kernels(source: Source) -> Iterator[Table]:
             fixed = {**axes, "index_heads": GLM_INDEX_HEADS}
             yield from table("index_logits", "fp8", {}, "deepgemm", name, fixed, seconds)
         elif operation == "glm5_topk_module":
-            yield from table("index_topk", "fp32", {}, "fast_topk", name, axes, seconds)
+            options = {"distribution": "concentrated"} if concentrated else {}
+            yield from table("index_topk", "fp32", options, "fast_topk", name, axes, seconds)
         else:
             yield from _sparse_cores(rows, name)
 

@@ -20,6 +20,8 @@ class Engine:
     """New prompt tokens per attention-DP rank and step, by least GPU memory in bytes; see `chunk_for`."""
     dsa_dense_threshold: int
     """DSA models prefill with masked MHA while the longest KV of the batch is at most this many tokens."""
+    index_logits_bytes: float
+    """Memory of DSA's index logits: a prompt's queries are scored in chunks that fit. 0: no limit."""
     mixes_prefill_with_decode: bool
     """Whether an aggregated step may hold prompt chunks and decoding sequences together."""
     kv_transfer_overlap: Literal["layer", "chunk", "none"]

@@ -74,8 +74,11 @@ class ProfileCost:
         return self._choices[key]
 
     def _branch(self, operation: Operation) -> str | None:
-        """Dense or sparse: engines run short DSA prompts as masked MHA, and tables hold both (V3.2 report, 2.1)."""
-        if operation.kernel != "dsa_prefill_block":
+        """Dense or sparse: engines run short DSA prompts as masked MHA, and tables hold both (V3.2 report, 2.1).
+
+        Where the operation does not say which one it runs, the threshold of the measured engine decides.
+        """
+        if operation.kernel != "dsa_prefill_block" or "branch" in operation.options:
             return None
         shape = operation.shape
         return (
@@ -87,7 +90,7 @@ class ProfileCost:
         found: list[tuple[Table, Profile]] = []
         for engine, backend in self._candidates(operation.kernel, operation.dtype, wanted):
             for profile in self._profiles(engine):
-                for table in profile.tables(operation.kernel):
+                for table in sorted(profile.tables(operation.kernel), key=_generality):
                     if _fits(table, operation.dtype, wanted, backend):
                         beyond = _other_widths(profile, operation) or self._beyond(table, operation.shape)
                         reason = reason or beyond
@@ -158,6 +161,11 @@ def _applies(
         and dtype == rule.get("dtype", dtype)
         and all(wanted.get(name) == value for name, value in rule.get("options", {}).items())
     )
+
+
+def _generality(table: Table) -> int:
+    """Tables for a special case (such as concentrated scores) come before those for any."""
+    return -len(table.variant.options)
 
 
 def _fits(table: Table, dtype: str, wanted: Mapping[str, str], backend: str) -> bool:

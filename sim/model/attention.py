@@ -2,9 +2,11 @@
 measured. MLA in its MHA and its absorbed form, DSA's indexer and sparse core, GQA.
 """
 
+from math import ceil
+
 from sim.catalog import Model
 from sim.model import operations as ops
-from sim.model.architecture import cache_entry_bytes
+from sim.model.architecture import cache_entry_bytes, index_entry_bytes
 from sim.model.layout import Layout, Phase
 from sim.model.operations import Operation
 from sim.units import DTYPE_BYTES
@@ -26,6 +28,9 @@ def attention_block(
     else:
         kernel = f"{'dsa' if model.index_topk else 'mla'}_{phase}_block"
         parts = _mla_parts(layout, phase, batch, new, cached, layers)
+    options = {"kv_cache": layout.kv_cache}
+    if model.sparse and phase == "prefill":
+        options["branch"] = "sparse" if _runs_sparse(layout, phase, new + cached) else "dense"
     shape: dict[str, float] = {"heads": layout.heads, "batch": batch}
     shape |= (
         {"new": new, "cached": cached} if phase == "prefill" else {"context": cached + new, "queries": new}
@@ -33,8 +38,32 @@ def attention_block(
     return Operation(
         "attention block", "attention", kernel, shape, layout.attention_weights,
         sum(p.flop for p in parts), sum(p.bytes for p in parts), layers, tuple(parts),
-        options={"kv_cache": layout.kv_cache}, widths=_block_widths(model),
+        options=options, widths=_block_widths(model),
     )  # fmt: skip
+
+
+def _runs_sparse(layout: Layout, phase: Phase, context: float) -> bool:
+    """Whether a DSA model selects keys: always in decode, in prefill where a prompt is longer than the engine's
+    threshold for masked MHA (DeepSeek-V3.2 report, section 2.1)."""
+    return layout.model.sparse and (phase == "decode" or context > layout.dense_prefill_max_kv)
+
+
+def index_rereads(layout: Layout, batch: float, new: float, cached: float, layers: int) -> list[Operation]:
+    """Index keys that a prefill chunk reads again because its logits do not fit their memory all at once.
+
+    `new` queries against new + cached keys make 4 bytes of logit per pair; with M bytes the queries are scored in
+    ceil(new / floor(M / (4 (new + cached)))) rounds, and each round after the first reads every key (132 bytes).
+    """
+    context = new + cached
+    if not layout.index_logits_bytes or not _runs_sparse(layout, "prefill", context):
+        return []
+    at_once = max(1, int(layout.index_logits_bytes / (DTYPE_BYTES["fp32"] * context)))
+    rounds = ceil(new / at_once)
+    if rounds == 1:
+        return []
+    keys = batch * context * index_entry_bytes(layout.model)
+    name = f"index keys again ({rounds} rounds of logits)"
+    return [ops.elementwise(name, "attention", keys, layers * (rounds - 1))]
 
 
 def _block_widths(model: Model) -> dict[str, float]:
@@ -79,8 +108,7 @@ def _mla_parts(
     parts += _projection(layout, "q_b", tokens, heads * qk, model.q_lora_rank or model.hidden, layers)
     if model.index_topk:
         parts += _index_projections(layout, tokens, layers)
-    sparse = model.index_topk and (phase == "decode" or new + cached > layout.dense_prefill_max_kv)
-    if sparse:
+    if _runs_sparse(layout, phase, new + cached):
         parts += _sparse_core(layout, phase, batch, new, cached, layers)
     elif phase == "prefill":
         expand = heads * (model.qk_nope + model.v_head_dim)

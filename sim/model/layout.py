@@ -26,6 +26,8 @@ class Layout:
     kv_cache: str = "fp8"
     dense_prefill_max_kv: int = 0
     """DSA models run masked MHA in prefill while no sequence is longer than this (engine threshold)."""
+    index_logits_bytes: float = 0.0
+    """Memory of the indexer's logits, which bounds the queries that are scored at once; 0: no limit."""
     dispatch_mode: Literal["low_latency", "normal"] = "normal"
     exchange: Literal["all_to_all", "all_gather"] = "all_to_all"
     """How attention-DP ranks reach the experts: DeepEP-like all-to-all, or all-gather and reduce-scatter."""

@@ -6,11 +6,12 @@ from typing import Any
 from sim import catalog
 from sim.catalog import Engine
 from sim.scenario.schema import Scenario
+from sim.units import GB_BYTES
 
 
 def engine_of(scenario: Scenario) -> Engine:
-    """The scenario's engine, with its `overlap` and `scheduling` applied. Raises UnknownName."""
-    overlap, scheduling = scenario.overlap, scenario.scheduling
+    """The scenario's engine, with its `overlap`, `scheduling` and `indexer` applied. Raises UnknownName."""
+    overlap, scheduling, indexer = scenario.overlap, scenario.scheduling, scenario.indexer
     said: dict[str, Any] = {
         "shared_expert_overlap_prefill": overlap.shared_expert,
         "shared_expert_overlap_decode": overlap.shared_expert,
@@ -22,5 +23,7 @@ def engine_of(scenario: Scenario) -> Engine:
         "fixed_ttft_disaggregated_s": scheduling.ingress_s,
         "admission_interval_steps": scheduling.poll_every_steps,
         "admission_wait_steps": scheduling.wait_all_ranks_steps,
+        "dsa_dense_threshold": indexer.dense_threshold,
+        "index_logits_bytes": None if indexer.logits_gb is None else indexer.logits_gb * GB_BYTES,
     }
     return replace(catalog.engine(scenario.engine), **{k: v for k, v in said.items() if v is not None})

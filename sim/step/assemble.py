@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from sim import catalog
 from sim.catalog import Gpu
-from sim.cost.latency import AnalyticCost, CostModel, InSituCost
+from sim.cost.latency import AnalyticCost, ConcentratedScores, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
 from sim.cost.profile import ProfileError, load_profile, shipped_profiles
 from sim.experts.load import LoadTable, expert_load
@@ -37,6 +37,7 @@ def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
         dense_weights=precision.dense_format,
         kv_cache=precision.kv_cache,
         dense_prefill_max_kv=engine.dsa_dense_threshold,
+        index_logits_bytes=engine.index_logits_bytes,
         dispatch_mode=engine.decode_dispatch if phase == "decode" else engine.prefill_dispatch,
         exchange=pool.exchange or "all_to_all",
         moe_backend=pool.moe_backend,
@@ -121,6 +122,8 @@ def cost_model(scenario: Scenario) -> CostModel:
         cost = _cost(gpu_of(scenario), profile_name(scenario))
     except ProfileError as error:
         raise DeploymentError([Problem(("profile",), str(error))]) from error
+    if scenario.indexer.scores == "concentrated":
+        cost = ConcentratedScores(cost)
     return InSituCost(cost, engine_of(scenario).communication_factor)
 
 

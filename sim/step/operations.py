@@ -10,7 +10,7 @@ from math import inf
 
 from sim.catalog import Engine
 from sim.model import layers
-from sim.model.attention import attention_block
+from sim.model.attention import attention_block, index_rereads
 from sim.model.layout import ExpertRows, Layout
 from sim.model.operations import Operation, Stream, gemm
 
@@ -112,7 +112,8 @@ class StepOperations:
     def prefill_attention(self, batch: float, new: float, cached: float) -> list[Operation]:
         """Attention of a prefill step: `batch` prompts of `new` tokens each, behind `cached` ones."""
         count = self.layout.attention_layers
-        return [attention_block(self.layout, "prefill", batch, new, cached, count)]
+        block = attention_block(self.layout, "prefill", batch, new, cached, count)
+        return [block, *index_rereads(self.layout, batch, new, cached, count)]
 
     def prefill_rest(self, tokens: float) -> list[Operation]:
         """Everything else of a prefill step of `tokens` on every rank; the head runs on one last token

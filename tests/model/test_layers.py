@@ -98,5 +98,6 @@ def test_one_attention_rank_sums_experts_with_an_all_reduce_and_many_exchange_to
 def test_a_block_says_its_cache_format_so_that_its_table_is_found(phase: str) -> None:
     block = attention_block(ONE_GPU_V32, phase, 8, 1, 4095, 61)
     assert block.kernel == f"dsa_{phase}_block"
-    assert block.options == {"kv_cache": "fp8"}
+    branch = {"branch": "sparse"} if phase == "prefill" else {}
+    assert block.options == {"kv_cache": "fp8", **branch}
     assert block.flop == sum(p.flop for p in block.parts)

@@ -1,0 +1,151 @@
+"""The sections of a scenario that say what a step runs: formats, drafts, overlap, and an engine's habits."""
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sim.scenario.section import (
+    Flag,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    WholeNumber,
+)
+
+
+class Precision(Section):
+    """Numeric formats of weights and of the KV cache."""
+
+    weights: Literal["bf16", "fp8", "nvfp4"] = Field(
+        default="fp8",
+        description="format of the weights; nvfp4 applies to the routed experts, the rest stays fp8 unless said",
+    )
+    attention: Literal["bf16", "fp8"] | None = Field(
+        default=None,
+        description="format of the attention's projections; default: fp8, or bf16 where the weights are",
+    )
+    dense: Literal["bf16", "fp8", "nvfp4"] | None = Field(
+        default=None,
+        description="format of the shared expert and of dense FFNs; default: fp8, or bf16 where the weights are",
+    )
+    kv_cache: Literal["bf16", "fp8"] = Field(
+        default="fp8",
+        description="format of the KV cache; fp8: 656 bytes per token and layer for DSA models, 576 for dense MLA",
+    )
+
+    @property
+    def attention_format(self) -> str:
+        """Format of the attention's projections."""
+        return self.attention or ("bf16" if self.weights == "bf16" else "fp8")
+
+    @property
+    def dense_format(self) -> str:
+        """Format of the shared expert and of dense FFNs."""
+        return self.dense or ("bf16" if self.weights == "bf16" else "fp8")
+
+
+DraftCount = Annotated[int, Field(ge=0, le=16, strict=True), WholeNumber]
+
+
+class DraftLevel(Section):
+    """Drafts of the steps in which no attention-DP rank decodes more sequences than this."""
+
+    up_to_batch: PositiveInt = Field(description="sequences of the fullest attention-DP rank")
+    draft_tokens: DraftCount = Field(description="draft tokens per step up to there")
+
+
+class Speculation(Section):
+    """Multi-token prediction: drafts proposed by the MTP module and verified in one step."""
+
+    draft_tokens: DraftCount = Field(
+        default=0, description="draft tokens per step, at most where `adaptive` is given; 0 is off"
+    )
+    adaptive: Annotated[tuple[DraftLevel, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="drafts by batch, levels from small to large; none beyond the last; default always draft_tokens",
+    )
+    acceptance: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="chance that draft i is accepted given that all before it were; default from the catalog",
+    )
+    task: str | None = Field(
+        default=None,
+        description="what the catalog's acceptance is of, such as chat or coding; default general",
+    )
+    thinking: Flag | None = Field(
+        default=None, description="the catalog's acceptance with or without thinking; default either"
+    )
+
+    @model_validator(mode="after")
+    def _one_acceptance(self) -> "Speculation":
+        if self.acceptance is not None and (self.task is not None or self.thinking is not None):
+            raise ValueError("expected `acceptance`, or the catalog's for a `task` and `thinking`, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _rising_levels(self) -> "Speculation":
+        levels = self.adaptive or ()
+        if any(later.up_to_batch <= level.up_to_batch for level, later in pairwise(levels)):
+            raise ValueError("expected levels of `adaptive` whose up_to_batch rises")
+        if any(level.draft_tokens > self.draft_tokens for level in levels):
+            raise ValueError(
+                f"expected at most draft_tokens {self.draft_tokens} in every level of `adaptive`"
+            )
+        return self
+
+
+class Overlap(Section):
+    """What runs at the same time within a step; the engine's habit where nothing is said."""
+
+    shared_expert: Flag | None = Field(
+        default=None,
+        description="the shared expert runs beside the routed ones (decode) and their exchange; default by engine",
+    )
+    two_batch: Flag | None = Field(
+        default=None,
+        description="two half batches take turns, one computing while the other exchanges; default by engine",
+    )
+
+
+class Indexer(Section):
+    """DSA's indexer, where it differs from the engine's defaults."""
+
+    dense_threshold: NonNegativeInt | None = Field(
+        default=None,
+        description="prompts of at most so many KV tokens run masked MHA, not sparse attention; default by engine",
+    )
+    logits_gb: PositiveFloat | None = Field(
+        default=None,
+        description="memory of the logits, GB: a prompt's queries are scored in chunks that fit; default by engine",
+    )
+    scores: Literal["random", "concentrated"] = Field(
+        default="random",
+        description="how scores lie that top-k selects from: at random, or the best in one place (recent tokens)",
+    )
+
+
+class Scheduling(Section):
+    """Habits of the running engine, where they differ from its defaults."""
+
+    host_overhead_s: NonNegativeFloat | None = Field(
+        default=None, description="time of the host per step that no kernel hides, seconds; default by engine"
+    )
+    communication_factor: PositiveFloat | None = Field(
+        default=None,
+        description="time of communication in the running engine over the same measured alone; default by engine",
+    )
+    ingress_s: NonNegativeFloat | None = Field(
+        default=None,
+        description="fixed part of TTFT (HTTP, tokenizer, router, first scheduling), seconds; default by engine",
+    )
+    poll_every_steps: PositiveInt | None = Field(
+        default=None, description="decode steps between looks for new requests; default by engine"
+    )
+    wait_all_ranks_steps: NonNegativeInt | None = Field(
+        default=None,
+        description="steps that a prompt waits until every attention-DP rank has one; default by engine",
+    )
