@@ -3,15 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-import numpy as np
-
-from sim.cost.latency import PricedOperation, price_all
+from sim.cost.latency import CostModel, PricedOperation, price_all
 from sim.model.deployment import PoolPlan, plan_pool
 from sim.model.operations import Operation
 from sim.scenario.schema import Scenario
 from sim.step.assemble import cost_model, step_operations
-from sim.step.operations import Overlap, typical_prompts
-from sim.step.surface import timeline
+from sim.step.operations import typical_prompts
+from sim.step.overlap import STAGES, Line, Overlap, Stage, launches, projections, stage_of, timeline
 from sim.units import GB_BYTES
 
 Phase = Literal["prefill", "decode"]
@@ -43,9 +41,32 @@ def explain(
         prompts = typical_prompts(batch / parts, context + (batch + 1) / 2)
         operations = step.prefill_attention(*prompts) + step.prefill_rest(batch / parts)
         tokens = batch
+    cost = cost_model(scenario)
     repeated = [o if o.stream == "once" else _times(o, parts) for o in operations]
-    priced = [_stretched(p, step.overlap, parts) for p in price_all(repeated, cost_model(scenario))]
-    return Explanation(phase, batch, context, tokens, priced, step.overlap, plan)
+    priced = [_stretched(p, step.overlap, parts) for p in price_all(repeated, cost)]
+    line = _line(operations, priced, cost, step.overlap, parts)
+    attention_s = sum(p.total_s for p in priced if p.operation.group == "attention")
+    device_s = float(replace(line, launch=0.0).seconds(attention_s))
+    return Explanation(phase, batch, context, tokens, priced, device_s, max(device_s, line.launch), plan)
+
+
+def _line(
+    operations: list[Operation],
+    priced: list[PricedOperation],
+    cost: CostModel,
+    overlap: Overlap,
+    parts: int,
+) -> Line:
+    """How the step's time follows from its attention: the one that the simulation runs (`sim.step.surface`)."""
+    seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
+    for one in priced:
+        if one.operation.group != "attention":
+            seconds[stage_of(one.operation)] += one.total_s
+    before = [part for block in operations for part in projections(block)]
+    times = parts * overlap.stretch("layers", parts)
+    seconds["projections"] = times * sum(p.total_s for p in price_all(before, cost))
+    sends, launched = overlap.sends_s(operations, parts), sum(launches(o, parts) for o in operations)
+    return timeline(seconds, overlap, parts > 1, sends, launched).line(seconds["experts"])
 
 
 def _stretched(priced: PricedOperation, overlap: Overlap, parts: int) -> PricedOperation:
@@ -74,22 +95,16 @@ class Explanation:
     """New tokens of this rank in the step."""
     operations: list[PricedOperation]
     """With two half batches each operation runs on half the batch, twice per layer."""
-    overlap: Overlap
+    device_s: float
+    """Seconds of the step on the GPU: its operations one after another, less what overlaps."""
+    step_s: float
+    """Seconds of the step: longer than on the GPU where the host, without CUDA graphs, launches more slowly."""
     plan: PoolPlan
-
-    @property
-    def step_s(self) -> float:
-        """Seconds of the step: its operations one after another, less what overlaps."""
-        seconds = {name: np.zeros(1) for name in ("layers", "experts", "shared", "exchange", "once")}
-        for priced in self.operations:
-            seconds[priced.operation.stream] += priced.total_s
-        inline, beside, serial = timeline(seconds, self.overlap)
-        return float(max(seconds["experts"][0] + inline[0], beside[0]) + serial[0])
 
     @property
     def hidden_s(self) -> float:
         """Seconds of operations that run beside others."""
-        return sum(priced.total_s for priced in self.operations) - self.step_s
+        return sum(priced.total_s for priced in self.operations) - self.device_s
 
     def json(self) -> dict[str, Any]:
         """The names of INTERFACES: `explain --json`."""
@@ -101,6 +116,7 @@ class Explanation:
             "context": self.context,
             "step_s": self.step_s,
             "hidden_s": self.hidden_s,
+            "launch_wait_s": self.step_s - self.device_s,
             "tokens": self.tokens,
             "operations": [_row(priced, total_s) for priced in self.operations],
             "memory": {

@@ -9,6 +9,7 @@ from typing import Literal
 from sim.catalog.facts import read, resolve, values
 
 DispatchMode = Literal["normal", "low_latency"]
+BatchSchedule = Literal["alternating", "staged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class Engine:
     shared_expert_overlap_decode: bool
     two_batch_overlap_prefill: bool
     two_batch_overlap_decode: bool
+    two_batch_schedule_prefill: BatchSchedule
+    """In which order two half batches take turns, where they do; see `sim.step.overlap`."""
+    two_batch_schedule_decode: BatchSchedule
     admission_interval_steps: int
     """Decode steps between looks for new requests."""
     admission_wait_steps: int
@@ -48,6 +52,12 @@ class Engine:
     """Per layer and step, beyond the operations that are listed one by one."""
     communication_factor: float
     """Collectives in a running engine over the same collectives measured back to back."""
+    exchange_contention: float
+    """DeepEP's normal mode beside a computing half batch, over the same exchange alone."""
+    cuda_graphs: bool
+    """Whether CUDA graphs launch a whole decode step."""
+    launch_s: float
+    """What launching one listed operation costs the host without CUDA graphs."""
     memory_fraction: float
     """Share of the GPU memory that the engine may use at all."""
     kv_fraction_of_free: float

@@ -51,6 +51,12 @@ class LowLatencyAllToAll:
     top_k: int
     dispatch_s: Mapping[int, float]
     combine_s: Mapping[int, float]
+    send_s: float
+    """SM time of the kernels that send and receive a dispatch, at no tokens."""
+    send_per_token_s: float
+    """More of it for each token per rank."""
+    combine_sends: float
+    """The same of a combine, over that of a dispatch."""
 
 
 @dataclass(frozen=True, slots=True)

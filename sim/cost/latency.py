@@ -14,6 +14,7 @@ from sim.model.operations import Operation
 PricedBy = Literal["measured", "fitted", "scaled", "extrapolated", "analytic"]
 PRICED_BY: Final[tuple[PricedBy, ...]] = ("measured", "fitted", "scaled", "extrapolated", "analytic")
 Bound = Literal["compute", "memory", "link", "launch"]
+COLLECTIVES: Final = ("all_reduce", "all_gather", "reduce_scatter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,11 @@ def price_all(operations: Iterable[Operation], cost: CostModel) -> list[PricedOp
 
 @dataclass(frozen=True)
 class InSituCost:
-    """Prices of a running engine: communication takes `communication_factor` times what it takes back to back.
+    """Prices of a running engine: a collective takes `communication_factor` times what it takes back to back.
 
     The factor stands for the skew between ranks and the small kernels around a collective, which benchmarks of
-    the collective alone do not see; `catalog/engines.yaml` has it with its source.
+    the collective alone do not see; `catalog/engines.yaml` has it with its source. It does not hold for dispatch and
+    combine: what lengthens them in a running engine is the load of the most loaded rank, which the operation has.
     """
 
     cost: CostModel
@@ -81,7 +83,7 @@ class InSituCost:
     def price(self, operation: Operation) -> Latency:
         """Seconds of one layer; the provenance stays that of the back-to-back price."""
         latency = self.cost.price(operation)
-        if operation.group != "communication" or self.communication_factor == 1:
+        if operation.kernel not in COLLECTIVES or self.communication_factor == 1:
             return latency
         seconds = latency.seconds * self.communication_factor
         return replace(

@@ -4,7 +4,7 @@ The table holds expected values, so that a simulation needs no sample per step.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,6 +57,8 @@ class LoadTable:
     hot_selection: Floats
     """(layers, local_slots): chance that a token chooses each slot of the layer's hottest rank."""
     touched: Touched
+    gpu_skew: float
+    """Tokens that reach a rank, each once: the most loaded rank's over the mean, of the expected load."""
     moved_slots: float
     """Slots per rank and layer whose expert changes when a stale placement is brought up to date."""
 
@@ -85,6 +87,20 @@ class LoadTable:
         total = np.asarray(tokens, dtype=np.float64) * self.dp * (self.imbalance(tokens) / self.limit)
         missed = np.power(1.0 - self.hot_selection, total[..., None, None])
         return np.asarray((1.0 - missed).sum(axis=-1).mean(axis=-1), dtype=np.float64)
+
+    def skew(self, tokens: ArrayLike, mode: DispatchMode, rdma_per_nvlink: float = 1.0) -> Floats:
+        """How many times as long an exchange lasts as one with evenly loaded ranks, who all receive and send the mean.
+
+        low_latency: every pair is a copy of its own, so that the hottest rank's NIC carries `imbalance` times the mean.
+        normal: a node's NICs carry each token once (`node_skew`), and so does NVLink to a rank (`gpu_skew`); the slower
+        network decides. rdma_per_nvlink: seconds per byte of RDMA over those of NVLink.
+        """
+        if mode == "low_latency":
+            return self.imbalance(tokens)
+        sent = self.copies(mode)
+        rdma, nvlink = sent.rdma * rdma_per_nvlink, sent.nvlink
+        even, uneven = max(rdma, nvlink), max(rdma * self.touched.node_skew, nvlink * self.gpu_skew)
+        return np.full(np.shape(tokens), uneven / even if even else 1.0)
 
     def copies(self, mode: DispatchMode) -> Copies:
         """Copies of a token's hidden state that cross RDMA and NVLink, per token and direction."""
@@ -163,8 +179,11 @@ def expert_load(
     if plain and experts.node_limit is None:
         touched = touched_evenly(model.n_routed, model.top_k, ep, gpus_per_node)
     else:
-        touched = _route(model, live, placement, gpus_per_node, experts.node_limit, gate_rng)
+        drawn = slice(0, model.moe_layers)  # fewer layers, more tokens of each: enough to tell node from node
+        touched = _route(model, live[drawn], placement.of(drawn), gpus_per_node, experts.node_limit, gate_rng)
+        touched = replace(touched, node_skew=1.0) if even else touched
     slot_load = placement.slot_load(live).reshape(len(live), ep, placement.local_slots)
+    reached = 1.0 - np.prod(1.0 - slot_load, axis=2)
     return LoadTable(
         ep=ep,
         dp=dp,
@@ -174,6 +193,7 @@ def expert_load(
         limit=limit,
         hot_selection=slot_load[np.arange(len(live)), rank_load.argmax(axis=1)],
         touched=touched,
+        gpu_skew=1.0 if even else expected_imbalance(reached),
         moved_slots=0.0 if stale is live else moved_slots(placement, place(live)),
     )
 

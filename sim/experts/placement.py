@@ -31,6 +31,10 @@ class Placement:
         """Slots of one rank."""
         return int(self.experts.shape[1]) // self.ranks
 
+    def of(self, layers: slice) -> "Placement":
+        """The placement of some of the layers."""
+        return Placement(self.experts[layers], self.ranks)
+
     def replicas(self) -> Ints:
         """(layers, experts): how many slots hold each expert."""
         layers = len(self.experts)

@@ -45,9 +45,12 @@ def drift(popularity: Floats, rho: float, rng: np.random.Generator) -> Floats:
 def mean_rho(rho_per_interval: float, intervals: int) -> float:
     """Mean correlation over the life of a placement that is recomputed every `intervals` intervals.
 
-    The load drifts by one `drift` step per interval, so its age k = 0 .. intervals - 1 has correlation rho^k.
+    The load drifts by one `drift` step per interval, so its age k = 0 .. n - 1 has correlation rho^k, on average
+    (1 - rho^n) / (n (1 - rho)).
     """
-    return float(np.mean(rho_per_interval ** np.arange(intervals)))
+    if rho_per_interval == 1.0:
+        return 1.0
+    return (1.0 - rho_per_interval**intervals) / (intervals * (1.0 - rho_per_interval))
 
 
 def selection_probability(popularity: Floats, top_k: int) -> Floats:

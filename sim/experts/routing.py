@@ -37,6 +37,8 @@ class Touched:
     """Token-expert pairs whose expert is on the token's own GPU."""
     forwarded: float
     """Distinct GPUs less those that already hold the copy which their node received, or which is the source."""
+    node_skew: float
+    """Tokens that reach a node, each once, per GPU of it: the most loaded node's over the mean. Mean over layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ def touched_evenly(experts: int, top_k: int, ranks: int, gpus_per_node: int) -> 
         remote_pairs=top_k * (1.0 - local),
         own_pairs=top_k / ranks,
         forwarded=hit(per_rank) * float((sizes - 1).sum()),
+        node_skew=float((node_hit / sizes).max() * ranks / node_hit.sum()) if len(set(sizes)) > 1 else 1.0,
     )
 
 
@@ -121,7 +124,27 @@ def touched_by(slots: Ints, placement: Placement, gpus_per_node: int) -> Touched
         remote_pairs=float(elsewhere.sum()) / tokens,
         own_pairs=node.shape[2] / ranks,
         forwarded=float((relayed * new_gpu).sum()) / tokens,
+        node_skew=_node_skew(node, new_node, sizes),
     )
+
+
+def _node_skew(node: Ints, first: NDArray[np.bool_], sizes: Ints) -> float:
+    """See `Touched.node_skew`; node (layers, tokens, k) is counted where `first`.
+
+    The most loaded node is chosen by every other token and judged by the rest, so that chance in a sample of tokens
+    does not pass for skew; never below 1.
+    """
+    layers, nodes = np.arange(len(node)), len(sizes)
+    places = node + layers[:, None, None] * nodes
+
+    def load(tokens: slice) -> Floats:
+        at = places[:, tokens][first[:, tokens]]
+        counts = np.bincount(at, minlength=len(node) * nodes).reshape(len(node), nodes)
+        return np.asarray(counts / sizes)
+
+    hottest, judged = load(slice(0, None, 2)).argmax(axis=1), load(slice(1, None, 2))
+    mean = (judged * sizes).sum(axis=1) / sizes.sum()
+    return max(1.0, float((judged[layers, hottest] / mean).mean())) if mean.all() else 1.0
 
 
 def _first(ordered: Ints) -> NDArray[np.bool_]:

@@ -206,6 +206,7 @@ def weight_bytes_per_gpu(
     gpus: int,
     tp: int = 1,
     redundant: int = 0,
+    shared_as_slot: bool = False,
     weights: str = "fp8",
     attention: str = "fp8",
     dense: str = "fp8",
@@ -216,7 +217,8 @@ def weight_bytes_per_gpu(
     Attention, shared expert, dense FFN, embedding and head are sharded over `tp`; the attention-DP ranks
     (gpus / tp) hold copies. Each GPU has 1 / gpus of the routed experts and of their `redundant` replicas (over
     the whole group), whatever EP is: slots / ep experts, each sharded over gpus / ep. Latent down-projections,
-    indexer, gate and eh_proj are on every GPU. `mtp`: the modules are loaded; embedding and head are shared.
+    indexer, gate and eh_proj are on every GPU. `shared_as_slot`: the shared expert is one slot of the group.
+    `mtp`: the modules are loaded; embedding and head are shared.
     """
     count = parameters(model)
     if mtp:
@@ -226,7 +228,7 @@ def weight_bytes_per_gpu(
     share: dict[Part, float] = {
         "attention": held / attention_parameters(model),
         "routed": slots_per_expert / gpus,
-        "shared": 1 / tp,
+        "shared": 1 / gpus if shared_as_slot else 1 / tp,
         "dense_ffn": 1 / tp,
         "embedding": 1 / tp,
         "head": 1 / tp,

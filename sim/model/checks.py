@@ -117,18 +117,58 @@ def _divisions(scenario: Scenario, role: str) -> Iterator[Problem]:
             f"tp {pool.tp} and the {model.kv_heads} key-value heads of {model.name} do not divide",
         )
     yield from _width_problems(scenario, pool, model, at)
+    yield from _expert_problems(scenario, role, at)
+
+
+def _expert_problems(scenario: Scenario, role: str, at: KeyPath) -> Iterator[Problem]:
+    """Slots that do not divide, a gate or a placement that the model and the nodes do not have."""
+    pool, model = scenario.deployment.pools()[role], catalog.model(scenario.model)
     experts, where = pool_experts(scenario, role)
-    slots = model.n_routed + experts.redundant
+    shared = int(experts.shared_expert_as_slot)
+    slots = model.n_routed + shared + experts.redundant
     if slots % pool.ep:
+        as_slot = ", the shared one" if shared else ""
         yield Problem(
             (*where, "redundant") if experts.redundant else (*at, "ep"),
-            f"ep {pool.ep} of {role} does not divide {slots} expert slots ({model.n_routed} routed, "
-            f"{experts.redundant} redundant); redundant {-model.n_routed % pool.ep} would do",
+            f"ep {pool.ep} of {role} does not divide {slots} expert slots ({model.n_routed} routed{as_slot}, "
+            f"{experts.redundant} redundant); redundant {-(model.n_routed + shared) % pool.ep} would do",
         )
     if experts.node_limit is not None and experts.node_limit > model.n_group:
         yield Problem(
             (*where, "node_limit"),
             f"{model.name} has {model.n_group} group(s) of experts; expected at most that many nodes",
+        )
+    if shared and model.n_shared != 1:
+        yield Problem(
+            (*where, "shared_expert_as_slot"),
+            f"{model.name} has {model.n_shared} shared experts; expected one, of the routed ones' size",
+        )
+    yield from _placement_problems(scenario, pool, model, experts, where)
+
+
+def _placement_problems(
+    scenario: Scenario, pool: Pool, model: Model, experts: Experts, where: KeyPath
+) -> Iterator[Problem]:
+    """A hierarchical placement that nodes cut, or nothing that could be re-balanced."""
+    domain = max(1, gpu_of(scenario).scale_up_domain * pool.ep // pool.gpus)
+    nodes = -(-pool.ep // domain)
+    wholes = {"groups of experts": model.n_group, "ranks": pool.ep, "redundant slots": experts.redundant}
+    cut = [f"{total} {name}" for name, total in wholes.items() if total % nodes]
+    if experts.placement == "hierarchical" and cut:
+        yield Problem(
+            (*where, "placement"),
+            f"hierarchical gives every node whole groups and equal shares; {nodes} nodes do not divide "
+            f"{' and '.join(cut)}",
+        )
+    if experts.placement == "hierarchical" and experts.shared_expert_as_slot and nodes > 1:
+        yield Problem(
+            (*where, "placement"), "hierarchical places whole groups; the shared expert belongs to none"
+        )
+    in_order = experts.placement == "contiguous" or (experts.placement is None and not experts.redundant)
+    if experts.rebalance_every_steps is not None and in_order:
+        yield Problem(
+            (*where, "rebalance_every_steps"),
+            "experts stand in their own order, which no load changes; expected placement global or hierarchical",
         )
 
 

@@ -112,7 +112,7 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         gpu_of(scenario),
         engine_of(scenario),
     )
-    redundant = pool_experts(scenario, role)[0].redundant
+    experts, _ = pool_experts(scenario, role)
     drafts = scenario.speculation.draft_tokens
     sequences = pool.max_batch_per_gpu * pool.tp
     chunk = pool.chunk_tokens or engine.chunk_for(gpu.memory_bytes)
@@ -123,7 +123,8 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         model,
         gpus=pool.gpus,
         tp=pool.tp,
-        redundant=redundant,
+        redundant=experts.redundant,
+        shared_as_slot=experts.shared_expert_as_slot,
         weights=scenario.precision.weights,
         attention=scenario.precision.attention_format,
         dense=scenario.precision.dense_format,
@@ -139,7 +140,7 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         gpus=pool.gpus,
         tp=pool.tp,
         ep=pool.ep,
-        redundant=redundant,
+        redundant=experts.redundant,
         max_sequences=sequences,
         chunk_tokens=chunk,
         memory=memory_budget(

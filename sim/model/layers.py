@@ -84,7 +84,7 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
         # What a rank's experts receive, padded batches or contiguous rows, selects their kernel.
         options["mode"] = layout.dispatch_mode
     parts.append(replace(grouped, options=options, stream="experts"))
-    if model.n_shared:
+    if model.n_shared and not layout.shared_as_slot:
         inter = model.n_shared * model.moe_inter / layout.tp
         shared = _ffn(layout, "shared expert", "dense", tokens, inter, layers)
         parts += [replace(o, stream="shared") for o in shared]
@@ -104,7 +104,9 @@ def _exchange(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -
         size = tokens * model.hidden * BF16
         return [ops.collective("all_reduce", "MoE all-reduce", size, layout.gpus, layers)]
     if layout.ep > 1 and layout.exchange == "all_to_all":
-        shape = (tokens / layout.tp, layout.ep, layout.nodes, model.hidden, model.top_k)
+        # The exchange lasts until the most loaded rank has its tokens, and until it has sent them back.
+        busiest = tokens / layout.tp * experts.skew
+        shape = (busiest, layout.ep, layout.nodes, model.hidden, model.top_k)
         route = (layout.dispatch_mode, experts.copies, experts.remote_copies, layers)
         return [ops.all_to_all("dispatch", *shape, *route), ops.all_to_all("combine", *shape, *route)]
     # NVFP4 experts get tokens that are quantised before they travel (TensorRT-LLM: post-quant all-gather).

@@ -33,6 +33,8 @@ class Layout:
     """How attention-DP ranks reach the experts: DeepEP-like all-to-all, or all-gather and reduce-scatter."""
     moe_backend: str | None = None
     """Kernels of the routed experts; None: the profile's choice."""
+    shared_as_slot: bool = False
+    """The shared expert is one of the slots that tokens are sent to, not a copy on every GPU."""
     mtp: bool = False
     """The MTP module is loaded: the prompt passes through it, and it has a cache."""
 
@@ -76,3 +78,5 @@ class ExpertRows:
     """Copies of a token that leave its GPU in the layout's dispatch mode."""
     remote_copies: float
     """Of these, the ones that cross the NIC to another node."""
+    skew: float = 1.0
+    """Copies of the most loaded rank over the mean rank's: it receives that many more, and sends them back."""

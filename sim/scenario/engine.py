@@ -19,6 +19,7 @@ def engine_of(scenario: Scenario) -> Engine:
         "two_batch_overlap_decode": overlap.two_batch,
         "host_overhead_s": scheduling.host_overhead_s,
         "communication_factor": scheduling.communication_factor,
+        "cuda_graphs": scheduling.cuda_graphs,
         "fixed_ttft_aggregated_s": scheduling.ingress_s,
         "fixed_ttft_disaggregated_s": scheduling.ingress_s,
         "admission_interval_steps": scheduling.poll_every_steps,

@@ -21,7 +21,9 @@ from sim.scenario.reader import exists, read, read_file, scalar, similar_file
 from sim.scenario.schema import Scenario
 from sim.scenario.tree import Node, find, graft, merge, nest, plain, positions
 
-FILE_SUFFIXES: Final = frozenset({".json", ".jsonl", ".csv", ".parquet", ".xz", ".gz", ".yaml"})
+FILE_SUFFIXES: Final = frozenset(
+    {".json", ".jsonl", ".csv", ".parquet", ".npz", ".npy", ".xz", ".gz", ".yaml"}
+)
 """What tells a file from a name of the catalog, where a key takes either: this, or a `/` to something that exists."""
 
 

@@ -7,7 +7,7 @@ docs. Whether the deployment fits the machine is checked one room up, in `sim.mo
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sim.scenario.section import (
     FileName,
@@ -47,23 +47,75 @@ EngineName = Literal["sglang", "trtllm", "vllm", "deepseek"]
 RouterName = Literal["round_robin", "least_loaded", "prefix_aware"]
 
 
+def _limit(value: object) -> object:
+    """`off` is no limit."""
+    return None if value == "off" else value
+
+
 class Experts(Section):
     """How the routed experts are placed, and how unevenly tokens choose them."""
 
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "counts": ("popularity_sigma",),
+        "popularity_sigma": ("counts",),
+        "staleness_rho": ("drift_rho", "drift_every_steps", "rebalance_every_steps"),
+        "drift_rho": ("staleness_rho",),
+    }
+
     redundant: NonNegativeInt = Field(
         default=0, description="replicas of hot experts, over the whole EP group"
+    )
+    placement: Literal["contiguous", "global", "hierarchical"] | None = Field(
+        default=None,
+        description="how slots are filled: contiguous (in the experts' order), global or hierarchical (EPLB); default: "
+        "contiguous without replicas; with them hierarchical where node_limit is set and the nodes divide, else global",
+    )
+    shared_expert_as_slot: Flag = Field(
+        default=False,
+        description="the shared expert takes a slot among the routed ones, not a copy on every GPU",
     )
     popularity_sigma: NonNegativeFloat = Field(
         default=0.0,
         description="sigma of the lognormal popularity of experts, per layer; 0 is perfectly balanced",
     )
+    counts: FileName | None = Field(
+        default=None,
+        description="recorded token counts of the experts of each layer (JSON, CSV, NPZ), instead of popularity_sigma",
+    )
     staleness_rho: Fraction = Field(
         default=1.0,
         description="correlation between the load that the placement was computed from and the live load",
     )
-    node_limit: PositiveInt | None = Field(
-        default=None, description="nodes that one token may reach (the gate's group limit); default: no limit"
+    drift_rho: Fraction | None = Field(
+        default=None,
+        description="correlation of the load with that of drift_every_steps before; together with "
+        "rebalance_every_steps in place of staleness_rho",
     )
+    drift_every_steps: PositiveInt = Field(default=1, description="steps over which drift_rho is stated")
+    rebalance_every_steps: PositiveInt | None = Field(
+        default=None,
+        description="steps after which the placement is computed anew and experts fetch their weights; default: never",
+    )
+    node_limit: Annotated[PositiveInt | None, BeforeValidator(_limit)] = Field(
+        default=None,
+        description="nodes that one token may reach (the gate's group limit), or off; default: off",
+    )
+
+    @model_validator(mode="after")
+    def _one_popularity(self) -> "Experts":
+        if self.counts is not None and self.popularity_sigma:
+            raise ValueError("expected `counts` or `popularity_sigma`, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _one_staleness(self) -> "Experts":
+        if (self.drift_rho is None) != (self.rebalance_every_steps is None):
+            raise ValueError("expected `drift_rho` and `rebalance_every_steps` together, or neither")
+        if self.drift_rho is not None and self.staleness_rho < 1:
+            raise ValueError(
+                "expected `staleness_rho`, or `drift_rho` with `rebalance_every_steps`, not both"
+            )
+        return self
 
 
 class Pool(Section):

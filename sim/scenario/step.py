@@ -138,6 +138,10 @@ class Scheduling(Section):
         default=None,
         description="time of communication in the running engine over the same measured alone; default by engine",
     )
+    cuda_graphs: Flag | None = Field(
+        default=None,
+        description="CUDA graphs launch whole steps; without them the host launches every operation; default by engine",
+    )
     ingress_s: NonNegativeFloat | None = Field(
         default=None,
         description="fixed part of TTFT (HTTP, tokenizer, router, first scheduling), seconds; default by engine",

@@ -7,16 +7,18 @@ from sim.catalog import Gpu
 from sim.cost.latency import AnalyticCost, ConcentratedScores, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
 from sim.cost.profile import ProfileError, load_profile, shipped_profiles
-from sim.experts.load import LoadTable, expert_load
+from sim.model.checks import pool_experts
 from sim.model.deployment import PoolPlan
-from sim.model.layout import ExpertRows, Layout
+from sim.model.layout import Layout
 from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
-from sim.scenario.schema import Experts, Scenario
+from sim.scenario.schema import Scenario
 from sim.step.build import build_step_cost
 from sim.step.cost import SurfaceStepCost
-from sim.step.operations import Overlap, Routing, StepOperations
+from sim.step.experts import pool_routing, rebalance
+from sim.step.operations import StepOperations
+from sim.step.overlap import Overlap
 
 PHASES = {"prefill": ("prefill",), "decode": ("decode",), "serve": ("prefill", "decode")}
 """What each kind of pool does."""
@@ -25,7 +27,7 @@ PHASES = {"prefill": ("prefill",), "decode": ("decode",), "serve": ("prefill", "
 def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
     """How a worker of the pool shards the model, in the engine's way for the phase."""
     engine, gpu, precision = engine_of(scenario), gpu_of(scenario), scenario.precision
-    pool = scenario.deployment.pools()[plan.role]
+    pool, (experts, _) = scenario.deployment.pools()[plan.role], pool_experts(scenario, plan.role)
     return Layout(
         model=catalog.model(scenario.model),
         gpus=plan.gpus,
@@ -41,63 +43,52 @@ def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
         dispatch_mode=engine.decode_dispatch if phase == "decode" else engine.prefill_dispatch,
         exchange=pool.exchange or "all_to_all",
         moe_backend=pool.moe_backend,
+        shared_as_slot=experts.shared_expert_as_slot,
         mtp=scenario.speculation.draft_tokens > 0,
     )
-
-
-@lru_cache(maxsize=64)
-def _load(model: str, layout_key: tuple[int, int, int, int], experts: Experts) -> LoadTable:
-    ep, dp, domain, moe_tp = layout_key
-    return expert_load(
-        catalog.model(model), ep=ep, dp=dp, gpus_per_node=max(1, domain // moe_tp), experts=experts
-    )
-
-
-def pool_routing(scenario: Scenario, layout: Layout, experts: Experts) -> Routing:
-    """Expected load of the most loaded expert rank by tokens per attention-DP rank."""
-    if not layout.model.n_routed:
-        return lambda tokens: ExpertRows(0.0, 0.0, 0.0, 0.0, 0.0)
-    table = _load(scenario.model, (layout.ep, layout.dp, layout.gpus_per_node, layout.moe_tp), experts)
-    sent = table.copies(layout.dispatch_mode)
-
-    def rows(tokens: float) -> ExpertRows:
-        return ExpertRows(
-            rows=float(table.hottest_rows(tokens)),
-            slots=table.local_slots,
-            active=float(table.active_experts(tokens)),
-            copies=sent.rdma + sent.nvlink,
-            remote_copies=sent.rdma,
-        )
-
-    return rows
 
 
 def step_operations(scenario: Scenario, plan: PoolPlan, phase: str) -> StepOperations:
     """What a worker of the pool runs in a step of the phase (prefill or decode)."""
     layout = pool_layout(scenario, plan, phase)
-    pool = scenario.deployment.pools()[plan.role]
-    routing = pool_routing(scenario, layout, pool.experts or scenario.experts)
-    engine, decoding = engine_of(scenario), phase == "decode"
-    overlap = Overlap(
+    routing = pool_routing(scenario, plan.role, layout)
+    engine = engine_of(scenario)
+    overlap = _overlap(scenario, layout, phase)
+    levels = tuple((level.up_to_batch, level.draft_tokens) for level in scenario.speculation.adaptive or ())
+    drafts = scenario.speculation.draft_tokens
+    fetch = rebalance(scenario, plan.role, layout)
+    return StepOperations(layout, routing, engine, drafts, overlap, levels, tuple(fetch))
+
+
+def _overlap(scenario: Scenario, layout: Layout, phase: str) -> Overlap:
+    """What the engine runs at the same time in the phase, on this GPU and in this layout."""
+    engine, gpu, model = engine_of(scenario), gpu_of(scenario), layout.model
+    decoding = phase == "decode"
+    normal = layout.exchange == "all_to_all" and layout.dispatch_mode == "normal"
+    exchange = catalog.efficiency().low_latency_all_to_all
+    return Overlap(
         shared_expert=engine.shared_expert_overlap_decode
         if decoding
         else engine.shared_expert_overlap_prefill,
         beside_experts=decoding,
         two_batch=engine.two_batch_overlap_decode if decoding else engine.two_batch_overlap_prefill,
-        slowdown=_slowdown(layout, gpu_of(scenario)),
+        schedule=engine.two_batch_schedule_decode if decoding else engine.two_batch_schedule_prefill,
+        slowdown=_slowdown(gpu) if normal else 1.0,
+        contention=engine.exchange_contention if normal else 1.0,
+        send_s=exchange.send_s,
+        send_per_token_s=exchange.send_per_token_s,
+        combine_sends=exchange.combine_sends,
+        exchanging=model.moe_layers / model.layers if model.n_routed else 0.0,
+        launch_s=0.0 if engine.cuda_graphs else engine.launch_s,
     )
-    levels = tuple((level.up_to_batch, level.draft_tokens) for level in scenario.speculation.adaptive or ())
-    return StepOperations(layout, routing, engine, scenario.speculation.draft_tokens, overlap, levels)
 
 
-def _slowdown(layout: Layout, gpu: Gpu) -> float:
-    """Computing beside the exchange, over computing alone: all SMs / SMs that the exchange leaves.
+def _slowdown(gpu: Gpu) -> float:
+    """Computing beside an exchange of DeepEP's normal mode, over computing alone: all SMs / SMs that it leaves.
 
-    DeepEP's normal mode runs on SMs of its own; the low-latency mode lets the NIC do the work.
+    The low-latency mode lets the NIC do the work.
     """
-    if layout.exchange != "all_to_all" or layout.dispatch_mode == "low_latency" or gpu.sms is None:
-        return 1.0
-    return gpu.sms / (gpu.sms - catalog.efficiency().exchange_sms)
+    return 1.0 if gpu.sms is None else gpu.sms / (gpu.sms - catalog.efficiency().exchange_sms)
 
 
 def profile_name(scenario: Scenario) -> str | None:

@@ -101,7 +101,7 @@ class SurfaceRun:
         self._surface, self._context, self._growth = surface, context, growth
         self._sequences = sequences
         self._rows = surface.rows(sequences)
-        self._inline_s, self._beside_s, self._serial_s = surface.rest_s(sequences)
+        self._line = surface.line(sequences)
         self._exact_steps = max(4, EXACT_EVALUATIONS // len(sequences))
 
     def book(self, seconds: float) -> None:
@@ -131,7 +131,7 @@ class SurfaceRun:
         """Seconds of the steps numbered `at` (which may fall between whole steps)."""
         contexts = self._context[:, None] + self._growth[:, None] * at
         core = interpolate(self._surface.context, self._rows, contexts).max(axis=0)
-        return np.asarray(np.maximum(core + self._inline_s, self._beside_s) + self._serial_s)
+        return np.asarray(self._line.seconds(core))
 
     def _between(self, first: int, end: int) -> float:
         """Seconds of steps `first` to `end` - 1: a straight line, or summed, or halved until one of the two."""

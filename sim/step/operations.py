@@ -12,30 +12,8 @@ from sim.catalog import Engine
 from sim.model import layers
 from sim.model.attention import attention_block, index_rereads
 from sim.model.layout import ExpertRows, Layout
-from sim.model.operations import Operation, Stream, gemm
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """What runs at the same time in a step."""
-
-    shared_expert: bool = False
-    """The shared expert runs beside the exchange of the routed ones, instead of before it."""
-    beside_experts: bool = False
-    """It also hides beside the routed experts themselves: in decode they wait for their weights and leave room."""
-    two_batch: bool = False
-    """Two half batches take turns: one computes while the other exchanges (DeepSeek-V3 report, section 3.4)."""
-    slowdown: float = 1.0
-    """Of the computing half while the other exchanges: SMs of the GPU / SMs that the exchange leaves."""
-
-    def parts(self, batch: float) -> int:
-        """Into how many equal parts a batch is split; a single sequence or token cannot be."""
-        return 2 if self.two_batch and batch >= 2 else 1
-
-    def stretch(self, stream: Stream, parts: int) -> float:
-        """How much longer an operation of the stream takes when the batch runs in `parts` parts."""
-        return self.slowdown if parts > 1 and stream in ("layers", "experts", "shared") else 1.0
-
+from sim.model.operations import Operation, gemm
+from sim.step.overlap import Overlap
 
 Routing = Callable[[float], ExpertRows]
 """Tokens per attention-DP rank -> load of the most loaded expert rank."""
@@ -49,9 +27,11 @@ class StepOperations:
     routing: Routing
     engine: Engine
     draft_tokens: int = 0
-    overlap: Overlap = Overlap()
+    overlap: Overlap = Overlap()  # noqa: RUF009 - frozen
     adaptive: tuple[tuple[int, int], ...] = ()
     """(largest batch of the fullest rank, drafts), rising; beyond the last none. Empty: always `draft_tokens`."""
+    every_step: tuple[Operation, ...] = ()
+    """What is spread over all steps, whatever they compute: fetching the experts of a new placement."""
 
     def levels(self) -> list[tuple[float, "StepOperations"]]:
         """(largest batch, what decode steps run up to there), the last one without end."""
@@ -124,7 +104,11 @@ class StepOperations:
         """The engine's own time: per step on the host, and per layer for the kernels that are not listed."""
         step = _engine_time("host overhead", self.engine.host_overhead_s)
         layer = _engine_time("small kernels", self.engine.small_op_s)
-        return [replace(step, stream="once"), replace(layer, layers=self.layout.model.layers)]
+        return [
+            replace(step, stream="once"),
+            replace(layer, layers=self.layout.model.layers),
+            *self.every_step,
+        ]
 
 
 def _engine_time(name: str, seconds: float) -> Operation:

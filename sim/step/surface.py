@@ -4,7 +4,8 @@ Attention is a table over (tokens or sequences on the rank, mean context), every
 rank. Between grid points all is linear.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from sim.cost.latency import PRICED_BY, CostModel, price_all
 from sim.model.operations import Operation
-from sim.step.operations import Overlap
+from sim.step.overlap import STAGES, Line, Overlap, Stage, Timeline, launches, projections, stage_of, timeline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,10 +38,9 @@ def seconds_by_source(operations: list[Operation], cost: CostModel) -> Floats:
 class Surface:
     """Seconds of one phase on a grid of x (tokens or sequences per rank) and context.
 
-    A step lasts max(core + inline, beside) + serial: the slowest rank's attention `core` with the rest of the
-    layers, the exchange that runs `beside` them when two half batches take turns (else it is part of `serial`),
-    and what happens once per step. `attention(x, context)` and `rest(x)` give the operations; they are priced
-    once per grid point, here. With `overlap.two_batch` both halves are priced at x / 2 from x = 2 on.
+    A step's seconds are those of a `Timeline`: the slowest rank's attention `core`, the routed experts, and what
+    depends on x alone. `attention(x, context)` and `rest(x)` give the operations; they are priced once per grid point,
+    here. With `overlap.two_batch` both halves are priced at x / 2 from x = 2 on.
     """
 
     def __init__(
@@ -56,33 +56,45 @@ class Surface:
         # Point 0 is a rank without tokens: no attention, but the other ranks' tokens keep it in step.
         self.x = np.concatenate(([0.0], x))
         self._core = np.zeros((len(self.x), len(context), SOURCES))
-        streams = {
-            name: np.zeros((len(self.x), SOURCES))
-            for name in ("layers", "experts", "shared", "exchange", "once")
-        }
+        stages: dict[Stage, Floats] = {name: np.zeros((len(self.x), SOURCES)) for name in STAGES}
+        sends, launched = np.zeros(len(self.x)), np.zeros(len(self.x))
         for i, whole in enumerate(x, start=1):
             halves = overlap.parts(whole)
-            for operation in rest(whole / halves):
-                stream = operation.stream
-                times = 1 if stream == "once" else halves * overlap.stretch(stream, halves)
-                streams[stream][i] += times * seconds_by_source([operation], cost)
+            others = rest(whole / halves)
+            for operation in others:
+                times = overlap.times(operation, halves)
+                stages[stage_of(operation)][i] += times * seconds_by_source([operation], cost)
+            first = attention(whole / halves, context[0])
             times = halves * overlap.stretch("layers", halves)
+            before = [part for block in first for part in projections(block)]
+            stages["projections"][i] = times * seconds_by_source(before, cost)
+            sends[i] = overlap.sends_s(others, halves)
+            launched[i] = sum(launches(o, halves) for o in (*first, *others))
             for j, length in enumerate(context):
                 self._core[i, j] = times * seconds_by_source(attention(whole / halves, length), cost)
-        for curve in streams.values():
+        for curve in (*stages.values(), sends, launched):
             curve[0] = curve[1]
-        self._sources = sum(streams.values(), np.zeros_like(streams["once"]))
+        parts = [curve for name, curve in stages.items() if name != "projections"]  # those are attention's
+        self._sources = sum(parts, np.zeros_like(stages["once"]))
         self._visits = np.zeros(self._core.shape[:2])
-        seconds = {name: curve.sum(axis=1) for name, curve in streams.items()}
-        inline, beside, serial = timeline(seconds, overlap)
+        seconds = {name: curve.sum(axis=1) for name, curve in stages.items()}
+        split = np.array([overlap.parts(whole) > 1 for whole in (x[0], *x)])
+        one, two = (timeline(seconds, overlap, halves, sends, launched) for halves in (False, True))
+        chosen = {
+            f.name: np.where(split, getattr(two, f.name), getattr(one, f.name)) for f in fields(Timeline)
+        }
         # Looked up many times per simulated request: spelled out for every whole number of tokens or sequences.
         below, u = locate(self.x, np.arange(self.x[-1] + 1))
+
+        def spelled(curve: Floats) -> list[float]:
+            values: list[float] = (curve[below] + (curve[below + 1] - curve[below]) * u).tolist()
+            return values
+
         core = self._core.sum(axis=2)
         self._rows = core[below] + (core[below + 1] - core[below]) * u[:, None]
-        curves = (inline, beside, serial, seconds["experts"])
-        self._inline, self._beside, self._serial, self._experts = (
-            (curve[below] + (curve[below + 1] - curve[below]) * u).tolist() for curve in curves
-        )
+        self._experts = spelled(seconds["experts"])
+        curves = zip(*(spelled(curve) for curve in chosen.values()), strict=True)
+        self._timelines = [Timeline(*values) for values in curves]
 
     def rows(self, x: Floats) -> Floats:
         """Attention seconds over all contexts for each rank's x (whole numbers on the grid); shape (ranks, contexts).
@@ -95,8 +107,8 @@ class Surface:
         """Attention seconds of each rank; shape (ranks,)."""
         return interpolate(self.context, self.rows(x), context[:, None])[:, 0]
 
-    def rest_s(self, x: Floats) -> tuple[float, float, float]:
-        """(inline, beside, serial) seconds with `x` tokens per rank.
+    def line(self, x: Floats) -> Line:
+        """Seconds of a step of `x` tokens per rank, by those of its attention.
 
         The routed experts see every rank's tokens, hence the mean; all else waits for the fullest rank.
         """
@@ -105,12 +117,11 @@ class Surface:
         experts = self._experts[low]
         if mean > low:
             experts += (self._experts[low + 1] - experts) * (mean - low)
-        return self._inline[fullest] + experts, self._beside[fullest], self._serial[fullest]
+        return self._timelines[fullest].line(experts)
 
     def step_s(self, core: Floats, x: Floats) -> float:
         """Seconds of a step of `x` tokens per rank whose ranks spend `core` on attention."""
-        inline, beside, serial = self.rest_s(x)
-        return max(float(core.max()) + inline, beside) + serial
+        return float(self.line(x).seconds(float(core.max())))
 
     def charge(self, x: float, context: float, seconds: float) -> None:
         """Book `seconds` of simulated time at the nearest grid point, for the provenance of the run."""
@@ -123,21 +134,6 @@ class Surface:
         sources = self._core + self._sources[:, None, :]
         shares = sources / sources.sum(axis=2, keepdims=True)
         return np.asarray((self._visits[:, :, None] * shares).sum(axis=(0, 1)))
-
-
-def timeline(seconds: Mapping[str, Floats], overlap: Overlap) -> tuple[Floats, Floats, Floats]:
-    """Seconds by stream -> (inline, beside, serial): a step lasts max(attention + experts + inline, beside) + serial.
-
-    Two half batches exchange beside everything else of the layers; the shared expert runs beside the exchange and,
-    where they leave room, the routed experts. These are in none of the three.
-    """
-    layers, shared, exchange, once = (seconds[name] for name in ("layers", "shared", "exchange", "once"))
-    if overlap.two_batch:
-        return layers + shared, exchange, once
-    if overlap.shared_expert:
-        room = exchange + seconds["experts"] if overlap.beside_experts else exchange
-        shared = shared - np.minimum(shared, room)
-    return layers, np.zeros_like(layers), once + shared + exchange
 
 
 def locate(knots: Floats, at: Floats) -> tuple[Ints, Floats]:

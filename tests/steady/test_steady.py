@@ -81,9 +81,9 @@ def test_prefill_capacity_is_that_of_one_full_step() -> None:
     one = scenario(poisson(1), deployment=SPLIT.replace("gpus: 8,", "gpus: 8, chunk_tokens: 8192,"))
     step_s = explain(one, "prefill", batch=8192, context=0).step_s
     assert state.limit == "prefill"
-    # 8 ranks compute one prompt of 8192 tokens each per step; the 16,384-token chunk holds two: a little faster.
+    # 8 ranks compute one prompt of 8192 tokens each per step; a larger chunk would be a little faster.
     assert state.capacity_requests_per_s == pytest.approx(8 / step_s, rel=0.1)
-    assert state.capacity_requests_per_s > 8 / step_s
+    assert state.capacity_requests_per_s > 8 / step_s * (1 - 1e-9)
 
 
 def test_the_kv_cache_ends_the_batch() -> None:

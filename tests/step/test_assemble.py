@@ -73,4 +73,6 @@ def test_only_the_normal_mode_takes_sms_from_the_half_that_computes(phase: str, 
     overlap = step_operations(scenario, plan_pool(scenario, phase), phase).overlap
     assert overlap.stretch("layers", overlap.parts(64)) == pytest.approx(slowdown)
     assert overlap.stretch("layers", overlap.parts(1)) == 1.0
-    assert overlap.stretch("exchange", 2) == overlap.stretch("once", 2) == 1.0
+    assert overlap.stretch("once", 2) == 1.0
+    # What takes SMs from computing is slowed by it too; the NIC is not.
+    assert (overlap.stretch("exchange", 2) > 1.0) == (phase == "prefill")

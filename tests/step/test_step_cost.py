@@ -12,7 +12,6 @@ from sim.cost.latency import PRICED_BY, AnalyticCost, price_all
 from sim.model.layout import Layout
 from sim.step.build import build_step_cost
 from sim.step.operations import Overlap, StepOperations, balanced_routing, typical_prompts
-from sim.step.surface import timeline
 
 COST = AnalyticCost(gpu("h200_sxm"), efficiency())
 
@@ -158,17 +157,3 @@ def test_the_shared_expert_hides_behind_the_exchange() -> None:
         p.total_s for p in price_all(plain.decode_rest(64), COST) if p.operation.stream == "shared"
     )
     assert saved_s == pytest.approx(shared_s, rel=0.01)
-
-
-def test_in_decode_the_shared_expert_hides_beside_the_routed_ones_where_nothing_is_exchanged() -> None:
-    # One attention rank: no exchange, only an all-reduce in line. Shared 2, routed 3, exchange 0, once 1 s.
-    seconds = {"layers": [5.0], "experts": [3.0], "shared": [2.0], "exchange": [0.0], "once": [1.0]}
-    curves = {name: np.array(values) for name, values in seconds.items()}
-    beside = Overlap(shared_expert=True, beside_experts=True)
-    _, _, serial = timeline(curves, beside)
-    assert serial[0] == 1.0
-    _, _, serial = timeline(curves, replace(beside, beside_experts=False))
-    assert serial[0] == 1.0 + 2.0
-    curves["shared"] = np.array([7.0])
-    _, _, serial = timeline(curves, beside)
-    assert serial[0] == 1.0 + 7.0 - 3.0

@@ -1,0 +1,235 @@
+"""What runs at the same time in a step: seconds of its stages -> how long the step lasts.
+
+The stages of one layer: attention (its projections, then its core and the rest), gate, dispatch, routed experts,
+combine; the shared expert, which needs no exchange; dense layers, which have none.
+
+One batch: one after the other; the shared expert may run beside the exchange and, in decode, the routed ones.
+
+Two half batches, A and B, on one stream of computation, while the other half exchanges. Engines order them in two ways:
+
+- `alternating` (SGLang's and DeepSeek's prefill, vLLM): the halves take turns at every stage, so that
+      attention B beside dispatch A; experts A beside dispatch B; experts B and shared A beside combine A;
+      attention A of the next layer and shared B beside combine B.
+  Each of the four lasts as long as the longer of its two; both end before the next begins, because what follows needs
+  both.
+- `staged` (SGLang's and DeepSeek's decode): B runs two of five stages behind A, so that of either half
+      the dispatch runs beside the shared expert of its own half and the projections of the other;
+      the combine beside the other half's attention core; nothing beside the experts.
+
+Sources: SGLang `batch_overlap/operations_strategy.py` (order of operations, yield points and `tbo_delta_stages`);
+DeepSeek open-infra-index, day 6 (five-stage pipeline of decode); vLLM `docs/design/dbo.md`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.model.operations import Operation, Stream
+
+Floats = NDArray[np.float64]
+Schedule = Literal["alternating", "staged"]
+Stage = Literal[
+    "attention", "projections", "layers", "dense", "experts", "shared", "dispatch", "combine", "once"
+]
+STAGES: Final[tuple[Stage, ...]] = (
+    "projections", "layers", "dense", "experts", "shared", "dispatch", "combine", "once",
+)  # fmt: skip
+"""All but attention as a whole, which depends on the context too."""
+OUTWARD: Final = ("dispatch", "all_gather")
+"""Kernels that bring tokens to their experts; the other exchanges bring them back."""
+CORES: Final = ("mla_", "sparse_mla_", "gqa_", "index_logits")
+"""Where the part of an attention block begins that depends on the context."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What runs at the same time in a step, and what that costs."""
+
+    shared_expert: bool = False
+    """The shared expert runs beside the exchange of the routed ones, instead of before it."""
+    beside_experts: bool = False
+    """It also hides beside the routed experts themselves: in decode they wait for their weights and leave room."""
+    two_batch: bool = False
+    """Two half batches take turns: one computes while the other exchanges (DeepSeek-V3 report, section 3.4)."""
+    schedule: Schedule = "alternating"
+    """In which order the half batches take turns."""
+    slowdown: float = 1.0
+    """Of the computing half while the other exchanges: SMs of the GPU / SMs that the exchange leaves."""
+    contention: float = 1.0
+    """Of an exchange that runs beside computation, over the same exchange alone."""
+    send_s: float = 0.0
+    """SM time of the kernels that send and receive one low-latency dispatch, at no tokens."""
+    send_per_token_s: float = 0.0
+    """More of it for each token per rank."""
+    combine_sends: float = 1.0
+    """The same of a combine, over that of a dispatch."""
+    exchanging: float = 1.0
+    """Share of the layers that exchange: MoE layers / layers."""
+    launch_s: float = 0.0
+    """What an operation costs the host to launch; 0 where CUDA graphs launch the whole step."""
+
+    def parts(self, batch: float) -> int:
+        """Into how many equal parts a batch is split; a single sequence or token cannot be."""
+        return 2 if self.two_batch and batch >= 2 else 1
+
+    def stretch(self, stream: Stream, parts: int) -> float:
+        """How much longer an operation of the stream takes when the batch runs in `parts` parts."""
+        if parts == 1 or stream == "once":
+            return 1.0
+        return self.contention if stream == "exchange" else self.slowdown
+
+    def times(self, operation: Operation, parts: int) -> float:
+        """How many times the price of the operation enters a step whose batch runs in `parts` parts."""
+        return (1 if operation.stream == "once" else parts) * self.stretch(operation.stream, parts)
+
+    def sends_s(self, operations: Iterable[Operation], parts: int) -> float:
+        """SM time of a step's dispatches, in which the other half cannot compute: it stands between computations.
+
+        Only the low-latency mode has it: its kernels take all SMs to send and to receive, and none in between
+        (README of deepseek-ai/profile-data). The normal mode keeps `slowdown`'s SMs for itself all the time.
+        """
+        return sum(
+            parts * o.layers * (self.send_s + self.send_per_token_s * o.shape["tokens"])
+            for o in operations
+            if parts > 1 and o.kernel == "dispatch" and o.options["mode"] == "low_latency"
+        )
+
+
+def stage_of(operation: Operation) -> Stage:
+    """Where in a step an operation other than attention belongs."""
+    if operation.stream == "once":
+        return "once"
+    if operation.stream == "exchange":
+        return "dispatch" if operation.kernel in OUTWARD else "combine"
+    if operation.stream == "shared":
+        return "shared"
+    if operation.stream == "experts":
+        return "experts"
+    return "dense" if operation.group == "dense" else "layers"
+
+
+def projections(block: Operation) -> list[Operation]:
+    """What an attention block runs before its core, as far as the context does not matter: to the first core kernel."""
+    before: list[Operation] = []
+    for part in block.parts:
+        if part.kernel.startswith(CORES):
+            break
+        before.append(part)
+    return before
+
+
+def launches(operation: Operation, parts: int) -> int:
+    """How often a step whose batch runs in `parts` parts launches the operation, its own parts counted one by one."""
+    if operation.parts:
+        return sum(launches(part, parts) for part in operation.parts)
+    return (
+        0 if operation.kernel == "host" else operation.layers * (1 if operation.stream == "once" else parts)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Seconds of a step at one load by those of its attention:
+
+    max(launch, base + alone x attention + sum over k = 1, 2 of max(beside x attention + inline_k, exchange_k))
+    """
+
+    base: float
+    alone: float
+    beside: float
+    inline_1: float
+    exchange_1: float
+    inline_2: float
+    exchange_2: float
+    launch: float
+
+    def seconds(self, attention: Any) -> Any:
+        """Seconds of the step; `attention` is a scalar or an array."""
+        total = self.base + (attention if self.alone == 1.0 else self.alone * attention)
+        if self.beside:
+            core = self.beside * attention
+            total = total + np.maximum(core + self.inline_1, self.exchange_1)
+            total = total + np.maximum(core + self.inline_2, self.exchange_2)
+        return np.maximum(total, self.launch) if self.launch else total
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What a step's seconds are made of once its load is known, scalars or arrays over loads; see `Line`.
+
+        base = rest + sum over k = 1, 2 of max(experts / 2 + aside_k, hidden_k)
+
+    attention: of the slowest rank, all layers. experts: of the most loaded rank, which sees the tokens of all ranks.
+    Without half batches nothing stands beside attention or experts.
+    """
+
+    rest: Any
+    alone: Any
+    beside: Any
+    inline_1: Any
+    exchange_1: Any
+    inline_2: Any
+    exchange_2: Any
+    aside_1: Any
+    hidden_1: Any
+    aside_2: Any
+    hidden_2: Any
+    launch: Any
+
+    def line(self, experts: float) -> Line:
+        """With the seconds of the experts, at one load."""
+        half = experts / 2
+        routed = max(half + self.aside_1, self.hidden_1) + max(half + self.aside_2, self.hidden_2)
+        return Line(
+            self.rest + routed,
+            self.alone,
+            self.beside,
+            self.inline_1,
+            self.exchange_1,
+            self.inline_2,
+            self.exchange_2,
+            self.launch,
+        )
+
+
+def timeline(
+    seconds: Mapping[Stage, Any], overlap: Overlap, halves: bool, sends: Any = 0.0, launched: Any = 0.0
+) -> Timeline:
+    """How the stages of a step share its time.
+
+    seconds: of every stage but attention, over all layers and both halves; `projections` is a part of attention.
+    halves: whether the batch runs in two parts. sends: see `Overlap.sends_s`. launched: operations.
+    """
+    s, nothing = seconds, 0.0 * seconds["once"]
+    fixed, launch_s = s["dense"] + s["once"], launched * overlap.launch_s + nothing
+    if not halves:
+        exchange, shared = s["dispatch"] + s["combine"], s["shared"]
+        if overlap.shared_expert:
+            room = exchange + s["experts"] if overlap.beside_experts else exchange
+            shared = shared - np.minimum(shared, room)
+        return Timeline(fixed + s["layers"] + exchange + shared, 1.0 + nothing, *(nothing,) * 9, launch_s)
+    received = sends * overlap.combine_sends
+    alone, beside = 1.0 - overlap.exchanging + nothing, overlap.exchanging / 2 + nothing
+    if overlap.schedule == "staged":
+        before = overlap.exchanging * s["projections"]
+        dispatch = np.maximum(s["dispatch"], sends + s["shared"] + before)
+        combine = (received + s["layers"] - before) / 2, s["combine"] / 2
+        return Timeline(fixed + dispatch, alone, beside, *combine, *combine, *(nothing,) * 4, launch_s)
+    sent, back = s["dispatch"] / 2, s["combine"] / 2
+    return Timeline(
+        rest=fixed,
+        alone=alone,
+        beside=beside,
+        inline_1=(s["layers"] + sends) / 2,
+        exchange_1=sent,
+        inline_2=(s["layers"] + s["shared"] + received) / 2,
+        exchange_2=back,
+        aside_1=sends / 2 + nothing,
+        hidden_1=sent,
+        aside_2=(s["shared"] + received) / 2,
+        hidden_2=back,
+        launch=launch_s,
+    )
