@@ -1,6 +1,7 @@
 """Scenarios: the product's own, those that users bring, and those that the sliders spell."""
 
 import hashlib
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,7 +81,7 @@ def upload(name: str, raw: bytes) -> str:
     Raises BadInput, with line and column, for what is too large, no text, no YAML, no scenario, names a file, does not
     fit, or is too large to compute on a page.
     """
-    shown = Path(name).name[:LONGEST_NAME] or "upload"
+    shown = re.sub(r"[^\w.\- ]+", "_", Path(name).name)[:LONGEST_NAME] or "upload"
     loaded = parse(_confined(_text(raw), shown), shown)
     with loaded.locating():
         deploy(loaded.scenario)

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pandas as pd
 import plotly.graph_objects as go
 
-from sim.report.look import BOUND, GREY, GROUP, PRICED, Chart, axes
+from sim.report.look import BAD, BOUND, GOOD, GREY, GROUP, PRICED, Chart, axes
 
 Json = Mapping[str, Any]
 
@@ -16,6 +16,9 @@ COLOURS: Final = {"bound": BOUND, "priced_by": PRICED, "group": GROUP}
 LEAST_WRITTEN: Final = 0.06
 """Share of a bar that has room for its name."""
 REST: Final = "small ones together"
+BESIDE: Final = "less: runs beside others"
+HOST: Final = "waits for the host to launch"
+"""What lies between the operations one after another and the step."""
 
 
 def operations_table(explained: Json) -> pd.DataFrame:
@@ -57,6 +60,22 @@ def waterfall_chart(explained: Json, by: str = "bound") -> Chart:
             go.Bar(x=[small.ms.sum()], y=[REST], base=[start], orientation="h", showlegend=False,
                    marker={"color": GREY}, hovertemplate=f"{len(small)} operations, %{{x:.3g}} ms<extra></extra>")
         )  # fmt: skip
+        start += small.ms.sum()
+    for name, seconds, shade in (
+        (BESIDE, -explained.get("hidden_s", 0.0), GOOD),
+        (HOST, explained.get("launch_wait_s", 0.0), BAD),
+    ):
+        if abs(seconds) >= LEAST_SHARE * explained["step_s"]:
+            order.append(name)
+            figure.add_trace(
+                go.Bar(x=[seconds * 1e3], y=[name], base=[start], orientation="h", showlegend=False,
+                       marker={"color": shade}, hovertemplate=f"{name}: {seconds * 1e3:+.3g} ms<extra></extra>")
+            )  # fmt: skip
+            start += seconds * 1e3
+    figure.add_vline(
+        x=explained["step_s"] * 1e3, line={"color": GREY, "dash": "dot"},
+        annotation={"text": f"step {explained['step_s'] * 1e3:.3g} ms", "font": {"color": GREY}, "yanchor": "bottom"},
+    )  # fmt: skip
     for name in table[by].unique():
         shade = COLOURS[by].get(name, GREY)
         figure.add_trace(
@@ -72,7 +91,7 @@ def waterfall_chart(explained: Json, by: str = "bound") -> Chart:
         "waterfall",
         "Where the step goes",
         f"Each bar is an operation over all its layers, starting where the one before it ended; the colour says "
-        f"{words}.",
+        f"{words}. Where operations run at the same time, the step is shorter than all of them: dotted line.",
         figure,
         table,
     )

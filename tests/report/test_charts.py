@@ -1,0 +1,203 @@
+"""Charts: names and units on every axis, a sentence, the numbers behind; on results of every kind."""
+
+import itertools
+import math
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sim
+from sim import mechanisms
+from sim.cost.profile import device_gpu, load_profile
+from sim.cost.record import Record
+from sim.explain import explain
+from sim.mechanisms.attention import reference
+from sim.report import calibration, step, validation
+from sim.report import mechanisms as drawn
+from sim.report import run as services
+from sim.report.look import Chart, log_ticks, short
+from sim.report.run import Shown, charts
+from sim.report.terms import TERMS
+from sim.scenario.loading import parse
+from sim.scenario.schema import Experts
+
+CHAT = """
+model: deepseek-v3.2
+gpu: h200_sxm
+deployment: {serve: {gpus: 8, ep: 8, max_batch_per_gpu: 64}}
+workload:
+  arrivals: {poisson: {rate_per_s: 2}}
+  lengths: {input: {constant: 1000}, output: {constant: 50}}
+duration_s: 60
+objectives: {ttft_p99_s: 2.0, tpot_p99_s: 0.05}
+"""
+
+
+@pytest.fixture(scope="module")
+def result() -> sim.simulation.Result:
+    return sim.simulate(parse(CHAT).scenario)
+
+
+@pytest.fixture(scope="module")
+def shown(result) -> Shown:
+    return services.shown("chat", result)
+
+
+def sound(chart: Chart) -> None:
+    """What every chart must have."""
+    assert chart.title and chart.says.endswith(".")
+    assert len(chart.figure.data) and len(chart.table)
+    for axis in (*chart.figure.select_xaxes(), *chart.figure.select_yaxes()):
+        words = axis.title.text
+        assert words is not None, f"{chart.key}: an axis without a name"
+    # Either axis may hold names instead of numbers; the other one says its unit.
+    named = [a.title.text for a in (*chart.figure.select_xaxes(), *chart.figure.select_yaxes())]
+    assert any(named)
+    go.Figure(chart.figure).to_json()
+
+
+def test_charts_of_a_service_without_and_with_a_simulation(shown: Shown) -> None:
+    estimated = charts([Shown("chat", shown.scenario, shown.state)])
+    assert "latency" not in estimated
+    simulated = charts([shown])
+    assert {"throughput", "prices", "latency", "timeline", "memory", "provenance"} <= set(simulated)
+    for chart in (*estimated.values(), *simulated.values()):
+        sound(chart)
+
+
+def test_the_charts_show_the_run_s_own_numbers(shown: Shown) -> None:
+    assert shown.run is not None
+    run = shown.run.json()
+    found = charts([shown])
+    bars = {trace.name: list(trace.y) for trace in found["latency"].figure.data}
+    ttft, tpot = (run["latency"][key] for key in ("ttft_s", "tpot_s"))
+    first, second = found["latency"].figure.data[:2]
+    assert list(first.y) == [ttft["p50"], ttft["p90"], ttft["p99"]]
+    assert list(second.y) == pytest.approx([1e3 * tpot[p] for p in ("p50", "p90", "p99")])
+    assert bars
+    prices = found["prices"].table
+    mine = prices[prices.name == "chat"].set_index("sold")["USD per million tokens"]
+    assert mine["output"] == run["cost"]["usd_per_million"]["output"]
+    assert mine["input, cache miss"] == run["cost"]["usd_per_million"]["input_cache_miss"]
+    star = next(t for t in found["throughput"].figure.data if t.name == "chat, simulation")
+    assert star.y[0] == run["throughput"]["output_tokens_per_s_per_gpu"]
+    assert star.x[0] == pytest.approx(1 / tpot["mean"])
+
+
+def test_an_unstable_run_still_draws() -> None:
+    flood = parse(CHAT.replace("rate_per_s: 2", "rate_per_s: 400")).scenario
+    result = sim.simulate(flood)
+    assert not result.json()["stable"]
+    for chart in charts([services.shown("flood", result)]).values():
+        assert chart.title
+
+
+def test_two_services_side_by_side(shown: Shown) -> None:
+    other = Shown("other", shown.scenario, shown.state)
+    found = charts([shown, other])
+    assert "timeline" not in found and "memory" not in found
+    assert {"chat", "other"} <= {trace.name for trace in found["throughput"].figure.data}
+
+
+def test_mechanism_charts() -> None:
+    scenario, models = reference(), ("deepseek-v3.1", "deepseek-v3.2")
+    for phase, batch in (("decode", 64), ("prefill", 4096)):
+        cost = mechanisms.cost_by_position(models, phase, (0, 8192, 131072), batch)
+        sound(drawn.position_chart(cost, mechanisms.published_cost(), phase))
+        sound(drawn.parts_chart(mechanisms.attention_parts(scenario, models, phase, (1024, 8192), batch)))
+    sound(drawn.cache_chart(mechanisms.cache_bytes()))
+    experts = Experts(popularity_sigma=1.0, redundant=32, staleness_rho=0.9)
+    sound(drawn.imbalance_chart(mechanisms.expert_imbalance("deepseek-v3.2", 32, 8, experts, (1, 64))))
+    sound(drawn.nodes_chart(mechanisms.nodes_touched("deepseek-v3.2", 8, (8, 16), 4)))
+    sound(drawn.speculation_chart(mechanisms.speculation_gain(scenario, (1, 2), (1, 64), 4096)))
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+@pytest.mark.parametrize("by", ["bound", "priced_by", "group"])
+def test_the_waterfall_adds_up_to_the_step(phase: str, by: str) -> None:
+    explained = explain(parse(CHAT).scenario, phase, 64, 4096).json()
+    chart = step.waterfall_chart(explained, by)
+    sound(chart)
+    sound(step.shares_chart(explained))
+    bars = [(trace.base[0], trace.x[0]) for trace in chart.figure.data if trace.base is not None]
+    # What is hidden or waited for below 0.4% of the step has no bar of its own.
+    assert sum(length for _, length in bars) == pytest.approx(1e3 * explained["step_s"], rel=0.008)
+    for (start, length), (follows, _) in itertools.pairwise(bars):
+        assert follows == pytest.approx(start + length)
+
+
+def cases(**changed: object) -> dict[str, object]:
+    case = {"id": "a", "metric": "tpot", "published": 0.02, "simulated": 0.03, "error": 0.5, "band": None,
+            "split": "train", "layout": "h200 sglang fp8 8 GPUs EP8", "point": "1024/1024 conc 8"}  # fmt: skip
+    return {"cases": [{**case, **changed}]}
+
+
+def test_validation_charts_and_scores() -> None:
+    table = validation.cases_table(cases())
+    assert table.loc[0, ["gpu", "engine", "precision"]].tolist() == ["h200", "sglang", "fp8"]
+    sound(validation.scatter_chart(table, "tpot", "engine"))
+    sound(validation.error_chart(table, "tpot"))
+    errors = pd.DataFrame({"metric": ["m"] * 3, "error": [-0.3, 0.1, 0.2]})
+    score = validation.score_table(errors, ["metric"]).iloc[0]
+    assert (score.cases, score["median error"], score.bias) == (3, 0.2, 0.1)
+
+
+@pytest.mark.parametrize("wrong", [[], {}, {"cases": 3}, {"cases": [1]}, {"cases": [{"id": "a"}]}])
+def test_what_is_no_validation_is_refused(wrong: object) -> None:
+    with pytest.raises(validation.NotAValidation, match="validate --json"):
+        validation.cases_table(wrong)
+
+
+def test_validation_cases_may_lack_values_and_layouts() -> None:
+    for odd in ({"simulated": None, "error": None}, {"layout": None}, {"layout": "?"}, {"published": 0.0}):
+        table = validation.cases_table(cases(**odd))
+        validation.scatter_chart(table, "tpot", "gpu")
+        validation.error_chart(table, "tpot")
+    assert validation.cases_table({"cases": []}).empty
+
+
+def test_calibration_charts_of_compute_memory_and_link() -> None:
+    profile = load_profile("h200_sxm/sglang")
+    for kernel in ("gemm", "dsa_decode_block", "index_topk", "dispatch"):
+        for table in profile.tables(kernel)[:1]:
+            measured = calibration.points_table(table, profile)
+            sound(calibration.fit_chart(measured))
+            if (measured[calibration.RATE] > 0).any():
+                sound(calibration.roofline_chart(measured, device_gpu(profile), table.variant.dtype))
+            sound(calibration.bandwidth_chart(measured))
+    sound(calibration.held_out_chart(calibration.held_out_table(profile)))
+
+
+def test_a_record_of_the_profile_itself_has_no_error() -> None:
+    profile = load_profile("h200_sxm/sglang")
+    table = profile.tables("gemm")[0]
+    shape = {axis: float(values[0]) for axis, values in table.columns.items()}
+    record = Record("gemm", shape, table.variant.dtype, table.seconds[0] * 1e6)
+    row = calibration.records_table([record], profile).iloc[0]
+    assert row.error == pytest.approx(0, abs=1e-6)
+    assert row.how == "measured"
+    strange = Record("gemm", {"m": 8.0}, table.variant.dtype, 5.0)
+    failed = Record("gemm", shape, table.variant.dtype, None, ok=False)
+    assert calibration.records_table([strange, failed], profile).how.tolist() == [""]
+
+
+@given(st.lists(st.floats(1e-9, 1e12), min_size=1, max_size=20))
+def test_logarithmic_ticks_are_few_and_near_the_data(values: list[float]) -> None:
+    ticks = log_ticks(values)
+    assert 1 <= len(ticks) <= 12
+    assert ticks == sorted(ticks)
+    for tick in ticks:
+        power = math.floor(math.log10(tick) + 1e-9)
+        assert round(tick / 10.0**power) in (1, 2, 3, 5)
+
+
+def test_numbers_on_axes_are_short() -> None:
+    assert [short(v) for v in (0.05, 3, 20_000, 1.5e6, 2e9)] == ["0.05", "3", "20k", "1.5M", "2G"]
+
+
+def test_every_term_is_a_sentence() -> None:
+    for word, said in TERMS.items():
+        assert said.endswith("."), word

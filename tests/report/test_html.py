@@ -1,0 +1,78 @@
+"""The HTML report: whole, alone, and with the numbers of the run."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import sim
+from sim.report import run as services
+from sim.report.html import report, write_report
+from sim.scenario.loading import parse
+
+CHAT = """
+model: deepseek-v3.2
+gpu: h200_sxm
+profile: analytic
+deployment: {serve: {gpus: 8, ep: 8, max_batch_per_gpu: 64}}
+workload:
+  arrivals: {poisson: {rate_per_s: 2}}
+  lengths: {input: {constant: 1000}, output: {constant: 50}}
+duration_s: 60
+"""
+
+
+@pytest.fixture(scope="module")
+def result() -> sim.simulation.Result:
+    return sim.simulate(parse(CHAT).scenario)
+
+
+def body(page: str) -> str:
+    """The page without plotly itself."""
+    return page[page.index("<body>") :]
+
+
+def test_the_report_shows_the_numbers_of_the_run(result, tmp_path: Path) -> None:
+    write_report(result, tmp_path / "chat.html", "chat")
+    page = (tmp_path / "chat.html").read_text(encoding="utf-8")
+    run = result.json()
+    assert f"${run['cost']['usd_per_million']['blended']:.3g} per million tokens" in page
+    assert f"{run['latency']['ttft_s']['p99']:.4g}" in page
+    assert "rent_3yr" in page and run["version"] in page
+    assert "duration_s: 60" in page
+
+
+def test_the_report_draws_the_same_figures_as_the_dashboard(result) -> None:
+    shown = services.shown("chat", result)
+    page = report([shown])
+    for key, chart in services.charts([shown]).items():
+        drawn = re.search(rf'Plotly\.newPlot\(\s*"chart-{key}",\s*(\[.*?\]),\s*\{{"', page, re.S)
+        assert drawn, key
+        expected = json.loads(chart.figure.to_json())["data"]
+        assert json.loads(drawn[1]) == expected, key
+
+
+def test_nothing_is_fetched_from_elsewhere(result) -> None:
+    page = report([services.shown("chat", result)])
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=['\"](?!data:)", body(page))
+    assert not re.search(r"<(script|link)[^>]+(src|href)=['\"](?!data:)", page[: page.index("<script>")])
+
+
+def test_names_are_text_not_markup(result) -> None:
+    page = report([services.shown("<script>alert(1)</script>", result)])
+    assert "<script>alert(1)</script>" not in page
+
+
+def test_several_runs_share_a_page(result, tmp_path: Path) -> None:
+    write_report({"a": result, "b": result}, tmp_path / "both.html")
+    page = (tmp_path / "both.html").read_text(encoding="utf-8")
+    assert "a and b" in page
+    assert body(page).count("Scenario of") == 2
+
+
+def test_a_run_without_completed_requests_still_has_a_report(tmp_path: Path) -> None:
+    result = sim.simulate(parse(CHAT.replace("constant: 1000", "constant: 9000000")).scenario)
+    assert result.json()["requests"]["completed"] == 0
+    write_report(result, tmp_path / "none.html", "none")
+    assert "no tokens served" in (tmp_path / "none.html").read_text(encoding="utf-8")
