@@ -1,5 +1,7 @@
 """Measured kernels: profiles, their fits, and records that users bring."""
 
+import itertools
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +11,7 @@ import streamlit as st
 
 from dashboard.data.problems import BadInput, said
 from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
-from sim.cost.record import read_records
+from sim.cost.record import Record, read_records
 from sim.report import calibration
 from sim.report.look import Chart
 
@@ -78,16 +80,39 @@ def compare(name: str, raw: bytes) -> Chart:
         raise BadInput(f"larger than {LARGEST_BYTES // 2**20} MB")
     if b"\0" in raw:
         raise BadInput("a binary file; expected JSON lines, as `tokenworks calibrate run` writes them")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "records.jsonl"
-        file.write_bytes(raw)
-        try:
-            records = [record for record, _ in zip(read_records(file), range(MOST_RECORDS), strict=False)]
-        except UnicodeDecodeError:
-            raise BadInput("not UTF-8 text; expected JSON lines") from None
-        except ValueError as error:
-            raise BadInput(str(error).replace(str(file), "line")) from None
+    records = _records(raw)
+    for number, record in enumerate(records, start=1):
+        if not _sound(record):
+            raise BadInput(
+                f"record {number}: expected a shape of numbers, options of words, and microseconds above 0"
+            )
     if not records:
         raise BadInput("the file holds no record")
     compared = calibration.records_table(records, _profile(name))
     return calibration.fit_chart(compared, calibration.PROFILE, uploaded=True)
+
+
+def _records(raw: bytes) -> list[Record]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "records.jsonl"
+        file.write_bytes(raw)
+        try:
+            return list(itertools.islice(read_records(file), MOST_RECORDS))
+        except UnicodeDecodeError:
+            raise BadInput("not UTF-8 text; expected JSON lines") from None
+        except RecursionError:
+            raise BadInput("nested too deep; expected one record per line") from None
+        except ValueError as error:
+            raise BadInput(str(error).replace(str(file), "line")) from None
+
+
+def _sound(record: Record) -> bool:
+    """Whether the values of a record are of the kinds that its form promises."""
+    if not (
+        isinstance(record.operation, str)
+        and isinstance(record.shape, dict)
+        and isinstance(record.options, dict)
+    ):
+        return False
+    numbers = [*record.shape.values(), *([] if record.us_median is None else [record.us_median])]
+    return record.us_median != 0 and all(isinstance(n, int | float) and 0 <= n < math.inf for n in numbers)

@@ -1,0 +1,42 @@
+"""`tokenworks dashboard`: what it starts."""
+
+from pathlib import Path
+
+import pytest
+from streamlit.web import cli
+from typer.testing import CliRunner
+
+from sim.cli import app
+
+ROOT = Path(__file__).parents[2] / "dashboard"
+
+
+def started(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(cli, "main", lambda args, **_: calls.append(args) or 0)
+    result = CliRunner().invoke(app, ["dashboard", *arguments])
+    assert result.exit_code == 0, result.output
+    return calls[0]
+
+
+def test_it_serves_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, script, *flags = started(monkeypatch)
+    assert run == "run"
+    assert Path(script) == ROOT / "app.py"
+    assert flags == ["--server.address=127.0.0.1"]
+
+
+def test_address_port_and_browser_are_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = started(monkeypatch, "--host", "0.0.0.0", "--port", "9000", "--no-browser")[2:]
+    assert flags == ["--server.address=0.0.0.0", "--server.port=9000", "--server.headless=true"]
+
+
+def test_a_port_that_cannot_be_is_refused() -> None:
+    assert CliRunner().invoke(app, ["dashboard", "--port", "99999"]).exit_code == 2
+
+
+def test_nothing_is_reported_home() -> None:
+    config = (ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8")
+    assert "gatherUsageStats = false" in config
+    assert 'address = "127.0.0.1"' in config
+    assert "http" not in config  # no font and no style from elsewhere

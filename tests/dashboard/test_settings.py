@@ -1,0 +1,41 @@
+"""The state of What-if in its URL, and the scenario that it spells."""
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard.settings import CHOICES, DEFAULTS, UNTOUCHED, decode, encode, scenario_of
+from sim.scenario.loading import parse
+
+settings = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in CHOICES.items()}).map(
+    lambda chosen: {**DEFAULTS, **chosen}
+)
+
+
+@given(settings)
+def test_settings_survive_the_url(chosen) -> None:
+    assert decode(encode(chosen)) == chosen
+
+
+def test_untouched_settings_are_one_word() -> None:
+    assert encode(DEFAULTS) == UNTOUCHED
+    assert decode(UNTOUCHED) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    "junk", ["", ";;;", "r", "r:", "r:x", "r:7.5", "nobody:3", "i:-4;o:1e99", "ep:maybe", "\0"]
+)
+def test_what_is_no_setting_is_left_out(junk: str) -> None:
+    assert decode(junk) == DEFAULTS
+
+
+@given(settings)
+def test_every_setting_spells_a_scenario_of_the_right_form(chosen) -> None:
+    scenario = parse(yaml.safe_dump(scenario_of(chosen))).scenario
+    arrivals = scenario.workload.arrivals
+    assert arrivals and arrivals.poisson and arrivals.poisson.rate_per_s == chosen["r"]
+    assert scenario.duration_s and scenario.warmup_s < scenario.duration_s
+    assert list(scenario.deployment.pools()) == (
+        ["serve"] if chosen["k"] == "joint" else ["prefill", "decode"]
+    )
