@@ -1,15 +1,22 @@
 """From the `workload` section of a scenario to its requests."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count as numbers
 from pathlib import Path
 
+import numpy as np
+
+from sim import catalog
 from sim.scenario.errors import DeploymentError, Problem
-from sim.scenario.schema import Scenario
+from sim.scenario.schema import Arrivals, Scenario
+from sim.scenario.workload import PoissonArrivals
 from sim.workload import trace
 from sim.workload.arrivals import arrival_times, feasible
 from sim.workload.lengths import Source
 from sim.workload.prompts import Prompts
+from sim.workload.sessions import Conversation, Sessions, Underway
 from sim.workload.stream import RequestStream, closed_loop
 
 Draw = Callable[[int], Prompts]
@@ -19,12 +26,12 @@ def requests(scenario: Scenario, seed: int, base_folder: Path | None = None) -> 
     """The requests of a scenario's workload; the same for the same seed, on every machine and in every process.
 
     `workload.requests` and `duration_s` bound them, whichever comes first. A trace is used once, from its start:
-    at its own times or, where `arrivals` are given, its requests in order at those times. `cached_fraction` takes
-    the place of a trace's block hashes.
+    at its own times or, where `arrivals` are given, its requests (or sessions) in order at those times.
+    `cached_fraction` takes the place of a trace's block hashes.
 
     Args:
-        seed: of the run. Arrivals, input lengths, output lengths and the jitter of stamps have random streams of
-            their own, so that changing one leaves the others as they were.
+        seed: of the run. Arrivals, input lengths, output lengths, the jitter of stamps and each client of a trace have
+            random streams of their own, so that changing one leaves the others as they were.
         base_folder: what relative file names start from (the scenario's folder); default the working directory.
 
     Raises:
@@ -32,51 +39,141 @@ def requests(scenario: Scenario, seed: int, base_folder: Path | None = None) -> 
         ScenarioError: if a file's content is broken, with file, line and column.
     """
     workload = scenario.workload
-    if workload.trace is not None:
-        return _recorded(scenario, trace.load(workload.trace, seed, base_folder), seed, base_folder)
-    assert workload.lengths is not None
-    source = Source(workload.lengths, seed, base_folder)
-    return _arriving(scenario, source.next, workload.requests, seed, base_folder)
+    if workload.trace is None:
+        assert workload.lengths is not None
+        source = Source(workload.lengths, seed, base_folder)
+        return _arriving(scenario, source.next, workload.requests, seed, base_folder, _unhashed(scenario))
+    recorded = trace.load(workload.trace, seed, base_folder, _closes_s(scenario))
+    if isinstance(recorded, Sessions):
+        return _conversing(scenario, recorded, seed, base_folder)
+    return _recorded(scenario, recorded, seed, base_folder)
 
 
 def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Path | None) -> RequestStream:
     """The requests of a trace, at its own times or at those of the scenario."""
-    workload, duration_s = scenario.workload, scenario.duration_s
+    workload, prompts = scenario.workload, rows.prompts
     notes = list(rows.notes)
-    if rows.prompts.blocks and workload.cached_fraction is not None:
-        notes.append(f"{rows.name}: cached_fraction takes the place of the trace's block hashes")
+    if prompts.block_tokens is None:
+        notes += _unhashed(scenario)
+    else:
+        size, says = _block_size(scenario, rows.name, prompts.block_tokens)
+        notes += says
+        prompts = prompts if size is None else prompts.in_blocks_of(size)
     wanted = workload.requests or 0
-    if wanted > len(rows.prompts):
-        notes.append(f"{rows.name}: holds {len(rows.prompts)} of the {wanted} requests asked for")
-    count = min(len(rows.prompts), wanted or len(rows.prompts))
-    draw = _in_order(rows.prompts[:count])
+    if wanted > len(prompts):
+        notes.append(f"{rows.name}: holds {len(prompts)} of the {wanted} requests asked for")
+    count = min(len(prompts), wanted or len(prompts))
+    draw = _in_order(prompts[:count])
     if workload.arrivals is not None:
-        return _arriving(scenario, draw, count, seed, base_folder, tuple(notes))
+        return _arriving(scenario, draw, count, seed, base_folder, notes)
     if rows.arrival_s is None:
-        raise DeploymentError([Problem(trace.KEY, f"'{rows.name}' has no times; give `workload.arrivals`")])
+        raise _timeless(rows.name)
     times = rows.arrival_s[:count]
-    times = times if duration_s is None else times[times < duration_s]
+    times = times[times < _closes_s(scenario)]
     return RequestStream(_cached(scenario, draw)(len(times)), times, notes=tuple(notes))
 
 
 def _arriving(
-    scenario: Scenario,
-    draw: Draw,
-    count: int | None,
-    seed: int,
-    base_folder: Path | None,
-    notes: tuple[str, ...] = (),
+    scenario: Scenario, draw: Draw, count: int | None, seed: int, base_folder: Path | None, notes: list[str]
 ) -> RequestStream:
     """Prompts, in the order in which `draw` gives them, at the times of the scenario's `arrivals`."""
     form = scenario.workload.arrivals
     assert form is not None
     draw = _cached(scenario, draw)
     if form.closed_loop is not None:
-        closes_s = math.inf if scenario.duration_s is None else scenario.duration_s
         concurrency = feasible(form.closed_loop.concurrency)
-        return closed_loop(draw, concurrency, count and feasible(count), closes_s, notes)
+        bound = count and feasible(count)
+        return closed_loop(draw, concurrency, bound, _closes_s(scenario), tuple(notes))
     times = arrival_times(form, count, scenario.duration_s, seed, base_folder)
-    return RequestStream(draw(len(times)), times, notes=notes)
+    return RequestStream(draw(len(times)), times, notes=tuple(notes))
+
+
+def _conversing(scenario: Scenario, recorded: Sessions, seed: int, base_folder: Path | None) -> RequestStream:
+    """Sessions that start at the times of `arrivals` (`concurrency` of them at any time in a closed loop)."""
+    workload, name = scenario.workload, recorded.name
+    size, notes = _block_size(scenario, name, recorded.block_tokens)
+    context = catalog.model(scenario.model).max_positions
+    sessions = recorded.within(context)
+    if left := recorded.turns - sessions.turns:
+        notes.append(
+            f"{name}: {left} of {recorded.turns} turns exceed {context} tokens, or follow one that does; left out"
+        )
+    form = workload.arrivals
+    if form is None:
+        if recorded.starts_per_s is None:
+            raise _timeless(name)
+        form = Arrivals(poisson=PoissonArrivals(rate_per_s=recorded.starts_per_s))
+        notes.append(
+            f"{name}: {recorded.starts_per_s:g} sessions start per second; `workload.arrivals` may say otherwise"
+        )
+    most = min(len(sessions.sessions), workload.requests or math.inf)
+    waiting = _begun(sessions, size)
+    loop = form.closed_loop
+    if loop is None:
+        times = arrival_times(form, int(most), scenario.duration_s, seed, base_folder)
+    else:
+        times = np.zeros(min(feasible(loop.concurrency), int(most)))
+    started = [next(waiting) for _ in times]
+    follow = Conversation(
+        started, waiting if loop else None, _closes_s(scenario), workload.requests or math.inf,
+        workload.cached_fraction,
+    )  # fmt: skip
+    first, fraction = _first_turns(started, size), workload.cached_fraction
+    first = first if fraction is None else first.with_cached(fraction)
+    return RequestStream(first, times, loop.concurrency if loop else None, tuple(notes), follow)
+
+
+def _begun(recorded: Sessions, block_tokens: int | None) -> Iterator[Underway]:
+    """The sessions in order, as they begin."""
+    every = block_tokens // recorded.block_tokens if block_tokens else 0
+    for number, session in zip(numbers(), recorded.sessions, strict=False):
+        yield Underway(number, session, every, block_tokens or 1)
+
+
+def _first_turns(sessions: list[Underway], block_tokens: int | None) -> Prompts:
+    tokens = [(s.turns[0].input_tokens, s.turns[0].output_tokens) for s in sessions]
+    inputs, outputs = np.array(tokens, dtype=np.int64).reshape(-1, 2).T
+    prompts = Prompts.of(inputs, outputs)
+    if block_tokens is None:
+        return prompts
+    blocks, answers = [s.blocks(0) for s in sessions], [s.answer_blocks(0) for s in sessions]
+    return replace(prompts, blocks=blocks, block_tokens=block_tokens, answer_blocks=answers)
+
+
+def _block_size(scenario: Scenario, name: str, recorded: int) -> tuple[int | None, list[str]]:
+    """Tokens of the blocks that the prefix cache works in, and notes; None where nothing is looked up.
+
+    A recording cannot tell prefixes apart inside its blocks: these are the smallest that work.
+    """
+    cache, wanted = scenario.prefix_cache, scenario.prefix_cache.block_tokens
+    if scenario.workload.cached_fraction is not None:
+        return None, [f"{name}: cached_fraction takes the place of the trace's block hashes"]
+    if not cache.enabled:
+        return None, []
+    if wanted % recorded and recorded % wanted:
+        says = f"{wanted} neither divides nor is a multiple of the {recorded} tokens that '{name}' hashes"
+        raise DeploymentError([Problem(("prefix_cache", "block_tokens"), says)])
+    if wanted < recorded:
+        return recorded, [
+            f"{name}: hashes blocks of {recorded} tokens, so prefixes are found in those, not in {wanted}"
+        ]
+    return wanted, []
+
+
+def _unhashed(scenario: Scenario) -> list[str]:
+    """A note where a prefix cache is asked for and the workload does not tell which prompts begin alike."""
+    if scenario.prefix_cache.enabled and scenario.workload.cached_fraction is None:
+        says = "this workload has no block hashes, so nothing is found; `workload.cached_fraction` may say what is"
+        return [f"prefix_cache: {says}"]
+    return []
+
+
+def _timeless(name: str) -> DeploymentError:
+    return DeploymentError([Problem(trace.KEY, f"'{name}' has no times; give `workload.arrivals`")])
+
+
+def _closes_s(scenario: Scenario) -> float:
+    return math.inf if scenario.duration_s is None else scenario.duration_s
 
 
 def _cached(scenario: Scenario, draw: Draw) -> Draw:

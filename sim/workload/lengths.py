@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sim.scenario.errors import KeyPath
 from sim.scenario.schema import Length, Lengths
@@ -52,6 +53,21 @@ def draw(length: Length, rng: np.random.Generator, base_folder: Path | None, key
     return _histogram(length.histogram, rng, base_folder, (*key, "histogram"))
 
 
+class Weighted:
+    """Token counts, each with a chance proportional to its weight; at least one weight is above 0."""
+
+    def __init__(self, tokens: Ints, weights: NDArray[np.float64]) -> None:
+        self._tokens, self._total = tokens, np.cumsum(weights)
+        self._last = np.flatnonzero(weights)[-1]
+
+    def draw(self, rng: np.random.Generator, count: int) -> Ints:
+        """Independent draws."""
+        # The row whose share of the total the random number falls into; rows of weight 0 have no share.
+        rows = np.searchsorted(self._total, rng.random(count) * self._total[-1], side="right")
+        lengths: Ints = self._tokens[np.minimum(rows, self._last)]  # a product may round up to the total
+        return lengths
+
+
 def _histogram(name: str, rng: np.random.Generator, base_folder: Path | None, key: KeyPath) -> Draw:
     """A CSV file with columns tokens,weight: each row's tokens with a chance proportional to its weight."""
     table = read(locate(name, base_folder, (), key))
@@ -62,16 +78,7 @@ def _histogram(name: str, rng: np.random.Generator, base_folder: Path | None, ke
     weights = real_numbers(table, "weight")
     if (weights < 0).any():
         raise table.error(int(np.argmax(weights < 0)), "weight", "weight: expected at least 0")
-    total = np.cumsum(weights)
-    if total[-1] <= 0:
+    if not weights.any():
         raise fault(table.file, (), None, None, "all weights are zero")
-
-    last = np.flatnonzero(weights)[-1]
-
-    def next_lengths(count: int) -> Ints:
-        # The row whose share of the total the random number falls into; rows of weight 0 have no share.
-        rows = np.searchsorted(total, rng.random(count) * total[-1], side="right")
-        lengths: Ints = tokens[np.minimum(rows, last)]  # a product may round up to the total
-        return lengths
-
-    return next_lengths
+    weighted = Weighted(tokens, weights)
+    return lambda count: weighted.draw(rng, count)

@@ -1,7 +1,8 @@
 """What is asked, without when: the columns that synthetic lengths and traces have in common."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,18 @@ from sim.workload.request import Request
 Ints = NDArray[np.int64]
 
 
+def cached(input_tokens: Any, fraction: float) -> Any:
+    """min(round(fraction x input), input - 1), of numbers or arrays: at least one token is computed, since the last
+    position's output is the first token of the answer."""
+    return np.minimum(np.rint(fraction * input_tokens), input_tokens - 1)
+
+
 @dataclass(frozen=True)
 class Prompts:
     """Token counts of requests, one entry per request and column.
 
     `blocks` holds the chained hashes of each prompt's blocks of `block_tokens` tokens; empty where none are known.
+    `answer_blocks`: see `Request`; empty where no later prompt is known to go on from an answer.
     """
 
     input_tokens: Ints
@@ -23,6 +31,7 @@ class Prompts:
     cached_tokens: Ints
     blocks: Sequence[tuple[int, ...]] = ()
     block_tokens: int | None = None
+    answer_blocks: Sequence[tuple[int, ...]] = ()
 
     @classmethod
     def of(cls, input_tokens: Ints, output_tokens: Ints) -> "Prompts":
@@ -30,13 +39,20 @@ class Prompts:
         return cls(input_tokens, output_tokens, np.zeros_like(input_tokens))
 
     def with_cached(self, fraction: float) -> "Prompts":
-        """The same prompts, of which `fraction` is cached instead of what hashes would find.
+        """The same prompts, of which `fraction` is cached instead of what hashes would find."""
+        found = cached(self.input_tokens, fraction).astype(np.int64)
+        return Prompts(self.input_tokens, self.output_tokens, found)
 
-        cached = min(round(fraction x input), input - 1): at least one token is computed, since the last
-        position's output is the first token of the answer.
+    def in_blocks_of(self, block_tokens: int) -> "Prompts":
+        """The same prompts in blocks of `block_tokens` tokens, a multiple of those they have.
+
+        A hash stands for its block and all before it, so the hash of a larger block is that of the last small one in
+        it. What does not fill a larger block is left out, as in an engine, which shares whole blocks.
         """
-        cached = np.minimum(np.rint(fraction * self.input_tokens), self.input_tokens - 1).astype(np.int64)
-        return Prompts(self.input_tokens, self.output_tokens, cached)
+        assert self.block_tokens is not None and block_tokens % self.block_tokens == 0
+        every = block_tokens // self.block_tokens
+        blocks = [ids[every - 1 :: every] for ids in self.blocks]
+        return replace(self, blocks=blocks, block_tokens=block_tokens)
 
     def __len__(self) -> int:
         return len(self.input_tokens)
@@ -48,17 +64,22 @@ class Prompts:
             self.cached_tokens[part],
             self.blocks[part],
             self.block_tokens,
+            self.answer_blocks[part],
         )
 
     def take(self, rows: Ints) -> "Prompts":
         """The prompts at these positions, in this order."""
-        blocks = [self.blocks[row] for row in rows.tolist()] if self.blocks else ()
+        blocks, answers = (
+            [column[row] for row in rows.tolist()] if column else ()
+            for column in (self.blocks, self.answer_blocks)
+        )
         return Prompts(
             self.input_tokens[rows],
             self.output_tokens[rows],
             self.cached_tokens[rows],
             blocks,
             self.block_tokens,
+            answers,
         )
 
     def requests(self, first_id: int, arrival_s: Sequence[float]) -> Iterator[Request]:
@@ -66,7 +87,8 @@ class Prompts:
         tokens = zip(
             self.input_tokens.tolist(), self.output_tokens.tolist(), self.cached_tokens.tolist(), strict=True
         )
-        blocks = self.blocks or [()] * len(self)
-        numbered = enumerate(zip(arrival_s, tokens, blocks, strict=True), start=first_id)
-        for number, (time_s, (prompt, answer, cached), hashes) in numbered:
-            yield Request(number, time_s, prompt, answer, cached, hashes)
+        none = [()] * len(self)
+        hashes = zip(self.blocks or none, self.answer_blocks or none, strict=True)
+        numbered = enumerate(zip(arrival_s, tokens, hashes, strict=True), start=first_id)
+        for number, (time_s, (prompt, answer, found), (blocks, later)) in numbered:
+            yield Request(number, time_s, prompt, answer, found, blocks, later)

@@ -8,7 +8,8 @@ class Request:
     """One prompt and the answer that it will get.
 
     `cached_tokens` is given by the workload (`cached_fraction`); where `blocks` are present the prefix cache
-    decides instead. `blocks` are chained hashes, one per block of `block_tokens` prompt tokens.
+    decides instead. `blocks` are chained hashes, one per block of prompt tokens; `answer_blocks` those with which
+    a later prompt goes on that begins with this prompt and its answer, as far as the answer fills them.
     """
 
     id: int
@@ -17,3 +18,4 @@ class Request:
     output_tokens: int
     cached_tokens: int = 0
     blocks: tuple[int, ...] = ()
+    answer_blocks: tuple[int, ...] = ()

@@ -82,7 +82,7 @@ class RequestStream:
         return self.prompts.cached_tokens
 
     @property
-    def blocks(self) -> Sequence[Sequence[int]]:
+    def blocks(self) -> Sequence[tuple[int, ...]]:
         """Chained hashes of each prompt's blocks of `block_tokens` tokens; empty where none are known."""
         return self.prompts.blocks
 

@@ -1,6 +1,7 @@
-"""Traces: the ones that ship, and files of users.
+"""Traces: the ones that ship, and files of users. Rows are requests; or clients (`sim.workload.clients`), whose
+requests are drawn by the run's seed; or sessions (`sim.workload.sessions`), whose turns follow from one another.
 
-Decisions, where a file leaves room:
+Decisions, where a file of requests leaves room:
 - Times count from the first request. Requests whose times go back are sorted, keeping the file's order among
   equals, and a note says so.
 - A request with no output tokens failed where it was recorded: it is left out, and a note says how many.
@@ -9,6 +10,7 @@ Decisions, where a file leaves room:
   times are sorted and dealt out in that order, so turns of one conversation stay in sequence.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,8 +24,11 @@ from numpy.typing import NDArray
 
 from sim.scenario.errors import KeyPath
 from sim.units import MICROSECOND_S, MILLISECOND_S
+from sim.workload import clients, sessions
+from sim.workload.clients import Clients
 from sim.workload.prompts import Prompts
 from sim.workload.randomness import generator
+from sim.workload.sessions import Sessions
 from sim.workload.table import Table, fault, locate, read, real, whole_numbers
 
 Floats = NDArray[np.float64]
@@ -63,13 +68,16 @@ def shipped() -> tuple[str, ...]:
     return tuple(_index()["traces"])
 
 
-def load(name: str, seed: int, base_folder: Path | None = None) -> Trace:
+def load(
+    name: str, seed: int, base_folder: Path | None = None, until_s: float = math.inf
+) -> Trace | Sessions:
     """The shipped trace of this name, or the trace in the file of this name.
 
     Args:
         name: one of `shipped()`, or a .csv or .jsonl file, plain or as .gz or .xz.
-        seed: of the run; spreads stamps that were rounded to a quantum.
+        seed: of the run; spreads stamps that were rounded to a quantum, and draws the requests of clients.
         base_folder: what a relative file name starts from; default the working directory.
+        until_s: clients send nothing from here on.
 
     Raises:
         DeploymentError: if there is no such trace and no such file.
@@ -77,10 +85,16 @@ def load(name: str, seed: int, base_folder: Path | None = None) -> Trace:
     """
     about = _index()["traces"].get(name)
     if about is None:
-        return _parse(name, read(locate(name, base_folder, shipped(), KEY)))
-    trace = _shipped(name)
+        content, about = _parse(name, read(locate(name, base_folder, shipped(), KEY))), {}
+    else:
+        content = _shipped(name)
+    if isinstance(content, Clients):
+        prompts, times = content.draw(seed, until_s)
+        return Trace(name, prompts, times)
+    if isinstance(content, Sessions):
+        return replace(content, starts_per_s=about.get("starts_per_s"))
     quantum_s = about.get("quantum_s")
-    return trace if quantum_s is None else _spread(trace, quantum_s, seed)
+    return content if quantum_s is None else _spread(content, quantum_s, seed)
 
 
 @cache
@@ -90,12 +104,13 @@ def _index() -> dict[str, Any]:
 
 
 @cache
-def _shipped(name: str) -> Trace:
-    trace = _parse(name, read(FOLDER / _index()["traces"][name]["file"]))
-    for column in (trace.arrival_s, trace.prompts.input_tokens, trace.prompts.output_tokens):
-        assert column is not None
-        column.flags.writeable = False  # every run of this process reads the same columns
-    return trace
+def _shipped(name: str) -> Trace | Clients | Sessions:
+    content = _parse(name, read(FOLDER / _index()["traces"][name]["file"]))
+    if isinstance(content, Trace):
+        for column in (content.arrival_s, content.prompts.input_tokens, content.prompts.output_tokens):
+            assert column is not None
+            column.flags.writeable = False  # every run of this process reads the same columns
+    return content
 
 
 def _spread(trace: Trace, quantum_s: float, seed: int) -> Trace:
@@ -105,7 +120,16 @@ def _spread(trace: Trace, quantum_s: float, seed: int) -> Trace:
     return replace(trace, arrival_s=np.sort(trace.arrival_s + within * quantum_s))
 
 
-def _parse(name: str, table: Table) -> Trace:
+def _parse(name: str, table: Table) -> Trace | Clients | Sessions:
+    keys = table.columns.keys()
+    if keys >= clients.KEYS:
+        return clients.parse(name, table)
+    if keys >= sessions.KEYS:
+        return sessions.parse(name, table)
+    return _requests(name, table)
+
+
+def _requests(name: str, table: Table) -> Trace:
     form = _format(table)
     input_tokens = whole_numbers(table, form.input, least=1)
     output_tokens = whole_numbers(table, form.output, least=0)
@@ -155,6 +179,12 @@ def _blocks(table: Table, form: Format, input_tokens: NDArray[np.int64]) -> list
         if len(ids) != count:
             says = f"{form.blocks}: expected {count} for {input_tokens[row]} tokens in blocks of {form.block_tokens}"
             raise table.error(row, form.blocks, f"{says}, got {len(ids)}")
+    before: dict[int, int | None] = {}
+    for row, ids in enumerate(hashes):
+        for block, previous in zip(ids, (None, *ids), strict=False):
+            if before.setdefault(block, previous) != previous:
+                says = f"{block} follows {previous} here and {before[block]} elsewhere"
+                raise table.error(row, form.blocks, f"{form.blocks}: expected chained hashes; {says}")
     return hashes
 
 

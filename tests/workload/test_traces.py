@@ -201,6 +201,12 @@ MOONCAKE = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids"
             ":1:59",
             "hash_ids: expected a list of whole numbers",
         ),
+        (
+            "t.jsonl",
+            MOONCAKE + MOONCAKE.replace("[1, 2]", "[3, 2]"),
+            ":2:59",
+            "hash_ids: expected chained hashes; 2 follows 3 here and 1 elsewhere",
+        ),
         ("t.txt", HEADER, "", "expected a .csv or .jsonl file"),
         ("t.csv.xz", "not compressed", "", "cannot be read"),
         ("t.csv.gz", "not compressed", "", "cannot be read"),
