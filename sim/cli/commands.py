@@ -130,13 +130,15 @@ def check(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Validate only: the form, the layout, the memory, the workload's files."""
+    """Validate only: the form, the layout, the memory, the files of workload and experts."""
+    from sim.step.experts import check_recordings
     from sim.workload import requests
 
     screen = Screen(as_json, quiet)
     try:
         loaded, deployment = _deployed(scenario, sets)
         with loaded.locating():
+            check_recordings(loaded.scenario)
             stream = requests(loaded.scenario, seed)
     except ScenarioError as error:
         if as_json:

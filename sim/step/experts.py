@@ -4,16 +4,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sim import catalog
+from sim.catalog import Model
 from sim.experts import LoadTable, expert_load, read_counts
 from sim.experts.popularity import mean_rho
 from sim.model.checks import pool_experts
 from sim.model.layout import ExpertRows, Layout
 from sim.model.operations import Operation, weight_bytes
 from sim.scenario.device import gpu_of
-from sim.scenario.errors import DeploymentError, Problem
+from sim.scenario.errors import DeploymentError, KeyPath, Problem
 from sim.scenario.schema import Experts, Scenario
 from sim.step.operations import Routing
+
+Floats = NDArray[np.float64]
 
 NO_EXPERTS = ExpertRows(0.0, 0.0, 0.0, 0.0, 0.0)
 
@@ -66,14 +72,7 @@ class _CountsError(ValueError):
 def _load(group: Group, experts: Experts, _stamp: int) -> LoadTable:
     """Kept, because sampling takes time; `_stamp` tells one version of the recording from another."""
     model = catalog.model(group.model)
-    counts = None
-    if experts.counts is not None:
-        try:
-            counts = read_counts(Path(experts.counts))
-        except (OSError, ValueError) as error:
-            raise _CountsError(str(error)) from error
-        if counts.shape[1] != model.n_routed:
-            raise _CountsError(f"{counts.shape[1]} experts per layer; {model.name} has {model.n_routed}")
+    counts = None if experts.counts is None else _counts(model, experts.counts)
     return expert_load(
         model,
         ep=group.ep,
@@ -84,6 +83,31 @@ def _load(group: Group, experts: Experts, _stamp: int) -> LoadTable:
         policy=experts.placement,
         shared_as_slot=experts.shared_expert_as_slot,
     )
+
+
+def _counts(model: Model, name: str) -> Floats:
+    """The recording of that file name, checked against the model."""
+    try:
+        counts = read_counts(Path(name))
+    except (OSError, ValueError) as error:
+        raise _CountsError(str(error)) from error
+    if counts.shape[1] != model.n_routed:
+        raise _CountsError(f"{counts.shape[1]} experts per layer; {model.name} has {model.n_routed}")
+    return counts
+
+
+def check_recordings(scenario: Scenario) -> None:
+    """Raises DeploymentError where recorded counts cannot be read or are of another model."""
+    problems: dict[KeyPath, Problem] = {}
+    for role in scenario.deployment.pools():
+        experts, where = pool_experts(scenario, role)
+        if experts.counts is not None:
+            try:
+                _counts(catalog.model(scenario.model), experts.counts)
+            except _CountsError as error:
+                problems[where] = Problem((*where, "counts"), str(error))
+    if problems:
+        raise DeploymentError(problems.values())
 
 
 def pool_routing(scenario: Scenario, role: str, layout: Layout) -> Routing:

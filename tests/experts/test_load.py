@@ -227,3 +227,19 @@ def test_other_models() -> None:
 def test_the_guide_is_true() -> None:
     guide = Path(__file__).parents[2] / "docs" / "experts.md"
     assert doctest.testfile(str(guide), module_relative=False).failed == 0
+
+
+def test_even_popularity_loads_every_node_and_gpu_alike() -> None:
+    for settings in (Experts(), Experts(node_limit=4)):
+        table = expert_load(V3, ep=32, gpus_per_node=8, experts=settings)
+        assert table.skew(100.0, "low_latency") == table.skew(100.0, "normal", 9.0) == 1.0
+
+
+def test_skew_of_an_exchange_by_mode_and_network() -> None:
+    table = expert_load(V3, ep=32, gpus_per_node=8, experts=Experts(popularity_sigma=1.05, node_limit=4))
+    assert table.skew(4096.0, "low_latency") == table.imbalance(4096.0)
+    # Where RDMA is far slower than NVLink the node decides, where it costs nothing the GPU.
+    assert table.skew(4096.0, "normal", 1e6) == pytest.approx(table.touched.node_skew)
+    assert table.skew(4096.0, "normal", 0.0) == pytest.approx(table.gpu_skew)
+    # A rank whose experts are hot receives a token once, however many of them it chose.
+    assert 1.0 < table.touched.node_skew < table.gpu_skew < table.imbalance(4096.0)

@@ -121,3 +121,12 @@ def test_sampled_imbalance_of_two_even_ranks() -> None:
     assert sampled_rows(load, 2, np.random.default_rng(0)).sum(axis=1).tolist() == [2] * 40_000
     assert expected_imbalance(load) == 1.0
     assert expected_imbalance(np.array([[3.0, 1.0], [1.0, 1.0]])) == pytest.approx((1.5 + 1.0) / 2)
+
+
+def test_the_busiest_node_is_judged_by_tokens_that_did_not_choose_it() -> None:
+    # Four ranks on two nodes, one expert each; three of four tokens choose expert 0 (node 0), the rest expert 3.
+    choices = np.array([[[0], [0], [0], [0], [0], [0], [3], [3]]])
+    assert touched_by(choices, contiguous(1, 4, 4), 2).node_skew == pytest.approx(0.75 / 0.5)
+    # Three nodes of which the last has one GPU: its NICs carry half of the tokens, a third of their share each.
+    last = np.array([[[4], [4], [4], [4], [0], [1], [2], [3]]])
+    assert touched_by(last, contiguous(1, 5, 5), 2).node_skew == pytest.approx(0.5 / (1 / 5))
