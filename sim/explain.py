@@ -3,9 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from sim.cost.latency import CostModel, PricedOperation, price_all
+from sim import catalog
+from sim.cost.latency import AnalyticCost, CostModel, PricedOperation, price_all
 from sim.model.deployment import PoolPlan, plan_pool
 from sim.model.operations import Operation
+from sim.scenario.device import gpu_of
 from sim.scenario.schema import Scenario
 from sim.step.assemble import cost_model, step_operations
 from sim.step.operations import typical_prompts
@@ -47,7 +49,9 @@ def explain(
     line = _line(operations, priced, cost, step.overlap, parts)
     attention_s = sum(p.total_s for p in priced if p.operation.group == "attention")
     device_s = float(replace(line, launch=0.0).seconds(attention_s))
-    return Explanation(phase, batch, context, tokens, priced, device_s, max(device_s, line.launch), plan)
+    roofline = AnalyticCost(gpu_of(scenario), catalog.efficiency())
+    step_s = max(device_s, line.launch)
+    return Explanation(phase, batch, context, tokens, priced, device_s, step_s, plan, roofline)
 
 
 def _line(
@@ -100,6 +104,8 @@ class Explanation:
     step_s: float
     """Seconds of the step: longer than on the GPU where the host, without CUDA graphs, launches more slowly."""
     plan: PoolPlan
+    roofline: CostModel
+    """Shares out a block that was measured whole among its parts."""
 
     @property
     def hidden_s(self) -> float:
@@ -118,27 +124,48 @@ class Explanation:
             "hidden_s": self.hidden_s,
             "launch_wait_s": self.step_s - self.device_s,
             "tokens": self.tokens,
-            "operations": [_row(priced, total_s) for priced in self.operations],
+            "operations": [self._row(priced, total_s) for priced in self.operations if priced.total_s],
             "memory": {
                 "weights_gb": memory.weights_bytes / GB_BYTES,
                 "kv_cache_gb": memory.kv_cache_bytes / GB_BYTES,
                 "kv_tokens": memory.kv_tokens,
                 "cache_bytes_per_token": memory.cache_bytes_per_token,
+                "kv_tokens_needed": self.kv_tokens_needed,
             },
         }
 
+    @property
+    def kv_tokens_needed(self) -> int:
+        """KV tokens of the step's sequences on one rank, to hold against the rank's `kv_tokens`."""
+        return self.batch * self.context if self.phase == "decode" else self.context + self.tokens
 
-def _row(priced: PricedOperation, total_s: float) -> dict[str, Any]:
-    operation, latency = priced.operation, priced.latency
+    def _row(self, priced: PricedOperation, total_s: float) -> dict[str, Any]:
+        latency = priced.latency
+        return {
+            **_work(priced.operation, priced.total_s, total_s),
+            "group": priced.operation.group,
+            "bound": latency.bound,
+            "priced_by": latency.priced_by,
+            "source": latency.source,
+            "parts": self._parts(priced, total_s),
+        }
+
+    def _parts(self, priced: PricedOperation, total_s: float) -> list[dict[str, Any]]:
+        """What a block measured whole consists of; its seconds are shared out by the roofline of the parts."""
+        parts = price_all(priced.operation.parts, self.roofline)
+        whole_s = sum(part.total_s for part in parts)
+        return [_work(p.operation, priced.total_s * p.total_s / whole_s, total_s) for p in parts]
+
+
+def _work(operation: Operation, seconds: float, total_s: float) -> dict[str, Any]:
+    """An operation's totals over its layers."""
     return {
         "name": operation.name,
-        "group": operation.group,
         "layers": operation.layers,
-        "seconds": priced.total_s,
-        "share": priced.total_s / total_s,
+        "seconds": seconds,
+        "share": seconds / total_s,
         "flop": operation.flop * operation.layers,
         "bytes": operation.bytes * operation.layers,
-        "bound": latency.bound,
-        "priced_by": latency.priced_by,
-        "source": latency.source,
+        "cache_bytes": (operation.cache_bytes or sum(p.cache_bytes for p in operation.parts))
+        * operation.layers,
     }

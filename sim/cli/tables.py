@@ -228,15 +228,31 @@ def explanation(step: Json) -> Iterator[RenderableType]:
     yield "  " + ", ".join(f"{group} {percent(s / step['step_s'])}" for group, s in largest_first)
     yield ""
     table = _plain_table()
-    for name in ("operation", "group", "layers", "seconds", "share", "GFLOP", "GB", "bound by", "priced by"):
-        table.add_column(
-            name, justify="left" if name in {"operation", "group", "bound by", "priced by"} else "right"
-        )
+    for name in (
+        "operation",
+        "group",
+        "layers",
+        "seconds",
+        "share",
+        "GFLOP",
+        "GB",
+        "GB of cache",
+        "bound by",
+        "priced by",
+    ):
+        table.add_column(name, justify="right" if name in work else "left")
     for o in operations:
         table.add_row(
             o["name"], o["group"], number(o["layers"]), seconds(o["seconds"]), percent(o["share"]),
-            number(o["flop"] / 1e9), number(o["bytes"] / 1e9), o["bound"], f"{o['priced_by']}: {o['source']}",
+            number(o["flop"] / 1e9), number(o["bytes"] / 1e9), number(o["cache_bytes"] / 1e9), o["bound"],
+            f"{o['priced_by']}: {o['source']}",
         )  # fmt: skip
+        for part in o["parts"]:
+            table.add_row(
+                f"  {part['name']}", "", "", seconds(part["seconds"]), percent(part["share"]),
+                number(part["flop"] / 1e9), number(part["bytes"] / 1e9), number(part["cache_bytes"] / 1e9),
+                "", "its share by the roofline", style="dim",
+            )  # fmt: skip
     yield table
     yield ""
     yield memory(step["memory"])
@@ -244,9 +260,11 @@ def explanation(step: Json) -> Iterator[RenderableType]:
 
 def memory(of_gpu: Json) -> str:
     """What a GPU's memory holds."""
+    needed, held = of_gpu["kv_tokens_needed"], of_gpu["kv_tokens"]
+    short = f"; this step needs {number(needed)}: it does not fit" if needed > held else ""
     return (
         f"per GPU: weights {of_gpu['weights_gb']:.1f} GB, KV cache {of_gpu['kv_cache_gb']:.1f} GB = "
-        f"{number(of_gpu['kv_tokens'])} tokens of {number(of_gpu['cache_bytes_per_token'])} bytes"
+        f"{number(of_gpu['kv_tokens'])} tokens of {number(of_gpu['cache_bytes_per_token'])} bytes{short}"
     )
 
 

@@ -18,7 +18,9 @@ BAD_INPUT: Final = 2
 def validate(
     cases: Annotated[
         list[str] | None,
-        typer.Argument(help="ids of published cases; default: all that are shipped", metavar="[CASE ...]"),
+        typer.Argument(
+            help="ids of published cases, or wide-ep for all single steps; default: all", metavar="[CASE ...]"
+        ),
     ] = None,
     table: Annotated[
         Path | None,

@@ -19,8 +19,10 @@ LABELS: Final = {
     "total_tput_per_gpu": "tokens/s per GPU",
     "prefill_tput_per_node": "prefill tokens/s per node",
     "decode_tput_per_node": "decode tokens/s per node",
+    "gain": "gain of a mechanism",
 }
 TIMES: Final = ("tpot", "ttft")
+STEPS: Final = ("prefill_tput_per_node", "decode_tput_per_node", "gain")
 LARGEST: Final = 10
 """Differences that are explained."""
 PLAUSIBLE: Final = (0.5, 2.0)
@@ -30,6 +32,7 @@ PLAUSIBLE: Final = (0.5, 2.0)
 def validation(found: Validation) -> Iterator[RenderableType]:
     """Errors per metric and layout, the largest differences by operation, and what was left out."""
     yield from _headline(found)
+    yield from _steps(found)
     yield from _layouts(found)
     yield from _largest(found)
     yield from _skipped(found)
@@ -63,12 +66,27 @@ def _headline(found: Validation) -> Iterator[RenderableType]:
     yield table
 
 
+def _steps(found: Validation) -> Iterator[RenderableType]:
+    """Published single steps and gains, one by one."""
+    steps = [c for c in found.cases if c.metric in STEPS]
+    if not steps:
+        return
+    table = _table("\nSingle steps and gains", "case", "layout", "load", "published", "simulated", "error")
+    for case in steps:
+        shown = [_signed(v) if case.metric == "gain" else number(v) for v in (case.published, case.simulated)]
+        table.add_row(case.id, case.layout, case.point, *shown, _signed(case.error))
+    yield table
+
+
 def _layouts(found: Validation) -> Iterator[RenderableType]:
+    served = [case for case in found.cases if case.metric not in STEPS]
+    if not served:
+        return
     table = _table(
         "\nMedian error by layout",
         "layout", "split", "cases", "TPOT", "bias", "TTFT", "bias", "tokens/s per GPU", "bias",
     )  # fmt: skip
-    for layout, cases in sorted(grouped(found.cases, lambda c: c.layout).items()):
+    for layout, cases in sorted(grouped(served, lambda c: c.layout).items()):
         cells = []
         for metric in ("tpot", "ttft", "total_tput_per_gpu"):
             one = score([c for c in cases if c.metric == metric])

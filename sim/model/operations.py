@@ -50,6 +50,8 @@ class Operation:
     """What may overlap what: routed experts, the shared one, the exchange, the rest of the layers, once per step."""
     options: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """What else selects a measured table: kv_cache, backend, distribution."""
+    cache_bytes: float = field(default=0.0, kw_only=True)
+    """Of `bytes`, what is read from the KV cache or the index keys."""
     widths: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     """Widths of the architecture that no axis of the table carries, by their names in `sim.cost.form.Dims`: what was
     measured at other widths does not price this operation."""
@@ -153,7 +155,7 @@ def mla_decode(
     return Operation(
         "MLA core, absorbed form", "attention", "mla_decode", shape, "bf16", flop,
         batch * context * entry_bytes + activations, layers, options={"kv_cache": kv_cache},
-        widths={"kv_lora": kv_lora, "rope": rope},
+        widths={"kv_lora": kv_lora, "rope": rope}, cache_bytes=batch * context * entry_bytes,
     )  # fmt: skip
 
 
@@ -171,11 +173,12 @@ def index_logits(
     Keys are read once per sequence: `key_bytes` is 132 for 128 FP8 values and one FP32 scale.
     """
     pairs = batch * causal_pairs(new, cached)
-    traffic = batch * (new + cached) * key_bytes + batch * new * index_heads * (index_dim + 4) + pairs * 4
+    keys = batch * (new + cached) * key_bytes
+    traffic = keys + batch * new * index_heads * (index_dim + 4) + pairs * 4
     shape = {"batch": batch, "new": new, "context": new + cached, "index_heads": index_heads}
     return Operation(
         "index logits", "attention", "index_logits", shape, "fp8",
-        2 * index_heads * index_dim * pairs, traffic, layers, widths={"index_dim": index_dim},
+        2 * index_heads * index_dim * pairs, traffic, layers, widths={"index_dim": index_dim}, cache_bytes=keys,
     )  # fmt: skip
 
 
@@ -205,7 +208,7 @@ def sparse_mla(
     return Operation(
         "sparse MLA core", "attention", f"sparse_mla_{phase}", shape, "bf16", 2 * heads * (2 * kv_lora + rope) * pairs,
         gathered * entry_bytes + activations, layers, options={"kv_cache": kv_cache},
-        widths={"kv_lora": kv_lora, "rope": rope, "index_topk": top_k},
+        widths={"kv_lora": kv_lora, "rope": rope, "index_topk": top_k}, cache_bytes=gathered * entry_bytes,
     )  # fmt: skip
 
 
@@ -215,9 +218,8 @@ def gqa(
 ) -> Operation:  # fmt: skip
     """Grouped-query attention: 4 heads head_dim FLOP per causal pair; 2 kv_heads head_dim cache elements per key."""
     pairs = batch * causal_pairs(new, cached)
-    traffic = batch * (
-        (new + cached) * 2 * kv_heads * head_dim * kv_bytes + 2 * new * heads * head_dim * DTYPE_BYTES["bf16"]
-    )
+    cache = batch * (new + cached) * 2 * kv_heads * head_dim * kv_bytes
+    traffic = cache + batch * 2 * new * heads * head_dim * DTYPE_BYTES["bf16"]
     shape = {
         "heads": heads,
         "kv_heads": kv_heads,
@@ -227,8 +229,9 @@ def gqa(
         "cached": cached,
     }
     return Operation(
-        "GQA core", "attention", f"gqa_{phase}", shape, "bf16", 4 * heads * head_dim * pairs, traffic, layers
-    )
+        "GQA core", "attention", f"gqa_{phase}", shape, "bf16", 4 * heads * head_dim * pairs, traffic, layers,
+        cache_bytes=cache,
+    )  # fmt: skip
 
 
 def routed_experts(

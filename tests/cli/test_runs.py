@@ -86,7 +86,12 @@ def test_compare_shows_ratios_to_the_first_and_the_api_price_beside(scenario: Pa
     assert [run["name"] for run in runs] == ["tiny", "tiny-2"]
     assert "4.00x" in result.stderr  # 8 GPUs against 2, and their price per hour
     assert "Public API price" in result.stderr
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"comparison.json", "report.html", "tiny", "tiny-2"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "comparison.json",
+        "report.html",
+        "tiny",
+        "tiny-2",
+    }
 
 
 def test_an_overload_is_said_in_words_before_any_price(scenario: Path) -> None:

@@ -23,28 +23,43 @@ def _scenario(model: str, **changes) -> Scenario:
     return Scenario.model_validate(base | changes)
 
 
-def _bytes(model: str, context: int, name: str) -> float:
-    operations = explain(_scenario(model), "decode", 64, context).json()["operations"]
-    return next(o["bytes"] for o in operations if o["name"] == name)
+def _cache_bytes(model: str, context: int, name: str, **changes) -> float:
+    """Bytes that the named part reads from the cache, wherever it stands: a row of its own or inside a block."""
+    rows = explain(_scenario(model, **changes), "decode", 64, context).json()["operations"]
+    return next(o["cache_bytes"] for row in rows for o in (row, *row["parts"]) if o["name"] == name)
 
 
-@pytest.mark.parametrize(("context", "index_wins"), [(8_000, False), (13_000, True)])
-def test_index_key_reads_pass_the_sparse_gather_beyond_10k(context: int, index_wins: bool) -> None:
-    # 64 sequences x 61 layers; keys 132 B per token, gather 656 B x 2,048; both also move activations.
-    keys = _bytes("deepseek-v3.2", context, "index logits") - 64 * 61 * (64 * 132 + context * 4)
-    gather = _bytes("deepseek-v3.2", context, "sparse MLA core") - 64 * 61 * 128 * (2 * 512 + 64) * 2
+@pytest.mark.parametrize("profile", ["analytic", None])
+@pytest.mark.parametrize(("context", "index_wins"), [(10_000, False), (10_400, True)])
+def test_index_key_reads_pass_the_sparse_gather_beyond_10k(
+    context: int, index_wins: bool, profile: str | None
+) -> None:
+    # Per sequence and layer: keys 132 B x context, gather 656 B x 2,048: equal at 10,178 tokens.
+    keys = _cache_bytes("deepseek-v3.2", context, "index logits", profile=profile)
+    gather = _cache_bytes("deepseek-v3.2", context, "sparse MLA core", profile=profile)
     assert keys == pytest.approx(64 * 61 * 132 * context)
     assert gather == pytest.approx(64 * 61 * 656 * 2048)
     assert (keys > gather) == index_wins
 
 
+def test_the_parts_of_a_block_share_out_its_seconds() -> None:
+    rows = explain(_scenario("deepseek-v3.2", profile=None), "decode", 64, 4096).json()["operations"]
+    block = next(row for row in rows if row["name"] == "attention block")
+    assert block["priced_by"] != "analytic"
+    assert sum(part["seconds"] for part in block["parts"]) == pytest.approx(block["seconds"])
+    assert sum(part["flop"] for part in block["parts"]) == pytest.approx(block["flop"])
+
+
 def test_dense_attention_grows_with_the_context_and_sparse_attention_does_not() -> None:
-    assert _bytes("deepseek-v3", 131_072, "MLA core, absorbed form") > 20 * _bytes(
-        "deepseek-v3", 4096, "MLA core, absorbed form"
-    )
-    assert _bytes("deepseek-v3.2", 131_072, "sparse MLA core") == _bytes(
-        "deepseek-v3.2", 4096, "sparse MLA core"
-    )
+    dense = [_cache_bytes("deepseek-v3", context, "MLA core, absorbed form") for context in (4096, 131_072)]
+    sparse = [_cache_bytes("deepseek-v3.2", context, "sparse MLA core") for context in (4096, 131_072)]
+    assert dense[1] == pytest.approx(32 * dense[0])
+    assert sparse[1] == sparse[0]
+
+
+def test_a_batch_that_its_cache_cannot_hold_is_priced_and_said() -> None:
+    memory = explain(_scenario("deepseek-v3.2"), "decode", 128, 131_072).json()["memory"]
+    assert memory["kv_tokens_needed"] == 128 * 131_072 > memory["kv_tokens"]
 
 
 def test_shares_sum_to_one_and_every_operation_says_what_priced_it() -> None:

@@ -76,3 +76,17 @@ def test_only_the_normal_mode_takes_sms_from_the_half_that_computes(phase: str, 
     assert overlap.stretch("once", 2) == 1.0
     # What takes SMs from computing is slowed by it too; the NIC is not.
     assert (overlap.stretch("exchange", 2) > 1.0) == (phase == "prefill")
+
+
+def test_inside_an_nvl72_rack_the_exchange_is_the_measured_one_over_nvlink_and_faster_than_over_nics() -> (
+    None
+):
+    def exchange(gpu: str):
+        scenario = _scenario(gpu=gpu)
+        step = step_operations(scenario, plan_pool(scenario, "decode"), "decode")
+        priced = price_all(step.decode_rest(64), cost_model(scenario))
+        return [p for p in priced if p.operation.kernel in ("dispatch", "combine")]
+
+    rack, nics = exchange("gb200"), exchange("b200")
+    assert all("nvlink" in p.latency.source and p.latency.priced_by in ("measured", "fitted") for p in rack)
+    assert sum(p.total_s for p in rack) < sum(p.total_s for p in nics)
