@@ -228,18 +228,8 @@ def explanation(step: Json) -> Iterator[RenderableType]:
     yield "  " + ", ".join(f"{group} {percent(s / step['step_s'])}" for group, s in largest_first)
     yield ""
     table = _plain_table()
-    for name in (
-        "operation",
-        "group",
-        "layers",
-        "seconds",
-        "share",
-        "GFLOP",
-        "GB",
-        "GB of cache",
-        "bound by",
-        "priced by",
-    ):
+    work = ("layers", "seconds", "share", "GFLOP", "GB", "GB of cache")
+    for name in ("operation", "group", *work, "bound by", "priced by"):
         table.add_column(name, justify="right" if name in work else "left")
     for o in operations:
         table.add_row(
