@@ -44,7 +44,8 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
     """The JSON of a run, but for what identifies it to the reader: plain Python numbers, None where undefined.
 
     Requests, tokens and latencies are those of requests that arrived after the warm-up; throughput and utilisation
-    those of the measurement window. An unstable run has no latencies: they depend on how long it lasted.
+    those of the measurement window; goodput counts the requests that finish in it and keep every objective, whenever
+    they arrived. An unstable run has no latencies: they depend on how long it lasted.
     """
     table, columns = record.requests, request_columns(record)
     counted = columns["counted"]
@@ -52,7 +53,7 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
     rejected = counted & table.rejected
     served = counted & ~np.isnan(table.prefill_end_s)
     stable = is_stable(record)
-    good = completed & meets(record.scenario.objectives, columns)
+    good = meets(record.scenario.objectives, columns) & _within(table.finish_s, record.window_s)
     return {
         "scenario": record.scenario.model_dump(mode="json", exclude_none=True),
         "seed": record.seed,
@@ -73,9 +74,7 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
         "window_s": [float(edge_s) for edge_s in record.window_s],
         "throughput": throughput(record),
         "latency": {name: percentiles(columns[name][completed], stable) for name in LATENCIES},
-        "goodput_requests_per_s": _per_second(
-            float(_within(table.finish_s, record.window_s)[good].sum()), record
-        ),
+        "goodput_requests_per_s": _per_second(float(good.sum()), record),
         "stable": stable,
         "utilization": {
             **{role: _utilization(record, role) for role in ("prefill", "decode", "serve")},

@@ -49,8 +49,8 @@ def test_every_number_of_the_small_run() -> None:
             "total_tokens_per_s_per_gpu": 81 / 24,
         }
     )
-    # No objective: every request that finishes in the window is good. Request 1 does; 0 is warm-up, 2 is late.
-    assert got["goodput_requests_per_s"] == pytest.approx(0.1)
+    # No objective: every request that finishes in the window is good, whenever it arrived: 0 and 1; 2 is late.
+    assert got["goodput_requests_per_s"] == pytest.approx(0.2)
     assert got["utilization"] == {"prefill": 0.6, "decode": 0.9, "serve": None, "kv_cache_peak": 0.5}
     assert got["priced_by"] == {
         "measured": 0.75,
@@ -101,6 +101,7 @@ def test_without_warm_up_everything_counts() -> None:
 @pytest.mark.parametrize(
     ("objectives", "good"),
     [
+        ({"ttft_p99_s": 7.0}, 0.2),  # request 0: 7 s
         ({"ttft_p99_s": 3.0}, 0.1),  # request 1: exactly 3 s
         ({"ttft_p99_s": 2.9}, 0.0),
         ({"ttft_p99_s": 3.0, "e2e_p99_s": 2.0}, 0.0),
@@ -110,6 +111,26 @@ def test_without_warm_up_everything_counts() -> None:
 def test_goodput_keeps_all_objectives(objectives: dict[str, float], good: float) -> None:
     got = data(small_run(scenario=scenario(warmup_s=10.0, objectives=objectives)))
     assert got["goodput_requests_per_s"] == pytest.approx(good)
+
+
+def test_goodput_of_a_closed_loop_is_its_throughput_over_the_mean_answer() -> None:
+    """300 in flight, each 60 s long, of 101 tokens; 600 s of them after a warm-up.
+
+    300 / 60 s = 5 requests/s leave at any time from 60 s on, those first that arrived during the warm-up.
+    """
+    places, turns = np.meshgrid(np.arange(300) * 0.2, np.arange(12) * 60.0)
+    arrival_s = np.sort((places + turns).ravel())
+    n = len(arrival_s)
+    zeros, tokens = np.zeros(n, dtype=np.int64), np.full(n, 101)
+    table = replace(
+        small_run().requests, arrival_s=arrival_s, input_tokens=tokens, cached_tokens=zeros, output_tokens=tokens,
+        prefill_start_s=arrival_s, prefill_end_s=arrival_s, first_token_s=arrival_s, finish_s=arrival_s + 60.0,
+        preemptions=zeros, recomputed_tokens=zeros, generated_tokens=tokens, rejected=zeros.astype(bool),
+    )  # fmt: skip
+    got = data(small_run(requests=table, window_s=(90.0, 690.0), end_s=780.0))
+    assert got["goodput_requests_per_s"] == pytest.approx(5, rel=0.01)
+    per_request = got["throughput"]["output_tokens_per_s"] / 101
+    assert got["goodput_requests_per_s"] == pytest.approx(per_request, rel=0.01)
 
 
 def test_in_flight_requests_count_with_the_tokens_they_have() -> None:
