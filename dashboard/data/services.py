@@ -88,9 +88,9 @@ def headline(state: SteadyState) -> list[Figure]:
     ]
 
 
-def charts(services: Sequence[Shown]) -> dict[str, Chart]:
-    """The charts of services, by key; the same that the HTML report shows."""
-    return run.charts(services)
+def charts(services: Sequence[Shown], *keys: str) -> dict[str, Chart]:
+    """The charts of services, by key; the same that the HTML report shows. Only `keys`, if any."""
+    return run.charts(services, keys or None)
 
 
 def overview(services: Sequence[Shown]) -> pd.DataFrame:

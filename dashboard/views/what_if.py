@@ -45,8 +45,7 @@ with st.sidebar:
     with st.expander("Layout", expanded=True):
         st.segmented_control(
             "Prefill and decode", CHOICES["k"], default=DEFAULTS["k"], key="k", bind="query-params", required=True,
-            format_func={"separate": "Separate", "joint": "Same GPUs"}.__getitem__, width="stretch",
-            help=f"Separate: {TERMS['disaggregated']} Same GPUs: {TERMS['aggregated']}",
+            width="stretch", help=f"Separate: {TERMS['disaggregated']} Joint: {TERMS['aggregated']}",
         )  # fmt: skip
         if st.session_state["k"] == "joint":
             slide("sw", "Workers")
@@ -154,7 +153,8 @@ parts.ended("Simulation", job)
 
 now = services.shown("this", text)
 compared = [now, *([services.shown("baseline", base_text)] if base is not None else [])]
-charts, alone = services.charts(compared), services.charts([now])
+charts = services.charts(compared, "throughput", "prices", "provenance")
+alone = services.charts([now], "latency", "timeline", "memory")
 parts.beside(charts["throughput"], charts["prices"])
 if now.run:
     st.markdown("#### Estimate and simulation")

@@ -71,8 +71,10 @@ def axes(
     wide: bool = False,
 ) -> go.Figure:
     """The figure with its axes named (unit included); see `finish`."""
-    figure.update_xaxes(title_text=x, type="log" if log_x else None)
-    figure.update_yaxes(title_text=y, type="log" if log_y else None)
+    figure.update_layout(
+        xaxis={"title": {"text": x}, "type": "log" if log_x else None},
+        yaxis={"title": {"text": y}, "type": "log" if log_y else None},
+    )
     return finish(figure, height, wide)
 
 
@@ -84,26 +86,25 @@ def finish(figure: go.Figure, height: int = HEIGHT, wide: bool = False) -> go.Fi
     """
     named = sum(bool(trace.name) and trace.showlegend is not False for trace in figure.data)
     rows = max(1, -(-named // (NAMES_IN_WIDE_ROW if wide else NAMES_IN_ROW)))
+    every = [*figure.select_xaxes(), *figure.select_yaxes()]
     figure.update_layout(
         height=height + ROW * (rows - 1),
         margin={"l": 8, "r": 8, "t": 10 + ROW * rows, "b": 8},
         legend={
-            "orientation": "h",
-            "yanchor": "bottom",
-            "y": 1.0,
-            "x": 0,
-            "title_text": "",
-            "traceorder": "normal",
+            "orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title_text": "", "traceorder": "normal",
         },
         hoverlabel={"align": "left"},
-    )
-    figure.update_xaxes(automargin=True, zeroline=False)
-    figure.update_yaxes(automargin=True, zeroline=False)
-    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
-        if axis.type == "log":
-            ticks = log_ticks(_values(figure, axis.plotly_name))
-            axis.update(tickvals=ticks, ticktext=[short(tick) for tick in ticks])
+        **{axis.plotly_name: {"automargin": True, "zeroline": False, **_ticks(figure, axis)} for axis in every},
+    )  # fmt: skip
     return figure
+
+
+def _ticks(figure: go.Figure, axis: Any) -> dict[str, Any]:
+    """Round numbers at the ticks of a logarithmic axis."""
+    if axis.type != "log":
+        return {}
+    ticks = log_ticks(_values(figure, axis.plotly_name))
+    return {"tickvals": ticks, "ticktext": [short(tick) for tick in ticks]}
 
 
 def log_ticks(values: Sequence[float]) -> list[float]:

@@ -1,6 +1,6 @@
 """The charts of one or several services, estimated or simulated: what the dashboard and the HTML report share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,20 +49,27 @@ def shown(name: str, run: Run) -> Shown:
     return Shown(name, scenario, state, run)
 
 
-def charts(services: Sequence[Shown]) -> dict[str, Chart]:
-    """Every chart that the services have numbers for, by key, in the order in which they are read."""
+def charts(services: Sequence[Shown], keys: Collection[str] | None = None) -> dict[str, Chart]:
+    """The charts that the services have numbers for, by key, in the order in which they are read.
+
+    keys: draw only these.
+    """
     states = {one.name: one.state for one in services if one.state}
     runs = {one.name: one.run.json() for one in services if one.run}
-    found = [_throughput(services), _prices(services)]
+    alone = services[0] if len(services) == 1 else None
+    drawn: dict[str, Callable[[], Chart]] = {
+        "throughput": lambda: _throughput(services),
+        "prices": lambda: _prices(services),
+    }
     if runs:
-        found.append(service.latency_chart(tables.latency_table(runs), _objectives(services)))
-    if len(services) == 1 and (run := services[0].run):
-        found.append(service.timeline_chart(run.requests))
-    if len(states) == 1:
-        found.append(service.memory_chart(tables.memory_table(next(iter(states.values())))))
-    shares = {name: run["priced_by"] for name, run in runs.items()}
-    found.append(service.provenance_chart({n: dict(s.priced_by) for n, s in states.items()} | shares))
-    return {chart.key: chart for chart in found}
+        drawn["latency"] = lambda: service.latency_chart(tables.latency_table(runs), _objectives(services))
+    if alone and (run := alone.run):
+        drawn["timeline"] = lambda: service.timeline_chart(run.requests)
+    if alone and (state := alone.state):
+        drawn["memory"] = lambda: service.memory_chart(tables.memory_table(state))
+    shares = {n: dict(s.priced_by) for n, s in states.items()} | {n: r["priced_by"] for n, r in runs.items()}
+    drawn["provenance"] = lambda: service.provenance_chart(shares)
+    return {key: draw() for key, draw in drawn.items() if keys is None or key in keys}
 
 
 def _throughput(services: Sequence[Shown]) -> Chart:

@@ -19,7 +19,7 @@ from sim.step.surface import Surface, grid
 
 Floats = NDArray[np.float64]
 
-POINTS_PER_OCTAVE = 2
+POINTS_PER_OCTAVE = {"decode": 2, "prefill": 1}
 """Loads at which steps are priced per doubling; between them seconds are linear."""
 
 
@@ -123,7 +123,7 @@ def _decoding(scenario: Scenario, plan: PoolPlan, demand: Demand, cost: CostMode
     step = step_operations(scenario, plan, "decode")
     context, largest = max(demand.decode_context, 2.0), max(plan.max_sequences, 2)
     edges = [x for up_to, _ in step.adaptive for x in (up_to, up_to + 1)]
-    points = grid(1, largest, POINTS_PER_OCTAVE, edges)
+    points = grid(1, largest, POINTS_PER_OCTAVE["decode"], edges)
     levels: list[tuple[float, Surface]] = []
     columns: list[tuple[float, float, float]] = []
     for up_to, level in step.levels():
@@ -147,7 +147,7 @@ def _computing(
 ) -> Computing:
     """Price the prefill steps of a pool at the workload's mean context, up to a chunk and `riding_tokens` more."""
     step = step_operations(scenario, plan, "prefill")
-    load = grid(1, max(plan.chunk_tokens + riding_tokens, 2), POINTS_PER_OCTAVE)
+    load = grid(1, max(plan.chunk_tokens + riding_tokens, 2), POINTS_PER_OCTAVE["prefill"])
     alone, context = demand.prefill_context_alone, demand.prefill_context
     contexts = np.array([alone, max(context, alone + 1.0)])
 

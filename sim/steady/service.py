@@ -21,8 +21,14 @@ from sim.units import HOUR_S
 Floats = NDArray[np.float64]
 Limit = Literal["prefill", "decode batch", "KV cache"]
 
-ANY_WORKLOAD = Workload(trace="any")
-"""Stands for the workload where only its means matter."""
+BESIDE_A_STEP = {
+    "workload": Workload(trace="any"),
+    "duration_s": None,
+    "warmup_s": 0.0,
+    "objectives": Objectives(),
+    "price": Price(),
+}
+"""What no step depends on beyond the means of the workload: the same for all scenarios that share priced steps."""
 LIGHT_LOADS = (0.01, 0.03, 0.1, 0.3)
 """Sequences per rank below one at which the curve has points."""
 HALVINGS = 24
@@ -79,9 +85,7 @@ class Service:
         self.decoder: PoolPlan = pools.get("decode") or pools["serve"]
         self.prefiller: PoolPlan = pools.get("prefill") or pools["serve"]
         self.mixed = cluster.pools[self.prefiller.role].mixed and self.prefiller is self.decoder
-        priced = scenario.model_copy(
-            update={"workload": ANY_WORKLOAD, "price": Price(), "objectives": Objectives()}
-        )
+        priced = scenario.model_copy(update=BESIDE_A_STEP)
         self.decode, self.prefill = phases(priced, replace(demand, rate_per_s=None, concurrency=None))
         self.decode_tokens = max(demand.output_tokens - 1, 1e-9)
         self.cache_batch = self.decoder.memory.kv_tokens / demand.decode_context

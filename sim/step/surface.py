@@ -83,18 +83,10 @@ class Surface:
         chosen = {
             f.name: np.where(split, getattr(two, f.name), getattr(one, f.name)) for f in fields(Timeline)
         }
-        # Looked up many times per simulated request: spelled out for every whole number of tokens or sequences.
         below, u = locate(self.x, np.arange(self.x[-1] + 1))
-
-        def spelled(curve: Floats) -> list[float]:
-            values: list[float] = (curve[below] + (curve[below + 1] - curve[below]) * u).tolist()
-            return values
-
         core = self._core.sum(axis=2)
         self._rows = core[below] + (core[below + 1] - core[below]) * u[:, None]
-        self._experts = spelled(seconds["experts"])
-        curves = zip(*(spelled(curve) for curve in chosen.values()), strict=True)
-        self._timelines = [Timeline(*values) for values in curves]
+        self._spelled = _Spelled(self.x, np.array([seconds["experts"], *chosen.values()]))
 
     def rows(self, x: Floats) -> Floats:
         """Attention seconds over all contexts for each rank's x (whole numbers on the grid); shape (ranks, contexts).
@@ -114,10 +106,10 @@ class Surface:
         """
         fullest, mean = int(x.max()), float(x.sum()) / len(x)
         low = int(mean)
-        experts = self._experts[low]
+        experts = self._spelled[low][0]
         if mean > low:
-            experts += (self._experts[low + 1] - experts) * (mean - low)
-        return self._timelines[fullest].line(experts)
+            experts += (self._spelled[low + 1][0] - experts) * (mean - low)
+        return self._spelled[fullest][1].line(experts)
 
     def step_s(self, core: Floats, x: Floats) -> float:
         """Seconds of a step of `x` tokens per rank whose ranks spend `core` on attention."""
@@ -134,6 +126,25 @@ class Surface:
         sources = self._core + self._sources[:, None, :]
         shares = sources / sources.sum(axis=2, keepdims=True)
         return np.asarray((self._visits[:, :, None] * shares).sum(axis=(0, 1)))
+
+
+class _Spelled(dict[int, tuple[float, Timeline]]):
+    """Seconds of the experts, and everything but attention, for a whole number of tokens or sequences per rank.
+
+    Looked up many times per simulated request: spelled out once for each number that occurs.
+    """
+
+    def __init__(self, x: Floats, curves: Floats) -> None:
+        super().__init__()
+        self._x, self._curves = x, curves
+
+    def __missing__(self, whole: int) -> tuple[float, Timeline]:
+        """Linear between the points of the grid."""
+        [i], [u] = locate(self._x, np.array([float(whole)]))
+        low, high = self._curves[:, i], self._curves[:, i + 1]
+        experts, *rest = (low + (high - low) * u).tolist()
+        self[whole] = found = (experts, Timeline(*rest))
+        return found
 
 
 def locate(knots: Floats, at: Floats) -> tuple[Ints, Floats]:

@@ -1,0 +1,240 @@
+"""Every page under AppTest: default and extreme inputs, no exception; what it shows and what it saves agree."""
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from streamlit.testing.v1 import AppTest
+
+from dashboard.data import scenarios, services
+from dashboard.settings import CHOICES, DEFAULTS, OWN_PRICE, decode
+from sim import cli
+from sim.scenario.loading import parse
+
+FOLDER = Path(__file__).parents[2] / "dashboard"
+VIEWS = sorted(path for path in (FOLDER / "views").glob("*.py") if path.name != "__init__.py")
+
+
+def opened(view: str, **query: str) -> AppTest:
+    app = AppTest.from_file(str(FOLDER / "views" / f"{view}.py"), default_timeout=120)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def sound(app: AppTest) -> AppTest:
+    assert not app.exception, app.exception[0].message
+    return app
+
+
+def test_there_are_the_six_pages() -> None:
+    names = {path.stem for path in VIEWS}
+    assert names == {"compare", "what_if", "mechanisms", "step", "calibration", "validation"}
+
+
+@pytest.mark.parametrize("view", [path.stem for path in VIEWS])
+def test_every_page_opens_from_the_app(view: str) -> None:
+    app = AppTest.from_file(str(FOLDER / "app.py"), default_timeout=120).run()
+    app.switch_page(f"views/{view}.py").run()
+    sound(app)
+    assert len(app.title) == 1
+
+
+@pytest.mark.parametrize("name", ["azure-v3.2", "azure-v3.1", "chat", "overload"])
+def test_compare_shows_every_shipped_scenario(name: str) -> None:
+    app = sound(opened("compare", s=name))
+    assert app.dataframe[0].value.scenario.tolist() == [name]
+    assert not app.error
+
+
+def test_compare_without_a_scenario_says_what_to_do() -> None:
+    app = opened("compare")
+    sound(app.multiselect(key="s").set_value([]).run())
+    assert "Pick a scenario" in app.info[0].value
+
+
+EXTREMES = [
+    {key: values[index] for key, values in CHOICES.items() if key not in ("k", "w", "c")} | fixed
+    for index in (0, -1)
+    for fixed in ({"k": "separate"}, {"k": "joint"})
+]
+
+
+@pytest.mark.parametrize("changed", EXTREMES, ids=["low", "low, joint", "high", "high, joint"])
+def test_what_if_stands_extreme_settings(changed: dict[str, object]) -> None:
+    app = opened("what_if", **{key: str(value) for key, value in changed.items()})
+    sound(app)
+    assert app.error or app.metric
+
+
+ONE_BY_ONE = [
+    (key, value)
+    for key, values in CHOICES.items()
+    for value in (values[0], values[-1])
+    if value != DEFAULTS[key]
+]
+
+
+def test_what_if_stands_every_setting_at_its_ends() -> None:
+    for key, value in ONE_BY_ONE:
+        kind = {"k": "joint"} if key in ("sw", "sg", "st") else {}
+        app = sound(opened("what_if", **{**kind, key: str(value)}))
+        assert app.session_state[key] == value, key
+        assert app.error or app.metric, (key, value)
+
+
+def test_what_if_knows_every_model_gpu_and_engine() -> None:
+    offered = scenarios.names()
+    for key, names in (("m", offered["models"]), ("g", offered["gpus"]), ("e", offered["engines"])):
+        for name in names:
+            app = sound(opened("what_if", **{key: name}))
+            assert app.session_state[key] == name
+            assert app.error or app.metric
+
+
+def test_what_if_says_what_would_fit() -> None:
+    app = sound(opened("what_if", pg="4"))
+    assert "does not fit" in app.error[0].value
+    assert "would fit" in app.error[0].value
+    assert app.button(key="simulate").disabled
+
+
+def test_what_if_warns_of_overload() -> None:
+    app = sound(opened("what_if", r="1000.0"))
+    assert "Overloaded" in app.warning[0].value
+
+
+def test_what_if_takes_an_own_price() -> None:
+    app = sound(opened("what_if", t=OWN_PRICE, u="10.0"))
+    assert yaml.safe_load(app.code[0].value)["price"]["usd_per_gpu_hour"] == 10
+
+
+def test_a_pinned_baseline_shows_the_change() -> None:
+    app = sound(opened("what_if"))
+    app.button(key="pin").click().run()
+    assert decode(app.query_params["base"]) == DEFAULTS
+    sound(app.select_slider(key="r").set_value(10.0).run())
+    blended = next(metric for metric in app.metric if metric.label == "Blended")
+    # Twice the tokens at the same cost.
+    assert blended.delta == "-50.0%"
+    sound(app.button(key="unpin").click().run())
+    assert "base" not in app.query_params
+
+
+def test_the_address_holds_the_state() -> None:
+    first = opened("what_if", r="20.0", i="8000", base="r:10.0;h:50")
+    second = opened("what_if", **dict(first.query_params))
+    assert [m.value for m in second.metric] == [m.value for m in first.metric]
+    assert [m.delta for m in second.metric] == [m.delta for m in first.metric]
+    assert second.code[0].value == first.code[0].value
+
+
+@pytest.mark.parametrize(
+    "junk", [{"r": "x"}, {"m": "../../etc"}, {"base": "r:x;;q"}, {"g": "h20_96"}, {"t": "no_tier"}]
+)
+def test_junk_in_the_address_is_left_out(junk: dict[str, str]) -> None:
+    sound(opened("what_if", **junk))
+
+
+def test_the_saved_yaml_gives_the_numbers_of_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Simulate on the page; run what it saves on the command line; read both."""
+    query = {"r": "5.0", "o": "50", "d": "1", "h": "25", "s": "0.5"}
+    app = sound(opened("what_if", **query))
+    text = app.code[0].value + "\n"  # the page shows it without its last line break
+    app.button(key="simulate").click().run()
+    job = services.job(text)
+    assert job is not None
+    job.process.wait(120)
+    assert job.state == "done", job.message
+    sound(app.run())
+    shown = services.simulated(text).json()
+
+    file = tmp_path / "scenario.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit) as end:
+        cli.app(["run", str(file), "--json", "--quiet"])
+    assert end.value.code == 0
+    run = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {k: v for k, v in run.items() if k != "wall_s"} == {
+        k: v for k, v in shown.items() if k != "wall_s"
+    }
+    table = next(frame.value for frame in app.dataframe if "from" in frame.value)
+    row = table[table["from"] == "simulation"].iloc[0]
+    assert row["blended, USD/M"] == run["cost"]["usd_per_million"]["blended"]
+    assert row["TTFT p99, s"] == run["latency"]["ttft_s"]["p99"]
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+@pytest.mark.parametrize("ends", [("1", "128", "0"), ("512", "16384", "131072")])
+def test_step_stands_its_ends(phase: str, ends: tuple[str, str, str]) -> None:
+    batch, chunk, context = ends
+    for name in scenarios.shipped():
+        app = sound(opened("step", s=name, p=phase, b=batch, n=chunk, c=context))
+        assert "takes" in app.markdown[0].value
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"p": "prefill", "c": "1024", "n": "8", "s": "0.0", "x": "0", "y": "0.0", "l": "1", "k": "512"},
+        {
+            "p": "decode",
+            "b": "256",
+            "d": "3",
+            "n": "256",
+            "s": "2.0",
+            "x": "256",
+            "y": "1.0",
+            "l": "8",
+            "k": "131072",
+        },
+        {"g": "h20_96"},
+        {"g": "gb200_nvl72"},
+    ],
+    ids=["low", "high", "H20", "GB200"],
+)
+def test_mechanisms_stand_their_ends(query: dict[str, str]) -> None:
+    app = sound(opened("mechanisms", **query))
+    assert not app.error
+
+
+def test_calibration_knows_every_profile() -> None:
+    app = opened("calibration")
+    for name in app.selectbox(key="p").options:
+        app = sound(app.selectbox(key="p").set_value(name).run())
+        assert not app.error
+        assert len(app.selectbox(key="o").options) > 0
+
+
+def test_validation_says_how_to_make_a_result_or_shows_it() -> None:
+    app = sound(opened("validation"))
+    assert app.code or any("published values" in text.value for text in app.markdown)
+
+
+def test_a_slider_is_answered_quickly(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints the server's time for a move of a slider; nothing here depends on the machine's speed."""
+    app = opened("what_if")
+    spent: dict[str, list[float]] = {}
+    for key, values in (
+        ("r", CHOICES["r"][4:12]),
+        ("i", CHOICES["i"][4:12]),
+        ("o", CHOICES["o"][2:10]),
+        ("b", CHOICES["b"][2:]),
+    ):
+        for value in values:
+            app.select_slider(key=key).set_value(value)
+            began = time.perf_counter()
+            sound(app.run())
+            spent.setdefault(key, []).append(time.perf_counter() - began)
+    every = [s for times in spent.values() for s in times]
+    with capsys.disabled():
+        by_key = ", ".join(f"{key} {statistics.median(times) * 1e3:.0f}" for key, times in spent.items())
+        print(
+            f"\nWhat-if, server time of a slider move: median {statistics.median(every) * 1e3:.0f} ms ({by_key})"
+        )
+    assert parse(app.code[0].value).scenario
