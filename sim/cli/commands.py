@@ -16,6 +16,7 @@ import typer
 
 import sim
 from sim.cli import tables
+from sim.cli.answers import answer
 from sim.cli.files import page, prepare, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.terminal import Screen, show_error
@@ -87,7 +88,7 @@ def run(
     screen = Screen(as_json, quiet)
     results = _simulated([scenario], sets, seed, out, screen)
     [(name, result)] = results.items()
-    data = result.json()
+    data = answer(result)
     screen.show(tables.runs({name: data}, _api_prices(results)))
     if out:
         save(out, result.save)
@@ -108,7 +109,7 @@ def compare(
     """Simulate several scenarios side by side, with ratios to the first and public API prices beside."""
     screen = Screen(as_json, quiet)
     results = _simulated(scenarios, sets, seed, out, screen)
-    data = {name: result.json() for name, result in results.items()}
+    data = {name: answer(result) for name, result in results.items()}
     api_prices = _api_prices(results)
     screen.show(tables.runs(data, api_prices))
     together = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}

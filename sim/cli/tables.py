@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sim.cli.answers import kept
 from sim.cli.terminal import number, percent, seconds, usd
 
 Json = Mapping[str, Any]
@@ -53,12 +54,17 @@ SECTIONS: Mapping[str, Sequence[Row]] = {
     "Load": [
         Row("GPUs", ("gpus",)),
         Row("paid for but idle: whole nodes are bought", ("cost", "stranded_gpus")),
-        Row("prefill pool busy", ("utilization", "prefill"), percent),
-        Row("decode pool busy", ("utilization", "decode"), percent),
-        Row("serving pool busy", ("utilization", "serve"), percent),
+        Row("prefill pool not idle", ("utilization", "prefill"), percent),
+        Row("decode pool not idle", ("utilization", "decode"), percent),
+        Row("serving pool not idle", ("utilization", "serve"), percent),
         Row("KV cache in use, peak", ("utilization", "kv_cache_peak"), percent),
     ],
-    "Price per million tokens": [
+    "Capacity, estimated without queues": [
+        Row("requests/s that fill it", ("capacity", "requests_per_s")),
+        Row("load: arrivals / that", ("capacity", "load"), percent),
+        Row("price per million tokens when full, blended", ("capacity", "usd_per_million_blended"), usd),
+    ],
+    "Price per million tokens at this load": [
         Row("input, cache hit", ("cost", "usd_per_million", "input_cache_hit"), usd),
         Row("input, cache miss", ("cost", "usd_per_million", "input_cache_miss"), usd),
         Row("output", ("cost", "usd_per_million", "output"), usd),
@@ -95,8 +101,12 @@ def runs(by_name: Mapping[str, Json], api_prices: Mapping[str, Sequence[Json]]) 
     beside = {
         name: {**run, "api": offers(api_prices[run["scenario"]["model"]])} for name, run in by_name.items()
     }
+    for run in beside.values():
+        if not any(kept(run)):
+            run["goodput_requests_per_s"] = None  # nothing was promised
     for name, run in beside.items():
         yield headline(name, run)
+        yield from promises(run)
     yield ""
     yield _side_by_side(beside)
     yield ""
@@ -115,7 +125,9 @@ def headline(name: str, run: Json) -> Text:
             style="bold red",
         )
     blended = usd(_at(run, ("cost", "usd_per_million", "blended")))
-    text.append(f"{blended} per million tokens at {tier(run)}", style="bold")
+    load = _at(run, ("capacity", "load"))
+    at_load = f" at {percent(load)} of capacity" if load is not None and run["stable"] else ""
+    text.append(f"{blended} per million tokens at {tier(run)}{at_load}", style="bold")
     text.append(
         f"\n  {scenario['model']} on {run['gpus']} GPUs {scenario['gpu']}, engine {scenario['engine']}: "
     )
@@ -125,6 +137,16 @@ def headline(name: str, run: Json) -> Text:
         if p99 is not None:
             text.append(f", {label} p50 {seconds(p50)}, p99 {seconds(p99)}")
     return text
+
+
+def promises(run: Json) -> Iterator[Text]:
+    """Each objective of the scenario: kept or missed."""
+    for label, bound, p99 in kept(run):
+        met = p99 is not None and p99 <= bound
+        what = "kept" if met else "missed"
+        found = "the backlog grows" if p99 is None else seconds(p99)
+        told = f"  objective {label} p99 <= {seconds(bound)}: {what} ({found})"
+        yield Text(told, style="green" if met else "bold red")
 
 
 def basis(run: Json) -> str:

@@ -71,7 +71,9 @@ def test_out_can_be_loaded_again(scenario: Path, tmp_path: Path) -> None:
     result = invoke("run", scenario, "--out", tmp_path / "out", "--json")
     assert "written to" in result.stderr
     saved = load(tmp_path / "out")
-    assert saved.json() == last_json(result)
+    told = last_json(result)
+    assert told.pop("capacity")["load"] > 0
+    assert saved.json() == told
     assert len(saved.requests) == saved.json()["requests"]["arrived"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "tiny.yaml"]
 
@@ -154,3 +156,11 @@ def test_api_prices_in_short_are_the_maker_s_latest_and_the_spread_of_the_others
         "median": 3,
     }
     assert offers([])["lowest"]["output"] is None
+
+
+def test_objectives_are_said_to_be_kept_or_missed(scenario: Path) -> None:
+    told = invoke("run", scenario, "--set", "objectives={ttft_p99_s: 1000, tpot_p99_s: 1e-6}").stdout
+    assert "objective TTFT p99 <= 1,000 s: kept" in told.replace("1000 s", "1,000 s")
+    assert "objective TPOT p99 <=" in told
+    assert "missed" in told
+    assert "requests/s that meet the objectives" not in invoke("run", scenario).stdout
