@@ -9,6 +9,7 @@ from sim.model.deployment import PoolPlan, plan_pool
 from sim.model.operations import Operation
 from sim.scenario.device import gpu_of
 from sim.scenario.schema import Scenario
+from sim.scenario.speculation import draft_chances
 from sim.step.assemble import cost_model, step_operations
 from sim.step.operations import typical_prompts
 from sim.step.overlap import STAGES, Line, Overlap, Stage, launches, projections, stage_of, timeline
@@ -51,7 +52,18 @@ def explain(
     device_s = float(replace(line, launch=0.0).seconds(attention_s))
     roofline = AnalyticCost(gpu_of(scenario), catalog.efficiency())
     step_s = max(device_s, line.launch)
-    return Explanation(phase, batch, context, tokens, priced, device_s, step_s, plan, roofline)
+    accepted = _accept_length(scenario, step.draft_tokens) if phase == "decode" else None
+    return Explanation(phase, batch, context, tokens, accepted, priced, device_s, step_s, plan, roofline)
+
+
+def _accept_length(scenario: Scenario, drafts: int) -> float | None:
+    """Tokens per sequence that a decode step yields; None where nobody knows how many drafts are accepted."""
+    if not drafts:
+        return 1.0
+    try:
+        return catalog.accept_length(draft_chances(scenario)[:drafts])
+    except catalog.UnknownName:
+        return None
 
 
 def _line(
@@ -97,6 +109,8 @@ class Explanation:
     context: int
     tokens: int
     """New tokens of this rank in the step."""
+    accept_length: float | None
+    """Tokens per sequence that a decode step yields on average, drafts included; None in prefill, or if unknown."""
     operations: list[PricedOperation]
     """With two half batches each operation runs on half the batch, twice per layer."""
     device_s: float
@@ -124,6 +138,7 @@ class Explanation:
             "hidden_s": self.hidden_s,
             "launch_wait_s": self.step_s - self.device_s,
             "tokens": self.tokens,
+            "accept_length": self.accept_length,
             "operations": [self._row(priced, total_s) for priced in self.operations if priced.total_s],
             "memory": {
                 "weights_gb": memory.weights_bytes / GB_BYTES,

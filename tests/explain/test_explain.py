@@ -88,3 +88,16 @@ def test_the_step_is_the_one_that_the_simulation_runs(overlap: dict, phase: str)
         step_s = pool_step_cost(scenario, explained.plan).prefill_s(np.full(8, 4096.0), np.full(8, 2048.5))
     assert explained.step_s == pytest.approx(step_s, rel=0.02)
     assert (explained.hidden_s > 1e-6) == (bool(overlap) or phase == "decode")
+
+
+@pytest.mark.parametrize(
+    ("batch", "drafts", "length"), [(8, 2, 1 + 0.8 + 0.8 * 0.5), (64, 1, 1.8), (65, 0, 1.0)]
+)
+def test_a_decode_step_says_how_many_tokens_it_yields(batch: int, drafts: int, length: float) -> None:
+    levels = [{"up_to_batch": 8, "draft_tokens": 2}, {"up_to_batch": 64, "draft_tokens": 1}]
+    speculation = {"draft_tokens": 2, "acceptance": [0.8, 0.5], "adaptive": levels}
+    scenario = _scenario("deepseek-v3", speculation=speculation)
+    step = explain(scenario, "decode", batch, 4096).json()
+    assert step["tokens"] == batch * (1 + drafts)
+    assert step["accept_length"] == pytest.approx(length)
+    assert explain(scenario, "prefill", 512).json()["accept_length"] is None
