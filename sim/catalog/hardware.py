@@ -46,6 +46,8 @@ class LowLatencyAllToAll:
     """DeepEP's low-latency table: seconds by EP size, for `tokens_per_rank` tokens on `gpu`."""
 
     gpu: str
+    measured_to: int
+    """Widest EP that the shipped profiles measured themselves."""
     tokens_per_rank: int
     hidden: int
     top_k: int

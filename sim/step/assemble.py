@@ -4,6 +4,7 @@ from functools import lru_cache
 
 from sim import catalog
 from sim.catalog import Gpu
+from sim.cost.exchange import WideExchange
 from sim.cost.latency import AnalyticCost, ConcentratedScores, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
 from sim.cost.profile import ProfileError, load_profile, shipped_profiles
@@ -115,7 +116,8 @@ def cost_model(scenario: Scenario) -> CostModel:
         raise DeploymentError([Problem(("profile",), str(error))]) from error
     if scenario.indexer.scores == "concentrated":
         cost = ConcentratedScores(cost)
-    return InSituCost(cost, engine_of(scenario).communication_factor)
+    wide = WideExchange(cost, catalog.efficiency().low_latency_all_to_all)
+    return InSituCost(wide, engine_of(scenario).communication_factor)
 
 
 @lru_cache(maxsize=32)

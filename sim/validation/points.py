@@ -1,4 +1,7 @@
-"""Published throughputs of one step at a fixed load: prefill or decode alone, no queue."""
+"""Published throughputs of one step at a fixed load, prefill or decode alone, and what a mechanism gains there.
+
+The data, with sources, is `points.yaml`.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -8,12 +11,14 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from sim.model.deployment import plan_pool
+from sim.model.deployment import PoolPlan, plan_pool
 from sim.scenario.schema import Scenario
 from sim.step.assemble import pool_step_cost
 from sim.validation.errors import Case
 
 FILE: Final = Path(__file__).with_name("points.yaml")
+ALL: Final = "wide-ep"
+"""The name of all points and gains together."""
 
 
 @cache
@@ -23,42 +28,63 @@ def points() -> Mapping[str, Any]:
 
 
 def point_ids() -> list[str]:
-    """Ids of all points, in their order."""
-    return [point["id"] for point in points()["points"]]
+    """Ids of all points, then of all gains, in their order."""
+    return [entry["id"] for kind in ("points", "gains") for entry in points()[kind]]
 
 
 def validate_points(ids: Sequence[str]) -> Iterator[Case]:
-    """Simulate the points with these ids, one after another."""
+    """Simulate the points and gains with these ids, one after another."""
     for point in points()["points"]:
         if point["id"] in ids:
             yield _case(point)
+    for gain in points()["gains"]:
+        if gain["id"] in ids:
+            yield _gain(gain)
 
 
 def _case(point: Mapping[str, Any]) -> Case:
-    scenario = Scenario.model_validate({**points()["base"], **point.get("set", {})})
-    role = point["phase"]
-    plan = plan_pool(scenario, role)
-    seconds = _step_s(scenario, point)
-    ranks_per_node = plan.dp / (plan.gpus / points()["gpus_per_node"])
-    tokens = point["tokens"] if role == "prefill" else point["sequences"] * _tokens_per_step(scenario)
-    published = float(point["tokens_per_s_per_node"])
+    scenario, plan = _setup(point)
+    gpus = points()["gpus_per_node"]
+    published = point.get("tokens_per_s_per_node") or point["tokens_per_s_per_gpu"] * gpus
+    simulated = _tokens_per_s(point) * gpus / plan.gpus
+    where, what = _described(point, scenario, plan)
+    metric = f"{point['phase']}_tput_per_node"
+    return Case(point["id"], metric, float(published), simulated, None, where, what)
+
+
+def _gain(gain: Mapping[str, Any]) -> Case:
+    """Throughput with over without, less 1: both published and simulated, so that the error is that of the gain."""
+    [point] = [p for p in points()["points"] if p["id"] == gain["point"]]
+    load = "tokens" if point["phase"] == "prefill" else "sequences"
+    here = {**point, load: gain.get("load", point[load])}
+    without = {**here, "set": {**point.get("set", {}), **gain["without"]}}
+    simulated = _tokens_per_s(here) / _tokens_per_s(without) - 1
+    where, what = _described(here, *_setup(here))
+    return Case(gain["id"], "gain", gain["gain"], simulated, None, where, f"{gain['name']}: {what}")
+
+
+def _setup(point: Mapping[str, Any]) -> tuple[Scenario, PoolPlan]:
+    scenario = Scenario.model_validate({**points()["bases"][point["base"]], **point.get("set", {})})
+    return scenario, plan_pool(scenario, point["phase"])
+
+
+def _described(point: Mapping[str, Any], scenario: Scenario, plan: PoolPlan) -> tuple[str, str]:
+    """Layout and load in words."""
     where = f"{scenario.gpu} {scenario.engine} {scenario.precision.weights} EP{plan.ep}"
-    what = (
-        f"{role} of {point.get('tokens') or point['sequences']} at {point.get('prompt') or point['context']}"
-    )
-    simulated = tokens * ranks_per_node / seconds
-    return Case(point["id"], f"{role}_tput_per_node", published, simulated, None, where, what)
+    load, length = (point.get(a) or point[b] for a, b in (("tokens", "sequences"), ("prompt", "context")))
+    return where, f"{point['phase']} of {load} at {length}"
 
 
-def _step_s(scenario: Scenario, point: Mapping[str, Any]) -> float:
-    """Seconds of a step in which every rank has the same load; prompts attend to half of themselves on average."""
-    plan = plan_pool(scenario, point["phase"])
+def _tokens_per_s(point: Mapping[str, Any]) -> float:
+    """Of all ranks, which have the same load; prompts attend to half of themselves on average."""
+    scenario, plan = _setup(point)
     cost = pool_step_cost(scenario, plan)
     if point["phase"] == "decode":
-        return cost.decode_s(np.full(plan.dp, float(point["sequences"])), np.full(plan.dp, point["context"]))
-    return cost.prefill_s(
-        np.full(plan.dp, float(point["tokens"])), np.full(plan.dp, (point["prompt"] + 1) / 2)
-    )
+        load, context = np.full(plan.dp, float(point["sequences"])), np.full(plan.dp, float(point["context"]))
+        tokens = point["sequences"] * _tokens_per_step(scenario)
+        return float(plan.dp * tokens / cost.decode_s(load, context))
+    load, context = np.full(plan.dp, float(point["tokens"])), np.full(plan.dp, (point["prompt"] + 1) / 2)
+    return float(plan.dp * point["tokens"] / cost.prefill_s(load, context))
 
 
 def _tokens_per_step(scenario: Scenario) -> float:

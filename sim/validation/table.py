@@ -15,7 +15,7 @@ from sim.simulation import simulate
 from sim.validation.blame import Composition, composition
 from sim.validation.errors import Case, by_metric, grouped, score, score_by_layout
 from sim.validation.parallel import each
-from sim.validation.points import point_ids, validate_points
+from sim.validation.points import ALL, point_ids, validate_points
 from sim.validation.recipes import recipes
 from sim.validation.rows import Row, read_rows, skipped
 from sim.validation.scenarios import Outcome, outcome, scenario_of
@@ -122,7 +122,7 @@ def validate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Validation:
-    """Simulate the rows of a table and, with `points`, the published steps; of both only `ids` where some are given.
+    """Simulate the rows of a table and, with `points`, the published steps and gains; only `ids` where some are given.
 
     max_prompts: bound on the prompts of a row; see `scenario_of`.
 
@@ -132,7 +132,7 @@ def validate(
     """
     rows = read_rows(path)
     steps = point_ids() if points else []
-    known = {*steps, *(row.id for row in rows)}
+    known = {*steps, *([ALL] if points else []), *(row.id for row in rows)}
     if strange := [id for id in ids if id not in known]:
         near = get_close_matches(strange[0], known, 3)
         raise UnknownCase(
@@ -140,7 +140,7 @@ def validate(
         )
     if ids:
         rows = [row for row in rows if row.id in ids]
-        steps = [id for id in steps if id in ids]
+        steps = [id for id in steps if ALL in ids or id in ids]
     found = validate_rows(rows, max_prompts, workers, seed, progress)
     return replace(found, cases=[*validate_points(steps), *found.cases])
 
