@@ -120,7 +120,7 @@ class ServeWorker:
         if self._setup.mixed and batch.running:
             sequences, context, _ = batch.load()
             alone_s = cost.decode_s(sequences, context)
-            total_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context)
+            total_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context, chunk.held)
             share = total_s / (alone_s + seconds)
             self._meter.charge("decode", alone_s * share)
             self._meter.compute(chunk, (seconds - cached_s) * share, cached_s * share)

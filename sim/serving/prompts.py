@@ -25,6 +25,11 @@ class Chunk:
     `before` counts the cached prefix and earlier chunks."""
     context_without_prefix: Floats | None
     """The same if no prefix had been cached; None where none was."""
+    held: Floats | None
+    """KV tokens of a rank's prompts, those before the chunk and those in it: sum(before + new). None where they follow
+    from tokens and context, because each rank has a single prompt or nothing before its prompts."""
+    held_without_prefix: Floats | None
+    """The same if no prefix had been cached; None where one of the two above is."""
     started: list[Sequence]
     completed: list[tuple[Sequence, int]]
     """Prompts whose last token is in this step, with their ranks."""
@@ -96,7 +101,11 @@ class _Planned:
     def __init__(self, ranks: int) -> None:
         self.tokens = [0.0] * ranks
         self.pairs = [0.0] * ranks
+        self.held = [0.0] * ranks
         self.prefix_pairs = [0.0] * ranks
+        self.prefix_held = [0.0] * ranks
+        self.several = False
+        """Whether a rank has several prompts, one of them with KV before it."""
         self.started: list[Sequence] = []
         self.completed: list[tuple[Sequence, int]] = []
 
@@ -105,9 +114,13 @@ class _Planned:
         before = sequence.computed_tokens
         new = min(budget, sequence.prefill_tokens - before)
         sequence.computed_tokens = before + new
+        if self.tokens[rank] and (before or self.held[rank] > self.tokens[rank]):
+            self.several = True
         self.tokens[rank] += new
+        self.held[rank] += before + new
         self.pairs[rank] += new * before + new * (new + 1) / 2
         self.prefix_pairs[rank] += new * sequence.cached_tokens
+        self.prefix_held[rank] += sequence.cached_tokens
         return new
 
     def chunk(self) -> Chunk | None:
@@ -116,7 +129,9 @@ class _Planned:
         tokens = np.array(self.tokens)
         pairs = np.array(self.pairs)
         divisor = np.maximum(tokens, 1.0)
-        without = None
+        held = np.array(self.held) if self.several else None
+        without, held_without = None, None
         if any(self.prefix_pairs):
             without = (pairs - np.array(self.prefix_pairs)) / divisor
-        return Chunk(tokens, pairs / divisor, without, self.started, self.completed)
+            held_without = None if held is None else held - np.array(self.prefix_held)
+        return Chunk(tokens, pairs / divisor, without, held, held_without, self.started, self.completed)

@@ -7,6 +7,7 @@ from sim.cost.latency import CostModel
 from sim.model.operations import Operation
 from sim.step.cost import DecodeLevel, SurfaceStepCost
 from sim.step.operations import StepOperations, typical_prompts
+from sim.step.prompts import PromptAttention
 from sim.step.surface import Floats, Surface, grid
 
 POINTS_PER_OCTAVE = 2
@@ -22,7 +23,7 @@ def build_step_cost(
     `operations` by phase: prefill, decode or both, as the pool does. `max_sequences` per attention-DP rank bounds
     the decode grid, `max_tokens` of a chunk the prefill grid.
     """
-    decode, prefill = [], None
+    decode, prefill, prompts = [], None, None
     if steps := operations.get("decode"):
         contexts = _contexts(steps.layout.model)
         for up_to, step in steps.levels():
@@ -41,7 +42,8 @@ def build_step_cost(
             return chunk.prefill_attention(*typical_prompts(tokens, context))
 
         prefill = Surface(tokens, contexts, attention, chunk.prefill_rest, cost, chunk.overlap)
-    return SurfaceStepCost(decode, prefill)
+        prompts = PromptAttention(chunk, prefill, cost)
+    return SurfaceStepCost(decode, prefill, prompts)
 
 
 def _contexts(model: Model, dense_mean: float = 0.0) -> Floats:

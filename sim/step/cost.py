@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.cost.latency import PRICED_BY
+from sim.step.prompts import PromptAttention
 from sim.step.surface import Surface, interpolate
 
 Floats = NDArray[np.float64]
@@ -35,9 +36,11 @@ class SurfaceStepCost:
     A prefill-only or decode-only pool leaves the other out.
     """
 
-    def __init__(self, decode: Sequence[DecodeLevel], prefill: Surface | None) -> None:
-        """`decode`: levels from small to large batches."""
-        self._levels, self._prefill = decode, prefill
+    def __init__(
+        self, decode: Sequence[DecodeLevel], prefill: Surface | None, prompts: PromptAttention | None
+    ) -> None:
+        """`decode`: levels from small to large batches; `prompts`: attention of the prefill steps."""
+        self._levels, self._prefill, self._prompts = decode, prefill, prompts
 
     def level(self, sequences: Floats) -> DecodeLevel:
         """The decode level of a batch. Raises LookupError in a prefill pool."""
@@ -54,6 +57,13 @@ class SurfaceStepCost:
             raise LookupError("this pool does not prefill")
         return self._prefill
 
+    @property
+    def prompts(self) -> PromptAttention:
+        """Attention of the prefill steps. Raises LookupError in a decode pool."""
+        if self._prompts is None:
+            raise LookupError("this pool does not prefill")
+        return self._prompts
+
     def decode_s(self, sequences: Floats, context: Floats) -> float:
         """See `StepCost.decode_s`."""
         return self.decode_run(sequences, context, np.zeros(len(context))).total_s(1)
@@ -62,26 +72,38 @@ class SurfaceStepCost:
         """See `StepCost.decode_run`."""
         return SurfaceRun(self.level(sequences).surface, sequences, context, growth)
 
-    def prefill_s(self, tokens: Floats, context: Floats) -> float:
+    def prefill_s(self, tokens: Floats, context: Floats, held: Floats | None = None) -> float:
         """See `StepCost.prefill_s`."""
         surface = self.prefill
-        core = surface.core_s(tokens, context)
+        core = self.prompts.core_s(tokens, context, held)
         slowest = int(core.argmax())
         seconds = surface.step_s(core, tokens)
         surface.charge(float(tokens[slowest]), float(context[slowest]), seconds)
         return seconds
 
-    def mixed_s(self, sequences: Floats, context: Floats, tokens: Floats, token_context: Floats) -> float:
+    def mixed_s(
+        self,
+        sequences: Floats,
+        context: Floats,
+        tokens: Floats,
+        token_context: Floats,
+        held: Floats | None = None,
+    ) -> float:
         """See `StepCost.mixed_s`.
 
         The linear work runs once on all tokens: attention of the prompt tokens as priced for prompt and decode
-        tokens together at the prompt's context, plus what the decode's context adds over a context of one block.
+        tokens together at the prompt's context, plus what `held` makes of the prompt tokens, plus what the decode's
+        context adds over a context of one block.
         """
         level = self.level(sequences)
         short = np.broadcast_to(level.surface.context[:1], len(context))
         kv_s = level.surface.core_s(sequences, context) - level.surface.core_s(sequences, short)
         together = tokens + sequences * level.tokens_per_sequence
         core = self.prefill.core_s(together, np.where(tokens > 0, token_context, 1.0)) + kv_s
+        if held is not None:
+            core += self.prompts.core_s(tokens, token_context, held) - self.prefill.core_s(
+                tokens, token_context
+            )
         slowest = int(core.argmax())
         seconds = self.prefill.step_s(core, together)
         self.prefill.charge(float(together[slowest]), float(token_context[slowest]), seconds)

@@ -128,6 +128,13 @@ def typical_prompts(tokens: float, context: float) -> tuple[float, float, float]
     return tokens / new, new, 0.0
 
 
+def equal_prompts(tokens: float, context: float, new: float) -> tuple[float, float, float]:
+    """(batch, new, cached) of equal prompts of `new` tokens each, or of one if they are more than `tokens`, with
+    `tokens` new tokens in all that attend to `context` keys on average."""
+    new = max(1.0, min(new, tokens))
+    return tokens / new, new, max(0.0, context - (new + 1) / 2)
+
+
 def balanced_routing(layout: Layout, slots: float) -> Routing:
     """Every expert equally popular: the mean load, and the experts that this many tokens touch on average.
 

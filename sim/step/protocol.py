@@ -42,12 +42,23 @@ class StepCost(Protocol):
         """Decode steps of which number i, from 0, is `decode_s(sequences, context + i * growth)`."""
         ...
 
-    def prefill_s(self, tokens: Floats, context: Floats) -> float:
-        """One prefill step of `tokens` new prompt tokens per rank; `context` as above, cached prefix included."""
+    def prefill_s(self, tokens: Floats, context: Floats, held: Floats | None = None) -> float:
+        """One prefill step of `tokens` new prompt tokens per rank; `context` as above, cached prefix included.
+
+        `held`: KV tokens of a rank's prompts, sum(cached + new). None: each rank has one prompt, or none of its prompts
+        has a prefix.
+        """
         ...
 
-    def mixed_s(self, sequences: Floats, context: Floats, tokens: Floats, token_context: Floats) -> float:
-        """One step that decodes and computes prompt tokens together (aggregated serving)."""
+    def mixed_s(
+        self,
+        sequences: Floats,
+        context: Floats,
+        tokens: Floats,
+        token_context: Floats,
+        held: Floats | None = None,
+    ) -> float:
+        """One step that decodes and computes prompt tokens together (aggregated serving); `held` as above."""
         ...
 
     def provenance_s(self) -> dict[str, float]:

@@ -69,7 +69,7 @@ class ServeRef(Stepper):
             for s, rank in self.inbox:
                 self.queue(s, rank)
             self.inbox = []
-        tokens, pairs, done = np.zeros(self.setup.dp), np.zeros(self.setup.dp), []
+        (tokens, pairs, held), done = np.zeros((3, self.setup.dp)), []
         for rank in range(self.setup.dp) if self.may_compute() else ():
             budget = self.setup.chunk_tokens
             if self.setup.mixed:
@@ -84,6 +84,7 @@ class ServeRef(Stepper):
                 new = min(budget, s.goal - s.computed)
                 pairs[rank] += sum(s.computed + i + 1 for i in range(new))
                 tokens[rank] += new
+                held[rank] += s.computed + new
                 s.computed += new
                 budget -= new
                 if s.computed == s.goal:
@@ -91,9 +92,9 @@ class ServeRef(Stepper):
                     self.partial[rank] = None
         if tokens.any():
             self.held_since = None
-        self.start_step(tokens, pairs / np.maximum(tokens, 1), done)
+        self.start_step(tokens, pairs / np.maximum(tokens, 1), held, done)
 
-    def start_step(self, tokens, token_context, done):
+    def start_step(self, tokens, token_context, held, done):
         cost = self.cluster.costs["serve"]
         computes = bool(tokens.any())
         decodes = bool(self.running) and (self.setup.mixed or not computes)
@@ -103,9 +104,9 @@ class ServeRef(Stepper):
             total[r] += s.mean_context()
         context = total / np.maximum(n, 1)
         if computes and decodes:
-            seconds = cost.mixed_s(n, context, tokens, token_context)
+            seconds = cost.mixed_s(n, context, tokens, token_context, held)
         elif computes:
-            seconds = cost.prefill_s(tokens, token_context)
+            seconds = cost.prefill_s(tokens, token_context, held)
         elif decodes:
             seconds = cost.decode_s(n, context)
         else:

@@ -11,7 +11,7 @@ from sim.workload import Request
 class LinearStepCost:
     """Decode: base + max over ranks of (sequence_s n + kv_s n L + kink_s n max(0, L - kink)); convex in L.
 
-    Prefill: prompt_base + max over ranks of (token_s T + pair_s T L). Mixed: both maxima and one base.
+    Prefill: prompt_base + max over ranks of (token_s T + pair_s T L + held_s K). Mixed: both maxima and one base.
     """
 
     base_s: float = 0.012
@@ -22,6 +22,7 @@ class LinearStepCost:
     prompt_base_s: float = 0.004
     token_s: float = 2e-5
     pair_s: float = 1e-10
+    held_s: float = 0.0
 
     def _ranks_s(self, sequences, context):
         seconds = self.sequence_s * sequences + self.kv_s * sequences * context
@@ -73,11 +74,18 @@ class LinearStepCost:
             low, high = (middle, high) if total_s(middle) < elapsed_s else (low, middle)
         return high, total_s(high)
 
-    def prefill_s(self, tokens, context):
-        return self.prompt_base_s + float((self.token_s * tokens + self.pair_s * tokens * context).max())
+    def _prompts_s(self, tokens, context, held):
+        if held is None:
+            # One prompt behind a prefix, or prompts without: these attend to (T + 1) / 2 tokens on average at most.
+            behind = context - (tokens + 1) / 2
+            held = tokens + np.where(tokens > 0, np.maximum(behind, 0.0), 0.0)
+        return self.token_s * tokens + self.pair_s * tokens * context + self.held_s * held
 
-    def mixed_s(self, sequences, context, tokens, token_context):
-        prompts = self.token_s * tokens + self.pair_s * tokens * token_context
+    def prefill_s(self, tokens, context, held=None):
+        return self.prompt_base_s + float(self._prompts_s(tokens, context, held).max())
+
+    def mixed_s(self, sequences, context, tokens, token_context, held=None):
+        prompts = self._prompts_s(tokens, token_context, held)
         return self.base_s + float((self._ranks_s(sequences, context) + prompts).max())
 
     def provenance_s(self):

@@ -96,7 +96,7 @@ class PrefillRef(Stepper):
             self.start_step()
 
     def start_step(self):
-        tokens, pairs, done = np.zeros(self.setup.dp), np.zeros(self.setup.dp), []
+        (tokens, pairs, held), done = np.zeros((3, self.setup.dp)), []
         for rank, queue in enumerate(self.queues):
             budget = self.setup.chunk_tokens
             for s in list(queue):
@@ -109,13 +109,14 @@ class PrefillRef(Stepper):
                 new = min(budget, s.goal - s.computed)
                 pairs[rank] += sum(s.computed + i + 1 for i in range(new))
                 tokens[rank] += new
+                held[rank] += s.computed + new
                 s.computed += new
                 budget -= new
                 if s.computed == s.goal:
                     queue.remove(s)
                     done.append((s, rank))
         if tokens.any():
-            seconds = self.cluster.costs["prefill"].prefill_s(tokens, pairs / np.maximum(tokens, 1))
+            seconds = self.cluster.costs["prefill"].prefill_s(tokens, pairs / np.maximum(tokens, 1), held)
             self.step_for(seconds, lambda: self.end_step(done))
 
     def end_step(self, done):

@@ -65,6 +65,7 @@ def costs(roles, draw):
         kv_s=draw(st.sampled_from([0.0, 2.1e-7])),
         kink=draw(st.sampled_from([100.0, 700.0])),
         kink_s=draw(st.sampled_from([0.0, 3.3e-7])),
+        held_s=draw(st.sampled_from([0.0, 1.7e-6])),
     )
     return {role: replace(cost) for role in roles}
 

@@ -43,6 +43,23 @@ def test_a_cached_prefix_is_attended_to_but_not_computed():
     assert chunk.context_without_prefix.tolist() == [0, 820 / 40]
 
 
+def test_what_prompts_hold_is_told_where_tokens_and_context_do_not_tell():
+    """100 behind 900 beside 200 behind 0: 1,000 + 200 KV tokens, 300 of them without the prefix. One of them alone, or
+    prompts with nothing before, need no telling."""
+    queues = PromptQueues(2)
+    for rank, tokens, cached in ((0, 1000, 900), (0, 200, 0), (1, 50, 0)):
+        queues.add(prompt(0, tokens, cached), rank)
+    chunk = queues.plan([512, 512], always)
+    assert chunk.held.tolist() == [1200, 50]
+    assert chunk.held_without_prefix.tolist() == [300, 50]
+    for prompts in ([(1000, 900)], [(30, 0), (50, 0)]):
+        for tokens, cached in prompts:
+            queues.add(prompt(0, tokens, cached), 0)
+        chunk = queues.plan([512, 512], always)
+        assert chunk.held is None
+        assert chunk.held_without_prefix is None
+
+
 def test_a_preempted_prompt_includes_what_it_had_generated():
     queues = PromptQueues(1)
     queues.add(prompt(0, 100, cached=60, generated=7), 0)

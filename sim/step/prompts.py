@@ -1,0 +1,65 @@
+"""Attention of several prompts behind cached prefixes, which the prefill surface has no axis for."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.cost.latency import CostModel, price_all
+from sim.step.operations import StepOperations, equal_prompts
+from sim.step.surface import Surface
+
+Floats = NDArray[np.float64]
+
+SAME: Final = 0.01
+"""KV tokens that differ by less than this share count as those of the surface's prompts."""
+DIGITS: Final = 3
+"""Significant digits of a batch that are told apart: 0.5% at most, and many batches share a price."""
+
+
+class PromptAttention:
+    """Attention seconds of prefill steps by tokens, mean context and KV tokens of a rank's prompts.
+
+    Three sums over a rank's prompts decide what attention costs: new tokens T (projections), pairs of new token and key
+    (core), and KV tokens K (expansion of latents, reads, DSA's dense or sparse form). Equal prompts with the same
+    three sums have
+
+        new = (P - 1/2) / (K / T - 1/2),   cached = P - (new + 1) / 2,   P = pairs / T
+
+    because their P = cached + (new + 1) / 2 and K / T = 1 + cached / new. The surface knows T and P only and has the K
+    of one prompt, or of prompts without prefix; where a rank's differs, equal prompts are priced.
+    """
+
+    def __init__(self, step: StepOperations, surface: Surface, cost: CostModel) -> None:
+        self._step, self._surface, self._cost = step, surface, cost
+        self._seconds: dict[tuple[float, float, float], float] = {}
+
+    def core_s(self, tokens: Floats, context: Floats, held: Floats | None) -> Floats:
+        """Attention seconds of each rank; shape (ranks,). `held` as in `StepCost.prefill_s`."""
+        core = self._surface.core_s(tokens, context)
+        if held is None:
+            return core
+        pairs = np.maximum(context - 0.5, 0.5)
+        typical_new = np.minimum(np.maximum(tokens, 1.0), 2 * pairs)
+        typical_held = tokens * (pairs / typical_new + 0.5)
+        for rank in np.flatnonzero(np.abs(held - typical_held) > SAME * typical_held):
+            new = pairs[rank] / (held[rank] / tokens[rank] - 0.5)
+            core[rank] = self._priced_s(float(tokens[rank]), float(context[rank]), float(new))
+        return core
+
+    def _priced_s(self, tokens: float, context: float, new: float) -> float:
+        """Attention seconds of equal prompts of `new` tokens each, both half batches where there are two."""
+        overlap = self._step.overlap
+        parts = overlap.parts(tokens)
+        _, new, cached = equal_prompts(tokens / parts, context, new)
+        key = _rounded(tokens), _rounded(new), _rounded(cached)
+        if key not in self._seconds:
+            tokens, new, cached = key
+            operations = self._step.prefill_attention(tokens / parts / new, new, cached)
+            seconds = sum(priced.total_s for priced in price_all(operations, self._cost))
+            self._seconds[key] = parts * overlap.stretch("layers", parts) * seconds
+        return self._seconds[key]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

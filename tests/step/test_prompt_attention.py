@@ -1,0 +1,110 @@
+"""Prefill steps of several prompts behind cached prefixes, against the attention of the very prompts."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim.catalog import efficiency, engine, gpu, model
+from sim.cost.latency import AnalyticCost, price_all
+from sim.model.deployment import plan_pool
+from sim.model.layout import Layout
+from sim.scenario.schema import Scenario
+from sim.step.assemble import cost_model, step_operations
+from sim.step.build import build_step_cost
+from sim.step.operations import Overlap, StepOperations, balanced_routing
+
+ROOFLINE = AnalyticCost(gpu("h200_sxm"), efficiency())
+
+
+def _operations(name: str, overlap: Overlap) -> StepOperations:
+    layout = Layout(model(name), 8, 1, 8, 8, dense_prefill_max_kv=2048)
+    return StepOperations(layout, balanced_routing(layout, 32), engine("sglang"), overlap=overlap)
+
+
+KINDS = {
+    (name, two): _operations(name, Overlap(two_batch=two))
+    for name in ("deepseek-v3", "deepseek-v3.2")
+    for two in (False, True)
+}
+STEPS = {
+    kind: build_step_cost({"prefill": o, "decode": o}, ROOFLINE, 64, 20_000) for kind, o in KINDS.items()
+}
+
+
+def _attention_s(step: StepOperations, cost, batch: float, new: float, cached: float) -> float:
+    """Directly, whole or in two half batches."""
+    parts = step.overlap.parts(batch * new)
+    return parts * sum(p.total_s for p in price_all(step.prefill_attention(batch / parts, new, cached), cost))
+
+
+def _sums(batch: float, new: float, cached: float, ranks: int = 8) -> tuple[np.ndarray, ...]:
+    """(tokens, mean context, KV tokens) of `batch` equal prompts, the same on every rank."""
+    return tuple(np.full(ranks, x) for x in (batch * new, cached + (new + 1) / 2, batch * (new + cached)))
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "new", "cached", "expected_ms"),
+    [("deepseek-v3.1", 164, 100, 1500, 1838), ("deepseek-v3.1", 16, 1024, 10_000, 1909),
+     ("deepseek-v3.2", 164, 100, 1500, None), ("deepseek-v3.2", 16, 1024, 10_000, None)],
+)  # fmt: skip
+def test_prompts_behind_prefixes_cost_what_they_cost(name, batch, new, cached, expected_ms):
+    """H200, SGLang's profile; V3.1 as its tables have it.
+
+    V3.2 takes the dense form of 164 prompts, since each ends at 1,600 KV tokens, below 2,048."""
+    pool = {"workers": 1, "gpus": 8, "ep": 8}
+    lengths = {"input": {"constant": 1000}, "output": {"constant": 100}}
+    scenario = Scenario.model_validate(
+        {"model": name, "gpu": "h200_sxm", "deployment": {"prefill": pool, "decode": pool}}
+        | {"workload": {"arrivals": {"poisson": {"rate_per_s": 1.0}}, "lengths": lengths, "requests": 10}}
+    )
+    step = step_operations(scenario, plan_pool(scenario, "prefill"), "prefill")
+    cost = cost_model(scenario)
+    direct_s = _attention_s(step, cost, batch, new, cached)
+    if expected_ms is not None:
+        assert direct_s * 1e3 == pytest.approx(expected_ms, rel=0.02)
+    core = build_step_cost({"prefill": step}, cost, 64, batch * new).prompts.core_s(
+        *_sums(batch, new, cached)
+    )
+    assert core == pytest.approx(np.full(8, direct_s), rel=0.01)
+
+
+@given(
+    kind=st.sampled_from(list(KINDS)),
+    batch=st.integers(2, 40),
+    new=st.integers(16, 500),
+    cached=st.integers(0, 20_000),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_equal_prompts_follow_from_three_sums(kind, batch, new, cached):
+    step, cost = KINDS[kind], STEPS[kind]
+    if kind[0] == "deepseek-v3.2" and abs(new + cached - 2048) < 64:
+        return  # the switch to sparse attention falls between
+    parts = step.overlap.parts(batch * new)
+    rest_s = sum(
+        p.total_s * step.overlap.times(p.operation, parts)
+        for p in price_all(step.prefill_rest(batch * new / parts), ROOFLINE)
+    )
+    tokens, context, held = _sums(batch, new, cached)
+    core = cost.prompts.core_s(tokens, context, held)
+    assert core[0] == pytest.approx(_attention_s(step, ROOFLINE, batch, new, cached), rel=0.03)
+    if parts == 1:
+        assert cost.prefill_s(tokens, context, held) == pytest.approx(core[0] + rest_s, rel=0.03)
+
+
+def test_a_single_prompt_is_looked_up_and_an_idle_rank_costs_nothing():
+    cost = STEPS["deepseek-v3", False]
+    tokens, context, held = (np.array(x, dtype=float) for x in ([1024, 0], [5000.5, 0], [1024 + 4488, 0]))
+    core = cost.prompts.core_s(tokens, context, held)
+    assert core.tolist() == cost.prefill.core_s(tokens, context).tolist()
+    assert core[1] == 0
+
+
+def test_prefixes_count_in_a_mixed_step_as_in_a_prefill_step():
+    cost = STEPS["deepseek-v3", False]
+    decode = np.full(8, 4.0), np.full(8, 100.0)
+    tokens, context, held = _sums(40, 100, 3000)
+    more = cost.prefill_s(tokens, context, held) - cost.prefill_s(tokens, context)
+    assert more > 0
+    mixed = cost.mixed_s(*decode, tokens, context, held) - cost.mixed_s(*decode, tokens, context)
+    assert mixed == pytest.approx(more)
