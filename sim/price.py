@@ -1,18 +1,18 @@
 """Money: what the GPUs of a run cost, and what a million tokens must sell for. The only reader of prices."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any, Final, Literal
 
-import numpy as np
 import pandas as pd
 
 from sim import catalog
 from sim.catalog import Gpu
 from sim.catalog.facts import read
 from sim.cluster.record import PoolRecord, RunRecord
+from sim.cluster.window import Tokens, tokens_in_window, window_length_s
 from sim.scenario.device import gpu_of
 from sim.scenario.schema import Price, Scenario
 from sim.units import HOUR_S, MILLION
@@ -51,24 +51,8 @@ class Purchase:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """Tokens that were served, by what they pay for."""
-
-    cached: float
-    """Prompt tokens from the prefix cache."""
-    uncached: float
-    """Prompt tokens that were computed."""
-    output: float
-
-    @property
-    def all(self) -> float:
-        """Of all kinds."""
-        return self.cached + self.uncached + self.output
-
-
-@dataclass(frozen=True, slots=True)
 class TokenPrices:
-    """USD per million tokens; None where no such token was served."""
+    """USD per million tokens; None where no such token was served, or no GPU time was booked on such tokens."""
 
     input_cache_hit: float | None
     input_cache_miss: float | None
@@ -86,6 +70,7 @@ class RunPrice:
     overhead_fraction: float
     margin: float
     hours: float
+    """Length of what was priced as a whole."""
     usd_per_hour: float
     """Cost, without margin."""
     usd_per_million: TokenPrices
@@ -93,7 +78,7 @@ class RunPrice:
 
     @property
     def usd(self) -> float:
-        """Cost of the whole run."""
+        """Cost of all `hours`."""
         return self.usd_per_hour * self.hours
 
     def json(self) -> dict[str, Any]:
@@ -170,19 +155,16 @@ def allocate(pools: Mapping[str, PoolRecord], cached_tokens: float) -> dict[Acti
 
 
 def price(record: RunRecord) -> RunPrice:
-    """What the run's deployment cost from 0 to its end, and what the tokens of its completed requests must sell for.
+    """What the run's deployment cost, and what the tokens of the measurement window must sell for.
 
-    See `price_tokens`.
+    See `price_tokens`: hours, busy GPU-seconds and tokens are those of the window, where the service is as busy as
+    throughput and utilisation say; the run's start and its drain would make tokens dearer the shorter the run is.
+    An empty window has no prices. `hours` of the result are the whole run's, from 0 to its end.
     """
-    requests = record.requests
-    completed = ~np.isnan(requests.finish_s)
-    cached = int(requests.cached_tokens[completed].sum())
-    served = Tokens(
-        cached=cached,
-        uncached=int(requests.input_tokens[completed].sum()) - cached,
-        output=int(requests.generated_tokens[completed].sum()),
-    )
-    return price_tokens(record.scenario, record.pools, record.end_s / HOUR_S, served)
+    pools = {role: replace(pool, busy_gpu_s=pool.busy_in_window_gpu_s) for role, pool in record.pools.items()}
+    window_hours = window_length_s(record) / HOUR_S
+    priced = price_tokens(record.scenario, pools, window_hours, tokens_in_window(record))
+    return replace(priced, hours=record.end_s / HOUR_S)
 
 
 def price_tokens(
@@ -206,7 +188,7 @@ def price_tokens(
     sold = usd_per_hour * hours / (1 - scenario.price.margin)
 
     def per_million(part: float, tokens: float) -> float | None:
-        return part * sold / tokens * MILLION if tokens else None
+        return part * sold / tokens * MILLION if tokens and part else None
 
     return RunPrice(
         gpu_hour=rate,

@@ -52,8 +52,7 @@ class DecodeWorker:
         steps = advance.end()
         finished = self.batch.advance(steps)
         self._meter.steps += steps
-        self._meter.work(advance.start_s, now)
-        self._meter.charge("decode", now - advance.start_s)
+        self._meter.work(advance.start_s, now, {"decode": now - advance.start_s})
         for sequence, _ in finished:
             self._ledger.finish(sequence, now)
         self._go(freed=bool(finished))

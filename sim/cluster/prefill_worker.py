@@ -33,6 +33,8 @@ class PrefillWorker:
         self._busy = False
         self._budgets = [setup.chunk_tokens] * setup.dp
         self._start_s = 0.0
+        self._seconds: dict[str, float] = {}
+        """Of the step that runs, by activity."""
 
     def submit(self, sequence: Sequence, rank: int, front: bool = False) -> None:
         """Queue a prompt; `wake` starts it."""
@@ -49,7 +51,8 @@ class PrefillWorker:
         self._ledger.start_prefill(chunk.started, now)
         self._busy, self._start_s = True, now
         seconds, cached_s = prefill_seconds(self._cost, chunk)
-        self._meter.compute(chunk, seconds - cached_s, cached_s)
+        self._meter.compute(chunk)
+        self._seconds = by_activity(seconds, cached_s)
         self._clock.at(now + seconds, self._end_step, chunk)
 
     def release(self, sequence: Sequence, rank: int) -> None:
@@ -75,7 +78,7 @@ class PrefillWorker:
         chunk: Chunk = timer.value
         now = self._clock.now
         self._busy = False
-        self._meter.work(self._start_s, now)
+        self._meter.work(self._start_s, now, self._seconds)
         for sequence, rank in chunk.completed:
             self._ledger.end_prefill(sequence, now)
             if sequence.remaining_tokens:
@@ -92,8 +95,12 @@ def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
 
     cached = step - the same step with the context of its new tokens and earlier chunks only.
     """
-    seconds = cost.prefill_s(chunk.tokens, chunk.context, chunk.held)
+    seconds = cost.prefill_s(chunk.tokens, chunk.context)
     if chunk.context_without_prefix is None:
         return seconds, 0.0
-    without_s = cost.prefill_s(chunk.tokens, chunk.context_without_prefix, chunk.held_without_prefix)
-    return seconds, max(0.0, seconds - without_s)
+    return seconds, max(0.0, seconds - cost.prefill_s(chunk.tokens, chunk.context_without_prefix))
+
+
+def by_activity(seconds: float, cached_s: float) -> dict[str, float]:
+    """The seconds of a step for new prompt tokens and for their cached prefixes, as they are booked."""
+    return {"prefill": seconds - cached_s, "cached": cached_s} if cached_s else {"prefill": seconds}

@@ -6,7 +6,7 @@ Steps with prompt tokens are one timer each; between them the worker advances ma
 from sim.cluster.advance import Advance
 from sim.cluster.clock import Clock, Timer
 from sim.cluster.ledger import Ledger, Meter
-from sim.cluster.prefill_worker import prefill_seconds
+from sim.cluster.prefill_worker import by_activity, prefill_seconds
 from sim.cluster.setup import ClusterPlan
 from sim.serving.admission import AdmissionGate
 from sim.serving.decode_batch import DecodeBatch
@@ -36,6 +36,8 @@ class ServeWorker:
         """Arrived since the worker last looked."""
         self._computing = False
         self._start_s = 0.0
+        self._seconds: dict[str, float] = {}
+        """Of the step with prompt tokens that runs, by activity."""
 
     def submit(self, sequence: Sequence, rank: int) -> None:
         """Take a request; `wake` starts an idle worker."""
@@ -116,24 +118,24 @@ class ServeWorker:
         now, cost, batch = self._clock.now, self._cost, self.batch
         self._ledger.start_prefill(chunk.started, now)
         self._computing, self._start_s = True, now
+        self._meter.compute(chunk)
         seconds, cached_s = prefill_seconds(cost, chunk)
         if self._setup.mixed and batch.running:
             sequences, context, _ = batch.load()
             alone_s = cost.decode_s(sequences, context)
-            total_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context, chunk.held)
+            total_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context)
             share = total_s / (alone_s + seconds)
-            self._meter.charge("decode", alone_s * share)
-            self._meter.compute(chunk, (seconds - cached_s) * share, cached_s * share)
+            self._seconds = by_activity(seconds * share, cached_s * share) | {"decode": alone_s * share}
             seconds = total_s
         else:
-            self._meter.compute(chunk, seconds - cached_s, cached_s)
+            self._seconds = by_activity(seconds, cached_s)
         self._clock.at(now + seconds, self._end_compute, chunk)
 
     def _end_compute(self, timer: Timer) -> None:
         chunk: Chunk = timer.value
         now, batch, ledger = self._clock.now, self.batch, self._ledger
         self._computing = False
-        self._meter.work(self._start_s, now)
+        self._meter.work(self._start_s, now, self._seconds)
         if self._setup.mixed and batch.running:
             self._finish(batch.advance(1), now)
         for sequence, rank in chunk.completed:
@@ -148,8 +150,7 @@ class ServeWorker:
 
     def _end_decode(self) -> None:
         now, steps = self._clock.now, self._advance.end()
-        self._meter.work(self._advance.start_s, now)
-        self._meter.charge("decode", now - self._advance.start_s)
+        self._meter.work(self._advance.start_s, now, {"decode": now - self._advance.start_s})
         self._meter.steps += steps
         self._finish(self.batch.advance(steps), now)
         self._go(decoded=True)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sim import catalog
 from sim.cluster.record import RunRecord
+from sim.cluster.window import tokens_in_window, window_length_s, within
 from sim.result.stability import backlog_grows
 from sim.scenario.schema import Objectives, Scenario
 
@@ -53,7 +54,7 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
     rejected = counted & table.rejected
     served = counted & ~np.isnan(table.prefill_end_s)
     stable = is_stable(record)
-    good = meets(record.scenario.objectives, columns) & _within(table.finish_s, record.window_s)
+    good = meets(record.scenario.objectives, columns) & within(table.finish_s, record.window_s)
     return {
         "scenario": record.scenario.model_dump(mode="json", exclude_none=True),
         "seed": record.seed,
@@ -90,19 +91,13 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
 
 
 def throughput(record: RunRecord) -> dict[str, float | None]:
-    """Tokens of the measurement window over its length.
+    """Tokens of the measurement window over its length, cached ones included; see `tokens_in_window`.
 
-    A prompt counts evenly from its prefill's start to its end, cached tokens included; an answer with its first
-    token when that came, and the others evenly from then to the finish. So a request that runs into the window or
-    out of it counts with the part that lies inside. Rates per pool are None for aggregated serving.
+    Rates per pool are None for aggregated serving.
     """
-    table, window_s = record.requests, record.window_s
-    last_s = np.where(np.isnan(table.finish_s), record.end_s, table.finish_s)
-    first = _within(table.first_token_s, window_s) * np.minimum(table.generated_tokens, 1)
-    later = _share(table.first_token_s, last_s, window_s) * np.maximum(table.generated_tokens - 1, 0)
-    output = _per_second(float((first + later).sum()), record)
-    prompts = _share(table.prefill_start_s, table.prefill_end_s, window_s) * table.input_tokens
-    prompt = _per_second(float(prompts.sum()), record)
+    tokens = tokens_in_window(record)
+    output = _per_second(tokens.output, record)
+    prompt = _per_second(tokens.cached + tokens.uncached, record)
     gpus = {role: pool.gpus for role, pool in record.pools.items()}
     everything = None if output is None or prompt is None else output + prompt
 
@@ -164,20 +159,5 @@ def _utilization(record: RunRecord, role: str) -> float | None:
 
 def _per_second(amount: float, record: RunRecord) -> float | None:
     """An amount of the window over its length; None where it has none."""
-    start_s, end_s = record.window_s
-    return float(amount / (end_s - start_s)) if end_s > start_s else None
-
-
-def _within(times_s: Floats, window_s: tuple[float, float]) -> Flags:
-    """Which times lie in the window; NaN does not."""
-    inside: Flags = (times_s >= window_s[0]) & (times_s <= window_s[1])
-    return inside
-
-
-def _share(start_s: Floats, end_s: Floats, window_s: tuple[float, float]) -> Floats:
-    """The share of each interval that lies in the window: 0 to 1; an instant is in it or not; NaN is not."""
-    length_s = end_s - start_s
-    inside_s = np.minimum(end_s, window_s[1]) - np.maximum(start_s, window_s[0])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(length_s > 0, np.clip(inside_s / length_s, 0.0, 1.0), _within(start_s, window_s))
-    return np.nan_to_num(share)
+    length_s = window_length_s(record)
+    return float(amount / length_s) if length_s else None

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from sim.cluster.record import PoolRecord
 from sim.cluster.setup import ClusterPlan
+from sim.cluster.window import Tokens
 from sim.cost.latency import PRICED_BY
 from sim.model.deployment import Deployment, PoolPlan
-from sim.price import RunPrice, Tokens, price_tokens
+from sim.price import RunPrice, price_tokens
 from sim.scenario.schema import Objectives, Price, Scenario, Workload
 from sim.steady.demand import Demand
 from sim.steady.phases import phases

@@ -200,6 +200,33 @@ def test_seconds_by_source_add_up_to_the_busy_time():
     assert sum(record.priced_gpu_s.values()) == pytest.approx(busy)
 
 
+def test_work_is_clipped_to_the_window():
+    """Four prompts of 0.1 s, one after the other from 0 s on; the window is from 0.15 s to the last arrival at 0.28 s,
+    amid the third one. Answers of 3 tokens decode alone, two steps of 0.02 s from 0.1 s and 0.2 s on."""
+    prefill = pool(gpus=4, chunk_tokens=600)
+    plan = ClusterPlan({"prefill": prefill, "decode": pool(gpus=2)}, TransferSetup(0.0, 1.0, 0.0))
+    costs = {"prefill": constant_prefill(0.1), "decode": LinearStepCost(**DECODE)}
+    requests = columns([0.0, 0.0, 0.0, 0.28], 600, 3)
+    pools = run_cluster(scenario(warmup_s=0.15), requests, plan, costs, seed=0).pools
+    assert pools["prefill"].busy_gpu_s == pytest.approx({"prefill": 4 * 0.4})
+    assert pools["prefill"].busy_in_window_gpu_s == pytest.approx({"prefill": 4 * 0.13})
+    assert pools["decode"].busy_gpu_s == pytest.approx({"decode": 2 * 0.16})
+    assert pools["decode"].busy_in_window_gpu_s == pytest.approx({"decode": 2 * 0.04})
+    assert pools["prefill"].busy_in_window_s == pytest.approx(0.13)
+
+
+def test_a_mixed_step_is_clipped_with_both_its_halves():
+    """The mixed step of 0.02 s at 0.22 s; the window ends at 0.23 s, when the third request comes."""
+    plan = ClusterPlan({"serve": pool(mixed=True)})
+    requests = columns([0.0, 0.21, 0.23], 100, 11)
+    costs = {"serve": LinearStepCost(**SERVE)}
+    record = run_cluster(scenario(roles=("serve",), warmup_s=0.22), requests, plan, costs, seed=0)
+    share = 0.02 / 0.12
+    booked = {"prefill": 0.01 * (1 - share), "decode": 0.01 * share}
+    inside = record.pools["serve"].busy_in_window_gpu_s
+    assert inside == pytest.approx(booked)
+
+
 def test_an_unknown_router_is_named():
     plan = ClusterPlan({"serve": pool()})
     with pytest.raises(LookupError, match="prefix_aware"):

@@ -1,5 +1,6 @@
 """Prices by hand arithmetic."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from sim import catalog
 from sim.cluster.record import PoolRecord, RequestTable, RunRecord
 from sim.price import allocate, api_prices, gpu_hour, price, purchase
+from sim.result.statistics import throughput
 from sim.scenario.schema import Price, Scenario
 
 
@@ -53,6 +55,8 @@ def record(
         }
         | changes
     )
+    # The window is the whole run.
+    pools = {role: replace(p, busy_in_window_gpu_s=p.busy_gpu_s) for role, p in pools.items()}
     return RunRecord(scenario, 0, table, pools, (0.0, end_s), end_s, 0, 0.0, {})
 
 
@@ -98,6 +102,73 @@ def test_nothing_is_lost_in_the_allocation() -> None:
     income = 20 * rates.input_cache_hit + 30 * rates.input_cache_miss + 8 * rates.output
     assert income == pytest.approx(paid.usd)
     assert sum(allocate(SPLIT, cached_tokens=1).values()) == pytest.approx(1)
+
+
+def windowed(window_s: tuple[float, float], **changes: Any) -> RunRecord:
+    """A run of two hours: warm-up and drain busy otherwise than the window.
+
+    | request | prompt (cached) | prefill | first | finish | tokens |
+    |---------|-----------------|---------|-------|--------|--------|
+    | 0       | 20 M (8 M)      | 1000-3000 | 3000 | 5000   | 4 M + 1 |
+    | 1       | 10 M (0)        | 6000-7000 | 7000 | 7200   | 2 M   |
+    """
+    table = replace(
+        requests([20_000_000, 10_000_000], [8_000_000, 0], [4_000_001, 2_000_000], [True, True]),
+        prefill_start_s=np.array([1000.0, 6000.0]),
+        prefill_end_s=np.array([3000.0, 7000.0]),
+        first_token_s=np.array([3000.0, 7000.0]),
+        finish_s=np.array([5000.0, 7200.0]),
+    )
+    pools = {
+        "prefill": PoolRecord(
+            gpus=16,
+            busy_gpu_s={"prefill": 90_000.0, "cached": 5000.0},
+            busy_in_window_gpu_s={"prefill": 9000.0, "cached": 1000.0},
+        ),
+        "decode": PoolRecord(gpus=48, busy_gpu_s={"decode": 9e4}, busy_in_window_gpu_s={"decode": 3e4}),
+    }
+    return replace(record(pools, table, 7200.0, **changes), pools=pools, window_s=window_s)
+
+
+def test_the_window_is_priced_by_hand() -> None:
+    """2000 s to 4000 s of 64 GPUs at $2: $128 x 2000 / 3600 = $71.11, a quarter of it prefill's.
+
+    Half of request 0's prompt lies inside: 4 M tokens cached, 6 M computed; and its first token with half of the
+    4 M others. Prefill's $17.78 go nine to one to 6 M and 4 M tokens; decode's $53.33 to 2 M.
+    """
+    paid = price(windowed((2000.0, 4000.0)))
+    rates = paid.usd_per_million
+    assert rates.input_cache_miss == pytest.approx(16 / 6)
+    assert rates.input_cache_hit == pytest.approx(16 / 9 / 4)
+    assert rates.output == pytest.approx(160 / 3 / 2, rel=1e-5)
+    assert rates.blended == pytest.approx(640 / 9 / 12, rel=1e-5)
+    assert (paid.hours, paid.usd_per_hour, paid.usd) == (2.0, 128.0, 256.0)
+
+
+@pytest.mark.parametrize("window_s", [(0.0, 7200.0), (500.0, 3500.0), (2000.0, 7000.0)])
+def test_the_windows_tokens_earn_the_windows_cost(window_s: tuple[float, float]) -> None:
+    """Blended price x tokens = USD per hour x hours of the window / (1 - margin), tokens as in throughput."""
+    run = windowed(window_s, price={"usd_per_gpu_hour": 2.0, "overhead_fraction": 0.1, "margin": 0.2})
+    paid, length_s = price(run), window_s[1] - window_s[0]
+    tokens_per_s = (throughput(run)["total_tokens_per_s_per_gpu"] or 0.0) * 64
+    assert paid.usd_per_million.blended is not None
+    income = paid.usd_per_million.blended * tokens_per_s * length_s / 1e6
+    assert income == pytest.approx(paid.usd_per_hour * length_s / 3600 / 0.8)
+
+
+@pytest.mark.parametrize("window_s", [(3000.0, 3000.0), (9000.0, 7200.0)])
+def test_an_empty_window_has_no_price(window_s: tuple[float, float]) -> None:
+    paid = price(windowed(window_s))
+    assert set(paid.json()["usd_per_million"].values()) == {None}
+    assert paid.usd_per_hour == 128.0
+
+
+def test_answers_that_took_no_decode_step_have_no_price() -> None:
+    """One pool, answers of one token: prefill brings them out, and carries all the cost. $0 would be a lie."""
+    pools = {"serve": PoolRecord(gpus=8, busy_gpu_s={"prefill": 1800.0})}
+    rates = price(record(pools, requests([4_000_000], [0], [1], [True]))).usd_per_million
+    assert rates.output is None
+    assert rates.input_cache_miss == pytest.approx(16 / 4)
 
 
 def test_no_cached_token_no_hit_price() -> None:

@@ -1,0 +1,69 @@
+"""Tokens of the measurement window: what is said of throughput, and what is priced."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.cluster.record import RunRecord
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens that were served, by what they pay for."""
+
+    cached: float
+    """Prompt tokens from the prefix cache."""
+    uncached: float
+    """Prompt tokens that were computed."""
+    output: float
+
+    @property
+    def all(self) -> float:
+        """Of all kinds."""
+        return self.cached + self.uncached + self.output
+
+
+def window_length_s(record: RunRecord) -> float:
+    """Length of the measurement window; 0 where the run ended before its warm-up did."""
+    start_s, end_s = record.window_s
+    return max(0.0, end_s - start_s)
+
+
+def tokens_in_window(record: RunRecord) -> Tokens:
+    """Tokens of the window; none where it is empty.
+
+    A prompt counts evenly from its prefill's start to its end, cached tokens in proportion; an answer with its first
+    token when that came, and the others evenly from then to the finish. So a request that runs into the window or
+    out of it counts with the part that lies inside.
+    """
+    table, window_s = record.requests, record.window_s
+    if window_length_s(record) == 0:
+        return Tokens(0.0, 0.0, 0.0)
+    last_s = np.where(np.isnan(table.finish_s), record.end_s, table.finish_s)
+    first = within(table.first_token_s, window_s) * np.minimum(table.generated_tokens, 1)
+    later = _share(table.first_token_s, last_s, window_s) * np.maximum(table.generated_tokens - 1, 0)
+    prompts = _share(table.prefill_start_s, table.prefill_end_s, window_s)
+    return Tokens(
+        cached=float((prompts * table.cached_tokens).sum()),
+        uncached=float((prompts * (table.input_tokens - table.cached_tokens)).sum()),
+        output=float((first + later).sum()),
+    )
+
+
+def within(times_s: Floats, window_s: tuple[float, float]) -> Flags:
+    """Which times lie in the window; NaN does not."""
+    inside: Flags = (times_s >= window_s[0]) & (times_s <= window_s[1])
+    return inside
+
+
+def _share(start_s: Floats, end_s: Floats, window_s: tuple[float, float]) -> Floats:
+    """The share of each interval that lies in the window: 0 to 1; an instant is in it or not; NaN is not."""
+    length_s = end_s - start_s
+    inside_s = np.minimum(end_s, window_s[1]) - np.maximum(start_s, window_s[0])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(length_s > 0, np.clip(inside_s / length_s, 0.0, 1.0), within(start_s, window_s))
+    return np.nan_to_num(share)
