@@ -95,10 +95,11 @@ def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
 
     cached = step - the same step with the context of its new tokens and earlier chunks only.
     """
-    seconds = cost.prefill_s(chunk.tokens, chunk.context)
+    seconds = cost.prefill_s(chunk.tokens, chunk.context, chunk.held)
     if chunk.context_without_prefix is None:
         return seconds, 0.0
-    return seconds, max(0.0, seconds - cost.prefill_s(chunk.tokens, chunk.context_without_prefix))
+    without_s = cost.prefill_s(chunk.tokens, chunk.context_without_prefix, chunk.held_without_prefix)
+    return seconds, max(0.0, seconds - without_s)
 
 
 def by_activity(seconds: float, cached_s: float) -> dict[str, float]:

@@ -123,7 +123,7 @@ class ServeWorker:
         if self._setup.mixed and batch.running:
             sequences, context, _ = batch.load()
             alone_s = cost.decode_s(sequences, context)
-            total_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context)
+            total_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context, chunk.held)
             share = total_s / (alone_s + seconds)
             self._seconds = by_activity(seconds * share, cached_s * share) | {"decode": alone_s * share}
             seconds = total_s
