@@ -93,17 +93,18 @@ class SurfaceStepCost:
 
         The linear work runs once on all tokens: attention of the prompt tokens as priced for prompt and decode
         tokens together at the prompt's context, plus what `held` makes of the prompt tokens, plus what the decode's
-        context adds over a context of one block.
+        context adds over a context of one block. A rank without prompt tokens runs the attention of decode.
         """
         level = self.level(sequences)
         short = np.broadcast_to(level.surface.context[:1], len(context))
-        kv_s = level.surface.core_s(sequences, context) - level.surface.core_s(sequences, short)
+        decode = level.surface.core_s(sequences, context)
+        kv_s = decode - level.surface.core_s(sequences, short)
         together = tokens + sequences * level.tokens_per_sequence
-        core = self.prefill.core_s(together, np.where(tokens > 0, token_context, 1.0)) + kv_s
+        chunk = self.prefill.core_s(together, token_context)
         if held is not None:
-            core += self.prompts.core_s(tokens, token_context, held) - self.prefill.core_s(
-                tokens, token_context
-            )
+            alone = self.prefill.core_s(tokens, token_context)
+            chunk += self.prompts.core_s(tokens, token_context, held) - alone
+        core = np.where(tokens > 0, chunk + kv_s, decode)
         slowest = int(core.argmax())
         seconds = self.prefill.step_s(core, together)
         self.prefill.charge(float(together[slowest]), float(token_context[slowest]), seconds)

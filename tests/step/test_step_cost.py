@@ -112,6 +112,15 @@ def test_a_mixed_step_costs_more_than_its_prompt_and_less_than_both_apart() -> N
     assert cost.prefill_s(*chunk) < mixed < cost.prefill_s(*chunk) + cost.decode_s(*batch)
 
 
+def test_in_a_mixed_step_a_rank_without_prompt_runs_the_attention_of_decode() -> None:
+    """The slower rank decodes 128 sequences of 4,000 tokens, the other one computes a short prompt."""
+    cost, operations = STEP["deepseek-v3"], OPERATIONS["deepseek-v3"]
+    tokens = np.array([0.0, 16.0])
+    mixed = cost.mixed_s(np.array([128.0, 0.0]), np.array([4000.0, 0.0]), tokens, np.array([0.0, 8.5]))
+    rest = cost.prefill.step_s(np.zeros(2), np.array([128.0, 16.0]))
+    assert mixed - rest == pytest.approx(_direct_s(operations.decode_attention(128, 4000)), rel=0.02)
+
+
 @given(tokens=st.integers(1, 16_384), context=st.floats(1, 100_000))
 def test_typical_prompts_keep_tokens_and_mean_context(tokens: int, context: float) -> None:
     batch, new, cached = typical_prompts(tokens, context)
