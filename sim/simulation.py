@@ -6,6 +6,7 @@ from sim import catalog
 from sim.cluster.ledger import Progress
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
+from sim.model.architecture import cache_bytes_per_token
 from sim.model.deployment import Deployment, deploy
 from sim.price import price
 from sim.result import Result
@@ -49,6 +50,7 @@ def cluster_plan(scenario: Scenario, deployment: Deployment, seed: int) -> Clust
             max_sequences=plan.max_sequences,
             chunk_tokens=plan.chunk_tokens,
             kv_blocks=plan.memory.kv_blocks,
+            block_tokens=engine.kv_block_tokens,
             mixed=engine.mixes_prefill_with_decode,
         )
         for role, plan in deployment.pools.items()
@@ -86,16 +88,21 @@ def speculation(scenario: Scenario, seed: int) -> Speculation:
 def transfer_setup(scenario: Scenario, deployment: Deployment) -> TransferSetup:
     """How the KV cache travels: over NVLink where prefill and decode share its domain, else over the NICs.
 
+    A token's cache crosses once, whole: the NICs of a rank send a slice each, a share of the heads or of the latent.
+    What several GPUs of the decode rank hold alike (a latent under TP, replicated heads) NVLink fans out there; that
+    is not priced, being several times as fast as a NIC.
+
     What an engine sends layer by layer leaves one layer's share for the end; otherwise all of it waits for the
     last chunk.
     """
     gpu, engine, efficiency = gpu_of(scenario), engine_of(scenario), catalog.efficiency()
     gpus = sum(plan.workers * plan.gpus for plan in deployment.pools.values())
     link = gpu.scale_up_bytes_per_s if gpus <= gpu.scale_up_domain else gpu.scale_out_bytes_per_s
-    layers = catalog.model(scenario.model).layers
+    model = catalog.model(scenario.model)
+    drafts = scenario.speculation.draft_tokens > 0
     return TransferSetup(
-        bytes_per_token=deployment.pools["decode"].memory.cache_bytes_per_token,
+        bytes_per_token=cache_bytes_per_token(model, scenario.precision.kv_cache, drafts),
         bytes_per_s=link * efficiency.link,
         latency_s=efficiency.link_latency_s,
-        tail_fraction=1 / layers if engine.kv_transfer_overlap == "layer" else 1.0,
+        tail_fraction=1 / model.layers if engine.kv_transfer_overlap == "layer" else 1.0,
     )

@@ -38,6 +38,7 @@ class TransferSetup:
     """The way of the KV cache from prefill to decode. A rank sends over the NICs of all its GPUs."""
 
     bytes_per_token: float
+    """Of the whole cache, however many GPUs of a rank share or copy it."""
     bytes_per_s: float
     """One GPU's NIC, one direction."""
     latency_s: float

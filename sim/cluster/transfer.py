@@ -6,9 +6,10 @@ sender and receiver are free and takes
 
     seconds = tokens x bytes_per_token / (bytes_per_s x GPUs of the rank),  the slower side counting,
 
-and the first token reaches the client `latency_s` later. With a `tail_fraction` below 1 the KV leaves while the
-prompt is computed, layer by layer: the transfer may begin as early as the prefill did, if a decode rank was free at
-once, but its tail only follows the end of the prefill.
+where `bytes_per_token` is the whole cache of a token: each GPU of a rank sends its slice of it, once. The first
+token reaches the client `latency_s` later. With a `tail_fraction` below 1 the KV leaves while the prompt is computed,
+layer by layer: the transfer may begin as early as the prefill did, if a decode rank was free at once, but its tail
+only follows the end of the prefill.
 """
 
 from collections import defaultdict, deque
