@@ -51,6 +51,7 @@ class PrefillWorker:
         self._ledger.start_prefill(chunk.started, now)
         self._busy, self._start_s = True, now
         seconds, cached_s = prefill_seconds(self._cost, chunk)
+        self._cost.book_prefill(chunk.tokens, chunk.context, seconds)
         self._meter.compute(chunk)
         self._seconds = by_activity(seconds, cached_s)
         self._clock.at(now + seconds, self._end_step, chunk)

@@ -59,11 +59,7 @@ def run_cluster(
 
 
 def _by_source(pools: Mapping[str, PoolRecord], costs: Mapping[str, StepCost]) -> dict[str, float]:
-    """Busy GPU seconds by the source that priced them: each pool's busy time in the shares of its cost object.
-
-    The shares are of all seconds that the object booked, with those of asking what a prefill step would have taken
-    without its cached prefix.
-    """
+    """Busy GPU seconds by the source that priced them: each pool's busy time in the shares of its cost object."""
     total: dict[str, float] = {}
     for role, pool in pools.items():
         seconds = costs[role].provenance_s()

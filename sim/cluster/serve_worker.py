@@ -121,13 +121,17 @@ class ServeWorker:
         self._meter.compute(chunk)
         seconds, cached_s = prefill_seconds(cost, chunk)
         if self._setup.mixed and batch.running:
-            sequences, context, _ = batch.load()
-            alone_s = cost.decode_s(sequences, context)
+            sequences, context, growth = batch.load()
+            decode = cost.decode_run(sequences, context, growth)
+            alone_s = decode.total_s(1)
             total_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context, chunk.held)
             share = total_s / (alone_s + seconds)
+            decode.book(alone_s * share)
+            cost.book_prefill(chunk.tokens, chunk.context, seconds * share)
             self._seconds = by_activity(seconds * share, cached_s * share) | {"decode": alone_s * share}
             seconds = total_s
         else:
+            cost.book_prefill(chunk.tokens, chunk.context, seconds)
             self._seconds = by_activity(seconds, cached_s)
         self._clock.at(now + seconds, self._end_compute, chunk)
 

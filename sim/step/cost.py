@@ -74,12 +74,12 @@ class SurfaceStepCost:
 
     def prefill_s(self, tokens: Floats, context: Floats, held: Floats | None = None) -> float:
         """See `StepCost.prefill_s`."""
-        surface = self.prefill
-        core = self.prompts.core_s(tokens, context, held)
-        slowest = int(core.argmax())
-        seconds = surface.step_s(core, tokens)
-        surface.charge(float(tokens[slowest]), float(context[slowest]), seconds)
-        return seconds
+        return self.prefill.step_s(self.prompts.core_s(tokens, context, held), tokens)
+
+    def book_prefill(self, tokens: Floats, context: Floats, seconds: float) -> None:
+        """See `StepCost.book_prefill`: at the rank with the most pairs of new token and key."""
+        heaviest = int((tokens * context).argmax())
+        self.prefill.charge(float(tokens[heaviest]), float(context[heaviest]), seconds)
 
     def mixed_s(
         self,
@@ -105,10 +105,7 @@ class SurfaceStepCost:
             alone = self.prefill.core_s(tokens, token_context)
             chunk += self.prompts.core_s(tokens, token_context, held) - alone
         core = np.where(tokens > 0, chunk + kv_s, decode)
-        slowest = int(core.argmax())
-        seconds = self.prefill.step_s(core, together)
-        self.prefill.charge(float(together[slowest]), float(token_context[slowest]), seconds)
-        return seconds
+        return self.prefill.step_s(core, together)
 
     def provenance_s(self) -> dict[str, float]:
         """See `StepCost.provenance_s`."""

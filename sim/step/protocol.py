@@ -46,7 +46,7 @@ class StepCost(Protocol):
         """One prefill step of `tokens` new prompt tokens per rank; `context` as above, cached prefix included.
 
         `held`: KV tokens of a rank's prompts, sum(cached + new). None: each rank has one prompt, or none of its prompts
-        has a prefix.
+        has a prefix. Books nothing.
         """
         ...
 
@@ -58,9 +58,15 @@ class StepCost(Protocol):
         token_context: Floats,
         held: Floats | None = None,
     ) -> float:
-        """One step that decodes and computes prompt tokens together (aggregated serving); `held` as above."""
+        """One step that decodes and computes prompt tokens together (aggregated serving); `held` as above.
+        Books nothing."""
+        ...
+
+    def book_prefill(self, tokens: Floats, context: Floats, seconds: float) -> None:
+        """A step, or the part of a mixed one, that computed these prompt tokens for `seconds` has been run: count it
+        in `provenance_s`."""
         ...
 
     def provenance_s(self) -> dict[str, float]:
-        """Seconds of prefill, mixed steps and booked decode runs so far, by the source that priced them."""
+        """Booked seconds so far, by the source that priced them."""
         ...

@@ -23,6 +23,7 @@ class LinearStepCost:
     token_s: float = 2e-5
     pair_s: float = 1e-10
     held_s: float = 0.0
+    booked_s: float = 0.0
 
     def _ranks_s(self, sequences, context):
         seconds = self.sequence_s * sequences + self.kv_s * sequences * context
@@ -88,8 +89,11 @@ class LinearStepCost:
         prompts = self._prompts_s(tokens, token_context, held)
         return self.base_s + float((self._ranks_s(sequences, context) + prompts).max())
 
+    def book_prefill(self, tokens, context, seconds):
+        self.booked_s += seconds
+
     def provenance_s(self):
-        return {"analytic": 1.0}
+        return {"analytic": self.booked_s}
 
 
 @dataclass
@@ -98,7 +102,6 @@ class LinearRun:
 
     cost: LinearStepCost
     load: tuple
-    booked_s: float = 0.0
 
     def total_s(self, steps):
         return self.cost.total_s(*self.load, steps)
@@ -107,7 +110,7 @@ class LinearRun:
         return self.cost.within(*self.load, steps, elapsed_s)
 
     def book(self, seconds):
-        self.booked_s += seconds
+        self.cost.booked_s += seconds
 
 
 @dataclass

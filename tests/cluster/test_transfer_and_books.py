@@ -200,6 +200,21 @@ def test_seconds_by_source_add_up_to_the_busy_time():
     assert sum(record.priced_gpu_s.values()) == pytest.approx(busy)
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_provenance_is_of_the_seconds_worked_and_not_of_those_asked_about(mixed):
+    """A cached prefix and a mixed step, both of which ask for steps that do not run."""
+    cost = LinearStepCost(**SERVE)
+    plan = ClusterPlan({"serve": pool(mixed=mixed)})
+    requests = columns([0.0, 0.21], 100, 11, cached_tokens=60)
+    record = run(requests, plan, serve=cost)
+    assert cost.booked_s == pytest.approx(sum(record.pools["serve"].busy_gpu_s.values()))
+    prefill, decode = LinearStepCost(pair_s=1e-6), LinearStepCost(**DECODE)
+    plan = ClusterPlan({"prefill": pool(), "decode": pool()}, TransferSetup(0.0, 1.0, 0.0))
+    record = run(requests, plan, prefill=prefill, decode=decode)
+    assert "cached" in record.pools["prefill"].busy_gpu_s
+    assert prefill.booked_s == pytest.approx(sum(record.pools["prefill"].busy_gpu_s.values()))
+
+
 def test_work_is_clipped_to_the_window():
     """Four prompts of 0.1 s, one after the other from 0 s on; the window is from 0.15 s to the last arrival at 0.28 s,
     amid the third one. Answers of 3 tokens decode alone, two steps of 0.02 s from 0.1 s and 0.2 s on."""

@@ -96,6 +96,17 @@ def test_only_what_ran_is_booked() -> None:
     assert booked["analytic"] == pytest.approx(seconds)
 
 
+def test_asking_what_a_prefill_or_mixed_step_takes_is_not_work() -> None:
+    step = OPERATIONS["deepseek-v3"]
+    cost = build_step_cost({"decode": step, "prefill": step}, COST, 64, 1024)
+    chunk = np.array([500.0, 100.0]), np.array([2000.0, 50.5])
+    seconds = cost.prefill_s(*chunk)
+    cost.mixed_s(np.full(2, 8.0), np.full(2, 1000.0), *chunk)
+    assert sum(cost.provenance_s().values()) == 0
+    cost.book_prefill(*chunk, seconds)
+    assert sum(cost.provenance_s().values()) == pytest.approx(seconds)
+
+
 def test_a_step_lasts_as_long_as_its_slowest_rank() -> None:
     cost = STEP["deepseek-v3"]
     even = cost.decode_s(np.array([20.0, 20.0]), np.array([3000.0, 3000.0]))
