@@ -8,6 +8,7 @@ from sim.cost.latency import AnalyticCost, CostModel, PricedOperation, price_all
 from sim.model.deployment import PoolPlan, plan_pool
 from sim.model.operations import Operation
 from sim.scenario.device import gpu_of
+from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 from sim.scenario.speculation import draft_chances
 from sim.step.assemble import cost_model, step_operations
@@ -26,11 +27,17 @@ def explain(
 
     `batch`: sequences per attention-DP rank in decode, new tokens per rank in prefill (one prompt); default the
     pool's limit. `context`: KV tokens that each sequence already has (default 4096 in decode, 0 in prefill).
-    Raises DeploymentError where the layout does not divide; a cache that does not fit is priced all the same.
+    Raises DeploymentError where the layout does not divide, or `context` is beyond the model's positions; a cache
+    that does not fit is priced all the same.
     """
     phase = phase or "decode"
     role = phase if phase in scenario.deployment.pools() else "serve"
     plan = plan_pool(scenario, role)
+    positions = catalog.model(scenario.model).max_positions
+    if context is not None and context > positions:
+        raise DeploymentError(
+            [Problem(("model",), f"has {positions:,} positions; the context is {context:,}")]
+        )
     step = step_operations(scenario, plan, phase)
     if phase == "decode":
         step = step.at(batch or plan.max_sequences)

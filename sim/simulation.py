@@ -1,9 +1,12 @@
 """A scenario -> its result: the rooms of the house, put together once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from sim import catalog
+from sim.catalog import Model
 from sim.cluster.ledger import Progress
+from sim.cluster.record import RequestTable
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
 from sim.model.architecture import cache_bytes_per_token
@@ -36,7 +39,18 @@ def simulate(
     stream = requests(scenario, seed, base_folder)
     costs = {role: pool_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
     record = run_cluster(scenario, stream, cluster_plan(scenario, deployment, seed), costs, seed, progress)
-    return Result(record, price(record), stream.notes)
+    notes = (*stream.notes, *_too_long(record.requests, deployment.model))
+    return Result(record, price(record), notes)
+
+
+def _too_long(requests: RequestTable, model: Model) -> Iterator[str]:
+    """Says how many requests the model cannot take; they are among the rejected ones."""
+    count = int((requests.input_tokens + requests.output_tokens > model.max_positions).sum())
+    if count:
+        yield (
+            f"{count:,} of {len(requests.rejected):,} requests rejected: prompt and answer exceed the "
+            f"{model.max_positions:,} positions of {model.name}"
+        )
 
 
 def cluster_plan(scenario: Scenario, deployment: Deployment, seed: int) -> ClusterPlan:
@@ -62,12 +76,17 @@ def cluster_plan(scenario: Scenario, deployment: Deployment, seed: int) -> Clust
             wait_all_ranks_steps=engine.admission_wait_steps if serve.dp > 1 else 0,
             growth_reserve_tokens=engine.admission_growth_tokens,
         )
-        return ClusterPlan(pools, rules=rules, speculation=speculation(scenario, seed))
+        return ClusterPlan(
+            pools,
+            rules=rules,
+            speculation=speculation(scenario, seed),
+            max_tokens=deployment.model.max_positions,
+        )
     rules = AdmissionRules(
         ingress_s=engine.fixed_ttft_disaggregated_s, growth_reserve_tokens=engine.admission_growth_tokens
     )
     transfer = transfer_setup(scenario, deployment)
-    return ClusterPlan(pools, transfer, rules, speculation(scenario, seed))
+    return ClusterPlan(pools, transfer, rules, speculation(scenario, seed), deployment.model.max_positions)
 
 
 def speculation(scenario: Scenario, seed: int) -> Speculation:

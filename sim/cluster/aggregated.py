@@ -7,7 +7,6 @@ from sim.cluster.ledger import Ledger, Meter, Window
 from sim.cluster.record import PoolRecord
 from sim.cluster.serve_worker import ServeWorker
 from sim.cluster.setup import ClusterPlan
-from sim.serving.kv_blocks import blocks_for
 from sim.serving.routing import make_router, pool_loads
 from sim.serving.sequence import Sequence
 from sim.step import StepCost
@@ -20,7 +19,7 @@ class AggregatedCluster:
         self, clock: Clock, ledger: Ledger, plan: ClusterPlan, costs: Mapping[str, StepCost], router: str,
         window: Window,
     ) -> None:  # fmt: skip
-        self._ledger, self._setup = ledger, plan.pools["serve"]
+        self._ledger, self._plan, self._setup = ledger, plan, plan.pools["serve"]
         self._meter = Meter(self._setup, window)
         self._workers = [
             ServeWorker(clock, ledger, self._meter, plan, costs["serve"]) for _ in range(self._setup.workers)
@@ -32,8 +31,7 @@ class AggregatedCluster:
         """See `Frontend.submit`."""
         woken = []
         for sequence in sequences:
-            tokens = sequence.prompt_tokens + sequence.output_tokens
-            if blocks_for(tokens, self._setup.block_tokens) <= self._setup.kv_blocks:
+            if self._plan.fits(sequence):
                 woken.append(self._enqueue(sequence))
             else:
                 self._ledger.reject(sequence)

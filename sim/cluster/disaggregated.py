@@ -9,7 +9,7 @@ from sim.cluster.prefill_worker import PrefillWorker
 from sim.cluster.record import PoolRecord
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.transfer import Handoff
-from sim.serving.kv_blocks import GrowingKvBlocks, KvBlocks, blocks_for
+from sim.serving.kv_blocks import GrowingKvBlocks, KvBlocks
 from sim.serving.routing import make_router, pool_loads
 from sim.serving.sequence import Sequence
 from sim.step import StepCost
@@ -22,7 +22,7 @@ class DisaggregatedCluster:
         self, clock: Clock, ledger: Ledger, plan: ClusterPlan, costs: Mapping[str, StepCost], router: str,
         window: Window,
     ) -> None:  # fmt: skip
-        self._ledger = ledger
+        self._ledger, self._plan = ledger, plan
         self._prefill, self._decode = plan.pools["prefill"], plan.pools["decode"]
         self.meters = {role: Meter(plan.pools[role], window) for role in ("prefill", "decode")}
         self._decoders = [
@@ -45,7 +45,7 @@ class DisaggregatedCluster:
         """See `Frontend.submit`."""
         workers = []
         for sequence in sequences:
-            if self._can_fit(sequence):
+            if self._plan.fits(sequence):
                 workers.append(self._enqueue(sequence))
             else:
                 self._ledger.reject(sequence)
@@ -78,11 +78,6 @@ class DisaggregatedCluster:
         if self._handoff.waiting:
             found.append(f"{len(self._handoff.waiting)} computed prompts never found a decode rank")
         return found
-
-    def _can_fit(self, sequence: Sequence) -> bool:
-        """Whether the whole sequence fits an empty rank of both pools (a preempted one is computed as a whole)."""
-        tokens = sequence.prompt_tokens + sequence.output_tokens
-        return all(blocks_for(tokens, p.block_tokens) <= p.kv_blocks for p in (self._prefill, self._decode))
 
     def _enqueue(self, sequence: Sequence, front: bool = False) -> PrefillWorker:
         workers = self._prefillers

@@ -1,6 +1,8 @@
 """What a run is given: pools, transfer, rules and requests. Plain numbers, so that anything may compose them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.serving.admission import AdmissionRules
-from sim.serving.kv_blocks import BLOCK_TOKENS
+from sim.serving.kv_blocks import BLOCK_TOKENS, blocks_for
+from sim.serving.sequence import Sequence
 from sim.serving.speculation import OneTokenPerStep, Speculation
 from sim.workload import Request
 
@@ -55,6 +58,16 @@ class ClusterPlan:
     transfer: TransferSetup | None = None
     rules: AdmissionRules = field(default_factory=AdmissionRules)
     speculation: Speculation = field(default_factory=OneTokenPerStep)
+    max_tokens: float = math.inf
+    """Prompt and answer at most: the positions of the model."""
+
+    def fits(self, sequence: Sequence) -> bool:
+        """Whether the model takes the whole sequence, and an empty rank of every pool holds it (a preempted one is
+        computed as a whole)."""
+        tokens = sequence.prompt_tokens + sequence.output_tokens
+        return tokens <= self.max_tokens and all(
+            blocks_for(tokens, pool.block_tokens) <= pool.kv_blocks for pool in self.pools.values()
+        )
 
 
 class Requests(Protocol):
@@ -84,6 +97,6 @@ class Requests(Protocol):
         """Whether every place of a closed loop was taken again so far; always true in an open loop."""
         ...
 
-    def following(self, left: int, now_s: float) -> Sequence[Request]:
+    def following(self, left: int, now_s: float) -> Several[Request]:
         """The requests that arrive because request `left` was completed or rejected at `now_s`; not before then."""
         ...

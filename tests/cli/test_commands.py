@@ -203,6 +203,12 @@ def test_explain_prices_what_does_not_fit_and_says_so_on_stderr(scenario: Path) 
     assert Told("explain", scenario, "--set", "deployment.decode.tp=3").code == 2
 
 
+def test_explain_refuses_a_context_beyond_the_model(scenario: Path) -> None:
+    told = Told("explain", scenario, "--context", "163841")
+    assert told.code == 2
+    assert f"{scenario}:1" in told.stderr.replace("\n", "") and "163,840" in told.stderr
+
+
 def test_out_holds_the_whole_file_and_leaves_no_other_trace(scenario: Path) -> None:
     out = scenario.parent / "deep" / "out"
     out.mkdir(parents=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sim.explain import explain
+from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
 from sim.step.assemble import pool_step_cost
 
@@ -27,6 +28,14 @@ def _cache_bytes(model: str, context: int, name: str, **changes) -> float:
     """Bytes that the named part reads from the cache, wherever it stands: a row of its own or inside a block."""
     rows = explain(_scenario(model, **changes), "decode", 64, context).json()["operations"]
     return next(o["cache_bytes"] for row in rows for o in (row, *row["parts"]) if o["name"] == name)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_a_context_beyond_the_models_positions_is_refused(phase) -> None:
+    """V3 has 163,840 (max_position_embeddings of its config)."""
+    assert explain(_scenario("deepseek-v3"), phase, 8, 163_840).json()
+    with pytest.raises(DeploymentError, match=r"163,840 positions.*163,841"):
+        explain(_scenario("deepseek-v3"), phase, 8, 163_841)
 
 
 @pytest.mark.parametrize("profile", ["analytic", None])

@@ -11,7 +11,7 @@ from sim.cluster.transfer import Handoff
 from sim.model import deployment as room
 from sim.model.deployment import deploy
 from sim.scenario.schema import Scenario
-from sim.simulation import cluster_plan, transfer_setup
+from sim.simulation import cluster_plan, simulate, transfer_setup
 
 NIC_B_PER_S = 50e9 * 0.8
 """A 400 Gb/s NIC per H200, of which transfers reach 80% (InferSim)."""
@@ -123,3 +123,19 @@ def test_block_tokens_and_mixing_are_the_engines(monkeypatch: pytest.MonkeyPatch
     assert coarse.mixed and fine.mixed
     assert (coarse.block_tokens, fine.block_tokens) == (64, 16)
     assert fine.kv_blocks // 4 == coarse.kv_blocks
+
+
+@pytest.mark.parametrize("roles", [("prefill", "decode"), ("serve",)])
+def test_requests_beyond_the_models_positions_are_rejected_and_said(roles: tuple[str, ...]) -> None:
+    """Qwen3-235B has 40,960 positions (its config): 40,950 + 10 tokens fit, 40,951 + 10 do not."""
+    pools = {role: {"gpus": 8, "ep": 8} for role in roles}
+    for prompt, beyond in ((40_950, False), (40_951, True)):
+        lengths = {"input": {"constant": prompt}, "output": {"constant": 10}}
+        workload = {"arrivals": {"poisson": {"rate_per_s": 1.0}}, "lengths": lengths, "requests": 3}
+        result = simulate(
+            split("qwen3-235b-a22b", profile="analytic", deployment=pools, workload=workload, precision={})
+        )
+        assert result.record.requests.rejected.tolist() == [beyond] * 3
+        assert result.json()["requests"]["rejected"] == 3 * beyond
+        said = [note for note in result.notes if "40,960 positions" in note]
+        assert len(said) == beyond and all(note.startswith("3 of 3 requests rejected") for note in said)
