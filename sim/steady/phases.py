@@ -14,7 +14,7 @@ from sim.scenario.engine import engine_of
 from sim.scenario.schema import Scenario
 from sim.steady.demand import Demand
 from sim.step.assemble import cost_model, step_operations
-from sim.step.operations import typical_prompts
+from sim.step.operations import equal_prompts, typical_prompts
 from sim.step.surface import Surface, grid
 
 Floats = NDArray[np.float64]
@@ -151,13 +151,19 @@ def _computing(
     alone, context = demand.prefill_context_alone, demand.prefill_context
     contexts = np.array([alone, max(context, alone + 1.0)])
 
+    def alike(x: float, context: float) -> list[Operation]:
+        """Several prompts behind prefixes: their new tokens as in `sim.step.prompts`, K / T = input / new."""
+        new = (context - 0.5) / (demand.input_tokens / demand.new_tokens - 0.5)
+        prompts = typical_prompts(x, context) if context <= alone else equal_prompts(x, context, new)
+        return step.prefill_attention(*prompts)
+
+    def single(x: float, context: float) -> list[Operation]:
+        return step.prefill_attention(*typical_prompts(x, context))
+
     def surface(tokens: Floats, keys: Floats) -> Surface:
-        def attention(x: float, context: float) -> list[Operation]:
-            return step.prefill_attention(*typical_prompts(x, context))
+        return Surface(tokens, keys, single, step.prefill_rest, cost, step.overlap)
 
-        return Surface(tokens, keys, attention, step.prefill_rest, cost, step.overlap)
-
-    whole = surface(load, contexts)
+    whole = Surface(load, contexts, alike, step.prefill_rest, cost, step.overlap)
     seconds, seconds_alone = (np.array([_step_s(whole, x, c) for x in load]) for c in (context, alone))
     return Computing(
         surface=whole,
