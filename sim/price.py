@@ -10,12 +10,13 @@ import pandas as pd
 
 from sim import catalog
 from sim.catalog import Gpu
-from sim.catalog.facts import read
+from sim.catalog.facts import read, values
 from sim.cluster.record import PoolRecord, RunRecord
 from sim.cluster.window import Tokens, tokens_in_window, window_length_s
+from sim.model.prefix_cache import prefix_cache_units
 from sim.scenario.device import gpu_of
 from sim.scenario.schema import Price, Scenario
-from sim.units import HOUR_S, MILLION
+from sim.units import HOUR_S, MILLION, MONTH_HOURS
 
 Activity = Literal["prefill", "decode", "cached"]
 OWN_PRICE: Final = "given"
@@ -71,6 +72,8 @@ class RunPrice:
     margin: float
     hours: float
     """Length of what was priced as a whole."""
+    storage_usd_per_hour: float
+    """Host memory and disks of the prefix cache, inside `usd_per_hour`."""
     usd_per_hour: float
     """Cost, without margin."""
     usd_per_million: TokenPrices
@@ -85,6 +88,7 @@ class RunPrice:
         """The `cost` object of a run's JSON. Every price names its tier."""
         return {
             "usd_per_hour": self.usd_per_hour,
+            "storage_usd_per_hour": self.storage_usd_per_hour,
             "usd_per_million": asdict(self.usd_per_million),
             "tier": self.gpu_hour.tier,
             "usd_per_gpu_hour": self.gpu_hour.usd,
@@ -125,6 +129,20 @@ def gpu_hour(device: Gpu, wanted: Price) -> GpuHour:
 def purchase(gpus: int, unit: int) -> Purchase:
     """Whole units of `unit` GPUs that hold `gpus`: a lower bound, as if pools shared nodes wherever they can."""
     return Purchase(used=gpus, bought=-(-gpus // unit) * unit, unit=unit)
+
+
+def storage_usd_per_hour(scenario: Scenario) -> float:
+    """Host memory and disks of the prefix cache: units of its scope x GB x USD per GB-month / 730 h."""
+    cache, wanted = scenario.prefix_cache, scenario.price
+    if not cache.enabled:
+        return 0.0
+    listed = values(read("prices.yaml")["usd_per_gb_month"])
+    rates = {"host": wanted.host_usd_per_gb_month, "disk": wanted.disk_usd_per_gb_month}
+    size_gb = {"host": cache.host_gb, "disk": cache.disk_gb}
+    monthly = sum(
+        gb * (listed[tier] if (rate := rates[tier]) is None else rate) for tier, gb in size_gb.items()
+    )
+    return prefix_cache_units(scenario) * monthly / MONTH_HOURS
 
 
 def allocate(pools: Mapping[str, PoolRecord], cached_tokens: float) -> dict[Activity, float]:
@@ -172,10 +190,11 @@ def price_tokens(
 ) -> RunPrice:
     """What the pools cost over `hours`, and what the tokens that they served must sell for.
 
-        USD per hour     = bought GPUs x USD per GPU-hour x (1 + overhead_fraction)
-        USD per million  = 1e6 x USD per hour x hours x share_a / tokens_a / (1 - margin)
+        USD per hour     = bought GPUs x USD per GPU-hour x (1 + overhead_fraction) + storage
+        USD per million  = 1e6 x hours x (share_a x GPU USD per hour + storage_a) / tokens_a / (1 - margin)
 
     tokens_a: uncached input for prefill, output for decode, cached input for cached; `share_a` see `allocate`.
+    Cached input carries the storage of the prefix cache, too, or uncached input where nothing was found.
     Utilisation is inside: idle and stranded GPUs are paid for by the tokens that were served.
     """
     rate = gpu_hour(gpu_of(scenario), scenario.price)
@@ -183,12 +202,15 @@ def price_tokens(
     if overhead is None:
         overhead = read("prices.yaml")["overhead_fraction"]["value"]
     buy = purchase(sum(pool.gpus for pool in pools.values()), rate.unit_gpus)
-    usd_per_hour = buy.bought * rate.usd * (1 + overhead)
-    share = allocate(pools, served.cached)
-    sold = usd_per_hour * hours / (1 - scenario.price.margin)
+    gpu_usd, storage_usd = buy.bought * rate.usd * (1 + overhead), storage_usd_per_hour(scenario)
+    usd: dict[Activity, float] = {
+        activity: share * gpu_usd for activity, share in allocate(pools, served.cached).items()
+    }
+    usd["cached" if served.cached else "prefill"] += storage_usd
 
-    def per_million(part: float, tokens: float) -> float | None:
-        return part * sold / tokens * MILLION if tokens and part else None
+    def per_million(part_usd: float, tokens: float) -> float | None:
+        sold_usd = part_usd * hours / (1 - scenario.price.margin)
+        return sold_usd / tokens * MILLION if tokens and part_usd else None
 
     return RunPrice(
         gpu_hour=rate,
@@ -196,12 +218,13 @@ def price_tokens(
         overhead_fraction=overhead,
         margin=scenario.price.margin,
         hours=hours,
-        usd_per_hour=usd_per_hour,
+        storage_usd_per_hour=storage_usd,
+        usd_per_hour=gpu_usd + storage_usd,
         usd_per_million=TokenPrices(
-            input_cache_hit=per_million(share["cached"], served.cached),
-            input_cache_miss=per_million(share["prefill"], served.uncached),
-            output=per_million(share["decode"], served.output),
-            blended=per_million(1.0, served.all),
+            input_cache_hit=per_million(usd["cached"], served.cached),
+            input_cache_miss=per_million(usd["prefill"], served.uncached),
+            output=per_million(usd["decode"], served.output),
+            blended=per_million(gpu_usd + storage_usd, served.all),
         ),
     )
 

@@ -8,9 +8,10 @@ from sim.catalog import Model
 from sim.cluster.ledger import Progress
 from sim.cluster.record import RequestTable
 from sim.cluster.run import run_cluster
-from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
+from sim.cluster.setup import ClusterPlan, PoolSetup, PrefixSetup, TransferSetup
 from sim.model.architecture import cache_bytes_per_token
 from sim.model.deployment import Deployment, deploy
+from sim.model.prefix_cache import PrefixCachePlan, prefix_cache_plan
 from sim.price import price
 from sim.result import Result
 from sim.scenario.device import gpu_of
@@ -18,6 +19,7 @@ from sim.scenario.engine import engine_of
 from sim.scenario.schema import Scenario
 from sim.scenario.speculation import draft_chances
 from sim.serving.admission import AdmissionRules
+from sim.serving.prefix_cache import Tier
 from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, OneTokenPerStep, Speculation
 from sim.step.assemble import pool_step_cost
 from sim.workload import requests
@@ -38,7 +40,8 @@ def simulate(
     deployment = deploy(scenario)
     stream = requests(scenario, seed, base_folder)
     costs = {role: pool_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
-    record = run_cluster(scenario, stream, cluster_plan(scenario, deployment, seed), costs, seed, progress)
+    plan = cluster_plan(scenario, deployment, seed, stream.block_tokens)
+    record = run_cluster(scenario, stream, plan, costs, seed, progress)
     notes = (*stream.notes, *_too_long(record.requests, deployment.model))
     return Result(record, price(record), notes)
 
@@ -53,9 +56,16 @@ def _too_long(requests: RequestTable, model: Model) -> Iterator[str]:
         )
 
 
-def cluster_plan(scenario: Scenario, deployment: Deployment, seed: int) -> ClusterPlan:
-    """What the scheduler of each pool sees, the engine's habits, and the luck of the drafts."""
+def cluster_plan(
+    scenario: Scenario, deployment: Deployment, seed: int, block_tokens: int | None = None
+) -> ClusterPlan:
+    """What the scheduler of each pool sees, the engine's habits, and the luck of the drafts.
+
+    `block_tokens`: of the requests' hashed blocks; None where they have none, and there is nothing to look up.
+    """
     engine = engine_of(scenario)
+    cache = prefix_cache_plan(scenario, {role: plan.memory for role, plan in deployment.pools.items()})
+    prefixes = prefix_setup(cache, block_tokens) if cache and block_tokens else None
     pools = {
         role: PoolSetup(
             workers=plan.workers,
@@ -63,7 +73,7 @@ def cluster_plan(scenario: Scenario, deployment: Deployment, seed: int) -> Clust
             dp=plan.dp,
             max_sequences=plan.max_sequences,
             chunk_tokens=plan.chunk_tokens,
-            kv_blocks=plan.memory.kv_blocks,
+            kv_blocks=plan.memory.kv_blocks - (cache.reserved_blocks if cache and cache.role == role else 0),
             block_tokens=engine.kv_block_tokens,
             mixed=engine.mixes_prefill_with_decode,
         )
@@ -81,12 +91,25 @@ def cluster_plan(scenario: Scenario, deployment: Deployment, seed: int) -> Clust
             rules=rules,
             speculation=speculation(scenario, seed),
             max_tokens=deployment.model.max_positions,
+            prefixes=prefixes,
         )
     rules = AdmissionRules(
         ingress_s=engine.fixed_ttft_disaggregated_s, growth_reserve_tokens=engine.admission_growth_tokens
     )
     transfer = transfer_setup(scenario, deployment)
-    return ClusterPlan(pools, transfer, rules, speculation(scenario, seed), deployment.model.max_positions)
+    draws = speculation(scenario, seed)
+    return ClusterPlan(pools, transfer, rules, draws, deployment.model.max_positions, prefixes)
+
+
+def prefix_setup(plan: PrefixCachePlan, block_tokens: int) -> PrefixSetup:
+    """The prefix cache of the pool that computes prompts, as the cluster sees it."""
+    return PrefixSetup(
+        scope=plan.scope,
+        block_tokens=block_tokens,
+        tiers=tuple(Tier(tier.name, tier.capacity_tokens) for tier in plan.tiers),
+        fetch_s_per_token=tuple(tier.fetch_s_per_token for tier in plan.tiers),
+        shares_hbm=plan.shares_hbm,
+    )
 
 
 def speculation(scenario: Scenario, seed: int) -> Speculation:

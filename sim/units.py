@@ -8,6 +8,8 @@ from typing import Final
 MICROSECOND_S: Final = 1e-6
 MILLISECOND_S: Final = 1e-3
 HOUR_S: Final = 3600.0
+MONTH_HOURS: Final = 365 * 24 / 12
+"""Of an average month, 730: what prices per month are divided by."""
 GB_BYTES: Final = 1e9
 GIB_BYTES: Final = 2**30
 TERA: Final = 1e12

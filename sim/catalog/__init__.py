@@ -5,6 +5,7 @@ read by `sim.price` only.
 """
 
 from sim.catalog.acceptance import accept_length, acceptance, acceptance_tasks
+from sim.catalog.cache_tiers import CacheTiers, cache_tiers
 from sim.catalog.engines import Engine, engine, engine_names
 from sim.catalog.facts import UnknownName, nearest_names, read
 from sim.catalog.hardware import (
@@ -22,6 +23,7 @@ from sim.catalog.models import kv_layouts, model, model_names
 from sim.catalog.shapes import Model
 
 __all__ = [
+    "CacheTiers",
     "ConfigError",
     "Efficiency",
     "Engine",
@@ -32,6 +34,7 @@ __all__ = [
     "accept_length",
     "acceptance",
     "acceptance_tasks",
+    "cache_tiers",
     "catalog_date",
     "described_gpu",
     "efficiency",

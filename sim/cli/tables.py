@@ -37,6 +37,10 @@ SECTIONS: Mapping[str, Sequence[Row]] = {
         Row("rejected, can never fit", ("requests", "rejected")),
         Row("input tokens", ("tokens", "input")),
         Row("of these from the prefix cache", ("tokens", "input_cached")),
+        Row("share from the prefix cache", ("prefix_cache", "hit_rate"), percent),
+        Row("found in HBM", ("prefix_cache", "hbm_tokens")),
+        Row("found in host memory", ("prefix_cache", "host_tokens")),
+        Row("found on disk", ("prefix_cache", "disk_tokens")),
         Row("output tokens", ("tokens", "output")),
     ],
     "Throughput": [
@@ -70,6 +74,7 @@ SECTIONS: Mapping[str, Sequence[Row]] = {
         Row("output", ("cost", "usd_per_million", "output"), usd),
         Row("blended", ("cost", "usd_per_million", "blended"), usd),
         Row("all of it, per hour", ("cost", "usd_per_hour"), usd),
+        Row("of this storage of cached prefixes", ("cost", "storage_usd_per_hour"), usd),
     ],
     "Public API price per million tokens": [
         Row("maker, input, cache hit", ("api", "official", "input_cache_hit"), usd),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from sim.cluster.clock import Clock
 from sim.cluster.ledger import Ledger, Meter, Window
+from sim.cluster.prefixes import Prefixes
 from sim.cluster.record import PoolRecord
 from sim.cluster.serve_worker import ServeWorker
 from sim.cluster.setup import ClusterPlan
@@ -21,8 +22,10 @@ class AggregatedCluster:
     ) -> None:  # fmt: skip
         self._ledger, self._plan, self._setup = ledger, plan, plan.pools["serve"]
         self._meter = Meter(self._setup, window)
+        self._prefixes = Prefixes(plan.prefixes, self._setup, self._held_blocks)
         self._workers = [
-            ServeWorker(clock, ledger, self._meter, plan, costs["serve"]) for _ in range(self._setup.workers)
+            ServeWorker(clock, ledger, self._meter, plan, costs["serve"], self._prefixes)
+            for _ in range(self._setup.workers)
         ]
         self._router = make_router(router)
         self._ranks = range(self._setup.workers * self._setup.dp)
@@ -49,13 +52,21 @@ class AggregatedCluster:
             f"serve worker {index} stands still with work before it"
             for index, worker in enumerate(self._workers)
             if worker.stands_still()
-        ]
+        ] + self._prefixes.unsound()
+
+    def _held_blocks(self, rank: int) -> int:
+        batch = self._workers[rank % len(self._workers)].batch
+        return batch.blocks[rank // len(self._workers)].used_after(batch.step)
 
     def _enqueue(self, sequence: Sequence) -> ServeWorker:
         workers = self._workers
-        loads = pool_loads([w.loads for w in workers])
+        if self._router.by_prefix:
+            loads = self._prefixes.loads(sequence, pool_loads([w.prompt_tokens for w in workers]))
+        else:
+            loads = pool_loads([w.loads for w in workers])
         rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)
         assert rank is not None
+        self._prefixes.route(sequence, rank)
         worker = workers[rank % len(workers)]
         worker.submit(sequence, rank // len(workers))
         return worker

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from sim.cluster.advance import Advance
 from sim.cluster.clock import Clock
 from sim.cluster.ledger import Ledger, Meter
+from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.sequence import Sequence
@@ -17,11 +18,11 @@ class DecodeWorker:
 
     def __init__(
         self, index: int, clock: Clock, ledger: Ledger, meter: Meter, plan: ClusterPlan, cost: StepCost,
-        preempted: Callable[[Sequence], None], freed: Callable[[int], None],
+        prefixes: Prefixes, preempted: Callable[[Sequence], None], freed: Callable[[int], None],
     ) -> None:  # fmt: skip
         setup = plan.pools["decode"]
         self._clock, self._ledger, self._meter = clock, ledger, meter
-        self._index, self._preempted, self._freed = index, preempted, freed
+        self._index, self._prefixes, self._preempted, self._freed = index, prefixes, preempted, freed
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
             plan.rules.growth_reserve_tokens,
@@ -54,6 +55,7 @@ class DecodeWorker:
         self._meter.steps += steps
         self._meter.work(advance.start_s, now, {"decode": now - advance.start_s})
         for sequence, _ in finished:
+            self._prefixes.answer(sequence)
             self._ledger.finish(sequence, now)
         self._go(freed=bool(finished))
 

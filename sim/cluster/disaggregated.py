@@ -6,6 +6,7 @@ from sim.cluster.clock import Clock
 from sim.cluster.decode_worker import DecodeWorker
 from sim.cluster.ledger import Ledger, Meter, Window
 from sim.cluster.prefill_worker import PrefillWorker
+from sim.cluster.prefixes import Prefixes
 from sim.cluster.record import PoolRecord
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.transfer import Handoff
@@ -25,19 +26,22 @@ class DisaggregatedCluster:
         self._ledger, self._plan = ledger, plan
         self._prefill, self._decode = plan.pools["prefill"], plan.pools["decode"]
         self.meters = {role: Meter(plan.pools[role], window) for role in ("prefill", "decode")}
+        self._prefixes = Prefixes(plan.prefixes, self._prefill, self._held_blocks)
         self._decoders = [
             DecodeWorker(
-                w, clock, ledger, self.meters["decode"], plan, costs["decode"], self._recompute, self._freed
+                w, clock, ledger, self.meters["decode"], plan, costs["decode"], self._prefixes,
+                self._recompute, self._freed,
             )
             for w in range(self._decode.workers)
-        ]
+        ]  # fmt: skip
         self._handoff = Handoff(clock, ledger, plan, make_router(router), self._decoders)
         self._prefillers = [
             PrefillWorker(
-                clock, ledger, self.meters["prefill"], self._prefill, costs["prefill"], self._handoff.offer
+                clock, ledger, self.meters["prefill"], self._prefill, costs["prefill"], self._prefixes,
+                self._handoff.offer,
             )
             for _ in range(self._prefill.workers)
-        ]
+        ]  # fmt: skip
         self._router = make_router(router)
         self._ranks = range(self._prefill.workers * self._prefill.dp)
 
@@ -77,16 +81,23 @@ class DisaggregatedCluster:
         ]
         if self._handoff.waiting:
             found.append(f"{len(self._handoff.waiting)} computed prompts never found a decode rank")
-        return found
+        return found + self._prefixes.unsound()
 
     def _enqueue(self, sequence: Sequence, front: bool = False) -> PrefillWorker:
         workers = self._prefillers
         loads = pool_loads([w.queues.queued_tokens for w in workers])
+        if self._router.by_prefix:
+            loads = self._prefixes.loads(sequence, loads)
         rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)
         assert rank is not None
+        self._prefixes.route(sequence, rank)
         worker = workers[rank % len(workers)]
         worker.submit(sequence, rank // len(workers), front)
         return worker
+
+    def _held_blocks(self, rank: int) -> int:
+        count = len(self._prefillers)
+        return self._prefillers[rank % count].blocks[rank // count].used
 
     def _recompute(self, sequence: Sequence) -> None:
         self._enqueue(sequence, front=True).wake()

@@ -23,7 +23,8 @@ LEAST_ROOM = 1000
 
 TIMES = ("arrival_s", "prefill_start_s", "prefill_end_s", "first_token_s", "finish_s")
 COUNTS = (
-    "input_tokens", "cached_tokens", "output_tokens", "preemptions", "recomputed_tokens", "generated_tokens"
+    "input_tokens", "cached_tokens", "cached_host_tokens", "cached_disk_tokens", "output_tokens",
+    "preemptions", "recomputed_tokens", "generated_tokens",
 )  # fmt: skip
 
 
@@ -40,6 +41,7 @@ class Ledger:
         self.arrival_s, self.prefill_start_s, self.prefill_end_s = array("d"), array("d"), array("d")
         self.first_token_s, self.finish_s = array("d"), array("d")
         self.input_tokens, self.cached_tokens, self.output_tokens = array("q"), array("q"), array("q")
+        self.cached_host_tokens, self.cached_disk_tokens = array("q"), array("q")
         self.preemptions, self.recomputed_tokens, self.generated_tokens = array("q"), array("q"), array("q")
         self.rejected = array("b")
         self._room = 0
@@ -60,7 +62,10 @@ class Ledger:
         self.output_tokens[index] = request.output_tokens
         cached = min(request.cached_tokens, prompt - 1)
         self.cached_tokens[index] = cached
-        return Sequence(index, prompt, cached, request.output_tokens, request=request.id)
+        return Sequence(
+            index, prompt, cached, request.output_tokens, request=request.id,
+            blocks=request.blocks, answer_blocks=request.answer_blocks,
+        )  # fmt: skip
 
     def reject(self, sequence: Sequence) -> None:
         """The request can never be served."""
@@ -70,9 +75,15 @@ class Ledger:
     def start_prefill(self, started: list[Sequence], now: float) -> None:
         """Prompts began to be computed (again, if preempted)."""
         for sequence in started:
-            self.latest_prefill_start_s[sequence.id] = now
-            if math.isnan(self.prefill_start_s[sequence.id]):
-                self.prefill_start_s[sequence.id] = now
+            row = sequence.id
+            self.latest_prefill_start_s[row] = now
+            if not math.isnan(self.prefill_start_s[row]):
+                self.recomputed_tokens[row] += sequence.prefill_tokens - sequence.cached_tokens
+                continue
+            self.prefill_start_s[row] = now
+            if sequence.cached_by_tier:
+                self.cached_tokens[row] = sequence.cached_tokens
+                _, self.cached_host_tokens[row], self.cached_disk_tokens[row] = sequence.cached_by_tier
 
     def end_prefill(self, sequence: Sequence, now: float) -> None:
         """The prompt is computed, and with it one more token generated."""
@@ -86,9 +97,8 @@ class Ledger:
             self.first_token_s[sequence.id] = now
 
     def preempt(self, sequence: Sequence) -> None:
-        """The sequence lost its KV; prompt and generated tokens will be computed again."""
+        """The sequence lost its KV; prompt and generated tokens will be computed again, but for what is cached."""
         self.preemptions[sequence.id] += 1
-        self.recomputed_tokens[sequence.id] += sequence.context_tokens - sequence.cached_tokens
 
     def finish(self, sequence: Sequence, now: float) -> None:
         """The last token was generated."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from sim.cluster.clock import Clock, Timer
 from sim.cluster.ledger import Ledger, Meter
+from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import PoolSetup
 from sim.serving.kv_blocks import KvBlocks, blocks_for
 from sim.serving.prompts import Chunk, PromptQueues
@@ -24,10 +25,11 @@ class PrefillWorker:
         meter: Meter,
         setup: PoolSetup,
         cost: StepCost,
+        prefixes: Prefixes,
         hand_over: Handover,
     ) -> None:
         self._clock, self._ledger, self._meter, self._setup, self._cost = clock, ledger, meter, setup, cost
-        self._hand_over = hand_over
+        self._prefixes, self._hand_over = prefixes, hand_over
         self.queues = PromptQueues(setup.dp)
         self.blocks = [KvBlocks(setup.kv_blocks) for _ in range(setup.dp)]
         self._busy = False
@@ -58,7 +60,7 @@ class PrefillWorker:
 
     def release(self, sequence: Sequence, rank: int) -> None:
         """The KV of a sequence has left."""
-        self.blocks[rank].release(self._blocks_of(sequence))
+        self._give_back(sequence, rank)
         self.wake()
 
     def stands_still(self) -> bool:
@@ -72,8 +74,15 @@ class PrefillWorker:
     def _blocks_of(self, sequence: Sequence) -> int:
         return blocks_for(sequence.prefill_tokens, self._setup.block_tokens)
 
+    def _give_back(self, sequence: Sequence, rank: int) -> None:
+        self.blocks[rank].release(self._blocks_of(sequence))
+        self._prefixes.release(sequence)
+
     def _admit(self, sequence: Sequence, rank: int) -> bool:
-        return self.blocks[rank].take(self._blocks_of(sequence))
+        if not self.blocks[rank].take(self._blocks_of(sequence)):
+            return False
+        self._prefixes.admit(sequence)
+        return True
 
     def _end_step(self, timer: Timer) -> None:
         chunk: Chunk = timer.value
@@ -82,11 +91,12 @@ class PrefillWorker:
         self._meter.work(self._start_s, now, self._seconds)
         for sequence, rank in chunk.completed:
             self._ledger.end_prefill(sequence, now)
+            self._prefixes.computed(sequence)
             if sequence.remaining_tokens:
                 self._hand_over(sequence, self, rank)
             else:
                 self._ledger.deliver_first(sequence, now)
-                self.blocks[rank].release(self._blocks_of(sequence))
+                self._give_back(sequence, rank)
                 self._ledger.finish(sequence, now)
         self.wake()
 
@@ -94,13 +104,16 @@ class PrefillWorker:
 def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
     """Seconds of a step that computes `chunk`, and how many of them are for its cached prefixes.
 
-    cached = step - the same step with the context of its new tokens and earlier chunks only.
+    cached = step - the same step with the context of its new tokens and earlier chunks only. A step that fetches
+    prefixes lasts at least as long as that.
     """
     seconds = cost.prefill_s(chunk.tokens, chunk.context, chunk.held)
     if chunk.context_without_prefix is None:
         return seconds, 0.0
     without_s = cost.prefill_s(chunk.tokens, chunk.context_without_prefix, chunk.held_without_prefix)
-    return seconds, max(0.0, seconds - without_s)
+    alone_s = min(seconds, without_s)
+    seconds = max(seconds, chunk.fetch_s)
+    return seconds, seconds - alone_s
 
 
 def by_activity(seconds: float, cached_s: float) -> dict[str, float]:

@@ -22,6 +22,10 @@ class RequestTable:
     input_tokens: Ints
     cached_tokens: Ints
     """Prompt tokens served from the prefix cache at first admission."""
+    cached_host_tokens: Ints
+    """Of these, from host memory."""
+    cached_disk_tokens: Ints
+    """Of these, from disk; the others from HBM."""
     output_tokens: Ints
     prefill_start_s: Floats
     prefill_end_s: Floats

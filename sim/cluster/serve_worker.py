@@ -7,6 +7,7 @@ from sim.cluster.advance import Advance
 from sim.cluster.clock import Clock, Timer
 from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefill_worker import by_activity, prefill_seconds
+from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
 from sim.serving.admission import AdmissionGate
 from sim.serving.decode_batch import DecodeBatch
@@ -19,9 +20,18 @@ from sim.step import StepCost
 class ServeWorker:
     """One worker. `mixed`: prompt tokens ride along in decode steps; otherwise decode pauses for them."""
 
-    def __init__(self, clock: Clock, ledger: Ledger, meter: Meter, plan: ClusterPlan, cost: StepCost) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        ledger: Ledger,
+        meter: Meter,
+        plan: ClusterPlan,
+        cost: StepCost,
+        prefixes: Prefixes,
+    ) -> None:
         self._setup = setup = plan.pools["serve"]
         self._clock, self._ledger, self._meter, self._cost = clock, ledger, meter, cost
+        self._prefixes = prefixes
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
             plan.rules.growth_reserve_tokens,
@@ -29,6 +39,8 @@ class ServeWorker:
         self._pace = Pace(plan.speculation, self.batch)
         self.loads = [0] * setup.dp
         """Requests on each rank, waiting or served."""
+        self.prompt_tokens = [0] * setup.dp
+        """Their prompts."""
         self._queues = PromptQueues(setup.dp)
         self._gate = AdmissionGate(plan.rules)
         self._advance = Advance(clock, cost, self._end_decode)
@@ -42,6 +54,7 @@ class ServeWorker:
     def submit(self, sequence: Sequence, rank: int) -> None:
         """Take a request; `wake` starts an idle worker."""
         self.loads[rank] += 1
+        self.prompt_tokens[rank] += sequence.prompt_tokens
         first = not self._queues.waiting[rank] and all(r != rank for _, r in self._inbox)
         self._inbox.append((sequence, rank))
         if self._advance.steps:
@@ -70,6 +83,7 @@ class ServeWorker:
         batch, gate, step = self.batch, self._gate, self.batch.step
         for sequence, rank in batch.preempt():
             self._ledger.preempt(sequence)
+            self._prefixes.release(sequence)
             self._queues.add(sequence, rank, front=True)
         self._pace.adapt()
         if not decoded or not batch.running:
@@ -112,6 +126,7 @@ class ServeWorker:
         if not self._advance.fits(self.batch, rank, tokens):
             return False
         self.batch.reserve(rank, tokens)
+        self._prefixes.admit(sequence)
         return True
 
     def _compute(self, chunk: Chunk) -> None:
@@ -124,7 +139,8 @@ class ServeWorker:
             sequences, context, growth = batch.load()
             decode = cost.decode_run(sequences, context, growth)
             alone_s = decode.total_s(1)
-            total_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context, chunk.held)
+            mixed_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context, chunk.held)
+            total_s = max(mixed_s, chunk.fetch_s)
             share = total_s / (alone_s + seconds)
             decode.book(alone_s * share)
             cost.book_prefill(chunk.tokens, chunk.context, seconds * share)
@@ -144,6 +160,7 @@ class ServeWorker:
             self._finish(batch.advance(1), now)
         for sequence, rank in chunk.completed:
             ledger.end_prefill(sequence, now)
+            self._prefixes.computed(sequence)
             ledger.deliver_first(sequence, now)
             if sequence.remaining_tokens:
                 self._pace.join(sequence, rank)
@@ -162,4 +179,6 @@ class ServeWorker:
     def _finish(self, finished: list[tuple[Sequence, int]], now: float) -> None:
         for sequence, rank in finished:
             self.loads[rank] -= 1
+            self.prompt_tokens[rank] -= sequence.prompt_tokens
+            self._prefixes.release(sequence, answered=True)
             self._ledger.finish(sequence, now)

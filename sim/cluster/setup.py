@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sim.serving.admission import AdmissionRules
 from sim.serving.kv_blocks import BLOCK_TOKENS, blocks_for
+from sim.serving.prefix_cache import Tier
 from sim.serving.sequence import Sequence
 from sim.serving.speculation import OneTokenPerStep, Speculation
 from sim.workload import Request
@@ -51,6 +52,22 @@ class TransferSetup:
 
 
 @dataclass(frozen=True)
+class PrefixSetup:
+    """The prefix cache of the pool that computes prompts."""
+
+    scope: str
+    """What one cache serves: rank | worker | cluster."""
+    block_tokens: int
+    """Tokens of one of the requests' blocks."""
+    tiers: tuple[Tier, ...]
+    """The memories of one cache, fastest first: HBM, then what is below it."""
+    fetch_s_per_token: tuple[float, ...]
+    """By tier."""
+    shares_hbm: bool
+    """The first tier's capacity is the unit's whole KV budget; the cache has what running sequences leave."""
+
+
+@dataclass(frozen=True)
 class ClusterPlan:
     """Pools by role: `prefill` and `decode` with a transfer, or `serve`."""
 
@@ -60,6 +77,8 @@ class ClusterPlan:
     speculation: Speculation = field(default_factory=OneTokenPerStep)
     max_tokens: float = math.inf
     """Prompt and answer at most: the positions of the model."""
+    prefixes: PrefixSetup | None = None
+    """None: what is cached is the workload's to say."""
 
     def fits(self, sequence: Sequence) -> bool:
         """Whether the model takes the whole sequence, and an empty rank of every pool holds it (a preempted one is

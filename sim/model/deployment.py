@@ -13,6 +13,7 @@ from sim.catalog import Engine, Gpu, Model
 from sim.model import architecture
 from sim.model.checks import name_problems, pool_experts, setting_problems, shape_problems
 from sim.model.memory import MemoryBudget, memory_budget
+from sim.model.prefix_cache import prefix_cache_problems
 from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
@@ -79,13 +80,16 @@ def deploy(scenario: Scenario, profiles: Collection[str] | None = None) -> Deplo
         problems += setting_problems(scenario)
         for role in scenario.deployment.pools():
             problems += shape_problems(scenario, role) or _memory_problems(scenario, role)
+    if not problems:
+        pools = {role: _plan(scenario, role) for role in scenario.deployment.pools()}
+        problems += prefix_cache_problems(scenario, {role: plan.memory for role, plan in pools.items()})
     if problems:
         raise DeploymentError(problems)
     return Deployment(
         model=catalog.model(scenario.model),
         gpu=gpu_of(scenario),
         engine=engine_of(scenario),
-        pools={role: _plan(scenario, role) for role in scenario.deployment.pools()},
+        pools=pools,
     )
 
 

@@ -71,6 +71,7 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
             "input_cached": int(table.cached_tokens[served].sum()),
             "output": int(table.generated_tokens[counted].sum()),
         },
+        "prefix_cache": prefix_cache(record, served),
         "gpus": sum(pool.gpus for pool in record.pools.values()),
         "window_s": [float(edge_s) for edge_s in record.window_s],
         "throughput": throughput(record),
@@ -87,6 +88,27 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
         "invariants": record.invariants,
         "wall_s": record.wall_s,
         "events": record.events,
+    }
+
+
+def prefix_cache(record: RunRecord, served: Flags) -> dict[str, Any] | None:
+    """Share of the prompt tokens of `served` requests that were cached, and how many tokens each tier held.
+
+    None where nothing looked for prefixes. Tokens that the workload's `cached_fraction` declares cached were in no
+    simulated tier.
+    """
+    scenario, table = record.scenario, record.requests
+    given = scenario.workload.cached_fraction is not None
+    if not given and not scenario.prefix_cache.enabled:
+        return None
+    prompt, cached = int(table.input_tokens[served].sum()), int(table.cached_tokens[served].sum())
+    host, disk = (int(tier[served].sum()) for tier in (table.cached_host_tokens, table.cached_disk_tokens))
+    return {
+        "hit_rate": cached / prompt if prompt else None,
+        "hbm_tokens": 0 if given else cached - host - disk,
+        "host_tokens": host,
+        "disk_tokens": disk,
+        "given_tokens": cached if given else 0,
     }
 
 

@@ -210,6 +210,12 @@ class Price(Section):
     overhead_fraction: NonNegativeFloat | None = Field(
         default=None, description="cost beside GPUs as a fraction of the GPU cost; default from the catalog"
     )
+    host_usd_per_gb_month: NonNegativeFloat | None = Field(
+        default=None, description="of the prefix cache's host memory; default from the catalog"
+    )
+    disk_usd_per_gb_month: NonNegativeFloat | None = Field(
+        default=None, description="of the prefix cache's disks; default from the catalog"
+    )
     margin: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(
         default=0.0, description="share of the selling price kept as margin"
     )

@@ -8,10 +8,14 @@ first tier; the block that has to leave for it moves to the top of the next one,
 So all tiers together are one list in the order of last use, cut at their capacities. Within a prompt the end counts
 as used before the beginning: what is cut off first is the end of a prefix, never its root, without which the rest
 could not be found.
+
+Running sequences hold their blocks: these are in the GPU's memory whatever the cache does, can be found, and take no
+room of a tier. When the last holder releases a block, it is the newest of the first tier.
 """
 
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -33,53 +37,79 @@ class PrefixCache:
         self._capacity = [tier.capacity_tokens // block_tokens for tier in self.tiers]
         # Per tier: its blocks, least recently used first.
         self._blocks: list[OrderedDict[int, None]] = [OrderedDict() for _ in self.tiers]
+        # Blocks of running sequences, and how many hold each.
+        self._running: dict[int, int] = {}
 
     def lookup(self, blocks: Sequence[int], prompt_tokens: int) -> list[int]:
-        """Tokens of the prompt's cached prefix, by the tier that holds them; nothing changes.
+        """Tokens of the prompt's cached prefix, by the tier that has them; nothing changes.
 
-        The last block may be partly filled: it counts with the prompt's own tokens. At least one token is left to
-        compute, since the last position's output is the first token of the answer.
+        What running sequences hold counts to the first tier. The last block may be partly filled: it counts with the
+        prompt's own tokens. At least one token is left to compute, since the last position's output is the first
+        token of the answer.
         """
         tokens = [0] * len(self.tiers)
         left = prompt_tokens - 1
-        for block in blocks:
-            tier = self._tier_of(block)
-            if tier is None:
-                break
-            tokens[tier] += min(self.block_tokens, left)
-            left -= min(self.block_tokens, left)
+        start, found = 0, _end_of_run(blocks, 0, self._running)
+        for tier, held in enumerate(self._blocks):
+            found = _end_of_run(blocks, found, held)
+            tokens[tier] = min((found - start) * self.block_tokens, left)
+            start, left = found, left - tokens[tier]
         return tokens
 
-    def insert(self, blocks: Sequence[int]) -> None:
-        """The prompt's blocks have been used: computed, or read from wherever they were. They are the newest now."""
+    def hold(self, blocks: Sequence[int]) -> None:
+        """A running sequence has these blocks in the GPU's memory."""
+        running = self._running
+        for block in blocks:
+            holders = running.get(block, 0)
+            if not holders:
+                for held in self._blocks:
+                    held.pop(block, None)
+            running[block] = holders + 1
+
+    def release(self, blocks: Sequence[int]) -> None:
+        """A sequence that held these blocks no longer runs; those that nobody holds any more are the newest."""
+        running, first = self._running, self._blocks[0]
         for block in reversed(blocks):
-            tier = self._tier_of(block)
-            if tier is not None:
-                del self._blocks[tier][block]
-            self._push(0, block)
+            holders = running.pop(block) - 1
+            if holders:
+                running[block] = holders
+            else:
+                first[block] = None
+        self._spill()
+
+    def insert(self, blocks: Sequence[int]) -> None:
+        """These blocks have been used by a sequence that runs elsewhere: they are the newest now."""
+        self.hold(blocks)
+        self.release(blocks)
 
     def resize(self, tier: int, capacity_tokens: int) -> None:
         """Give a tier another capacity, as when running sequences need the HBM; the oldest blocks move down."""
-        self._capacity[tier] = capacity_tokens // self.block_tokens
-        held = self._blocks[tier]
-        spilled = [held.popitem(last=False)[0] for _ in range(len(held) - self._capacity[tier])]
-        for block in spilled:
-            self._push(tier + 1, block)
+        self._capacity[tier] = max(0, capacity_tokens // self.block_tokens)
+        self._spill()
 
     def held_tokens(self) -> list[int]:
         """Tokens' worth of blocks in each tier."""
         return [len(held) * self.block_tokens for held in self._blocks]
 
-    def _tier_of(self, block: int) -> int | None:
-        for tier, held in enumerate(self._blocks):
-            if block in held:
-                return tier
-        return None
+    @property
+    def running_blocks(self) -> int:
+        """Blocks that running sequences hold."""
+        return len(self._running)
 
-    def _push(self, tier: int, block: int) -> None:
-        """Put a block on top of a tier, and pass on what falls out below."""
-        for held, capacity in zip(self._blocks[tier:], self._capacity[tier:], strict=True):
-            held[block] = None
-            if len(held) <= capacity:
-                return
-            block, _ = held.popitem(last=False)
+    def _spill(self) -> None:
+        """Pass on what is too much in a tier, oldest first, to the top of the next one."""
+        for tier, (held, capacity) in enumerate(zip(self._blocks, self._capacity, strict=True)):
+            below = self._blocks[tier + 1] if tier + 1 < len(self._blocks) else None
+            while len(held) > capacity:
+                block, _ = held.popitem(last=False)
+                if below is not None:
+                    below[block] = None
+
+
+def _end_of_run(blocks: Sequence[int], start: int, held: Container[int]) -> int:
+    """Where the run of `blocks` that are in `held` ends, from `start` on.
+
+    Whoever used a block used all before it, so that these are no older: along a prompt there is one run of held blocks
+    and one in each tier, in the order of the tiers, and its end is found by bisection.
+    """
+    return bisect_left(blocks, True, lo=start, key=lambda block: block not in held)

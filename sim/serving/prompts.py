@@ -12,7 +12,7 @@ from sim.serving.sequence import Sequence
 Floats = NDArray[np.float64]
 
 Admit = Callable[[Sequence, int], bool]
-"""(sequence, rank) -> whether its KV fits; if so it is reserved."""
+"""(sequence, rank) -> whether its KV fits; if so it is reserved, and what is cached is looked up for good."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,6 +33,8 @@ class Chunk:
     started: list[Sequence]
     completed: list[tuple[Sequence, int]]
     """Prompts whose last token is in this step, with their ranks."""
+    fetch_s: float
+    """Until the slowest rank has fetched the cached prefixes of the prompts that start."""
 
 
 class PromptQueues:
@@ -85,7 +87,7 @@ class PromptQueues:
                     if not waiting or not admit(waiting[0], rank):
                         break
                     sequence = waiting.popleft()
-                    step.started.append(sequence)
+                    self.queued_tokens[rank] -= step.start(sequence, rank)
                 left -= step.take(sequence, rank, left)
                 if sequence.computed_tokens == sequence.prefill_tokens:
                     step.completed.append((sequence, rank))
@@ -106,8 +108,17 @@ class _Planned:
         self.prefix_held = [0.0] * ranks
         self.several = False
         """Whether a rank has several prompts, one of them with KV before it."""
+        self.fetch_s = [0.0] * ranks
         self.started: list[Sequence] = []
         self.completed: list[tuple[Sequence, int]] = []
+
+    def start(self, sequence: Sequence, rank: int) -> int:
+        """A prompt is admitted: tokens that are cached beyond those that were when it was queued."""
+        more = sequence.cached_tokens - sequence.computed_tokens
+        sequence.computed_tokens = sequence.cached_tokens
+        self.fetch_s[rank] += sequence.fetch_s
+        self.started.append(sequence)
+        return more
 
     def take(self, sequence: Sequence, rank: int, budget: int) -> int:
         """Put up to `budget` tokens of a prompt into the step."""
@@ -134,4 +145,7 @@ class _Planned:
         if any(self.prefix_pairs):
             without = (pairs - np.array(self.prefix_pairs)) / divisor
             held_without = None if held is None else held - np.array(self.prefix_held)
-        return Chunk(tokens, pairs / divisor, without, held, held_without, self.started, self.completed)
+        fetch_s = max(self.fetch_s)
+        return Chunk(
+            tokens, pairs / divisor, without, held, held_without, self.started, self.completed, fetch_s
+        )

@@ -15,6 +15,9 @@ Fits = Callable[[int], bool]
 class Router(Protocol):
     """A policy. It may keep state; every pool has its own."""
 
+    by_prefix: bool
+    """Whether loads are tokens, and count less where the prompt's prefix is cached."""
+
     def pick(self, request: Served, loads: Sequence[int], ranks: Sequence[int], fits: Fits) -> int | None:
         """The rank for `request` among `ranks`, or None if it fits none of them. `loads` are of the whole pool."""
         ...
@@ -22,6 +25,8 @@ class Router(Protocol):
 
 class RoundRobin:
     """Each request to the rank after the last one that took a request."""
+
+    by_prefix = False
 
     def __init__(self) -> None:
         self._next = 0
@@ -39,6 +44,8 @@ class RoundRobin:
 class LeastLoaded:
     """Each request to the rank with the smallest load; the lowest number among equals."""
 
+    by_prefix = False
+
     def pick(self, request: Served, loads: Sequence[int], ranks: Sequence[int], fits: Fits) -> int | None:
         """See `Router.pick`."""
         everywhere = len(ranks) == len(loads)
@@ -51,6 +58,16 @@ class LeastLoaded:
         return None
 
 
+class PrefixAware(LeastLoaded):
+    """Each prompt to the rank with the least to compute: its load in tokens, less the prompt's prefix that it has.
+
+    So a longer prefix makes up for a longer queue, token for token (the cost function of NVIDIA Dynamo's KV router
+    with `overlap_score_weight` 1).
+    """
+
+    by_prefix = True
+
+
 def pool_loads(workers: Sequence[Sequence[int]]) -> list[int]:
     """Loads of all ranks of a pool, in its numbering, from those of each worker."""
     count = len(workers)
@@ -60,7 +77,11 @@ def pool_loads(workers: Sequence[Sequence[int]]) -> list[int]:
     return loads
 
 
-POLICIES: Final[dict[str, Callable[[], Router]]] = {"round_robin": RoundRobin, "least_loaded": LeastLoaded}
+POLICIES: Final[dict[str, Callable[[], Router]]] = {
+    "round_robin": RoundRobin,
+    "least_loaded": LeastLoaded,
+    "prefix_aware": PrefixAware,
+}
 
 
 def make_router(name: str) -> Router:

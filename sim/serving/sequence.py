@@ -1,5 +1,6 @@
 """A request while it is being served."""
 
+from collections.abc import Sequence as Numbers
 from dataclasses import dataclass
 
 
@@ -28,6 +29,16 @@ class Sequence:
     stint: int = 0
     """Times that it has left a decode batch, finished or preempted."""
     request: int = 0
+    blocks: tuple[int, ...] = ()
+    """Chained hashes of the prompt's blocks."""
+    answer_blocks: tuple[int, ...] = ()
+    """Those that the answer goes on with, where a later prompt repeats it."""
+    unit: int = 0
+    """The prefix cache that serves it."""
+    cached_by_tier: Numbers[int] = ()
+    """`cached_tokens` by the tier of the prefix cache that holds them; empty where the workload gives them."""
+    fetch_s: float = 0.0
+    """Seconds until they are on its rank."""
 
     @property
     def context_tokens(self) -> int:

@@ -9,7 +9,15 @@ import pytest
 from sim import catalog
 from sim.catalog.facts import is_fact, read
 
-FILES = ("gpus.yaml", "models.yaml", "engines.yaml", "efficiency.yaml", "prices.yaml", "acceptance.yaml")
+FILES = (
+    "gpus.yaml",
+    "models.yaml",
+    "engines.yaml",
+    "efficiency.yaml",
+    "prices.yaml",
+    "acceptance.yaml",
+    "cache_tiers.yaml",
+)
 NOT_FACTS = ("aliases", "inherits", "task", "thinking")
 
 

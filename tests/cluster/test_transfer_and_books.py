@@ -242,14 +242,6 @@ def test_a_mixed_step_is_clipped_with_both_its_halves():
     assert inside == pytest.approx(booked)
 
 
-def test_an_unknown_router_is_named():
-    plan = ClusterPlan({"serve": pool()})
-    with pytest.raises(LookupError, match="prefix_aware"):
-        run_cluster(
-            scenario("prefix_aware", roles=("serve",)), columns([0.0], 1, 1), plan, {"serve": PREFILL}, seed=0
-        )
-
-
 def test_progress_is_told_to_the_end():
     told = []
     plan = ClusterPlan({"serve": pool()})

@@ -24,6 +24,8 @@ def requests(
         arrival_s=np.zeros(n),
         input_tokens=np.array(input_tokens),
         cached_tokens=np.array(cached),
+        cached_host_tokens=zeros,
+        cached_disk_tokens=zeros,
         output_tokens=np.array(output),
         prefill_start_s=times,
         prefill_end_s=times,
@@ -169,6 +171,33 @@ def test_answers_that_took_no_decode_step_have_no_price() -> None:
     rates = price(record(pools, requests([4_000_000], [0], [1], [True]))).usd_per_million
     assert rates.output is None
     assert rates.input_cache_miss == pytest.approx(16 / 4)
+
+
+def test_cached_tokens_pay_for_their_storage_by_hand() -> None:
+    """One prefill worker of 8 ranks: 8 caches of 100 GB host memory at $3.65 and 1,000 GB disk at $0.73 a GB-month, 8 x
+    (365 + 730) / 730 h = $12 an hour, on top of the $3.20 of re-reading."""
+    cache = {"enabled": True, "scope": "rank", "host_gb": 100.0, "disk_gb": 1000.0}
+    rates = {"host_usd_per_gb_month": 3.65, "disk_usd_per_gb_month": 0.73}
+    money = {"usd_per_gpu_hour": 2.0, "overhead_fraction": 0.0, **rates}
+    paid = price(record(SPLIT, SERVED, prefix_cache=cache, price=money))
+    assert paid.storage_usd_per_hour == pytest.approx(12.0)
+    assert paid.usd_per_hour == pytest.approx(140.0)
+    assert paid.usd_per_million.input_cache_hit == pytest.approx((3.20 + 12) / 20)
+    assert paid.usd_per_million.input_cache_miss == pytest.approx(28.80 / 30)
+    assert paid.usd_per_million.blended == pytest.approx(140 / 58)
+    nothing_found = requests([50_000_000], [0], [8_000_000], [True])
+    missed = price(record(SPLIT, nothing_found, prefix_cache=cache, price=money)).usd_per_million
+    assert missed.input_cache_miss == pytest.approx((32 + 12) / 50)
+    off = price(record(SPLIT, SERVED, prefix_cache={**cache, "enabled": False}, price=money))
+    assert off.storage_usd_per_hour == 0.0
+
+
+def test_storage_is_priced_by_the_catalog_where_the_scenario_does_not_say() -> None:
+    """Google's E2 memory: 0.00292353 USD per GiB-hour; local SSD: 0.08 USD per GiB-month. A GiB is 1.0737 GB."""
+    cache = {"enabled": True, "scope": "cluster", "host_gb": 1000.0, "disk_gb": 10_000.0}
+    paid = price(record(SPLIT, SERVED, prefix_cache=cache))
+    by_hand = 1000 * 0.00292353 / 1.0737 + 10_000 * 0.08 / 1.0737 / 730
+    assert paid.storage_usd_per_hour == pytest.approx(by_hand, rel=0.002)
 
 
 def test_no_cached_token_no_hit_price() -> None:

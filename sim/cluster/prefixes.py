@@ -1,0 +1,92 @@
+"""The prefix caches of the pool that computes prompts: which prompt finds what, and when its blocks are kept.
+
+A prompt looks for its prefix twice: where it is routed, to know what is left to compute, and for good when its prefill
+starts. Others find its own blocks from the end of its prefill on; nobody waits for a prefix that another prompt is just
+computing. What is found below the GPU's own memory is fetched layer by layer while the layers before compute (SGLang
+HiCache, Mooncake): the step that starts the prompt lasts at least as long as the fetch.
+"""
+
+from collections.abc import Callable
+
+from sim.cluster.setup import PoolSetup, PrefixSetup
+from sim.serving.prefix_cache import PrefixCache
+from sim.serving.sequence import Sequence
+
+
+class Prefixes:
+    """One cache per rank, per worker, or one for the pool. Without a setup, what the workload says is cached."""
+
+    def __init__(self, setup: PrefixSetup | None, pool: PoolSetup, held_blocks: Callable[[int], int]) -> None:
+        """`held_blocks`: rank of the pool -> KV blocks that its sequences hold."""
+        self._setup, self._held_blocks = setup, held_blocks
+        self._block_tokens = pool.block_tokens
+        ranks = range(pool.workers * pool.dp)
+        scopes = {"cluster": [0] * len(ranks), "worker": [r % pool.workers for r in ranks], "rank": [*ranks]}
+        self._unit_of = scopes[setup.scope] if setup else []
+        units = len(set(self._unit_of))
+        self._ranks_of: list[list[int]] = [[] for _ in range(units)]
+        for rank, unit in enumerate(self._unit_of):
+            self._ranks_of[unit].append(rank)
+        self._caches = [PrefixCache(setup.tiers, setup.block_tokens) for _ in range(units)] if setup else []
+
+    def loads(self, sequence: Sequence, tokens: list[int]) -> list[int]:
+        """Loads of the ranks, in tokens, less what each would not have to compute of this prompt."""
+        if len(self._caches) < 2:
+            return tokens
+        found = [sum(cache.lookup(sequence.blocks, sequence.prompt_tokens)) for cache in self._caches]
+        return [load - found[unit] for load, unit in zip(tokens, self._unit_of, strict=True)]
+
+    def route(self, sequence: Sequence, rank: int) -> None:
+        """The prompt goes to this rank of the pool: expect what its cache holds now."""
+        if self._caches:
+            sequence.unit = self._unit_of[rank]
+            self._look_up(sequence)
+
+    def admit(self, sequence: Sequence) -> None:
+        """Its prefill starts: what is cached now need not be computed, but fetched."""
+        if self._setup is None:
+            return
+        self._look_up(sequence)
+        fetch_s = zip(sequence.cached_by_tier, self._setup.fetch_s_per_token, strict=True)
+        sequence.fetch_s = sum(tokens * s for tokens, s in fetch_s)
+
+    def computed(self, sequence: Sequence) -> None:
+        """Its prefill has ended: others find the prompt's blocks, which it holds."""
+        if self._caches:
+            self._caches[sequence.unit].hold(sequence.blocks)
+            self._make_room(sequence.unit)
+
+    def release(self, sequence: Sequence, answered: bool = False) -> None:
+        """The pool's KV blocks of the sequence have been given back; `answered`: its answer stands behind the prompt.
+
+        Blocks of an answer are kept where it is known that a later prompt goes on from them.
+        """
+        if not self._caches:
+            return
+        self._make_room(sequence.unit)
+        cache = self._caches[sequence.unit]
+        cache.release(sequence.blocks)
+        if answered and sequence.answer_blocks:
+            cache.insert((*sequence.blocks, *sequence.answer_blocks))
+
+    def answer(self, sequence: Sequence) -> None:
+        """Another pool has generated the answer: its KV returns to a cache that serves the whole cluster."""
+        if self._setup is not None and self._setup.scope == "cluster" and sequence.answer_blocks:
+            self._caches[0].insert((*sequence.blocks, *sequence.answer_blocks))
+
+    def unsound(self) -> list[str]:
+        """What should not be when everything is over: blocks that are held by nobody."""
+        held = sum(cache.running_blocks for cache in self._caches)
+        return [f"{held:,} blocks of the prefix cache were never released"] if held else []
+
+    def _look_up(self, sequence: Sequence) -> None:
+        cache = self._caches[sequence.unit]
+        sequence.cached_by_tier = cache.lookup(sequence.blocks, sequence.prompt_tokens)
+        sequence.cached_tokens = sum(sequence.cached_by_tier)
+
+    def _make_room(self, unit: int) -> None:
+        """Where nothing is set aside for the cache, it has what running sequences leave."""
+        assert self._setup is not None
+        if self._setup.shares_hbm:
+            held = sum(self._held_blocks(rank) for rank in self._ranks_of[unit]) * self._block_tokens
+            self._caches[unit].resize(0, self._setup.tiers[0].capacity_tokens - held)

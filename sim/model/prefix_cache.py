@@ -1,0 +1,127 @@
+"""The tiers of a scenario's prefix cache: how many tokens each holds, and how long a token takes to fetch.
+
+A unit of the cache's scope is a rank, a worker, or the whole pool; it has its own HBM, host memory and disk. Only the
+pool that computes prompts looks for prefixes. A fetch takes, per token of b bytes on one GPU,
+
+    HBM   (1 - 1/n) b / link           n ranks of the unit; the link is NVLink where it joins them all, else the NIC
+    host  b / min(PCIe, NIC)           the NIC only where the unit spans several nodes
+    disk  b / min(PCIe, NIC, disk)     disk: the node's, shared by its GPUs
+
+each with the fraction of its peak that transfers reach (`efficiency.yaml`, `cache_tiers.yaml`). Every GPU of a
+tensor-parallel rank fetches its own copy or shard at the same time.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from sim import catalog
+from sim.catalog import Gpu
+from sim.model import architecture
+from sim.model.memory import MemoryBudget
+from sim.scenario.device import gpu_of
+from sim.scenario.errors import Problem
+from sim.scenario.schema import Pool, Scenario
+from sim.units import GB_BYTES
+
+TIERS = ("hbm", "host", "disk")
+ROLES = ("prefill", "serve")
+"""Pools that compute prompts: a deployment has one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierPlan:
+    """One memory of one unit of scope."""
+
+    name: str
+    capacity_tokens: int
+    fetch_s_per_token: float
+    """Until a token's KV is on the rank that asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixCachePlan:
+    """The prefix cache of the pool `role`."""
+
+    role: str
+    scope: str
+    units: int
+    ranks: int
+    """Attention-DP ranks of one unit."""
+    tiers: tuple[TierPlan, ...]
+    """HBM, host memory, disk."""
+    reserved_blocks: int
+    """KV blocks of each rank that are set aside for the cache."""
+    shares_hbm: bool
+    """Nothing is set aside: the HBM tier is the ranks' whole KV budget, and the cache has what running sequences
+    leave of it."""
+
+
+def prefix_cache_units(scenario: Scenario) -> int:
+    """How many caches there are: one per rank, per worker, or one for all."""
+    _, pool = _pool(scenario)
+    return {"cluster": 1, "worker": pool.workers, "rank": pool.workers * pool.gpus // pool.tp}[
+        scenario.prefix_cache.scope
+    ]
+
+
+def prefix_cache_plan(scenario: Scenario, budgets: Mapping[str, MemoryBudget]) -> PrefixCachePlan | None:
+    """The scenario's prefix cache; None where it is off. `budgets`: memory of one GPU by pool."""
+    wanted = scenario.prefix_cache
+    if not wanted.enabled:
+        return None
+    role, pool = _pool(scenario)
+    budget, units = budgets[role], prefix_cache_units(scenario)
+    ranks = pool.workers * pool.gpus // pool.tp // units
+    set_aside, block = wanted.hbm_tokens, budget.block_tokens
+    whole_token = architecture.cache_bytes_per_token(
+        catalog.model(scenario.model), scenario.precision.kv_cache, scenario.speculation.draft_tokens > 0
+    )
+    capacities = (
+        ranks * budget.kv_blocks * block if set_aside is None else set_aside,
+        int(wanted.host_gb * GB_BYTES // whole_token),
+        int(wanted.disk_gb * GB_BYTES // whole_token),
+    )
+    seconds = _fetch_s_per_byte(gpu_of(scenario), ranks, pool.tp)
+    return PrefixCachePlan(
+        role=role,
+        scope=wanted.scope,
+        units=units,
+        ranks=ranks,
+        tiers=tuple(
+            TierPlan(name, capacity, s * budget.cache_bytes_per_token)
+            for name, capacity, s in zip(TIERS, capacities, seconds, strict=True)
+        ),
+        reserved_blocks=0 if set_aside is None else -(-set_aside // (ranks * block)),
+        shares_hbm=set_aside is None,
+    )
+
+
+def prefix_cache_problems(scenario: Scenario, budgets: Mapping[str, MemoryBudget]) -> Iterator[Problem]:
+    """HBM set aside for the cache that leaves running sequences none."""
+    plan = prefix_cache_plan(scenario, budgets)
+    if plan is None:
+        return
+    budget = budgets[plan.role]
+    if plan.reserved_blocks >= budget.kv_blocks:
+        most = (budget.kv_blocks - 1) * budget.block_tokens * plan.ranks
+        yield Problem(
+            ("prefix_cache", "hbm_tokens"),
+            f"leaves running sequences of {plan.role} no KV cache; expected at most {most:,} for the {plan.ranks} "
+            f"rank(s) of a {plan.scope}, or nothing: the cache then has what running sequences leave",
+        )
+
+
+def _pool(scenario: Scenario) -> tuple[str, Pool]:
+    return next((role, pool) for role, pool in scenario.deployment.pools().items() if role in ROLES)
+
+
+def _fetch_s_per_byte(gpu: Gpu, ranks: int, tp: int) -> tuple[float, float, float]:
+    """Seconds per byte of one GPU's fetch from HBM of the unit's ranks, host memory and disk."""
+    efficiency, speeds, gpus = catalog.efficiency(), catalog.cache_tiers(), ranks * tp
+    nic = gpu.scale_out_bytes_per_s * efficiency.link
+    between = gpu.scale_up_bytes_per_s * efficiency.link if gpus <= gpu.scale_up_domain else nic
+    host = gpu.pcie_bytes_per_s * speeds.pcie_fraction
+    if gpus > gpu.gpus_per_node:
+        host = min(host, nic)
+    disk = min(host, speeds.disk_bytes_per_s_per_node / gpu.gpus_per_node)
+    return (1 - 1 / ranks) / between, 1 / host, 1 / disk

@@ -1,0 +1,285 @@
+"""Prefix caching in a run: by hand, and what holds whatever the workload."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from cluster_costs import LinearStepCost
+from cluster_scenario import scenario
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_cluster_invariants import assert_sound
+
+from sim.cluster.run import run_cluster
+from sim.cluster.setup import ClusterPlan, PoolSetup, PrefixSetup, TransferSetup
+from sim.serving.prefix_cache import PrefixCache, Tier
+from sim.workload import Prompts, RequestStream
+
+BLOCK = 10
+PREFILL = LinearStepCost(prompt_base_s=0.1, token_s=1e-3, pair_s=0.0)
+DECODE = LinearStepCost(base_s=0.02, sequence_s=0.0, kv_s=0.0)
+ROOT = (1, 12, 123)
+
+
+def requests(rows, answers=()):
+    """Rows of (arrival, prompt tokens, answer tokens, blocks)."""
+    arrival_s, prompt, answer, blocks = zip(*rows, strict=True)
+    prompts = Prompts.of(np.array(prompt), np.array(answer))
+    prompts = replace(prompts, blocks=list(blocks), block_tokens=BLOCK, answer_blocks=list(answers))
+    return RequestStream(prompts, np.array(arrival_s, dtype=float))
+
+
+def cache(scope="cluster", hbm=10_000, host=0, disk=0, fetch_s=(0.0, 0.0, 0.0), shares_hbm=False):
+    return PrefixSetup(
+        scope, BLOCK, (Tier("hbm", hbm), Tier("host", host), Tier("disk", disk)), fetch_s, shares_hbm
+    )
+
+
+def pool(**given):
+    base = {"workers": 1, "gpus": 1, "dp": 1, "max_sequences": 8, "chunk_tokens": 1000, "kv_blocks": 1000}
+    return PoolSetup(**{**base, **given})
+
+
+def run_split(stream, prefixes, prefill=None, decode=None, router="round_robin"):
+    pools = {"prefill": prefill or pool(), "decode": decode or pool()}
+    plan = ClusterPlan(pools, TransferSetup(0.0, 1.0, 0.0), prefixes=prefixes)
+    record = run_cluster(
+        scenario(router), stream, plan, {"prefill": replace(PREFILL), "decode": replace(DECODE)}, 0
+    )
+    assert_sound(record)
+    return record
+
+
+def run_serve(stream, prefixes, router="round_robin", **given):
+    plan = ClusterPlan({"serve": pool(**given)}, prefixes=prefixes)
+    cost = replace(DECODE, prompt_base_s=0.1, token_s=1e-3, pair_s=0.0)
+    record = run_cluster(scenario(router, roles=("serve",)), stream, plan, {"serve": cost}, 0)
+    assert_sound(record)
+    return record
+
+
+def cached(record):
+    return record.requests.cached_tokens.tolist()
+
+
+def test_a_prompt_that_was_computed_before_leaves_one_token():
+    record = run_split(requests([(0, 30, 1, ROOT), (10, 30, 1, ROOT), (20, 35, 1, (*ROOT, 1234))]), cache())
+    assert cached(record) == [0, 29, 30]
+    t = record.requests
+    np.testing.assert_allclose(t.prefill_end_s - t.prefill_start_s, [0.13, 0.101, 0.105])
+    assert record.pools["prefill"].new_tokens == 30 + 1 + 5
+
+
+def test_a_prefix_that_is_just_being_computed_is_not_found_but_looked_for_until_the_prefill_starts():
+    """The first two start together; the third comes during their step of 0.16 s and starts when it ends."""
+    record = run_split(requests([(0, 30, 1, ROOT), (0, 30, 1, ROOT), (0.1, 30, 1, ROOT)]), cache())
+    assert cached(record) == [0, 0, 29]
+    assert record.requests.prefill_start_s[2] == pytest.approx(0.16)
+
+
+@pytest.mark.parametrize(
+    ("scope", "found"), [("rank", [0, 0, 0, 0]), ("worker", [0, 0, 29, 29]), ("cluster", [0, 29, 29, 29])]
+)
+@pytest.mark.parametrize("roles", ["split", "serve"])
+def test_a_cache_serves_its_scope(scope, found, roles):
+    """Two workers with two ranks each, in turn: worker 0 rank 0, worker 1 rank 0, worker 0 rank 1, worker 1 rank 1."""
+    stream = requests([(10 * i, 30, 1, ROOT) for i in range(4)])
+    if roles == "split":
+        record = run_split(stream, cache(scope), pool(workers=2, dp=2))
+    else:
+        record = run_serve(stream, cache(scope), workers=2, dp=2)
+    assert cached(record) == found
+
+
+def test_what_lies_in_slower_tiers_is_counted_and_holds_the_step_up():
+    """HBM holds one block, host memory one, disk the third: 10 + 10 + 9 tokens; 10 x 0.02 + 9 x 0.03 s to fetch, where
+    computing the last token takes 0.101 s. The wait is booked on cached tokens."""
+    setup = cache(hbm=10, host=10, disk=10, fetch_s=(0.0, 0.02, 0.03))
+    record = run_split(requests([(0, 30, 1, ROOT), (10, 30, 1, ROOT)]), setup)
+    t = record.requests
+    assert (t.cached_tokens[1], t.cached_host_tokens[1], t.cached_disk_tokens[1]) == (29, 10, 9)
+    assert t.prefill_end_s[1] - t.prefill_start_s[1] == pytest.approx(0.47)
+    assert record.pools["prefill"].busy_gpu_s == pytest.approx({"prefill": 0.13 + 0.101, "cached": 0.369})
+    mixed = run_serve(requests([(0, 30, 1, ROOT), (5, 50, 601, (7,)), (10, 30, 1, ROOT)]), setup, mixed=True)
+    # The other prompt's block stands between: 9 of HBM's 10 tokens are held by it, so all three blocks moved down.
+    t = mixed.requests
+    assert (t.cached_tokens[2], t.cached_host_tokens[2], t.cached_disk_tokens[2]) == (29, 10, 9)
+    assert t.prefill_end_s[2] - t.prefill_start_s[2] == pytest.approx(0.47)
+
+
+def test_a_short_fetch_hides_behind_the_step():
+    setup = cache(hbm=0, host=100, fetch_s=(0.0, 0.003, 0.0))
+    record = run_split(requests([(0, 30, 1, ROOT), (10, 30, 1, ROOT)]), setup)
+    t = record.requests
+    assert t.cached_host_tokens[1] == 29
+    assert t.prefill_end_s[1] - t.prefill_start_s[1] == pytest.approx(0.101)
+
+
+def test_ranks_fetch_at_the_same_time_and_prompts_of_a_rank_one_after_the_other():
+    """Each prompt fetches 29 x 0.01 s; two start on rank 0 and one on rank 1."""
+    setup = cache(hbm=0, host=10_000, fetch_s=(0.0, 0.01, 0.0))
+    rows = [(10, 30, 1, tuple(i * 1000 + b for b in ROOT)) for i in range(3)]
+    stream = requests([(0, *row[1:]) for row in rows] + rows)
+    record = run_split(stream, setup, pool(dp=2))
+    t = record.requests
+    assert t.cached_host_tokens.tolist() == [0, 0, 0, 29, 29, 29]
+    np.testing.assert_allclose(t.prefill_end_s[3:] - t.prefill_start_s[3:], 0.58)
+
+
+def test_a_preempted_sequence_finds_its_own_prompt_again():
+    """As in test_transfer_and_books: the second sequence gives up its blocks with 4 tokens generated. Its prompt of 60
+    tokens is cached but for the last one: 64 - 59 tokens are computed again."""
+    blocks = [tuple(range(i * 100, i * 100 + 6)) for i in range(2)]
+    stream = requests([(0, 60, 40, blocks[0]), (0, 60, 40, blocks[1])])
+    record = run_split(stream, cache(), decode=pool(kv_blocks=2))
+    assert record.requests.preemptions.tolist() == [0, 1]
+    assert record.requests.recomputed_tokens.tolist() == [0, 5]
+    assert cached(record) == [0, 0]
+    serve = run_serve(requests([(0, 60, 40, blocks[0]), (0, 60, 40, blocks[1])]), cache(), kv_blocks=2)
+    assert serve.requests.preemptions.tolist() == [0, 1]
+    assert serve.requests.recomputed_tokens.tolist() == [0, 6], (
+        "here both started together, so it has one more"
+    )
+
+
+def test_a_router_by_prefix_weighs_what_is_cached_against_what_waits():
+    """Rank 0 has computed the prompt of 100. A repetition comes right after another prompt that rank 0 took: of 50
+    tokens it leaves rank 0 cheaper (50 - 99 < 0), of 150 tokens rank 1 is (51 > 0)."""
+    blocks = tuple(range(10))
+    for waiting, found in ((50, 99), (150, 0)):
+        stream = requests([(0, 100, 1, blocks), (10, waiting, 1, ()), (10, 100, 1, blocks)])
+        for record in (
+            run_split(stream, cache("rank"), pool(dp=2), router="prefix_aware"),
+            run_serve(stream, cache("rank"), "prefix_aware", dp=2),
+        ):
+            assert cached(record) == [0, 0, found]
+    record = run_split(stream, cache("cluster"), pool(dp=2), router="prefix_aware")
+    assert cached(record) == [0, 0, 99], "one cache for all ranks: only the load counts"
+
+
+def test_a_router_that_does_not_look_at_prefixes_balances_what_is_left_to_compute():
+    """The repetition is one token for rank 0, so the next prompt of 30 goes there as well (1 < 50)."""
+    blocks = tuple(range(10))
+    rows = [(0, 100, 1, blocks), (10, 100, 1, blocks), (10, 50, 1, ()), (10, 30, 1, ())]
+    record = run_split(requests(rows), cache("cluster"), pool(dp=2, chunk_tokens=31), router="least_loaded")
+    t = record.requests
+    assert t.prefill_end_s[3] == t.prefill_end_s[1] < t.prefill_end_s[2]
+
+
+@pytest.mark.parametrize(
+    ("roles", "scope", "found"),
+    [("serve", "rank", 40), ("split", "cluster", 40), ("split", "worker", 20), ("split", "rank", 20)],
+)
+def test_an_answer_is_kept_where_its_kv_is_or_returns_to(roles, scope, found):
+    """20 tokens and an answer of 25: blocks 3 and 4 are full, and the next turn begins with all four."""
+    rows = [(0, 20, 25, (1, 12)), (50, 46, 1, (1, 12, 123, 1234, 12345))]
+    stream = requests(rows, answers=[(123, 1234), ()])
+    record = run_serve(stream, cache(scope)) if roles == "serve" else run_split(stream, cache(scope))
+    assert cached(record) == [0, found]
+
+
+def test_without_a_size_the_cache_has_what_running_sequences_leave():
+    """Four KV blocks of 64 tokens, hashed blocks of 64 as well. A leaves two, B needs three: one of A's goes, its last.
+    C holds all of B's while it runs and finds A's first one no more when B is back at the top."""
+    a, b = (1, 12), (2, 23, 234)
+    setup = replace(cache(hbm=4 * 64, shares_hbm=True), block_tokens=64)
+    rows = [(0, 128, 1, a), (10, 192, 1, b), (20, 192, 1, b), (30, 128, 1, a)]
+    record = run_split(requests(rows), setup, pool(kv_blocks=4))
+    assert cached(record) == [0, 0, 191, 64]
+
+
+def test_blocks_of_running_sequences_are_found_without_room_in_the_cache():
+    """The cache has no room at all, but the first request decodes until 8 s."""
+    rows = [(0, 30, 400, ROOT), (2, 30, 1, ROOT), (20, 30, 1, ROOT)]
+    record = run_serve(requests(rows), cache(hbm=0))
+    assert cached(record) == [0, 29, 0]
+
+
+def test_what_the_workload_gives_is_taken_where_there_are_no_blocks():
+    prompts = Prompts.of(np.full(3, 100), np.full(3, 2)).with_cached(0.6)
+    record = run_split(RequestStream(prompts, np.arange(3.0)), None)
+    assert cached(record) == [60, 60, 60]
+    assert record.requests.cached_host_tokens.sum() == record.requests.cached_disk_tokens.sum() == 0
+
+
+# --- whatever the workload
+
+
+@st.composite
+def cases(draw):
+    """Prompts along a tree of blocks, so that they share prefixes; tiers from nothing to plenty."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n = draw(st.integers(1, 50))
+    rows = []
+    times = np.cumsum(rng.exponential(draw(st.sampled_from([0.01, 0.2, 5.0])), n))
+    for time_s in times.tolist():
+        path, blocks = rng.integers(0, 2, rng.integers(1, 9)), []
+        for step in path:
+            blocks.append((blocks[-1] if blocks else 1) * 2 + int(step))
+        tokens = BLOCK * (len(blocks) - 1) + int(rng.integers(1, BLOCK + 1))
+        rows.append((time_s, tokens, int(rng.integers(1, 40)), tuple(blocks)))
+    setup = cache(
+        draw(st.sampled_from(["rank", "worker", "cluster"])),
+        *(draw(st.sampled_from([0, 30, 200, 10_000])) for _ in range(3)),
+        fetch_s=(0.0, 1e-4, 1e-3),
+        shares_hbm=draw(st.booleans()),
+    )
+    shape = {
+        "workers": draw(st.integers(1, 2)),
+        "dp": draw(st.sampled_from([1, 2])),
+        "kv_blocks": draw(st.sampled_from([2, 3, 40])),
+        "chunk_tokens": draw(st.sampled_from([16, 64, 512])),
+    }
+    router = draw(st.sampled_from(["round_robin", "least_loaded", "prefix_aware"]))
+    return rows, setup, shape, router
+
+
+def brute_force(rows):
+    """Tokens of the longest prefix of each prompt that an earlier one had; the most that any cache can find."""
+    seen, most = set(), []
+    for _, tokens, _, blocks in rows:
+        known = 0
+        while known < len(blocks) and blocks[known] in seen:
+            known += 1
+        most.append(min(known * BLOCK, tokens - 1))
+        seen.update(blocks)
+    return np.array(most)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(cases(), st.booleans())
+def test_every_run_is_sound_and_the_same_again(case, split):
+    rows, setup, shape, router = case
+    records = []
+    for _ in range(2):
+        stream = requests(rows)
+        if split:
+            records.append(
+                run_split(stream, setup, pool(**shape), pool(kv_blocks=shape["kv_blocks"]), router)
+            )
+        else:
+            records.append(run_serve(stream, setup, router, **shape))
+    t = records[0].requests
+    assert (t.cached_tokens <= brute_force(rows)).all()
+    assert (t.cached_host_tokens + t.cached_disk_tokens <= t.cached_tokens).all()
+    for f in fields(t):
+        np.testing.assert_array_equal(getattr(t, f.name), getattr(records[1].requests, f.name))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(cases())
+def test_one_after_the_other_they_find_what_a_list_in_order_of_use_holds(case):
+    """Requests so far apart that each has ended before the next: hits are those of the cache alone."""
+    rows, setup, shape, _ = case
+    rows = [(100.0 * i, *row[1:]) for i, row in enumerate(rows)]
+    setup = replace(setup, shares_hbm=False, scope="cluster")
+    record = run_split(requests(rows), setup, pool(**{**shape, "kv_blocks": 40}))
+    alone = PrefixCache(setup.tiers, BLOCK)
+    for row, (_, tokens, _, blocks) in enumerate(rows):
+        found = alone.lookup(blocks, tokens)
+        t = record.requests
+        assert [t.cached_tokens[row], t.cached_host_tokens[row], t.cached_disk_tokens[row]] == [
+            sum(found),
+            *found[1:],
+        ]
+        alone.insert(blocks)
