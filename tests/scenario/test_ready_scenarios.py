@@ -49,3 +49,37 @@ def test_latent_cache_holds_every_conversation_where_keys_and_values_do_not() ->
     assert grouped["utilization"]["kv_cache_peak"] > 0.99
     speeds = [r["throughput"]["output_tokens_per_s"] for r in (latent, grouped)]
     assert speeds[0] > 4 * speeds[1]
+
+
+def decode_speed(name: str, *overrides: str) -> float:
+    return run(name, *overrides)["throughput"]["output_tokens_per_s_per_decode_gpu"]
+
+
+def test_wide_expert_parallelism_makes_room_for_users_that_eight_gpus_keep_waiting() -> None:
+    ep8, ep32 = "expert-parallelism/ep8.yaml", "expert-parallelism/ep32.yaml"
+    assert run(ep8)["utilization"]["kv_cache_peak"] > 0.99
+    assert run(ep32)["utilization"]["kv_cache_peak"] < 0.6
+    assert decode_speed(ep32) > 1.2 * decode_speed(ep8)
+
+
+def test_skew_costs_most_copies_win_it_back_and_drift_loses_some_of_that() -> None:
+    fewer = ("workload.lengths.output.constant=250",)
+    names = ("even", "copies", "rebalanced", "stale", "skewed")
+    speeds = [decode_speed(f"expert-skew/{name}.yaml", *fewer) for name in names]
+    assert speeds == sorted(speeds, reverse=True)
+
+
+def test_one_rack_decodes_at_least_twice_as_fast_as_nodes_on_infiniband() -> None:
+    fewer = "workload.lengths.output.constant=500"
+    assert decode_speed("rack/nvl72.yaml", fewer) > 2 * decode_speed("rack/infiniband.yaml", fewer)
+
+
+def test_ranks_wait_for_each_other_where_prompts_differ() -> None:
+    assert decode_speed("ranks/unequal.yaml") < 0.93 * decode_speed("ranks/equal.yaml")
+
+
+def test_without_graphs_a_small_batch_waits_for_launches() -> None:
+    with_graphs, without = (
+        run(f"cuda-graphs/{name}.yaml")["latency"]["tpot_s"] for name in ("with", "without")
+    )
+    assert without["p50"] > 3 * with_graphs["p50"]
