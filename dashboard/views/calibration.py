@@ -11,7 +11,7 @@ names = silicon.profiles()
 with st.sidebar:
     first = names.index(FIRST_PROFILE) if FIRST_PROFILE in names else 0
     name = st.selectbox(
-        "Profile", names, first, key="p", bind="query-params", help="GPU and engine that were measured."
+        "Profile", names, first, key="kp", bind="query-params", help="GPU and engine that were measured."
     )
     if name is None:
         st.stop()
@@ -21,7 +21,7 @@ with st.sidebar:
         "Operation",
         keys,
         first,
-        key="o",
+        key="ko",
         bind="query-params",
         help="Kernel family, precision, options, implementation.",
     )

@@ -14,7 +14,7 @@ with st.sidebar:
         "Scenarios",
         list(known),
         [name for name in DEFAULT if name in known],
-        key="s",
+        key="cs",
         bind="query-params",
         help="Deployments under a workload, each a YAML file. The first one is compared against.",
     )

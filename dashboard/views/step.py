@@ -22,34 +22,34 @@ with st.sidebar:
         "Scenario",
         list(known),
         first,
-        key="s",
+        key="ss",
         bind="query-params",
         help="Its model, GPU and layout are used.",
     )
     phase = st.segmented_control(
-        "Phase", ["decode", "prefill"], default="decode", key="p", bind="query-params", required=True, width="stretch",
+        "Phase", ["decode", "prefill"], default="decode", key="sp", bind="query-params", required=True, width="stretch",
         help=f"Prefill: {TERMS['prefill']} Decode: {TERMS['decode']}",
     )  # fmt: skip
     if phase == "decode":
         batch = st.select_slider(
-            "Sequences per rank", BATCHES, 64, key="b", bind="query-params", help=TERMS["batch"]
+            "Sequences per rank", BATCHES, 64, key="sb", bind="query-params", help=TERMS["batch"]
         )
     else:
         batch = st.select_slider(
-            "New tokens per rank", CHUNKS, 4096, key="n", bind="query-params", help=TERMS["chunk"]
+            "New tokens per rank", CHUNKS, 4096, key="sn", bind="query-params", help=TERMS["chunk"]
         )
     context = st.select_slider(
         "Context, tokens",
         CONTEXTS,
         4096,
-        key="c",
+        key="sc",
         bind="query-params",
         help="KV tokens that each sequence already has.",
     )
     by = st.radio(
         "Colours",
         list(WORDS),
-        key="by",
+        key="sby",
         bind="query-params",
         format_func=WORDS.__getitem__,
         help=TERMS["bound"],

@@ -35,10 +35,10 @@ else:
     with st.sidebar:
         metrics = sorted(cases.metric.unique(), key=lambda m: (m not in units, m))
         metric = st.selectbox(
-            "Metric", metrics, key="m", bind="query-params", format_func=lambda m: units.get(m, m)
+            "Metric", metrics, key="vm", bind="query-params", format_func=lambda m: units.get(m, m)
         )
         by = st.segmented_control(
-            "Colours", BY, default="engine", key="by", bind="query-params", required=True
+            "Colours", BY, default="engine", key="vby", bind="query-params", required=True
         )
         kept = cases
         for column in ("gpu", "engine", "precision"):

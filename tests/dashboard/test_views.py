@@ -1,6 +1,7 @@
 """Every page under AppTest: default and extreme inputs, no exception; what it shows and what it saves agree."""
 
 import json
+import re
 import statistics
 import time
 from pathlib import Path
@@ -35,6 +36,16 @@ def test_there_are_the_six_pages() -> None:
     assert names == {"compare", "what_if", "mechanisms", "step", "calibration", "validation"}
 
 
+def test_no_two_pages_use_the_same_key() -> None:
+    """Streamlit keeps a widget's value by its key when the page changes: what is a name there is a number here."""
+    owners: dict[str, str] = {}
+    for path in VIEWS:
+        text = path.read_text(encoding="utf-8")
+        for key in {*re.findall(r'key="(\w+)"', text), *re.findall(r'(?:slide|pick)\("(\w+)"', text)}:
+            if key not in ("simulate",):  # a button keeps nothing
+                assert owners.setdefault(key, path.stem) == path.stem, key
+
+
 @pytest.mark.parametrize("view", [path.stem for path in VIEWS])
 def test_every_page_opens_from_the_app(view: str) -> None:
     app = AppTest.from_file(str(FOLDER / "app.py"), default_timeout=120).run()
@@ -45,14 +56,14 @@ def test_every_page_opens_from_the_app(view: str) -> None:
 
 @pytest.mark.parametrize("name", ["azure-v3.2", "azure-v3.1", "chat", "overload"])
 def test_compare_shows_every_shipped_scenario(name: str) -> None:
-    app = sound(opened("compare", s=name))
+    app = sound(opened("compare", cs=name))
     assert app.dataframe[0].value.scenario.tolist() == [name]
     assert not app.error
 
 
 def test_compare_without_a_scenario_says_what_to_do() -> None:
     app = opened("compare")
-    sound(app.multiselect(key="s").set_value([]).run())
+    sound(app.multiselect(key="cs").set_value([]).run())
     assert "Pick a scenario" in app.info[0].value
 
 
@@ -160,7 +171,8 @@ def test_the_saved_yaml_gives_the_numbers_of_the_page(
         cli.app(["run", str(file), "--json", "--quiet"])
     assert end.value.code == 0
     run = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert {k: v for k, v in run.items() if k != "wall_s"} == {
+    # The command adds what it does not save; everything that the page has must be the same.
+    assert {key: run[key] for key in shown if key != "wall_s"} == {
         k: v for k, v in shown.items() if k != "wall_s"
     }
     table = next(frame.value for frame in app.dataframe if "from" in frame.value)
@@ -174,27 +186,36 @@ def test_the_saved_yaml_gives_the_numbers_of_the_page(
 def test_step_stands_its_ends(phase: str, ends: tuple[str, str, str]) -> None:
     batch, chunk, context = ends
     for name in scenarios.shipped():
-        app = sound(opened("step", s=name, p=phase, b=batch, n=chunk, c=context))
+        app = sound(opened("step", ss=name, sp=phase, sb=batch, sn=chunk, sc=context))
         assert "takes" in app.markdown[0].value
 
 
 @pytest.mark.parametrize(
     "query",
     [
-        {"p": "prefill", "c": "1024", "n": "8", "s": "0.0", "x": "0", "y": "0.0", "l": "1", "k": "512"},
         {
-            "p": "decode",
-            "b": "256",
-            "d": "3",
-            "n": "256",
-            "s": "2.0",
-            "x": "256",
-            "y": "1.0",
-            "l": "8",
-            "k": "131072",
+            "mp": "prefill",
+            "mc": "1024",
+            "mn": "8",
+            "ms": "0.0",
+            "mx": "0",
+            "my": "0.0",
+            "ml": "1",
+            "mk": "512",
         },
-        {"g": "h20_96"},
-        {"g": "gb200_nvl72"},
+        {
+            "mp": "decode",
+            "mb": "256",
+            "md": "3",
+            "mn": "256",
+            "ms": "2.0",
+            "mx": "256",
+            "my": "1.0",
+            "ml": "8",
+            "mk": "131072",
+        },
+        {"mg": "h20_96"},
+        {"mg": "gb200_nvl72"},
     ],
     ids=["low", "high", "H20", "GB200"],
 )
@@ -205,10 +226,10 @@ def test_mechanisms_stand_their_ends(query: dict[str, str]) -> None:
 
 def test_calibration_knows_every_profile() -> None:
     app = opened("calibration")
-    for name in app.selectbox(key="p").options:
-        app = sound(app.selectbox(key="p").set_value(name).run())
+    for name in app.selectbox(key="kp").options:
+        app = sound(app.selectbox(key="kp").set_value(name).run())
         assert not app.error
-        assert len(app.selectbox(key="o").options) > 0
+        assert len(app.selectbox(key="ko").options) > 0
 
 
 def test_validation_says_how_to_make_a_result_or_shows_it() -> None:
