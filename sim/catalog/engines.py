@@ -58,6 +58,8 @@ class Engine:
     """Whether CUDA graphs launch a whole decode step."""
     launch_s: float
     """What launching one listed operation costs the host without CUDA graphs."""
+    memory_flag: Literal["static", "total", "free"]
+    """What a scenario's `memory_fraction` means: weights and KV cache, everything, or KV cache of what is left."""
     memory_fraction: float
     """Share of the GPU memory that the engine may use at all."""
     kv_fraction_of_free: float

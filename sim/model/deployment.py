@@ -12,7 +12,7 @@ from sim import catalog
 from sim.catalog import Engine, Gpu, Model
 from sim.model import architecture
 from sim.model.checks import name_problems, pool_experts, setting_problems, shape_problems
-from sim.model.memory import MemoryBudget, memory_budget
+from sim.model.memory import MemoryBudget, budget_for
 from sim.model.prefix_cache import prefix_cache_problems
 from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
@@ -147,14 +147,8 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         redundant=experts.redundant,
         max_sequences=sequences,
         chunk_tokens=chunk,
-        memory=memory_budget(
-            gpu.memory_bytes,
-            sum(weights.values()),
-            reserve,
-            cache,
-            engine.kv_block_tokens,
-            engine.memory_fraction,
-            engine.kv_fraction_of_free,
+        memory=budget_for(
+            engine, gpu.memory_bytes, sum(weights.values()), reserve, cache, pool.memory_fraction
         ),
     )
 

@@ -43,13 +43,16 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
 
 
 def _head(layout: Layout, logits: float) -> list[Operation]:
-    """Final projection to the vocabulary (BF16) and sampling, for the tokens that need logits."""
+    """Final projection to the vocabulary (BF16), its shards gathered, and sampling, for the tokens that need logits."""
     model = layout.model
     vocabulary = model.vocab / layout.tp
     operations = [
         ops.gemm("head", "dense", logits, vocabulary, model.hidden, "bf16"),
-        ops.elementwise("sampling", "other", logits * vocabulary * DTYPE_BYTES["fp32"]),
+        ops.elementwise("sampling", "other", logits * model.vocab * DTYPE_BYTES["fp32"]),
     ]
+    if layout.tp > 1:
+        size = logits * model.vocab * BF16
+        operations.insert(1, ops.collective("all_gather", "gather logits", size, layout.tp))
     return [replace(o, stream="once") for o in operations]
 
 

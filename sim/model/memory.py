@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sim.catalog import Engine
 from sim.units import GB_BYTES
 
 
@@ -44,6 +45,36 @@ class MemoryBudget:
     def missing_gb(self) -> float:
         """What lacks, in GB (1e9 bytes)."""
         return self.missing_bytes / GB_BYTES
+
+
+def budget_for(
+    engine: Engine,
+    memory_bytes: float,
+    weights_bytes: float,
+    reserve_bytes: float,
+    cache_bytes_per_token: int,
+    fraction: float | None = None,
+) -> MemoryBudget:
+    """The budget by an engine's rule; `fraction` takes the place of the engine's own memory flag.
+
+    A static fraction holds weights and cache, and is all there is for them: whatever the rest needs is outside it.
+    """
+    within, of_free = engine.memory_fraction, engine.kv_fraction_of_free
+    if fraction is not None and engine.memory_flag == "static":
+        within, of_free, reserve_bytes = fraction, 1.0, 0.0
+    elif fraction is not None and engine.memory_flag == "total":
+        within = fraction
+    elif fraction is not None:
+        of_free = fraction
+    return memory_budget(
+        memory_bytes,
+        weights_bytes,
+        reserve_bytes,
+        cache_bytes_per_token,
+        engine.kv_block_tokens,
+        within,
+        of_free,
+    )
 
 
 def memory_budget(

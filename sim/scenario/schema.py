@@ -132,6 +132,12 @@ class Pool(Section):
         default=None,
         description="new prompt tokens per attention-DP rank and step at most (prefill); default by engine",
     )
+    memory_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] | None = Field(
+        default=None,
+        description="the engine's own memory flag: SGLang mem_fraction_static (weights and KV cache, of all memory), "
+        "vLLM gpu_memory_utilization (of all memory), TensorRT-LLM free_gpu_memory_fraction (KV cache, of what is left "
+        "free); default by engine",
+    )
     exchange: Literal["all_to_all", "all_gather"] | None = Field(
         default=None,
         description="how tokens of several attention-DP ranks reach the experts: all-to-all (DeepEP, NVLink), or "

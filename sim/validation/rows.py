@@ -5,9 +5,10 @@ with the reason.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from statistics import median_low
 from typing import Any, Final
 
 import pandas as pd
@@ -71,7 +72,7 @@ class Row:
     figures: Mapping[str, float]
     """Every figure of the row, by column: what tells one run from another."""
     ran: date | None
-    """Day of the run; None where the row is a median over many."""
+    """Day of the run; for a median over many runs that of the layout's dated ones; None where there are none."""
     deployment_id: str
     verbatim: bool
     """Copied as published; otherwise the layout was recovered from other data."""
@@ -103,13 +104,26 @@ def read_rows(path: Path) -> list[Row]:
         raise TableError(f"{path}: cannot be read as a table: {error}") from None
     if missing := [name for name in NEEDED if name not in table.columns]:
         raise TableError(f"{path}: expected the columns of inferencex_r1.csv; missing: {', '.join(missing)}")
-    rows = []
+    rows: list[Row] = []
     for number, record in enumerate(table.to_dict("records"), start=2):
         try:
             rows.append(_row({str(k): v for k, v in record.items() if not _empty(v)}))
         except (KeyError, ValueError, TypeError) as error:
             raise TableError(f"{path}: line {number}: {type(error).__name__}: {error}") from None
-    return rows
+    return _dated(rows)
+
+
+def _dated(rows: Sequence[Row]) -> list[Row]:
+    """Medians over many runs are dated by the middle of the dated runs of their layout: that tells the release."""
+    days: dict[tuple[str, str, bool], list[date]] = {}
+    for row in rows:
+        if row.ran:
+            days.setdefault((row.layout, row.spec, row.disaggregated), []).append(row.ran)
+    dated = []
+    for row in rows:
+        runs = days.get((row.layout, row.spec, row.disaggregated))
+        dated.append(replace(row, ran=median_low(runs)) if runs and not row.ran else row)
+    return dated
 
 
 def _empty(value: Any) -> bool:

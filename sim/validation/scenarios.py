@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from sim.validation.recipes import recipes, settings
 from sim.validation.rows import Row
 
 Floats = NDArray[np.float64]
+
+HABITS: Final = ("poll_every_steps", "wait_all_ranks_steps", "host_overhead_s")
+"""What a recipe may say about the running engine."""
 
 
 def scenario_of(row: Row, max_prompts: int) -> Scenario:
@@ -31,6 +34,7 @@ def scenario_of(row: Row, max_prompts: int) -> Scenario:
         "ep": row.ep,
         "max_batch_per_gpu": ceil(row.conc / row.tp),
         "chunk_tokens": said["chunk_tokens"],
+        "memory_fraction": said.get("memory_fraction"),
         "exchange": said.get("exchange"),
         "moe_backend": said.get("moe_backend"),
     }
@@ -42,7 +46,7 @@ def scenario_of(row: Row, max_prompts: int) -> Scenario:
             "deployment": {"serve": {k: v for k, v in pool.items() if v is not None}},
             "precision": {**known["precisions"][row.precision], "kv_cache": said["kv_cache"]},
             "experts": known["experts"],
-            "scheduling": {k: said[k] for k in ("poll_every_steps", "wait_all_ranks_steps") if k in said},
+            "scheduling": {k: said[k] for k in HABITS if k in said},
             "workload": {
                 "arrivals": {"closed_loop": {"concurrency": row.conc}},
                 "lengths": {

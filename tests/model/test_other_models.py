@@ -59,8 +59,12 @@ def test_a_dense_model_does_two_flop_per_parameter_and_sends_no_token_to_an_expe
     linear = sum(o.flop * o.layers for o in step if o.kernel == "gemm")
     assert linear == 2 * arch.active_parameters(LLAMA)
     sharded = Layout(LLAMA, gpus=8, tp=8, ep=1, gpus_per_node=8)
-    kinds = {o.kernel for o in token_operations(sharded, 64, NO_EXPERTS, 64) if o.group == "communication"}
-    assert kinds == {"all_reduce"}  # one after attention, one after the FFN
+    moved = [o for o in token_operations(sharded, 64, NO_EXPERTS, 64) if o.group == "communication"]
+    assert {o.kernel for o in moved if o.stream != "once"} == {
+        "all_reduce"
+    }  # one after attention, one after the FFN
+    [logits] = [o for o in moved if o.stream == "once"]
+    assert (logits.kernel, logits.shape["bytes"]) == ("all_gather", 64 * 128_256 * 2)
 
 
 def test_gqa_decode_reads_its_keys_and_values_once() -> None:

@@ -1,0 +1,151 @@
+"""The constants of running engines that no table of kernels gives, fitted on the train half of the published rows.
+
+    python -m sim.validation.fit
+
+TPOT is nearly linear in them: one run of the train half at a base, one with more host time and one with dearer
+communication give every row's slope. The constants are then those that minimise
+
+    sum over rows of w |(T + sum_k J_k x_k) / published - 1|,  x >= 0
+
+with T and J the base and the slopes, and w = 1 / rows of the layout, so that long sweeps do not dominate: least
+absolute deviations, a linear programme with one solution. How unevenly the prompts choose experts is not linear; it
+is tried at a few values. `catalog/engines.yaml` and `recipes.yaml` hold what came out; the test half judges it.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+
+from sim.scenario.schema import Scenario
+from sim.validation.errors import Case
+from sim.validation.recipes import recipes
+from sim.validation.rows import Row, read_rows
+from sim.validation.split import split_of
+from sim.validation.table import SHIPPED, validate_rows
+
+Floats = NDArray[np.float64]
+
+HOST_S: Final = 1e-3
+"""Difference of host time over which slopes are taken."""
+FACTORS: Final = (1.0, 2.0)
+"""Communication factors over which slopes are taken."""
+SIGMAS: Final = (0.0, 0.35, 0.7, 1.05)
+"""Popularity of experts that is tried: from even to the one published distribution."""
+COMMUNICATION: Final = "communication_factor"
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """TPOT of the train half's rows, seconds, and what it gains per unit of a constant."""
+
+    rows: Sequence[Row]
+    layouts: Sequence[str]
+    published: Floats
+    base: Floats
+    """With no host time, and communication as measured alone."""
+    host: Floats
+    """Per second of host time in a step."""
+    communication: Floats
+    """Per unit of the communication factor."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Constants, and what they leave."""
+
+    constants: Mapping[str, float]
+    loss: float
+    """Mean over layouts of the mean absolute relative error."""
+
+
+def slopes(rows: Sequence[Row], sigma: float, max_prompts: int) -> Slopes:
+    """Three runs of the rows: base, host time, communication."""
+
+    def tpot(host_s: float, factor: float) -> list[Case]:
+        found = validate_rows(rows, max_prompts, change=_with(host_s, factor, sigma))
+        return [case for case in found.cases if case.metric == "tpot"]
+
+    base, host, communication = tpot(0.0, FACTORS[0]), tpot(HOST_S, FACTORS[0]), tpot(0.0, FACTORS[1])
+    seconds = [np.array([case.simulated for case in cases]) for cases in (base, host, communication)]
+    by_id = {row.id: row for row in rows}
+    return Slopes(
+        [by_id[case.id] for case in base],
+        [case.layout for case in base],
+        np.array([case.published for case in base]),
+        seconds[0],
+        (seconds[1] - seconds[0]) / HOST_S,
+        (seconds[2] - seconds[0]) / (FACTORS[1] - FACTORS[0]),
+    )
+
+
+def _with(host_s: float, factor: float, sigma: float) -> Callable[[Scenario], Scenario]:
+    def change(scenario: Scenario) -> Scenario:
+        habits = {"host_overhead_s": host_s, COMMUNICATION: factor}
+        return scenario.model_copy(
+            update={
+                "scheduling": scenario.scheduling.model_copy(update=habits),
+                "experts": scenario.experts.model_copy(update={"popularity_sigma": sigma}),
+            }
+        )
+
+    return change
+
+
+def host_constant(row: Row, releases: Mapping[str, Mapping[str, date]]) -> str:
+    """The host constant of a row: that of its engine or, for a release older than the tables, of release and
+    precision, whose kernels changed most from one release to the next."""
+    known = releases.get(row.framework, {})
+    began = [name for name, first in known.items() if row.ran and first <= row.ran]
+    if not began or began[-1] == list(known)[-1]:
+        return f"{row.framework} host_overhead_s"
+    return f"{row.framework} {began[-1]} {row.precision} host_overhead_s"
+
+
+def fit(found: Slopes, releases: Mapping[str, Mapping[str, date]]) -> Fitted:
+    """The constants with the least mean absolute relative error, every layout counting once."""
+    wanted = [host_constant(row, releases) for row in found.rows]
+    names = [COMMUNICATION, *sorted(set(wanted))]
+    design = np.zeros((len(found.rows), len(names)))
+    design[:, 0] = found.communication
+    for i, name in enumerate(wanted):
+        design[i, names.index(name)] = found.host[i]
+    sizes = {layout: found.layouts.count(layout) for layout in found.layouts}
+    weights = np.array([1 / sizes[layout] for layout in found.layouts]) / len(sizes)
+    values = least_deviations(design / found.published[:, None], 1 - found.base / found.published, weights)
+    left = design @ values / found.published + found.base / found.published - 1
+    values[0] += FACTORS[0]
+    return Fitted(dict(zip(names, values.tolist(), strict=True)), float(weights @ np.abs(left)))
+
+
+def least_deviations(design: Floats, target: Floats, weights: Floats) -> Floats:
+    """x >= 0 that minimises sum w |design x - target|, as a linear programme with one slack per row."""
+    rows, columns = design.shape
+    slack = np.eye(rows)
+    solved = linprog(
+        np.concatenate([np.zeros(columns), weights]),
+        A_ub=np.block([[design, -slack], [-design, -slack]]),
+        b_ub=np.concatenate([target, -target]),
+        method="highs",
+    )
+    if solved.x is None:
+        raise ArithmeticError(f"no best constants: {solved.message}")
+    return np.asarray(solved.x[:columns])
+
+
+def main(max_prompts: int = 2000) -> None:
+    """Print the fitted constants for each popularity of experts."""
+    rows = [row for row in read_rows(SHIPPED) if split_of(row.deployment_id) == "train"]
+    for sigma in SIGMAS:
+        found = fit(slopes(rows, sigma, max_prompts), recipes()["releases"])
+        told = ", ".join(f"{name} {value:.3g}" for name, value in found.constants.items())
+        print(f"popularity_sigma {sigma}: mean error {found.loss:.2%}; {told}", flush=True)
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))
