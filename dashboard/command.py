@@ -19,7 +19,10 @@ def command(
     browser: Annotated[bool, typer.Option(help="open a browser where there is one")] = True,
 ) -> None:
     """Explore scenarios in the browser: compare, what-if, mechanisms, one step, calibration, validation."""
-    from streamlit.web import cli  # noqa: PLC0415 - a second that no other command should pay
+    # Imported here, so that no other command pays for it; the pages' data too, so that the first page need not.
+    from streamlit.web import cli  # noqa: PLC0415
+
+    import dashboard.data.services  # noqa: F401, PLC0415
 
     flags = [f"--server.address={host}"]
     if port is not None:

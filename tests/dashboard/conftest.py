@@ -67,22 +67,29 @@ def chromium() -> Iterator[object]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def contexts(chromium) -> dict[bool, object]:
+    """A light and a dark browser profile (dark or not -> profile), so that pages after the first load from a cache."""
+    size = {"width": WIDTH, "height": HEIGHT}
+    return {
+        dark: chromium.new_context(
+            viewport=size, color_scheme="dark" if dark else "light", accept_downloads=True
+        )
+        for dark in (False, True)
+    }
+
+
 @pytest.fixture
-def open_page(chromium, address: str):
+def open_page(contexts, address: str):
     """Opens paths of the app in windows of their own; afterwards none may have failed or looked elsewhere."""
     problems: list[str] = []
-    contexts = []
+    pages = []
     own = (address, address.replace("http", "ws"), "data:", "blob:")
 
     def opened(path: str = "/", dark: bool = False):
-        context = chromium.new_context(
-            viewport={"width": WIDTH, "height": HEIGHT},
-            color_scheme="dark" if dark else "light",
-            accept_downloads=True,
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
+        page = contexts[dark].new_page()
+        pages.append(page)
+        page.set_default_timeout(120_000)
         page.on("pageerror", lambda error: problems.append(f"{path}: {error}"))
         page.on(
             "request",
@@ -94,6 +101,6 @@ def open_page(chromium, address: str):
         return page
 
     yield opened
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert problems == []
