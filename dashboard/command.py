@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -22,8 +23,9 @@ def command(
     # Imported here, so that no other command pays for it; the pages' data too, so that the first page need not.
     from streamlit.web import cli  # noqa: PLC0415
 
-    import dashboard.data.services  # noqa: F401, PLC0415
+    from dashboard.data.services import warm_up  # noqa: PLC0415
 
+    Thread(target=warm_up, daemon=True).start()
     flags = [f"--server.address={host}"]
     if port is not None:
         flags.append(f"--server.port={port}")

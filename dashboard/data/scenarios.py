@@ -3,7 +3,8 @@
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ FOLDERS: Final = (
     Path(sys.prefix) / "share" / "tokenworks" / "scenarios",
 )
 """Where the product's own scenarios lie: in the repository, or installed beside the package."""
+FIRST: Final = ("azure-v3.2", "azure-v3.1")
+"""What the first page compares."""
 HIDDEN: Final = frozenset({"bench"})
 """Scenarios that measure the simulator, not a service."""
 MOST_UPLOADED: Final = 30
@@ -35,17 +38,20 @@ MOST_GPUS: Final = 4096
 LONGEST_NAME: Final = 40
 
 
+def sources(names: Container[str] | None = None) -> list[Path]:
+    """The files of the product's own scenarios; only `names`, if given."""
+    folder = next((folder for folder in FOLDERS if folder.is_dir()), None)
+    files = sorted(folder.glob("*.yaml")) if folder else []
+    return [file for file in files if file.stem not in HIDDEN and (names is None or file.stem in names)]
+
+
 @st.cache_resource(show_spinner=False)
 def shipped() -> dict[str, str]:
     """The product's own scenarios, as applied: name -> YAML text. Those that do not load are left out."""
     found: dict[str, str] = {}
-    folder = next((folder for folder in FOLDERS if folder.is_dir()), None)
-    for path in sorted(folder.glob("*.yaml")) if folder else []:
-        try:
-            if path.stem not in HIDDEN:
-                found[path.stem] = to_yaml(load(path).scenario)
-        except ScenarioError:
-            continue
+    for file in sources():
+        with suppress(ScenarioError):
+            found[file.stem] = to_yaml(load(file).scenario)
     return found
 
 

@@ -8,13 +8,14 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.data.problems import said
-from dashboard.data.scenarios import scenario
+from dashboard.data.scenarios import FIRST, scenario, sources
 from dashboard.jobs import Busy, Job, Jobs
 from sim import result
 from sim.report import run, tables
 from sim.report.html import report
 from sim.report.look import Chart
 from sim.report.run import Shown
+from sim.scenario.loading import load
 from sim.steady import SteadyState, steady
 
 __all__ = ["Busy", "Job", "Shown", "SteadyState"]
@@ -36,6 +37,12 @@ class Figure(NamedTuple):
 def estimate(text: str) -> SteadyState:
     """The steady state of a scenario."""
     return steady(scenario(text))
+
+
+def warm_up() -> None:
+    """Price what the first page shows, so that it finds tables and traces read; no page waits for it."""
+    for path in sources(FIRST):
+        steady(load(path).scenario)
 
 
 @st.cache_resource(show_spinner=False)

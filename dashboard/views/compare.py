@@ -6,14 +6,12 @@ from dashboard import parts
 from dashboard.data import scenarios, services
 from dashboard.data.problems import BadInput
 
-DEFAULT = ["azure-v3.2", "azure-v3.1"]
-
 known = scenarios.every()
 with st.sidebar:
     picked = st.multiselect(
         "Scenarios",
         list(known),
-        [name for name in DEFAULT if name in known],
+        [name for name in scenarios.FIRST if name in known],
         key="cs",
         bind="query-params",
         help="Deployments under a workload, each a YAML file. The first one is compared against.",

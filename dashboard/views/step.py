@@ -5,7 +5,6 @@ import streamlit as st
 from dashboard import parts
 from dashboard.data import TERMS, scenarios, studies
 
-FIRST = "azure-v3.2"
 WORDS = {
     "bound": "what it waits for",
     "priced_by": "where its seconds come from",
@@ -17,7 +16,7 @@ CONTEXTS = (0, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 
 known = scenarios.every()
 with st.sidebar:
-    first = list(known).index(FIRST) if FIRST in known else 0
+    first = list(known).index(scenarios.FIRST[0]) if scenarios.FIRST[0] in known else 0
     name = st.selectbox(
         "Scenario",
         list(known),

@@ -6,6 +6,7 @@ import pytest
 from streamlit.web import cli
 from typer.testing import CliRunner
 
+from dashboard.data import services
 from sim.cli import app
 
 ROOT = Path(__file__).parents[2] / "dashboard"
@@ -14,6 +15,7 @@ ROOT = Path(__file__).parents[2] / "dashboard"
 def started(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
     calls: list[list[str]] = []
     monkeypatch.setattr(cli, "main", lambda args, **_: calls.append(args) or 0)
+    monkeypatch.setattr(services, "warm_up", lambda: None)
     result = CliRunner().invoke(app, ["dashboard", *arguments])
     assert result.exit_code == 0, result.output
     return calls[0]
