@@ -109,13 +109,20 @@ def _scaled(quantiles: Floats, mean: float) -> tuple[float, ...]:
 
 
 def _counted(scenario: Scenario, stream: RequestStream) -> Demand:
-    """The means of the requests themselves."""
+    """The means of the requests themselves; of sessions, of all their turns.
+
+    Sessions in a closed loop have no rate: how long their users think decides it.
+    """
     if not len(stream):
         raise DeploymentError([Problem(("workload",), "holds no request")])
+    turns = stream.turns
+    asked = stream.prompts if turns is None else turns.prompts
     prompt, answer, cached = (
-        column.astype(np.float64)
-        for column in (stream.input_tokens, stream.output_tokens, stream.cached_tokens)
+        column.astype(np.float64) for column in (asked.input_tokens, asked.output_tokens, asked.cached_tokens)
     )
+    rate_per_s = _rate(scenario.workload.arrivals) or _rate_of(stream)
+    if turns is not None and rate_per_s is not None:
+        rate_per_s *= len(turns.prompts) / turns.sessions
     new = prompt - cached
     alone = _mean(new * (new + 1) / 2, new)
     return Demand(
@@ -126,8 +133,8 @@ def _counted(scenario: Scenario, stream: RequestStream) -> Demand:
         prefill_context_alone=alone,
         decode_context=_mean(answer * (prompt + answer / 2), answer),
         new_quantiles=_scaled(np.quantile(new, MIDDLES), float(new.mean())),
-        rate_per_s=_rate(scenario.workload.arrivals) or _rate_of(stream),
-        concurrency=stream.concurrency,
+        rate_per_s=rate_per_s,
+        concurrency=stream.concurrency if turns is None else None,
     )
 
 

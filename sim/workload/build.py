@@ -16,8 +16,8 @@ from sim.workload import trace
 from sim.workload.arrivals import arrival_times, feasible
 from sim.workload.lengths import Source
 from sim.workload.prompts import Prompts
-from sim.workload.sessions import Conversation, Sessions, Underway
-from sim.workload.stream import RequestStream, closed_loop
+from sim.workload.sessions import Conversation, Sessions, Turn, Underway
+from sim.workload.stream import AllTurns, RequestStream, closed_loop
 
 Draw = Callable[[int], Prompts]
 
@@ -118,9 +118,13 @@ def _conversing(scenario: Scenario, recorded: Sessions, seed: int, base_folder: 
         started, waiting if loop else None, _closes_s(scenario), workload.requests or math.inf,
         workload.cached_fraction,
     )  # fmt: skip
-    first, fraction = _first_turns(started, size), workload.cached_fraction
-    first = first if fraction is None else first.with_cached(fraction)
-    return RequestStream(first, times, loop.concurrency if loop else None, tuple(notes), follow)
+    first = _cached(scenario, lambda _: _first_turns(started, size))(len(times))
+    turns = [turn for session in sessions.sessions for turn in session]
+    every = _cached(scenario, lambda _: _tokens(turns))(len(turns))
+    concurrency = loop.concurrency if loop else None
+    return RequestStream(
+        first, times, concurrency, tuple(notes), follow, AllTurns(len(sessions.sessions), every)
+    )
 
 
 def _begun(recorded: Sessions, block_tokens: int | None) -> Iterator[Underway]:
@@ -131,13 +135,16 @@ def _begun(recorded: Sessions, block_tokens: int | None) -> Iterator[Underway]:
 
 
 def _first_turns(sessions: list[Underway], block_tokens: int | None) -> Prompts:
-    tokens = [(s.turns[0].input_tokens, s.turns[0].output_tokens) for s in sessions]
-    inputs, outputs = np.array(tokens, dtype=np.int64).reshape(-1, 2).T
-    prompts = Prompts.of(inputs, outputs)
+    prompts = _tokens([session.turns[0] for session in sessions])
     if block_tokens is None:
         return prompts
     blocks, answers = [s.blocks(0) for s in sessions], [s.answer_blocks(0) for s in sessions]
     return replace(prompts, blocks=blocks, block_tokens=block_tokens, answer_blocks=answers)
+
+
+def _tokens(turns: list[Turn]) -> Prompts:
+    inputs, outputs = ([t.input_tokens for t in turns], [t.output_tokens for t in turns])
+    return Prompts.of(np.array(inputs, dtype=np.int64), np.array(outputs, dtype=np.int64))
 
 
 def _block_size(scenario: Scenario, name: str, recorded: int) -> tuple[int | None, list[str]]:

@@ -41,12 +41,22 @@ class Nobody:
 
 
 @dataclass(frozen=True)
+class AllTurns:
+    """What sessions ask for in all, for those who only count."""
+
+    sessions: int
+    prompts: Prompts
+    """Token counts of every turn of every session, whether a run gets to it or not."""
+
+
+@dataclass(frozen=True)
 class RequestStream:
     """Requests in order, as columns and (by iterating) as objects numbered 0, 1, ..., and what follows from them.
 
     Open loop: the columns hold every request. Closed loop: `concurrency` requests arrive at time zero and each one
     that leaves brings the next in order, whose `arrival_s` is NaN here; the columns hold every request where
-    their number is bounded, else the first `concurrency`, and `following` draws the others.
+    their number is bounded, else the first `concurrency`, and `following` draws the others. Sessions: the columns
+    hold the first request of each that starts at a known time.
 
     One stream serves one run, because `following` uses it up.
     """
@@ -55,10 +65,12 @@ class RequestStream:
     arrival_s: Floats
     """Ascending, seconds; NaN at the end for requests that arrive when others leave."""
     concurrency: int | None = None
-    """Requests in flight in a closed loop; None in an open loop."""
+    """Requests (or sessions) in flight in a closed loop; None in an open loop."""
     notes: tuple[str, ...] = ()
     """Sentences for the user about what was decided on the way, such as rows of a trace that were left out."""
     successors: Successors = field(default_factory=Nobody, repr=False, compare=False)
+    turns: AllTurns | None = None
+    """None where requests do not come in sessions."""
 
     def __len__(self) -> int:
         return len(self.arrival_s)

@@ -1,6 +1,7 @@
 """Every scenario that comes with the project is valid and says what it shows; those about mechanisms show it."""
 
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,33 @@ def test_without_graphs_a_small_batch_waits_for_launches() -> None:
         run(f"cuda-graphs/{name}.yaml")["latency"]["tpot_s"] for name in ("with", "without")
     )
     assert without["p50"] > 3 * with_graphs["p50"]
+
+
+def test_the_more_is_cached_the_fewer_workers_answer_sooner_for_less() -> None:
+    runs = [run(f"cache-hits/{hits}.yaml", "duration_s=150") for hits in ("00", "30", "60", "90")]
+    assert [round(r["tokens"]["input_cached"] / r["tokens"]["input"], 2) for r in runs] == [0, 0.3, 0.6, 0.9]
+    for more, fewer in pairwise(runs):
+        assert fewer["gpus"] < more["gpus"]
+        assert fewer["cost"]["usd_per_million"]["blended"] < more["cost"]["usd_per_million"]["blended"]
+        assert fewer["latency"]["ttft_s"]["mean"] < more["latency"]["ttft_s"]["mean"]
+    prices = runs[-1]["cost"]["usd_per_million"]
+    assert 0 < prices["input_cache_hit"] < prices["input_cache_miss"], "cached tokens are not free"
+
+
+def test_the_wider_a_prefix_cache_the_more_it_finds() -> None:
+    fewer = ("workload.requests=800",)
+    names = ("rank", "worker", "cluster")
+    found = [run(f"prefix-cache/{name}.yaml", *fewer)["prefix_cache"]["hit_rate"] for name in names]
+    assert found == sorted(found) and found[0] < 0.9 * found[-1]
+    assert run("prefix-cache/off.yaml", *fewer)["prefix_cache"] is None
+
+
+def test_agents_are_served_where_their_context_is_or_wait() -> None:
+    """Thirty of them, for ten minutes."""
+    fewer = ("workload.arrivals.closed_loop.concurrency=30", "duration_s=600", "warmup_s=200")
+    aware, blind, without = (
+        run(f"agents/{name}.yaml", *fewer) for name in ("by-prefix", "by-load", "no-cache")
+    )
+    assert aware["prefix_cache"]["hit_rate"] > blind["prefix_cache"]["hit_rate"] > 0.5
+    waits = [r["latency"]["ttft_s"]["mean"] for r in (aware, blind, without)]
+    assert waits == sorted(waits) and waits[2] > 2 * waits[0]

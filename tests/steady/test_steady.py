@@ -1,5 +1,6 @@
 """The steady state against hand computation, Little's law, one priced step, and the simulation."""
 
+import json
 import math
 
 import pytest
@@ -48,6 +49,19 @@ def test_demand_of_lognormal_lengths_by_hand() -> None:
     # E[O^2] = (1 + 4 + 9) / 3.
     assert demand.decode_context == pytest.approx(1000 + (14 / 3) / (2 * 2))
     assert demand.rate_per_s == 3
+
+
+def test_demand_of_sessions_is_that_of_all_their_turns(tmp_path) -> None:
+    """Two sessions of 3 and 1 turns: 2 sessions a second are 4 requests a second; prompts 100, 200, 300 and 400."""
+    talks = [[[-1, 0, 100, 10, []], [0, 5, 200, 10, []], [1, 5, 300, 10, []]], [[-1, 0, 400, 30, []]]]
+    rows = [{"session": i, "block_tokens": 64, "turns": turns} for i, turns in enumerate(talks)]
+    trace = tmp_path / "two.jsonl"
+    trace.write_text("\n".join(map(json.dumps, rows)))
+    demand = demand_of(scenario(poisson(2), lengths="null", workload=f", trace: {trace}"))
+    assert (demand.input_tokens, demand.output_tokens) == (250, 15)
+    assert (demand.rate_per_s, demand.concurrency) == (4, None)
+    closed = scenario("{closed_loop: {concurrency: 2}}", lengths="null", workload=f", trace: {trace}")
+    assert (demand_of(closed).rate_per_s, demand_of(closed).concurrency) == (None, None)
 
 
 def test_demand_of_a_trace_is_counted(tmp_path) -> None:

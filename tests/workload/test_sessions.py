@@ -225,3 +225,11 @@ def test_every_turn_is_sent_once_after_its_own_wait(sessions, concurrency, luck)
         assert len({n for n, _, _ in live.values()}) <= concurrency
     assert sorted(sent) == sorted((n, t) for n, session in enumerate(sessions) for t in range(len(session)))
     assert not follow.full
+
+
+def test_those_who_only_count_are_told_every_turn(tmp_path: Path) -> None:
+    write(tmp_path, TALK, TALK[:2])
+    s = stream(tmp_path, CLOSED, cached_fraction=0.5)
+    assert s.turns is not None and s.turns.sessions == 2
+    assert s.turns.prompts.input_tokens.tolist() == [128, 260, 64, 128, 400, 128, 260]
+    assert s.turns.prompts.cached_tokens.tolist() == [64, 130, 32, 64, 200, 64, 130]
