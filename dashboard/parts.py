@@ -92,6 +92,11 @@ def mending() -> Iterator[None]:
         st.error("\n".join(f"    {line}" for line in str(problem).splitlines()), icon=":material/error:")
 
 
+def file_name(scenario: str) -> str:
+    """The name under which a scenario is saved."""
+    return scenario.replace("/", "-") + ".yaml"
+
+
 def simulate(names: Sequence[str], start: Callable[[str], Job]) -> None:
     """Start the simulation of each of these scenario texts."""
     try:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import sys
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -38,20 +38,21 @@ MOST_GPUS: Final = 4096
 LONGEST_NAME: Final = 40
 
 
-def sources(names: Container[str] | None = None) -> list[Path]:
-    """The files of the product's own scenarios; only `names`, if given."""
+def sources() -> dict[str, Path]:
+    """The files of the product's own scenarios: name (folder/name in a folder) -> file."""
     folder = next((folder for folder in FOLDERS if folder.is_dir()), None)
-    files = sorted(folder.glob("*.yaml")) if folder else []
-    return [file for file in files if file.stem not in HIDDEN and (names is None or file.stem in names)]
+    files = sorted(folder.rglob("*.yaml"), key=lambda f: (len(f.parts), f)) if folder else []
+    named = {file.relative_to(folder).with_suffix("").as_posix(): file for file in files} if folder else {}
+    return {name: file for name, file in named.items() if name not in HIDDEN}
 
 
 @st.cache_resource(show_spinner=False)
 def shipped() -> dict[str, str]:
-    """The product's own scenarios, as applied: name -> YAML text. Those that do not load are left out."""
+    """The product's own scenarios, as applied: name -> YAML text. Files that are none (sweeps, plans) are left out."""
     found: dict[str, str] = {}
-    for file in sources():
+    for name, file in sources().items():
         with suppress(ScenarioError):
-            found[file.stem] = to_yaml(load(file).scenario)
+            found[name] = to_yaml(load(file).scenario)
     return found
 
 

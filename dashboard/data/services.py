@@ -41,8 +41,9 @@ def estimate(text: str) -> SteadyState:
 
 def warm_up() -> None:
     """Price what the first page shows, so that it finds tables and traces read; no page waits for it."""
-    for path in sources(FIRST):
-        steady(load(path).scenario)
+    for name, file in sources().items():
+        if name in FIRST:
+            steady(load(file).scenario)
 
 
 @st.cache_resource(show_spinner=False)

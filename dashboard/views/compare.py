@@ -98,7 +98,7 @@ with st.sidebar:
     )  # fmt: skip
     for one in shown:
         st.download_button(
-            f"{one.name} (YAML)", known[one.name].encode(), f"{one.name}.yaml", "application/yaml",
+            f"{one.name} (YAML)", known[one.name].encode(), parts.file_name(one.name), "application/yaml",
             key=f"save-{one.name}", icon=":material/data_object:", on_click="ignore", width="stretch",
             help="Run it with `tokenworks run`.",
         )  # fmt: skip

@@ -76,6 +76,6 @@ parts.chart(studies.shares(explained))
 parts.chart(studies.waterfall(explained, by))
 with st.sidebar:
     st.download_button(
-        f"{name} (YAML)", known[name].encode(), f"{name}.yaml", "application/yaml", key="save", width="stretch",
+        f"{name} (YAML)", known[name].encode(), parts.file_name(name), "application/yaml", key="save", width="stretch",
         icon=":material/data_object:", on_click="ignore", help="Explain it with `tokenworks explain`.",
     )  # fmt: skip
