@@ -41,7 +41,8 @@ def beside(left: Chart, right: Chart) -> None:
 
 
 def _words(one: Chart) -> None:
-    st.markdown(f"#### {one.title}")
+    explained = "  \n".join(f"**{word}**: {TERMS[word]}" for word in one.terms)
+    st.markdown(f"#### {one.title}", help=explained or None)
     st.caption(one.says)
 
 

@@ -176,6 +176,7 @@ def roofline_chart(table: pd.DataFrame, gpu: Gpu, dtype: str) -> Chart:
         "implementation leaves unused.",
         axes(figure, "arithmetic intensity, FLOP per byte", "TFLOP/s", log_x=True, log_y=True),
         worked[[INTENSITY, RATE, "TB/s", MEASURED]],
+        terms=("roofline",),
     )
 
 
@@ -217,4 +218,5 @@ def held_out_chart(table: pd.DataFrame) -> Chart:
         "less than the bar; the worst axis of each table is shown.",
         figure,
         table,
+        terms=("held-out error",),
     )

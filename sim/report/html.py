@@ -82,9 +82,15 @@ def _chart(chart: Chart) -> str:
         config={"displaylogo": False, "responsive": True}, div_id=f"chart-{chart.key}",
     )  # fmt: skip
     return (
-        f"<h2>{escape(chart.title)}</h2><p class='says'>{escape(chart.says)}</p>{figure}"
+        f"<h2{_explained(chart.terms)}>{escape(chart.title)}</h2><p class='says'>{escape(chart.says)}</p>{figure}"
         f"<details><summary>The numbers</summary>{_table(chart.table.head(200))}</details>"
     )
+
+
+def _explained(terms: Iterable[str]) -> str:
+    """What the words mean, for the pointer that rests on a heading."""
+    said = "\n".join(f"{term}: {TERMS[term]}" for term in terms)
+    return f' title="{escape(said, quote=True)}"' if said else ""
 
 
 def _table(table: pd.DataFrame) -> str:

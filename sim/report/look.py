@@ -53,6 +53,8 @@ class Chart:
     figure: go.Figure
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
     """What stands behind the figure, with units in its headings."""
+    terms: tuple[str, ...] = ()
+    """Words of `sim.report.terms` that a reader may want explained."""
 
 
 def colour(index: int) -> str:

@@ -38,6 +38,7 @@ def cache_chart(table: pd.DataFrame) -> Chart:
         "keys to it, it does not shrink it.",
         figure,
         table,
+        terms=("KV cache", "MLA", "DSA"),
     )
 
 
@@ -68,6 +69,7 @@ def position_chart(simulated: pd.DataFrame, published: pd.DataFrame, phase: str)
         "hardly. Dotted: what DeepSeek published, at $2 per H800-hour.",
         figure,
         table[table.phase == phase],
+        terms=("DSA", "MLA", "indexer"),
     )
 
 
@@ -88,6 +90,7 @@ def parts_chart(table: pd.DataFrame) -> Chart:
         "flat once 2,048 keys are kept, and the cheap indexer grows instead.",
         axes(figure, "context, tokens", "ms per step, all layers", log_x=True, log_y=True),
         table,
+        terms=("DSA", "MLA"),
     )
 
 
@@ -110,6 +113,7 @@ def imbalance_chart(table: pd.DataFrame) -> Chart:
         "the older the load that they were placed by.",
         figure,
         table,
+        terms=("redundant experts", "popularity sigma", "staleness rho"),
     )
 
 
@@ -135,6 +139,7 @@ def nodes_chart(table: pd.DataFrame) -> Chart:
         "of experts bounds that.",
         figure,
         table,
+        terms=("node limit", "EP"),
     )
 
 
@@ -157,4 +162,5 @@ def speculation_chart(table: pd.DataFrame) -> Chart:
         "brings, and below the dotted line drafts lose.",
         figure,
         table,
+        terms=("MTP", "accept length"),
     )

@@ -56,6 +56,7 @@ def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -
         "marks show the load that was asked for.",
         axes(figure, "interactivity, tokens/s per user", "output tokens/s per GPU"),
         table,
+        terms=("throughput", "interactivity", "estimate", "simulation"),
     )
 
 
@@ -93,6 +94,7 @@ def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
         "What a million tokens must sell for to pay the GPUs, beside what public APIs charge for the same model.",
         figure,
         table,
+        terms=("price tier", "cache hit", "cache miss"),
     )
 
 
@@ -131,6 +133,7 @@ def latency_chart(latencies: pd.DataFrame, objectives: Objectives | None = None)
         "one in a hundred longer than p99.",
         finish(figure),
         latencies.rename(columns={"seconds": "seconds (empty: not stable)"}),
+        terms=("TTFT", "TPOT"),
     )
 
 
@@ -150,6 +153,7 @@ def timeline_chart(requests: pd.DataFrame) -> Chart:
         "Each point is a request: where points climb steadily, requests arrive faster than they are served.",
         axes(figure, "arrival, s", "TTFT, s"),
         shown[["arrival_s", "ttft_s", "tpot_s", "input_tokens", "output_tokens"]],
+        terms=("TTFT", "stable"),
     )
 
 
@@ -177,6 +181,7 @@ def memory_chart(memory: pd.DataFrame) -> Chart:
         "Weights and buffers leave the rest to the KV cache, which bounds how many sequences decode together.",
         axes(figure, "GB", "pool", height=100 + 45 * memory.pool.nunique()),
         memory,
+        terms=("KV cache",),
     )
 
 
@@ -204,4 +209,5 @@ def provenance_chart(shares: Mapping[str, Mapping[str, float]]) -> Chart:
         "from datasheets.",
         axes(figure, "share of GPU time", "", height=100 + 40 * len(shares)),
         table,
+        terms=("priced by",),
     )

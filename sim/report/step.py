@@ -94,6 +94,7 @@ def waterfall_chart(explained: Json, by: str = "bound") -> Chart:
         f"{words}. Where operations run at the same time, the step is shorter than all of them: dotted line.",
         figure,
         table,
+        terms=("bound", "priced by"),
     )
 
 
@@ -125,4 +126,5 @@ def shares_chart(explained: Json) -> Chart:
         "The same seconds split three ways: by part of the model, by what they wait for, and by where they come from.",
         axes(figure, "share of the step's seconds", "", height=190, wide=True),
         pd.DataFrame(rows),
+        terms=("bound", "priced by"),
     )

@@ -19,6 +19,8 @@ TERMS: Final = {
     "index keys with sparse attention (DSA).",
     "DSA": "DeepSeek Sparse Attention (V3.2): an indexer scores all cached tokens cheaply, and attention reads the "
     "best 2,048 of them.",
+    "indexer": "The small attention of DSA that scores every cached token by its index key; the sparse core reads the "
+    "best.",
     "MLA": "Multi-head Latent Attention: keys and values of all heads are compressed into one latent per token.",
     "TP": "Tensor parallelism: GPUs share every attention head's work. It does not shard the latent cache.",
     "EP": "Expert parallelism: each GPU of the group holds some of the routed experts, and tokens travel to them.",

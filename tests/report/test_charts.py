@@ -49,6 +49,7 @@ def shown(result) -> Shown:
 def sound(chart: Chart) -> None:
     """What every chart must have."""
     assert chart.title and chart.says.endswith(".")
+    assert set(chart.terms) <= set(TERMS)
     assert len(chart.figure.data) and len(chart.table)
     for axis in (*chart.figure.select_xaxes(), *chart.figure.select_yaxes()):
         words = axis.title.text
