@@ -4,22 +4,23 @@ Jobs belong to the server, not to a page: a second window, or a reload, finds th
 """
 
 import atexit
-import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Final, Literal
 
-State = Literal["running", "done", "failed", "cancelled"]
+State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 PROGRESS_VARIABLE: Final = "TOKENWORKS_PROGRESS"
+SCENARIO: Final = "scenario.yaml"
+MOST_UNDER_WAY: Final = 24
+"""Simulations that wait or run at most."""
 KEPT: Final = 40
 """Finished jobs whose files stay; the oldest go first."""
 LONGEST_MESSAGE: Final = 2000
@@ -27,7 +28,7 @@ LONGEST_MESSAGE: Final = 2000
 
 
 class Busy(RuntimeError):
-    """As many simulations run as the machine has cores."""
+    """More simulations wait than anyone will wait for."""
 
 
 @dataclass
@@ -35,19 +36,26 @@ class Job:
     """One run of one scenario."""
 
     folder: Path
-    process: "subprocess.Popen[bytes]"
-    started: float = field(default_factory=time.monotonic)
+    process: "subprocess.Popen[bytes] | None" = None
+    """None while it waits for its turn."""
     cancelled: bool = False
 
     @property
     def state(self) -> State:
         """Where it stands."""
+        if self.process is None:
+            return "cancelled" if self.cancelled else "waiting"
         code = self.process.poll()
         if code is None:
             return "running"
         if code == 0:
             return "done"
         return "cancelled" if self.cancelled else "failed"
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in ("waiting", "running")
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -67,70 +75,78 @@ class Job:
     def message(self) -> str:
         """What a failed run said."""
         said = (self.folder / "stderr").read_text(encoding="utf-8", errors="replace").strip()
-        return said[-LONGEST_MESSAGE:] or f"the simulation ended with code {self.process.poll()}"
+        return said[-LONGEST_MESSAGE:] or "the simulation ended without a word"
+
+    def begin(self, seed: int) -> None:
+        """Run it."""
+        command = [sys.executable, "-m", "sim.cli", "run", str(self.folder / SCENARIO), "--seed", str(seed)]
+        with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as errors:
+            self.process = subprocess.Popen(
+                [*command, "--quiet", "--json", "--out", str(self.result)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                env={**os.environ, PROGRESS_VARIABLE: str(self.folder / "progress")},
+                cwd=self.folder,
+                start_new_session=True,
+            )
 
     def cancel(self) -> None:
         """End it, with everything that it started."""
-        if self.process.poll() is None:
-            self.cancelled = True
+        if not self.under_way:
+            return
+        self.cancelled = True
+        if self.process is not None:
             os.killpg(self.process.pid, signal.SIGTERM)
             self.process.wait(timeout=10)
 
 
 class Jobs:
-    """The jobs of a server, by what they run."""
+    """The jobs of a server, by what they run. As many run at once as the machine has cores; the others wait."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tokenworks-dashboard-"))
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[tuple[str, int], Job] = {}
         self._lock = Lock()
         atexit.register(self.close)
 
     def find(self, text: str, seed: int = 0) -> Job | None:
-        """The job that runs or ran this scenario with this seed."""
-        return self._jobs.get(_key(text, seed))
+        """The job that waits, runs or ran this scenario with this seed. Whoever asks keeps the queue moving."""
+        with self._lock:
+            self._advance()
+            return self._jobs.get((text, seed))
 
     def start(self, text: str, seed: int = 0) -> Job:
-        """Run a scenario, unless it runs or has run already. Raises Busy."""
+        """Run a scenario as soon as there is room, unless it waits, runs or has run already. Raises Busy."""
         with self._lock:
-            job = self._jobs.get(_key(text, seed))
-            if job and job.state in ("running", "done"):
+            job = self._jobs.get((text, seed))
+            if job and (job.under_way or job.state == "done"):
                 return job
-            if sum(job.state == "running" for job in self._jobs.values()) >= (os.cpu_count() or 1):
-                raise Busy("as many simulations run as this machine has cores; wait for one, or cancel it")
+            if sum(job.under_way for job in self._jobs.values()) >= MOST_UNDER_WAY:
+                raise Busy(f"{MOST_UNDER_WAY} simulations are under way; wait for some, or cancel them")
             self._forget()
-            job = self._jobs[_key(text, seed)] = _started(self.folder, text, seed)
+            job = Job(Path(tempfile.mkdtemp(dir=self.folder)))
+            (job.folder / SCENARIO).write_text(text, encoding="utf-8")
+            self._jobs.pop((text, seed), None)
+            self._jobs[text, seed] = job
+            self._advance()
             return job
 
     def close(self) -> None:
-        """Cancel what runs and remove all files."""
+        """Cancel what is under way and remove all files."""
         for job in self._jobs.values():
             job.cancel()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _advance(self) -> None:
+        """Begin those that wait, first come first served, while there are cores."""
+        running = sum(job.state == "running" for job in self._jobs.values())
+        for (_, seed), job in self._jobs.items():
+            if job.state == "waiting" and running < (os.cpu_count() or 1):
+                job.begin(seed)
+                running += 1
+
     def _forget(self) -> None:
-        ended = [key for key, job in self._jobs.items() if job.state != "running"]
+        ended = [key for key, job in self._jobs.items() if not job.under_way]
         for key in ended[: max(0, len(ended) - KEPT)]:
             shutil.rmtree(self._jobs.pop(key).folder, ignore_errors=True)
-
-
-def _key(text: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}\n{text}".encode()).hexdigest()
-
-
-def _started(parent: Path, text: str, seed: int) -> Job:
-    folder = Path(tempfile.mkdtemp(dir=parent))
-    scenario = folder / "scenario.yaml"
-    scenario.write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "sim.cli", "run", str(scenario), "--seed", str(seed), "--quiet"]
-    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as errors:
-        process = subprocess.Popen(
-            [*command, "--json", "--out", str(folder / "out")],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=errors,
-            env={**os.environ, PROGRESS_VARIABLE: str(folder / "progress")},
-            cwd=folder,
-            start_new_session=True,
-        )
-    return Job(folder, process)

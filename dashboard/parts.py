@@ -108,7 +108,7 @@ def simulate(names: Sequence[str], start: Callable[[str], Job]) -> None:
 
 
 def watch(running: dict[str, Job]) -> None:
-    """Bars for the simulations that run, looked at twice a second; the page is drawn again when one ends."""
+    """Bars for the simulations under way, looked at twice a second; the page is drawn again when one ends."""
     if not running:
         return
 
@@ -116,13 +116,15 @@ def watch(running: dict[str, Job]) -> None:
     def bars() -> None:
         for name, job in running.items():
             done, total = job.progress
-            if job.state != "running":
+            if not job.under_way:
                 st.rerun()
-            words = f"{name}: {done:,} of {total:,} requests" if total else f"{name}: preparing"
-            if total and done == total:
-                words = f"{name}: writing its results"
+            words = f"{done:,} of {total:,} requests" if total else "preparing"
+            if job.state == "waiting":
+                words = "waiting for its turn"
+            elif total and done == total:
+                words = "writing its results"
             bar, button = st.columns([6, 1], vertical_alignment="center")
-            bar.progress(done / total if total else 0.0, text=words)
+            bar.progress(done / total if total else 0.0, text=f"{name}: {words}")
             if button.button("Cancel", key=f"cancel-{name}", icon=":material/stop:"):
                 job.cancel()
                 st.rerun()

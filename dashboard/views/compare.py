@@ -48,7 +48,7 @@ if not shown:
     st.stop()
 
 jobs = {one.name: services.job(known[one.name]) for one in shown}
-running = {name: job for name, job in jobs.items() if job and job.state == "running"}
+running = {name: job for name, job in jobs.items() if job and job.under_way}
 missing = [one.name for one in shown if one.run is None and one.name not in running]
 words, button = st.columns([4, 1], vertical_alignment="center")
 words.markdown(

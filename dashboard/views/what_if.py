@@ -115,7 +115,7 @@ if pinned is not None:
 
 actions = st.columns([1.2, 1.2, 1.2, 1.2, 2.4], vertical_alignment="center")
 job = services.job(text) if text else None
-runs = job is not None and job.state == "running"
+runs = job is not None and job.under_way
 if actions[0].button("Simulate", type="primary", key="simulate", icon=":material/play_arrow:", width="stretch",
                      disabled=state is None or runs, help=TERMS["simulation"]):  # fmt: skip
     parts.simulate([text], services.start)

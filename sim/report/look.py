@@ -34,8 +34,8 @@ PRICED: Final = {
 """Where a number came from."""
 HEIGHT: Final = 310
 """Of a chart, pixels: two rows and their words fit on a laptop."""
-NAMES_IN_ROW, NAMES_IN_WIDE_ROW, ROW = 2, 6, 19
-"""Of a legend: entries in a row of half a page, of a whole one, and pixels of a row."""
+NARROW, WIDE, MARK, LETTER, ROW = 330, 760, 46, 6.3, 19
+"""Of a legend, pixels: what half a page and a whole one are wide, the mark and a letter of an entry, a row's height."""
 MOST_DECADES: Final = 4
 MOST_TICKS: Final = 8
 """Of a logarithmic axis: beyond so many decades only powers of ten, and no more than so many."""
@@ -55,6 +55,10 @@ class Chart:
     """What stands behind the figure, with units in its headings."""
     terms: tuple[str, ...] = ()
     """Words of `sim.report.terms` that a reader may want explained."""
+
+
+DASHES: Final = ("solid", "dash", "dot", "dashdot")
+"""Of lines, so that one shows through another that it covers."""
 
 
 def colour(index: int) -> str:
@@ -86,8 +90,9 @@ def finish(figure: go.Figure, height: int = HEIGHT, wide: bool = False) -> go.Fi
     The legend stands above the plot, in as many rows as half a page needs, or a whole one if `wide`; `height`
     (pixels) is that of everything but the rows beyond the first.
     """
-    named = sum(bool(trace.name) and trace.showlegend is not False for trace in figure.data)
-    rows = max(1, -(-named // (NAMES_IN_WIDE_ROW if wide else NAMES_IN_ROW)))
+    names = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    entry = MARK + LETTER * max(map(len, names), default=0)
+    rows = -(-len(names) // max(1, int((WIDE if wide else NARROW) // entry))) or 1
     every = [*figure.select_xaxes(), *figure.select_yaxes()]
     figure.update_layout(
         height=height + ROW * (rows - 1),

@@ -29,7 +29,7 @@ def cache_chart(table: pd.DataFrame) -> Chart:
                    "%{customdata[1]:,.0f} kB")
         )  # fmt: skip
     figure.update_layout(barmode="stack")
-    figure = axes(figure, "kB per cached token, all layers", "", height=90 + 17 * len(table))
+    figure = axes(figure, "kB per cached token", "", height=90 + 17 * len(table))
     figure.update_yaxes(tickfont={"size": 11}, dtick=1)
     return Chart(
         "cache",

@@ -1,17 +1,17 @@
 """Charts of a service: its speed, its price, its latencies, its memory."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from sim.report.look import GREY, PRICED, Chart, axes, colour, finish, line, points
+from sim.report.look import DASHES, GREY, PRICED, Chart, axes, colour, finish, line, points
 from sim.report.tables import INTERACTIVITY, PER_GPU, PERCENTILES, PRICES, USD
 from sim.scenario.schema import Objectives
 
-SYMBOLS: Final = {"estimate": "circle-open", "simulation": "star", "baseline": "diamond-open"}
+SYMBOLS: Final = {"estimate": "circle-open", "simulation": "star"}
 """How a point came about, as its mark."""
 SHIFT: Final = 0.22
 """How far beside its label a price stands: the public ones to the left, this service's to the right."""
@@ -22,30 +22,28 @@ TIMELINE_POINTS: Final = 3000
 def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -> Chart:
     """Throughput against interactivity: a curve per scenario (`curve_table`), points (`point_table`) on top."""
     figure = go.Figure()
-    colours = {name: colour(i) for i, name in enumerate(curves)}
+    names = list(curves)
     hover = (
         "%{customdata[0]:.3g} sequences per rank<br>%{x:.3g} tokens/s per user<br>%{y:.4g} tokens/s per GPU"
         "<br>%{customdata[1]:.3g} requests/s<br>$%{customdata[2]:.3g} per million tokens"
     )
     behind = ["batch per rank", "requests/s", f"blended, {USD}"]
-    for name, curve in curves.items():
+    for i, (name, curve) in enumerate(curves.items()):
         figure.add_trace(
-            line(name, curve[INTERACTIVITY], curve[PER_GPU], colours[name], customdata=curve[behind].to_numpy(),
-                 hovertemplate=hover)
+            line(name, curve[INTERACTIVITY], curve[PER_GPU], colour(i), line={"dash": DASHES[i % len(DASHES)]},
+                 customdata=curve[behind].to_numpy(), hovertemplate=hover)
         )  # fmt: skip
-    for row in marked.dropna(subset=[INTERACTIVITY, PER_GPU]).to_dict("records"):
+    shown = marked.dropna(subset=[INTERACTIVITY, PER_GPU])
+    for row in shown.to_dict("records"):
+        shade = colour(names.index(row["name"])) if row["name"] in names else GREY
         figure.add_trace(
             points(
-                f"{row['name']}, {row['kind']}",
-                [row[INTERACTIVITY]],
-                [row[PER_GPU]],
-                colours.get(row["name"], GREY),
-                SYMBOLS.get(row["kind"], "circle"),
-                13,
-                marker={"line": {"width": 2.5, "color": colours.get(row["name"], GREY)}},
+                f"{row['name']}, {row['kind']}", [row[INTERACTIVITY]], [row[PER_GPU]], shade, SYMBOLS[row["kind"]], 13,
+                marker={"line": {"width": 2.5, "color": shade}}, showlegend=False,
                 hovertemplate="%{x:.3g} tokens/s per user<br>%{y:.4g} tokens/s per GPU",
             )
-        )
+        )  # fmt: skip
+    _add_marks(figure, shown.kind.unique())
     table = pd.concat(
         [curve.assign(scenario=name) for name, curve in curves.items()] or [pd.DataFrame()], ignore_index=True
     )
@@ -58,6 +56,16 @@ def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -
         table,
         terms=("throughput", "interactivity", "estimate", "simulation"),
     )
+
+
+def _add_marks(figure: go.Figure, kinds: Iterable[str]) -> None:
+    """What the marks mean, in the legend."""
+    for kind in kinds:
+        figure.add_trace(
+            points(
+                kind, [None], [None], GREY, SYMBOLS[kind], 10, marker={"line": {"width": 2, "color": GREY}}
+            )
+        )
 
 
 def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
@@ -82,9 +90,13 @@ def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
         i = sellers.index(seller)
         figure.add_trace(
             points(f"{seller}, {kind}", mine.sold.map(place) + SHIFT * (i + 1) / len(sellers), mine[USD], colour(i),
-                   SYMBOLS[str(kind)], 13, marker={"line": {"width": 2.5, "color": colour(i)}}, customdata=mine.sold,
+                   SYMBOLS[str(kind)], 13, marker={"line": {"width": 2.5, "color": colour(i)}}, showlegend=False,
+                   customdata=mine.sold,
                    hovertemplate=f"{seller}, {kind}<br>%{{customdata}}: $%{{y:.3g}} per million<extra></extra>")
         )  # fmt: skip
+    for i, seller in enumerate(sellers):
+        figure.add_trace(points(str(seller), [None], [None], colour(i), "square", 10))
+    _add_marks(figure, prices.kind.unique())
     figure = axes(figure, "tokens sold", USD, log_y=True)
     figure.update_xaxes(tickvals=list(place.values()), ticktext=sold, range=[-0.5, len(sold) - 0.5])
     table = pd.concat([prices, api.assign(kind="public API")], ignore_index=True)
@@ -100,7 +112,7 @@ def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
 
 def latency_chart(latencies: pd.DataFrame, objectives: Objectives | None = None) -> Chart:
     """Percentiles of TTFT and TPOT (`latency_table`), with the objectives as dashed lines."""
-    figure = make_subplots(cols=2, rows=1, horizontal_spacing=0.12)
+    figure = make_subplots(cols=2, rows=1, horizontal_spacing=0.24)
     limits = {"TTFT": objectives.ttft_p99_s, "TPOT": objectives.tpot_p99_s} if objectives is not None else {}
     for column, (latency, unit, scale) in enumerate((("TTFT", "s", 1.0), ("TPOT", "ms", 1e3)), start=1):
         mine = latencies[latencies.latency == latency].dropna(subset=["seconds"])
@@ -123,7 +135,7 @@ def latency_chart(latencies: pd.DataFrame, objectives: Objectives | None = None)
             )  # fmt: skip
         figure.update_yaxes(title_text=f"{latency}, {unit}", rangemode="tozero", row=1, col=column)
         figure.update_xaxes(
-            title_text="percentile of requests", categoryorder="array", categoryarray=list(PERCENTILES), row=1,
+            categoryorder="array", categoryarray=list(PERCENTILES), row=1,
             col=column,
         )  # fmt: skip
     return Chart(

@@ -108,6 +108,12 @@ class Service:
             return "prefill"
         return "decode batch" if self.decoder.max_sequences <= self.cache_batch else "KV cache"
 
+    def curve(self) -> dict[str, Floats]:
+        """The service from light load to capacity, one entry per batch."""
+        if self.prefiller is not self.decoder:
+            return self.disaggregated()
+        return self.in_step() if self.demand.in_step else self.aggregated()
+
     def disaggregated(self) -> dict[str, Floats]:
         """The curve of a prefill and a decode pool."""
         batch, pool, new = self.batches(), self.prefiller, self.demand.new_tokens
@@ -146,6 +152,29 @@ class Service:
             "ttft_s": self.cluster.rules.ingress_s + prompts.wait_s + look_s + prompts.seconds,
             "prefill_share": prompts.share,
             "prefill_tokens": prompts.tokens,
+        }
+
+    def in_step(self) -> dict[str, Floats]:
+        """The curve of workers that do both for requests in step: all prompts of a worker first, then all answers.
+
+        A request waits for the prompts before its own, and then for those behind it, because prompts go first.
+        """
+        pool, new, prefill = self.prefiller, self.demand.new_tokens, self.prefill
+        ingress_s = self.cluster.rules.ingress_s
+        batch, accepted = self.batches(), self._accepted(self.batches())
+        step_s = self.decode.step_s(batch)
+        chance, each_s = prefill.waiting(np.clip(batch * pool.dp, 1.0, pool.dp))
+        more_s = prefill.step_s(np.maximum(batch, 1.0) * new) - prefill.step_s(np.array(new))
+        prompts_s = (chance * each_s).sum(axis=1) + more_s
+        others_s = prompts_s * (1 - 1 / np.maximum(1.0, batch * new / pool.chunk_tokens)) / 2
+        cycle_s = ingress_s + prompts_s + step_s / accepted * self.decode_tokens
+        return {
+            "batch": batch,
+            "requests_per_s": pool.workers * pool.dp * batch / cycle_s,
+            "tpot_s": step_s / accepted + others_s / self.decode_tokens,
+            "ttft_s": ingress_s + prompts_s - others_s,
+            "prefill_share": prompts_s / cycle_s,
+            "prefill_tokens": np.maximum(batch, 1.0) * new,
         }
 
     def _rate(self, batch: Floats, tpot_s: Floats) -> Floats:

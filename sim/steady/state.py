@@ -54,7 +54,9 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
     - prefill steps: prompts that arrive (Poisson, r / W per worker) during a step are computed in the next one, so
       n = 1 / (S + E[exp(-r S / W)] / g), g the steps per second that begin while nobody waits: r / W, or beside
       decode (1 - exp(-r T / W)) / T. S waits for the longest of the k = r / (W n) prompts of a step; where prompts
-      ride along in decode steps, f counts what they add.
+      ride along in decode steps, f counts what they add;
+    - aggregated, a closed loop of requests that are all alike: they stay in step, so that b prompts per rank are
+      computed first and b answers then generated, r = W D b / (ingress + S(b N) + (O - 1) T(b) / a).
 
     b ends at the batch cap and where b sequences of the mean context fill the KV cache. Prices are those of
     `sim.price` at that rate.
@@ -64,7 +66,7 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
     demand = demand or demand_of(scenario, base_folder)
     cluster = cluster_plan(scenario, deployment, seed=0)
     service = Service(scenario, deployment, demand, cluster)
-    curve = service.aggregated() if "serve" in deployment.pools else service.disaggregated()
+    curve = service.curve()
     reached = np.maximum.accumulate(curve["requests_per_s"])
     batch, stable = float(curve["batch"][-1]), True
     if demand.concurrency is not None:

@@ -65,13 +65,24 @@ def test_a_failed_job_says_why(jobs: Jobs) -> None:
     assert "does not fit" in job.message
 
 
-def test_no_more_run_than_the_machine_has_cores(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_exceeds_the_machine_waits_for_its_turn(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
-    first = jobs.start(ENDLESS)
-    with pytest.raises(Busy):
-        jobs.start(SMALL)
+    first, second = jobs.start(ENDLESS), jobs.start(SMALL)
+    assert (first.state, second.state) == ("running", "waiting")
+    third = jobs.start(SMALL.replace("60", "61"))
+    third.cancel()
+    assert third.state == "cancelled"
     first.cancel()
-    jobs.start(SMALL).cancel()
+    assert jobs.find(SMALL) is second
+    assert second.state == "running"
+    second.cancel()
+
+
+def test_the_queue_has_an_end(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_UNDER_WAY", 1)
+    jobs.start(ENDLESS)
+    with pytest.raises(Busy, match="under way"):
+        jobs.start(SMALL)
 
 
 def test_the_oldest_files_go_first(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,3 +179,17 @@ def test_drafts_by_batch_follow_the_level_that_a_batch_is_in() -> None:
         assert both[batch] == pytest.approx(curves["three"][batch])
     for batch in large:
         assert both[batch] == pytest.approx(curves["none"][batch])
+
+
+def test_requests_that_are_all_alike_stay_in_step() -> None:
+    form = scenario("{closed_loop: {concurrency: 64}}", JOINT).model_copy(
+        update={"duration_s": 120.0, "warmup_s": 0.0}
+    )
+    state, run = steady(form), simulate(form).json()
+    assert state.demand.in_step
+    served = run["throughput"]["output_tokens_per_s"]
+    assert state.point.output_tokens_per_s == pytest.approx(served, rel=0.03)
+    assert state.point.tpot_s == pytest.approx(run["latency"]["tpot_s"]["mean"], rel=0.03)
+    # By hand: 4 prompts of 2000 tokens per rank fit a chunk, so every answer begins when all prompts are done.
+    cycle_s = state.point.ttft_s + 299 * state.point.tpot_s
+    assert state.point.requests_per_s == pytest.approx(64 / cycle_s, rel=1e-3)
