@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from statistics import median
 from typing import Final
 
 from rich.console import RenderableType
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.cli.terminal import number, percent, seconds
+from sim.validation.blame import GROUPS, PROMPTS
 from sim.validation.errors import grouped, score, score_by_layout
 from sim.validation.table import Validation
 
@@ -25,6 +27,8 @@ TIMES: Final = ("tpot", "ttft")
 STEPS: Final = ("prefill_tput_per_node", "decode_tput_per_node", "gain")
 LARGEST: Final = 10
 """Differences that are explained."""
+TARGET: Final = 0.07
+"""Median error of TPOT that is aimed at."""
 PLAUSIBLE: Final = (0.5, 2.0)
 """Factors on one operation group that could explain a difference."""
 
@@ -34,6 +38,7 @@ def validation(found: Validation) -> Iterator[RenderableType]:
     yield from _headline(found)
     yield from _steps(found)
     yield from _layouts(found)
+    yield from _missing(found)
     yield from _largest(found)
     yield from _skipped(found)
 
@@ -95,9 +100,35 @@ def _layouts(found: Validation) -> Iterator[RenderableType]:
     yield table
 
 
+def _missing(found: Validation) -> Iterator[RenderableType]:
+    """Layouts above the target: the factor on one group of operations, all others as they are, that each would need."""
+    table = _table(
+        f"\nMissing to {percent(TARGET)} of TPOT: what each layout would need of one group alone (median factor)",
+        "layout", "split", "rows", "error", "bias",
+        "attention", "moe", "dense", "communication", "other", "prompts",
+    )  # fmt: skip
+    cases = [c for c in found.cases if c.metric == "tpot"]
+    for layout, group in sorted(grouped(cases, lambda c: c.layout).items()):
+        one = score(group)
+        if one is None or one.median <= TARGET:
+            continue
+        needed: dict[str, list[float]] = {}
+        for case in group:
+            for name, factor in found.compositions[case.id].factors(case.published).items():
+                needed.setdefault(name, []).append(factor)
+        factors = (needed.get(name) for name in (*GROUPS, PROMPTS))
+        told = (f"x{median(f):.2f}" if f and median(f) > 0 else "-" for f in factors)
+        table.add_row(
+            layout, group[0].split or "-", str(len(group)), percent(one.median), _signed(one.bias), *told
+        )
+    if table.row_count:
+        yield table
+
+
 def _largest(found: Validation) -> Iterator[RenderableType]:
     """Largest TPOT differences, one per layout and point, with the step's composition."""
-    explained = [c for c in found.cases if c.metric == "tpot" and c.id in found.compositions]
+    shown = set(found.simulations())
+    explained = [c for c in found.cases if c.metric == "tpot" and c.id in shown]
     explained = sorted(explained, key=lambda c: -abs(c.error))[:LARGEST]
     if not explained:
         return

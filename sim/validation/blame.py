@@ -7,8 +7,10 @@ from sim.explain import explain
 from sim.scenario.schema import Length, Scenario
 from sim.units import MICROSECOND_S
 
+GROUPS: Final = ("attention", "moe", "dense", "communication", "other")
+"""Operation groups of a step, as `explain` names them."""
 PROMPTS: Final = "prompts"
-"""Steps that compute other requests' prompts, less what overlaps: the part of TPOT that no decode step explains."""
+"""Steps that compute other requests' prompts: the part of TPOT that no decode step explains."""
 LEAST_SHARE: Final = 0.02
 """Groups below this share of TPOT are not worth a factor."""
 
@@ -33,7 +35,7 @@ class Composition:
         }
 
     def json(self) -> dict[str, Any]:
-        """Milliseconds would hide nothing: plain seconds."""
+        """Plain numbers; microseconds for single operations."""
         return {
             "seconds": self.seconds,
             "priced_by": self.priced_by,
@@ -53,16 +55,18 @@ def composition(scenario: Scenario, tpot_s: float, largest: int = 6) -> Composit
     assert serve is not None
     batch = max(1, round(workload.arrivals.closed_loop.concurrency / (serve.gpus // serve.tp)))
     context = _mean(workload.lengths.input) + _mean(workload.lengths.output) / 2
-    step = explain(scenario, "decode", batch, int(context)).operations
-    seconds = dict.fromkeys(("attention", "moe", "dense", "communication", "other"), 0.0)
+    explained = explain(scenario, "decode", batch, int(context))
+    step = explained.operations
+    seconds = dict.fromkeys(GROUPS, 0.0)
     priced: dict[str, float] = {}
     for one in step:
         seconds[one.operation.group] += one.total_s
         priced[one.latency.priced_by] = priced.get(one.latency.priced_by, 0.0) + one.total_s
     total = sum(seconds.values())
+    seconds["dense"] -= explained.hidden_s  # the shared expert is what hides in an aggregated step
     by_size = sorted(step, key=lambda one: -one.total_s)[:largest]
     return Composition(
-        {**seconds, PROMPTS: tpot_s - total},
+        {**seconds, PROMPTS: tpot_s - sum(seconds.values())},
         {name: s / total for name, s in priced.items()},
         [(one.operation.name, one.total_s, one.latency.source) for one in by_size],
     )

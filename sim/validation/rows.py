@@ -188,7 +188,7 @@ def _faults(row: Row) -> Iterator[str]:
         if profile not in shipped_profiles():
             yield f"no measured profile {profile}"
     except UnknownName as unknown:
-        yield str(unknown)
+        yield f"no measured profile: {unknown}"
     if row.little_ratio is not None and row.little_ratio > MOST_LITTLE_RATIO:
         yield (
             f"inconsistent: little_ratio {row.little_ratio:g} is above {MOST_LITTLE_RATIO:g}, so throughput, "
@@ -196,7 +196,7 @@ def _faults(row: Row) -> Iterator[str]:
         )
     labelled = known["labels_recorded_from"].get(row.hardware)
     if labelled and row.ran and row.ran < labelled and row.ep == 1:
-        yield f"ran before {labelled}: EP and attention DP were not recorded, the label is a default"
+        yield f"ran before {labelled}, when EP and attention DP were not recorded yet"
     if not row.published:
         yield "no metric that is scored"
     if min(row.isl, row.osl, row.conc, row.gpus) < 1 or row.gpus % row.ep:
@@ -227,5 +227,5 @@ def _repeats(row: Row, other: Row) -> str:
     if (row.ep, row.dp_attention) != (other.ep, other.dp_attention):
         return f"the run of {other.id} under another label (figures within {SAME_RUN:.0%})" if same else ""
     if other.verbatim and not row.verbatim:
-        return f"a median over runs; {other.id} is one of these runs, verbatim"
+        return f"a median over runs such as {other.id}"
     return f"the run of {other.id} in another source" if same and row.ran == other.ran else ""

@@ -14,6 +14,8 @@ from sim.validation.rows import Row
 
 Floats = NDArray[np.float64]
 
+MODEL_FORMAT: Final = "bf16"
+"""KV cache of an engine that is told nothing: the model's own format."""
 HABITS: Final = ("poll_every_steps", "wait_all_ranks_steps", "host_overhead_s")
 """What a recipe may say about the running engine."""
 
@@ -33,7 +35,7 @@ def scenario_of(row: Row, max_prompts: int) -> Scenario:
         "tp": row.tp,
         "ep": row.ep,
         "max_batch_per_gpu": ceil(row.conc / row.tp),
-        "chunk_tokens": said["chunk_tokens"],
+        "chunk_tokens": said.get("chunk_tokens"),
         "memory_fraction": said.get("memory_fraction"),
         "exchange": said.get("exchange"),
         "moe_backend": said.get("moe_backend"),
@@ -44,7 +46,10 @@ def scenario_of(row: Row, max_prompts: int) -> Scenario:
             "gpu": row.hardware,
             "engine": known["engines"][row.framework],
             "deployment": {"serve": {k: v for k, v in pool.items() if v is not None}},
-            "precision": {**known["precisions"][row.precision], "kv_cache": said["kv_cache"]},
+            "precision": {
+                **known["precisions"][row.precision],
+                "kv_cache": said.get("kv_cache", MODEL_FORMAT),
+            },
             "experts": known["experts"],
             "scheduling": {k: said[k] for k in HABITS if k in said},
             "workload": {

@@ -66,9 +66,16 @@ class Validation:
     cases: Sequence[Case]
     skipped: Mapping[str, str]
     compositions: Mapping[str, Composition]
-    """By row id, one row per layout and point."""
+    """By row id; rows of one simulation share theirs."""
     max_prompts: int
     seed: int
+
+    def simulations(self) -> list[str]:
+        """One row id per simulation: the first of those that share it."""
+        firsts: dict[int, str] = {}
+        for row_id, made in self.compositions.items():
+            firsts.setdefault(id(made), row_id)
+        return list(firsts.values())
 
     def json(self) -> dict[str, Any]:
         """The names of INTERFACES, and scores by split and by layout."""
@@ -87,7 +94,7 @@ class Validation:
                 name: {metric: s.json() for metric, g in _metrics(group) if (s := score(g))}
                 for name, group in grouped(self.cases, lambda c: c.layout).items()
             },
-            "compositions": {id: found.json() for id, found in self.compositions.items()},
+            "compositions": {row_id: self.compositions[row_id].json() for row_id in self.simulations()},
             "max_prompts": self.max_prompts,
             "seed": self.seed,
         }
@@ -170,8 +177,7 @@ def validate_rows(
         if progress:
             progress(len(answers), len(jobs))
     cases: list[Case] = []
-    compositions: dict[str, Composition] = {}
-    explained: set[str] = set()
+    made: dict[str, Composition] = {}
     for row in rows:
         if row.id in reasons:
             continue
@@ -180,10 +186,10 @@ def validate_rows(
             reasons[row.id] = answer.problem
             continue
         cases += _cases(row, answer.outcome)
-        if owners[row.id] not in explained:
-            explained.add(owners[row.id])
+        if owners[row.id] not in made:
             tpot_s = answer.outcome.value("tpot", "p50")
-            compositions[row.id] = composition(jobs[owners[row.id]].scenario, tpot_s)
+            made[owners[row.id]] = composition(jobs[owners[row.id]].scenario, tpot_s)
+    compositions = {id: made[owner] for id, owner in owners.items() if owner in made}
     return Validation(cases, reasons, compositions, max_prompts, seed)
 
 

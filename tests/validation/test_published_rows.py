@@ -1,0 +1,164 @@
+"""Reading published rows, leaving out what cannot be scored, and what their launch scripts add."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from published_rows import table
+
+from sim.validation.recipes import settings
+from sim.validation.rows import TableError, read_rows, skipped
+from sim.validation.scenarios import scenario_of
+from sim.validation.split import split
+from sim.validation.table import SHIPPED
+
+
+def test_a_row_is_read_in_si_units(tmp_path: Path) -> None:
+    [row] = read_rows(
+        table(tmp_path / "t.csv", {"framework": "sglang 0.5.6", "decode_dp_attn": 1, "decode_ep": 8})
+    )
+    assert row.published["tpot"].value == pytest.approx(0.0115)
+    assert row.published["ttft"].value == pytest.approx(0.090)
+    assert row.published["total_tput_per_gpu"].value == 80
+    assert (row.framework, row.version, row.tp, row.ran) == ("sglang", "0.5.6", 1, date(2026, 3, 25))
+    assert row.layout == "h200 sglang fp8 8 GPUs EP8 DP8"
+
+
+def test_without_a_median_the_mean_is_compared_with_the_mean(tmp_path: Path) -> None:
+    [row] = read_rows(table(tmp_path / "t.csv", {"median_tpot_ms": None, "mean_tpot_ms": 12.0}))
+    assert (row.published["tpot"].value, row.published["tpot"].statistic) == (pytest.approx(0.012), "mean")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"disagg": 1}, "disaggregated"),
+        ({"spec": "mtp"}, "speculation (mtp)"),
+        ({"framework": "atom"}, "engine 'atom' is not modelled"),
+        ({"precision": "int4"}, "precision 'int4' is not modelled"),
+        ({"hardware": "mi355x"}, "unknown gpu 'mi355x'"),
+        ({"hardware": "h20"}, "no measured profile h20_96/sglang"),
+        ({"little_ratio": 1.2}, "little_ratio 1.2 is above 1.1"),
+        ({"decode_ep": 3}, "is no layout"),
+        ({"hardware": "b200", "date": "2025-11-02"}, "EP and attention DP were not recorded yet"),
+        (
+            {"median_tpot_ms": None, "median_ttft_ms": None, "output_tput_per_gpu": None, "tput_per_gpu_total": None},
+            "no metric",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_scored_says_why(tmp_path: Path, change: dict, reason: str) -> None:
+    rows = read_rows(table(tmp_path / "t.csv", change))
+    assert reason in skipped(rows)["A"]
+
+
+def test_a_row_just_within_littles_law_is_kept(tmp_path: Path) -> None:
+    assert not skipped(read_rows(table(tmp_path / "t.csv", {"little_ratio": 1.1})))
+
+
+def test_one_run_under_two_labels_counts_once(tmp_path: Path) -> None:
+    # The label that says more is kept; 2% apart are two runs.
+    rows = read_rows(
+        table(
+            tmp_path / "t.csv",
+            {},
+            {"decode_ep": 8, "median_tpot_ms": 11.6},
+            {"decode_ep": 4, "median_tpot_ms": 11.83},
+        )
+    )  # fmt: skip
+    assert {id: reason.split(" (")[0] for id, reason in skipped(rows).items()} == {
+        "A": "the run of B under another label"
+    }
+
+
+def test_a_median_over_runs_gives_way_to_its_runs(tmp_path: Path) -> None:
+    decoded = {
+        "quality": "measured (config fields decoded)",
+        "date": "median over runs",
+        "median_tpot_ms": 15.0,
+    }
+    rows = read_rows(table(tmp_path / "t.csv", decoded, {}, {**decoded, "conc": 8}))
+    assert list(skipped(rows)) == ["A"]
+    assert rows[2].ran == date(2026, 3, 25)  # dated by the runs of its layout
+
+
+def test_the_same_figures_on_another_day_are_another_run(tmp_path: Path) -> None:
+    assert not skipped(read_rows(table(tmp_path / "t.csv", {}, {"date": "2026-03-26"})))
+    assert list(skipped(read_rows(table(tmp_path / "t.csv", {}, {})))) == ["B"]
+
+
+def test_what_is_no_table_is_told_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "no.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(TableError, match="missing: row_id"):
+        read_rows(tmp_path / "no.csv")
+    with pytest.raises(TableError, match=r"line 3.*abc"):
+        read_rows(table(tmp_path / "t.csv", {}, {"conc": "abc"}))
+    with pytest.raises(TableError, match="cannot be read"):
+        read_rows(tmp_path / "absent.csv")
+
+
+ROW = {"hardware": "b200", "framework": "trt", "precision": "fp8", "gpus": 8, "ep": 8, "dp_attention": False}
+
+
+@pytest.mark.parametrize(
+    ("isl", "conc", "day", "tokens"),
+    [
+        (1024, 64, date(2025, 12, 9), 1152),  # 1024 + 64 + 64 = 18 x 64
+        (1024, 100, date(2025, 12, 9), 1216),  # 1188, next multiple of 64
+        (1024, 64, date(2026, 2, 1), 8192),  # the later scripts' least
+        (8192, 64, date(2026, 2, 1), 8320),
+    ],
+)
+def test_tensorrt_llm_computes_a_prompt_and_the_batch_in_a_step(
+    isl: int, conc: int, day: date, tokens: int
+) -> None:
+    assert settings({**ROW, "isl": isl, "osl": 1024, "conc": conc}, day)["chunk_tokens"] == tokens
+
+
+@pytest.mark.parametrize(
+    ("hardware", "conc", "steps"), [("b200", 8, 10), ("b200", 16, 30), ("h200", 64, None)]
+)
+def test_sglang_polls_by_load_on_b200_only(hardware: str, conc: int, steps: int | None) -> None:
+    row = {**ROW, "hardware": hardware, "framework": "sglang", "isl": 1024, "osl": 1024, "conc": conc}
+    assert settings(row, None).get("poll_every_steps") == steps
+
+
+def test_the_benchmark_of_a_row(tmp_path: Path) -> None:
+    change = {
+        "hardware": "b200",
+        "precision": "fp4",
+        "framework": "trt",
+        "decode_ep": 8,
+        "decode_dp_attn": 1,
+        "conc": 64,
+    }
+    [row] = read_rows(table(tmp_path / "t.csv", change))
+    scenario = scenario_of(row, 200)
+    pool, lengths = scenario.deployment.serve, scenario.workload.lengths
+    assert (pool.gpus, pool.tp, pool.ep, pool.exchange) == (8, 1, 8, "all_gather")
+    assert (scenario.precision.weights, scenario.precision.attention, scenario.precision.dense) == (
+        "nvfp4",
+        "bf16",
+        "nvfp4",
+    )
+    assert lengths.input.uniform == lengths.output.uniform == (819, 1024)  # 0.8 x 1024 = 819.2
+    assert scenario.workload.arrivals.closed_loop.concurrency == 64
+    assert scenario.workload.requests == 200
+    assert scenario_of(row, 100).workload.requests == 128  # two rounds at least
+    assert scenario_of(row, 2000).workload.requests == 640  # ten rounds are published
+    assert scenario.scheduling.wait_all_ranks_steps == 60
+
+
+def test_the_split_keeps_deployments_whole_and_h200_for_the_test() -> None:
+    rows = [
+        r for r in read_rows(SHIPPED) if not r.disaggregated and r.spec == "none" and r.hardware != "b300"
+    ]
+    halves = {
+        half: {r.layout.split(" EP")[0] for r in rows if split()[r.deployment_id] == half}
+        for half in ("train", "test")
+    }
+    assert not halves["train"] & halves["test"]
+    assert {layout for layout in halves["test"] if layout.startswith("h200")}
+    assert not {layout for layout in halves["train"] if layout.startswith("h200")}
+    assert len(halves["train"]) == len(halves["test"]) == 3
+    assert {r.deployment_id for r in read_rows(SHIPPED)} == set(split())
