@@ -10,6 +10,8 @@ from cluster_scenario import scenario
 from hypothesis import given, settings
 from test_cluster_oracle import aggregated, disaggregated
 
+import sim.cluster.run as cluster_run
+from sim.cluster.clock import Clock
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
 from sim.serving.admission import AdmissionRules
@@ -74,6 +76,61 @@ def test_disaggregated_runs_are_sound(case):
 def test_aggregated_runs_are_sound(case):
     requests, plan, step_costs, router = case
     assert_sound(run(requests, plan, step_costs, router))
+
+
+class Watch(Clock):
+    """A clock that looks at the whole cluster whenever all that happens at one time has happened."""
+
+    cluster = None
+    looks = 0
+
+    def run(self):
+        while (then := self.peek()) < np.inf:
+            self.step()
+            if self.peek() > then:
+                Watch.looks += 1
+                idle = [said for said in Watch.cluster.unsound() if "stands still" in said]
+                assert idle == [], f"at {then} s"
+                assert not could_decode(Watch.cluster), (
+                    f"at {then} s a computed prompt waits for an idle worker"
+                )
+
+
+def could_decode(cluster):
+    """Whether a computed prompt waits though an idle decode worker has a place for it."""
+    handoff = getattr(cluster, "_handoff", None)
+    if handoff is None or not handoff.waiting:
+        return False
+    tokens = handoff.waiting[0][0].context_tokens
+    idle = [w for w in cluster._decoders if not w.batch.running]
+    return any(w.fits(rank, tokens) for w in idle for rank in range(len(w.batch.blocks)))
+
+
+@pytest.mark.parametrize("cases", [disaggregated(), aggregated()], ids=["split", "serve"])
+def test_no_worker_is_ever_idle_while_it_could_work(cases, monkeypatch):
+    """Looked at after every moment of the run, not only at its end."""
+
+    def watched(kind):
+        class Watched(kind):
+            def __init__(self, *given):
+                super().__init__(*given)
+                Watch.cluster = self
+
+        return Watched
+
+    monkeypatch.setattr(cluster_run, "Clock", Watch)
+    for name in ("AggregatedCluster", "DisaggregatedCluster"):
+        monkeypatch.setattr(cluster_run, name, watched(getattr(cluster_run, name)))
+
+    @settings(max_examples=30, deadline=None, derandomize=True)
+    @given(cases)
+    def walk(case):
+        requests, plan, step_costs, router = case
+        before = Watch.looks
+        run(requests, plan, step_costs, router)
+        assert Watch.looks - before >= 1
+
+    walk()
 
 
 def busy_s(record, role):
