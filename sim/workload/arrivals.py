@@ -11,7 +11,7 @@ from sim.scenario.errors import DeploymentError, KeyPath, Problem
 from sim.scenario.schema import Arrivals, Diurnal
 from sim.units import HOUR_S
 from sim.workload.randomness import generator
-from sim.workload.table import fault, locate, read, real_numbers
+from sim.workload.table import fault, locate, read, real
 
 Floats = NDArray[np.float64]
 
@@ -109,15 +109,15 @@ class DailyCurve:
         if not {"hour", "load"} <= table.columns.keys():
             got = ", ".join(table.columns)
             raise fault(table.file, table.source, 1, 1, f"expected columns hour, load; got {got}")
-        hours, loads = real_numbers(table, "hour"), real_numbers(table, "load")
-        wrong = (np.diff(hours, prepend=-1.0) <= 0) | (hours >= HOURS_PER_DAY)
-        wrong[0] = hours[0] != 0
-        if wrong.any():
-            raise table.error(
-                int(np.argmax(wrong)), "hour", "hour: expected 0 first, then ascending below 24"
-            )
-        if (loads < 0).any():
-            raise table.error(int(np.argmax(loads < 0)), "load", "load: expected at least 0")
+        hours, loads = (np.array(cells) for cells in table.convert({"hour": real, "load": real}))
+        out_of_order = (np.diff(hours, prepend=-1.0) <= 0) | (hours >= HOURS_PER_DAY)
+        out_of_order[0] = hours[0] != 0
+        wrong = [
+            (int(row), "hour", "hour: expected 0 first, then ascending below 24")
+            for row in np.flatnonzero(out_of_order)
+        ]
+        wrong += [(int(row), "load", "load: expected at least 0") for row in np.flatnonzero(loads < 0)]
+        table.refuse(wrong)
         if not loads.any():
             raise fault(table.file, (), None, None, "the load is zero all day")
         return cls(hours, loads, form.mean_rate_per_s)

@@ -25,7 +25,7 @@ from sim.workload.arrivals import feasible
 from sim.workload.lengths import Weighted
 from sim.workload.prompts import Ints, Prompts
 from sim.workload.randomness import generator
-from sim.workload.table import LARGEST_COUNT, Table, fault, real, whole, whole_numbers
+from sim.workload.table import LARGEST_COUNT, Table, at_least, fault, real, whole
 
 Floats = NDArray[np.float64]
 
@@ -125,20 +125,16 @@ def parse(name: str, table: Table) -> Clients:
 
     Windows ascend. Raises ScenarioError with the place of what is wrong.
     """
-    numbers = whole_numbers(table, "client", least=0)
-    lengths_s = table.convert("window_s", _positive)
-    windows = table.convert("windows", _windows)
-    lengths = table.convert("lengths", _lengths)
-    rows = zip(numbers.tolist(), lengths_s, windows, lengths, strict=True)
-    for row, (_, _, sends, parts) in enumerate(rows):
-        if sends and not any(part.from_s <= sends[0].start_s for part in parts):
-            raise table.error(
-                row, "lengths", f"lengths: none from {sends[0].start_s:g} s, where requests begin"
-            )
-    if not any(windows):
+    readings = {"client": at_least(0), "window_s": _positive, "windows": _windows, "lengths": _lengths}
+    clients = tuple(Client(*row) for row in zip(*table.convert(readings), strict=True))
+    table.refuse(
+        (row, "lengths", f"lengths: none from {sends[0].start_s:g} s, where requests begin")
+        for row, client in enumerate(clients)
+        if (sends := client.windows) and not any(part.from_s <= sends[0].start_s for part in client.lengths)
+    )
+    if not any(client.windows for client in clients):
         raise fault(table.file, (), None, None, "no client sends anything")
-    columns = zip(numbers.tolist(), lengths_s, windows, lengths, strict=True)
-    return Clients(name, tuple(Client(*row) for row in columns))
+    return Clients(name, clients)
 
 
 def _windows(cell: object) -> tuple[Window, ...]:

@@ -11,7 +11,7 @@ from sim.scenario.errors import KeyPath
 from sim.scenario.schema import Length, Lengths
 from sim.workload.prompts import Ints, Prompts
 from sim.workload.randomness import generator
-from sim.workload.table import fault, locate, read, real_numbers, whole_numbers
+from sim.workload.table import at_least, fault, locate, read, real
 
 Draw = Callable[[int], Ints]
 """The next n token counts. Draws continue one another: n then m gives the same as n + m."""
@@ -74,11 +74,9 @@ def _histogram(name: str, rng: np.random.Generator, base_folder: Path | None, ke
     if not {"tokens", "weight"} <= table.columns.keys():
         got = ", ".join(table.columns)
         raise fault(table.file, table.source, 1, 1, f"expected columns tokens, weight; got {got}")
-    tokens = whole_numbers(table, "tokens", least=1)
-    weights = real_numbers(table, "weight")
-    if (weights < 0).any():
-        raise table.error(int(np.argmax(weights < 0)), "weight", "weight: expected at least 0")
-    if not weights.any():
+    tokens, weights = table.convert({"tokens": at_least(1), "weight": real})
+    table.refuse((row, "weight", "weight: expected at least 0") for row, w in enumerate(weights) if w < 0)
+    if not any(weights):
         raise fault(table.file, (), None, None, "all weights are zero")
-    weighted = Weighted(tokens, weights)
+    weighted = Weighted(np.array(tokens, dtype=np.int64), np.array(weights))
     return lambda count: weighted.draw(rng, count)

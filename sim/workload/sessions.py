@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sim.workload.prompts import cached
 from sim.workload.request import Request
-from sim.workload.table import Table, fault, real, whole
+from sim.workload.table import Table, at_least, fault, real, whole
 
 KEYS: Final = frozenset({"session", "block_tokens", "turns"})
 
@@ -63,15 +63,16 @@ def parse(name: str, table: Table) -> Sessions:
 
     Raises ScenarioError with the place of what is wrong.
     """
-    sizes = set(table.convert("block_tokens", lambda cell: whole(cell, 1)))
-    if len(sizes) > 1:
+    sizes, sessions = table.convert({"block_tokens": at_least(1), "turns": _turns})
+    if len(set(sizes)) > 1:
         raise fault(table.file, (), None, None, "block_tokens differ between sessions")
-    size, sessions = sizes.pop(), table.convert("turns", _turns)
-    for row, session in enumerate(sessions):
-        for place, turn in enumerate(session):
-            if sum(count for _, count in turn.runs) > -(-turn.input_tokens // size):
-                says = f"turn {place}: more than {turn.input_tokens} tokens in blocks of {size}"
-                raise table.error(row, "turns", f"turns: {says}")
+    size = sizes[0]
+    table.refuse(
+        (row, "turns", f"turns: turn {place}: more than {turn.input_tokens} tokens in blocks of {size}")
+        for row, session in enumerate(sessions)
+        for place, turn in enumerate(session)
+        if sum(count for _, count in turn.runs) > -(-turn.input_tokens // size)
+    )
     return Sessions(name, size, tuple(sessions))
 
 

@@ -1,4 +1,8 @@
-"""Small tables from files: CSV or JSON lines, plain, .gz or .xz. Each error names file, line and column."""
+"""Small tables from files: CSV or JSON lines, plain, .gz or .xz. Each error names file, line and column.
+
+What is wrong is told at once: broken lines are put aside while the others are read, and the first `MOST_TOLD` raised
+together.
+"""
 
 import csv
 import gzip
@@ -6,13 +10,11 @@ import json
 import lzma
 import math
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from sim.scenario.errors import (
     DeploymentError,
@@ -24,13 +26,17 @@ from sim.scenario.errors import (
     did_you_mean,
 )
 
-T = TypeVar("T")
-
 LARGEST_COUNT = 10**12
 """As in the scenario's own numbers: far above anything that runs, far below what overflows."""
 
+MOST_TOLD = 10
+"""Broken lines of a file that are told; how many more there are is said."""
+
 LONGEST_EXCERPT = 160
 """Characters of a line that an error still shows: a line of block hashes can have thousands."""
+
+Wrong = tuple[int, str, str]
+"""(row, name of the column, message)"""
 
 
 @dataclass(frozen=True)
@@ -43,26 +49,50 @@ class Table:
     line_of: tuple[int, ...]
     """The line of each row, from 1."""
     columns: dict[str, list[object]]
+    broken: tuple[tuple[int, int, str], ...] = ()
+    """Lines that are no rows: (line, column, message)."""
 
     def __len__(self) -> int:
         return len(self.line_of)
 
-    def error(self, row: int, name: str, message: str) -> ScenarioError:
-        """The error that `message` is wrong with the cell of this row and column."""
-        line = self.line_of[row]
-        return fault(self.file, self.source, line, self._column_of(line, name), message)
+    def convert(self, readings: Mapping[str, Callable[[object], Any]]) -> list[list[Any]]:
+        """The cells of each named column through its reading, whose ValueError tells what is wrong with a cell.
 
-    def convert(self, name: str, reading: Callable[[object], T]) -> list[T]:
-        """The cells of a column through `reading`, whose ValueError is raised again with the cell's place."""
-        out: list[T] = []
-        try:
-            for cell in self.columns[name]:
-                out.append(reading(cell))  # noqa: PERF401 - the length of `out` tells which cell failed
-        except ValueError as error:
-            raise self.error(len(out), name, f"{name}: {error}") from None
+        Raises:
+            ScenarioError: with every broken line and cell, up to `MOST_TOLD` of them.
+        """
+        wrong: list[Wrong] = []
+        columns = [self._read(name, reading, wrong) for name, reading in readings.items()]
+        self.refuse(wrong)
+        return columns
+
+    def refuse(self, wrong: Iterable[Wrong]) -> None:
+        """Raise the ScenarioError that these cells, and the lines that are no rows, are wrong, if there are any."""
+        found: list[tuple[int, int | str, str]] = [*self.broken]
+        found += [(self.line_of[row], name, message) for row, name, message in wrong]
+        if not found:
+            return
+        found.sort(key=itemgetter(0))
+        problems = [
+            _problem(self.file, self.source, line, self._column_of(line, at), says)
+            for line, at, says in found[:MOST_TOLD]
+        ]
+        if more := len(found) - len(problems):
+            problems.append(_problem(self.file, (), None, None, f"and {more:,} more such mistakes"))
+        raise ScenarioError(problems)
+
+    def _read(self, name: str, reading: Callable[[object], Any], wrong: list[Wrong]) -> list[Any]:
+        out = []
+        for row, cell in enumerate(self.columns[name]):
+            try:
+                out.append(reading(cell))
+            except ValueError as error:
+                wrong.append((row, name, f"{name}: {error}"))
         return out
 
-    def _column_of(self, line: int, name: str) -> int:
+    def _column_of(self, line: int, name: str | int) -> int:
+        if isinstance(name, int):
+            return name
         text = self.source[line - 1]
         if text.lstrip().startswith("{"):
             return text.find(f'"{name}"') + 1 or 1
@@ -139,6 +169,7 @@ def read(path: Path) -> Table:
         raise fault(name, (), None, None, f"cannot be read: {error}") from None
     table = parse(name, tuple(line.removesuffix("\r") for line in text.split("\n")))
     if not len(table):
+        table.refuse(())
         raise fault(name, (), None, None, "has no rows")
     return table
 
@@ -147,9 +178,15 @@ def fault(
     file: str, source: tuple[str, ...], line: int | None, column: int | None, message: str
 ) -> ScenarioError:
     """One problem at a place of a file; `line` None is the file as a whole."""
+    return ScenarioError([_problem(file, source, line, column, message)])
+
+
+def _problem(
+    file: str, source: tuple[str, ...], line: int | None, column: int | None, message: str
+) -> LocatedProblem:
     text = source[line - 1] if line is not None and line <= len(source) else ""
     shown = text if len(text) <= LONGEST_EXCERPT else ""
-    return ScenarioError([LocatedProblem((), message, Place(file, line, column, shown))])
+    return LocatedProblem((), message, Place(file, line, column, shown))
 
 
 def cell_starts(line: str) -> list[int]:
@@ -166,6 +203,7 @@ def cell_starts(line: str) -> list[int]:
 def _csv(file: str, source: tuple[str, ...]) -> Table:
     rows: list[list[str]] = []
     line_of: list[int] = []
+    broken: list[tuple[int, int, str]] = []
     reader = csv.reader(source, strict=True)
     line = 1  # where the next row begins; a quoted cell may run over several lines
     try:
@@ -174,48 +212,51 @@ def _csv(file: str, source: tuple[str, ...]) -> Table:
                 rows.append(row)
                 line_of.append(line)
             line = reader.line_num + 1
-    except csv.Error as error:
-        raise fault(file, source, line, 1, f"broken CSV: {error}") from None
+    except csv.Error as error:  # what follows cannot be told apart into rows
+        broken.append((line, 1, f"broken CSV: {error}"))
     if not rows:
-        return Table(file, source, (), {})
+        return Table(file, source, (), {}, tuple(broken))
     names = [name.strip() for name in rows[0]]
     if len(set(names)) < len(names):
         raise fault(file, source, line_of[0], 1, "a column's name appears twice")
+    whole_rows, whole_lines = [], []
     for row, line in zip(rows[1:], line_of[1:], strict=True):
-        if len(row) != len(names):
-            starts = cell_starts(source[line - 1])
-            column = starts[min(len(names), len(starts) - 1)]
-            says = f"expected {len(names)} cells ({','.join(names)}), got {len(row)}"
-            raise fault(file, source, line, column, says)
-    cells = zip(*rows[1:], strict=True) if len(rows) > 1 else ((),) * len(names)
-    return Table(file, source, tuple(line_of[1:]), {n: list(c) for n, c in zip(names, cells, strict=True)})
+        if len(row) == len(names):
+            whole_rows.append(row)
+            whole_lines.append(line)
+            continue
+        starts = cell_starts(source[line - 1])
+        column = starts[min(len(names), len(starts) - 1)]
+        broken.append((line, column, f"expected {len(names)} cells ({','.join(names)}), got {len(row)}"))
+    columns = {name: [row[place] for row in whole_rows] for place, name in enumerate(names)}
+    return Table(file, source, tuple(whole_lines), columns, tuple(broken))
 
 
 def _json_lines(file: str, source: tuple[str, ...]) -> Table:
     rows: list[dict[str, object]] = []
     line_of: list[int] = []
+    broken: list[tuple[int, int, str]] = []
     for line, text in enumerate(source, start=1):
         if not text.strip():
             continue
         try:
             row = json.loads(text)
         except json.JSONDecodeError as error:
-            raise fault(file, source, line, error.colno, f"broken JSON: {error.msg}") from None
+            broken.append((line, error.colno, f"broken JSON: {error.msg}"))
+            continue
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets as deep
-            raise fault(file, source, line, 1, f"broken JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise fault(file, source, line, 1, "expected an object: {...}")
-        rows.append(row)
-        line_of.append(line)
+            broken.append((line, 1, f"broken JSON: {error}"))
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+            line_of.append(line)
+        else:
+            broken.append((line, 1, "expected an object: {...}"))
     names = dict.fromkeys(name for row in rows for name in row)
-    return Table(file, source, tuple(line_of), {n: [row.get(n) for row in rows] for n in names})
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return Table(file, source, tuple(line_of), columns, tuple(broken))
 
 
-def whole_numbers(table: Table, name: str, least: int) -> NDArray[np.int64]:
-    """A column of whole numbers of at least `least`."""
-    return np.array(table.convert(name, lambda cell: whole(cell, least)), dtype=np.int64)
-
-
-def real_numbers(table: Table, name: str) -> NDArray[np.float64]:
-    """A column of finite numbers."""
-    return np.array(table.convert(name, real), dtype=np.float64)
+def at_least(least: int) -> Callable[[object], int]:
+    """The reading of whole numbers of at least `least`."""
+    return lambda cell: whole(cell, least)

@@ -29,7 +29,7 @@ from sim.workload.clients import Clients
 from sim.workload.prompts import Prompts
 from sim.workload.randomness import generator
 from sim.workload.sessions import Sessions
-from sim.workload.table import Table, fault, locate, read, real, whole_numbers
+from sim.workload.table import Table, Wrong, at_least, fault, locate, read, real
 
 Floats = NDArray[np.float64]
 
@@ -131,18 +131,22 @@ def _parse(name: str, table: Table) -> Trace | Clients | Sessions:
 
 def _requests(name: str, table: Table) -> Trace:
     form = _format(table)
-    input_tokens = whole_numbers(table, form.input, least=1)
-    output_tokens = whole_numbers(table, form.output, least=0)
-    blocks = _blocks(table, form, input_tokens) if form.blocks in table.columns else ()
-    prompts = replace(Prompts.of(input_tokens, output_tokens), blocks=blocks)
-    if blocks:
-        prompts = replace(prompts, block_tokens=form.block_tokens)
+    reading, unit_s = _TIMES[form.time_unit]
+    readings = {form.input: at_least(1), form.output: at_least(0), form.time: reading, form.blocks: _hashes}
+    known = {name: reads for name, reads in readings.items() if name is not None and name in table.columns}
+    cells = dict(zip(known, table.convert(known), strict=True))
+    input_tokens, output_tokens = (
+        np.array(cells[name], dtype=np.int64) for name in (form.input, form.output)
+    )
+    prompts = Prompts.of(input_tokens, output_tokens)
+    if form.blocks in cells:
+        _check_hashes(table, form, input_tokens, cells[form.blocks])
+        prompts = replace(prompts, blocks=cells[form.blocks], block_tokens=form.block_tokens)
     notes: list[str] = []
     arrival_s = None
     order = np.arange(len(table))
-    if form.time in table.columns:
-        reading, unit_s = _TIMES[form.time_unit]
-        stamps = np.array(table.convert(form.time, reading))
+    if form.time in cells:
+        stamps = np.array(cells[form.time])
         back = np.flatnonzero(np.diff(stamps) < 0)
         if len(back):
             order = np.argsort(stamps, kind="stable")
@@ -170,22 +174,24 @@ def _format(table: Table) -> Format:
     raise fault(table.file, table.source, 1, 1, f"expected columns {wanted}; got {got[:120]}")
 
 
-def _blocks(table: Table, form: Format, input_tokens: NDArray[np.int64]) -> list[tuple[int, ...]]:
-    """Hashes per prompt: one for each block that the prompt begins."""
-    assert form.blocks is not None and form.block_tokens is not None
-    hashes = table.convert(form.blocks, _hashes)
-    expected = -(-input_tokens // form.block_tokens)
-    for row, (ids, count) in enumerate(zip(hashes, expected.tolist(), strict=True)):
-        if len(ids) != count:
-            says = f"{form.blocks}: expected {count} for {input_tokens[row]} tokens in blocks of {form.block_tokens}"
-            raise table.error(row, form.blocks, f"{says}, got {len(ids)}")
+def _check_hashes(
+    table: Table, form: Format, input_tokens: NDArray[np.int64], hashes: list[tuple[int, ...]]
+) -> None:
+    """Hashes of a prompt: one for each block that it begins, each standing for its block and all before it."""
+    name, size = form.blocks, form.block_tokens
+    assert name is not None and size is not None
+    wrong: list[Wrong] = []
     before: dict[int, int | None] = {}
-    for row, ids in enumerate(hashes):
+    for row, (ids, tokens) in enumerate(zip(hashes, input_tokens.tolist(), strict=True)):
+        if len(ids) != -(-tokens // size):
+            says = f"{name}: expected {-(-tokens // size)} for {tokens} tokens in blocks of {size}, got {len(ids)}"
+            wrong.append((row, name, says))
         for block, previous in zip(ids, (None, *ids), strict=False):
             if before.setdefault(block, previous) != previous:
                 says = f"{block} follows {previous} here and {before[block]} elsewhere"
-                raise table.error(row, form.blocks, f"{form.blocks}: expected chained hashes; {says}")
-    return hashes
+                wrong.append((row, name, f"{name}: expected chained hashes; {says}"))
+                break
+    table.refuse(wrong)
 
 
 def _hashes(cell: object) -> tuple[int, ...]:

@@ -127,6 +127,13 @@ def test_a_broken_curve_is_one_error_with_its_place(tmp_path: Path, text: str, p
     assert says in problem.message
 
 
+def test_every_broken_hour_is_told(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("hour,load\n0,1\n5,-1\n5,2\n30,1\n")
+    with pytest.raises(ScenarioError) as raised:
+        times({"diurnal": {"mean_rate_per_s": 1.0, "curve": "c.csv"}}, 1, None, tmp_path)
+    assert [(p.line, p.column) for p in raised.value.problems] == [(3, 3), (4, 1), (5, 1)]
+
+
 def test_an_unknown_curve_names_the_nearest() -> None:
     with pytest.raises(DeploymentError, match="did you mean 'deepseek-24h'"):
         times({"diurnal": {"mean_rate_per_s": 1.0, "curve": "deepseek-24"}}, 1, None)

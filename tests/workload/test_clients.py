@@ -145,6 +145,12 @@ def test_a_broken_file_of_clients_is_one_error(tmp_path: Path, change: dict[str,
     assert says in raised.value.problems[0].message
 
 
+def test_every_broken_client_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError) as raised:
+        load(tmp_path, CLIENT, {**CLIENT, "window_s": 0}, {**CLIENT, "windows": [], "lengths": 3})
+    assert [problem.line for problem in raised.value.problems] == [2, 3]
+
+
 def test_more_requests_than_fit_in_memory_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DeploymentError, match="fit in memory"):
         load(tmp_path, {**CLIENT, "windows": [[0, 1e9, "gamma", 1]]})

@@ -178,6 +178,17 @@ def test_a_broken_file_of_sessions_is_one_error(tmp_path: Path, turns: object, s
     assert says in raised.value.problems[0].message
 
 
+def test_every_broken_session_is_told(tmp_path: Path) -> None:
+    write(tmp_path, TALK, [], [[0, 0, 1, 1, []]])
+    with pytest.raises(ScenarioError) as raised:
+        trace.load("s.jsonl", 0, tmp_path)
+    assert [problem.line for problem in raised.value.problems] == [2, 3]
+    write(tmp_path, TALK, [[-1, 0, 64, 1, [[1, 2]]]], [[-1, 0, 64, 1, [[1, 3]]]])
+    with pytest.raises(ScenarioError) as raised:
+        trace.load("s.jsonl", 0, tmp_path)
+    assert [problem.line for problem in raised.value.problems] == [2, 3]
+
+
 def test_sessions_of_one_file_have_blocks_of_one_size(tmp_path: Path) -> None:
     rows = [{"session": n, "block_tokens": n, "turns": TALK} for n in (32, 64)]
     (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -185,7 +185,7 @@ MOONCAKE = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids"
         ("t.jsonl", MOONCAKE.replace("600", "true"), ":1:18", "input_length: expected a number, got 'True'"),
         (
             "t.jsonl",
-            MOONCAKE + '{"timestamp": 0, "output_length": 5}\n',
+            MOONCAKE + '{"timestamp": 0, "output_length": 5, "hash_ids": []}\n',
             ":2:1",
             "input_length: expected a number",
         ),
@@ -212,7 +212,7 @@ MOONCAKE = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids"
         ("t.csv.gz", "not compressed", "", "cannot be read"),
     ],
 )
-def test_a_broken_file_is_one_error_with_its_place(
+def test_a_broken_line_is_told_with_its_place(
     tmp_path: Path, name: str, text: str, place: str, says: str
 ) -> None:
     with pytest.raises(ScenarioError) as raised:
@@ -221,6 +221,50 @@ def test_a_broken_file_is_one_error_with_its_place(
     assert str(problem.place) == f"{tmp_path / name}{place}"
     assert says in problem.message
     assert "Traceback" not in str(raised.value)
+
+
+def places(raised: pytest.ExceptionInfo[ScenarioError]) -> list[tuple[int | None, int | None]]:
+    return [(problem.line, problem.column) for problem in raised.value.problems]
+
+
+def test_every_broken_line_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    """Lines 3 (a cell too few), 4 (two cells), 6 (one cell); line 5 is empty and says nothing."""
+    rows = ["0,10,1", "1,10", "x,10,-1", "", "2,0,1", "3,10,1"]
+    with pytest.raises(ScenarioError) as raised:
+        load(tmp_path, HEADER + "\n".join(rows))
+    assert places(raised) == [(3, 3), (4, 6), (4, 1), (6, 3)]
+    lines = [MOONCAKE, "{\n", "[]\n", MOONCAKE.replace("600", '"many"'), MOONCAKE.replace("[1, 2]", "7")]
+    with pytest.raises(ScenarioError) as raised:
+        load(tmp_path, "".join(lines), "t.jsonl")
+    assert places(raised) == [(2, 2), (3, 1), (4, 18), (5, 59)]
+
+
+def test_hashes_that_do_not_fit_are_told_for_every_line(tmp_path: Path) -> None:
+    lines = [MOONCAKE, MOONCAKE.replace("[1, 2]", "[1]"), MOONCAKE.replace("[1, 2]", "[3, 2]"), MOONCAKE]
+    with pytest.raises(ScenarioError) as raised:
+        load(tmp_path, "".join(lines), "t.jsonl")
+    assert places(raised) == [(2, 59), (3, 59)]
+
+
+@given(broken=st.sets(st.integers(2, 60)), as_json=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_at_most_ten_broken_lines_are_told_and_the_others_counted(
+    tmp_path_factory: pytest.TempPathFactory, broken: set[int], as_json: bool
+) -> None:
+    folder, name = tmp_path_factory.mktemp("trace"), "t.jsonl" if as_json else "t.csv"
+    sound = json.dumps(dict(zip(HEADER.strip().split(","), (0, 10, 1), strict=True))) if as_json else "0,10,1"
+    rows = ["?" if line in broken else sound for line in range(2, 62)]
+    text = "\n".join([sound if as_json else HEADER.strip(), *rows])
+    if not broken:
+        assert len(load(folder, text, name).prompts) == 60 + as_json
+        return
+    with pytest.raises(ScenarioError) as raised:
+        load(folder, text, name)
+    told = [problem.line for problem in raised.value.problems]
+    assert told[:10] == sorted(broken)[:10]
+    assert told[10:] == ([None] if len(broken) > 10 else [])
+    if len(broken) > 10:
+        assert raised.value.problems[10].message == f"and {len(broken) - 10} more such mistakes"
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
@@ -294,4 +338,4 @@ def test_any_text_is_read_or_refused_cleanly(
     try:
         assert len(trace.load(name, 0, folder).prompts) > 0
     except ScenarioError as error:
-        assert len(error.problems) == 1
+        assert 1 <= len(error.problems) <= 11
