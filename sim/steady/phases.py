@@ -131,9 +131,8 @@ def _decoding(scenario: Scenario, plan: PoolPlan, demand: Demand, cost: CostMode
         load = points[(points > below) & (points <= up_to)]
         if not len(load):
             continue
-        surface = Surface(
-            load, np.array([1.0, context]), level.decode_attention, level.decode_rest, cost, level.overlap
-        )
+        parts = (level.decode_attention, level.decode_rest, cost, level.overlap, plan.dp)
+        surface = Surface(load, np.array([1.0, context]), *parts)
         levels.append((up_to, surface))
         for x in load:
             cache_s = _core_s(surface, x, context) - _core_s(surface, x, 1.0)
@@ -161,9 +160,9 @@ def _computing(
         return step.prefill_attention(*typical_prompts(x, context))
 
     def surface(tokens: Floats, keys: Floats) -> Surface:
-        return Surface(tokens, keys, single, step.prefill_rest, cost, step.overlap)
+        return Surface(tokens, keys, single, step.prefill_rest, cost, step.overlap, plan.dp)
 
-    whole = Surface(load, contexts, alike, step.prefill_rest, cost, step.overlap)
+    whole = Surface(load, contexts, alike, step.prefill_rest, cost, step.overlap, plan.dp)
     seconds, seconds_alone = (np.array([_step_s(whole, x, c) for x in load]) for c in (context, alone))
     return Computing(
         surface=whole,

@@ -28,9 +28,8 @@ def build_step_cost(
         contexts = _contexts(steps.layout.model)
         for up_to, step in steps.levels():
             sequences = grid(1, max(min(max_sequences, up_to), 2), POINTS_PER_OCTAVE)
-            surface = Surface(
-                sequences, contexts, step.decode_attention, step.decode_rest, cost, step.overlap
-            )
+            parts = (step.decode_attention, step.decode_rest, cost, step.overlap, step.layout.dp)
+            surface = Surface(sequences, contexts, *parts)
             decode.append(DecodeLevel(up_to, surface, 1 + step.draft_tokens))
             if up_to >= max_sequences:
                 break
@@ -41,7 +40,9 @@ def build_step_cost(
         def attention(tokens: float, context: float) -> list[Operation]:
             return chunk.prefill_attention(*typical_prompts(tokens, context))
 
-        prefill = Surface(tokens, contexts, attention, chunk.prefill_rest, cost, chunk.overlap)
+        prefill = Surface(
+            tokens, contexts, attention, chunk.prefill_rest, cost, chunk.overlap, chunk.layout.dp
+        )
         prompts = PromptAttention(chunk, prefill, cost)
     return SurfaceStepCost(decode, prefill, prompts)
 

@@ -41,6 +41,9 @@ class Surface:
     A step's seconds are those of a `Timeline`: the slowest rank's attention `core`, the routed experts, and what
     depends on x alone. `attention(x, context)` and `rest(x)` give the operations; they are priced once per grid point,
     here. With `overlap.two_batch` both halves are priced at x / 2 from x = 2 on.
+
+    `ranks`: attention-DP ranks that share the routed experts. With fewer tokens than ranks the experts' load falls
+    below one token per rank, down to a single token for all of them.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Surface:
         rest: Callable[[float], list[Operation]],
         cost: CostModel,
         overlap: Overlap,
+        ranks: int = 1,
     ) -> None:
         self.context = context
         # Point 0 is a rank without tokens: no attention, but the other ranks' tokens keep it in step.
@@ -74,6 +78,11 @@ class Surface:
                 self._core[i, j] = times * seconds_by_source(attention(whole / halves, length), cost)
         for curve in (*stages.values(), sends, launched):
             curve[0] = curve[1]
+        if ranks > 1:  # the line through one token for all and x[0] for each rank, where it meets none
+            least, experts = 1 / ranks, stages["experts"]
+            single = [operation for operation in rest(least) if stage_of(operation) == "experts"]
+            slope = (experts[1] - seconds_by_source(single, cost)) / (x[0] - least)
+            experts[0] -= slope * x[0]
         parts = [curve for name, curve in stages.items() if name != "projections"]  # those are attention's
         self._sources = sum(parts, np.zeros_like(stages["once"]))
         self._visits = np.zeros(self._core.shape[:2])

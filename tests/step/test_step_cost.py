@@ -47,10 +47,11 @@ def test_prefill_surface_is_close_to_pricing_the_step_itself(name: str, tokens: 
     direct = _direct_s(operations.prefill_attention(batch, new, cached) + operations.prefill_rest(tokens))
     looked_up = STEP[name].prefill_s(np.full(16, float(tokens)), np.full(16, context))
     # A prompt of 2,048 tokens, prefix included, attends to 2,048 - tokens / 2 on average. Between grid points (a factor
-    # of 1.41 apart) the switch from dense to sparse there is smeared over the cell that holds it.
+    # of 1.41 apart) the switch from dense to sparse there is smeared over the cell that holds it. Near 160 tokens
+    # behind long prefixes a roofline turns from traffic to compute inside a cell, which takes up to 3.1%.
     switch = 2048 - min(tokens, 2048) / 2
     near_switch = name == "deepseek-v3.2" and switch / 1.5 < context < switch * 1.5
-    assert looked_up == pytest.approx(direct, rel=0.15 if near_switch else 0.03)
+    assert looked_up == pytest.approx(direct, rel=0.15 if near_switch else 0.04)
 
 
 @given(
@@ -113,6 +114,19 @@ def test_a_step_lasts_as_long_as_its_slowest_rank() -> None:
     uneven = cost.decode_s(np.array([20.0, 20.0]), np.array([3000.0, 9000.0]))
     longest = cost.decode_s(np.array([20.0, 20.0]), np.array([9000.0, 9000.0]))
     assert even < uneven == pytest.approx(longest)
+
+
+@pytest.mark.parametrize(("loads", "mean"), [([64, 0], 32), ([96, 32], 64), ([1] + [0] * 15, 1 / 16)])
+def test_experts_see_the_tokens_of_all_ranks_and_all_else_waits_for_the_fullest(loads, mean) -> None:
+    """Loads on the grid. A single token on one of 16 ranks touches 8 experts, not the 16 of a token on each."""
+    operations = OPERATIONS["deepseek-v3"]
+    x = np.array(loads, dtype=float)
+    others = [o for o in operations.decode_rest(x.max()) if o.kernel != "moe"]
+    experts = [o for o in operations.decode_rest(mean) if o.kernel == "moe"]
+    surface = STEP["deepseek-v3"].level(x).surface
+    assert surface.step_s(np.zeros(len(x)), x) == pytest.approx(
+        _direct_s(others) + _direct_s(experts), rel=0.01
+    )
 
 
 def test_a_mixed_step_costs_more_than_its_prompt_and_less_than_both_apart() -> None:
