@@ -48,6 +48,7 @@ SECTIONS: Mapping[str, Sequence[Row]] = {
         Row("output tokens/s per GPU", ("throughput", "output_tokens_per_s_per_gpu")),
         Row("output tokens/s per decode GPU", ("throughput", "output_tokens_per_s_per_decode_gpu")),
         Row("input tokens/s per prefill GPU", ("throughput", "input_tokens_per_s_per_prefill_gpu")),
+        Row("tokens per step and sequence, drafts included", ("speculation", "accept_length")),
         Row("requests/s that meet the objectives", ("goodput_requests_per_s",)),
     ],
     "Latency": [
@@ -231,10 +232,16 @@ def _spread(cells: Sequence[RenderableType]) -> list[RenderableType]:
 
 
 def _expected_error(run: Json) -> str:
+    """Median errors of the nearest published deployment, and which one that is."""
     error = run.get("expected_error")
     if error is None:
-        return "unknown: not validated"
-    return f"+-{percent(error)}" if isinstance(error, int | float) else str(error)
+        return "unknown: nothing like it was validated"
+    metrics = (("TPOT", "tpot"), ("TTFT", "ttft"), ("tokens/s", "throughput"))
+    told = ", ".join(f"{label} {percent(error[key])}" for label, key in metrics if error[key] is not None)
+    cases = "1 published case" if error["cases"] == 1 else f"median of {error['cases']} published cases"
+    basis = "held out" if error["held_out"] else "not held out"
+    away = f", {number(error['doublings'])} doublings of GPUs, EP and DP away" if error["doublings"] else ""
+    return f"{told} ({cases}, {basis}{away}: {error['family']})"
 
 
 # --- one step ----------------------------------------------------------------------------------------------------

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from sim import catalog
 from sim.cluster.record import RunRecord
 from sim.cluster.window import tokens_in_window, window_length_s, within
+from sim.result.expected_error import expected_error
 from sim.result.stability import backlog_grows
 from sim.scenario.schema import Objectives, Scenario
+from sim.scenario.speculation import draft_chances
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -72,6 +74,7 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
             "output": int(table.generated_tokens[counted].sum()),
         },
         "prefix_cache": prefix_cache(record, served),
+        "speculation": speculation(record.scenario),
         "gpus": sum(pool.gpus for pool in record.pools.values()),
         "window_s": [float(edge_s) for edge_s in record.window_s],
         "throughput": throughput(record),
@@ -84,7 +87,7 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
         },
         "cost": cost,
         "priced_by": priced_by(record.priced_gpu_s),
-        "expected_error": None,
+        "expected_error": expected_error(record.scenario),
         "invariants": record.invariants,
         "wall_s": record.wall_s,
         "events": record.events,
@@ -110,6 +113,18 @@ def prefix_cache(record: RunRecord, served: Flags) -> dict[str, Any] | None:
         "disk_tokens": disk,
         "given_tokens": cached if given else 0,
     }
+
+
+def speculation(scenario: Scenario) -> dict[str, Any] | None:
+    """Drafts per step, and the mean of the tokens per step and sequence that the run drew its steps from.
+
+    None without drafts. `accept_length` is None where the batch decides how many drafts a step has.
+    """
+    asked = scenario.speculation
+    if not asked.draft_tokens:
+        return None
+    mean = None if asked.adaptive else catalog.accept_length(draft_chances(scenario))
+    return {"draft_tokens": asked.draft_tokens, "accept_length": mean}
 
 
 def throughput(record: RunRecord) -> dict[str, float | None]:

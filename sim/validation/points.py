@@ -43,7 +43,7 @@ def validate_points(ids: Sequence[str]) -> Iterator[Case]:
 
 
 def _case(point: Mapping[str, Any]) -> Case:
-    scenario, plan = _setup(point)
+    scenario, plan = setup(point)
     gpus = points()["gpus_per_node"]
     published = point.get("tokens_per_s_per_node") or point["tokens_per_s_per_gpu"] * gpus
     simulated = _tokens_per_s(point) * gpus / plan.gpus
@@ -59,11 +59,12 @@ def _gain(gain: Mapping[str, Any]) -> Case:
     here = {**point, load: gain.get("load", point[load])}
     without = {**here, "set": {**point.get("set", {}), **gain["without"]}}
     simulated = _tokens_per_s(here) / _tokens_per_s(without) - 1
-    where, what = _described(here, *_setup(here))
+    where, what = _described(here, *setup(here))
     return Case(gain["id"], "gain", gain["gain"], simulated, None, where, f"{gain['name']}: {what}")
 
 
-def _setup(point: Mapping[str, Any]) -> tuple[Scenario, PoolPlan]:
+def setup(point: Mapping[str, Any]) -> tuple[Scenario, PoolPlan]:
+    """The scenario of a point, and the pool that it is about."""
     scenario = Scenario.model_validate({**points()["bases"][point["base"]], **point.get("set", {})})
     return scenario, plan_pool(scenario, point["phase"])
 
@@ -77,7 +78,7 @@ def _described(point: Mapping[str, Any], scenario: Scenario, plan: PoolPlan) -> 
 
 def _tokens_per_s(point: Mapping[str, Any]) -> float:
     """Of all ranks, which have the same load; prompts attend to half of themselves on average."""
-    scenario, plan = _setup(point)
+    scenario, plan = setup(point)
     cost = pool_step_cost(scenario, plan)
     if point["phase"] == "decode":
         load, context = np.full(plan.dp, float(point["sequences"])), np.full(plan.dp, float(point["context"]))

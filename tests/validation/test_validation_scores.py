@@ -9,7 +9,6 @@ import pytest
 
 from sim.validation.blame import Composition
 from sim.validation.errors import Case, by_metric, quantile, score, score_by_layout
-from sim.validation.first_look import rounded
 from sim.validation.fit import host_constant, least_deviations
 from sim.validation.parallel import each
 from sim.validation.scenarios import outcome, weighted_median
@@ -115,10 +114,6 @@ def test_older_releases_have_host_constants_of_their_own() -> None:
     assert named("trt", date(2026, 1, 29)) == "trt 1.2 fp8 host_overhead_s"
     assert named("trt", date(2026, 6, 1)) == named("trt", None) == "trt host_overhead_s"
     assert named("sglang", date(2025, 12, 1)) == "sglang host_overhead_s"
-
-
-def test_numbers_are_shipped_short() -> None:
-    assert rounded({"a": [0.123456, 123456.0, 7, None]}) == {"a": [0.1235, 123500.0, 7, None]}
 
 
 def double(value: int) -> int:

@@ -1,0 +1,63 @@
+"""What error to expect of a run: that of the nearest published deployment that was simulated."""
+
+from typing import Any, Final
+
+from sim import catalog
+from sim.catalog.validated import Served, Serving, Validated, validated
+from sim.scenario.device import gpu_of
+from sim.scenario.schema import Scenario
+
+METRICS: Final = ("tpot", "ttft", "throughput")
+SERVING: Final[dict[str, Serving]] = {"serve": "aggregated", "prefill": "prefill", "decode": "decode"}
+"""Role of a pool -> what was published of such pools."""
+
+
+def expected_error(scenario: Scenario) -> dict[str, Any] | None:
+    """Median absolute errors of the nearest validated pools, as shares; None where a pool's family has none.
+
+    A family shares model, GPU, engine, format of the weights, kind of pool, and drafts or none. Of its layouts those
+    that were held out are asked, the others only if there are none; the nearest by `Served.doublings` counts, with
+    the most cases among equals. Of two pools the worse error and the greater distance count, and `held_out` holds if
+    it does for both. A scenario with a profile of its own belongs to no family.
+    """
+    if scenario.profile not in (None, f"{gpu_of(scenario).name}/{scenario.engine}"):
+        return None
+    pools = [served(scenario, role) for role in scenario.deployment.pools()]
+    known = [one for pool in pools if (one := nearest(pool))]
+    if len(known) < len(pools):
+        return None
+    return {
+        **{metric: _worst(known, metric) for metric in METRICS},
+        "p90": {metric: _worst(known, f"{metric}_p90") for metric in METRICS},
+        "family": "; ".join(str(one.pool) for one in known),
+        "cases": sum(one.cases for one in known),
+        "held_out": all(one.held_out for one in known),
+        "doublings": max(one.pool.doublings(pool) for one, pool in zip(known, pools, strict=True)),
+    }
+
+
+def served(scenario: Scenario, role: str) -> Served:
+    """The pool of that role, in the catalog's names."""
+    pool = scenario.deployment.pools()[role]
+    return Served(
+        model=catalog.model(scenario.model).name,
+        gpu=gpu_of(scenario).name,
+        engine=scenario.engine,
+        weights=scenario.precision.weights,
+        serving=SERVING[role],
+        drafts=role != "prefill" and scenario.speculation.draft_tokens > 0,
+        gpus=pool.gpus,
+        tp=pool.tp,
+        ep=pool.ep,
+    )
+
+
+def nearest(pool: Served) -> Validated | None:
+    """The validated pool that says most about this one; None without one of its family."""
+    family = [one for one in validated() if one.pool.family == pool.family]
+    judges = [one for one in family if one.held_out] or family
+    return min(judges, key=lambda one: (one.pool.doublings(pool), -one.cases), default=None)
+
+
+def _worst(known: list[Validated], metric: str) -> float | None:
+    return max((error for one in known if (error := getattr(one, metric)) is not None), default=None)

@@ -1,0 +1,130 @@
+"""The error that a run may be expected to have: which published deployment is asked, and what it says."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.catalog.validated import Served, Validated, validated, written
+from sim.result import expected_error as room
+from sim.result.expected_error import expected_error, nearest, served
+from sim.scenario.schema import Scenario
+
+POOL = Served("deepseek-v3", "h200_sxm", "sglang", "fp8", "aggregated", False, gpus=8, tp=8, ep=1)
+
+
+def entry(held_out: bool = True, cases: int = 10, throughput: float = 0.1, **layout: Any) -> Validated:
+    return Validated(replace(POOL, **layout), held_out, cases, 0.05, 0.2, None, None, throughput, 0.3)
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch):
+    def use(*entries: Validated) -> None:
+        monkeypatch.setattr(room, "validated", lambda: entries)
+
+    return use
+
+
+def scenario(deployment: dict[str, Any] | None = None, **changes: Any) -> Scenario:
+    form = {
+        "model": "deepseek-r1",
+        "gpu": "h200",
+        "deployment": deployment or {"serve": {"gpus": 8, "tp": 8}},
+        "workload": {
+            "arrivals": {"all_at_once": {}},
+            "lengths": {"input": {"constant": 9}, "output": {"constant": 9}},
+            "requests": 1,
+        },
+    }
+    return Scenario.model_validate(form | changes)
+
+
+def test_distance_is_counted_in_doublings() -> None:
+    # 8 GPUs TP8 EP1 has attention DP1; 32 GPUs TP1 EP32 has DP32: 2 + 5 + 5 doublings.
+    assert POOL.doublings(replace(POOL, gpus=32, tp=1, ep=32)) == 12
+    assert POOL.doublings(replace(POOL, ep=8)) == 3
+    assert POOL.doublings(POOL) == 0
+
+
+def test_the_names_are_the_catalogs() -> None:
+    assert served(scenario(), "serve") == POOL
+    two = scenario({"prefill": {"gpus": 8, "ep": 8}, "decode": {"gpus": 16, "tp": 2, "ep": 16}},
+                   speculation={"draft_tokens": 1})  # fmt: skip
+    assert served(two, "prefill") == replace(POOL, serving="prefill", tp=1, ep=8)
+    assert served(two, "decode") == replace(POOL, serving="decode", drafts=True, gpus=16, tp=2, ep=16)
+
+
+def test_the_nearest_layout_that_was_held_out_is_asked(known) -> None:
+    same, near, far = entry(held_out=False), entry(ep=8), entry(gpus=16, tp=16, ep=16)
+    known(far, near, same)
+    assert nearest(POOL) == near
+    known(same)
+    assert nearest(POOL) == same
+    # As near: the one with more cases. EP2 lies one doubling from EP1 and from EP4.
+    few, many = entry(ep=1, cases=3), entry(ep=4, cases=4)
+    known(few, many)
+    assert nearest(replace(POOL, ep=2)) == many
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"model": "deepseek-v3.2"}, {"gpu": "h100"}, {"engine": "vllm"}, {"precision": {"weights": "bf16"}},
+     {"speculation": {"draft_tokens": 1}}, {"deployment": {"prefill": {"gpus": 8}, "decode": {"gpus": 8}}},
+     {"profile": "analytic"}, {"profile": "h100_sxm/sglang"}],
+)  # fmt: skip
+def test_another_family_says_nothing(known, other: dict[str, Any]) -> None:
+    known(entry())
+    assert expected_error(scenario(**other)) is None
+    assert expected_error(scenario()) is not None
+    assert expected_error(scenario(profile="h200_sxm/sglang")) is not None
+
+
+def test_one_pool(known) -> None:
+    known(entry(ep=4, cases=12))
+    assert expected_error(scenario()) == {
+        "tpot": 0.05,
+        "ttft": None,
+        "throughput": 0.1,
+        "p90": {"tpot": 0.2, "ttft": None, "throughput": 0.3},
+        "family": "deepseek-v3 fp8 on h200_sxm, sglang, aggregated, 8 GPUs TP8 EP4",
+        "cases": 12,
+        "held_out": True,
+        "doublings": 2,
+    }
+
+
+def test_of_two_pools_the_worse_counts_and_both_are_needed(known) -> None:
+    prefill = entry(serving="prefill", gpus=8, tp=1, ep=8, throughput=0.2, cases=3)
+    decode = entry(serving="decode", gpus=32, tp=1, ep=32, throughput=0.1, cases=4, held_out=False)
+    two = scenario({"prefill": {"gpus": 8, "ep": 8}, "decode": {"gpus": 16, "ep": 16}})
+    known(prefill)
+    assert expected_error(two) is None
+    known(prefill, decode)
+    found = expected_error(two)
+    assert found is not None
+    # Decode: one doubling each of GPUs, EP and attention DP.
+    assert (found["throughput"], found["cases"], found["held_out"], found["doublings"]) == (0.2, 7, False, 3)
+    assert found["family"].split("; ") == [str(prefill.pool), str(decode.pool)]
+
+
+def test_what_was_published_of_sglang_on_eight_h200_is_shipped() -> None:
+    found = expected_error(scenario())
+    assert found is not None
+    assert (found["cases"], found["held_out"], found["doublings"]) == (116, True, 0)
+    assert 0 < found["tpot"] < found["p90"]["tpot"] < 1
+
+
+def test_the_shipped_table_reads_as_it_is_written() -> None:
+    from importlib import resources  # noqa: PLC0415
+
+    text = resources.files("sim.catalog").joinpath("validated.csv").read_text(encoding="utf-8")
+    assert written(validated()) == text
+    assert len({(one.pool, one.held_out) for one in validated()}) == len(validated())
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
+def test_distances_are_the_same_both_ways(gpus: int, tp: int, ep: int, other: int) -> None:
+    a, b = replace(POOL, gpus=8 << gpus, tp=1 << tp, ep=1 << ep), replace(POOL, gpus=8, tp=1 << other, ep=8)
+    assert a.doublings(b) == b.doublings(a) >= 0

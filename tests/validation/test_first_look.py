@@ -1,0 +1,73 @@
+"""What is shipped of the validation: a readable file, and the errors by deployment that runs quote."""
+
+import json
+from statistics import median
+
+import pytest
+
+from sim.catalog.validated import Served, Validated, validated
+from sim.validation.errors import Case
+from sim.validation.first_look import FILE, NAMES, by_pool, lines, pools, rounded
+from sim.validation.points import points
+
+POOL = Served("deepseek-v3", "h200_sxm", "sglang", "fp8", "aggregated", False, gpus=8, tp=8, ep=1)
+
+
+def case(id: str, metric: str, simulated: float, split: str | None = "test") -> Case:
+    return Case(id, metric, 1.0, simulated, split, "", "")
+
+
+def test_errors_by_pool_by_hand() -> None:
+    cases = [
+        case("A", "tpot", 0.9),
+        case("A", "total_tput_per_gpu", 1.04),
+        case("A", "output_tput_per_gpu", 9.0),  # runs quote all tokens
+        case("B", "tpot", 1.3),
+        case("C", "tpot", 1.5, "train"),
+        case("C", "gain", 3.0, "train"),
+    ]
+    # |error| of TPOT: 0.1 and 0.3; the median is halfway, the 90% point at 0.1 + 0.9 x 0.2.
+    assert by_pool(cases, dict.fromkeys("ABC", POOL)) == [
+        Validated(POOL, True, 2, 0.2, 0.28, None, None, 0.04, 0.04),
+        Validated(POOL, False, 1, 0.5, 0.5, None, None, None, None),
+    ]
+
+
+def test_published_steps_are_pools_of_their_phase() -> None:
+    found = pools([])
+    assert len(found) == len(points()["points"])
+    decode = Served("deepseek-v3", "h100_sxm", "sglang", "fp8", "decode", False, gpus=72, tp=1, ep=72)
+    assert found["P0304"] == decode
+    assert found["P0305"].drafts
+
+
+def test_numbers_are_shipped_short() -> None:
+    assert rounded({"a": [0.123456, 123456.0, 7, None]}) == {"a": [0.1235, 123500.0, 7, None]}
+
+
+def test_a_case_takes_a_line() -> None:
+    data = {"cases": [{"id": "A"}, {"id": "B"}], "seed": 0}
+    assert lines(data).splitlines() == ["{", '"cases":[', '{"id":"A"},', '{"id":"B"}', "],", '"seed":0', "}"]
+    assert json.loads(lines(data)) == data
+
+
+def test_the_shipped_file_is_small_and_one_case_a_line() -> None:
+    text = FILE.read_text(encoding="utf-8")
+    assert len(text) < 300_000
+    assert lines(json.loads(text)) == text
+
+
+def test_the_shipped_table_says_what_the_shipped_cases_say() -> None:
+    cases = json.loads(FILE.read_text(encoding="utf-8"))["cases"]
+    h200 = [one for one in cases if one["layout"] == "h200 sglang fp8 8 GPUs EP1"]
+    [entry] = [one for one in validated() if one.pool == POOL]
+    assert entry.cases == len({one["id"] for one in h200})
+    for metric, error in (
+        ("tpot", entry.tpot),
+        ("ttft", entry.ttft),
+        ("total_tput_per_gpu", entry.throughput),
+    ):
+        errors = [abs(one["error"]) for one in h200 if one["metric"] == metric]
+        assert error == pytest.approx(median(errors), rel=1e-3)
+    scored = {one["id"] for one in cases if one["metric"] in NAMES}
+    assert sum(one.cases for one in validated()) == len(scored)
