@@ -228,7 +228,9 @@ def _csv(file: str, source: tuple[str, ...]) -> Table:
         starts = cell_starts(source[line - 1])
         column = starts[min(len(names), len(starts) - 1)]
         broken.append((line, column, f"expected {len(names)} cells ({','.join(names)}), got {len(row)}"))
-    columns = {name: [row[place] for row in whole_rows] for place, name in enumerate(names)}
+    columns: dict[str, list[object]] = {
+        name: [row[place] for row in whole_rows] for place, name in enumerate(names)
+    }
     return Table(file, source, tuple(whole_lines), columns, tuple(broken))
 
 
