@@ -56,7 +56,7 @@ def _validated(
     cases: Sequence[str], table: Path | None, max_prompts: int, workers: int, seed: int, screen: Screen
 ) -> "Validation":
     from sim.validation import table as tables  # noqa: PLC0415 - as above
-    from sim.validation.rows import TableError  # noqa: PLC0415
+    from sim.validation.cells import TableError  # noqa: PLC0415
 
     options: dict[str, Any] = {"max_prompts": max_prompts, "workers": workers, "seed": seed}
     try:

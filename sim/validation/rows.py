@@ -16,6 +16,7 @@ import pandas as pd
 from sim import catalog
 from sim.catalog.facts import UnknownName
 from sim.cost.profile import shipped_profiles
+from sim.validation.cells import Cells, TableError
 from sim.validation.recipes import recipes
 
 NEEDED: Final = (
@@ -33,10 +34,6 @@ MOST_LITTLE_RATIO: Final = 1.1
 """Above it a row contradicts Little's law: its throughput, TPOT and concurrency do not belong together."""
 SAME_RUN: Final = 0.01
 """Throughput and TPOT this close under two labels are one run."""
-
-
-class TableError(ValueError):
-    """A table that cannot be read; says what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +94,33 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a table, in its order. Raises TableError where columns are missing or values make no sense."""
+    """The rows of a table, in its order; empty lines are left out.
+
+    Raises TableError, with line and column, where columns or rows are missing or a value makes no sense.
+    """
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        # Text as it stands: what a column holds is for `Cells` to say.
+        parquet = path.suffix == ".parquet"
+        table = pd.read_parquet(path) if parquet else pd.read_csv(path, dtype=str, skip_blank_lines=False)
     except (OSError, ValueError) as error:
         raise TableError(f"{path}: cannot be read as a table: {error}") from None
     if missing := [name for name in NEEDED if name not in table.columns]:
-        raise TableError(f"{path}: expected the columns of inferencex_r1.csv; missing: {', '.join(missing)}")
-    rows: list[Row] = []
+        raise TableError(
+            f"{path}:1: expected the columns of inferencex_r1.csv; missing: {', '.join(missing)}"
+        )
+    rows: dict[str, Row] = {}
     for number, record in enumerate(table.to_dict("records"), start=2):
-        try:
-            rows.append(_row({str(k): v for k, v in record.items() if not _empty(v)}))
-        except (KeyError, ValueError, TypeError) as error:
-            raise TableError(f"{path}: line {number}: {type(error).__name__}: {error}") from None
-    return _dated(rows)
+        if cells := Cells({str(column): value for column, value in record.items()}):
+            try:
+                row = _row(cells)
+                if row.id in rows:
+                    raise TableError(f"row_id: {row.id!r} stands in an earlier line too")
+            except TableError as error:
+                raise TableError(f"{path}:{number}: {error}") from None
+            rows[row.id] = row
+    if not rows:
+        raise TableError(f"{path}: no row below the names of the columns")
+    return _dated(list(rows.values()))
 
 
 def _dated(rows: Sequence[Row]) -> list[Row]:
@@ -126,43 +136,39 @@ def _dated(rows: Sequence[Row]) -> list[Row]:
     return dated
 
 
-def _empty(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and pd.isna(value))
-
-
-def _row(cells: Mapping[str, Any]) -> Row:
-    framework, _, version = str(cells["framework"]).partition(" ")
+def _row(cells: Cells) -> Row:
+    framework, _, version = cells.text("framework").partition(" ")
     published: dict[str, Published] = {}
     figures: dict[str, float] = {}
     for metric, columns in MEASURES.items():
         for column, statistic, factor in columns:
             if column in cells:
-                figures[column] = float(cells[column])
+                figures[column] = cells.number(column)
                 published.setdefault(metric, Published(figures[column] * factor, statistic))
     try:
-        ran = date.fromisoformat(str(cells.get("date", ""))[:10])
+        ran = date.fromisoformat(cells.text("date", "")[:10])
     except ValueError:
         ran = None
     return Row(
-        id=str(cells["row_id"]),
-        hardware=str(cells["hardware"]),
+        id=cells.text("row_id"),
+        hardware=cells.text("hardware"),
         framework=framework,
-        version=version or str(cells.get("image", "")).rpartition(":")[2],
-        precision=str(cells["precision"]),
-        spec=str(cells["spec"]),
-        disaggregated=bool(cells["disagg"]),
-        gpus=int(cells.get("total_gpu", cells.get("decode_tp", 0))),
-        ep=max(1, int(cells.get("decode_ep", 1))),
-        dp_attention=bool(cells.get("decode_dp_attn", False)),
-        isl=int(cells["isl"]),
-        osl=int(cells["osl"]),
-        conc=int(cells["conc"]),
+        version=version or cells.text("image", "").rpartition(":")[2],
+        precision=cells.text("precision"),
+        spec=cells.text("spec"),
+        disaggregated=cells.flag("disagg"),
+        gpus=cells.count("total_gpu", cells.count("decode_tp", 0)),
+        ep=max(1, cells.count("decode_ep", 1)),
+        dp_attention=cells.flag("decode_dp_attn", False),
+        isl=cells.count("isl"),
+        osl=cells.count("osl"),
+        conc=cells.count("conc"),
         published=published,
         figures=figures,
         ran=ran,
-        deployment_id=str(cells.get("deployment_id", "")),
-        verbatim="decoded" not in str(cells.get("quality", "")),
-        little_ratio=float(cells["little_ratio"]) if "little_ratio" in cells else None,
+        deployment_id=cells.text("deployment_id", ""),
+        verbatim="decoded" not in cells.text("quality", ""),
+        little_ratio=cells.number("little_ratio") if "little_ratio" in cells else None,
     )
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from published_rows import table
 
+from sim.validation.cells import TableError
 from sim.validation.recipes import settings
-from sim.validation.rows import TableError, read_rows, skipped
+from sim.validation.rows import read_rows, skipped
 from sim.validation.scenarios import scenario_of
 from sim.validation.split import split
 from sim.validation.table import SHIPPED
@@ -87,14 +88,50 @@ def test_the_same_figures_on_another_day_are_another_run(tmp_path: Path) -> None
     assert list(skipped(read_rows(table(tmp_path / "t.csv", {}, {})))) == ["B"]
 
 
-def test_what_is_no_table_is_told_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "no.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(TableError, match="missing: row_id"):
-        read_rows(tmp_path / "no.csv")
-    with pytest.raises(TableError, match=r"line 3.*abc"):
-        read_rows(table(tmp_path / "t.csv", {}, {"conc": "abc"}))
+def test_what_is_no_table_says_so(tmp_path: Path) -> None:
+    def told(text: str) -> str:
+        (tmp_path / "no.csv").write_text(text)
+        with pytest.raises(TableError) as error:
+            read_rows(tmp_path / "no.csv")
+        return str(error.value)
+
+    assert "no.csv:1: expected the columns of inferencex_r1.csv; missing: row_id," in told("a,b\n1,2\n")
+    assert "cannot be read" in told("")
+    assert "no row" in told(table(tmp_path / "t.csv").read_text())
     with pytest.raises(TableError, match="cannot be read"):
         read_rows(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"conc": "abc"}, "conc: expected a whole number, got 'abc'"),
+        ({"conc": None}, "conc: expected a value, got nothing"),
+        ({"isl": "inf"}, "isl: expected a whole number, got 'inf'"),
+        ({"total_gpu": 7.5}, "total_gpu: expected a whole number, got '7.5'"),
+        ({"decode_ep": -1}, "decode_ep: expected a whole number, got '-1'"),
+        ({"disagg": "maybe"}, "disagg: expected 0 or 1, got 'maybe'"),
+        ({"median_tpot_ms": "fast"}, "median_tpot_ms: expected a number above 0, got 'fast'"),
+        ({"median_tpot_ms": 0}, "median_tpot_ms: expected a number above 0, got '0'"),
+        ({"row_id": "A"}, "row_id: 'A' stands in an earlier line too"),
+    ],
+)
+def test_a_wrong_cell_is_told_with_line_and_column(tmp_path: Path, change: dict, wrong: str) -> None:
+    with pytest.raises(TableError) as error:
+        read_rows(table(tmp_path / "t.csv", {}, change))
+    assert str(error.value) == f"{tmp_path / 't.csv'}:3: {wrong}"
+
+
+def test_an_empty_line_counts_but_is_no_row(tmp_path: Path) -> None:
+    names, good = table(tmp_path / "t.csv", {}).read_text().splitlines()
+    (tmp_path / "t.csv").write_text(f"{names}\n\n{good}\n{good}\n")
+    with pytest.raises(TableError, match=r"t\.csv:4: row_id"):
+        read_rows(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(("flag", "tp"), [("False", 8), ("0.0", 8), ("", 8), ("True", 1), ("1.0", 1)])
+def test_flags_are_read_as_tables_write_them(tmp_path: Path, flag: str, tp: int) -> None:
+    assert read_rows(table(tmp_path / "t.csv", {"decode_dp_attn": flag}))[0].tp == tp
 
 
 ROW = {"hardware": "b200", "framework": "trt", "precision": "fp8", "gpus": 8, "ep": 8, "dp_attention": False}
