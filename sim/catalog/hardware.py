@@ -73,8 +73,6 @@ class Efficiency:
     """Least time of a kernel."""
     link_latency_s: float
     """Of a message between two GPUs."""
-    inter_rack_latency_s: float
-    """On top, between two scale-up domains of a rack each."""
     exchange_sms: int
     """SMs that DeepEP's normal mode takes from the kernels that run beside it."""
     compute_fraction: Mapping[str, float]

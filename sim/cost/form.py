@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.catalog import Model, kv_layouts
+from sim.model.operations import causal_pairs, sparse_pairs
 from sim.units import DTYPE_BYTES
 
 Shape = Mapping[str, Any]
@@ -81,20 +82,6 @@ Stage = tuple[Any, Any]
 """(FLOP, bytes) of one stage."""
 
 
-def _pairs(new: Any, cached: Any) -> Any:
-    return new * cached + new * (new + 1) / 2
-
-
-def _lower(a: Any, b: Any) -> Any:
-    return (a + b - abs(a - b)) / 2
-
-
-def _sparse_pairs(new: Any, cached: Any, keep: int) -> Any:
-    """(query, key) pairs with at most `keep` keys per query; see `sim.model.operations.sparse_pairs`."""
-    dense = _lower(_lower(new, abs(keep - cached) / 2 + (keep - cached) / 2), new)
-    return _pairs(dense, cached) + (new - dense) * keep
-
-
 def _projections(s: Shape, v: Variant, d: Dims, tokens: Any, expanded: Any, indexer: bool) -> Stage:
     """q_a, kv_a, q_b, o_proj on `tokens`; W^UK and W^UV on `expanded` tokens; the indexer's projections."""
     heads = s["heads"]
@@ -118,22 +105,22 @@ def _mla_decode_core(s: Shape, v: Variant, d: Dims) -> Stage:
 
 def _mla_prefill_core(s: Shape, v: Variant, d: Dims) -> Stage:
     width = d.nope + d.rope + d.v_head
-    flop = 2 * s["heads"] * width * s["batch"] * _pairs(s["new"], s["cached"])
+    flop = 2 * s["heads"] * width * s["batch"] * causal_pairs(s["new"], s["cached"])
     return flop, s["batch"] * s["heads"] * (2 * s["new"] + s["cached"]) * width * DTYPE_BYTES["bf16"]
 
 
 def _indexer(batch: Any, new: Any, cached: Any, heads: Any, d: Dims) -> Stage:
-    pairs = batch * _pairs(new, cached)
+    pairs = batch * causal_pairs(new, cached)
     moved = batch * (new + cached) * d.index_key_bytes + batch * new * heads * (d.index_dim + 4)
     return 2 * heads * d.index_dim * pairs, moved + pairs * 4
 
 
 def _topk(batch: Any, new: Any, cached: Any, d: Dims) -> Stage:
-    return 0.0, batch * _pairs(new, cached) * 4 + batch * new * d.index_topk * 4
+    return 0.0, batch * causal_pairs(new, cached) * 4 + batch * new * d.index_topk * 4
 
 
 def _sparse_core(heads: Any, batch: Any, new: Any, cached: Any, v: Variant, d: Dims) -> Stage:
-    pairs = batch * _sparse_pairs(new, cached, d.index_topk)
+    pairs = batch * sparse_pairs(new, cached, d.index_topk)
     moved = batch * new * heads * (2 * d.kv_lora + d.rope) * DTYPE_BYTES["bf16"]
     return 2 * heads * (2 * d.kv_lora + d.rope) * pairs, pairs * v.sparse_entry_bytes(d) + moved
 

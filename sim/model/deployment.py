@@ -12,6 +12,7 @@ from sim import catalog
 from sim.catalog import Engine, Gpu, Model
 from sim.model import architecture
 from sim.model.checks import name_problems, pool_experts, setting_problems, shape_problems
+from sim.model.layout import exchanges_all_to_all
 from sim.model.memory import MemoryBudget, budget_for
 from sim.model.prefix_cache import prefix_cache_problems
 from sim.scenario.device import gpu_of
@@ -134,9 +135,8 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         dense=scenario.precision.dense_format,
         mtp=drafts > 0,
     )
-    reserve = engine.reserve_bytes(
-        step_tokens, pool.gpus, 0 if role == "prefill" else sequences, pool.ep > 1 and pool.gpus > pool.tp
-    )
+    all_to_all = exchanges_all_to_all(pool.exchange, pool.gpus, pool.tp, pool.ep)
+    reserve = engine.reserve_bytes(step_tokens, pool.gpus, 0 if role == "prefill" else sequences, all_to_all)
     cache = architecture.cache_bytes_per_token(model, scenario.precision.kv_cache, drafts > 0, pool.tp)
     return PoolPlan(
         role=role,

@@ -11,6 +11,9 @@ from sim.model.operations import Operation
 from sim.units import DTYPE_BYTES
 
 BF16 = DTYPE_BYTES["bf16"]
+NORM_PASSES = 8
+"""Hidden states that a layer's two residual adds with RMS norm move: each reads branch and residual and writes the
+sum and its norm."""
 
 
 def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits: float) -> list[Operation]:
@@ -25,7 +28,10 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
     dense_layers = model.layers - moe_layers
     step = [
         ops.elementwise(
-            "residual adds and norms", "other", tokens * model.hidden * 8 * BF16, layout.attention_layers
+            "residual adds and norms",
+            "other",
+            tokens * model.hidden * NORM_PASSES * BF16,
+            layout.attention_layers,
         )
     ]
     if dense_layers:
@@ -83,7 +89,7 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
     )
     grouped = ops.routed_experts(*experts_here, layout.weights, layers)
     options: dict[str, str] = {"backend": layout.moe_backend} if layout.moe_backend else {}
-    if layout.dp > 1 and layout.ep > 1 and layout.exchange == "all_to_all":
+    if layout.all_to_all:
         # What a rank's experts receive, padded batches or contiguous rows, selects their kernel.
         options["mode"] = layout.dispatch_mode
     parts.append(replace(grouped, options=options, stream="experts"))
@@ -98,7 +104,8 @@ def _exchange(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -
     """How tokens reach their experts and come back.
 
     One attention rank (dp = 1): every GPU has every token, and one all-reduce sums the partial results.
-    Several ranks: dispatch and combine, or all-gather and reduce-scatter of the ranks' tokens.
+    Several ranks: dispatch and combine, or all-gather and reduce-scatter of the ranks' tokens. Where attention has
+    `tp` > 1, the two halves of its all-reduce stand around the exchange: reduce-scatter before, all-gather after.
     """
     model = layout.model
     if layout.gpus == 1:
@@ -106,7 +113,7 @@ def _exchange(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -
     if layout.dp == 1:
         size = tokens * model.hidden * BF16
         return [ops.collective("all_reduce", "MoE all-reduce", size, layout.gpus, layers)]
-    if layout.ep > 1 and layout.exchange == "all_to_all":
+    if layout.all_to_all:
         # The exchange lasts until the most loaded rank has its tokens, and until it has sent them back.
         busiest = tokens / layout.tp * experts.skew
         shape = (busiest, layout.ep, layout.nodes, model.hidden, model.top_k)

@@ -6,6 +6,8 @@ from typing import Literal
 from sim.catalog import Model
 
 Phase = Literal["prefill", "decode"]
+Exchange = Literal["all_to_all", "all_gather"]
+"""How attention-DP ranks reach the experts: DeepEP-like all-to-all, or all-gather and reduce-scatter."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,7 @@ class Layout:
     index_logits_bytes: float = 0.0
     """Memory of the indexer's logits, which bounds the queries that are scored at once; 0: no limit."""
     dispatch_mode: Literal["low_latency", "normal"] = "normal"
-    exchange: Literal["all_to_all", "all_gather"] = "all_to_all"
-    """How attention-DP ranks reach the experts: DeepEP-like all-to-all, or all-gather and reduce-scatter."""
+    exchange: Exchange = "all_to_all"
     moe_backend: str | None = None
     """Kernels of the routed experts; None: the profile's choice."""
     shared_as_slot: bool = False
@@ -49,6 +50,11 @@ class Layout:
         return self.gpus // self.ep
 
     @property
+    def all_to_all(self) -> bool:
+        """See `exchanges_all_to_all`."""
+        return exchanges_all_to_all(self.exchange, self.gpus, self.tp, self.ep)
+
+    @property
     def heads(self) -> int:
         """Attention heads per GPU."""
         return self.model.heads // self.tp
@@ -62,6 +68,15 @@ class Layout:
     def attention_layers(self) -> int:
         """Layers with a KV cache, the MTP module's included when it is loaded."""
         return self.model.layers + (self.model.nextn if self.mtp else 0)
+
+
+def exchanges_all_to_all(exchange: Exchange | None, gpus: int, tp: int, ep: int) -> bool:
+    """Whether each token goes to its own experts and back, not all tokens to all GPUs; None: where the layout allows.
+
+    It must have several attention ranks and each expert whole on one GPU: slices of an expert need every token of
+    the group, and a sum at the end.
+    """
+    return exchange != "all_gather" and tp < gpus == ep
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ indexer; shapes follow DeepSeek's reference `inference/model.py`. Traffic counts
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from sim.units import DTYPE_BYTES
 
@@ -69,16 +69,17 @@ def activation_bytes(elements: float, dtype: str) -> float:
     return elements * (DTYPE_BYTES[dtype] + scales)
 
 
-def causal_pairs(new: float, cached: float) -> float:
+def causal_pairs(new: Any, cached: Any) -> Any:
     """(query, key) pairs of `new` tokens behind `cached` ones under the causal mask:
-    new x cached + new (new + 1) / 2.
+    new x cached + new (new + 1) / 2. Numbers or arrays, as in `sparse_pairs`.
     """
     return new * cached + new * (new + 1) / 2
 
 
-def sparse_pairs(new: float, cached: float, top_k: float) -> float:
+def sparse_pairs(new: Any, cached: Any, top_k: float) -> Any:
     """(query, key) pairs when each query keeps at most `top_k` keys: sum over queries of min(position + 1, top_k)."""
-    dense = min(max(top_k - cached, 0.0), new)
+    room = (top_k - cached + abs(top_k - cached)) / 2  # max(top_k - cached, 0)
+    dense = (room + new - abs(room - new)) / 2  # min(room, new)
     return causal_pairs(dense, cached) + (new - dense) * top_k
 
 

@@ -141,7 +141,7 @@ class Pool(Section):
     exchange: Literal["all_to_all", "all_gather"] | None = Field(
         default=None,
         description="how tokens of several attention-DP ranks reach the experts: all-to-all (DeepEP, NVLink), or "
-        "all-gather and reduce-scatter; default: all-to-all where ep is above 1",
+        "all-gather and reduce-scatter; default: all-to-all where ep = gpus, the only layout that has it",
     )
     experts: Experts | None = Field(
         default=None, description="replaces the scenario's `experts` for this pool"

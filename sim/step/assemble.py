@@ -65,7 +65,7 @@ def _overlap(scenario: Scenario, layout: Layout, phase: str) -> Overlap:
     """What the engine runs at the same time in the phase, on this GPU and in this layout."""
     engine, gpu, model = engine_of(scenario), gpu_of(scenario), layout.model
     decoding = phase == "decode"
-    normal = layout.exchange == "all_to_all" and layout.dispatch_mode == "normal"
+    normal = layout.all_to_all and layout.dispatch_mode == "normal"
     exchange = catalog.efficiency().low_latency_all_to_all
     return Overlap(
         shared_expert=engine.shared_expert_overlap_decode

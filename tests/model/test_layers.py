@@ -102,3 +102,25 @@ def test_a_block_says_its_cache_format_so_that_its_table_is_found(phase: str) ->
     branch = {"branch": "sparse"} if phase == "prefill" else {}
     assert block.options == {"kv_cache": "fp8", **branch}
     assert block.flop == sum(p.flop for p in block.parts)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "tp", "ep", "exchange", "kernels"),
+    [
+        (16, 1, 16, "all_to_all", {"dispatch", "combine"}),
+        (16, 1, 16, "all_gather", {"all_gather", "reduce_scatter"}),
+        (
+            16,
+            1,
+            8,
+            "all_to_all",
+            {"all_gather", "reduce_scatter"},
+        ),  # two GPUs share an expert: sums are needed
+        (16, 16, 16, "all_to_all", {"all_reduce"}),  # every GPU has every token
+    ],
+)
+def test_how_tokens_reach_their_experts(gpus: int, tp: int, ep: int, exchange, kernels: set[str]) -> None:
+    layout = Layout(model("deepseek-v3"), gpus, tp, ep, gpus_per_node=8, exchange=exchange)
+    step = token_operations(layout, 4, ExpertRows(32, 16, 8, 8, 4), logits=4)
+    moved = {o.kernel for o in step if o.group == "communication" and o.layers == 58}
+    assert moved == kernels

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from even_routing import balanced_routing
 
 from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import AnalyticCost
 from sim.model.layout import Layout
 from sim.step.build import build_step_cost
-from sim.step.operations import StepOperations, balanced_routing
+from sim.step.operations import StepOperations
 
 COST = AnalyticCost(gpu("h200_sxm"), efficiency())
 LAYOUT = Layout(model("deepseek-v3"), 16, 1, 16, 8, dispatch_mode="low_latency")

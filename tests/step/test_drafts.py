@@ -1,12 +1,13 @@
 """Drafts in a step: what verifying and drafting add, by hand on DeepSeek-V3's shapes."""
 
 import pytest
+from even_routing import balanced_routing
 
 from sim.catalog import engine, model
 from sim.model.architecture import mtp_active_parameters
 from sim.model.layout import Layout
 from sim.model.operations import Operation
-from sim.step.operations import StepOperations, balanced_routing
+from sim.step.operations import StepOperations
 
 LAYOUT = Layout(model("deepseek-v3"), gpus=1, tp=1, ep=1, gpus_per_node=8, kv_cache="bf16")
 SPARSE = Layout(model("deepseek-v3.2"), gpus=1, tp=1, ep=1, gpus_per_node=8)

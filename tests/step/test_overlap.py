@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from even_routing import balanced_routing
 
 from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import AnalyticCost
 from sim.model.layout import Layout
 from sim.model.operations import all_to_all, gemm
 from sim.step.build import build_step_cost
-from sim.step.operations import StepOperations, balanced_routing
+from sim.step.operations import StepOperations
 from sim.step.overlap import STAGES, Overlap, launches, timeline
 
 MICROSECOND = 1e-6

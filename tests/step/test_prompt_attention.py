@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from even_routing import balanced_routing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from sim.model.layout import Layout
 from sim.scenario.schema import Scenario
 from sim.step.assemble import cost_model, step_operations
 from sim.step.build import build_step_cost
-from sim.step.operations import Overlap, StepOperations, balanced_routing
+from sim.step.operations import Overlap, StepOperations
 
 ROOFLINE = AnalyticCost(gpu("h200_sxm"), efficiency())
 

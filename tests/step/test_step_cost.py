@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from even_routing import balanced_routing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import PRICED_BY, AnalyticCost, price_all
 from sim.model.layout import Layout
 from sim.step.build import build_step_cost
-from sim.step.operations import Overlap, StepOperations, balanced_routing, typical_prompts
+from sim.step.operations import Overlap, StepOperations, typical_prompts
 
 COST = AnalyticCost(gpu("h200_sxm"), efficiency())
 
