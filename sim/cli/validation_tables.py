@@ -32,6 +32,20 @@ TARGET: Final = 0.07
 PLAUSIBLE: Final = (0.5, 2.0)
 """Factors on one operation group that could explain a difference."""
 
+ERRORS: Final = (
+    "Error: simulated / published - 1; median and p90 of its size, bias: median with its sign. train: deployments that "
+    "constants were fitted on, test: the other half. A layout is one deployment at all its loads."
+)
+LAYOUTS: Final = (
+    "Layout: GPU, engine, weights, then expert parallelism (EP) and attention data parallelism (DP; without it tensor "
+    "parallelism over all GPUs). trt: TensorRT-LLM; fp4: NVFP4. Load: tokens in/out, conc requests in flight."
+)
+PARTS: Final = (
+    "attention: the whole block; moe: gate and routed experts; dense: shared expert, dense FFNs, output head; "
+    "communication: collectives and all-to-all; other: host, norms; "
+    "prompts: other requests' prompts in the same steps; x0.8 of one part, all others as they are, would give what was published."
+)
+
 
 def validation(found: Validation) -> Iterator[RenderableType]:
     """Errors per metric and layout, the largest differences by operation, and what was left out."""
@@ -43,8 +57,10 @@ def validation(found: Validation) -> Iterator[RenderableType]:
     yield from _skipped(found)
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, *columns: str, caption: str | None = None) -> Table:
+    """A table; `caption` says what its columns mean."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    table.caption, table.caption_justify, table.caption_style = caption, "left", "dim"
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right")
     return table
@@ -57,6 +73,7 @@ def _headline(found: Validation) -> Iterator[RenderableType]:
     table = _table(
         "Absolute error, simulated against published",
         "metric", "split", "cases", "median", "p90", "bias", "layouts", "median, each layout once",
+        caption=ERRORS,
     )  # fmt: skip
     for metric, cases in grouped(found.cases, lambda c: c.metric).items():
         for split in (None, "train", "test"):
@@ -90,6 +107,7 @@ def _layouts(found: Validation) -> Iterator[RenderableType]:
     table = _table(
         "\nMedian error by layout",
         "layout", "split", "cases", "TPOT", "bias", "TTFT", "bias", "tokens/s per GPU", "bias",
+        caption=LAYOUTS,
     )  # fmt: skip
     for layout, cases in sorted(grouped(served, lambda c: c.layout).items()):
         cells = []
@@ -103,9 +121,9 @@ def _layouts(found: Validation) -> Iterator[RenderableType]:
 def _missing(found: Validation) -> Iterator[RenderableType]:
     """Layouts above the target: the factor on one group of operations, all others as they are, that each would need."""
     table = _table(
-        f"\nMissing to {percent(TARGET)} of TPOT: what each layout would need of one group alone (median factor)",
+        f"\nLayouts above {percent(TARGET)} of TPOT: the factor that one part alone would need (median)",
         "layout", "split", "rows", "error", "bias",
-        "attention", "moe", "dense", "communication", "other", "prompts",
+        *GROUPS, PROMPTS,
     )  # fmt: skip
     cases = [c for c in found.cases if c.metric == "tpot"]
     for layout, group in sorted(grouped(cases, lambda c: c.layout).items()):
@@ -133,9 +151,10 @@ def _largest(found: Validation) -> Iterator[RenderableType]:
     if not explained:
         return
     table = _table(
-        "\nLargest TPOT differences, by operation (share of the simulated TPOT)",
+        "\nLargest TPOT differences, by part of the step (share of the simulated TPOT)",
         "row", "layout", "load", "published", "simulated", "error",
-        "attention", "moe", "dense", "comm.", "other", "prompts", "alone would explain it",
+        *GROUPS, PROMPTS, "alone would explain it",
+        caption=PARTS,
     )  # fmt: skip
     for case in explained:
         made = found.compositions[case.id]
