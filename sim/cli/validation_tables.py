@@ -42,8 +42,8 @@ LAYOUTS: Final = (
 )
 PARTS: Final = (
     "attention: the whole block; moe: gate and routed experts; dense: shared expert, dense FFNs, output head; "
-    "communication: collectives and all-to-all; other: host, norms; "
-    "prompts: other requests' prompts in the same steps; x0.8 of one part, all others as they are, would give what was published."
+    "communication: collectives and all-to-all; other: host, norms; prompts: other requests' prompts in the same "
+    "steps. x0.8 of one part, all others as they are, would give what was published."
 )
 
 
