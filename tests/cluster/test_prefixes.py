@@ -188,6 +188,15 @@ def test_without_a_size_the_cache_has_what_running_sequences_leave():
     assert cached(record) == [0, 0, 191, 64]
 
 
+def test_what_sequences_hold_beside_their_hashed_blocks_is_taken_from_the_cache_too():
+    """Four KV blocks. A leaves two in the cache; B, whose prompt has no hashes, takes three for it in a prefill pool,
+    and four with its first token's in a serving one, so that C finds one block of A's, or none."""
+    setup = replace(cache(hbm=4 * 64, shares_hbm=True), block_tokens=64)
+    rows = [(0, 128, 1, (1, 12)), (10, 192, 1, ()), (20, 128, 1, (1, 12))]
+    assert cached(run_split(requests(rows), setup, pool(kv_blocks=4))) == [0, 0, 64]
+    assert cached(run_serve(requests(rows), setup, kv_blocks=4)) == [0, 0, 0]
+
+
 def test_blocks_of_running_sequences_are_found_without_room_in_the_cache():
     """The cache has no room at all, but the first request decodes until 8 s."""
     rows = [(0, 30, 400, ROOT), (2, 30, 1, ROOT), (20, 30, 1, ROOT)]

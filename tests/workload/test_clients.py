@@ -2,15 +2,19 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sim.scenario.errors import DeploymentError, ScenarioError
-from sim.workload import requests, trace
+from sim.workload import clients, requests, trace
 from sim.workload.clients import Client, Window
 from sim.workload.lengths import Weighted
+from sim.workload.table import Table, read
 from tests.workload.test_requests import scenario
 
 CLIENT = {
@@ -107,6 +111,65 @@ def test_the_shipped_day_of_deepseek_r1() -> None:
     assert recorded.arrival_s[0] >= 0 and recorded.arrival_s[-1] < 86_400
     by_hour = np.bincount((recorded.arrival_s // 3600).astype(int))
     assert by_hour[0] == pytest.approx(69_511, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("number", "start_s", "rate_per_s", "cv", "kind", "shape"),
+    [  # rows of ServeGen's chunk-N-trace.csv: t, rate, cv, distribution, its first parameter
+        (50, 43_200, 0.161667, 9.079997, "gamma", 0.012129),
+        (50, 67_800, 0.065, 1.266741, "gamma", 0.623196),
+        (12, 76_200, 6.325, 1.027400, "weibull", 0.971540),
+    ],
+)
+def test_windows_of_deepseek_r1_are_as_published(
+    number: int, start_s: float, rate_per_s: float, cv: float, kind: str, shape: float
+) -> None:
+    service = clients.parse("servegen-r1", read(trace.FOLDER / "servegen_deepseek_r1.jsonl.xz"))
+    [client] = [one for one in service.clients if one.number == number]
+    [window] = [one for one in client.windows if one.start_s == start_s]
+    assert (client.window_s, window.kind) == (600.0, kind)
+    assert window.requests == pytest.approx(600 * rate_per_s, abs=0.01)
+    assert window.shape == pytest.approx(shape, rel=1e-3)
+    long = replace(window, requests=300_000.0)
+    gaps = np.diff(long.times(600.0, np.random.default_rng(4)))
+    # The published cv is of the gaps themselves, the shape of the law fitted to them.
+    assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.05)
+
+
+@st.composite
+def services(draw: st.DrawFn) -> list[dict[str, object]]:
+    """Clients with windows of a minute and lengths that tell who sent a request and when."""
+    rows: list[dict[str, object]] = []
+    for number in range(draw(st.integers(1, 4))):
+        starts = sorted(draw(st.sets(st.integers(0, 9), min_size=1, max_size=5)))
+        shape = st.tuples(st.floats(0.1, 30), st.sampled_from(["gamma", "weibull"]), st.floats(0.2, 3))
+        lengths = [
+            {"from_s": 60 * at, "input": [[100 * number + at + 1], [1]], "output": [[number + 1], [1]]}
+            for at in range(10)
+        ]
+        windows = [[60 * at, *draw(shape)] for at in starts]
+        rows.append({"client": number, "window_s": 60, "windows": windows, "lengths": lengths})
+    return rows
+
+
+@given(services(), st.integers(0, 99), st.floats(1, 700))
+@settings(max_examples=40, deadline=None)
+def test_whoever_sends_does_so_in_a_window_of_his_own(rows, seed: int, until_s: float) -> None:
+    service = clients.Clients("any", tuple(_client(row) for row in rows))
+    prompts, times = service.draw(seed, until_s)
+    assert (np.diff(times) >= 0).all() and (times < until_s).all()
+    for at_s, prompt, answer in zip(times, prompts.input_tokens, prompts.output_tokens, strict=True):
+        window_s = int(at_s // 60) * 60
+        assert prompt == 100 * (answer - 1) + window_s // 60 + 1
+        assert window_s in [start for start, *_ in rows[answer - 1]["windows"]]
+    again, others = service.draw(seed, until_s)[1], service.draw(seed + 1, until_s)[1]
+    assert again.tolist() == times.tolist()
+    assert not len(times) or others.tolist() != times.tolist()
+
+
+def _client(row: dict[str, object]) -> Client:
+    table = Table("any", (json.dumps(row),), (1,), {name: [cell] for name, cell in row.items()})
+    return clients.parse("any", table).clients[0]
 
 
 def test_a_scenario_draws_what_its_duration_needs() -> None:
