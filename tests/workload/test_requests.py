@@ -1,5 +1,6 @@
 """From a scenario to its stream of requests."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +163,30 @@ def test_cached_fraction_takes_the_place_of_hashes() -> None:
     assert len(given.notes) == 1
     # Rounded per request, and at least one token computed: within half a token each.
     assert abs(given.cached_tokens - 0.563 * given.input_tokens).max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("asked", "size", "blocks", "notes"),
+    [
+        (512, 512, [(1, 2, 3, 4, 5), (1, 2, 9)], 0),
+        (1024, 1024, [(2, 4), (2,)], 0),  # a larger block is known by the hash of its last part
+        (2048, 2048, [(4,), ()], 0),
+        (64, 512, [(1, 2, 3, 4, 5), (1, 2, 9)], 1),
+    ],
+)
+def test_hashes_follow_the_blocks_of_the_cache(
+    tmp_path: Path, asked: int, size: int, blocks: list[tuple[int, ...]], notes: int
+) -> None:
+    rows = [
+        {"timestamp": 0, "input_length": 2200, "output_length": 1, "hash_ids": [1, 2, 3, 4, 5]},
+        {"timestamp": 1, "input_length": 1100, "output_length": 1, "hash_ids": [1, 2, 9]},
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    cache = {"enabled": True, "block_tokens": asked}
+    stream = requests(scenario({"trace": "t.jsonl"}, prefix_cache=cache), 1, tmp_path)
+    assert (stream.block_tokens, list(stream.blocks), len(stream.notes)) == (size, blocks, notes)
+    with pytest.raises(DeploymentError, match="100 neither divides nor is a multiple of the 512"):
+        requests(scenario({"trace": "t.jsonl"}, prefix_cache=cache | {"block_tokens": 100}), 1, tmp_path)
 
 
 def test_a_trace_without_times_needs_arrivals(tmp_path: Path) -> None:
