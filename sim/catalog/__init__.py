@@ -7,7 +7,7 @@ read by `sim.price` only.
 from sim.catalog.acceptance import accept_length, acceptance, acceptance_tasks
 from sim.catalog.cache_tiers import CacheTiers, cache_tiers
 from sim.catalog.engines import Engine, engine, engine_names
-from sim.catalog.facts import UnknownName, nearest_names, read
+from sim.catalog.facts import UnknownName, aliases, nearest_names, read
 from sim.catalog.hardware import (
     Efficiency,
     Gpu,
@@ -34,6 +34,7 @@ __all__ = [
     "accept_length",
     "acceptance",
     "acceptance_tasks",
+    "aliases",
     "cache_tiers",
     "catalog_date",
     "described_gpu",

@@ -56,6 +56,12 @@ def read(file: str) -> Mapping[str, Any]:
     return content
 
 
+def aliases(kind: str) -> Mapping[str, str]:
+    """Other names of the catalog's models or GPUs, and what they stand for; `kind`: model or gpu."""
+    names: Mapping[str, str] = read(f"{kind}s.yaml")["aliases"]
+    return names
+
+
 def resolve(kind: str, name: str, known: Mapping[str, Any], aliases: Mapping[str, str]) -> str:
     """The catalog's own name for `name`, in any case. Raises UnknownName."""
     key = name.lower()

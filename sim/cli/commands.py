@@ -17,6 +17,7 @@ import typer
 import sim
 from sim.cli import tables
 from sim.cli.answers import answer
+from sim.cli.catalog_command import show_catalog
 from sim.cli.files import page, prepare, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.terminal import Screen, show_error
@@ -201,6 +202,7 @@ def bench(seed: Seed = 0, out: Out = None, as_json: AsJson = False, quiet: Quiet
 
 
 app.command()(validate)
+app.command("catalog")(show_catalog)
 
 
 # --- what the commands share -------------------------------------------------------------------------------------

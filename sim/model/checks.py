@@ -44,15 +44,15 @@ def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -
 def _price_problems(scenario: Scenario) -> Iterator[Problem]:
     """A tier that the GPU does not have, or no price at all."""
     tiers, tier = catalog.price_tiers(gpu_of(scenario).name), scenario.price.tier
-    if tier is not None and tier not in tiers:
-        nearest = catalog.nearest_names(tier, tiers) or ("price.usd_per_gpu_hour",)
-        yield Problem(
-            ("price", "tier"), str(catalog.UnknownName(f"price tier of {scenario.gpu}", tier, nearest))
+    if tier is not None and tiers and tier not in tiers:
+        unknown = catalog.UnknownName(
+            f"price tier of {scenario.gpu}", tier, catalog.nearest_names(tier, tiers)
         )
-    if tier is None and scenario.price.usd_per_gpu_hour is None and not tiers:
+        yield Problem(("price", "tier"), str(unknown))
+    if not tiers and scenario.price.usd_per_gpu_hour is None:
+        key = "usd_per_gpu_hour" if tier is None else "tier"
         yield Problem(
-            ("price", "usd_per_gpu_hour"),
-            f"the catalog has no price of {scenario.gpu}; expected USD per GPU-hour",
+            ("price", key), f"the catalog has no price of {scenario.gpu}; give price.usd_per_gpu_hour"
         )
 
 

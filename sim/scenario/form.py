@@ -59,7 +59,7 @@ def _located(tree: Node, form: type[Section], error: ErrorDetails) -> LocatedPro
         path, schema = written, schema_at(form, written)
     value = plain(node)
     hint = did_you_mean(value, schema.get("enum", ())) if isinstance(value, str) else ""
-    return LocatedProblem(path, f"expected {_expected(schema)}, got {_got(value)}{hint}", node.shown)
+    return LocatedProblem(path, f"expected {expected(schema)}, got {_got(value)}{hint}", node.shown)
 
 
 def _unknown_key(form: type[Section], path: KeyPath) -> str:
@@ -80,7 +80,7 @@ def _meant(form: type[Section], path: KeyPath) -> KeyPath | None:
     return next(((*path[:-1], key) for key in keys if f"'{key}'" in hint), None)
 
 
-def _expected(schema: Schema) -> str:
+def expected(schema: Schema) -> str:
     """What a value should be, as a noun: `a number above 0`."""
     noun = "text"
     match schema:
@@ -93,9 +93,9 @@ def _expected(schema: Schema) -> str:
         case {"type": "boolean"}:
             noun = "true or false"
         case {"type": "array", "prefixItems": items}:
-            noun = f"a list of {len(items)} items, each {_expected(items[0])}"
+            noun = f"a list of {len(items)} items, each {expected(items[0])}"
         case {"type": "array", "items": item}:
-            noun = f"a list of at least one item, each {_expected(item)}"
+            noun = f"a list of at least one item, each {expected(item)}"
         case {"type": "object", "properties": keys} if keys:
             noun = f"a section with keys such as {', '.join(list(keys)[:4])}"
         case {"type": "object"}:

@@ -243,3 +243,32 @@ def test_light_commands_import_nothing_heavy(
     shown, _, loaded = ran.stdout.partition("\nloaded\n")
     assert shown
     assert unwanted.isdisjoint(loaded.splitlines())
+
+
+def test_the_catalog_lists_what_a_scenario_may_name() -> None:
+    listed = Told("catalog", "--json").json
+    [h200] = [gpu for gpu in listed["gpus"] if gpu["gpu"] == "h200_sxm"]
+    assert "h200" in h200["also"]
+    assert h200["usd_per_gpu_hour"]["rent_3yr"] == 2.05
+    [v3] = [model for model in listed["models"] if model["model"] == "deepseek-v3"]
+    assert v3["cache_bytes_per_token_fp8"] == 61 * 576
+    assert {"azure-conversation", "mooncake-conversation"} <= {trace["trace"] for trace in listed["traces"]}
+    assert "sglang" in {engine["engine"] for engine in listed["engines"]}
+
+
+def test_the_catalog_explains_every_key() -> None:
+    keys = {row["key"]: row for row in Told("catalog", "keys", "--json").json["keys"]}
+    assert keys["deployment.POOL.tp"]["default"] == 1
+    assert keys["workload.arrivals.poisson.rate_per_s"]["takes"] == "a number above 0"
+    assert all(row["means"] for row in keys.values())
+
+
+def test_a_gpu_without_known_price_asks_for_one(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(GOOD.replace("h200_sxm", "h20").replace("{usd_per_gpu_hour: 2.0}", "{tier: rent_3yr}"))
+    told = Told("check", path)
+    assert told.code == 2
+    assert (
+        "s.yaml:11:15: price.tier: the catalog has no price of h20; give price.usd_per_gpu_hour"
+        in told.stderr
+    )
