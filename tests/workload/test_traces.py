@@ -267,6 +267,27 @@ def test_at_most_ten_broken_lines_are_told_and_the_others_counted(
         assert raised.value.problems[10].message == f"and {len(broken) - 10} more such mistakes"
 
 
+DOCS = (Path(__file__).parents[2] / "docs" / "workloads.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_clients_and_sessions_are_read(tmp_path: Path) -> None:
+    client, session = (line for line in DOCS.splitlines() if line.startswith('{"'))
+    assert len(load(tmp_path, client, "t.jsonl").prompts) > 20
+    (tmp_path / "s.jsonl").write_text(session)
+    talk = trace.load("s.jsonl", 0, tmp_path)
+    assert isinstance(talk, trace.Sessions) and talk.turns == 2
+
+
+def test_the_documented_error_is_what_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError) as raised:
+        load(tmp_path, HEADER + "0,10,1\n1,ten,1\n2,10\n", "my.csv")
+    assert str(raised.value).replace(f"{tmp_path}/", "") in DOCS
+
+
+def test_every_shipped_trace_is_documented() -> None:
+    assert all(f"`{name}`" in DOCS for name in trace.shipped())
+
+
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ScenarioError, match="cannot be read"):
