@@ -1,17 +1,19 @@
 """One step, operation by operation: what `tokenworks explain` prints."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from sim import catalog
 from sim.cost.latency import AnalyticCost, CostModel, PricedOperation, price_all
 from sim.model.deployment import PoolPlan, plan_pool
+from sim.model.layout import Layout
 from sim.model.operations import Operation
 from sim.scenario.device import gpu_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 from sim.scenario.speculation import draft_chances
-from sim.step.assemble import cost_model, step_operations
+from sim.step.assemble import cost_model, moe_backends, step_operations
 from sim.step.operations import typical_prompts
 from sim.step.overlap import STAGES, Line, Overlap, Stage, launches, projections, stage_of, timeline
 from sim.units import GB_BYTES
@@ -52,15 +54,45 @@ def explain(
         operations = step.prefill_attention(*prompts) + step.prefill_rest(batch / parts)
         tokens = batch
     cost = cost_model(scenario)
+    priced, device_s, step_s = _priced(operations, cost, step.overlap, parts)
+    others = {
+        backend: _priced(chosen, cost, step.overlap, parts)[2]
+        for backend, chosen in _by_backend(scenario, step.layout, operations)
+    }
+    roofline = AnalyticCost(gpu_of(scenario), catalog.efficiency())
+    accepted = _accept_length(scenario, step.draft_tokens) if phase == "decode" else None
+    return Explanation(
+        phase, batch, context, tokens, accepted, priced, device_s, step_s, others, plan, roofline
+    )
+
+
+def _by_backend(
+    scenario: Scenario, layout: Layout, operations: list[Operation]
+) -> Iterator[tuple[str, list[Operation]]]:
+    """The step under each measured kernel of the routed experts, where the scenario leaves open which one runs."""
+    routed = next((o for o in operations if o.kernel == "moe"), None)
+    if routed is None or layout.moe_backend:
+        return
+    for name in moe_backends(scenario, routed):
+        yield (
+            name,
+            [
+                replace(o, options={**o.options, "backend": name}) if o.kernel == "moe" else o
+                for o in operations
+            ],
+        )
+
+
+def _priced(
+    operations: list[Operation], cost: CostModel, overlap: Overlap, parts: int
+) -> tuple[list[PricedOperation], float, float]:
+    """The operations with their prices, the step's seconds on the GPU, and those with its launches."""
     repeated = [o if o.stream == "once" else _times(o, parts) for o in operations]
-    priced = [_stretched(p, step.overlap, parts) for p in price_all(repeated, cost)]
-    line = _line(operations, priced, cost, step.overlap, parts)
+    priced = [_stretched(p, overlap, parts) for p in price_all(repeated, cost)]
+    line = _line(operations, priced, cost, overlap, parts)
     attention_s = sum(p.total_s for p in priced if p.operation.group == "attention")
     device_s = float(replace(line, launch=0.0).seconds(attention_s))
-    roofline = AnalyticCost(gpu_of(scenario), catalog.efficiency())
-    step_s = max(device_s, line.launch)
-    accepted = _accept_length(scenario, step.draft_tokens) if phase == "decode" else None
-    return Explanation(phase, batch, context, tokens, accepted, priced, device_s, step_s, plan, roofline)
+    return priced, device_s, max(device_s, line.launch)
 
 
 def _accept_length(scenario: Scenario, drafts: int) -> float | None:
@@ -124,6 +156,8 @@ class Explanation:
     """Seconds of the step on the GPU: its operations one after another, less what overlaps."""
     step_s: float
     """Seconds of the step: longer than on the GPU where the host, without CUDA graphs, launches more slowly."""
+    step_s_by_moe_backend: dict[str, float]
+    """The same with each measured kernel of the routed experts; empty where scenario or exchange decide which one."""
     plan: PoolPlan
     roofline: CostModel
     """Shares out a block that was measured whole among its parts."""
@@ -144,6 +178,7 @@ class Explanation:
             "step_s": self.step_s,
             "hidden_s": self.hidden_s,
             "launch_wait_s": self.step_s - self.device_s,
+            "step_s_by_moe_backend": self.step_s_by_moe_backend,
             "tokens": self.tokens,
             "accept_length": self.accept_length,
             "operations": [self._row(priced, total_s) for priced in self.operations if priced.total_s],

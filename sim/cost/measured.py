@@ -62,6 +62,22 @@ class ProfileCost:
         priced = self.fallback.price(operation)
         return replace(priced, source=f"{priced.source}; {choice}") if choice else priced
 
+    def backends(self, operation: Operation) -> tuple[str, ...]:
+        """Back-ends whose tables, of this GPU and any engine, could price the operation, by name."""
+        engines = (self.profile.engine, *selection()["stand_in"].get(self.profile.engine, ()))
+        return tuple(
+            sorted(
+                {
+                    table.backend
+                    for engine in engines
+                    for profile in self._profiles(engine)
+                    for table in profile.tables(operation.kernel)
+                    if _fits(table, operation.dtype, operation.options, "")
+                    and not _other_widths(profile, operation)
+                }
+            )
+        )
+
     def _choice(self, operation: Operation) -> "Choice | str":
         """The table for an operation, or why there is none (empty where nobody would expect one)."""
         branch, shape = self._branch(operation), operation.shape

@@ -11,6 +11,7 @@ from sim.cost.profile import ProfileError, load_profile, shipped_profiles
 from sim.model.checks import pool_experts
 from sim.model.deployment import PoolPlan
 from sim.model.layout import Layout
+from sim.model.operations import Operation
 from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
@@ -118,6 +119,16 @@ def cost_model(scenario: Scenario) -> CostModel:
         cost = ConcentratedScores(cost)
     wide = WideExchange(cost, catalog.efficiency().low_latency_all_to_all)
     return InSituCost(wide, engine_of(scenario).communication_factor)
+
+
+def moe_backends(scenario: Scenario, experts: Operation) -> tuple[str, ...]:
+    """Kernels that could run the routed experts and were measured, by name; the choice is the engine's, its release's
+    and its flags'. None where tokens are exchanged all to all: what the exchange hands over decides there.
+    """
+    cost = _cost(gpu_of(scenario), profile_name(scenario))
+    if not isinstance(cost, ProfileCost) or "mode" in experts.options:
+        return ()
+    return tuple(name for name in cost.backends(experts) if not name.startswith("deepep"))
 
 
 @lru_cache(maxsize=32)

@@ -110,3 +110,23 @@ def test_a_decode_step_says_how_many_tokens_it_yields(batch: int, drafts: int, l
     assert step["tokens"] == batch * (1 + drafts)
     assert step["accept_length"] == pytest.approx(length)
     assert explain(scenario, "prefill", 512).json()["accept_length"] is None
+
+
+def test_where_nobody_says_which_kernels_run_the_experts_every_measured_one_is_priced() -> None:
+    """SGLang on H200 runs Triton's grouped GEMM unless told otherwise; CUTLASS's was measured under other engines."""
+
+    def step(**pool) -> dict:
+        serve = {"gpus": 8, "tp": 8, **pool}
+        return explain(
+            _scenario("deepseek-v3", profile=None, deployment={"serve": serve}), "decode", 32, 4096
+        ).json()
+
+    by_backend = step()["step_s_by_moe_backend"]
+    assert set(by_backend) == {"cutlass", "triton"}
+    assert by_backend["triton"] == pytest.approx(step()["step_s"])
+    assert by_backend["cutlass"] == pytest.approx(step(moe_backend="cutlass")["step_s"])
+    assert step(moe_backend="cutlass")["step_s_by_moe_backend"] == {}
+
+
+def test_an_all_to_all_decides_which_kernels_run_the_experts() -> None:
+    assert explain(_scenario("deepseek-v3", profile=None)).json()["step_s_by_moe_backend"] == {}
