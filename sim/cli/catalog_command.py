@@ -62,7 +62,7 @@ def show_catalog(
 
 def models() -> Rows:
     """Models, their size, and the cache that each of their tokens takes."""
-    from sim.model import architecture  # noqa: PLC0415 - only this list needs it
+    from sim.model import architecture
 
     return [
         {
@@ -80,8 +80,8 @@ def models() -> Rows:
 
 def gpus() -> Rows:
     """GPUs, and what an hour of one costs in each tier."""
-    from sim.price import gpu_hour  # noqa: PLC0415 - as above
-    from sim.scenario.schema import Price  # noqa: PLC0415
+    from sim.price import gpu_hour
+    from sim.scenario.schema import Price
 
     return [
         {
@@ -110,22 +110,22 @@ def engines() -> Rows:
 
 def profiles() -> Rows:
     """Measured profiles that ship."""
-    from sim.cost.profile import shipped_profiles  # noqa: PLC0415 - as above
+    from sim.cost.profile import shipped_profiles
 
     return [{"profile": name} for name in shipped_profiles()]
 
 
 def traces() -> Rows:
     """Recorded workloads that ship."""
-    from sim.workload.trace import shipped  # noqa: PLC0415 - as above
+    from sim.workload.trace import shipped
 
     return [{"trace": name} for name in shipped()]
 
 
 def keys() -> Rows:
     """Every key of a scenario: what it takes, its default, what it means."""
-    from sim.scenario.form import expected, key_paths, schema_at  # noqa: PLC0415 - as above
-    from sim.scenario.schema import Scenario  # noqa: PLC0415
+    from sim.scenario.form import expected, key_paths, schema_at
+    from sim.scenario.schema import Scenario
 
     rows: Rows = []
     for path in key_paths(Scenario):

@@ -4,9 +4,7 @@ Everything heavy is imported inside the commands, so that `--help` and `check` a
 subcommands through the entry-point group `tokenworks.commands`.
 """
 
-import itertools
-import json
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
@@ -14,22 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-import sim
-from sim.cli import tables
+from sim.cli import step_tables, tables
 from sim.cli.answers import answer
 from sim.cli.catalog_command import show_catalog
-from sim.cli.files import page, prepare, print_json, save, writer
+from sim.cli.files import page, print_json, save, writer
 from sim.cli.group import Commands
+from sim.cli.scenarios import deployed, note_profile, pool, profiles, public_prices, simulated
 from sim.cli.terminal import Screen, show_error
 from sim.cli.validate_command import validate
-from sim.scenario.errors import DeploymentError, LocatedProblem, ScenarioError
-from sim.units import GB_BYTES
+from sim.scenario.errors import DeploymentError, ScenarioError
 
 if TYPE_CHECKING:
-    from sim.model.deployment import Deployment, PoolPlan
     from sim.result import Result
-    from sim.scenario.loading import LoadedScenario
-    from sim.scenario.schema import Scenario
 
 DID_NOT_HOLD: Final = 1
 
@@ -87,10 +81,10 @@ def run(
 ) -> None:
     """Simulate one scenario: throughput, latency, price."""
     screen = Screen(as_json, quiet)
-    results = _simulated([scenario], sets, seed, out, screen)
+    results = simulated([scenario], sets, seed, out, screen)
     [(name, result)] = results.items()
     data = answer(result)
-    screen.show(tables.runs({name: data}, _api_prices(results)))
+    screen.show(tables.runs({name: data}, public_prices(results)))
     if out:
         save(out, result.save)
         save(out, page(results))
@@ -109,9 +103,9 @@ def compare(
 ) -> None:
     """Simulate several scenarios side by side, with ratios to the first and public API prices beside."""
     screen = Screen(as_json, quiet)
-    results = _simulated(scenarios, sets, seed, out, screen)
+    results = simulated(scenarios, sets, seed, out, screen)
     data = {name: answer(result) for name, result in results.items()}
-    api_prices = _api_prices(results)
+    api_prices = public_prices(results)
     screen.show(tables.runs(data, api_prices))
     together = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}
     if out:
@@ -138,7 +132,7 @@ def check(
 
     screen = Screen(as_json, quiet)
     try:
-        loaded, deployment = _deployed(scenario, sets)
+        loaded, deployment = deployed(scenario, sets)
         with loaded.locating():
             check_recordings(loaded.scenario)
             stream = requests(loaded.scenario, seed)
@@ -148,9 +142,9 @@ def check(
         raise
     for note in stream.notes:
         screen.note(note)
-    pools = {role: _pool(plan) for role, plan in deployment.pools.items()}
+    pools = {role: pool(plan) for role, plan in deployment.pools.items()}
     found = {"ok": True, "problems": [], "requests": len(stream), "gpus": deployment.gpus, "pools": pools}
-    screen.show(tables.checked(str(scenario), found))
+    screen.show(step_tables.checked(str(scenario), found))
     _answer("check.json", found, out, as_json)
 
 
@@ -180,12 +174,12 @@ def explain(
     loaded = load(scenario, sets or ())
     with loaded.locating():
         data = price_step(loaded.scenario, phase.value if phase else None, batch, context).json()
-    _note_profile(scenario.stem, loaded.scenario, screen)
+    note_profile(scenario.stem, loaded.scenario, screen)
     try:
-        deploy(loaded.scenario, _profiles(loaded.scenario))
+        deploy(loaded.scenario, profiles(loaded.scenario))
     except DeploymentError as error:
         screen.note(f"priced all the same, but cannot run:\n{loaded.located(error.problems)}")
-    screen.show(tables.explanation(data))
+    screen.show(step_tables.explanation(data))
     _answer("explain.json", data, out, as_json)
 
 
@@ -197,7 +191,7 @@ def bench(seed: Seed = 0, out: Out = None, as_json: AsJson = False, quiet: Quiet
     screen = Screen(as_json, quiet)
     with screen.progress("bench") as tick:
         data = measure(seed, tick)
-    screen.show(tables.benchmark(data))
+    screen.show(step_tables.benchmark(data))
     _answer("bench.json", data, out, as_json)
 
 
@@ -206,87 +200,6 @@ app.command("catalog")(show_catalog)
 
 
 # --- what the commands share -------------------------------------------------------------------------------------
-
-
-def _deployed(path: Path, sets: list[str] | None) -> "tuple[LoadedScenario, Deployment]":
-    """A scenario that passed both stages."""
-    from sim.model.deployment import deploy
-    from sim.scenario.loading import load
-
-    loaded = load(path, sets or ())
-    with loaded.locating():
-        return loaded, deploy(loaded.scenario, _profiles(loaded.scenario))
-
-
-def _profiles(scenario: "Scenario") -> tuple[str, ...] | None:
-    """The profiles that the scenario may name; None where it names none, since reading them takes a while."""
-    if scenario.profile is None:
-        return None
-    from sim.cost.profile import shipped_profiles
-
-    return shipped_profiles()
-
-
-def _note_profile(name: str, scenario: "Scenario", screen: Screen) -> None:
-    """Say so where nothing measured stands behind a scenario that did not ask for that."""
-    from sim.step.assemble import profile_name
-
-    if scenario.profile is None and profile_name(scenario) is None:
-        screen.note(
-            f"{name}: no measured profile for {scenario.gpu} and {scenario.engine}; priced analytically"
-        )
-
-
-def _simulated(
-    paths: list[Path], sets: list[str] | None, seed: int, out: Path | None, screen: Screen
-) -> "dict[str, Result]":
-    """The result of each scenario by name. All are checked before the first one runs."""
-    loaded: dict[str, LoadedScenario] = {}
-    problems: list[LocatedProblem] = []
-    for path in paths:
-        try:
-            loaded[_name(path, loaded)], _ = _deployed(path, sets)
-        except ScenarioError as error:
-            problems += error.problems
-    if problems:
-        raise ScenarioError(problems)
-    if out:
-        prepare(out)
-    results = {}
-    for name, one in loaded.items():
-        _note_profile(name, one.scenario, screen)
-        with screen.progress(name) as tick, one.locating():
-            results[name] = sim.simulate(one.scenario, seed, tick)
-        for note in results[name].notes:
-            screen.note(f"{name}: {note}")
-    return results
-
-
-def _name(path: Path, taken: Container[str]) -> str:
-    """The file's name without folder and suffix, numbered where another has it."""
-    names = itertools.chain([path.stem], (f"{path.stem}-{n}" for n in itertools.count(2)))
-    return next(name for name in names if name not in taken)
-
-
-def _pool(plan: "PoolPlan") -> dict[str, Any]:
-    """One pool as `check` shows it: its layout, and the memory of one of its GPUs."""
-    layout = {key: getattr(plan, key) for key in ("workers", "gpus", "dp", "tp", "ep")}
-    sizes = {
-        key: getattr(plan.memory, f"{key}_bytes") / GB_BYTES for key in ("weights", "reserve", "kv_cache")
-    }
-    return {
-        **layout,
-        **{f"{key}_gb": size for key, size in sizes.items()},
-        "kv_tokens": plan.memory.kv_tokens,
-    }
-
-
-def _api_prices(results: "Mapping[str, Result]") -> dict[str, list[dict[str, Any]]]:
-    """Public API prices of each model that ran."""
-    from sim.price import api_prices
-
-    models = dict.fromkeys(result.record.scenario.model for result in results.values())
-    return {model: json.loads(api_prices(model).to_json(orient="records")) for model in models}
 
 
 def _answer(name: str, data: dict[str, Any], out: Path | None, as_json: bool) -> None:

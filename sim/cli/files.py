@@ -35,7 +35,7 @@ def writer(name: str, data: Any) -> Callable[[Path], object]:
 
 def page(results: "Mapping[str, Run]") -> Callable[[Path], object]:
     """A `write` for `save`: the results as one HTML page, `report.html`."""
-    from sim.report.html import write_report  # noqa: PLC0415 - plotly takes its time
+    from sim.report.html import write_report
 
     return lambda folder: write_report(results, folder / "report.html")
 

@@ -189,12 +189,12 @@ def tier(run: Json) -> str:
     return f"{name} ({usd(per_hour)} per GPU-hour)" if per_hour else str(name)
 
 
-def _plain_table() -> Table:
+def plain_table() -> Table:
     return Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
 
 
 def _side_by_side(by_name: Mapping[str, Json]) -> Table:
-    table = _plain_table()
+    table = plain_table()
     table.add_column("")
     for index, name in enumerate(by_name):
         table.add_column(name, justify="right", overflow="fold")
@@ -242,87 +242,3 @@ def _expected_error(run: Json) -> str:
     basis = "held out" if error["held_out"] else "not held out"
     away = f", {number(error['doublings'])} doublings of GPUs, EP and DP away" if error["doublings"] else ""
     return f"{told} ({cases}, {basis}{away}: {error['family']})"
-
-
-# --- one step ----------------------------------------------------------------------------------------------------
-
-
-def explanation(step: Json) -> Iterator[RenderableType]:
-    """One step: its seconds, where they go by group, then operation by operation, and the memory of a GPU."""
-    operations: Sequence[Json] = step["operations"]
-    yield Text(
-        f"{step['phase']} step: {seconds(step['step_s'])} for {number(step['tokens'])} tokens per attention-DP rank "
-        f"(batch {number(step['batch'])}, context {number(step['context'])})",
-        style="bold",
-    )
-    groups: dict[str, float] = {}
-    for operation in operations:
-        groups[operation["group"]] = groups.get(operation["group"], 0.0) + operation["seconds"]
-    largest_first = sorted(groups.items(), key=lambda item: -item[1])
-    yield "  " + ", ".join(f"{group} {percent(s / step['step_s'])}" for group, s in largest_first)
-    yield ""
-    table = _plain_table()
-    work = ("layers", "seconds", "share", "GFLOP", "GB", "GB of cache")
-    for name in ("operation", "group", *work, "bound by", "priced by"):
-        table.add_column(name, justify="right" if name in work else "left")
-    for o in operations:
-        table.add_row(
-            o["name"], o["group"], number(o["layers"]), seconds(o["seconds"]), percent(o["share"]),
-            number(o["flop"] / 1e9), number(o["bytes"] / 1e9), number(o["cache_bytes"] / 1e9), o["bound"],
-            f"{o['priced_by']}: {o['source']}",
-        )  # fmt: skip
-        for part in o["parts"]:
-            table.add_row(
-                f"  {part['name']}", "", "", seconds(part["seconds"]), percent(part["share"]),
-                number(part["flop"] / 1e9), number(part["bytes"] / 1e9), number(part["cache_bytes"] / 1e9),
-                "", "its share by the roofline", style="dim",
-            )  # fmt: skip
-    yield table
-    yield ""
-    if len(backends := step["step_s_by_moe_backend"]) > 1:
-        told = ", ".join(f"{name} {seconds(s)}" for name, s in backends.items())
-        yield f"the step by kernels of the routed experts (`moe_backend` chooses): {told}"
-    yield memory(step["memory"])
-
-
-def memory(of_gpu: Json) -> str:
-    """What a GPU's memory holds."""
-    needed, held = of_gpu["kv_tokens_needed"], of_gpu["kv_tokens"]
-    short = f"; this step needs {number(needed)}: it does not fit" if needed > held else ""
-    return (
-        f"per GPU: weights {of_gpu['weights_gb']:.1f} GB, KV cache {of_gpu['kv_cache_gb']:.1f} GB = "
-        f"{number(of_gpu['kv_tokens'])} tokens of {number(of_gpu['cache_bytes_per_token'])} bytes{short}"
-    )
-
-
-# --- a check, a benchmark ----------------------------------------------------------------------------------------
-
-
-def checked(name: str, found: Json) -> Iterator[RenderableType]:
-    """A scenario that holds: its pools and what their memory leaves for the cache."""
-    yield Text(f"{name}: ok, {found['gpus']} GPUs, {number(found['requests'])} requests", style="bold")
-    for role, pool in found["pools"].items():
-        yield (
-            f"  {role}: {pool['workers']} x {pool['gpus']} GPUs, attention DP {pool['dp']} x TP {pool['tp']}, "
-            f"EP {pool['ep']}; per GPU: weights {pool['weights_gb']:.1f} GB, reserve {pool['reserve_gb']:.1f} GB, "
-            f"KV cache {pool['kv_cache_gb']:.1f} GB = {number(pool['kv_tokens'])} tokens per rank"
-        )
-
-
-def benchmark(speed: Json) -> Iterator[RenderableType]:
-    """The simulator's own speed."""
-    yield Text(f"{number(speed['requests_per_s'])} requests simulated per second of one core", style="bold")
-    table = _plain_table()
-    table.add_column("")
-    table.add_column("", justify="right")
-    for label, key in (
-        ("requests", "requests"),
-        ("events per second", "events_per_s"),
-        ("bare SimPy, events per second", "simpy_floor_events_per_s"),
-        ("simulated GPU-seconds per second", "simulated_gpu_seconds_per_s"),
-        ("peak memory, MB", "peak_rss_mb"),
-        ("wall seconds", "wall_s"),
-        ("CPU seconds", "cpu_s"),
-    ):
-        table.add_row(f"  {label}", number(speed[key]))
-    yield table

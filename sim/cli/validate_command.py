@@ -38,7 +38,7 @@ def validate(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no notes")] = False,
 ) -> None:
     """Published measurements against simulated: error per metric, and the operations behind the largest."""
-    from sim.cli.validation_tables import validation  # noqa: PLC0415 - heavy, and only this command needs it
+    from sim.cli.validation_tables import validation
 
     screen = Screen(as_json, quiet)
     if out:
@@ -55,8 +55,8 @@ def validate(
 def _validated(
     cases: Sequence[str], table: Path | None, max_prompts: int, workers: int, seed: int, screen: Screen
 ) -> "Validation":
-    from sim.validation import table as tables  # noqa: PLC0415 - as above
-    from sim.validation.cells import TableError  # noqa: PLC0415
+    from sim.validation import table as tables
+    from sim.validation.cells import TableError
 
     options: dict[str, Any] = {"max_prompts": max_prompts, "workers": workers, "seed": seed}
     try:

@@ -1,0 +1,100 @@
+"""From the files that a command names to scenarios that are sound, and to their results."""
+
+import itertools
+import json
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sim
+from sim.cli.files import prepare
+from sim.cli.terminal import Screen
+from sim.scenario.errors import LocatedProblem, ScenarioError
+from sim.units import GB_BYTES
+
+if TYPE_CHECKING:
+    from sim.model.deployment import Deployment, PoolPlan
+    from sim.result import Result
+    from sim.scenario.loading import LoadedScenario
+    from sim.scenario.schema import Scenario
+
+
+def deployed(path: Path, sets: list[str] | None) -> "tuple[LoadedScenario, Deployment]":
+    """A scenario that passed both stages."""
+    from sim.model.deployment import deploy
+    from sim.scenario.loading import load
+
+    loaded = load(path, sets or ())
+    with loaded.locating():
+        return loaded, deploy(loaded.scenario, profiles(loaded.scenario))
+
+
+def profiles(scenario: "Scenario") -> tuple[str, ...] | None:
+    """The profiles that the scenario may name; None where it names none, since reading them takes a while."""
+    if scenario.profile is None:
+        return None
+    from sim.cost.profile import shipped_profiles
+
+    return shipped_profiles()
+
+
+def note_profile(name: str, scenario: "Scenario", screen: Screen) -> None:
+    """Say so where nothing measured stands behind a scenario that did not ask for that."""
+    from sim.step.assemble import profile_name
+
+    if scenario.profile is None and profile_name(scenario) is None:
+        screen.note(
+            f"{name}: no measured profile for {scenario.gpu} and {scenario.engine}; priced analytically"
+        )
+
+
+def simulated(
+    paths: list[Path], sets: list[str] | None, seed: int, out: Path | None, screen: Screen
+) -> "dict[str, Result]":
+    """The result of each scenario by name. All are checked before the first one runs."""
+    loaded: dict[str, LoadedScenario] = {}
+    problems: list[LocatedProblem] = []
+    for path in paths:
+        try:
+            loaded[_name(path, loaded)], _ = deployed(path, sets)
+        except ScenarioError as error:
+            problems += error.problems
+    if problems:
+        raise ScenarioError(problems)
+    if out:
+        prepare(out)
+    results = {}
+    for name, one in loaded.items():
+        note_profile(name, one.scenario, screen)
+        with screen.progress(name) as tick, one.locating():
+            results[name] = sim.simulate(one.scenario, seed, tick)
+        for note in results[name].notes:
+            screen.note(f"{name}: {note}")
+    return results
+
+
+def _name(path: Path, taken: Container[str]) -> str:
+    """The file's name without folder and suffix, numbered where another has it."""
+    names = itertools.chain([path.stem], (f"{path.stem}-{n}" for n in itertools.count(2)))
+    return next(name for name in names if name not in taken)
+
+
+def pool(plan: "PoolPlan") -> dict[str, Any]:
+    """One pool as `check` shows it: its layout, and the memory of one of its GPUs."""
+    layout = {key: getattr(plan, key) for key in ("workers", "gpus", "dp", "tp", "ep")}
+    sizes = {
+        key: getattr(plan.memory, f"{key}_bytes") / GB_BYTES for key in ("weights", "reserve", "kv_cache")
+    }
+    return {
+        **layout,
+        **{f"{key}_gb": size for key, size in sizes.items()},
+        "kv_tokens": plan.memory.kv_tokens,
+    }
+
+
+def public_prices(results: "Mapping[str, Result]") -> dict[str, list[dict[str, Any]]]:
+    """Public API prices of each model that ran."""
+    from sim.price import api_prices
+
+    models = dict.fromkeys(result.record.scenario.model for result in results.values())
+    return {model: json.loads(api_prices(model).to_json(orient="records")) for model in models}
