@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import pandas as pd
@@ -22,8 +23,19 @@ NAMED: Final = {
     "output tokens/s": "throughput",
     "stable": "stable",
     "from": "estimate",
+    "input, cache hit": "cache hit",
+    "input, cache miss": "cache miss",
+    "output": "price of output",
 }
 """How column headings begin, and the term that explains them."""
+LABELS: Final = {
+    "blended, USD/M": "blended, $/M",
+    "input, cache hit, USD/M": "hit, $/M",
+    "input, cache miss, USD/M": "miss, $/M",
+    "output, USD/M": "output, $/M",
+    "output tokens/s per GPU": "tokens/s/GPU",
+}
+"""Headings where room is short."""
 
 
 def chart(one: Chart) -> None:
@@ -33,8 +45,9 @@ def chart(one: Chart) -> None:
 
 
 def beside(left: Chart, right: Chart) -> None:
-    """Two charts in a row, their figures on one line whatever the length of their sentences."""
-    for show in (_words, _figure):
+    """Two charts in a row: their figures on one line whatever the length of their sentences, and equally high."""
+    height = max(one.figure.layout.height for one in (left, right))
+    for show in (_words, partial(_figure, height=height)):
         for column, one in zip(st.columns(2, gap="medium"), (left, right), strict=True):
             with column:
                 show(one)
@@ -46,8 +59,11 @@ def _words(one: Chart) -> None:
     st.caption(one.says)
 
 
-def _figure(one: Chart) -> None:
-    st.plotly_chart(one.figure, key=one.key, config={"displaylogo": False, "displayModeBar": False})
+def _figure(one: Chart, height: int | None = None) -> None:
+    st.plotly_chart(
+        one.figure, key=one.key, height=height or "content", alt=one.says,
+        config={"displaylogo": False, "displayModeBar": False},
+    )  # fmt: skip
     if len(one.table):
         with st.expander("The numbers"):
             table(one.table, one.key)
@@ -63,16 +79,16 @@ def table(data: pd.DataFrame, name: str) -> None:
 
 
 def headings(data: pd.DataFrame) -> dict[str, Any]:
-    """Explanations of the headings, and three digits for the numbers."""
+    """Explanations of the headings, short where there is little room, and four digits for the numbers."""
     configured: dict[str, Any] = {}
     for column in map(str, data.columns):
-        said = term(column)
-        if column in ("load",) or column.endswith("error") or "share" in column:
-            configured[column] = st.column_config.NumberColumn(help=said, format="percent")
+        label, said = LABELS.get(column), term(column)
+        if column in ("load", "bias") or column.endswith("error") or "share" in column:
+            configured[column] = st.column_config.NumberColumn(label, help=said, format="percent")
         elif pd.api.types.is_float_dtype(data[column]):
-            configured[column] = st.column_config.NumberColumn(help=said, format="%.4g")
+            configured[column] = st.column_config.NumberColumn(label, help=said, format="%.4g")
         elif said:
-            configured[column] = st.column_config.Column(help=said)
+            configured[column] = st.column_config.Column(label, help=said)
     return configured
 
 

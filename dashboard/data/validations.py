@@ -57,4 +57,5 @@ def errors(cases: pd.DataFrame, metric: str) -> Chart:
 
 def scores(cases: pd.DataFrame) -> pd.DataFrame:
     """Cases, median, p90 and bias per metric."""
-    return validation.score_table(cases, ["metric"])
+    table = validation.score_table(cases, ["metric"])
+    return table.assign(metric=table.metric.replace(validation.UNITS))

@@ -42,6 +42,7 @@ if given is not None:
     with parts.mending():
         parts.chart(silicon.compare(name, given.getvalue()))
 if key is not None:
+    st.markdown(f"Shown: `{key}` of `{name}`.")
     with parts.mending():
         parts.beside(*silicon.fit(name, key))
 with parts.mending():

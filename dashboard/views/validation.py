@@ -5,7 +5,8 @@ import streamlit as st
 from dashboard import parts
 from dashboard.data import validations
 
-BY = ["engine", "gpu", "precision", "split"]
+LABELS = {"engine": "Engine", "gpu": "GPU", "precision": "Precision", "split": "Half (fitted on train)"}
+BY = list(LABELS)
 SOURCES = {
     "InferenceX measurements": "https://github.com/SemiAnalysisAI/InferenceX",
     "DeepSeek open-infra-index": "https://github.com/deepseek-ai/open-infra-index",
@@ -33,19 +34,15 @@ if cases is None or cases.empty:
 else:
     units = validations.units()
     with st.sidebar:
-        metrics = sorted(cases.metric.unique(), key=lambda m: (m not in units, m))
+        metrics = sorted(cases.metric.unique(), key=[*units, *cases.metric].index)
         metric = st.selectbox(
             "Metric", metrics, key="vm", bind="query-params", format_func=lambda m: units.get(m, m)
         )
-        by = st.segmented_control(
-            "Colours", BY, default="engine", key="vby", bind="query-params", required=True
-        )
+        by = st.selectbox("Colours", BY, key="vby", bind="query-params", format_func=LABELS.__getitem__)
         kept = cases
         for column in ("gpu", "engine", "precision"):
             values = sorted(kept[column].unique())
-            chosen = st.multiselect(
-                column.upper() if column == "gpu" else column.capitalize(), values, key=column
-            )
+            chosen = st.multiselect(LABELS[column], values, key=column)
             kept = kept[kept[column].isin(chosen)] if chosen else kept
     mine = kept[(kept.metric == metric) & kept.error.notna()]
     size = mine.error.abs()
@@ -58,7 +55,7 @@ else:
         f"**{mine.error.median():+.1%}**."
     )
     parts.chart(validations.scatter(kept, metric, by))
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns([2, 3], gap="medium")
     with left:
         parts.chart(validations.errors(kept, metric))
     with right:

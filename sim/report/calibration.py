@@ -130,7 +130,11 @@ def fit_chart(table: pd.DataFrame, model: str = MODEL, uploaded: bool = False) -
             min(shown[MEASURED].min(), shown[model].min()),
             max(shown[MEASURED].max(), shown[model].max()),
         ]
-        for name, factor, dash in (("equal", 1.0, "solid"), ("+10%", 1.1, "dot"), ("-10%", 1 / 1.1, "dot")):
+        for name, factor, dash in (
+            ("equal", 1.0, "solid"),
+            ("10% off", 1.1, "dot"),
+            ("-10%", 1 / 1.1, "dot"),
+        ):
             figure.add_trace(
                 line(name, ends, [e * factor for e in ends], GREY, line={"dash": dash, "width": 1},
                      hoverinfo="skip", showlegend=name != "-10%")
@@ -209,8 +213,8 @@ def held_out_chart(table: pd.DataFrame) -> Chart:
                    hovertemplate="%{y}<br>%{x:.1f}% when values of %{customdata[0]} are left out<br>"
                    "%{customdata[1]} shapes, %{customdata[2]}")
         )  # fmt: skip
-    figure = axes(figure, "error on shapes left out, %", "", height=90 + 18 * len(worst), wide=True)
-    figure.update_xaxes(rangemode="tozero")
+    figure = axes(figure, "error on shapes left out, %", "", height=90 + 18 * len(worst), wide=True,
+                  xaxis={"rangemode": "tozero"})  # fmt: skip
     return Chart(
         "held-out",
         "Held-out error by operation",

@@ -1,7 +1,7 @@
 """One look for every chart: colours that carry on white and on black, units on every axis, no decoration."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,11 +34,17 @@ PRICED: Final = {
 """Where a number came from."""
 HEIGHT: Final = 310
 """Of a chart, pixels: two rows and their words fit on a laptop."""
-NARROW, WIDE, MARK, LETTER, ROW = 330, 760, 46, 6.3, 19
+NARROW, WIDE, MARK, LETTER, ROW = 330, 760, 44, 5.9, 19
 """Of a legend, pixels: what half a page and a whole one are wide, the mark and a letter of an entry, a row's height."""
+RIGHT: Final = 22
+"""Right of a plot, pixels: half of the last tick's label, which plotly leaves out where it has no room."""
+SHARES: Final = {"tickformat": ".0%", "range": [0, 1]}
+"""An axis of shares of a whole."""
 MOST_DECADES: Final = 4
 MOST_TICKS: Final = 8
-"""Of a logarithmic axis: beyond so many decades only powers of ten, and no more than so many."""
+LITTLE: Final = 4
+"""Of a logarithmic axis: beyond so many decades only powers of ten, and no more than so many; below so little between
+its ends more than three numbers in a decade."""
 
 
 @dataclass(frozen=True)
@@ -75,55 +81,79 @@ def axes(
     log_y: bool = False,
     height: int = HEIGHT,
     wide: bool = False,
+    xaxis: Mapping[str, Any] | None = None,
+    yaxis: Mapping[str, Any] | None = None,
+    **layout: Any,
 ) -> go.Figure:
-    """The figure with its axes named (unit included); see `finish`."""
-    figure.update_layout(
-        xaxis={"title": {"text": x}, "type": "log" if log_x else None},
-        yaxis={"title": {"text": y}, "type": "log" if log_y else None},
+    """The figure with its axes named (unit included), and with whatever else its layout needs; see `finish`."""
+    return finish(
+        figure,
+        height,
+        wide,
+        xaxis={"title": {"text": x}, **(_logarithmic(figure, "x") if log_x else {}), **(xaxis or {})},
+        yaxis={"title": {"text": y}, **(_logarithmic(figure, "y") if log_y else {}), **(yaxis or {})},
+        **layout,
     )
-    return finish(figure, height, wide)
 
 
-def finish(figure: go.Figure, height: int = HEIGHT, wide: bool = False) -> go.Figure:
-    """Margins, legend and hover of every figure; whole numbers at the ticks of logarithmic axes.
+def finish(figure: go.Figure, height: int = HEIGHT, wide: bool = False, **layout: Any) -> go.Figure:
+    """Margins, legend and hover of every figure, set at once: merging settings one by one takes plotly milliseconds.
 
     The legend stands above the plot, in as many rows as half a page needs, or a whole one if `wide`; `height`
     (pixels) is that of everything but the rows beyond the first.
     """
     names = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
-    entry = MARK + LETTER * max(map(len, names), default=0)
-    rows = -(-len(names) // max(1, int((WIDE if wide else NARROW) // entry))) or 1
-    every = [*figure.select_xaxes(), *figure.select_yaxes()]
+    rows = legend_rows(names, WIDE if wide else NARROW)
+    own = {
+        axis.plotly_name: axis.to_plotly_json() for axis in (*figure.select_xaxes(), *figure.select_yaxes())
+    }
+    every = {
+        name: {"automargin": True, "zeroline": False, **own.get(name, {}), **layout.pop(name, {})}
+        for name in own.keys() | {"xaxis", "yaxis"}
+    }
     figure.update_layout(
+        overwrite=True,
         height=height + ROW * (rows - 1),
-        margin={"l": 8, "r": 8, "t": 10 + ROW * rows, "b": 8},
+        margin={"l": 8, "r": RIGHT, "t": 10 + ROW * rows, "b": 8},
         legend={
             "orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title_text": "", "traceorder": "normal",
         },
         hoverlabel={"align": "left"},
-        **{axis.plotly_name: {"automargin": True, "zeroline": False, **_ticks(figure, axis)} for axis in every},
+        **every,
+        **layout,
     )  # fmt: skip
     return figure
 
 
-def _ticks(figure: go.Figure, axis: Any) -> dict[str, Any]:
-    """Round numbers at the ticks of a logarithmic axis."""
-    if axis.type != "log":
-        return {}
-    ticks = log_ticks(_values(figure, axis.plotly_name))
-    return {"tickvals": ticks, "ticktext": [short(tick) for tick in ticks]}
+def legend_rows(names: Sequence[str], width: float) -> int:
+    """Rows of a legend: one if all entries fit beside each other, else as many as columns of the widest need."""
+    entries = [MARK + LETTER * len(name) for name in names]
+    if sum(entries) <= width:
+        return 1
+    return -(-len(entries) // max(1, int(width // max(entries))))
+
+
+def _logarithmic(figure: go.Figure, letter: str) -> dict[str, Any]:
+    """A logarithmic axis with round numbers at its ticks."""
+    columns = [getattr(trace, letter) for trace in figure.data]
+    values = [v for column in columns if column is not None for v in column if isinstance(v, int | float)]
+    ticks = log_ticks(values)
+    return {"type": "log", "tickvals": ticks, "ticktext": [short(tick) for tick in ticks]}
 
 
 def log_ticks(values: Sequence[float]) -> list[float]:
-    """Round numbers (1, 2, 5, or decades alone) that cover the positive `values`, eight or so."""
+    """Round numbers that cover the positive `values`, eight or so: the fewer in a decade, the more decades."""
     positive = [v for v in values if v > 0] or [1.0, 10.0]
     low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
     if high - low > MOST_DECADES:
         step = -(-(high - low) // MOST_TICKS)
         return [10.0**power for power in range(low, high + 1, step)]
-    digits = (1, 2, 5) if high - low <= 2 else (1, 3)
+    digits: tuple[float, ...]
+    around, digits = 2.0, (1, 2, 5) if high - low <= 2 else (1, 3)
+    if max(positive) < LITTLE * min(positive):
+        around, digits = 1.2, (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8)
     ticks = [digit * 10.0**power for power in range(low - 1, high + 1) for digit in digits]
-    return [t for t in ticks if min(positive) / 2 <= t <= max(positive) * 2]
+    return [t for t in ticks if min(positive) / around <= t <= max(positive) * around]
 
 
 def short(value: float) -> str:
@@ -132,16 +162,6 @@ def short(value: float) -> str:
         if abs(value) >= least:
             return f"{value / least:.3g}{letter}"
     return f"{value:.3g}"
-
-
-def _values(figure: go.Figure, axis: str) -> list[float]:
-    """Everything that the traces of one axis (such as `yaxis2`) put on it."""
-    letter, number = axis[0], axis.removeprefix(axis[:5])
-    mine = [t for t in figure.data if (getattr(t, f"{letter}axis", None) or letter) == f"{letter}{number}"]
-    columns = [getattr(trace, letter, None) for trace in mine]
-    return [
-        float(v) for column in columns if column is not None for v in column if isinstance(v, int | float)
-    ]
 
 
 def line(name: str, x: Any, y: Any, colour: str, **options: Any) -> go.Scatter:

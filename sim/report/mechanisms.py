@@ -1,11 +1,14 @@
 """Charts of the mechanisms, drawn from the tables of `sim.mechanisms`."""
 
+from typing import Final
+
 import pandas as pd
 import plotly.graph_objects as go
 
 from sim.report.look import GREY, Chart, axes, colour, line
 
-PART_COLOURS = {"core": colour(0), "indexer": colour(1), "projections": GREY}
+FROM_ZERO: Final = {"rangemode": "tozero"}
+PART_COLOURS: Final = {"core": colour(0), "indexer": colour(1), "projections": GREY}
 
 
 def release(model: str) -> str:
@@ -28,9 +31,8 @@ def cache_chart(table: pd.DataFrame) -> Chart:
                    hovertemplate="%{x:.1f} kB of %{customdata[0]:.1f} kB per token<br>without compression "
                    "%{customdata[1]:,.0f} kB")
         )  # fmt: skip
-    figure.update_layout(barmode="stack")
-    figure = axes(figure, "kB per cached token", "", height=90 + 17 * len(table))
-    figure.update_yaxes(tickfont={"size": 11}, dtick=1)
+    figure = axes(figure, "kB per cached token", "", height=90 + 17 * len(table), barmode="stack",
+                  yaxis={"tickfont": {"size": 11}, "dtick": 1})  # fmt: skip
     return Chart(
         "cache",
         "What one cached token weighs",
@@ -104,8 +106,7 @@ def imbalance_chart(table: pd.DataFrame) -> Chart:
                  hovertemplate="%{y:.2f} x the mean at %{x:,.0f} tokens")
         )  # fmt: skip
     figure.add_hline(y=1, line={"dash": "dot", "color": GREY})
-    figure = axes(figure, "tokens per rank and step", "hottest rank / mean", log_x=True)
-    figure.update_yaxes(rangemode="tozero")
+    figure = axes(figure, "tokens per rank and step", "hottest rank / mean", log_x=True, yaxis=FROM_ZERO)
     return Chart(
         "imbalance",
         "Load of the busiest GPU",
@@ -127,11 +128,9 @@ def nodes_chart(table: pd.DataFrame) -> Chart:
                  hovertemplate="EP%{x}: %{y:.2f} nodes, %{customdata[0]:.2f} GPUs<br>"
                  "%{customdata[1]:.2f} copies over the network")
         )  # fmt: skip
-    figure = axes(figure, "GPUs of the EP group", "nodes per token", log_x=True)
-    figure.update_xaxes(
-        tickvals=sorted(table.ep.unique()), ticktext=[str(n) for n in sorted(table.ep.unique())]
-    )
-    figure.update_yaxes(rangemode="tozero")
+    sizes = sorted(table.ep.unique())
+    figure = axes(figure, "GPUs of the EP group", "nodes per token", log_x=True, yaxis=FROM_ZERO,
+                  xaxis={"tickvals": sizes, "ticktext": [str(n) for n in sizes]})  # fmt: skip
     return Chart(
         "nodes",
         "Nodes that a token reaches",
@@ -153,8 +152,9 @@ def speculation_chart(table: pd.DataFrame) -> Chart:
                  hovertemplate="%{y:.2f} x at %{x} sequences per rank")
         )  # fmt: skip
     figure.add_hline(y=1, line={"dash": "dot", "color": GREY})
-    figure = axes(figure, "sequences per attention-DP rank", "tokens/s over no drafts, x", log_x=True)
-    figure.update_yaxes(rangemode="tozero")
+    figure = axes(
+        figure, "sequences per attention-DP rank", "tokens/s over no drafts, x", log_x=True, yaxis=FROM_ZERO
+    )
     return Chart(
         "speculation",
         "What drafts (MTP) gain",

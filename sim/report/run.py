@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import pandas as pd
@@ -92,9 +93,14 @@ def _prices(services: Sequence[Shown]) -> Chart:
             prices[one.name, "estimate"] = one.state.point.price.usd_per_million
         if one.run:
             prices[one.name, "simulation"] = one.run.json()["cost"]["usd_per_million"]
-    listed = [api_prices(model) for model in dict.fromkeys(one.scenario.model for one in services)]
-    api = tables.api_table(pd.concat(listed, ignore_index=True))
+    api = _listed(tuple(dict.fromkeys(one.scenario.model for one in services)))
     return service.price_chart(tables.price_table(prices), api)
+
+
+@cache
+def _listed(models: tuple[str, ...]) -> pd.DataFrame:
+    """Public API prices of these models (`tables.api_table`)."""
+    return tables.api_table(pd.concat(map(api_prices, models), ignore_index=True))
 
 
 def _objectives(services: Sequence[Shown]) -> Any:

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from sim.report.look import DASHES, GREY, PRICED, Chart, axes, colour, finish, line, points
+from sim.report.look import DASHES, GREY, PRICED, SHARES, Chart, axes, colour, finish, line, points
 from sim.report.tables import INTERACTIVITY, PER_GPU, PERCENTILES, PRICES, USD
 from sim.scenario.schema import Objectives
 
@@ -15,6 +15,8 @@ SYMBOLS: Final = {"estimate": "circle-open", "simulation": "star"}
 """How a point came about, as its mark."""
 SHIFT: Final = 0.22
 """How far beside its label a price stands: the public ones to the left, this service's to the right."""
+DOWNWARDS: Final = {"autorange": "reversed"}
+"""An axis of names that reads from the top."""
 TIMELINE_POINTS: Final = 3000
 """Requests that the timeline draws at most; evenly picked."""
 
@@ -97,8 +99,9 @@ def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
     for i, seller in enumerate(sellers):
         figure.add_trace(points(str(seller), [None], [None], colour(i), "square", 10))
     _add_marks(figure, prices.kind.unique())
-    figure = axes(figure, "tokens sold", USD, log_y=True)
-    figure.update_xaxes(tickvals=list(place.values()), ticktext=sold, range=[-0.5, len(sold) - 0.5])
+    figure = axes(figure, "tokens sold", USD, log_y=True, xaxis={
+        "tickvals": list(place.values()), "ticktext": sold, "range": [-0.5, len(sold) - 0.5],
+    })  # fmt: skip
     table = pd.concat([prices, api.assign(kind="public API")], ignore_index=True)
     return Chart(
         "prices",
@@ -113,6 +116,7 @@ def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
 def latency_chart(latencies: pd.DataFrame, objectives: Objectives | None = None) -> Chart:
     """Percentiles of TTFT and TPOT (`latency_table`), with the objectives as dashed lines."""
     figure = make_subplots(cols=2, rows=1, horizontal_spacing=0.24)
+    promised = False
     limits = {"TTFT": objectives.ttft_p99_s, "TPOT": objectives.tpot_p99_s} if objectives is not None else {}
     for column, (latency, unit, scale) in enumerate((("TTFT", "s", 1.0), ("TPOT", "ms", 1e3)), start=1):
         mine = latencies[latencies.latency == latency].dropna(subset=["seconds"])
@@ -129,15 +133,12 @@ def latency_chart(latencies: pd.DataFrame, objectives: Objectives | None = None)
             )
             figure.add_trace(bars, row=1, col=column)
         if limit := limits[latency]:
-            figure.add_hline(
-                y=limit * scale, row=1, col=column, line={"dash": "dash", "color": GREY},
-                annotation={"text": "objective at p99", "font": {"color": GREY}},
-            )  # fmt: skip
+            mark = line("objective at p99", PERCENTILES, [limit * scale] * len(PERCENTILES), GREY,
+                        line={"dash": "dash"}, legendgroup="objective", showlegend=not promised)  # fmt: skip
+            figure.add_trace(mark, row=1, col=column)
+            promised = True
         figure.update_yaxes(title_text=f"{latency}, {unit}", rangemode="tozero", row=1, col=column)
-        figure.update_xaxes(
-            categoryorder="array", categoryarray=list(PERCENTILES), row=1,
-            col=column,
-        )  # fmt: skip
+        figure.update_xaxes(categoryorder="array", categoryarray=list(PERCENTILES), row=1, col=column)
     return Chart(
         "latency",
         "Latency percentiles",
@@ -185,13 +186,11 @@ def memory_chart(memory: pd.DataFrame) -> Chart:
                 go.Bar(name=part, y=list(mine.pool), x=list(mine.GB), orientation="h", marker={"color": shade},
                        hovertemplate=f"{part}: %{{x:.1f}} GB<extra>%{{y}}</extra>")
             )  # fmt: skip
-    figure.update_layout(barmode="stack")
-    figure.update_yaxes(autorange="reversed")
     return Chart(
         "memory",
         "Memory of one GPU",
         "Weights and buffers leave the rest to the KV cache, which bounds how many sequences decode together.",
-        axes(figure, "GB", "pool", height=100 + 45 * memory.pool.nunique()),
+        axes(figure, "GB", "pool", height=100 + 45 * memory.pool.nunique(), barmode="stack", yaxis=DOWNWARDS),
         memory,
         terms=("KV cache",),
     )
@@ -211,15 +210,14 @@ def provenance_chart(shares: Mapping[str, Mapping[str, float]]) -> Chart:
                 go.Bar(name=kind, y=list(mine.name), x=list(mine["share of GPU time"]), orientation="h",
                        marker={"color": shade}, hovertemplate=f"{kind}: %{{x:.1%}}<extra>%{{y}}</extra>")
             )  # fmt: skip
-    figure.update_layout(barmode="stack")
-    figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(tickformat=".0%", range=[0, 1])
+    figure = axes(figure, "share of GPU time", "", height=100 + 40 * len(shares), barmode="stack",
+                  xaxis=SHARES, yaxis=DOWNWARDS)  # fmt: skip
     return Chart(
         "provenance",
         "What the numbers rest on",
         "The share of GPU time whose seconds were measured on silicon, derived from measurements, or only computed "
         "from datasheets.",
-        axes(figure, "share of GPU time", "", height=100 + 40 * len(shares)),
+        figure,
         table,
         terms=("priced by",),
     )

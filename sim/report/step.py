@@ -6,15 +6,15 @@ from typing import Any, Final
 import pandas as pd
 import plotly.graph_objects as go
 
-from sim.report.look import BAD, BOUND, GOOD, GREY, GROUP, PRICED, Chart, axes
+from sim.report.look import BAD, BOUND, GOOD, GREY, GROUP, PRICED, SHARES, Chart, axes
 
 Json = Mapping[str, Any]
 
 LEAST_SHARE: Final = 0.004
 """Operations below this share of the step are drawn together."""
 COLOURS: Final = {"bound": BOUND, "priced_by": PRICED, "group": GROUP}
-LEAST_WRITTEN: Final = 0.06
-"""Share of a bar that has room for its name."""
+READABLE: Final = {"minsize": 10, "mode": "hide"}
+"""Names inside bars: written where there is room, else left to the pointer."""
 REST: Final = "small ones together"
 BESIDE: Final = "less: runs beside others"
 HOST: Final = "waits for the host to launch"
@@ -81,9 +81,8 @@ def waterfall_chart(explained: Json, by: str = "bound") -> Chart:
         figure.add_trace(
             go.Bar(name=str(name), x=[None], y=[order[0]], marker={"color": shade}, orientation="h")
         )
-    figure.update_layout(barmode="overlay", bargap=0.25)
-    figure.update_yaxes(categoryorder="array", categoryarray=order[::-1])
-    figure = axes(figure, "ms since the step began", "", height=80 + 19 * len(order), wide=True)
+    figure = axes(figure, "ms since the step began", "", height=80 + 19 * len(order), wide=True,
+                  barmode="overlay", bargap=0.25, yaxis=_downwards(order))  # fmt: skip
     words = {"bound": "what it waits for", "priced_by": "where its seconds come from", "group": "its part"}[
         by
     ]
@@ -112,19 +111,23 @@ def shares_chart(explained: Json) -> Chart:
                 go.Bar(
                     x=[share], y=[label], orientation="h", showlegend=False,
                     marker={"color": COLOURS[column].get(str(name), GREY)},
-                    text=f"{name} {share:.0%}" if share > LEAST_WRITTEN else "", textposition="inside",
+                    text=f"{name} {share:.0%}", textposition="inside",
                     insidetextanchor="middle",
                     hovertemplate=f"{name}: {share:.1%}<extra></extra>",
                 )
             )  # fmt: skip
-    figure.update_layout(barmode="stack", bargap=0.3)
-    figure.update_xaxes(tickformat=".0%", range=[0, 1])
-    figure.update_yaxes(categoryorder="array", categoryarray=list(labels.values())[::-1])
+    figure = axes(figure, "share of the step's seconds", "", height=190, wide=True, barmode="stack", bargap=0.3,
+                  uniformtext=READABLE, xaxis=SHARES, yaxis=_downwards(list(labels.values())))  # fmt: skip
     return Chart(
         "shares",
         "The step in shares",
         "The same seconds split three ways: by part of the model, by what they wait for, and by where they come from.",
-        axes(figure, "share of the step's seconds", "", height=190, wide=True),
+        figure,
         pd.DataFrame(rows),
         terms=("bound", "priced by"),
     )
+
+
+def _downwards(names: list[str]) -> dict[str, Any]:
+    """An axis with these names from the top."""
+    return {"categoryorder": "array", "categoryarray": names[::-1]}

@@ -17,8 +17,13 @@ UNITS: Final = {
     "ttft": "TTFT, s",
     "output_tput_per_gpu": "output tokens/s per GPU",
     "total_tput_per_gpu": "tokens/s per GPU",
+    "prefill_tput_per_node": "prefill tokens/s per node",
+    "decode_tput_per_node": "decode tokens/s per node",
+    "gain": "gain (0.5: half more)",
 }
 """Metric -> what its numbers are."""
+FRAMED, ROOM = 0.98, 1.15
+"""Share of the errors that their chart frames, so that a few large ones don't flatten the boxes; and room around."""
 LAYOUT: Final = re.compile(r"^(?P<gpu>\S+) (?P<engine>\S+) (?P<precision>\S+) ")
 """How a layout's name begins: hardware, engine, precision."""
 
@@ -96,13 +101,21 @@ def error_chart(cases: pd.DataFrame, metric: str) -> Chart:
                    marker={"color": colour(i), "size": 4}, line={"width": 1.5}, hovertemplate="%{x}: %{y:+.1f}%")
         )  # fmt: skip
     figure.add_hline(y=0, line={"color": GREY, "width": 1})
-    figure.update_layout(boxmode="group")
+    frame = ROOM * float(mine.error.abs().quantile(FRAMED)) if len(mine) else 1.0
+    beyond = int((mine.error.abs() > frame).sum())
     return Chart(
         "errors",
         "Error by GPU and engine",
         "Half of the cases lie inside a box, its line is the median; above zero the simulation says more than was "
-        "measured.",
-        axes(figure, "GPU", "simulated / measured - 1, %", height=360),
+        "measured" + (f"; {beyond} of {len(mine):,} lie outside the frame." if beyond else "."),
+        axes(
+            figure,
+            "GPU",
+            "simulated / measured - 1, %",
+            height=360,
+            boxmode="group",
+            yaxis={"range": [-100 * frame, 100 * frame]},
+        ),
         score_table(mine, ["gpu", "engine"]),
     )
 

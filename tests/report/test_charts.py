@@ -18,7 +18,7 @@ from sim.mechanisms.attention import reference
 from sim.report import calibration, step, validation
 from sim.report import mechanisms as drawn
 from sim.report import run as services
-from sim.report.look import Chart, log_ticks, short
+from sim.report.look import Chart, legend_rows, log_ticks, short
 from sim.report.run import Shown, charts
 from sim.report.terms import TERMS
 from sim.scenario.loading import parse
@@ -71,12 +71,10 @@ def test_the_charts_show_the_run_s_own_numbers(shown: Shown) -> None:
     assert shown.run is not None
     run = shown.run.json()
     found = charts([shown])
-    bars = {trace.name: list(trace.y) for trace in found["latency"].figure.data}
     ttft, tpot = (run["latency"][key] for key in ("ttft_s", "tpot_s"))
-    first, second = found["latency"].figure.data[:2]
+    first, second = (trace for trace in found["latency"].figure.data if trace.type == "bar")
     assert list(first.y) == [ttft["p50"], ttft["p90"], ttft["p99"]]
     assert list(second.y) == pytest.approx([1e3 * tpot[p] for p in ("p50", "p90", "p99")])
-    assert bars
     prices = found["prices"].table
     mine = prices[prices.name == "chat"].set_index("sold")["USD per million tokens"]
     assert mine["output"] == run["cost"]["usd_per_million"]["output"]
@@ -190,7 +188,30 @@ def test_logarithmic_ticks_are_few_and_near_the_data(values: list[float]) -> Non
     assert ticks == sorted(ticks)
     for tick in ticks:
         power = math.floor(math.log10(tick) + 1e-9)
-        assert round(tick / 10.0**power) in (1, 2, 3, 5)
+        assert round(tick / 10.0**power, 1) in (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8)
+
+
+def test_an_axis_of_less_than_a_decade_still_has_its_ticks() -> None:
+    assert log_ticks([15_760, 24_526]) == pytest.approx([14e3, 16e3, 18e3, 20e3, 25e3])
+    assert log_ticks([11.0, 40.0]) == pytest.approx([10, 12, 14, 16, 18, 20, 25, 30, 40])
+
+
+def test_a_legend_has_one_row_where_it_fits_and_columns_else() -> None:
+    assert legend_rows(["measured", "analytic"], 330) == 1
+    assert legend_rows(["a" * 20] * 5, 330) == 3  # two columns of 162 pixels
+    assert legend_rows(["a" * 60] * 2, 330) == 2
+    assert legend_rows([], 330) == 1
+
+
+def test_the_error_chart_says_what_its_frame_leaves_out() -> None:
+    cases = [
+        {"id": str(i), "metric": "tpot", "published": 1.0, "simulated": 1 + error, "error": error,
+         "layout": "h200 sglang fp8 TP8"}
+        for i, error in enumerate([0.1] * 200 + [5.0])
+    ]  # fmt: skip
+    chart = validation.error_chart(validation.cases_table({"cases": cases}), "tpot")
+    assert "1 of 201" in chart.says
+    assert chart.figure.layout.yaxis.range[1] == pytest.approx(11.5)  # 10% and some room
 
 
 def test_numbers_on_axes_are_short() -> None:

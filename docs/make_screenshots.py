@@ -1,0 +1,110 @@
+"""Renews docs/screenshots: `python docs/make_screenshots.py`. Needs Chromium, and Playwright (the `dev` extra)."""
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+FOLDER = Path(__file__).parent / "screenshots"
+WIDTH, HEIGHT = 1280, 800
+LONG_MS = 300_000
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture: a page by its address, as large as a laptop's screen unless `height` says more."""
+
+    path: str
+    height: int = HEIGHT
+    simulated: bool = False
+    dark: bool = False
+
+
+SHOTS = {
+    "compare": Shot("/", 1010, simulated=True),
+    "what-if": Shot("/what_if?r=10.0&o=500&base=default"),
+    "what-if-dark": Shot("/what_if?r=10.0&o=500&base=default", dark=True),
+    "what-if-simulated": Shot("/what_if?r=10.0&o=500&base=default", 1500, simulated=True),
+    "mechanisms": Shot("/mechanisms", 1500),
+    "step": Shot("/step", 1100),
+    "calibration": Shot("/calibration", 1200),
+    "validation": Shot("/validation", 1100),
+}
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """The app's address while it runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "sim.cli", "dashboard", "--port", str(port), "--no-browser"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        while not _answers(port):
+            if process.poll() is not None:
+                raise SystemExit("the server did not come up")
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as knock:
+        return knock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def take(browser: Browser, address: str, shot: Shot, file: Path) -> None:
+    """Open a page, wait until it is drawn, and save its picture."""
+    page = browser.new_page(
+        viewport={"width": WIDTH, "height": shot.height}, color_scheme="dark" if shot.dark else "light"
+    )
+    page.set_default_timeout(LONG_MS)
+    page.goto(address + shot.path)
+    _settle(page)
+    if shot.simulated:
+        page.get_by_role("button", name="Simulate").click()
+        expect(page.get_by_role("button", name="Cancel").first).to_be_visible()
+        expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+        _settle(page)
+    page.mouse.move(WIDTH - 1, shot.height - 1)
+    page.wait_for_timeout(1000)  # transitions end
+    page.screenshot(path=file)
+    page.close()
+
+
+def _settle(page: Page) -> None:
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
+
+
+def main() -> None:
+    """Take the pictures that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(SHOTS)}; default: all")
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    given = parser.parse_args()
+    given.out.mkdir(exist_ok=True)
+    expect.set_options(timeout=LONG_MS)
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    with server() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for name in given.names or SHOTS:
+            take(browser, address, SHOTS[name], given.out / f"{name}.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
