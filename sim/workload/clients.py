@@ -31,6 +31,9 @@ Floats = NDArray[np.float64]
 
 KEYS: Final = frozenset({"client", "window_s", "windows", "lengths"})
 
+LEAST_SHAPE: Final = 0.01
+"""Below, nearly all gaps are too small for floating point, and the mean is made by ones that never come."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -143,7 +146,9 @@ def _windows(cell: object) -> tuple[Window, ...]:
         start, requests, kind, shape = _list(row, 4)
         if kind not in ("gamma", "weibull"):
             raise ValueError(f"expected gamma or weibull, got {str(kind)[:40]!r}")
-        found.append(Window(real(start), _positive(requests), str(kind), _positive(shape)))
+        if _positive(shape) < LEAST_SHAPE:
+            raise ValueError(f"expected a shape of at least {LEAST_SHAPE:g}, got {shape}")
+        found.append(Window(real(start), _positive(requests), str(kind), real(shape)))
     starts = [window.start_s for window in found]
     if starts != sorted(set(starts)) or (starts and starts[0] < 0):
         raise ValueError("expected ascending starts from 0 s on")

@@ -82,6 +82,9 @@ def test_clients_do_not_depend_on_one_another_nor_on_the_end(tmp_path: Path) -> 
     assert alone.arrival_s is not None and both.arrival_s is not None and early.arrival_s is not None
     assert set(alone.arrival_s) <= set(both.arrival_s)
     assert len(both.arrival_s) > len(alone.arrival_s)
+    assert len(set(both.arrival_s)) == len(both.arrival_s), (
+        "clients that are alike send at times of their own"
+    )
     assert early.arrival_s.tolist() == [t for t in alone.arrival_s.tolist() if t < 400]
 
 
@@ -186,6 +189,7 @@ def test_a_scenario_draws_what_its_duration_needs() -> None:
     [
         ({"window_s": 0}, "window_s: expected a number above 0, got 0"),
         ({"windows": [[0, 60, "pareto", 1]]}, "windows: expected gamma or weibull, got 'pareto'"),
+        ({"windows": [[0, 60, "weibull", 0.005]]}, "windows: expected a shape of at least 0.01, got 0.005"),
         ({"windows": [[0, 60, "gamma"]]}, "windows: expected a list of 4"),
         ({"windows": [[600, 6, "gamma", 1], [0, 6, "gamma", 1]]}, "expected ascending starts from 0 s on"),
         ({"windows": [[0, -1, "gamma", 1]]}, "expected a number above 0, got -1"),

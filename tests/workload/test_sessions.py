@@ -56,6 +56,14 @@ def test_turns_follow_by_hand(tmp_path: Path) -> None:
     assert not s.full
 
 
+def test_an_answer_goes_on_in_the_turn_that_repeats_the_prompt(tmp_path: Path) -> None:
+    """Not in the sub-agent's, which stands before it in the file and begins with a prompt of its own."""
+    agent, main = [0, 2, 320, 10, [[900, 5]]], [0, 5, 260, 30, [[1, 4]]]
+    write(tmp_path, [TALK[0], agent, main])
+    (first,) = stream(tmp_path, CLOSED)
+    assert first.answer_blocks == (3,)
+
+
 def test_the_next_session_takes_the_place_of_one_that_ended_and_shares_nothing_with_it(
     tmp_path: Path,
 ) -> None:
