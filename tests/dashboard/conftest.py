@@ -42,7 +42,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
 def _wait(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -92,17 +92,17 @@ def open_page(contexts, address: str):
     pages = []
     own = (address, address.replace("http", "ws"), "data:", "blob:")
 
+    def asked(path: str, url: str) -> None:
+        if not url.startswith(own):
+            problems.append(f"{path}: asks {url}")
+
     def opened(path: str = "/", dark: bool = False):
         page = contexts[dark].new_page()
         pages.append(page)
         page.set_default_timeout(120_000)
         page.on("pageerror", lambda error: problems.append(f"{path}: {error}"))
-        page.on(
-            "request",
-            lambda request: (
-                None if request.url.startswith(own) else problems.append(f"{path}: asks {request.url}")
-            ),
-        )
+        page.on("request", lambda request: asked(path, request.url))
+        page.on("websocket", lambda socket: asked(path, socket.url))
         page.goto(address + path)
         return page
 

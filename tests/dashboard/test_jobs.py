@@ -30,7 +30,7 @@ def jobs() -> Iterator[Jobs]:
 
 
 def wait(job: Job) -> str:
-    for _ in range(600):
+    for _ in range(6000):
         if job.state != "running":
             return job.state
         time.sleep(0.1)

@@ -20,7 +20,7 @@ VIEWS = sorted(path for path in (FOLDER / "views").glob("*.py") if path.name != 
 
 
 def opened(view: str, **query: str) -> AppTest:
-    app = AppTest.from_file(str(FOLDER / "views" / f"{view}.py"), default_timeout=120)
+    app = AppTest.from_file(str(FOLDER / "views" / f"{view}.py"), default_timeout=600)
     for key, value in query.items():
         app.query_params[key] = value
     return app.run()
@@ -48,7 +48,7 @@ def test_no_two_pages_use_the_same_key() -> None:
 
 @pytest.mark.parametrize("view", [path.stem for path in VIEWS])
 def test_every_page_opens_from_the_app(view: str) -> None:
-    app = AppTest.from_file(str(FOLDER / "app.py"), default_timeout=120).run()
+    app = AppTest.from_file(str(FOLDER / "app.py"), default_timeout=600).run()
     app.switch_page(f"views/{view}.py").run()
     sound(app)
     assert len(app.title) == 1
@@ -162,7 +162,7 @@ def test_the_saved_yaml_gives_the_numbers_of_the_page(
     app.button(key="simulate").click().run()
     job = services.job(text)
     assert job is not None
-    job.process.wait(120)
+    job.process.wait(600)
     assert job.state == "done", job.message
     sound(app.run())
     shown = services.simulated(text).json()
@@ -237,6 +237,19 @@ def test_calibration_knows_every_profile() -> None:
 def test_validation_says_how_to_make_a_result_or_shows_it() -> None:
     app = sound(opened("validation"))
     assert app.code or any("published values" in text.value for text in app.markdown)
+
+
+def test_validation_stands_every_choice_and_filters_that_leave_nothing() -> None:
+    app = sound(opened("validation"))
+    for metric in app.selectbox(key="vm").options:
+        index = app.selectbox(key="vm").options.index(metric)
+        sound(app.selectbox(key="vm").select_index(index).run())
+        assert metric in app.markdown[0].value
+    for by in range(4):
+        sound(app.selectbox(key="vby").select_index(by).run())
+    sound(app.multiselect(key="gpu").set_value(["h100"]).run())
+    sound(app.selectbox(key="vm").select_index(0).run())
+    assert "No case is left" in app.info[0].value
 
 
 def test_a_slider_is_answered_quickly(capsys: pytest.CaptureFixture[str]) -> None:

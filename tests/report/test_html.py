@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import sim
+from sim.cli import app
 from sim.report import run as services
 from sim.report.html import report, write_report
 from sim.scenario.loading import parse
@@ -41,6 +43,41 @@ def test_the_report_shows_the_numbers_of_the_run(result, tmp_path: Path) -> None
     assert f"{run['latency']['ttft_s']['p99']:.4g}" in page
     assert "rent_3yr" in page and run["version"] in page
     assert "duration_s: 60" in page
+
+
+def test_every_figure_of_the_report_is_that_of_the_json(tmp_path: Path) -> None:
+    """What `run --out DIR` writes: the table of the page against run.json, figure by figure."""
+    file = tmp_path / "chat.yaml"
+    file.write_text(CHAT, encoding="utf-8")
+    ran = CliRunner().invoke(app, ["run", str(file), "--out", str(tmp_path / "out"), "--quiet"])
+    assert ran.exit_code == 0, ran.output
+    run = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    table = body(page)[: body(page).index("</table>")]
+    cells = [re.sub("<[^>]+>", "", cell) for cell in re.findall("<td>(.*?)</td>", table)]
+    shown = dict(zip(cells[::2], cells[1::2], strict=True))
+    usd, latency = run["cost"]["usd_per_million"], run["latency"]
+    figures = {
+        "GPUs": run["gpus"],
+        "output tokens/s": run["throughput"]["output_tokens_per_s"],
+        "output tokens/s per GPU": run["throughput"]["output_tokens_per_s_per_gpu"],
+        "goodput, requests/s": run["goodput_requests_per_s"],
+        "TTFT p50, s": latency["ttft_s"]["p50"],
+        "TTFT p99, s": latency["ttft_s"]["p99"],
+        "TPOT p50, ms": latency["tpot_s"]["p50"] * 1e3,
+        "TPOT p99, ms": latency["tpot_s"]["p99"] * 1e3,
+        "input, cache hit, USD/M": usd["input_cache_hit"],
+        "input, cache miss, USD/M": usd["input_cache_miss"],
+        "output, USD/M": usd["output"],
+        "blended, USD/M": usd["blended"],
+    }
+    for name, value in figures.items():
+        if value is None:
+            assert shown[name] == "-", name
+        else:
+            assert float(shown[name].replace(",", "")) == pytest.approx(value, rel=5e-4), name
+    assert (shown["stable"], shown["price tier"]) == ("yes", run["cost"]["tier"])
+    assert set(shown) == {*figures, "stable", "price tier"}
 
 
 def test_the_report_draws_the_same_figures_as_the_dashboard(result) -> None:
