@@ -178,6 +178,15 @@ def test_an_answer_is_kept_where_its_kv_is_or_returns_to(roles, scope, found):
     assert cached(record) == [0, found]
 
 
+@pytest.mark.parametrize("roles", ["serve", "split"])
+def test_of_an_answer_that_does_not_fit_the_end_goes_first(roles):
+    """Room for three blocks: two of the prompt and the first of its answer, not the answer's two alone."""
+    rows = [(0, 20, 25, (1, 12)), (50, 46, 1, (1, 12, 123, 1234, 12345))]
+    stream = requests(rows, answers=[(123, 1234), ()])
+    run = run_serve if roles == "serve" else run_split
+    assert cached(run(stream, cache(hbm=30))) == [0, 30]
+
+
 def test_without_a_size_the_cache_has_what_running_sequences_leave():
     """Four KV blocks of 64 tokens, hashed blocks of 64 as well. A leaves two, B needs three: one of A's goes, its last.
     C holds all of B's while it runs and finds A's first one no more when B is back at the top."""
