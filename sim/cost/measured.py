@@ -111,7 +111,12 @@ class ProfileCost:
                         beyond = _other_widths(profile, operation) or self._beyond(table, operation.shape)
                         reason = reason or beyond
                         found += [] if beyond else [(table, profile)]
-        return self._chosen(found) if found else reason
+        if found:
+            return self._chosen(found)
+        named = wanted.get("backend")
+        return reason or (
+            f"no table of back-end {named!r} for {operation.dtype} {operation.kernel}" if named else ""
+        )
 
     def _candidates(self, kernel: str, dtype: str, wanted: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         """(engine, back-end) in the order of preference; an empty back-end is any."""
