@@ -34,6 +34,8 @@ def read_config(path: Path) -> Model:
 
 
 def _model(name: str, config: Mapping[str, Any]) -> Model:
+    if config.get("sliding_window") and config.get("use_sliding_window", True):
+        raise ValueError("attention in a sliding window is not modelled")
     if (
         config.get("mlp_only_layers")
         or config.get("decoder_sparse_step", 1) != 1
@@ -44,6 +46,8 @@ def _model(name: str, config: Mapping[str, Any]) -> Model:
         int(config[key]) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size")
     )
     routed = int(config.get("n_routed_experts") or config.get("num_experts") or 0)
+    if not routed and "num_experts_per_tok" in config:
+        raise KeyError("n_routed_experts")
     dense = int(config.get("first_k_dense_replace", 0)) if routed else layers
     shared = int(config.get("n_shared_experts") or 0)
     latent = int(config.get("kv_lora_rank") or 0)
@@ -64,7 +68,7 @@ def _model(name: str, config: Mapping[str, Any]) -> Model:
         kv_heads=int(config.get("num_key_value_heads") or heads),
         head_dim=int(config["qk_nope_head_dim"]) + int(config["qk_rope_head_dim"]) if latent else head_dim,
         moe_inter=int(config["moe_intermediate_size"]) if routed else 0,
-        dense_inter=int(config.get("intermediate_size", 0)),
+        dense_inter=int(config["intermediate_size"]) if dense else 0,
         n_routed=routed,
         n_shared=shared,
         top_k=int(config["num_experts_per_tok"]) if routed else 0,

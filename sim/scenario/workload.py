@@ -103,7 +103,7 @@ class Workload(Section):
     requests: PositiveInt | None = Field(default=None, description="stop after this many requests")
     cached_fraction: Fraction | None = Field(
         default=None,
-        description="share of prompt tokens that hit the prefix cache; traces with hashes simulate it instead",
+        description="share of prompt tokens that hit the prefix cache, in place of a trace's block hashes",
     )
 
     @model_validator(mode="after")

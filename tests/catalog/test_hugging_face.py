@@ -57,11 +57,19 @@ def test_a_dense_model_with_grouped_queries(tmp_path: Path) -> None:
         (json.dumps({k: v for k, v in V32.items() if k != "v_head_dim"}), "v_head_dim"),
         (json.dumps(V32 | {"hidden_size": "wide"}), "wide"),
         (json.dumps(V32 | {"mlp_only_layers": [5]}), "dense layers"),
+        (json.dumps(LLAMA | {"sliding_window": 4096}), "sliding window"),
+        (json.dumps({k: v for k, v in LLAMA.items() if k != "intermediate_size"}), "intermediate_size"),
+        (json.dumps({k: v for k, v in V32.items() if k != "n_routed_experts"}), "n_routed_experts"),
     ],
 )
 def test_an_unusable_file_says_why(tmp_path: Path, content: str, said: str) -> None:
     with pytest.raises(catalog.ConfigError, match=said):
         catalog.model(write(tmp_path, content))
+
+
+def test_a_window_that_is_off_does_not_matter(tmp_path: Path) -> None:
+    off = LLAMA | {"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": False}
+    assert catalog.model(write(tmp_path, json.dumps(off))).layers == 126
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
