@@ -13,7 +13,7 @@ from sim.scenario.device import gpu_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 from sim.scenario.speculation import draft_chances
-from sim.step.assemble import cost_model, moe_backends, step_operations
+from sim.step.assemble import check_backends, cost_model, moe_backends, step_operations
 from sim.step.operations import typical_prompts
 from sim.step.overlap import STAGES, Line, Overlap, Stage, launches, projections, stage_of, timeline
 from sim.units import GB_BYTES
@@ -40,6 +40,7 @@ def explain(
         raise DeploymentError(
             [Problem(("model",), f"has {positions:,} positions; the context is {context:,}")]
         )
+    check_backends(scenario)
     step = step_operations(scenario, plan, phase)
     if phase == "decode":
         step = step.at(batch or plan.max_sequences)

@@ -21,7 +21,7 @@ from sim.scenario.speculation import draft_chances
 from sim.serving.admission import AdmissionRules
 from sim.serving.prefix_cache import Tier
 from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, OneTokenPerStep, Speculation
-from sim.step.assemble import pool_step_cost
+from sim.step.assemble import check_backends, pool_step_cost
 from sim.workload import requests
 
 
@@ -38,6 +38,7 @@ def simulate(
         ScenarioError: if a file that the scenario names is broken.
     """
     deployment = deploy(scenario)
+    check_backends(scenario)
     stream = requests(scenario, seed, base_folder)
     costs = {role: pool_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
     plan = cluster_plan(scenario, deployment, seed, stream.block_tokens)

@@ -134,6 +134,10 @@ def check(
     try:
         loaded, deployment = deployed(scenario, sets)
         with loaded.locating():
+            if any(pool.moe_backend for pool in loaded.scenario.deployment.pools().values()):
+                from sim.step.assemble import check_backends  # reads the profile, which takes a while
+
+                check_backends(loaded.scenario)
             check_recordings(loaded.scenario)
             stream = requests(loaded.scenario, seed)
     except ScenarioError as error:

@@ -11,7 +11,7 @@ from sim.cost.profile import ProfileError, load_profile, shipped_profiles
 from sim.model.checks import pool_experts
 from sim.model.deployment import PoolPlan
 from sim.model.layout import Layout
-from sim.model.operations import Operation
+from sim.model.operations import Operation, routed_experts
 from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
@@ -111,24 +111,50 @@ def cost_model(scenario: Scenario) -> CostModel:
 
     Raises DeploymentError where the profile cannot be read.
     """
-    try:
-        cost = _cost(gpu_of(scenario), profile_name(scenario))
-    except ProfileError as error:
-        raise DeploymentError([Problem(("profile",), str(error))]) from error
+    cost = _priced_by(scenario)
     if scenario.indexer.scores == "concentrated":
         cost = ConcentratedScores(cost)
     wide = WideExchange(cost, catalog.efficiency().low_latency_all_to_all)
     return InSituCost(wide, engine_of(scenario).communication_factor)
 
 
+def check_backends(scenario: Scenario) -> None:
+    """Raises DeploymentError where a pool names kernels of the routed experts that nobody measured."""
+    pools = scenario.deployment.pools()
+    named = {role: name for role, pool in pools.items() if (name := pool.moe_backend)}
+    cost, model = _priced_by(scenario), catalog.model(scenario.model)
+    if not named or not isinstance(cost, ProfileCost) or not model.n_routed:
+        return
+    weights = scenario.precision.weights
+    known = cost.backends(routed_experts(1.0, 1.0, 1.0, model.hidden, model.moe_inter, weights))
+    problems = [
+        Problem(
+            ("deployment", role, "moe_backend"),
+            str(catalog.UnknownName(f"{weights} back-end", name, catalog.nearest_names(name, known))),
+        )
+        for role, name in named.items()
+        if name not in known
+    ]
+    if problems:
+        raise DeploymentError(problems)
+
+
 def moe_backends(scenario: Scenario, experts: Operation) -> tuple[str, ...]:
     """Kernels that could run the routed experts and were measured, by name; the choice is the engine's, its release's
     and its flags'. None where tokens are exchanged all to all: what the exchange hands over decides there.
     """
-    cost = _cost(gpu_of(scenario), profile_name(scenario))
+    cost = _priced_by(scenario)
     if not isinstance(cost, ProfileCost) or "mode" in experts.options:
         return ()
     return tuple(name for name in cost.backends(experts) if not name.startswith("deepep"))
+
+
+def _priced_by(scenario: Scenario) -> CostModel:
+    """The scenario's profile with the roofline behind it. Raises DeploymentError where it cannot be read."""
+    try:
+        return _cost(gpu_of(scenario), profile_name(scenario))
+    except ProfileError as error:
+        raise DeploymentError([Problem(("profile",), str(error))]) from error
 
 
 @lru_cache(maxsize=32)

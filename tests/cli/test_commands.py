@@ -272,3 +272,15 @@ def test_a_gpu_without_known_price_asks_for_one(tmp_path: Path) -> None:
         "s.yaml:11:15: price.tier: the catalog has no price of h20; give price.usd_per_gpu_hour"
         in told.stderr
     )
+
+
+def test_kernels_that_nobody_measured_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(GOOD.replace("ep: 16}", "ep: 16, moe_backend: tritn}"))
+    for command in ("check", "run", "explain"):
+        told = Told(command, path)
+        assert told.code == 2
+        assert (
+            "s.yaml:5:62: deployment.decode.moe_backend: unknown fp8 back-end 'tritn'; expected triton"
+            in told.stderr
+        )
