@@ -71,14 +71,19 @@ def _figure(one: Chart, height: int | None = None) -> None:
 
 def table(data: pd.DataFrame, name: str) -> None:
     """A table with its headings explained, and a download."""
-    st.dataframe(data, hide_index=True, column_config=headings(data), key=f"table-{name}")
+    rows(data, f"table-{name}")
     st.download_button(
         "CSV", data.to_csv(index=False).encode(), f"{name}.csv", "text/csv", key=f"csv-{name}",
         icon=":material/download:", on_click="ignore",
     )  # fmt: skip
 
 
-def headings(data: pd.DataFrame) -> dict[str, Any]:
+def rows(data: pd.DataFrame, key: str) -> None:
+    """A table with its headings explained."""
+    st.dataframe(data, hide_index=True, column_config=_headings(data), placeholder="-", key=key)
+
+
+def _headings(data: pd.DataFrame) -> dict[str, Any]:
     """Explanations of the headings, short where there is little room, and four digits for the numbers."""
     configured: dict[str, Any] = {}
     for column in map(str, data.columns):

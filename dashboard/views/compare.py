@@ -36,6 +36,9 @@ if not picked:
     st.info("Pick a scenario on the left.", icon=":material/arrow_back:")
     st.stop()
 
+# Asked before the results: what ends in between is still watched, and found at the next look.
+jobs = {name: services.job(known[name]) for name in picked}
+running = {name: job for name, job in jobs.items() if job and job.under_way}
 shown, problems = [], dict[str, str]()
 for name in picked:
     try:
@@ -47,8 +50,6 @@ for name, message in problems.items():
 if not shown:
     st.stop()
 
-jobs = {one.name: services.job(known[one.name]) for one in shown}
-running = {name: job for name, job in jobs.items() if job and job.under_way}
 missing = [one.name for one in shown if one.run is None and one.name not in running]
 words, button = st.columns([4, 1], vertical_alignment="center")
 words.markdown(
@@ -66,7 +67,7 @@ for name, job in jobs.items():
     parts.ended(name, job)
 
 overview = services.overview(shown)
-st.dataframe(overview, hide_index=True, column_config=parts.headings(overview), key="overview")
+parts.rows(overview, "overview")
 
 charts = services.charts(shown)
 parts.beside(charts["throughput"], charts["prices"])

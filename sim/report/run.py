@@ -63,7 +63,9 @@ def charts(services: Sequence[Shown], keys: Collection[str] | None = None) -> di
         "prices": lambda: _prices(services),
     }
     if runs:
-        drawn["latency"] = lambda: service.latency_chart(tables.latency_table(runs), _objectives(services))
+        drawn["latency"] = lambda: service.latency_chart(
+            tables.latency_table(runs), [one.name for one in services], _objectives(services)
+        )
     if alone and (run := alone.run):
         drawn["timeline"] = lambda: service.timeline_chart(run.requests)
     if alone and (state := alone.state):

@@ -1,6 +1,6 @@
 """Charts of a service: its speed, its price, its latencies, its memory."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import pandas as pd
@@ -113,20 +113,25 @@ def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
     )
 
 
-def latency_chart(latencies: pd.DataFrame, objectives: Objectives | None = None) -> Chart:
-    """Percentiles of TTFT and TPOT (`latency_table`), with the objectives as dashed lines."""
+def latency_chart(
+    latencies: pd.DataFrame, names: Sequence[str], objectives: Objectives | None = None
+) -> Chart:
+    """Percentiles of TTFT and TPOT (`latency_table`), with the objectives as dashed lines.
+
+    names: of all services shown, simulated or not, so that each keeps its colour.
+    """
     figure = make_subplots(cols=2, rows=1, horizontal_spacing=0.24)
     promised = False
     limits = {"TTFT": objectives.ttft_p99_s, "TPOT": objectives.tpot_p99_s} if objectives is not None else {}
     for column, (latency, unit, scale) in enumerate((("TTFT", "s", 1.0), ("TPOT", "ms", 1e3)), start=1):
         mine = latencies[latencies.latency == latency].dropna(subset=["seconds"])
-        for i, name in enumerate(latencies.name.unique()):
+        for name in latencies.name.unique():
             one = mine[mine.name == name]
             bars = go.Bar(
                 name=name,
                 x=list(one.percentile),
                 y=list(one.seconds * scale),
-                marker={"color": colour(i)},
+                marker={"color": colour(names.index(name))},
                 legendgroup=name,
                 showlegend=column == 1,
                 hovertemplate=f"{latency} %{{x}}: %{{y:.3g}} {unit}",

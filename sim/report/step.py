@@ -121,7 +121,8 @@ def shares_chart(explained: Json) -> Chart:
     return Chart(
         "shares",
         "The step in shares",
-        "The same seconds split three ways: by part of the model, by what they wait for, and by where they come from.",
+        "The same seconds split three ways: by part of the model, by what they wait for, and by where they come from; "
+        "the pointer names small parts.",
         figure,
         pd.DataFrame(rows),
         terms=("bound", "priced by"),

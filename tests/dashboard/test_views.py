@@ -10,7 +10,9 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
+import sim
 from dashboard.data import scenarios, services
+from dashboard.jobs import Job
 from dashboard.settings import CHOICES, DEFAULTS, OWN_PRICE, decode
 from sim import cli
 from sim.scenario.loading import parse
@@ -67,6 +69,25 @@ def test_compare_without_a_scenario_says_what_to_do() -> None:
     app = opened("compare")
     sound(app.multiselect(key="cs").set_value([]).run())
     assert "Pick a scenario" in app.info[0].value
+
+
+def test_compare_misses_no_simulation_that_ends_while_it_draws(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = scenarios.every()["chat"]
+    job = Job(tmp_path)  # it waits
+    finished = sim.simulate(parse(text).scenario)
+
+    def ends(_: str) -> object:
+        """Nothing at the first look, at whose end the simulation is done."""
+        found = None if job.under_way else finished
+        job.cancelled = True
+        return found
+
+    monkeypatch.setattr(services, "job", lambda _: job)
+    monkeypatch.setattr(services, "simulated", ends)
+    app = sound(opened("compare", cs="chat"))
+    assert app.dataframe[0].value["from"].tolist() == ["simulation"]
 
 
 EXTREMES = [

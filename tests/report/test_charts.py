@@ -99,6 +99,14 @@ def test_two_services_side_by_side(shown: Shown) -> None:
     assert {"chat", "other"} <= {trace.name for trace in found["throughput"].figure.data}
 
 
+def test_a_service_has_one_colour_on_all_charts(shown: Shown) -> None:
+    """Also where only the second one was simulated."""
+    found = charts([Shown("estimated", shown.scenario, shown.state), shown])
+    curve = next(trace for trace in found["throughput"].figure.data if trace.name == "chat")
+    bars = next(trace for trace in found["latency"].figure.data if trace.name == "chat")
+    assert bars.marker.color == curve.line.color
+
+
 def test_mechanism_charts() -> None:
     scenario, models = reference(), ("deepseek-v3.1", "deepseek-v3.2")
     for phase, batch in (("decode", 64), ("prefill", 4096)):
