@@ -1,5 +1,6 @@
 """`tokenworks dashboard`: what it starts."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,17 @@ def test_nothing_is_reported_home() -> None:
     assert "gatherUsageStats = false" in config
     assert 'address = "127.0.0.1"' in config
     assert "http" not in config  # no font and no style from elsewhere
+
+
+def test_every_page_has_its_picture() -> None:
+    """`python docs/make_screenshots.py` takes them."""
+    docs = ROOT.parent / "docs"
+    text = (docs / "dashboard.md").read_text(encoding="utf-8")
+    for view in (ROOT / "views").glob("[!_]*.py"):
+        name = f"{view.stem.replace('_', '-')}.png"
+        assert f"(screenshots/{name})" in text
+        assert (docs / "screenshots" / name).stat().st_size < 200_000, name
+    readme = (ROOT.parent / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"docs/screenshots/[\w-]+\.png", readme)
+    assert len(shown) == 2
+    assert all((ROOT.parent / picture).is_file() for picture in shown)
