@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 import streamlit as st
 
-from dashboard.data import TERMS, Chart
+from dashboard.data import TERMS, Chart, meaning
 from dashboard.data.problems import BadInput
 from dashboard.data.services import Figure
 from dashboard.jobs import Busy, Job
@@ -17,17 +17,6 @@ POLL_S: Final = 0.5
 """Seconds between looks at a simulation."""
 LEAST_CHANGE: Final = 0.0005
 """A change that a person would call none."""
-NAMED: Final = {
-    "TTFT": "TTFT",
-    "TPOT": "TPOT",
-    "output tokens/s": "throughput",
-    "stable": "stable",
-    "from": "estimate",
-    "input, cache hit": "cache hit",
-    "input, cache miss": "cache miss",
-    "output": "price of output",
-}
-"""How column headings begin, and the term that explains them."""
 LABELS: Final = {
     "blended, USD/M": "blended, $/M",
     "input, cache hit, USD/M": "hit, $/M",
@@ -87,7 +76,7 @@ def _headings(data: pd.DataFrame) -> dict[str, Any]:
     """Explanations of the headings, short where there is little room, and four digits for the numbers."""
     configured: dict[str, Any] = {}
     for column in map(str, data.columns):
-        label, said = LABELS.get(column), term(column)
+        label, said = LABELS.get(column), meaning(column)
         if column in ("load", "bias") or column.endswith("error") or "share" in column:
             configured[column] = st.column_config.NumberColumn(label, help=said, format="percent")
         elif pd.api.types.is_float_dtype(data[column]):
@@ -95,14 +84,6 @@ def _headings(data: pd.DataFrame) -> dict[str, Any]:
         elif said:
             configured[column] = st.column_config.Column(label, help=said)
     return configured
-
-
-def term(words: str) -> str | None:
-    """What a heading or a label means, if it is a term or begins with one."""
-    for name in (words, words.split(",", maxsplit=1)[0], words.split(" ", maxsplit=1)[0]):
-        if name in TERMS:
-            return TERMS[name]
-    return next((TERMS[name] for start, name in NAMED.items() if words.startswith(start)), None)
 
 
 @contextmanager

@@ -5,6 +5,6 @@ same. What is wrong with anything that a user gave comes back as `BadInput`, who
 """
 
 from sim.report.look import Chart
-from sim.report.terms import TERMS
+from sim.report.terms import TERMS, meaning
 
-__all__ = ["TERMS", "Chart"]
+__all__ = ["TERMS", "Chart", "meaning"]

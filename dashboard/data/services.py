@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.data.problems import said
 from dashboard.data.scenarios import FIRST, scenario, sources
-from dashboard.jobs import Busy, Job, Jobs
+from dashboard.jobs import Job, Jobs
 from sim import result
 from sim.report import run, tables
 from sim.report.html import report
@@ -18,7 +18,7 @@ from sim.report.run import Shown
 from sim.scenario.loading import load
 from sim.steady import SteadyState, steady
 
-__all__ = ["Busy", "Job", "Shown", "SteadyState"]
+__all__ = ["Shown"]
 
 
 class Figure(NamedTuple):

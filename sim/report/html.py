@@ -14,7 +14,7 @@ from sim.report import run as runs
 from sim.report import tables
 from sim.report.look import Chart
 from sim.report.run import Run, Shown
-from sim.report.terms import TERMS
+from sim.report.terms import TERMS, meaning
 from sim.scenario.loading import to_yaml
 
 STYLE: Final = """
@@ -114,8 +114,7 @@ def _cell(value: Any) -> str:
 
 def _term(text: str) -> str:
     """The text, explained on hover where it is a term or begins with one."""
-    first = text.split(",", maxsplit=1)[0]
-    said = next((TERMS[t] for t in (text, first, first.split(" ")[0]) if t in TERMS), None)
+    said = meaning(text)
     return f"<abbr title='{escape(said, quote=True)}'>{escape(text)}</abbr>" if said else escape(text)
 
 

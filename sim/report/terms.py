@@ -54,3 +54,22 @@ TERMS: Final = {
     "KV transfer": "Sending a prompt's KV cache from the prefill to the decode GPUs.",
     "chunk": "Prompt tokens that a rank computes in one step at most.",
 }  # fmt: skip
+
+HEADINGS: Final = {
+    "from": "estimate",
+    "input, cache hit": "cache hit",
+    "input, cache miss": "cache miss",
+    "output": "price of output",
+    "output tokens/s": "throughput",
+    "output tokens/s per GPU": "throughput",
+}
+"""Headings that do not begin with the term that explains them."""
+
+
+def meaning(words: str) -> str | None:
+    """What a heading or a label says (`TTFT p99, s`), if it or its beginning is a term."""
+    named = words.rsplit(",", maxsplit=1)[0]
+    for start in (words, named, named.split(" ", maxsplit=1)[0]):
+        if found := TERMS.get(HEADINGS.get(start, start)):
+            return found
+    return None

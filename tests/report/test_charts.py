@@ -20,7 +20,7 @@ from sim.report import mechanisms as drawn
 from sim.report import run as services
 from sim.report.look import Chart, legend_rows, log_ticks, short
 from sim.report.run import Shown, charts
-from sim.report.terms import TERMS
+from sim.report.terms import TERMS, meaning
 from sim.scenario.loading import parse
 from sim.scenario.schema import Experts
 
@@ -224,6 +224,27 @@ def test_the_error_chart_says_what_its_frame_leaves_out() -> None:
 
 def test_numbers_on_axes_are_short() -> None:
     assert [short(v) for v in (0.05, 3, 20_000, 1.5e6, 2e9)] == ["0.05", "3", "20k", "1.5M", "2G"]
+
+
+@pytest.mark.parametrize(
+    ("heading", "term"),
+    [
+        ("TTFT p99, s", "TTFT"),
+        ("TPOT, ms", "TPOT"),
+        ("goodput, requests/s", "goodput"),
+        ("input, cache miss, USD/M", "cache miss"),
+        ("output, USD/M", "price of output"),
+        ("output tokens/s per GPU", "throughput"),
+        ("price tier", "price tier"),
+        ("from", "estimate"),
+    ],
+)
+def test_headings_are_explained(heading: str, term: str) -> None:
+    assert meaning(heading) == TERMS[term]
+
+
+def test_other_words_are_not_explained() -> None:
+    assert meaning("GPUs") is None and meaning("") is None
 
 
 def test_every_term_is_a_sentence() -> None:
