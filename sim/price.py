@@ -175,14 +175,29 @@ def allocate(pools: Mapping[str, PoolRecord], cached_tokens: float) -> dict[Acti
 def price(record: RunRecord) -> RunPrice:
     """What the run's deployment cost, and what the tokens of the measurement window must sell for.
 
-    See `price_tokens`: hours, busy GPU-seconds and tokens are those of the window, where the service is as busy as
-    throughput and utilisation say; the run's start and its drain would make tokens dearer the shorter the run is.
+    See `price_tokens`: hours and tokens are those of the window, since the run's start and its drain would make tokens
+    dearer the shorter the run is. The GPU-seconds of the window are its tokens times what a token of their kind took
+    over the whole run: work and token need not fall on the same side of the window's edge.
     An empty window has no prices. `hours` of the result are the whole run's, from 0 to its end.
     """
-    pools = {role: replace(pool, busy_gpu_s=pool.busy_in_window_gpu_s) for role, pool in record.pools.items()}
-    window_hours = window_length_s(record) / HOUR_S
-    priced = price_tokens(record.scenario, pools, window_hours, tokens_in_window(record))
+    served = tokens_in_window(record)
+    inside = _shares(served, tokens_in_window(replace(record, window_s=(0.0, record.end_s))))
+    pools = {
+        role: replace(pool, busy_gpu_s={a: s * inside[a] for a, s in pool.busy_gpu_s.items()})
+        for role, pool in record.pools.items()
+    }
+    priced = price_tokens(record.scenario, pools, window_length_s(record) / HOUR_S, served)
     return replace(priced, hours=record.end_s / HOUR_S)
+
+
+def _shares(part: Tokens, whole: Tokens) -> dict[str, float]:
+    """`part` over `whole` by the activity that the tokens pay for; re-reading where nothing was cached is prefill."""
+    prefill = part.uncached / whole.uncached if whole.uncached else 0.0
+    return {
+        "prefill": prefill,
+        "decode": part.output / whole.output if whole.output else 0.0,
+        "cached": part.cached / whole.cached if whole.cached else prefill,
+    }
 
 
 def price_tokens(

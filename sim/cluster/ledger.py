@@ -136,19 +136,15 @@ class Meter:
         self._setup = setup
         self._window = window
         self._busy_s: dict[str, float] = {}
-        self._busy_in_window_s: dict[str, float] = {}
         self._in_window_s = 0.0
         self.new_tokens = 0
         self.steps = 0
 
     def work(self, start_s: float, end_s: float, seconds: Mapping[str, float]) -> None:
         """A worker was busy from `start_s` to `end_s`: its `seconds` by activity, spread evenly over that time."""
-        inside_s = min(end_s, self._window.end_s) - max(start_s, self._window.start_s)
-        share = inside_s / (end_s - start_s) if inside_s > 0 else 0.0
-        self._in_window_s += max(0.0, inside_s)
+        self._in_window_s += max(0.0, min(end_s, self._window.end_s) - max(start_s, self._window.start_s))
         for activity, s in seconds.items():
             self._busy_s[activity] = self._busy_s.get(activity, 0.0) + s
-            self._busy_in_window_s[activity] = self._busy_in_window_s.get(activity, 0.0) + s * share
 
     def compute(self, chunk: Chunk) -> None:
         """Count a step that computes prompt tokens."""
@@ -161,7 +157,6 @@ class Meter:
         return PoolRecord(
             gpus=setup.workers * setup.gpus,
             busy_gpu_s={activity: s * setup.gpus for activity, s in self._busy_s.items()},
-            busy_in_window_gpu_s={activity: s * setup.gpus for activity, s in self._busy_in_window_s.items()},
             busy_in_window_s=self._in_window_s / setup.workers,
             new_tokens=self.new_tokens,
             steps=self.steps,

@@ -48,8 +48,6 @@ class PoolRecord:
     busy_gpu_s: dict[str, float] = field(default_factory=dict)
     """GPU seconds of work, by activity: `prefill` (computing new prompt tokens), `decode`, `cached` (re-reading
     cached prefixes)."""
-    busy_in_window_gpu_s: dict[str, float] = field(default_factory=dict)
-    """Of these, inside the measurement window; a step that reaches beyond it counts with its part."""
     busy_in_window_s: float = 0.0
     """Worker-mean busy seconds inside the measurement window, for `utilization`."""
     new_tokens: int = 0

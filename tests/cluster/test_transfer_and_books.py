@@ -224,22 +224,18 @@ def test_work_is_clipped_to_the_window():
     requests = columns([0.0, 0.0, 0.0, 0.28], 600, 3)
     pools = run_cluster(scenario(warmup_s=0.15), requests, plan, costs, seed=0).pools
     assert pools["prefill"].busy_gpu_s == pytest.approx({"prefill": 4 * 0.4})
-    assert pools["prefill"].busy_in_window_gpu_s == pytest.approx({"prefill": 4 * 0.13})
     assert pools["decode"].busy_gpu_s == pytest.approx({"decode": 2 * 0.16})
-    assert pools["decode"].busy_in_window_gpu_s == pytest.approx({"decode": 2 * 0.04})
     assert pools["prefill"].busy_in_window_s == pytest.approx(0.13)
+    assert pools["decode"].busy_in_window_s == pytest.approx(0.04)
 
 
-def test_a_mixed_step_is_clipped_with_both_its_halves():
+def test_a_mixed_step_is_clipped_too():
     """The mixed step of 0.02 s at 0.22 s; the window ends at 0.23 s, when the third request comes."""
     plan = ClusterPlan({"serve": pool(mixed=True)})
     requests = columns([0.0, 0.21, 0.23], 100, 11)
     costs = {"serve": LinearStepCost(**SERVE)}
     record = run_cluster(scenario(roles=("serve",), warmup_s=0.22), requests, plan, costs, seed=0)
-    share = 0.02 / 0.12
-    booked = {"prefill": 0.01 * (1 - share), "decode": 0.01 * share}
-    inside = record.pools["serve"].busy_in_window_gpu_s
-    assert inside == pytest.approx(booked)
+    assert record.pools["serve"].busy_in_window_s == pytest.approx(0.01)
 
 
 def test_progress_is_told_to_the_end():
