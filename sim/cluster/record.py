@@ -69,7 +69,7 @@ class RunRecord:
     pools: dict[str, PoolRecord]
     window_s: tuple[float, float]
     """Measurement window: from the end of the warm-up to the last arrival (closed loop: the last completion at full
-    concurrency; all at once: the last completion)."""
+    concurrency; all at once: the last completion); empty where the run ended before its warm-up."""
     end_s: float
     """The last completion."""
     events: int

@@ -44,12 +44,13 @@ def run_cluster(
     clock.run()
     pools = cluster.records()
     end_s = ledger.end_s if ledger.completed else clock.now
+    measured_to_s = max(window.start_s, min(window.end_s, end_s))
     return RunRecord(
         scenario=scenario,
         seed=seed,
         requests=ledger.table(),
         pools=pools,
-        window_s=(window.start_s, min(window.end_s, end_s)),
+        window_s=(window.start_s, measured_to_s),
         end_s=end_s,
         events=clock.events,
         wall_s=time.perf_counter() - started,

@@ -30,7 +30,7 @@ class Tokens:
 def window_length_s(record: RunRecord) -> float:
     """Length of the measurement window; 0 where the run ended before its warm-up did."""
     start_s, end_s = record.window_s
-    return max(0.0, end_s - start_s)
+    return end_s - start_s
 
 
 def tokens_in_window(record: RunRecord) -> Tokens:

@@ -81,7 +81,7 @@ def _pools(record: RunRecord) -> Iterator[str]:
         busy_s, most_s = sum(pool.busy_gpu_s.values()), pool.gpus * record.end_s
         if busy_s > most_s * (1 + ROUNDING):
             yield f"{role}: {busy_s:g} busy GPU seconds of {most_s:g} that there were"
-        if pool.busy_in_window_s > max(end_s - start_s, 0.0) * (1 + ROUNDING):
+        if pool.busy_in_window_s > (end_s - start_s) * (1 + ROUNDING):
             yield f"{role}: busy for {pool.busy_in_window_s:g} s of a window of {end_s - start_s:g} s"
         if not 0 <= pool.kv_cache_peak <= 1:
             yield f"{role}: {pool.kv_cache_peak:.1%} of the KV budget were in use"

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,8 +35,8 @@ class Result:
     def __init__(self, record: RunRecord, cost: Cost, notes: Sequence[str] = ()) -> None:
         """`notes`: sentences for the user about what was decided on the way, such as rows of a trace left out."""
         self.record = replace(record, invariants=[*record.invariants, *check_invariants(record)])
-        self.notes = tuple(notes)
-        self._json = {**summary(self.record, cost.json()), "notes": list(notes)}
+        self.notes = (*notes, *_unmeasured(record))
+        self._json = {**summary(self.record, cost.json()), "notes": list(self.notes)}
 
     def json(self) -> dict[str, Any]:
         """The JSON of the run, as documented; `wall_s` is the only value that may differ between runs of one seed."""
@@ -87,6 +87,13 @@ def load(folder: Path) -> SavedResult:
     data = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     scenario = Scenario.model_validate(yaml.safe_load((folder / SCENARIO).read_text(encoding="utf-8")))
     return SavedResult(scenario, pd.read_parquet(folder / REQUESTS), data)
+
+
+def _unmeasured(record: RunRecord) -> Iterator[str]:
+    """Says so where the warm-up left nothing to measure."""
+    warmup_s, last_s = record.window_s[0], record.requests.arrival_s.max(initial=0.0)
+    if warmup_s > last_s:
+        yield f"nothing was measured: the last request came at {last_s:,.1f} s, in the warm-up of {warmup_s:,.1f} s"
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

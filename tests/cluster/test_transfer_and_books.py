@@ -238,6 +238,14 @@ def test_a_mixed_step_is_clipped_too():
     assert record.pools["serve"].busy_in_window_s == pytest.approx(0.01)
 
 
+def test_a_run_that_ends_in_its_warm_up_has_an_empty_window():
+    requests = columns([0.0, 0.21, 0.23], 100, 11)
+    plan, costs = ClusterPlan({"serve": pool()}), {"serve": LinearStepCost(**SERVE)}
+    record = run_cluster(scenario(roles=("serve",), warmup_s=500.0), requests, plan, costs, seed=0)
+    assert record.window_s == (500.0, 500.0)
+    assert record.pools["serve"].busy_in_window_s == 0.0
+
+
 def test_progress_is_told_to_the_end():
     told = []
     plan = ClusterPlan({"serve": pool()})

@@ -204,6 +204,13 @@ def _closed_loop() -> dict[str, Any]:
     return {"arrivals": {"closed_loop": {"concurrency": 400}}, "lengths": lengths, "requests": 400}
 
 
+def test_a_warm_up_that_outlasts_the_arrivals_is_told() -> None:
+    """The last request of the small run comes at 20 s."""
+    assert data(small_run(window_s=(20.0, 20.0)))["notes"] == []
+    [note] = data(small_run(window_s=(30.0, 30.0)))["notes"]
+    assert note == "nothing was measured: the last request came at 20.0 s, in the warm-up of 30.0 s"
+
+
 def test_aggregated_serving_has_no_rates_per_pool() -> None:
     got = data(small_run(pools={"serve": PoolRecord(gpus=8, busy_in_window_s=5.0, new_tokens=1630)}))
     assert got["throughput"]["output_tokens_per_s_per_decode_gpu"] is None
@@ -213,7 +220,7 @@ def test_aggregated_serving_has_no_rates_per_pool() -> None:
     assert got["utilization"]["prefill"] is None
 
 
-@pytest.mark.parametrize("window_s", [(0.0, 0.0), (30.0, 20.0)])
+@pytest.mark.parametrize("window_s", [(0.0, 0.0), (30.0, 30.0)])
 def test_an_empty_window_has_no_rates(window_s: tuple[float, float]) -> None:
     record = small_run(window_s=window_s)
     for pool in record.pools.values():
