@@ -166,7 +166,7 @@ class Explanation:
     @property
     def hidden_s(self) -> float:
         """Seconds of operations that run beside others."""
-        return sum(priced.total_s for priced in self.operations) - self.device_s
+        return max(0.0, sum(priced.total_s for priced in self.operations) - self.device_s)
 
     def json(self) -> dict[str, Any]:
         """The names of INTERFACES: `explain --json`."""

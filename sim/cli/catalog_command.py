@@ -10,11 +10,10 @@ from rich.table import Table
 from sim import catalog
 from sim.cli.files import print_json
 from sim.cli.terminal import Screen, number, usd
-from sim.units import GB_BYTES
+from sim.units import GB_BYTES, TERA
 
 Rows = list[dict[str, Any]]
 
-TERA: Final = 1e12
 HEADINGS: Final = {
     "parameters_b": "parameters, billion",
     "active_b": "active",

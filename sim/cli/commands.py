@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,15 +18,12 @@ from sim.cli.catalog_command import show_catalog
 from sim.cli.files import page, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.scenarios import deployed, note_profile, pool, profiles, public_prices, simulated
-from sim.cli.terminal import Screen, show_error
+from sim.cli.terminal import DID_NOT_HOLD, Screen, show_error
 from sim.cli.validate_command import validate
 from sim.scenario.errors import DeploymentError, ScenarioError
 
 if TYPE_CHECKING:
     from sim.result import Result
-
-DID_NOT_HOLD: Final = 1
-
 
 app = typer.Typer(
     cls=Commands,

@@ -10,13 +10,11 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from sim.catalog.facts import UnknownName
-from sim.cli.terminal import show_error
+from sim.cli.terminal import BAD_INPUT, show_error
 from sim.scenario.errors import DeploymentError, ScenarioError
 
 EXTENSIONS: Final = "tokenworks.commands"
 """Entry-point group through which other packages add subcommands: a typer app, or a plain function."""
-BAD_INPUT: Final = 2
-"""Exit code."""
 
 
 class Commands(TyperGroup):

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,6 +14,10 @@ from rich.text import Text
 
 Tick = Callable[[int, int], None]
 
+DID_NOT_HOLD: Final = 1
+"""Exit code: a check or an invariant did not hold."""
+BAD_INPUT: Final = 2
+"""Exit code: the input is the user's to mend."""
 PROGRESS_FILE = "TOKENWORKS_PROGRESS"
 """Environment variable that names a file for the progress of a run, `done total`, instead of a bar."""
 WIDTH_OF_A_FILE = 160

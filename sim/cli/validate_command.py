@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sim.cli.files import prepare, print_json, save, writer
-from sim.cli.terminal import Screen, show_error
+from sim.cli.terminal import BAD_INPUT, Screen, show_error
 
 if TYPE_CHECKING:
     from sim.validation.table import Validation
-
-BAD_INPUT: Final = 2
 
 
 def validate(
