@@ -141,10 +141,8 @@ def validate(
     steps = point_ids() if points else []
     known = {*steps, *([ALL] if points else []), *(row.id for row in rows)}
     if strange := [id for id in ids if id not in known]:
-        near = get_close_matches(strange[0], known, 3)
-        raise UnknownCase(
-            f"no case '{strange[0]}'; {'nearest: ' + ', '.join(near) if near else 'see the table'}"
-        )
+        near = get_close_matches(strange[0], known, 3, cutoff=0.3) or [*steps, *(row.id for row in rows)][:3]
+        raise UnknownCase(f"no case '{strange[0]}' in {path.name}; expected an id such as {', '.join(near)}")
     if ids:
         rows = [row for row in rows if row.id in ids]
         steps = [id for id in steps if ALL in ids or id in ids]
