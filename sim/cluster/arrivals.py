@@ -1,5 +1,6 @@
 """When requests reach the cluster: at times that are known from the start, or because others left."""
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -21,7 +22,8 @@ class Frontend(Protocol):
 class Arrivals:
     """One timer at a time for the requests whose times are known; one for each moment at which followers arrive.
 
-    The measurement window of a closed loop ends with the first request that leaves its place empty.
+    The measurement window of a closed loop ends with the first request that leaves its place empty, that of an open
+    loop with the last arrival, where only the run can tell which one that is.
     """
 
     def __init__(
@@ -47,31 +49,47 @@ class Arrivals:
 
     def _arrive(self, _: Timer) -> None:
         request = self._next
-        assert request is not None
+        if request is None or self._room == 0:
+            return
         time_s, together = request.arrival_s, []
         while request is not None and request.arrival_s == time_s:
-            together.append(self._ledger.arrive(request))
+            together.append(request)
             request = next(self._known, None)
         self._await(request)
-        self._frontend.submit(together)
+        self._enter(together)
 
     def _left(self, left: int) -> None:
         """Request `left` was completed or rejected: those that follow from it set out."""
         requests = self._requests
-        for request in requests.following(left, self._clock.now):
+        following = () if self._room == 0 else requests.following(left, self._clock.now)
+        for request in following:
             due = self._due
             if due and due[0].arrival_s == request.arrival_s:
                 due.append(request)
             else:
                 self._due = [request]
                 self._clock.at(request.arrival_s + self._ingress_s, self._follow, self._due)
-        if not requests.full:
+        if not requests.full or (requests.concurrency is not None and self._room == 0):
             self._window.end_s = min(self._window.end_s, self._clock.now)
 
     def _follow(self, timer: Timer) -> None:
         if timer.value is self._due:
             self._due = []
-        self._frontend.submit([self._ledger.arrive(request) for request in timer.value])
+        self._enter(timer.value)
+
+    def _enter(self, together: list[Request]) -> None:
+        """These have arrived; those beyond the number of requests that the workload asks for have not."""
+        window = self._window
+        arrived = [self._ledger.arrive(request) for request in together[: self._room]]
+        if arrived and self._room == 0 and window.start_s < self._clock.now < window.end_s < math.inf:
+            window.end_s = self._clock.now
+        self._frontend.submit(arrived)
+
+    @property
+    def _room(self) -> int | None:
+        """Requests that may still arrive; None: any number."""
+        most = self._requests.most
+        return None if most is None else most - self._ledger.arrived
 
 
 def _with_times(requests: Requests) -> Iterator[Request]:

@@ -116,6 +116,11 @@ class Requests(Protocol):
         """Whether every place of a closed loop was taken again so far; always true in an open loop."""
         ...
 
+    @property
+    def most(self) -> int | None:
+        """Requests that arrive at most, those that follow included; None: all of them."""
+        ...
+
     def following(self, left: int, now_s: float) -> Several[Request]:
         """The requests that arrive because request `left` was completed or rejected at `now_s`; not before then."""
         ...

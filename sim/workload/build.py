@@ -106,25 +106,24 @@ def _conversing(scenario: Scenario, recorded: Sessions, seed: int, base_folder: 
         notes.append(
             f"{name}: {recorded.starts_per_s:g} sessions start per second; `workload.arrivals` may say otherwise"
         )
-    most = min(len(sessions.sessions), workload.requests or math.inf)
+    wanted = workload.requests or 0
+    if wanted > sessions.turns:
+        notes.append(f"{name}: holds {sessions.turns} of the {wanted} requests asked for")
+    most = min(len(sessions.sessions), wanted or len(sessions.sessions))
     waiting = _begun(sessions, size)
     loop = form.closed_loop
     if loop is None:
-        times = arrival_times(form, int(most), scenario.duration_s, seed, base_folder)
+        times = arrival_times(form, most, scenario.duration_s, seed, base_folder)
     else:
-        times = np.zeros(min(feasible(loop.concurrency), int(most)))
+        times = np.zeros(min(feasible(loop.concurrency), most))
     started = [next(waiting) for _ in times]
-    follow = Conversation(
-        started, waiting if loop else None, _closes_s(scenario), workload.requests or math.inf,
-        workload.cached_fraction,
-    )  # fmt: skip
+    follow = Conversation(started, waiting if loop else None, _closes_s(scenario), workload.cached_fraction)
     first = _cached(scenario, lambda _: _first_turns(started, size))(len(times))
     turns = [turn for session in sessions.sessions for turn in session]
     every = _cached(scenario, lambda _: _tokens(turns))(len(turns))
     concurrency = loop.concurrency if loop else None
-    return RequestStream(
-        first, times, concurrency, tuple(notes), follow, AllTurns(len(sessions.sessions), every)
-    )
+    all_turns = AllTurns(len(sessions.sessions), every)
+    return RequestStream(first, times, concurrency, tuple(notes), follow, all_turns, workload.requests)
 
 
 def _begun(recorded: Sessions, block_tokens: int | None) -> Iterator[Underway]:

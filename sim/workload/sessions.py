@@ -146,15 +146,18 @@ class Conversation:
     """`sim.workload.stream.Successors` of sessions: the turns that follow, and the sessions that come after others."""
 
     def __init__(
-        self, started: Iterable[Underway], waiting: Iterator[Underway] | None, closes_s: float, most: float,
+        self,
+        started: Iterable[Underway],
+        waiting: Iterator[Underway] | None,
+        closes_s: float,
         fraction: float | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`started`: sessions whose first requests are numbered 0, 1, ...; `waiting`: those that begin where one
-        has ended (closed loop), or None; nothing arrives from `closes_s` on, nor beyond `most` requests."""
+        has ended (closed loop), or None; nothing arrives from `closes_s` on."""
         self.full = True
         self._turn_of = {number: (session, 0) for number, session in enumerate(started)}
         self._sent = len(self._turn_of)
-        self._waiting, self._closes_s, self._most, self._fraction = waiting, closes_s, most, fraction
+        self._waiting, self._closes_s, self._fraction = waiting, closes_s, fraction
 
     def after(self, left: int, now_s: float) -> tuple[Request, ...]:
         """See `Successors.after`."""
@@ -163,12 +166,10 @@ class Conversation:
         # Whoever would go on after the end still has the place: nobody else takes it.
         session.open += len(later) - 1
         sent = [
-            self._send(session, turn, arrival_s)
-            for turn, arrival_s in later
-            if arrival_s < self._closes_s and self._sent < self._most
+            self._send(session, turn, arrival_s) for turn, arrival_s in later if arrival_s < self._closes_s
         ]
         if self._waiting is not None:
-            closed = now_s >= self._closes_s or self._sent >= self._most
+            closed = now_s >= self._closes_s
             following = None if closed or session.open else next(self._waiting, None)
             if following is not None:
                 sent.append(self._send(following, 0, now_s))

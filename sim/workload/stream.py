@@ -71,6 +71,8 @@ class RequestStream:
     successors: Successors = field(default_factory=Nobody, repr=False, compare=False)
     turns: AllTurns | None = None
     """None where requests do not come in sessions."""
+    most: int | None = None
+    """Requests that arrive at most, those that follow included; None: all of them."""
 
     def __len__(self) -> int:
         return len(self.arrival_s)

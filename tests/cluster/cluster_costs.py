@@ -124,6 +124,7 @@ class Columns:
     concurrency: int | None = None
     full: bool = True
     """No place of a closed loop stayed empty so far."""
+    most: int | None = None
     sent: int = 0
 
     def __post_init__(self):

@@ -115,12 +115,15 @@ def test_nothing_arrives_from_the_end_on_and_whoever_waits_past_it_keeps_the_pla
     assert late.following(1, 41.0) == () and late.full
 
 
-def test_a_number_of_requests_bounds_turns_too(tmp_path: Path) -> None:
+def test_a_number_of_requests_begins_no_more_sessions_than_that(tmp_path: Path) -> None:
+    """Which requests are the first ones, only the run can tell: tests/cluster/test_first_requests.py."""
     write(tmp_path, TALK, TALK)
-    s = stream(tmp_path, CLOSED, requests=2)
-    assert len(s.following(0, 1.0)) == 1
-    assert s.following(1, 8.0) == () and not s.full
-    assert len(stream(tmp_path, {"closed_loop": {"concurrency": 9}}, requests=1)) == 1
+    for arrivals in ({"closed_loop": {"concurrency": 9}}, {"all_at_once": {}}):
+        s = stream(tmp_path, arrivals, requests=1)
+        assert (len(s), s.most) == (1, 1)
+        assert len(s.following(0, 1.0)) == 2, "turns that follow do not count before they arrive"
+    assert stream(tmp_path, CLOSED, requests=11).notes == ("s.jsonl: holds 10 of the 11 requests asked for",)
+    assert stream(tmp_path, CLOSED).most is None
 
 
 def test_turns_beyond_the_models_context_are_left_out_with_what_follows(tmp_path: Path) -> None:
@@ -219,7 +222,7 @@ def test_every_turn_is_sent_once_after_its_own_wait(sessions, concurrency, luck)
     """Requests are answered in a random order, each at some time after it arrived."""
     begun = [Underway(n, session, 0, 1) for n, session in enumerate(sessions)]
     start, waiting = begun[:concurrency], iter(begun[concurrency:])
-    follow = Conversation(start, waiting, math.inf, math.inf, None)
+    follow = Conversation(start, waiting, math.inf, None)
     live = {n: (n, 0, 0.0) for n in range(len(start))}  # request -> session, turn, arrival
     sent, now = [(n, 0) for n in live], 0.0
     while live:
