@@ -107,10 +107,12 @@ def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
     cached = step - the same step with the context of its new tokens and earlier chunks only. A step that fetches
     prefixes lasts at least as long as that.
     """
-    seconds = cost.prefill_s(chunk.tokens, chunk.context, chunk.held)
+    seconds = cost.prefill_s(chunk.tokens, chunk.context, chunk.held, chunk.longest)
     if chunk.context_without_prefix is None:
         return seconds, 0.0
-    without_s = cost.prefill_s(chunk.tokens, chunk.context_without_prefix, chunk.held_without_prefix)
+    without_s = cost.prefill_s(
+        chunk.tokens, chunk.context_without_prefix, chunk.held_without_prefix, chunk.longest_without_prefix
+    )
     alone_s = min(seconds, without_s)
     seconds = max(seconds, chunk.fetch_s)
     return seconds, seconds - alone_s

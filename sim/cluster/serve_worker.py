@@ -139,7 +139,7 @@ class ServeWorker:
             sequences, context, growth = batch.load()
             decode = cost.decode_run(sequences, context, growth)
             alone_s = decode.total_s(1)
-            mixed_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context, chunk.held)
+            mixed_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context, chunk.held, chunk.longest)
             total_s = max(mixed_s, chunk.fetch_s)
             share = total_s / (alone_s + seconds)
             decode.book(alone_s * share)

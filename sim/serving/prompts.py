@@ -30,6 +30,10 @@ class Chunk:
     from tokens and context, because each rank has a single prompt or nothing before its prompts."""
     held_without_prefix: Floats | None
     """The same if no prefix had been cached; None where one of the two above is."""
+    longest: Floats
+    """KV tokens of a rank's longest prompt: max(before + new)."""
+    longest_without_prefix: Floats | None
+    """The same if no prefix had been cached; None where none was."""
     started: list[Sequence]
     completed: list[tuple[Sequence, int]]
     """Prompts whose last token is in this step, with their ranks."""
@@ -106,6 +110,8 @@ class _Planned:
         self.held = [0.0] * ranks
         self.prefix_pairs = [0.0] * ranks
         self.prefix_held = [0.0] * ranks
+        self.longest = [0.0] * ranks
+        self.longest_alone = [0.0] * ranks
         self.several = False
         """Whether a rank has several prompts, one of them with KV before it."""
         self.fetch_s = [0.0] * ranks
@@ -132,6 +138,8 @@ class _Planned:
         self.pairs[rank] += new * before + new * (new + 1) / 2
         self.prefix_pairs[rank] += new * sequence.cached_tokens
         self.prefix_held[rank] += sequence.cached_tokens
+        self.longest[rank] = max(self.longest[rank], before + new)
+        self.longest_alone[rank] = max(self.longest_alone[rank], before + new - sequence.cached_tokens)
         return new
 
     def chunk(self) -> Chunk | None:
@@ -141,11 +149,12 @@ class _Planned:
         pairs = np.array(self.pairs)
         divisor = np.maximum(tokens, 1.0)
         held = np.array(self.held) if self.several else None
-        without, held_without = None, None
+        without, held_without, longest_without = None, None, None
         if any(self.prefix_pairs):
             without = (pairs - np.array(self.prefix_pairs)) / divisor
             held_without = None if held is None else held - np.array(self.prefix_held)
-        fetch_s = max(self.fetch_s)
+            longest_without = np.array(self.longest_alone)
         return Chunk(
-            tokens, pairs / divisor, without, held, held_without, self.started, self.completed, fetch_s
-        )
+            tokens, pairs / divisor, without, held, held_without, np.array(self.longest), longest_without,
+            self.started, self.completed, max(self.fetch_s),
+        )  # fmt: skip

@@ -72,9 +72,15 @@ class SurfaceStepCost:
         """See `StepCost.decode_run`."""
         return SurfaceRun(self.level(sequences).surface, sequences, context, growth)
 
-    def prefill_s(self, tokens: Floats, context: Floats, held: Floats | None = None) -> float:
+    def prefill_s(
+        self,
+        tokens: Floats,
+        context: Floats,
+        held: Floats | None = None,
+        longest: Floats | None = None,
+    ) -> float:
         """See `StepCost.prefill_s`."""
-        return self.prefill.step_s(self.prompts.core_s(tokens, context, held), tokens)
+        return self.prefill.step_s(self.prompts.core_s(tokens, context, held, longest), tokens)
 
     def book_prefill(self, tokens: Floats, context: Floats, seconds: float) -> None:
         """See `StepCost.book_prefill`: at the rank with the most pairs of new token and key."""
@@ -88,6 +94,7 @@ class SurfaceStepCost:
         tokens: Floats,
         token_context: Floats,
         held: Floats | None = None,
+        longest: Floats | None = None,
     ) -> float:
         """See `StepCost.mixed_s`.
 
@@ -101,9 +108,9 @@ class SurfaceStepCost:
         kv_s = decode - level.surface.core_s(sequences, short)
         together = tokens + sequences * level.tokens_per_sequence
         chunk = self.prefill.core_s(together, token_context)
-        if held is not None:
+        if held is not None or longest is not None:
             alone = self.prefill.core_s(tokens, token_context)
-            chunk += self.prompts.core_s(tokens, token_context, held) - alone
+            chunk += self.prompts.core_s(tokens, token_context, held, longest) - alone
         core = np.where(tokens > 0, chunk + kv_s, decode)
         return self.prefill.step_s(core, together)
 

@@ -1,5 +1,6 @@
-"""Attention of several prompts behind cached prefixes, which the prefill surface has no axis for."""
+"""Attention of several different prompts in one chunk, which the prefill surface has no axis for."""
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -28,34 +29,49 @@ class PromptAttention:
 
     because their P = cached + (new + 1) / 2 and K / T = 1 + cached / new. The surface knows T and P only and has the K
     of one prompt, or of prompts without prefix; where a rank's differs, equal prompts are priced.
+
+    The longest prompt decides whether DSA runs the dense or the sparse form, for all prompts of the rank: where the
+    equal ones are short enough for the dense form and it is not, they are priced in the sparse form.
     """
 
     def __init__(self, step: StepOperations, surface: Surface, cost: CostModel) -> None:
         self._step, self._surface, self._cost = step, surface, cost
-        self._seconds: dict[tuple[float, float, float], float] = {}
+        self._sparse = replace(step, layout=replace(step.layout, dense_prefill_max_kv=0))
+        self._dense_up_to = step.layout.dense_prefill_max_kv if step.layout.model.sparse else 0
+        self._seconds: dict[tuple[float, float, float, bool], float] = {}
 
-    def core_s(self, tokens: Floats, context: Floats, held: Floats | None) -> Floats:
-        """Attention seconds of each rank; shape (ranks,). `held` as in `StepCost.prefill_s`."""
+    def core_s(
+        self, tokens: Floats, context: Floats, held: Floats | None = None, longest: Floats | None = None
+    ) -> Floats:
+        """Attention seconds of each rank; shape (ranks,). `held` and `longest` as in `StepCost.prefill_s`."""
         core = self._surface.core_s(tokens, context)
-        if held is None:
+        if held is None and (longest is None or not 0 < self._dense_up_to < longest.max()):
             return core
         pairs = np.maximum(context - 0.5, 0.5)
         typical_new = np.minimum(np.maximum(tokens, 1.0), 2 * pairs)
-        typical_held = tokens * (pairs / typical_new + 0.5)
-        for rank in np.flatnonzero(np.abs(held - typical_held) > SAME * typical_held):
+        typical_length = pairs + typical_new / 2
+        typical_held = tokens * typical_length / typical_new
+        held = typical_held if held is None else held
+        sparse = (typical_length if longest is None else longest) > self._dense_up_to
+        differs = np.abs(held - typical_held) > SAME * typical_held
+        differs |= sparse & (typical_length <= self._dense_up_to) & (tokens > 0)
+        for rank in np.flatnonzero(differs):
             new = pairs[rank] / (held[rank] / tokens[rank] - 0.5)
-            core[rank] = self._priced_s(float(tokens[rank]), float(context[rank]), float(new))
+            of_rank = float(tokens[rank]), float(context[rank]), float(new)
+            core[rank] = self._priced_s(*of_rank, sparse=longest is not None and bool(sparse[rank]))
         return core
 
-    def _priced_s(self, tokens: float, context: float, new: float) -> float:
-        """Attention seconds of equal prompts of `new` tokens each, both half batches where there are two."""
+    def _priced_s(self, tokens: float, context: float, new: float, sparse: bool) -> float:
+        """Attention seconds of equal prompts of `new` tokens each, both half batches where there are two; `sparse`
+        even if they are short."""
         overlap = self._step.overlap
         parts = overlap.parts(tokens)
         _, new, cached = equal_prompts(tokens / parts, context, new)
-        key = _rounded(tokens), _rounded(new), _rounded(cached)
+        key = _rounded(tokens), _rounded(new), _rounded(cached), sparse
         if key not in self._seconds:
-            tokens, new, cached = key
-            operations = self._step.prefill_attention(tokens / parts / new, new, cached)
+            tokens, new, cached, _ = key
+            step = self._sparse if sparse else self._step
+            operations = step.prefill_attention(tokens / parts / new, new, cached)
             seconds = sum(priced.total_s for priced in price_all(operations, self._cost))
             self._seconds[key] = parts * overlap.stretch("layers", parts) * seconds
         return self._seconds[key]

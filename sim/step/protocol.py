@@ -42,11 +42,17 @@ class StepCost(Protocol):
         """Decode steps of which number i, from 0, is `decode_s(sequences, context + i * growth)`."""
         ...
 
-    def prefill_s(self, tokens: Floats, context: Floats, held: Floats | None = None) -> float:
+    def prefill_s(
+        self,
+        tokens: Floats,
+        context: Floats,
+        held: Floats | None = None,
+        longest: Floats | None = None,
+    ) -> float:
         """One prefill step of `tokens` new prompt tokens per rank; `context` as above, cached prefix included.
 
         `held`: KV tokens of a rank's prompts, sum(cached + new). None: each rank has one prompt, or none of its prompts
-        has a prefix. Books nothing.
+        has a prefix. `longest`: KV tokens of a rank's longest prompt; None: its prompts are alike. Books nothing.
         """
         ...
 
@@ -57,9 +63,10 @@ class StepCost(Protocol):
         tokens: Floats,
         token_context: Floats,
         held: Floats | None = None,
+        longest: Floats | None = None,
     ) -> float:
-        """One step that decodes and computes prompt tokens together (aggregated serving); `held` as above.
-        Books nothing."""
+        """One step that decodes and computes prompt tokens together (aggregated serving); `held` and `longest` as
+        above. Books nothing."""
         ...
 
     def book_prefill(self, tokens: Floats, context: Floats, seconds: float) -> None:

@@ -82,10 +82,10 @@ class LinearStepCost:
             held = tokens + np.where(tokens > 0, np.maximum(behind, 0.0), 0.0)
         return self.token_s * tokens + self.pair_s * tokens * context + self.held_s * held
 
-    def prefill_s(self, tokens, context, held=None):
+    def prefill_s(self, tokens, context, held=None, longest=None):
         return self.prompt_base_s + float(self._prompts_s(tokens, context, held).max())
 
-    def mixed_s(self, sequences, context, tokens, token_context, held=None):
+    def mixed_s(self, sequences, context, tokens, token_context, held=None, longest=None):
         prompts = self._prompts_s(tokens, token_context, held)
         return self.base_s + float((self._ranks_s(sequences, context) + prompts).max())
 

@@ -52,6 +52,8 @@ def test_what_prompts_hold_is_told_where_tokens_and_context_do_not_tell():
     chunk = queues.plan([512, 512], always)
     assert chunk.held.tolist() == [1200, 50]
     assert chunk.held_without_prefix.tolist() == [300, 50]
+    assert chunk.longest.tolist() == [1000, 50]
+    assert chunk.longest_without_prefix.tolist() == [200, 50]
     for prompts in ([(1000, 900)], [(30, 0), (50, 0)]):
         for tokens, cached in prompts:
             queues.add(prompt(0, tokens, cached), 0)

@@ -1,5 +1,7 @@
 """Prefill steps of several prompts behind cached prefixes, against the attention of the very prompts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from even_routing import balanced_routing
@@ -109,3 +111,43 @@ def test_prefixes_count_in_a_mixed_step_as_in_a_prefill_step():
     assert more > 0
     mixed = cost.mixed_s(*decode, tokens, context, held) - cost.mixed_s(*decode, tokens, context)
     assert mixed == pytest.approx(more)
+
+
+def test_the_longest_prompt_of_a_rank_decides_between_dense_and_sparse():
+    """SGLang: masked MHA while the longest KV of the batch is at most 2,048.
+
+    One prompt of 3,000 tokens beside 50 of 100 has the pairs of equal prompts of (3,000^2 + 50 x 100^2) / 8,000 =
+    1,187.5 tokens, which alone would run dense."""
+    step, cost = KINDS["deepseek-v3.2", False], STEPS["deepseek-v3.2", False]
+    prompts = [(1, 3000), (50, 100)]
+    tokens = sum(n * new for n, new in prompts)
+    context = sum(n * new * (new + 1) / 2 for n, new in prompts) / tokens
+    assert 2 * context - 1 == 1187.5
+    on_ranks = np.full(8, float(tokens)), np.full(8, context)
+
+    def one_by_one_s(dense_up_to: int) -> float:
+        forced = replace(step, layout=replace(step.layout, dense_prefill_max_kv=dense_up_to))
+        every = [o for n, new in prompts for o in forced.prefill_attention(n, new, 0)]
+        return sum(p.total_s for p in price_all(every, ROOFLINE))
+
+    sparse_s, dense_s = (
+        cost.prompts.core_s(*on_ranks, longest=np.full(8, float(longest)))[0] for longest in (3000, 2048)
+    )
+    assert sparse_s == pytest.approx(one_by_one_s(0), rel=0.08)
+    assert dense_s == pytest.approx(one_by_one_s(3000), rel=0.08)
+    assert sparse_s > 1.2 * dense_s
+    mixed = [
+        cost.mixed_s(np.full(8, 4.0), np.full(8, 100.0), *on_ranks, longest=np.full(8, float(longest)))
+        for longest in (3000, 2048)
+    ]
+    assert mixed[0] - mixed[1] == pytest.approx(sparse_s - dense_s)
+
+
+def test_ranks_choose_their_form_one_by_one_and_other_models_have_none():
+    for name in ("deepseek-v3", "deepseek-v3.2"):
+        prompts = STEPS[name, False].prompts
+        on_ranks = np.array([4000.0, 4000.0, 0.0]), np.array([300.5, 300.5, 0.0])
+        core = prompts.core_s(*on_ranks, longest=np.array([3000.0, 600.0, 0.0]))
+        short = prompts.core_s(*on_ranks)
+        assert core[1:].tolist() == short[1:].tolist()
+        assert (core[0] > short[0]) == (name == "deepseek-v3.2")
