@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sim import catalog
-from sim.catalog import Model
 from sim.cluster.ledger import Progress
 from sim.cluster.record import RequestTable
 from sim.cluster.run import run_cluster
@@ -12,6 +11,7 @@ from sim.cluster.setup import ClusterPlan, PoolSetup, PrefixSetup, TransferSetup
 from sim.model.architecture import cache_bytes_per_token
 from sim.model.deployment import Deployment, deploy
 from sim.model.prefix_cache import PrefixCachePlan, prefix_cache_plan
+from sim.model.room import check_room, running_blocks
 from sim.price import price
 from sim.result import Result
 from sim.scenario.device import gpu_of
@@ -34,27 +34,38 @@ def simulate(
     of the scenario start; `progress` is told how many requests have left.
 
     Raises:
-        DeploymentError: if the deployment does not fit the machine or the workload does not exist.
+        DeploymentError: if the deployment does not fit the machine, or has no room for a single request, or the
+            workload does not exist.
         ScenarioError: if a file that the scenario names is broken.
     """
     deployment = deploy(scenario)
     check_backends(scenario)
     stream = requests(scenario, seed, base_folder)
+    check_room(scenario, deployment, stream.least_tokens)
     costs = {role: pool_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
     plan = cluster_plan(scenario, deployment, seed, stream.block_tokens)
     record = run_cluster(scenario, stream, plan, costs, seed, progress)
-    notes = (*stream.notes, *_too_long(record.requests, deployment.model))
+    notes = (*stream.notes, *_rejections(record.requests, deployment, plan))
     return Result(record, price(record), notes)
 
 
-def _too_long(requests: RequestTable, model: Model) -> Iterator[str]:
-    """Says how many requests the model cannot take; they are among the rejected ones."""
-    count = int((requests.input_tokens + requests.output_tokens > model.max_positions).sum())
-    if count:
+def _rejections(requests: RequestTable, deployment: Deployment, plan: ClusterPlan) -> Iterator[str]:
+    """Says for each limit how many requests exceed it. A request may exceed several."""
+    model, tokens = deployment.model, requests.input_tokens + requests.output_tokens
+    if count := int((tokens > model.max_positions).sum()):
         yield (
-            f"{count:,} of {len(requests.rejected):,} requests rejected: prompt and answer exceed the "
+            f"{count:,} of {len(tokens):,} requests rejected: prompt and answer exceed the "
             f"{model.max_positions:,} positions of {model.name}"
         )
+    for role, pool in plan.pools.items():
+        room = pool.kv_blocks * pool.block_tokens
+        too_long = (tokens > room) & (tokens <= model.max_positions)
+        if count := int(too_long.sum()):
+            beside = pool.kv_blocks < deployment.pools[role].memory.kv_blocks
+            yield (
+                f"{count:,} of {len(tokens):,} requests rejected: they need up to {tokens[too_long].max():,} "
+                f"KV tokens, a rank of the {role} pool has {room:,}{' beside the prefix cache' * beside}"
+            )
 
 
 def cluster_plan(
@@ -67,6 +78,7 @@ def cluster_plan(
     engine = engine_of(scenario)
     cache = prefix_cache_plan(scenario, {role: plan.memory for role, plan in deployment.pools.items()})
     prefixes = prefix_setup(cache, block_tokens) if cache and block_tokens else None
+    kv_blocks = running_blocks(scenario, deployment)
     pools = {
         role: PoolSetup(
             workers=plan.workers,
@@ -74,7 +86,7 @@ def cluster_plan(
             dp=plan.dp,
             max_sequences=plan.max_sequences,
             chunk_tokens=plan.chunk_tokens,
-            kv_blocks=plan.memory.kv_blocks - (cache.reserved_blocks if cache and cache.role == role else 0),
+            kv_blocks=kv_blocks[role],
             block_tokens=engine.kv_block_tokens,
             mixed=engine.mixes_prefill_with_decode,
         )

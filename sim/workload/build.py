@@ -14,7 +14,7 @@ from sim.scenario.schema import Arrivals, Scenario
 from sim.scenario.workload import PoissonArrivals
 from sim.workload import trace
 from sim.workload.arrivals import arrival_times, feasible
-from sim.workload.lengths import Source
+from sim.workload.lengths import Source, least
 from sim.workload.prompts import Prompts
 from sim.workload.sessions import Conversation, Sessions, Turn, Underway
 from sim.workload.stream import AllTurns, RequestStream, closed_loop
@@ -83,7 +83,11 @@ def _arriving(
     if form.closed_loop is not None:
         concurrency = feasible(form.closed_loop.concurrency)
         bound = count and feasible(count)
-        return closed_loop(draw, concurrency, bound, _closes_s(scenario), tuple(notes))
+        stream = closed_loop(draw, concurrency, bound, _closes_s(scenario), tuple(notes))
+        lengths = scenario.workload.lengths
+        if bound is not None or lengths is None:
+            return stream
+        return replace(stream, draws_at_least=least(lengths.input) + least(lengths.output))
     times = arrival_times(form, count, scenario.duration_s, seed, base_folder)
     return RequestStream(draw(len(times)), times, notes=tuple(notes))
 
@@ -123,7 +127,7 @@ def _conversing(scenario: Scenario, recorded: Sessions, seed: int, base_folder: 
     every = _cached(scenario, lambda _: _tokens(turns))(len(turns))
     concurrency = loop.concurrency if loop else None
     all_turns = AllTurns(len(sessions.sessions), every)
-    return RequestStream(first, times, concurrency, tuple(notes), follow, all_turns, workload.requests)
+    return RequestStream(first, times, concurrency, tuple(notes), follow, all_turns, most=workload.requests)
 
 
 def _begun(recorded: Sessions, block_tokens: int | None) -> Iterator[Underway]:

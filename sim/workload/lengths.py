@@ -53,6 +53,13 @@ def draw(length: Length, rng: np.random.Generator, base_folder: Path | None, key
     return _histogram(length.histogram, rng, base_folder, (*key, "histogram"))
 
 
+def least(length: Length) -> int:
+    """Tokens that no draw of a distribution falls below."""
+    if length.uniform is not None:
+        return length.uniform[0]
+    return length.constant or 1
+
+
 class Weighted:
     """Token counts, each with a chance proportional to its weight; at least one weight is above 0."""
 

@@ -71,6 +71,8 @@ class RequestStream:
     successors: Successors = field(default_factory=Nobody, repr=False, compare=False)
     turns: AllTurns | None = None
     """None where requests do not come in sessions."""
+    draws_at_least: int | None = None
+    """Tokens, prompt and answer, that no request falls below which is still to be drawn; None: all are drawn."""
     most: int | None = None
     """Requests that arrive at most, those that follow included; None: all of them."""
 
@@ -104,6 +106,15 @@ class RequestStream:
     def block_tokens(self) -> int | None:
         """Prompt tokens of one of the `blocks`; the last one of a prompt may hold fewer."""
         return self.prompts.block_tokens
+
+    @property
+    def least_tokens(self) -> int | None:
+        """Tokens, prompt and answer, that no request falls below; None where there are none."""
+        every = self.turns.prompts if self.turns else self.prompts
+        if not len(every):
+            return None
+        drawn = int((every.input_tokens + every.output_tokens).min())
+        return drawn if self.draws_at_least is None else min(drawn, self.draws_at_least)
 
     @property
     def full(self) -> bool:

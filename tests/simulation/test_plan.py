@@ -129,13 +129,13 @@ def test_block_tokens_and_mixing_are_the_engines(monkeypatch: pytest.MonkeyPatch
 def test_requests_beyond_the_models_positions_are_rejected_and_said(roles: tuple[str, ...]) -> None:
     """Qwen3-235B has 40,960 positions (its config): 40,950 + 10 tokens fit, 40,951 + 10 do not."""
     pools = {role: {"gpus": 8, "ep": 8} for role in roles}
-    for prompt, beyond in ((40_950, False), (40_951, True)):
-        lengths = {"input": {"constant": prompt}, "output": {"constant": 10}}
-        workload = {"arrivals": {"poisson": {"rate_per_s": 1.0}}, "lengths": lengths, "requests": 3}
-        result = simulate(
-            split("qwen3-235b-a22b", profile="analytic", deployment=pools, workload=workload, precision={})
-        )
-        assert result.record.requests.rejected.tolist() == [beyond] * 3
-        assert result.json()["requests"]["rejected"] == 3 * beyond
-        said = [note for note in result.notes if "40,960 positions" in note]
-        assert len(said) == beyond and all(note.startswith("3 of 3 requests rejected") for note in said)
+    lengths = {"input": {"uniform": [40_950, 40_951]}, "output": {"constant": 10}}
+    workload = {"arrivals": {"poisson": {"rate_per_s": 1.0}}, "lengths": lengths, "requests": 6}
+    result = simulate(
+        split("qwen3-235b-a22b", profile="analytic", deployment=pools, workload=workload, precision={})
+    )
+    beyond = result.record.requests.input_tokens == 40_951
+    assert 0 < beyond.sum() < 6
+    assert result.record.requests.rejected.tolist() == beyond.tolist()
+    (said,) = (note for note in result.notes if "40,960 positions" in note)
+    assert said.startswith(f"{beyond.sum()} of 6 requests rejected")

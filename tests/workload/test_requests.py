@@ -207,3 +207,16 @@ def test_each_purpose_has_a_stream_of_its_own() -> None:
     one, two = generator(1, "arrivals"), generator(1, "input lengths")
     assert one.random(4).tolist() != two.random(4).tolist()
     assert generator(1, "arrivals").random(4).tolist() != generator(2, "arrivals").random(4).tolist()
+
+
+def test_the_smallest_request_is_known_beforehand() -> None:
+    """Drawn ones by their columns; an endless loop's by what its lengths cannot fall below."""
+    open_loop = synthetic(POISSON, requests=50)
+    assert open_loop.least_tokens == min(r.input_tokens + r.output_tokens for r in open_loop)
+    loop = {"closed_loop": {"concurrency": 3}}
+    alike = {"input": {"constant": 700}, "output": {"uniform": (30, 50)}}
+    assert synthetic(loop, lengths=alike, duration_s=9.0).least_tokens == 730
+    assert synthetic(loop, duration_s=9.0).least_tokens == 1 + 1
+    bounded = synthetic(loop, requests=50)
+    assert bounded.least_tokens == (bounded.input_tokens + bounded.output_tokens).min()
+    assert synthetic({"poisson": {"rate_per_s": 1e-9}}, duration_s=1.0).least_tokens is None

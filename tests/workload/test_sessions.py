@@ -255,3 +255,4 @@ def test_those_who_only_count_are_told_every_turn(tmp_path: Path) -> None:
     assert s.turns is not None and s.turns.sessions == 2
     assert s.turns.prompts.input_tokens.tolist() == [128, 260, 64, 128, 400, 128, 260]
     assert s.turns.prompts.cached_tokens.tolist() == [64, 130, 32, 64, 200, 64, 130]
+    assert s.least_tokens == 64 + 10, "of the sub-agent, not of a first turn"

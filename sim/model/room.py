@@ -1,0 +1,44 @@
+"""Is there room for the requests of a workload? The last question to a deployment that exists, divides and fits."""
+
+from sim.model.deployment import Deployment
+from sim.model.prefix_cache import prefix_cache_plan
+from sim.scenario.errors import DeploymentError, Problem
+from sim.scenario.schema import Scenario
+
+
+def running_blocks(scenario: Scenario, deployment: Deployment) -> dict[str, int]:
+    """KV blocks of a rank of each pool that running sequences may hold: all but what the prefix cache reserves."""
+    budgets = {role: plan.memory for role, plan in deployment.pools.items()}
+    cache = prefix_cache_plan(scenario, budgets)
+    reserved = {cache.role: cache.reserved_blocks} if cache else {}
+    return {role: memory.kv_blocks - reserved.get(role, 0) for role, memory in budgets.items()}
+
+
+def check_room(scenario: Scenario, deployment: Deployment, least_tokens: int | None) -> None:
+    """Raises DeploymentError where not even the smallest request, of `least_tokens` with its answer, can be served.
+
+    None: there are no requests.
+    """
+    if least_tokens is None:
+        return
+    asks = f"the smallest request of the workload has {least_tokens:,} tokens with its answer"
+    model = deployment.model
+    if least_tokens > model.max_positions:
+        says = f"{asks}; {model.name} takes {model.max_positions:,}"
+        raise DeploymentError([Problem(("workload",), says)])
+    problems = []
+    for role, blocks in running_blocks(scenario, deployment).items():
+        memory = deployment.pools[role].memory
+        needed = -(-least_tokens // memory.block_tokens)
+        if needed <= blocks:
+            continue
+        room = f"leaves each rank of {role} {blocks * memory.block_tokens:,} KV tokens for running sequences"
+        if needed > memory.kv_blocks:
+            problems.append(Problem(("deployment", role), f"{room}; {asks}"))
+            continue
+        cache = prefix_cache_plan(scenario, {role: memory})
+        assert cache is not None
+        most = (memory.kv_blocks - needed) * memory.block_tokens * cache.ranks
+        problems.append(Problem(("prefix_cache", "hbm_tokens"), f"{room}; {asks}: expected at most {most:,}"))
+    if problems:
+        raise DeploymentError(problems)
