@@ -1,7 +1,7 @@
 """What a workload asks for on average."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ from sim.workload import RequestStream, requests
 
 Floats = NDArray[np.float64]
 
-QUANTILES = 12
-"""Prompt lengths that stand for all where a step waits for its longest prompt."""
+QUANTILES = 1200
+"""Prompt lengths that stand for all where the longest prompt of a step decides what it costs."""
 MIDDLES = (np.arange(QUANTILES) + 0.5) / QUANTILES
 
 
@@ -49,6 +49,24 @@ class Demand:
         """Prompt tokens of a request that are computed."""
         return self.input_tokens - self.cached_tokens
 
+    def short(self, up_to: float) -> "tuple[float, Demand]":
+        """The share of the requests whose prompts have at most `up_to` tokens, and what such prompts ask for; all where
+        there is none."""
+        new, more = np.array(self.new_quantiles), self.cached_tokens / self.new_tokens
+        fits = new * (1 + more) <= up_to
+        if fits.all() or not fits.any():
+            return float(fits.all()), self
+        new = new[fits]
+        alone = _mean(new * (new + 1) / 2, new)
+        return float(fits.mean()), replace(
+            self,
+            input_tokens=float(new.mean()) * (1 + more),
+            cached_tokens=float(new.mean()) * more,
+            prefill_context=_mean(new**2 * more, new) + alone,
+            prefill_context_alone=alone,
+            new_quantiles=tuple(new.tolist()),
+        )
+
 
 def demand_of(scenario: Scenario, base_folder: Path | None = None) -> Demand:
     """The scenario's workload as means: from its distributions, or counted over its trace.
@@ -59,15 +77,18 @@ def demand_of(scenario: Scenario, base_folder: Path | None = None) -> Demand:
         prefill_context_alone = ((1 - f) E[I^2] / E[I] + 1) / 2
         decode_context        = E[I] + E[O^2] / (2 E[O])
 
+    At least one token of a prompt is computed, as in the simulation; f is that much below 1.
+
     Prefix hits that a trace's hashes would find are not counted: only the simulation knows them.
     Raises DeploymentError or ScenarioError where a file of the workload is missing or broken.
     """
     workload = scenario.workload
-    lengths, fraction = workload.lengths, workload.cached_fraction or 0.0
+    lengths = workload.lengths
     if lengths is None or lengths.input.histogram or lengths.output.histogram:
         return _counted(scenario, requests(scenario, 0, base_folder))
     prompt, prompt_squares = _moments(lengths.input)
     answer, answer_squares = _moments(lengths.output)
+    fraction = min(workload.cached_fraction or 0.0, 1 - 1 / prompt)
     long = prompt_squares / prompt
     alone = ((1 - fraction) * long + 1) / 2
     return Demand(
@@ -126,6 +147,7 @@ def _counted(scenario: Scenario, stream: RequestStream) -> Demand:
     rate_per_s = _rate(scenario.workload.arrivals) or _rate_of(stream)
     if turns is not None and rate_per_s is not None:
         rate_per_s *= len(turns.prompts) / turns.sessions
+    cached = np.minimum(cached, prompt - 1)
     new = prompt - cached
     alone = _mean(new * (new + 1) / 2, new)
     return Demand(

@@ -1,7 +1,7 @@
 """Seconds of the two phases of serving at the mean context of a workload, over the load of a rank."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,15 +12,17 @@ from sim.model.deployment import PoolPlan, plan_pool
 from sim.model.operations import Operation
 from sim.scenario.engine import engine_of
 from sim.scenario.schema import Scenario
-from sim.steady.demand import Demand
+from sim.steady.demand import QUANTILES, Demand
 from sim.step.assemble import cost_model, step_operations
-from sim.step.operations import equal_prompts, typical_prompts
+from sim.step.operations import StepOperations, equal_prompts, typical_prompts
 from sim.step.surface import Surface, grid
 
 Floats = NDArray[np.float64]
 
 POINTS_PER_OCTAVE = {"decode": 2, "prefill": 1}
 """Loads at which steps are priced per doubling; between them seconds are linear."""
+LENGTHS = 12
+"""Prompt lengths that are priced where a step waits for its longest prompt."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,23 @@ class Decoding:
     def priced_by(self, batch: float) -> dict[str, float]:
         """Shares of a step's seconds by what priced them."""
         surface = next(surface for up_to, surface in self.levels if batch <= up_to)
-        return _shares(surface, batch, self.context)
+        return _shares(surface, [(batch, self.context, 1.0)])
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """What a rank's prompts in a chunk are like: equal prompts with the three sums of `sim.step.prompts`."""
+
+    context: float
+    """KV tokens that a new token attends to on average."""
+    held: float
+    """KV tokens of a prompt per new token."""
+    step: StepOperations
+    """In the form of attention that the longest of them asks for."""
+
+    def attention(self, tokens: float) -> list[Operation]:
+        new = (self.context - 0.5) / (self.held - 0.5)
+        return self.step.prefill_attention(*equal_prompts(tokens, self.context, new))
 
 
 @dataclass(frozen=True)
@@ -61,7 +79,9 @@ class Computing:
     """Prefill steps of a worker whose ranks compute equally many prompt tokens."""
 
     surface: Surface
-    context: float
+    """Its second axis numbers kinds of chunks, the first of them those of `shares`."""
+    shares: Floats
+    """Of a step's seconds, by load and kind of chunk."""
     chunk_tokens: int
     load: Floats
     """New tokens per rank at which steps were priced."""
@@ -70,7 +90,7 @@ class Computing:
     """The same without the cached prefixes."""
     prompt_s: Floats
     """Seconds of a step with a prompt on one rank (column 0) and with the same on every rank (column 1), one row
-    for each of the demand's quantiles, shortest first."""
+    for each of LENGTHS equal shares of the prompts, shortest first, scaled to their mean."""
     ranks: int
 
     def step_s(self, tokens: Floats) -> Floats:
@@ -97,7 +117,9 @@ class Computing:
 
     def priced_by(self, tokens: float) -> dict[str, float]:
         """Shares of a step's seconds by what priced them."""
-        return _shares(self.surface, min(tokens, self.load[-1]), self.context)
+        at = min(int(self.load.searchsorted(tokens)), len(self.load) - 1)
+        kinds = enumerate(self.shares[at].tolist())
+        return _shares(self.surface, [(self.load[at], kind, share) for kind, share in kinds])
 
 
 @lru_cache(maxsize=64)
@@ -147,40 +169,70 @@ def _computing(
     """Price the prefill steps of a pool at the workload's mean context, up to a chunk and `riding_tokens` more."""
     step = step_operations(scenario, plan, "prefill")
     load = grid(1, max(plan.chunk_tokens + riding_tokens, 2), POINTS_PER_OCTAVE["prefill"])
-    alone, context = demand.prefill_context_alone, demand.prefill_context
-    contexts = np.array([alone, max(context, alone + 1.0)])
+    alone = replace(
+        demand,
+        input_tokens=demand.new_tokens,
+        cached_tokens=0.0,
+        prefill_context=demand.prefill_context_alone,
+    )
+    mixes = [_mix(step, one, load) for one in ((demand, alone) if demand.cached_tokens else (demand,))]
+    chunks = [chunk for kinds, _ in mixes for chunk in kinds]
 
-    def alike(x: float, context: float) -> list[Operation]:
-        """Several prompts behind prefixes: their new tokens as in `sim.step.prompts`, K / T = input / new."""
-        new = (context - 0.5) / (demand.input_tokens / demand.new_tokens - 0.5)
-        prompts = typical_prompts(x, context) if context <= alone else equal_prompts(x, context, new)
-        return step.prefill_attention(*prompts)
+    rest = (step.prefill_rest, cost, step.overlap, plan.dp)
 
-    def single(x: float, context: float) -> list[Operation]:
-        return step.prefill_attention(*typical_prompts(x, context))
+    def single(tokens: Floats, keys: Floats) -> Surface:
+        return Surface(tokens, keys, lambda x, c: step.prefill_attention(*typical_prompts(x, c)), *rest)
 
-    def surface(tokens: Floats, keys: Floats) -> Surface:
-        return Surface(tokens, keys, single, step.prefill_rest, cost, step.overlap, plan.dp)
-
-    whole = Surface(load, contexts, alike, step.prefill_rest, cost, step.overlap, plan.dp)
-    seconds, seconds_alone = (np.array([_step_s(whole, x, c) for x in load]) for c in (context, alone))
+    kinds = np.arange(len(chunks), dtype=float)
+    whole = Surface(load, kinds, lambda x, kind: chunks[int(kind)].attention(x), *rest)
+    each_s = np.array([[whole.step_s(core, x) for core in whole.rows(x).T[:, None]] for x in load[:, None]])
+    weighed_s = each_s * np.hstack([weights for _, weights in mixes])
+    with_prefix, without = weighed_s[:, : len(mixes[0][0])], weighed_s[:, -len(mixes[-1][0]) :]
+    seconds = with_prefix.sum(axis=1)
     return Computing(
         surface=whole,
-        context=context,
+        shares=with_prefix / seconds[:, None],
         chunk_tokens=plan.chunk_tokens,
         load=load,
         seconds=seconds,
-        seconds_alone=seconds_alone,
-        prompt_s=np.array([*_prompts_s(surface, demand, plan.dp, load[-1])]),
+        seconds_alone=without.sum(axis=1),
+        prompt_s=np.array([*_prompts_s(single, demand, plan.dp, load[-1])]),
         ranks=plan.dp,
     )
+
+
+def _mix(step: StepOperations, demand: Demand, load: Floats) -> tuple[list[_Chunk], Floats]:
+    """Kinds of chunks, and their shares of the steps at each load.
+
+    A step of DSA is dense where all prompts of all ranks are short enough, with chance share^(prompts), sparse
+    otherwise; that of another model is of one kind.
+    """
+    layout = step.layout
+    share, short = demand.short(layout.dense_prefill_max_kv) if layout.model.sparse else (1.0, demand)
+    prompts = layout.dp * np.maximum(1.0, load / demand.new_tokens)
+    dense, longest = share**prompts, layout.model.max_positions
+    forms = [(short, longest, dense), (demand, 0, 1 - dense)]
+    kinds = [
+        (
+            _Chunk(
+                prompts_of.prefill_context,
+                prompts_of.input_tokens / prompts_of.new_tokens,
+                replace(step, layout=replace(layout, dense_prefill_max_kv=up_to)),
+            ),
+            weights,
+        )
+        for prompts_of, up_to, weights in forms
+        if weights.any()
+    ]
+    return [chunk for chunk, _ in kinds], np.stack([weights for _, weights in kinds], axis=1)
 
 
 def _prompts_s(
     surface: Callable[[Floats, Floats], Surface], demand: Demand, ranks: int, most: float
 ) -> Iterator[tuple[float, float]]:
     """See `Computing.prompt_s`; a prompt beyond `most` tokens takes several steps."""
-    for new in demand.new_quantiles:
+    middles = np.reshape(demand.new_quantiles, (LENGTHS, -1))[:, QUANTILES // LENGTHS // 2]
+    for new in (middles * (demand.new_tokens / middles.mean())).tolist():
         prompt = max(1.0, new)
         tokens = float(round(min(prompt, most)))
         keys = prompt * demand.cached_tokens / demand.new_tokens + (prompt + 1) / 2
@@ -198,7 +250,9 @@ def _step_s(surface: Surface, load: float, context: float) -> float:
     return surface.step_s(np.array([_core_s(surface, load, context)]), np.array([load]))
 
 
-def _shares(surface: Surface, load: float, context: float) -> dict[str, float]:
+def _shares(surface: Surface, spent: Iterable[tuple[float, float, float]]) -> dict[str, float]:
+    """Shares by source of seconds spent at (load, context)."""
     before = surface.provenance_s()
-    surface.charge(load, context, 1.0)
+    for load, context, seconds in spent:
+        surface.charge(load, context, seconds)
     return dict(zip(PRICED_BY, (surface.provenance_s() - before).tolist(), strict=True))

@@ -34,6 +34,9 @@ LIGHT_LOADS = (0.01, 0.03, 0.1, 0.3)
 """Sequences per rank below one at which the curve has points."""
 HALVINGS = 24
 """Bisections of an arrival rate: its relative error is 2^-24."""
+NEXT_TO_NOTHING = 1e-9
+"""Tokens that answers of one token still decode, and requests per second that still reach an idle worker: both are
+divided by."""
 ROUNDS = 12
 """Rounds in which the number of prompts per prefill step settles."""
 
@@ -88,7 +91,7 @@ class Service:
         self.mixed = cluster.pools[self.prefiller.role].mixed and self.prefiller is self.decoder
         priced = scenario.model_copy(update=BESIDE_A_STEP)
         self.decode, self.prefill = phases(priced, replace(demand, rate_per_s=None, concurrency=None))
-        self.decode_tokens = max(demand.output_tokens - 1, 1e-9)
+        self.decode_tokens = max(demand.output_tokens - 1, NEXT_TO_NOTHING)
         self.cache_batch = self.decoder.memory.kv_tokens / demand.decode_context
 
     def _accepted(self, batch: Floats) -> Floats:
@@ -104,7 +107,7 @@ class Service:
 
     def limit(self, batch: float) -> Limit:
         """What ends the curve at its largest batch."""
-        if batch < 0.999 * min(self.decoder.max_sequences, self.cache_batch):
+        if batch < min(self.decoder.max_sequences, self.cache_batch):
             return "prefill"
         return "decode batch" if self.decoder.max_sequences <= self.cache_batch else "KV cache"
 
@@ -191,7 +194,7 @@ class Service:
 
     def _beside_decode(self, rate: Floats, batch: Floats, step_s: Floats) -> "_Prompts":
         """Prefill steps of workers that decode when no prompt waits."""
-        arriving = np.maximum(rate / self.decoder.workers, 1e-12)
+        arriving = np.maximum(rate / self.decoder.workers, NEXT_TO_NOTHING)
         looking_s = step_s * self.cluster.rules.poll_every_steps
         return self._prompts(arriving, -np.expm1(-arriving * looking_s) / looking_s, batch)
 
@@ -218,7 +221,7 @@ class Service:
         steps_per_s = arriving / prompts
         wait_s = steps_per_s * (chance * each_s**2).sum(axis=1) / 2
         added_s = seconds - mixed * self.decode.step_s(batch)
-        return _Prompts(each * new, seconds, wait_s, np.minimum(steps_per_s * added_s, 1 - 1e-9))
+        return _Prompts(each * new, seconds, wait_s, steps_per_s * added_s)
 
     def point(self, at: Mapping[str, float]) -> OperatingPoint:
         """A point of the curve with what follows from it."""

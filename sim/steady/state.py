@@ -49,6 +49,8 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
     of a prefill step of n tokens per rank, and r the requests per second (Little's law):
 
     - disaggregated: TPOT = T(b) / a, r = W D b / (TPOT (O - 1)), and r <= W D C / (S(C) N) of the prefill pool;
+      with DSA, S(n) is that of the dense form times the chance that all prompts of the step are short enough for it,
+      and of the sparse one times the rest;
     - aggregated: prefill takes the share f = n S of a worker's time with n prefill steps of S seconds per second, so
       TPOT = T(b) / (a (1 - f)) and r as above;
     - prefill steps: prompts that arrive (Poisson, r / W per worker) during a step are computed in the next one, so

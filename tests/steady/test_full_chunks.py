@@ -1,0 +1,74 @@
+"""The prefill capacity of prompts that differ: a saturated simulation serves what the steady state says."""
+
+import numpy as np
+import pytest
+
+from sim import simulate
+from sim.scenario.loading import parse
+from sim.scenario.schema import Scenario
+from sim.steady import demand_of, steady
+from sim.workload import requests
+
+LOGNORMAL = "{lognormal: {mean: 1000, cv: 1}}"
+
+
+def scenario(prompts: str, rate: float = 1.0, more: str = "") -> Scenario:
+    """Answers of 20 tokens: the prefill pool is what fills."""
+    return parse(f"""
+model: deepseek-v3.2
+gpu: h200_sxm
+profile: analytic
+deployment: {{prefill: {{gpus: 8, ep: 8}}, decode: {{gpus: 16, ep: 16}}}}
+workload:
+  arrivals: {{poisson: {{rate_per_s: {rate}}}}}
+  lengths: {{input: {prompts}, output: {{constant: 20}}}}
+  {more}
+duration_s: 60
+warmup_s: 20
+""").scenario
+
+
+@pytest.mark.parametrize(
+    ("prompts", "within"),
+    [(LOGNORMAL, 0.1), ("{lognormal: {mean: 1000, cv: 0.3}}", 0.1), ("{uniform: [1, 4000]}", 0.1),
+     ("{constant: 1000}", 0.05), ("{constant: 3000}", 0.1)],
+)  # fmt: skip
+@pytest.mark.parametrize("more", ["", "cached_fraction: 0.5"])
+def test_a_saturated_simulation_serves_the_capacity(prompts: str, within: float, more: str) -> None:
+    state = steady(scenario(prompts, more=more))
+    assert state.limit == "prefill"
+    capacity = state.capacity_requests_per_s
+    run = simulate(scenario(prompts, 2 * capacity, more)).json()
+    assert run["utilization"]["prefill"] > 0.99
+    assert capacity == pytest.approx(run["throughput"]["output_tokens_per_s"] / 20, rel=within)
+
+
+def test_one_long_prompt_makes_a_chunk_sparse() -> None:
+    """1,000 tokens on average: all below the threshold of 2,048, or one in nine above it, eight in every chunk."""
+    alike, mixed = (steady(scenario(p)).capacity_requests_per_s for p in ("{constant: 1000}", LOGNORMAL))
+    assert mixed < 0.8 * alike
+
+
+def test_prompts_that_are_short_by_hand() -> None:
+    """Up to 2,000 of uniformly 1 to 4,000 tokens: half of the prompts, 1,000 on average; half of each is cached."""
+    share, short = demand_of(scenario("{uniform: [1, 4000]}", more="cached_fraction: 0.5")).short(2000)
+    assert share == pytest.approx(0.5, abs=1e-3)
+    assert short.input_tokens == pytest.approx(1000, rel=2e-3)
+    assert short.new_tokens == pytest.approx(500, rel=2e-3)
+    # E[new^2] / E[new] = (4 / 3) 500; half of it lies before a computed token, and as much as all of it is cached.
+    assert short.prefill_context_alone == pytest.approx(500 * 4 / 3 / 2, rel=3e-3)
+    assert short.prefill_context == pytest.approx(500 * 4 / 3 * 1.5, rel=3e-3)
+    assert demand_of(scenario("{constant: 3000}")).short(2048)[0] == 0
+    assert demand_of(scenario("{constant: 2048}")).short(2048)[0] == 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("prompts", [LOGNORMAL, "{constant: 500}", "{constant: 1}"])
+def test_at_least_one_token_is_computed(prompts: str, fraction: float) -> None:
+    """As in the simulation, where a prompt's last token gives the first one of the answer."""
+    form = scenario(prompts, 20, f"cached_fraction: {fraction}")
+    demand, asked = demand_of(form), requests(form, 0, None).prompts
+    cached = np.minimum(asked.cached_tokens, asked.input_tokens - 1)
+    assert demand.new_tokens >= 1
+    assert demand.cached_tokens == pytest.approx(cached.mean(), rel=0.1)
+    assert steady(form).capacity_requests_per_s > 0
