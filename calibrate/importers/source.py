@@ -1,6 +1,6 @@
 """Reading the DeepSeek slices of NVIDIA's aiconfigurator tables, less the rows that `qa_flags.csv` leaves out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,11 @@ DTYPES: Final = {"fp8_block": "fp8", "bfloat16": "bf16", "nvfp4": "nvfp4", "fp8"
 
 class MissingTable(FileNotFoundError):
     """A folder that lacks one of the tables; says which file was expected."""
+
+
+SPIKE: Final = 0.1
+"""Share above both neighbours at which a row timed more than its kernels (see `spikes`): even in the noisiest table
+(GB200 with SGLang) nine in ten repeats lie within 8.5% of their mean."""
 
 
 @cache
@@ -57,9 +62,40 @@ class Source:
         for column, value in wanted.items():
             frame = frame[frame[column] == value]
         for flag in flags().itertuples():
-            if flag.table == name and flag.action == "exclude" and len(frame):
-                frame = frame.drop(frame.query(str(flag.query)).index)
+            if flag.table == name and flag.action in LEFT_OUT and len(frame):
+                frame = frame.drop(LEFT_OUT[str(flag.action)](frame.query(str(flag.query))).index)
         return frame
+
+
+def spikes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows over 10% slower than both neighbours along the cached prefix (`step`), all else equal.
+
+    A longer prefix is more work for the same kernels, so no kernel explains a rise that is gone at the next one; a
+    host that was interrupted while launching does, and it only ever adds time. Neighbours are medians of what is left
+    of their shape, and leaving out goes on until no row is above them: `limit_ms` is the slower of the two. The first
+    and last prefix have one neighbour and stay.
+    """
+    line = [name for name in frame.columns if name not in ("step", "latency_ms")]
+    found = []
+    while True:
+        shapes = frame.groupby([*line, "step"], dropna=False)["latency_ms"].median().reset_index()
+        along = shapes.groupby(line, dropna=False)["latency_ms"]
+        limits = shapes.drop(columns="latency_ms").assign(
+            limit_ms=np.maximum(along.shift(1), along.shift(-1))
+        )
+        beside = frame.merge(limits, on=[*line, "step"], how="left").set_index(frame.index)
+        above = beside[beside.latency_ms > beside.limit_ms * (1 + SPIKE)]
+        found.append(above)
+        if above.empty:
+            return pd.concat(found)
+        frame = frame.drop(above.index)
+
+
+LEFT_OUT: Final[Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
+    "exclude": lambda rows: rows,
+    "spikes": spikes,
+}
+"""Action of a flag -> which of the rows that its query selects are left out."""
 
 
 def table(

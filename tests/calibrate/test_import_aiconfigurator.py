@@ -85,7 +85,7 @@ def test_flagged_rows_stay_out(tmp_path):
 
 def test_every_flag_has_evidence_and_a_query_that_parses():
     for flag in flags().itertuples():
-        assert flag.action in ("exclude", "caution", "rows", "relabel"), flag
+        assert flag.action in ("exclude", "spikes", "caution", "rows", "relabel"), flag
         assert len(flag.evidence) > 20, flag
         compile(str(flag.query), "flag", "eval")
 
@@ -181,3 +181,50 @@ def test_a_written_profile_reads_back(tmp_path):
     assert table.seconds == pytest.approx([0.5e-3, 1e-3])
     assert table.key == tables[0].key
     assert read_profile(tmp_path / "p").tables("gemm") == ()
+
+
+def dsa(step, ms, isl=512, **more):
+    source = {"kernel_source": "sglang_dsa_dense_mha_fa3", "fw": "sglang"}
+    return mla("dsa_context_module", 128, 1, isl, step, ms, **source, **more)
+
+
+def dsa_prefill(folder, rows):
+    write(folder, "v32_dsa_generation", [mla("dsa_generation_module", 128, 1, 1, 64, 1.0)])
+    write(folder, "v32_dsa_context", rows)
+    (table,) = attention.dsa_modules(Source(folder, "h200_sxm", "sglang"))
+    return dict(zip(table.columns["cached"].tolist(), (table.seconds * 1e3).round(3).tolist(), strict=True))
+
+
+def test_a_row_above_both_neighbours_along_the_prefix_timed_an_interrupted_host(tmp_path):
+    """H200 with SGLang, one prompt of 512 tokens: 1.135 ms behind 512 tokens between 0.997 and 0.966 ms."""
+    rows = [dsa(128, 0.961), dsa(256, 0.997), dsa(512, 1.135), dsa(1024, 0.966)]
+    assert dsa_prefill(tmp_path, rows) == {128: 0.961, 256: 0.997, 1024: 0.966}
+
+
+def test_rows_that_a_longer_prefix_confirms_or_that_end_the_axis_stay(tmp_path):
+    rows = [
+        dsa(0, 1.5),
+        dsa(1, 1.0),
+        dsa(64, 1.05),
+        dsa(128, 1.0),
+        dsa(256, 1.3),
+        dsa(512, 1.3),
+        dsa(1024, 2),
+    ]
+    assert dsa_prefill(tmp_path, rows) == {0: 1.5, 1: 1.0, 64: 1.05, 128: 1.0, 256: 1.3, 512: 1.3, 1024: 2.0}
+
+
+def test_neighbours_are_of_the_same_prompt_length(tmp_path):
+    rows = [dsa(0, 1.0), dsa(128, 2.0, isl=2048), dsa(256, 1.0)]
+    assert dsa_prefill(tmp_path, rows) == {0: 1.0, 128: 2.0, 256: 1.0}
+
+
+def test_a_good_repeat_of_an_interrupted_row_stays(tmp_path):
+    """GB200 with SGLang timed every shape twice: 2.269 and 3.478 ms behind 16,384 tokens."""
+    rows = [dsa(12288, 2.216), dsa(16384, 2.269), dsa(16384, 3.478), dsa(32768, 2.557), dsa(65536, 2.576)]
+    assert dsa_prefill(tmp_path, rows) == {12288: 2.216, 16384: 2.269, 32768: 2.557, 65536: 2.576}
+
+
+def test_interrupted_rows_beside_each_other_leave_one_after_the_other(tmp_path):
+    rows = [dsa(1, 1.0), dsa(4, 2.0), dsa(8, 3.0), dsa(16, 1.0)]
+    assert dsa_prefill(tmp_path, rows) == {1: 1.0, 16: 1.0}
