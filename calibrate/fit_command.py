@@ -34,7 +34,7 @@ def fit(
     except (ProfileError, BadRecord, NoRecords, OSError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error
-    console.print(error_table(profile.name, fits))
+    console.print(error_table(profile, fits))
     console.print(f"Profile: {directory / HEADER}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps({"profile": str(directory / HEADER), "families": family_errors(fits.items())}))

@@ -33,7 +33,7 @@ def show(
 
 
 def _one(console: Console, profile: Profile, html: Path | None) -> dict[str, Any]:
-    console.print(error_table(profile.name, profile.fits))
+    console.print(error_table(profile, profile.fits))
     if html:
         html.write_text(plot_page(profile), encoding="utf-8")
         console.print(f"Plots: {html}", markup=False, soft_wrap=True)

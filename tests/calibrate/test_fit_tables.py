@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from calibrate.cli import app
 from calibrate.fit import fit_table, neighbour_noise
+from calibrate.show import falls
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu, model
 from sim.cost.form import STAGES, Dims, Form, Variant
@@ -165,3 +166,13 @@ def test_a_last_line_that_a_kill_tore_is_ignored_and_no_other(tmp_path):
     path.write_text(whole + '{"operation": "gemm", "sha\n')
     with pytest.raises(BadRecord, match=r"records\.jsonl:3"):
         list(read_records(path))
+
+
+def test_falls_are_of_neighbours_along_the_innermost_axis_alone():
+    """Per n: 1.0, 0.8, 2.0 ms (a fall of 20%) and 4.0, 5.0, 6.0; from 2.0 at n 1 to 4.0 at n 2 is no neighbour."""
+    columns = {"m": np.array([1, 2, 3, 1, 2, 3.0]), "n": np.array([1, 1, 1, 2, 2, 2.0]), "k": np.full(6, 7.0)}
+    up = Table("gemm", Variant("fp8", {}), "", "a test", columns, np.array([1, 0.8, 2, 4, 5, 6]) * 1e-3)
+    # the 99th percentile of -1.5, -0.25, -0.2 and +0.2 lies 97% of the way between the last two
+    assert falls(up) == pytest.approx(0.2 - 0.03 * 0.4)
+    down = Table("gemm", Variant("fp8", {}), "", "a test", columns, np.array([4, 5, 6, 1, 2, 3]) * 1e-3)
+    assert falls(down) == 0.0
