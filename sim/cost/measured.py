@@ -80,29 +80,16 @@ class ProfileCost:
 
     def _choice(self, operation: Operation) -> "Choice | str":
         """The table for an operation, or why there is none (empty where nobody would expect one)."""
-        branch, shape = self._branch(operation), operation.shape
+        shape = operation.shape
         network = (shape.get("nodes", 1.0) > 1, shape.get("gpus", 1.0))
         widths = tuple(operation.widths.items())
-        key = (operation.kernel, operation.dtype, tuple(operation.options.items()), branch, network, widths)
+        key = (operation.kernel, operation.dtype, tuple(operation.options.items()), network, widths)
         if key not in self._choices:
-            wanted = {**operation.options, **({"branch": branch} if branch else {})}
-            self._choices[key] = self._choose(operation, wanted)
+            self._choices[key] = self._choose(operation)
         return self._choices[key]
 
-    def _branch(self, operation: Operation) -> str | None:
-        """Dense or sparse: engines run short DSA prompts as masked MHA, and tables hold both (V3.2 report, 2.1).
-
-        Where the operation does not say which one it runs, the threshold of the measured engine decides.
-        """
-        if operation.kernel != "dsa_prefill_block" or "branch" in operation.options:
-            return None
-        shape = operation.shape
-        return (
-            "dense" if shape["new"] + shape.get("cached", 0.0) <= self.profile.dims.index_topk else "sparse"
-        )
-
-    def _choose(self, operation: Operation, wanted: Mapping[str, str]) -> "Choice | str":
-        reason = ""
+    def _choose(self, operation: Operation) -> "Choice | str":
+        reason, wanted = "", operation.options
         found: list[tuple[Table, Profile]] = []
         for engine, backend in self._candidates(operation.kernel, operation.dtype, wanted):
             for profile in self._profiles(engine):
