@@ -11,11 +11,14 @@ could not be found.
 
 Running sequences hold their blocks: these are in the GPU's memory whatever the cache does, can be found, and take no
 room of a tier. When the last holder releases a block, it is the newest of the first tier.
+
+The blocks form a tree (a radix tree, as in SGLang): a node is a stretch of blocks that were last used together. So
+the work for a prompt grows with the branches on its way, not with its blocks.
 """
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -27,6 +30,68 @@ class Tier:
     capacity_tokens: int
 
 
+class Stretch:
+    """Blocks `start` to `end` of a prompt: all of them held by the same sequences, or next to one another in a tier."""
+
+    __slots__ = ("above", "below", "end", "holders", "prompt", "start", "tier")
+
+    def __init__(self, prompt: Sequence[int], start: int, end: int, above: "Stretch | None") -> None:
+        self.prompt, self.start, self.end, self.above = prompt, start, end, above
+        self.below: dict[int, Stretch] = {}
+        """What goes on from here, by first block."""
+        self.holders = 0
+        """Running sequences that hold it."""
+        self.tier: int | None = None
+        """Where it is; None while it is held."""
+
+    @property
+    def blocks(self) -> int:
+        """Their number."""
+        return self.end - self.start
+
+    def common(self, prompt: Sequence[int]) -> int:
+        """Where a prompt that has the first of these blocks leaves them: hashes are chained, so bisection finds it."""
+        mine, end = self.prompt, min(self.end, len(prompt))
+        if mine[end - 1] == prompt[end - 1]:
+            return end
+        return bisect_left(range(end), True, lo=self.start + 1, key=lambda at: mine[at] != prompt[at])
+
+    def take_place(self) -> None:
+        """Follow from `above`, instead of whatever began with the same block."""
+        assert self.above is not None
+        self.above.below[self.prompt[self.start]] = self
+
+    def leave_place(self) -> None:
+        """Be forgotten."""
+        assert self.above is not None
+        del self.above.below[self.prompt[self.start]]
+
+    def cut_head(self, at: int) -> "Stretch":
+        """A stretch of its own for the blocks before `at`."""
+        head = Stretch(self.prompt, self.start, at, self.above)
+        head.holders, head.tier = self.holders, self.tier
+        head.take_place()
+        self.start, self.above = at, head
+        self.take_place()
+        return head
+
+    def cut_tail(self, at: int) -> "Stretch":
+        """A stretch of its own for the blocks from `at` on."""
+        tail = Stretch(self.prompt, at, self.end, self)
+        tail.holders, tail.tier, tail.below = self.holders, self.tier, self.below
+        for later in tail.below.values():
+            later.above = tail
+        self.end, self.below = at, {}
+        tail.take_place()
+        return tail
+
+    def join(self) -> None:
+        """Take in the stretch above, of which this is the only continuation."""
+        assert self.above is not None
+        self.start, self.above = self.above.start, self.above.above
+        self.take_place()
+
+
 class PrefixCache:
     """Cached prefix blocks of one unit of scope. Plain bookkeeping: whoever asks also pays for loading a block."""
 
@@ -34,11 +99,13 @@ class PrefixCache:
         """Tiers from the fastest to the slowest; capacities are rounded down to whole blocks of `block_tokens`."""
         self.tiers = tuple(tiers)
         self.block_tokens = block_tokens
+        self.running_blocks = 0
+        """Blocks that running sequences hold."""
         self._capacity = [tier.capacity_tokens // block_tokens for tier in self.tiers]
-        # Per tier: its blocks, least recently used first.
-        self._blocks: list[OrderedDict[int, None]] = [OrderedDict() for _ in self.tiers]
-        # Blocks of running sequences, and how many hold each.
-        self._running: dict[int, int] = {}
+        self._root = Stretch((), 0, 0, None)
+        # Per tier: what nobody holds, least recently used first, and its blocks in all.
+        self._idle: list[OrderedDict[Stretch, None]] = [OrderedDict() for _ in self.tiers]
+        self._blocks = [0] * len(self.tiers)
 
     def lookup(self, blocks: Sequence[int], prompt_tokens: int) -> list[int]:
         """Tokens of the prompt's cached prefix, by the tier that has them; nothing changes.
@@ -47,34 +114,42 @@ class PrefixCache:
         prompt's own tokens. At least one token is left to compute, since the last position's output is the first
         token of the answer.
         """
-        tokens = [0] * len(self.tiers)
+        found = [0] * len(self.tiers)
+        for stretch, end in self._known(blocks):
+            found[stretch.tier or 0] += end - stretch.start
         left = prompt_tokens - 1
-        start, found = 0, _end_of_run(blocks, 0, self._running)
-        for tier, held in enumerate(self._blocks):
-            found = _end_of_run(blocks, found, held)
-            tokens[tier] = min((found - start) * self.block_tokens, left)
-            start, left = found, left - tokens[tier]
-        return tokens
+        for tier, count in enumerate(found):
+            found[tier] = min(count * self.block_tokens, left)
+            left -= found[tier]
+        return found
 
     def hold(self, blocks: Sequence[int]) -> None:
         """A running sequence has these blocks in the GPU's memory."""
-        running = self._running
-        for block in blocks:
-            holders = running.get(block, 0)
-            if not holders:
-                for held in self._blocks:
-                    held.pop(block, None)
-            running[block] = holders + 1
+        for stretch in self._way(blocks):
+            if not stretch.holders:
+                self.running_blocks += stretch.blocks
+                if stretch.tier is not None:
+                    self._idle[stretch.tier].pop(stretch, None)
+                    self._blocks[stretch.tier] -= stretch.blocks
+                    stretch.tier = None
+            stretch.holders += 1
 
     def release(self, blocks: Sequence[int]) -> None:
         """A sequence that held these blocks no longer runs; those that nobody holds any more are the newest."""
-        running, first = self._running, self._blocks[0]
-        for block in reversed(blocks):
-            holders = running.pop(block) - 1
-            if holders:
-                running[block] = holders
-            else:
-                first[block] = None
+        freed: Stretch | None = None
+        for stretch in reversed(self._way(blocks)):
+            stretch.holders -= 1
+            if stretch.holders:
+                continue
+            self.running_blocks -= stretch.blocks
+            if freed is not None and len(stretch.below) == 1:
+                freed.join()
+                continue
+            if freed is not None:
+                self._put(freed, 0)
+            freed = stretch
+        if freed is not None:
+            self._put(freed, 0)
         self._spill()
 
     def insert(self, blocks: Sequence[int]) -> None:
@@ -89,27 +164,45 @@ class PrefixCache:
 
     def held_tokens(self) -> list[int]:
         """Tokens' worth of blocks in each tier."""
-        return [len(held) * self.block_tokens for held in self._blocks]
+        return [blocks * self.block_tokens for blocks in self._blocks]
 
-    @property
-    def running_blocks(self) -> int:
-        """Blocks that running sequences hold."""
-        return len(self._running)
+    def _known(self, prompt: Sequence[int]) -> Iterator[tuple[Stretch, int]]:
+        """The stretches on a prompt's way, each with where the prompt leaves it."""
+        stretch, end = self._root, 0
+        while end == stretch.end < len(prompt):
+            following = stretch.below.get(prompt[end])
+            if following is None:
+                return
+            stretch, end = following, following.common(prompt)
+            yield stretch, end
+
+    def _way(self, prompt: Sequence[int]) -> list[Stretch]:
+        """Stretches that are just the prompt's blocks: cut where it leaves the tree, and grown to its end."""
+        known = [*self._known(prompt)]
+        way = [stretch if end == stretch.end else stretch.cut_head(end) for stretch, end in known]
+        above = way[-1] if way else self._root
+        if above.end < len(prompt):
+            way.append(Stretch(prompt, above.end, len(prompt), above))
+            way[-1].take_place()
+        return way
+
+    def _put(self, stretch: Stretch, tier: int) -> None:
+        """Make it the newest of a tier."""
+        stretch.tier = tier
+        self._idle[tier][stretch] = None
+        self._blocks[tier] += stretch.blocks
 
     def _spill(self) -> None:
         """Pass on what is too much in a tier, oldest first, to the top of the next one."""
-        for tier, (held, capacity) in enumerate(zip(self._blocks, self._capacity, strict=True)):
-            below = self._blocks[tier + 1] if tier + 1 < len(self._blocks) else None
-            while len(held) > capacity:
-                block, _ = held.popitem(last=False)
-                if below is not None:
-                    below[block] = None
-
-
-def _end_of_run(blocks: Sequence[int], start: int, held: Container[int]) -> int:
-    """Where the run of `blocks` that are in `held` ends, from `start` on.
-
-    Whoever used a block used all before it, so that these are no older: along a prompt there is one run of held blocks
-    and one in each tier, in the order of the tiers, and its end is found by bisection.
-    """
-    return bisect_left(blocks, True, lo=start, key=lambda block: block not in held)
+        for tier, (idle, capacity) in enumerate(zip(self._idle, self._capacity, strict=True)):
+            while (excess := self._blocks[tier] - capacity) > 0:
+                oldest = next(iter(idle))
+                if oldest.blocks > excess:
+                    oldest = oldest.cut_tail(oldest.end - excess)
+                else:
+                    del idle[oldest]
+                self._blocks[tier] -= oldest.blocks
+                if tier + 1 < len(self._idle):
+                    self._put(oldest, tier + 1)
+                else:
+                    oldest.leave_place()
