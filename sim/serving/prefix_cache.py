@@ -67,7 +67,7 @@ class Stretch:
         del self.above.below[self.prompt[self.start]]
 
     def cut_head(self, at: int) -> "Stretch":
-        """A stretch of its own for the blocks before `at`."""
+        """A stretch of its own for the blocks before `at`, which are about to be held: no tier lists it."""
         head = Stretch(self.prompt, self.start, at, self.above)
         head.holders, head.tier = self.holders, self.tier
         head.take_place()

@@ -73,6 +73,11 @@ def parse(name: str, table: Table) -> Sessions:
         for place, turn in enumerate(session)
         if sum(count for _, count in turn.runs) > -(-turn.input_tokens // size)
     )
+    table.refuse(
+        (row, "turns", f"turns: expected chained hashes; {says}")
+        for row, session in enumerate(sessions)
+        if (says := _unchained(session))
+    )
     return Sessions(name, size, tuple(sessions))
 
 
@@ -96,6 +101,27 @@ def _turns(cell: object) -> Session:
     return tuple(turns)
 
 
+def _unchained(session: Session) -> str | None:
+    """What contradicts that a hash stands for its block and all before it, and so follows the same one everywhere."""
+    runs = {(first, before, count) for turn in session for first, before, count in _chain(turn)}
+    reached, earlier = 0, (-1, -1)
+    for first, before, count in sorted(runs):
+        elsewhere = earlier[1] if first == earlier[0] else first - 1 if first < reached else before
+        if before != elsewhere:
+            says = ("nothing" if other < 0 else str(other) for other in (before, elsewhere))
+            return f"{first} follows {' and '.join(says)}"
+        reached, earlier = max(reached, first + count), (first, before)
+    return None
+
+
+def _chain(turn: Turn) -> Iterator[tuple[int, int, int]]:
+    """A turn's runs: first hash, the hash before it (-1: none), count."""
+    before = -1
+    for first, count in turn.runs:
+        yield first, before, count
+        before = first + count - 1
+
+
 def _list(cell: object, length: int | None = None) -> list[Any]:
     if not isinstance(cell, list) or (length is not None and len(cell) != length):
         wanted = "a list" if length is None else f"a list of {length}"
@@ -109,7 +135,8 @@ def _within(session: Session, context_tokens: int) -> Session:
     for index, turn in enumerate(session):
         if turn.after in place and turn.input_tokens + turn.output_tokens <= context_tokens:
             place[index] = len(kept)
-            kept.append(replace(turn, after=place[turn.after]))
+            after = place[turn.after]
+            kept.append(turn if after == turn.after else replace(turn, after=after))
     return tuple(kept)
 
 
@@ -124,20 +151,24 @@ class Underway:
             self.followers[turn.after].append(index)
         self._base = number << HASH_BITS
         self._every, self._block_tokens = every, block_tokens
+        self._blocks: dict[int, tuple[int, ...]] = {}
 
     def blocks(self, index: int) -> tuple[int, ...]:
-        """Hashes of a turn's prompt."""
+        """Hashes of a turn's prompt. Kept until `answer_blocks` was asked, since the turn before asks for them too."""
         if not self._every:
             return ()
-        runs = (range(self._base + first, self._base + first + n) for first, n in self.turns[index].runs)
-        return tuple(chain.from_iterable(runs))[self._every - 1 :: self._every]
+        if index not in self._blocks:
+            runs = (range(self._base + first, self._base + first + n) for first, n in self.turns[index].runs)
+            self._blocks[index] = tuple(chain.from_iterable(runs))[self._every - 1 :: self._every]
+        return self._blocks[index]
 
     def answer_blocks(self, index: int) -> tuple[int, ...]:
         """Hashes with which a later turn goes on that begins with this prompt, as far as the answer fills them."""
         turn, own = self.turns[index], self.blocks(index)
         filled = (turn.input_tokens + turn.output_tokens) // self._block_tokens
+        self._blocks.pop(index, None)
         for later in map(self.blocks, self.followers[index]):
-            if later[: len(own)] == own:
+            if later[len(own) - 1 : len(own)] == own[-1:]:  # chained: the rest is alike, too
                 return later[len(own) : filled]
         return ()
 

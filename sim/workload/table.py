@@ -107,6 +107,8 @@ def whole(cell: object, least: int) -> int:
     Raises:
         ValueError: naming what was found instead.
     """
+    if type(cell) is int and least <= cell <= LARGEST_COUNT:
+        return cell  # nearly every cell of a JSON file
     number = real(cell)
     if not number.is_integer():
         raise ValueError(f"expected a whole number, got {number:g}")
@@ -123,6 +125,8 @@ def real(cell: object) -> float:
     Raises:
         ValueError: naming what was found instead.
     """
+    if type(cell) is float and math.isfinite(cell):
+        return cell
     if cell is None or cell == "":
         raise ValueError("expected a number, got nothing")
     try:

@@ -10,6 +10,7 @@ Decisions, where a file of requests leaves room:
   times are sorted and dealt out in that order, so turns of one conversation stay in sequence.
 """
 
+import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -85,7 +86,7 @@ def load(
     """
     about = _index()["traces"].get(name)
     if about is None:
-        content, about = _parse(name, read(locate(name, base_folder, shipped(), KEY))), {}
+        content, about = _read(name, locate(name, base_folder, shipped(), KEY)), {}
     else:
         content = _shipped(name)
     if isinstance(content, Clients):
@@ -105,7 +106,7 @@ def _index() -> dict[str, Any]:
 
 @cache
 def _shipped(name: str) -> Trace | Clients | Sessions:
-    content = _parse(name, read(FOLDER / _index()["traces"][name]["file"]))
+    content = _read(name, FOLDER / _index()["traces"][name]["file"])
     if isinstance(content, Trace):
         for column in (content.arrival_s, content.prompts.input_tokens, content.prompts.output_tokens):
             assert column is not None
@@ -118,6 +119,17 @@ def _spread(trace: Trace, quantum_s: float, seed: int) -> Trace:
     assert trace.arrival_s is not None
     within = generator(seed, f"jitter {trace.name}").random(len(trace.arrival_s))
     return replace(trace, arrival_s=np.sort(trace.arrival_s + within * quantum_s))
+
+
+def _read(name: str, path: Path) -> Trace | Clients | Sessions:
+    """The content of a file. It makes many objects and no garbage: to look for some would take as long again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return _parse(name, read(path))
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _parse(name: str, table: Table) -> Trace | Clients | Sessions:

@@ -178,6 +178,12 @@ def test_the_shipped_agentic_sessions() -> None:
         ([[-1, 0, 1, 1]], "expected a list of 5"),
         ([[-1, 0, 1, 1, [[1]]]], "expected a list of 2"),
         ([[-1, 0, 64, 1, [[1, 2]]]], "turn 0: more than 64 tokens in blocks of 64"),
+        ([[-1, 0, 640, 1, [[1, 2], [1, 2]]]], "expected chained hashes; 1 follows 2 and nothing"),
+        (
+            [[-1, 0, 640, 1, [[1, 5], [9, 2]]], [0, 0, 640, 1, [[1, 4], [9, 2]]]],
+            "expected chained hashes; 9 follows 5 and 4",
+        ),
+        ([[-1, 0, 640, 1, [[1, 5]]], [0, 0, 640, 1, [[1, 1], [4, 2]]]], "chained hashes; 4 follows 1 and 3"),
         ([], "expected at least one turn"),
         ("none", "expected a list, got 'none'"),
     ],
