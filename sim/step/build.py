@@ -35,7 +35,7 @@ def build_step_cost(
                 break
     if chunk := operations.get("prefill"):
         tokens = grid(1, max(max_tokens, 2), POINTS_PER_OCTAVE)
-        contexts = _contexts(chunk.layout.model, chunk.layout.dense_prefill_max_kv / 2)
+        contexts = _contexts(chunk.layout.model, chunk.layout.dense_prefill_max_kv)
 
         def attention(tokens: float, context: float) -> list[Operation]:
             return chunk.prefill_attention(*typical_prompts(tokens, context))
@@ -47,8 +47,8 @@ def build_step_cost(
     return SurfaceStepCost(decode, prefill, prompts)
 
 
-def _contexts(model: Model, dense_mean: float = 0.0) -> Floats:
-    """Context grid up to the model's longest, with points at the kinks of sparse attention: top-k, and just around
-    the mean context at which prompts stop being short enough for the dense form."""
-    kinks = [model.index_topk, dense_mean, dense_mean + 1] if model.sparse else []
+def _contexts(model: Model, dense_up_to: int = 0) -> Floats:
+    """Context grid up to the model's longest, with points at the kinks of sparse attention: top-k, and the mean context
+    (n + 1) / 2 of the longest prompt short enough for the dense form and of one a token longer."""
+    kinks = [model.index_topk, (dense_up_to + 1) / 2, (dense_up_to + 2) / 2] if model.sparse else []
     return grid(1, model.max_positions, POINTS_PER_OCTAVE, kinks)

@@ -21,10 +21,11 @@ SOURCES: Final = len(PRICED_BY)
 
 
 def grid(low: float, high: float, per_octave: int, extra: Sequence[float] = ()) -> Floats:
-    """Increasing points from `low` to `high`, geometric with `per_octave` points per doubling, `extra` among them."""
+    """Increasing points from `low` to `high`, whole and geometric with `per_octave` points per doubling, with `extra`
+    as they are among them."""
     octaves = max(1, int(np.ceil(np.log2(max(high / low, 2.0)) * per_octave)))
-    points = [*np.geomspace(low, high, octaves + 1), *(x for x in extra if low < x < high)]
-    return np.unique(np.round(np.array(points, dtype=float)))
+    points = np.round(np.geomspace(low, high, octaves + 1))
+    return np.unique([*points, *(float(x) for x in extra if low < x < high)])
 
 
 def seconds_by_source(operations: list[Operation], cost: CostModel) -> Floats:

@@ -72,6 +72,15 @@ def test_prompts_behind_prefixes_cost_what_they_cost(name, batch, new, cached, e
     assert core == pytest.approx(np.full(8, direct_s), rel=0.01)
 
 
+@pytest.mark.parametrize(("batch", "new"), [(1, 2047), (1, 2048), (4, 2048), (4, 2049)])
+def test_the_longest_prompt_short_enough_for_the_dense_form_runs_it_alone(batch, new):
+    """Mean contexts 1,024, 1,024.5 and 1,025: between them no mixture of the two forms is priced."""
+    kind = "deepseek-v3.2", False
+    direct_s = _attention_s(KINDS[kind], ROOFLINE, batch, new, 0)
+    tokens, context, _ = _sums(batch, new, 0)
+    assert STEPS[kind].prompts.core_s(tokens, context) == pytest.approx(np.full(8, direct_s), rel=0.01)
+
+
 @given(
     kind=st.sampled_from(list(KINDS)),
     batch=st.integers(2, 40),
