@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 
 SAME: Final = 0.01
 """KV tokens that differ by less than this share count as those of the surface's prompts."""
+NEAR: Final = 2**0.5
+"""Within this factor of the length at which DSA switches from dense to sparse the surface is not asked: a cell."""
 DIGITS: Final = 3
 """Significant digits of a batch that are told apart: 0.5% at most, and many batches share a price."""
 
@@ -30,13 +32,17 @@ class PromptAttention:
     because their P = cached + (new + 1) / 2 and K / T = 1 + cached / new. The surface knows T and P only and has the K
     of one prompt, or of prompts without prefix; where a rank's differs, equal prompts are priced.
 
-    The longest prompt decides whether DSA runs the dense or the sparse form, for all prompts of the rank: where the
-    equal ones are short enough for the dense form and it is not, they are priced in the sparse form.
+    The longest prompt decides whether DSA runs the dense or the sparse form, for all prompts of the rank. The surface
+    knows the form of its own prompts, but smears the switch over a cell of its grid: near it, and where the longest
+    prompt decides otherwise, equal prompts are priced in the form that runs.
     """
 
     def __init__(self, step: StepOperations, surface: Surface, cost: CostModel) -> None:
-        self._step, self._surface, self._cost = step, surface, cost
-        self._sparse = replace(step, layout=replace(step.layout, dense_prefill_max_kv=0))
+        self._surface, self._cost = surface, cost
+        self._forms = {
+            sparse: replace(step, layout=replace(step.layout, dense_prefill_max_kv=up_to))
+            for sparse, up_to in ((False, step.layout.model.max_positions), (True, 0))
+        }
         self._dense_up_to = step.layout.dense_prefill_max_kv if step.layout.model.sparse else 0
         self._seconds: dict[tuple[float, float, float, bool], float] = {}
 
@@ -45,32 +51,33 @@ class PromptAttention:
     ) -> Floats:
         """Attention seconds of each rank; shape (ranks,). `held` and `longest` as in `StepCost.prefill_s`."""
         core = self._surface.core_s(tokens, context)
-        if held is None and (longest is None or not 0 < self._dense_up_to < longest.max()):
+        if held is None and not self._dense_up_to:
             return core
-        pairs = np.maximum(context - 0.5, 0.5)
-        typical_new = np.minimum(np.maximum(tokens, 1.0), 2 * pairs)
+        up_to, pairs, divisor = self._dense_up_to, np.maximum(context - 0.5, 0.5), np.maximum(tokens, 1.0)
+        typical_new = np.minimum(divisor, 2 * pairs)
         typical_length = pairs + typical_new / 2
         typical_held = tokens * typical_length / typical_new
         held = typical_held if held is None else held
-        sparse = (typical_length if longest is None else longest) > self._dense_up_to
+        new = np.where(tokens > 0, pairs / (np.maximum(held / divisor, 1.0) - 0.5), 1.0)
+        sparse = (pairs + new / 2 if longest is None else longest) > up_to
         differs = np.abs(held - typical_held) > SAME * typical_held
-        differs |= sparse & (typical_length <= self._dense_up_to) & (tokens > 0)
-        for rank in np.flatnonzero(differs):
-            new = pairs[rank] / (held[rank] / tokens[rank] - 0.5)
-            of_rank = float(tokens[rank]), float(context[rank]), float(new)
-            core[rank] = self._priced_s(*of_rank, sparse=longest is not None and bool(sparse[rank]))
+        differs |= sparse != (typical_length > up_to)
+        differs |= (typical_length > up_to / NEAR) & (typical_length < up_to * NEAR)
+        for rank in np.flatnonzero(differs & (tokens > 0)):
+            of_rank = float(tokens[rank]), float(context[rank]), float(new[rank])
+            core[rank] = self._priced_s(*of_rank, sparse=bool(sparse[rank]))
         return core
 
     def _priced_s(self, tokens: float, context: float, new: float, sparse: bool) -> float:
         """Attention seconds of equal prompts of `new` tokens each, both half batches where there are two; `sparse`
-        even if they are short."""
-        overlap = self._step.overlap
+        or dense whatever their length."""
+        step = self._forms[sparse]
+        overlap = step.overlap
         parts = overlap.parts(tokens)
         _, new, cached = equal_prompts(tokens / parts, context, new)
         key = _rounded(tokens), _rounded(new), _rounded(cached), sparse
         if key not in self._seconds:
             tokens, new, cached, _ = key
-            step = self._sparse if sparse else self._step
             operations = step.prefill_attention(tokens / parts / new, new, cached)
             seconds = sum(priced.total_s for priced in price_all(operations, self._cost))
             self._seconds[key] = parts * overlap.stretch("layers", parts) * seconds

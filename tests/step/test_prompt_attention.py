@@ -160,3 +160,12 @@ def test_ranks_choose_their_form_one_by_one_and_other_models_have_none():
         short = prompts.core_s(*on_ranks)
         assert core[1:].tolist() == short[1:].tolist()
         assert (core[0] > short[0]) == (name == "deepseek-v3.2")
+
+
+@given(new=st.integers(1, 2500), cached=st.integers(0, 3000))
+@settings(max_examples=60, deadline=None)
+def test_dense_gives_way_to_sparse_at_the_token_not_over_a_cell_of_the_grid(new: int, cached: int) -> None:
+    step = KINDS["deepseek-v3.2", False]
+    tokens, context, _ = _sums(1, new, cached)
+    attention_s = STEPS["deepseek-v3.2", False].prompts.core_s(tokens, context)[0]
+    assert attention_s == pytest.approx(_attention_s(step, ROOFLINE, 1, new, cached), rel=0.04)
