@@ -41,8 +41,8 @@ class Demand:
     """Arrivals per second; None in a closed loop and in an offline batch."""
     concurrency: int | None = None
     """Requests in flight of a closed loop."""
-    in_step: bool = False
-    """A closed loop of requests that are all alike: they begin and end together, and stay so."""
+    answers_alike: bool = False
+    """All answers have the same length: those that begin together end together."""
 
     @property
     def new_tokens(self) -> float:
@@ -101,7 +101,7 @@ def demand_of(scenario: Scenario, base_folder: Path | None = None) -> Demand:
         new_quantiles=_scaled(_quantiles(lengths.input), (1 - fraction) * prompt),
         rate_per_s=_rate(workload.arrivals),
         concurrency=_concurrency(workload.arrivals),
-        in_step=bool(_concurrency(workload.arrivals) and lengths.input.constant and lengths.output.constant),
+        answers_alike=lengths.output.constant is not None,
     )
 
 

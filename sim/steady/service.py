@@ -115,7 +115,9 @@ class Service:
         """The service from light load to capacity, one entry per batch."""
         if self.prefiller is not self.decoder:
             return self.disaggregated()
-        return self.in_step() if self.demand.in_step else self.aggregated()
+        if not self.demand.answers_alike:
+            return self.aggregated()
+        return self.in_step() if self.demand.rate_per_s is None else self.falling_in_step()
 
     def disaggregated(self) -> dict[str, Floats]:
         """The curve of a prefill and a decode pool."""
@@ -156,6 +158,17 @@ class Service:
             "prefill_share": prompts.share,
             "prefill_tokens": prompts.tokens,
         }
+
+    def falling_in_step(self) -> dict[str, Floats]:
+        """The curve of workers that do both for an open loop of answers that are all alike.
+
+        Apart at light load; the more prompts wait when a batch ends, the more of them begin together, and at capacity
+        all do. In between, and where prompts ride along in decode steps, that is a rough picture.
+        """
+        apart, together = self.aggregated(), self.in_step()
+        if together["requests_per_s"][-1] <= apart["requests_per_s"].max():
+            return apart
+        return {name: np.append(column, together[name][-1]) for name, column in apart.items()}
 
     def in_step(self) -> dict[str, Floats]:
         """The curve of workers that do both for requests in step: all prompts of a worker first, then all answers.

@@ -57,8 +57,9 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
       n = 1 / (S + E[exp(-r S / W)] / g), g the steps per second that begin while nobody waits: r / W, or beside
       decode (1 - exp(-r T / W)) / T. S waits for the longest of the k = r / (W n) prompts of a step; where prompts
       ride along in decode steps, f counts what they add;
-    - aggregated, a closed loop of requests that are all alike: they stay in step, so that b prompts per rank are
-      computed first and b answers then generated, r = W D b / (ingress + S(b N) + (O - 1) T(b) / a).
+    - aggregated, answers that are all of one length: those that begin together end together, and leave room for
+      prompts that are computed together. In a closed loop b prompts per rank are computed first and b answers then
+      generated, r = W D b / (ingress + S(b N) + (O - 1) T(b) / a); an open loop comes to that at its capacity.
 
     b ends at the batch cap and where b sequences of the mean context fill the KV cache. Prices are those of
     `sim.price` at that rate.
@@ -70,15 +71,16 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
     service = Service(scenario, deployment, demand, cluster)
     curve = service.curve()
     reached = np.maximum.accumulate(curve["requests_per_s"])
-    batch, stable = float(curve["batch"][-1]), True
+    points = np.arange(len(reached))
+    place, stable = float(len(reached) - 1), True
     if demand.concurrency is not None:
         stay_s = curve["ttft_s"] + service.decode_tokens * curve["tpot_s"]
         in_flight = np.maximum.accumulate(curve["requests_per_s"] * stay_s)
-        batch = float(np.interp(demand.concurrency, in_flight, curve["batch"]))
+        place = float(np.interp(demand.concurrency, in_flight, points))
     elif demand.rate_per_s is not None:
         stable = bool(demand.rate_per_s <= reached[-1])
-        batch = float(np.interp(demand.rate_per_s, reached, curve["batch"]))
-    at = {name: float(np.interp(batch, curve["batch"], column)) for name, column in curve.items()}
+        place = float(np.interp(demand.rate_per_s, reached, points))
+    at = {name: float(np.interp(place, points, column)) for name, column in curve.items()}
     return SteadyState(
         demand=demand,
         deployment=deployment,

@@ -76,9 +76,9 @@ def test_demand_of_a_trace_is_counted(tmp_path) -> None:
     assert demand.decode_context == pytest.approx((10 * 105 + 30 * 315) / 40)
 
 
-@pytest.mark.parametrize("deployment", [SPLIT, JOINT])
-def test_littles_law_holds_along_the_curve(deployment: str) -> None:
-    state = steady(scenario(poisson(4), deployment))
+@pytest.mark.parametrize(("deployment", "lengths"), [(SPLIT, CONSTANT), (JOINT, VARIED)])
+def test_littles_law_holds_along_the_curve(deployment: str, lengths: str) -> None:
+    state = steady(scenario(poisson(4), deployment, lengths))
     ranks = 16
     for point in state.curve:
         decoding = point.requests_per_s * (300 - 1) * point.tpot_s
@@ -186,10 +186,26 @@ def test_requests_that_are_all_alike_stay_in_step() -> None:
         update={"duration_s": 120.0, "warmup_s": 0.0}
     )
     state, run = steady(form), simulate(form).json()
-    assert state.demand.in_step
     served = run["throughput"]["output_tokens_per_s"]
     assert state.point.output_tokens_per_s == pytest.approx(served, rel=0.03)
     assert state.point.tpot_s == pytest.approx(run["latency"]["tpot_s"]["mean"], rel=0.03)
     # By hand: 4 prompts of 2000 tokens per rank fit a chunk, so every answer begins when all prompts are done.
     cycle_s = state.point.ttft_s + 299 * state.point.tpot_s
     assert state.point.requests_per_s == pytest.approx(64 / cycle_s, rel=1e-3)
+
+
+@pytest.mark.parametrize("prompts", ["{lognormal: {mean: 1000, cv: 1}}", "{constant: 2000}"])
+@pytest.mark.parametrize(("engine", "within"), [("sglang", 0.12), ("vllm", 0.2)])
+def test_answers_of_one_length_fall_in_step(prompts: str, engine: str, within: float) -> None:
+    """At saturation a batch ends at once, and its successors' prompts are computed together: far above what workers
+    reach that interrupt their answers for every prompt."""
+    lengths = f"{{input: {prompts}, output: {{constant: 300}}}}"
+    rates = {}
+    for arrivals in ("{closed_loop: {concurrency: 1024}}", poisson(150)):
+        form = scenario(arrivals, JOINT, lengths, more=f"engine: {engine}")
+        served = simulate(form).json()["throughput"]["output_tokens_per_s"] / 300
+        rates[arrivals] = steady(form).capacity_requests_per_s
+        assert rates[arrivals] == pytest.approx(served, rel=within)
+    assert len(set(rates.values())) == 1
+    varied = scenario(poisson(1), JOINT, lengths.replace("{constant: 300}", "{uniform: [299, 301]}"))
+    assert steady(varied).capacity_requests_per_s < 0.8 * min(rates.values())
