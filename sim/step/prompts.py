@@ -51,18 +51,21 @@ class PromptAttention:
     ) -> Floats:
         """Attention seconds of each rank; shape (ranks,). `held` and `longest` as in `StepCost.prefill_s`."""
         core = self._surface.core_s(tokens, context)
-        if held is None and not self._dense_up_to:
+        up_to = self._dense_up_to
+        if held is None and (not up_to or (longest is not None and longest.max() < up_to / NEAR)):
             return core
-        up_to, pairs, divisor = self._dense_up_to, np.maximum(context - 0.5, 0.5), np.maximum(tokens, 1.0)
-        typical_new = np.minimum(divisor, 2 * pairs)
-        typical_length = pairs + typical_new / 2
-        typical_held = tokens * typical_length / typical_new
-        held = typical_held if held is None else held
-        new = np.where(tokens > 0, pairs / (np.maximum(held / divisor, 1.0) - 0.5), 1.0)
-        sparse = (pairs + new / 2 if longest is None else longest) > up_to
-        differs = np.abs(held - typical_held) > SAME * typical_held
-        differs |= sparse != (typical_length > up_to)
-        differs |= (typical_length > up_to / NEAR) & (typical_length < up_to * NEAR)
+        pairs = np.maximum(context - 0.5, 0.5)
+        new = np.minimum(np.maximum(tokens, 1.0), 2 * pairs)
+        length = pairs + new / 2
+        differs = (length > up_to / NEAR) & (length < up_to * NEAR)
+        known_sparse = length > up_to
+        if held is not None:
+            typical_held = tokens * length / new
+            differs |= np.abs(held - typical_held) > SAME * typical_held
+            new = pairs / (np.maximum(held / np.maximum(tokens, 1.0), 1.0) - 0.5)
+            length = pairs + new / 2
+        sparse = (length if longest is None else longest) > up_to
+        differs |= sparse != known_sparse
         for rank in np.flatnonzero(differs & (tokens > 0)):
             of_rank = float(tokens[rank]), float(context[rank]), float(new[rank])
             core[rank] = self._priced_s(*of_rank, sparse=bool(sparse[rank]))
