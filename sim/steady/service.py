@@ -92,7 +92,8 @@ class Service:
         priced = scenario.model_copy(update=BESIDE_A_STEP)
         self.decode, self.prefill = phases(priced, replace(demand, rate_per_s=None, concurrency=None))
         self.decode_tokens = max(demand.output_tokens - 1, NEXT_TO_NOTHING)
-        self.cache_batch = self.decoder.memory.kv_tokens / demand.decode_context
+        room = cluster.pools[self.decoder.role]  # beside what the prefix cache holds for itself
+        self.cache_batch = room.kv_blocks * room.block_tokens / demand.decode_context
 
     def _accepted(self, batch: Floats) -> Floats:
         """Tokens per sequence and step: those of the drafts that run at each batch."""

@@ -110,6 +110,14 @@ def test_the_kv_cache_ends_the_batch() -> None:
     assert state.curve[-1].kv_cache_share == pytest.approx(1)
 
 
+def test_tokens_set_aside_for_cached_prefixes_hold_no_sequences() -> None:
+    lengths = "{input: {constant: 100000}, output: {constant: 2000}}"
+    cache = "prefix_cache: {enabled: true, scope: rank, block_tokens: 64, hbm_tokens: 128000}"
+    state = steady(scenario(poisson(0.1), "{serve: {gpus: 8, tp: 8, ep: 1}}", lengths, more=cache))
+    tokens = state.deployment.pools["serve"].memory.kv_tokens
+    assert state.curve[-1].batch == pytest.approx((tokens - 128_000) / 101_000)
+
+
 def test_a_closed_loop_keeps_its_requests_in_flight() -> None:
     state = steady(scenario("{closed_loop: {concurrency: 64}}"))
     stay_s = state.point.ttft_s + 299 * state.point.tpot_s
