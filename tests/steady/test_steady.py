@@ -104,7 +104,7 @@ def test_the_kv_cache_ends_the_batch() -> None:
     lengths = "{input: {constant: 100000}, output: {constant: 2000}}"
     roomy = SPLIT.replace("prefill: {gpus: 8", "prefill: {workers: 64, gpus: 8")
     state = steady(scenario(poisson(0.1), roomy, lengths, ", cached_fraction: 0.9"))
-    tokens = state.deployment.pools["decode"].memory.kv_tokens
+    tokens = state.deployment.pools["decode"].memory.kv_tokens // 64 * 64  # whole blocks
     assert state.limit == "KV cache"
     assert state.curve[-1].batch == pytest.approx(tokens / 101_000)
     assert state.curve[-1].kv_cache_share == pytest.approx(1)
@@ -114,7 +114,7 @@ def test_tokens_set_aside_for_cached_prefixes_hold_no_sequences() -> None:
     lengths = "{input: {constant: 100000}, output: {constant: 2000}}"
     cache = "prefix_cache: {enabled: true, scope: rank, block_tokens: 64, hbm_tokens: 128000}"
     state = steady(scenario(poisson(0.1), "{serve: {gpus: 8, tp: 8, ep: 1}}", lengths, more=cache))
-    tokens = state.deployment.pools["serve"].memory.kv_tokens
+    tokens = state.deployment.pools["serve"].memory.kv_tokens // 64 * 64  # whole blocks
     assert state.curve[-1].batch == pytest.approx((tokens - 128_000) / 101_000)
 
 
