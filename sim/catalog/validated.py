@@ -5,7 +5,7 @@ sources stand in `sim/validation/data/README.md` and `sim/validation/points.yaml
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib import resources
@@ -18,6 +18,7 @@ Serving = Literal["aggregated", "prefill", "decode"]
 FILE: Final = "validated.csv"
 WORDS: Final = ("model", "gpu", "engine", "weights", "serving")
 FLAGS: Final = ("drafts", "held_out")
+LABELS: Final = {"tpot": "TPOT", "ttft": "TTFT", "throughput": "tokens/s"}
 COUNTS: Final = ("gpus", "tp", "ep", "cases")
 
 
@@ -109,3 +110,14 @@ def written(entries: Iterable[Validated]) -> str:
 
 def _text(value: Any) -> Any:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+
+
+def in_words(error: Mapping[str, Any] | None) -> str:
+    """The `expected_error` of a run as a person reads it: the errors, and which published deployment they are of."""
+    if error is None:
+        return "unknown: nothing like it was validated"
+    known = [f"{LABELS[metric]} {error[metric]:.1%}" for metric in LABELS if error[metric] is not None]
+    cases = "1 published case" if error["cases"] == 1 else f"median of {error['cases']} published cases"
+    basis = "held out" if error["held_out"] else "not held out"
+    away = f", {error['doublings']:.3g} doublings of GPUs, EP and DP away" if error["doublings"] else ""
+    return f"{', '.join(known)} ({cases}, {basis}{away}: {error['family']})"

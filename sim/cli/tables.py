@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sim.catalog.validated import in_words
 from sim.cli.answers import kept
 from sim.cli.terminal import number, percent, seconds, usd
 
@@ -215,7 +216,9 @@ def _side_by_side(by_name: Mapping[str, Json]) -> Table:
             ["yes" if run["stable"] else Text("no: the backlog grows", style="bold red") for run in shown]
         ),
     )
-    table.add_row(Text("Expected error", style="bold"), *_spread([_expected_error(run) for run in shown]))
+    table.add_row(
+        Text("Expected error", style="bold"), *_spread([in_words(run.get("expected_error")) for run in shown])
+    )
     return table
 
 
@@ -230,16 +233,3 @@ def _cells(row: Row, values: Sequence[float | None]) -> list[str]:
 def _spread(cells: Sequence[RenderableType]) -> list[RenderableType]:
     """One cell per run, with the ratio columns left empty."""
     return [cells[0], *(part for cell in cells[1:] for part in (cell, ""))]
-
-
-def _expected_error(run: Json) -> str:
-    """Median errors of the nearest published deployment, and which one that is."""
-    error = run.get("expected_error")
-    if error is None:
-        return "unknown: nothing like it was validated"
-    metrics = (("TPOT", "tpot"), ("TTFT", "ttft"), ("tokens/s", "throughput"))
-    told = ", ".join(f"{label} {percent(error[key])}" for label, key in metrics if error[key] is not None)
-    cases = "1 published case" if error["cases"] == 1 else f"median of {error['cases']} published cases"
-    basis = "held out" if error["held_out"] else "not held out"
-    away = f", {number(error['doublings'])} doublings of GPUs, EP and DP away" if error["doublings"] else ""
-    return f"{told} ({cases}, {basis}{away}: {error['family']})"

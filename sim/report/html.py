@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from sim.catalog.validated import in_words
 from sim.report import run as runs
 from sim.report import tables
 from sim.report.look import Chart
@@ -73,7 +74,7 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
     )
     if not run["stable"]:
         said += " <span class='bad'>Not stable: requests arrive faster than they are served.</span>"
-    return f"<p class='lead'>{said}</p>"
+    return f"<p class='lead'>{said}<br>Expected error: {escape(in_words(run.get('expected_error')))}.</p>"
 
 
 def _chart(chart: Chart) -> str:

@@ -108,8 +108,13 @@ def test_several_runs_share_a_page(result, tmp_path: Path) -> None:
     assert body(page).count("Scenario of") == 2
 
 
+def test_the_report_quotes_the_expected_error(result, tmp_path: Path) -> None:
+    write_report(result, tmp_path / "run.html", "run")
+    assert "Expected error: unknown" in (tmp_path / "run.html").read_text(encoding="utf-8")
+
+
 def test_a_run_without_completed_requests_still_has_a_report(tmp_path: Path) -> None:
-    result = sim.simulate(parse(CHAT.replace("constant: 1000", "constant: 9000000")).scenario)
+    result = sim.simulate(parse(CHAT, overrides=["workload.arrivals.poisson.rate_per_s=1e-6"]).scenario)
     assert result.json()["requests"]["completed"] == 0
     write_report(result, tmp_path / "none.html", "none")
     assert "no tokens served" in (tmp_path / "none.html").read_text(encoding="utf-8")
