@@ -49,7 +49,7 @@ SECTIONS: Mapping[str, Sequence[Row]] = {
         Row("output tokens/s per GPU", ("throughput", "output_tokens_per_s_per_gpu")),
         Row("output tokens/s per decode GPU", ("throughput", "output_tokens_per_s_per_decode_gpu")),
         Row("input tokens/s per prefill GPU", ("throughput", "input_tokens_per_s_per_prefill_gpu")),
-        Row("tokens per step and sequence, drafts included", ("speculation", "accept_length")),
+        Row("tokens per decode step and sequence", ("speculation", "accept_length")),
         Row("requests/s that meet the objectives", ("goodput_requests_per_s",)),
     ],
     "Latency": [

@@ -43,8 +43,11 @@ class AggregatedCluster:
 
     def records(self) -> dict[str, PoolRecord]:
         """Totals of the pool."""
-        blocks = [b for w in self._workers for b in w.batch.blocks]
-        return {"serve": self._meter.record(max(b.peak for b in blocks), sum(b.used for b in blocks))}
+        batches = [worker.batch for worker in self._workers]
+        blocks = [b for batch in batches for b in batch.blocks]
+        return {
+            "serve": self._meter.record(max(b.peak for b in blocks), sum(b.used for b in blocks), batches)
+        }
 
     def unsound(self) -> list[str]:
         """What should not be when no timer is left: work that nobody does."""

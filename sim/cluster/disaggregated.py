@@ -58,12 +58,16 @@ class DisaggregatedCluster:
 
     def records(self) -> dict[str, PoolRecord]:
         """Totals per pool."""
+        batches = [worker.batch for worker in self._decoders]
         pools: dict[str, list[KvBlocks] | list[GrowingKvBlocks]] = {
             "prefill": [b for w in self._prefillers for b in w.blocks],
-            "decode": [b for w in self._decoders for b in w.batch.blocks],
+            "decode": [b for batch in batches for b in batch.blocks],
         }
+        decoding = {"prefill": (), "decode": batches}
         return {
-            role: self.meters[role].record(max(b.peak for b in blocks), sum(b.used for b in blocks))
+            role: self.meters[role].record(
+                max(b.peak for b in blocks), sum(b.used for b in blocks), decoding[role]
+            )
             for role, blocks in pools.items()
         }
 

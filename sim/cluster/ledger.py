@@ -2,12 +2,13 @@
 
 import math
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from sim.cluster.record import PoolRecord, RequestTable
 from sim.cluster.setup import PoolSetup
+from sim.serving.decode_batch import DecodeBatch
 from sim.serving.prompts import Chunk
 from sim.serving.sequence import Sequence
 from sim.workload import Request
@@ -151,8 +152,9 @@ class Meter:
         self.new_tokens += int(chunk.tokens.sum())
         self.steps += 1
 
-    def record(self, peak_blocks: int, blocks_left: int) -> PoolRecord:
-        """The pool's totals."""
+    def record(self, peak_blocks: int, blocks_left: int, batches: Iterable[DecodeBatch] = ()) -> PoolRecord:
+        """The pool's totals; `batches` of its workers, where they decode."""
+        decoded = [(batch.decoded_tokens, batch.sequence_steps) for batch in batches]
         setup = self._setup
         return PoolRecord(
             gpus=setup.workers * setup.gpus,
@@ -160,6 +162,8 @@ class Meter:
             busy_in_window_s=self._in_window_s / setup.workers,
             new_tokens=self.new_tokens,
             steps=self.steps,
+            decoded_tokens=sum(tokens for tokens, _ in decoded),
+            sequence_steps=sum(steps for _, steps in decoded),
             kv_cache_peak=peak_blocks / setup.kv_blocks,
             kv_blocks_leaked=blocks_left,
         )

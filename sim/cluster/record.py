@@ -53,6 +53,10 @@ class PoolRecord:
     new_tokens: int = 0
     """Prompt tokens computed, recomputation included."""
     steps: int = 0
+    decoded_tokens: int = 0
+    """Tokens that decode steps generated, of sequences that have left the batch."""
+    sequence_steps: int = 0
+    """Decode steps that these sequences took, added up over sequences."""
     kv_cache_peak: float = 0.0
     """Highest share of the KV budget in use on any rank."""
     kv_blocks_leaked: int = 0

@@ -12,7 +12,6 @@ from sim.cluster.window import tokens_in_window, window_length_s, within
 from sim.result.expected_error import expected_error
 from sim.result.stability import backlog_grows
 from sim.scenario.schema import Objectives, Scenario
-from sim.scenario.speculation import draft_chances
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -74,7 +73,7 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
             "output": int(table.generated_tokens[counted].sum()),
         },
         "prefix_cache": prefix_cache(record, served),
-        "speculation": speculation(record.scenario),
+        "speculation": speculation(record),
         "gpus": sum(pool.gpus for pool in record.pools.values()),
         "window_s": [float(edge_s) for edge_s in record.window_s],
         "throughput": throughput(record),
@@ -115,16 +114,18 @@ def prefix_cache(record: RunRecord, served: Flags) -> dict[str, Any] | None:
     }
 
 
-def speculation(scenario: Scenario) -> dict[str, Any] | None:
-    """Drafts per step, and the mean of the tokens per step and sequence that the run drew its steps from.
+def speculation(record: RunRecord) -> dict[str, Any] | None:
+    """Drafts per step at most, and tokens per decode step and sequence, counted over the run; None without drafts.
 
-    None without drafts. `accept_length` is None where the batch decides how many drafts a step has.
+    The first token of an answer comes from prefill and does not count; the last step of an answer may have accepted
+    more than was asked for, which does not count either.
     """
-    asked = scenario.speculation
-    if not asked.draft_tokens:
+    drafts = record.scenario.speculation.draft_tokens
+    if not drafts:
         return None
-    mean = None if asked.adaptive else catalog.accept_length(draft_chances(scenario))
-    return {"draft_tokens": asked.draft_tokens, "accept_length": mean}
+    tokens = sum(pool.decoded_tokens for pool in record.pools.values())
+    steps = sum(pool.sequence_steps for pool in record.pools.values())
+    return {"draft_tokens": drafts, "accept_length": tokens / steps if steps else None}
 
 
 def throughput(record: RunRecord) -> dict[str, float | None]:

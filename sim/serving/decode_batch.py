@@ -41,6 +41,8 @@ class DecodeBatch:
         self._finishes: list[tuple[int, int, int, int, Sequence]] = []
         """(step, order of joining, stint, rank, sequence); stale where the stint has passed."""
         self._joined = 0
+        self.decoded_tokens = self.sequence_steps = 0
+        """What the sequences that have left generated here, and the steps that each took, added up."""
 
     def need(self, rank: int, tokens: int) -> int:
         """Blocks that must be free for a sequence of `tokens` tokens: its own and the growth reserve of those there."""
@@ -105,6 +107,7 @@ class DecodeBatch:
             if sequence.stint == stint:
                 self.blocks[rank].settle(self.step - 1)
                 self._leave(sequence, rank, sequence.steps - 1)
+                self._count(sequence.remaining_tokens, sequence.steps)
                 sequence.generated_tokens = sequence.output_tokens
                 done.append((sequence, rank))
         return done
@@ -140,7 +143,12 @@ class DecodeBatch:
         )
         self.blocks[rank].cancel(growth, sequence.first_step, self.step)
         self._leave(sequence, rank, done)
+        self._count(sequence.tokens_after(done), done)
         sequence.generated_tokens += sequence.tokens_after(done)
+
+    def _count(self, tokens: int, steps: int) -> None:
+        self.decoded_tokens += tokens
+        self.sequence_steps += steps
 
     def _leave(self, sequence: Sequence, rank: int, held_after: int) -> None:
         """Take a sequence off its rank; it holds the blocks of the end of its step `held_after`."""

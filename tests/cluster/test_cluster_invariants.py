@@ -52,6 +52,9 @@ def assert_sound(record):
     assert np.isfinite(table.finish_s[served]).all(), "arrived = completed + rejected"
     assert np.isnan(table.finish_s[~served]).all()
     np.testing.assert_array_equal(table.generated_tokens[served], table.output_tokens[served])
+    by_prefill = served.sum() + table.preemptions.sum()  # each prefill gives one token
+    decoded = sum(p.decoded_tokens for p in record.pools.values())
+    assert decoded == table.output_tokens[served].sum() - by_prefill
     new = (table.input_tokens - table.cached_tokens + table.recomputed_tokens)[served].sum()
     assert sum(p.new_tokens for p in record.pools.values()) == new
     ways = [table.arrival_s, table.prefill_start_s, table.prefill_end_s, table.first_token_s, table.finish_s]

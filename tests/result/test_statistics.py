@@ -40,18 +40,14 @@ def test_cached_tokens_by_tier() -> None:
     assert (told["prefix_cache"]["hbm_tokens"], told["prefix_cache"]["given_tokens"]) == (0, 300)
 
 
-def test_tokens_per_step_where_drafts_are_on() -> None:
-    """0.9 x 0.5 of the steps accept both drafts, 0.9 at least one: 1 + 0.9 + 0.45 tokens."""
-    drafts = {"draft_tokens": 2, "acceptance": [0.9, 0.5, 0.4]}
-    by_hand = data(small_run(scenario=scenario(warmup_s=10.0, speculation=drafts)))
-    assert by_hand["speculation"] == {"draft_tokens": 2, "accept_length": pytest.approx(2.35)}
-    published = data(small_run(scenario=scenario(warmup_s=10.0, speculation={"draft_tokens": 3})))
-    # SGLang pull request 20809: V3.2, three drafts.
-    assert published["speculation"]["accept_length"] == pytest.approx(2.65, rel=0.03)
-    levels = drafts | {"adaptive": [{"up_to_batch": 8, "draft_tokens": 2}]}
-    by_batch = data(small_run(scenario=scenario(warmup_s=10.0, speculation=levels)))
-    assert by_batch["speculation"] == {"draft_tokens": 2, "accept_length": None}
-    assert data(small_run())["speculation"] is None
+def test_tokens_per_step_are_counted_where_drafts_are_on() -> None:
+    """94 tokens in 40 steps of sequences."""
+    pools = {"serve": PoolRecord(gpus=8, new_tokens=1630, decoded_tokens=94, sequence_steps=40)}
+    drafting = scenario(warmup_s=10.0, speculation={"draft_tokens": 2, "acceptance": [0.9, 0.5]})
+    drafted = data(small_run(scenario=drafting, pools=pools))
+    assert drafted["speculation"] == {"draft_tokens": 2, "accept_length": 2.35}
+    assert data(small_run(scenario=drafting))["speculation"]["accept_length"] is None
+    assert data(small_run(pools=pools))["speculation"] is None
 
 
 def test_every_number_of_the_small_run() -> None:
