@@ -74,6 +74,16 @@ def _torch_gemm(case: Case, tensors: Tensors) -> Call:
     return _scaled_mm(case, tensors)
 
 
+def by_columns(scales: Tensor) -> Tensor:
+    """Scales [m, k / 128] with rows next to each other in memory and columns 16 bytes aligned.
+
+    What tensor-core kernels read through TMA; the quantisation kernels of engines write them so. DeepGEMM would
+    rearrange others in a kernel of its own before every product.
+    """
+    rows = scales.shape[0]
+    return torch.nn.functional.pad(scales, (0, 0, 0, -rows % 4), value=1.0).T.contiguous().T[:rows]
+
+
 def _scaled_mm(case: Case, tensors: Tensors) -> Call:
     """cuBLASLt wants rows in multiples of 4 and both scale matrices with their outer dimension contiguous,
     the 128 x 128 ones padded to 4 along k."""
@@ -110,9 +120,10 @@ def _deep_gemm(case: Case, tensors: Tensors) -> Call:
             return output
 
         return run_bf16
-    x, w = (tensors["x"], tensors["x_scales"]), (tensors["w"], tensors["w_scales"])
     # Hopper takes FP32 scales; Blackwell casts them to powers of two unless they already are.
     float_scales = torch.cuda.get_device_capability(output.device)[0] == HOPPER
+    x_scales = by_columns(tensors["x_scales"]) if float_scales else tensors["x_scales"]
+    x, w = (tensors["x"], x_scales), (tensors["w"], tensors["w_scales"])
 
     def run_fp8() -> Tensor:
         deep_gemm.fp8_gemm_nt(x, w, output, disable_ue8m0_cast=float_scales)

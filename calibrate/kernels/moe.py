@@ -32,6 +32,7 @@ from calibrate.kernels.formats import (
     quantize_blocks,
     quantize_groups,
 )
+from calibrate.kernels.gemm import by_columns
 from sim.model.operations import BLOCK
 
 # ruff: noqa: PLC0415 (other packages are imported only where their backend runs)
@@ -182,14 +183,14 @@ def _deep_gemm_contiguous(case: Case, tensors: Tensors) -> Call:
     x[position] = tensors["x"].view(torch.uint8)
     x_scales = torch.ones(total, hidden // BLOCK, device=device)
     x_scales[position] = tensors["x_scales"]
-    first, up, down = (x.view(FP8), x_scales), *_weights(tensors)
+    float_scales = torch.cuda.get_device_capability(device)[0] == HOPPER
+    first, up, down = (x.view(FP8), by_columns(x_scales) if float_scales else x_scales), *_weights(tensors)
     both = torch.zeros(total, 2 * inter, dtype=torch.bfloat16, device=device)
     middle, scales = (
         torch.empty(total, inter, dtype=FP8, device=device),
         torch.ones(total, inter // BLOCK, device=device),
     )
     output = poisoned(total, hidden, dtype=torch.bfloat16, device=device)
-    float_scales = torch.cuda.get_device_capability(device)[0] == HOPPER
 
     def run() -> Call:
         deep_gemm.m_grouped_fp8_gemm_nt_contiguous(first, up, both, groups, disable_ue8m0_cast=float_scales)

@@ -8,7 +8,15 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenwork
 
 from calibrate.cases import Case
 from calibrate.kernels.formats import dequantize_blocks, dequantize_groups
-from calibrate.kernels.gemm import ABSORB_BMM, GEMM, QUANTIZE, reference_absorb, reference_gemm
+from calibrate.kernels.gemm import (
+    ABSORB_BMM,
+    GEMM,
+    QUANTIZE,
+    _scaled_mm,
+    by_columns,
+    reference_absorb,
+    reference_gemm,
+)
 from sim.catalog import model
 from sim.model import operations as ops
 
@@ -78,3 +86,30 @@ def test_quantisation_with_a_wrong_scale_is_found(cpu, generator):
 
     assert QUANTIZE.error(case, tensors, (values, scales)) == 0
     assert QUANTIZE.error(case, tensors, (values, scales * 1.05)) > QUANTIZE.tolerance
+
+
+@pytest.mark.parametrize(("rows", "aligned"), [(1, 4), (4, 4), (5, 8)])
+def test_scales_by_columns_are_16_bytes_apart_and_the_same_numbers(rows, aligned):
+    scales = torch.arange(1.0, 1 + 3 * rows).view(rows, 3)
+    found = by_columns(scales)
+    assert torch.equal(found, scales)
+    assert found.stride() == (1, aligned)  # four FP32 rows are 16 bytes
+
+
+def test_torchs_block_scaled_product_gets_the_layouts_that_cublaslt_asks_for(monkeypatch, cpu, generator):
+    """Rows in fours, w by columns, x scales with stride (1, m), w scales [4 per column of blocks, n / 128] likewise."""
+
+    def product(x, w, x_scales, x_kind, w_scales, w_kind, output_dtype):
+        assert (x.shape, x.stride()) == ((8, 640), (640, 1))
+        assert (w.shape, w.stride()) == ((640, 200), (1, 640))
+        assert (x_scales.shape, x_scales.stride()) == ((8, 5), (1, 8))
+        assert (w_scales.shape, w_scales.stride()) == ((8, 2), (1, 8))  # five blocks along k, padded to eight
+        assert (x_kind.name, w_kind.name) == ("BlockWise1x128", "BlockWise128x128")
+        return (dequantize_groups(x, x_scales) @ dequantize_blocks(w.T, w_scales.T[:, :5]).T).to(output_dtype)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_mm", product)
+    case = Case(ops.gemm("", "dense", 5, 200, 640, "fp8"), V3)
+    t = GEMM.make(case, cpu, generator)
+    output = _scaled_mm(case, t)()
+    assert output.shape == (5, 200)
+    assert GEMM.error(case, t, output) < GEMM.tolerance
