@@ -164,7 +164,12 @@ def _deep_ep_normal(case: Case, tensors: Tensors) -> Call:
     }
     if case.operation.kernel == "dispatch":
         packed = quantize_groups(tensors["x"])
-        return lambda: torch.tensor(buffer.dispatch(packed, **plan)[3], device=chosen.device)
+
+        def send() -> Call:
+            arrived = buffer.dispatch(packed, **plan)[3]
+            return lambda: torch.tensor(arrived, device=chosen.device)
+
+        return send
     received, *_, handle, _ = buffer.dispatch(quantize_groups(tensors["x"]), **plan)
     rows = dequantize_groups(*received).bfloat16()
     touched = in_rank.sum(-1, keepdim=True)

@@ -124,6 +124,12 @@ def _torch_copy(case: Case, tensors: Tensors) -> Call:
     return lambda: tensors["target"].copy_(tensors["source"])
 
 
+def _torch_launch(case: Case, tensors: Tensors) -> Call:
+    """A product with 1: a kernel, where torch's copy of contiguous memory would be the copy engine's work."""
+    del case
+    return lambda: torch.mul(tensors["source"], 1, out=tensors["target"])
+
+
 COPY = Family("copy", make_copy, copy_error, 0.0, (Backend("torch", _torch_copy, cpu=True),))
-LAUNCH = Family("launch", make_copy, copy_error, 0.0, (Backend("torch", _torch_copy, cpu=True),))
-"""The smallest copy: what a kernel costs that does nothing."""
+LAUNCH = Family("launch", make_copy, copy_error, 0.0, (Backend("torch", _torch_launch, cpu=True),))
+"""The smallest kernel: what one costs that does nothing."""

@@ -48,7 +48,7 @@ def _attend(
     """One query row, a block of heads, one split of its keys: running softmax over KEYS keys at a time."""
     row, block, split = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     sequence, query = row // queries, row % queries
-    visible = tl.load(lengths + sequence) if SPARSE else tl.load(lengths + sequence) - queries + query + 1
+    visible = width if SPARSE else tl.load(lengths + sequence) - queries + query + 1
     h = block * HEADS + tl.arange(0, HEADS)
     c, r = tl.arange(0, LATENT), tl.arange(0, ROPE)
     DIM: tl.constexpr = LATENT + ROPE
@@ -170,8 +170,7 @@ def sparse(q: Tensor, cache: Tensor, indices: Tensor, output: Tensor, scale: flo
     views = (
         (cache.view(FP8), cache.view(torch.float32), cache.view(torch.bfloat16)) if packed else (cache,) * 3
     )
-    lengths = torch.full((q.shape[0],), indices.shape[-1], dtype=torch.int32, device=q.device)
-    return _launch(q, views, indices, lengths, output, scale, indices.shape[-1], True)
+    return _launch(q, views, indices, indices, output, scale, indices.shape[-1], True)
 
 
 @triton.jit
