@@ -146,10 +146,14 @@ _CONDITIONS: Final = {
 
 
 def _query(fields: dict[str, str], *extra: str) -> list[str]:
+    """Command that asks about torch's first GPU: CUDA_VISIBLE_DEVICES numbers GPUs anew, nvidia-smi does not."""
+    import torch
+
+    uuid = str(torch.cuda.get_device_properties(0).uuid)
     return [
         "nvidia-smi",
         "-i",
-        "0",
+        f"GPU-{uuid.removeprefix('GPU-')}",
         f"--query-gpu={','.join(fields.values())}",
         "--format=csv,noheader,nounits",
         *extra,

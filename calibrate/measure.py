@@ -1,5 +1,6 @@
 """One point: make inputs, compare with the reference, and only then time it."""
 
+import contextlib
 import gc
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -145,6 +146,12 @@ class Bench:
             return self._record(point, error=wrong, deviation=deviation if isfinite(deviation) else None)
         return self._timed(point, deviation, timing, begin, find_ceilings(records))
 
+    def close(self) -> None:
+        """End the processes that communication ran in; they would outlive a process that replaces itself."""
+        if self._group is not None:
+            self._group.close()
+            self._group = None
+
     def give_up(self, point: Point, reason: str) -> Measurement:
         """The failed record of a point that is not tried again."""
         return self._record(point, error=reason)
@@ -175,8 +182,9 @@ class Bench:
     def _copies(
         self, point: Point, family: Family, tensors: Tensors, generator: torch.Generator
     ) -> list[Call]:
-        used = sum(tensor.nbytes for tensor in tensors.values())
-        wanted = copies_needed(used, self.device)
+        held = sum(tensor.nbytes for tensor in tensors.values())
+        touched = min(held, max(1, round(point.case.operation.bytes)))
+        wanted = copies_needed(touched, held, self.device)
         more = (family.make(point.case, self.device, generator) for _ in range(wanted - 1))
         return [point.backend.build(point.case, each) for each in more]
 
@@ -226,6 +234,8 @@ class Bench:
         try:
             torch.cuda.synchronize()
             torch.zeros(1, device="cuda").add_(1).item()
+        except torch.OutOfMemoryError:
+            return False  # it answers; what fills its memory goes with the failed point
         except RuntimeError:
             return True
         return False
@@ -233,7 +243,10 @@ class Bench:
     def _clean(self) -> None:
         if self.device.kind == "cuda":
             gc.collect()
-            torch.cuda.empty_cache()
+            with contextlib.suppress(
+                RuntimeError
+            ):  # a lost GPU frees nothing, and must not hide that it is lost
+                torch.cuda.empty_cache()
 
 
 def _output(call: Call) -> Any:

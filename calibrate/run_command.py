@@ -110,12 +110,15 @@ def _prepare(
     return Session(points, records), Bench(device, environment, Watch(device)), refusals, environment
 
 
-def _measure_all(console: Console, session: "Session", bench: "Bench", seconds: float | None) -> bool:
+def _measure_all(console: Console, session: "Session", bench: "Bench", seconds: float) -> bool:
     """Measure until done, out of time or interrupted; returns whether it was interrupted.
 
-    A kernel that kills the GPU's context has its failed record; the command then starts itself again.
+    A kernel that kills the GPU's context has its failed record; the command then starts itself again, with the
+    time that is left.
     """
     from calibrate.measure import DeviceLost
+
+    begin = monotonic()
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with bench.watch, Progress(*columns, console=console, transient=True) as progress:
@@ -136,7 +139,14 @@ def _measure_all(console: Console, session: "Session", bench: "Bench", seconds: 
                 f"{label(lost.args[0])} lost the GPU: {lost.args[0].error}. Starting again.", style="red"
             )
             sys.stderr.flush()
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+            bench.close()
+            left_minutes = max(0.0, seconds - (monotonic() - begin)) / 60
+            again = [
+                *sys.orig_argv[1:],
+                "--minutes",
+                f"{left_minutes:.2f}",
+            ]  # of an option given twice the last counts
+            os.execv(sys.executable, [sys.executable, *again])
     return False
 
 

@@ -27,6 +27,9 @@ CALLS_PER_SAMPLE: Final = 16
 MIN_SAMPLES: Final = 5
 MAX_SAMPLES: Final = 100
 WARM_UPS: Final = 2
+WARM_UP_S: Final = 0.025
+"""Replays before the first sample of a graph, so that clocks have risen (flashinfer's testing utilities: 25 ms)."""
+MAX_WARM_UPS: Final = 1000
 UNSTABLE_SPREAD: Final = 0.10
 """A point whose (p90 - p10) / median exceeds this is flagged: tables repeat within 2 to 7%."""
 
@@ -66,10 +69,14 @@ def percentile(samples: Sequence[float], percent: int) -> float:
     return quantiles(samples, n=100, method="inclusive")[percent - 1]
 
 
-def copies_needed(input_bytes: int, device: Device) -> int:
-    """Copies of the inputs that together cover the L2 cache `L2_MULTIPLE` times, within a quarter of the memory."""
-    wanted = -(-L2_MULTIPLE * device.l2_bytes // max(input_bytes, 1))
-    allowed = device.memory_bytes // 4 // max(input_bytes, 1)
+def copies_needed(touched_bytes: int, held_bytes: int, device: Device) -> int:
+    """Copies of the inputs of which calls touch `L2_MULTIPLE` times the L2 cache, within a quarter of the memory.
+
+    Touched is what one call reads, held what its inputs occupy: sparse attention reads 2,048 entries of a long cache,
+    which two copies of that cache would leave in the L2.
+    """
+    wanted = -(-L2_MULTIPLE * device.l2_bytes // max(touched_bytes, 1))
+    allowed = device.memory_bytes // 4 // max(held_bytes, 1)
     return int(max(1, min(wanted, allowed, MAX_COPIES)))
 
 
@@ -77,10 +84,15 @@ def time_calls(calls: Sequence[Call], device: Device, seconds: float) -> Timing:
     """Time the calls, one per copy of the inputs, for about `seconds`."""
     if device.kind == "cpu":
         return _time_on_clock(calls, seconds)
+    import torch
+
     try:
         return _time_graph(calls, seconds)
     except RuntimeError:
         # A kernel that synchronises with the host cannot be captured; its launches are then part of its time.
+        torch.cuda.set_stream(
+            torch.cuda.default_stream()
+        )  # a capture that failed leaves its own stream current
         return _time_events(calls, device, seconds)
 
 
@@ -129,7 +141,8 @@ def _time_graph(calls: Sequence[Call], seconds: float) -> Timing:
         end.synchronize()
         return float(begin.elapsed_time(end)) * 1e-3
 
-    for _ in range(WARM_UPS):
+    sample_s = replay_s()
+    for _ in range(min(MAX_WARM_UPS, int(WARM_UP_S / max(sample_s, 1e-9)))):
         sample_s = replay_s()
     count = _samples_within(seconds, sample_s)
     samples = tuple(replay_s() / per_sample * 1e6 for _ in range(count))

@@ -12,7 +12,7 @@ from calibrate.cases import Case
 from calibrate.environment import Watch, describe, find_device
 from calibrate.grid import moved
 from calibrate.kernels.families import FAMILIES
-from calibrate.measure import Bench, Point
+from calibrate.measure import Bench, DeviceLost, Point
 from sim.catalog import model
 from sim.model import operations as ops
 
@@ -86,7 +86,10 @@ def bench():
 def test_the_kernel_agrees_and_is_timed(point, bench):
     if reason := point.backend.refuses(point.case, bench.device):
         pytest.skip(f"{point.backend.name} {reason}")
-    record = bench.measure(point, [])
+    try:
+        record = bench.measure(point, [])
+    except DeviceLost as lost:
+        pytest.exit(f"{name(point)} lost the GPU: {lost.args[0].error}", returncode=1)
     assert record.ok, record.error
     assert record.us_median > 0
     assert record.method in ("graph", "events")

@@ -220,3 +220,45 @@ def test_the_environment_says_that_a_cpu_is_a_cpu():
     assert describe(device) == found
     with pytest.raises(ValueError, match="cpu or cuda, not 'tpu'"):
         find_device("tpu")
+
+
+@pytest.mark.parametrize(
+    ("broken", "lost"), [(RuntimeError, True), (torch.OutOfMemoryError, False)], ids=["dead", "full"]
+)
+def test_a_dead_gpu_is_told_from_a_full_one(monkeypatch, broken, lost):
+    """Every call into a dead context fails, the one that frees memory too; a full one only fails the point."""
+
+    def fail(*_, **__):
+        raise broken("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", fail)
+    monkeypatch.setattr(torch.cuda, "empty_cache", fail)
+    bench = Bench(H100, {"device": "cuda"}, Watch(replace(H100, kind="cpu")))
+    monkeypatch.setattr(bench, "_run", fail)
+    point = Point(gemm(), backend("gemm", "torch", "bf16"))
+
+    if lost:
+        with pytest.raises(measure.DeviceLost) as raised:
+            bench.measure(point, [])
+        record = raised.value.args[0]
+    else:
+        record = bench.measure(point, [])
+
+    assert record.key == point.key
+    assert not record.ok
+    assert "illegal memory access" in record.error
+
+
+def test_copies_rotate_what_a_call_reads_not_what_it_could_read(bench, monkeypatch):
+    """Sparse attention over 4,096 entries reads 2,048: twice the copies of a kernel that reads all."""
+    wanted = []
+    monkeypatch.setattr(
+        measure, "copies_needed", lambda touched, held, device: wanted.append((touched, held)) or 1
+    )
+    sparse = Case(ops.sparse_mla("decode", 1, 1, 1, 4095, 2048, 512, 64, 656, "fp8"), V32)
+
+    assert bench.measure(Point(sparse, backend("sparse_mla_decode", "torch", "fp8")), []).ok
+
+    ((touched, held),) = wanted
+    assert touched == round(sparse.operation.bytes) < 2048 * 656 * 1.1
+    assert held > 4096 * 656

@@ -115,3 +115,30 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path, few, monkeypatch):
     monkeypatch.setattr(Bench, "measure", measure)
     assert invoke("--out", tmp_path).exit_code == 0
     assert len(read_measurements(tmp_path / "records.jsonl")) == 3
+
+
+def test_a_lost_gpu_starts_the_command_again_with_the_time_that_is_left(few, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="needs torch: pip install 'tokenworks[calibrate]'")
+    from calibrate.measure import Bench, DeviceLost
+
+    started = []
+
+    def replace_process(program, arguments):
+        started.append((program, arguments))
+        raise SystemExit(0)
+
+    def lose(bench, point, records):
+        raise DeviceLost(bench.give_up(point, "an illegal memory access"))
+
+    monkeypatch.setattr(Bench, "measure", lose)
+    monkeypatch.setattr(run_command.os, "execv", replace_process)
+    monkeypatch.setattr(run_command.sys, "orig_argv", ["python", "tokenworks", "calibrate", "run", "--quick"])
+    invoke("--out", tmp_path, "--minutes", 3)
+
+    ((program, arguments),) = started
+    assert program == sys.executable
+    assert arguments[1:-1] == ["tokenworks", "calibrate", "run", "--quick", "--minutes"]
+    assert 2 < float(arguments[-1]) <= 3
+    (record,) = read_measurements(tmp_path / "records.jsonl")
+    assert record.error == "an illegal memory access"
+    assert not (tmp_path / "in_flight.json").exists()

@@ -1,7 +1,10 @@
 """Timing: percentiles by hand, rotation of inputs, flags."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from calibrate import environment
 from calibrate.environment import Device, summarize
 from calibrate.timing import MAX_COPIES, MIN_SAMPLES, Timing, copies_needed, percentile, time_calls
 
@@ -29,17 +32,27 @@ def test_a_point_is_unstable_when_its_middle_80_percent_spread_by_more_than_a_te
 
 
 @pytest.mark.parametrize(
-    ("input_bytes", "copies"),
+    ("touched_bytes", "held_bytes", "copies"),
     [
-        (10 * 10**6, 15),  # 3 x 50 MB of cache / 10 MB
-        (40 * GB, 1),  # larger than the cache, and a second copy would not fit into a quarter of the memory
-        (100, MAX_COPIES),
-        (150 * 10**6, 1),
-        (149 * 10**6, 2),
+        (10 * 10**6, 10 * 10**6, 15),  # 3 x 50 MB of cache / 10 MB
+        (
+            40 * GB,
+            40 * GB,
+            1,
+        ),  # larger than the cache, and a second copy would not fit into a quarter of the memory
+        (100, 100, MAX_COPIES),
+        (150 * 10**6, 150 * 10**6, 1),
+        (149 * 10**6, 149 * 10**6, 2),
+        (
+            10 * 10**6,
+            344 * 10**6,
+            15,
+        ),  # eight queries' 2,048 entries of 656 bytes out of caches of 64k entries
+        (10 * 10**6, 4 * GB, 5),  # 80 GB / 4 hold five of them
     ],
 )
-def test_copies_cover_the_cache_three_times(input_bytes, copies):
-    assert copies_needed(input_bytes, H100) == copies
+def test_what_the_copies_calls_touch_covers_the_cache_three_times(touched_bytes, held_bytes, copies):
+    assert copies_needed(touched_bytes, held_bytes, H100) == copies
 
 
 def test_the_copies_take_turns_on_a_cpu(cpu):
@@ -71,3 +84,12 @@ def test_throttling_is_named_by_nvmls_bits():
 def test_an_idle_gpu_or_one_that_does_not_tell_is_not_throttled():
     assert summarize([]) == {}
     assert summarize([{"sm_clock_mhz": "[N/A]", "throttle": "0x0000000000000001"}]) == {}
+
+
+@pytest.mark.parametrize("uuid", ["6f2a", "GPU-6f2a"])
+def test_nvidia_smi_is_asked_about_the_gpu_that_torch_sees(monkeypatch, uuid):
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenworks[calibrate]'")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=uuid))
+    command = environment._query({"sm_clock_mhz": "clocks.sm", "power_w": "power.draw"}, "-lms", "100")
+    assert command[:4] == ["nvidia-smi", "-i", "GPU-6f2a", "--query-gpu=clocks.sm,power.draw"]
+    assert command[-2:] == ["-lms", "100"]
