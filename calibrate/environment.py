@@ -141,8 +141,9 @@ _CONDITIONS: Final = {
     "sm_clock_mhz": "clocks.sm",
     "power_w": "power.draw",
     "temperature_c": "temperature.gpu",
-    "throttle": "clocks_throttle_reasons.active",
 }
+_THROTTLE: Final = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
+"""What nvidia-smi calls the reasons of a low clock: its name since driver 535, and the one before."""
 
 
 def _query(fields: dict[str, str], *extra: str) -> list[str]:
@@ -162,15 +163,24 @@ def _query(fields: dict[str, str], *extra: str) -> list[str]:
 
 def _gpu_settings() -> dict[str, str]:
     """Driver, power limit, top clocks as nvidia-smi prints them; empty where it is missing or fails."""
+    return _ask(_SETTINGS)
+
+
+def _ask(fields: dict[str, str]) -> dict[str, str]:
+    """The fields as nvidia-smi prints them; empty where it is missing, fails, or does not know one of them."""
     if shutil.which("nvidia-smi") is None:
         return {}
     try:
-        answer = subprocess.run(
-            _query(_SETTINGS), capture_output=True, text=True, timeout=30, check=True
-        ).stdout
+        answer = subprocess.run(_query(fields), capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
-    return dict(zip(_SETTINGS, (value.strip() for value in answer.split(",")), strict=False))
+    return dict(zip(fields, (value.strip() for value in answer.split(",")), strict=False))
+
+
+def _conditions() -> dict[str, str]:
+    """What to sample: throttling under the name that this driver knows, or not at all."""
+    named = ({**_CONDITIONS, "throttle": name} for name in _THROTTLE)
+    return next((fields for fields in named if _ask(fields)), _CONDITIONS)
 
 
 class Watch:
@@ -184,12 +194,14 @@ class Watch:
 
     def __init__(self, device: Device) -> None:
         self._samples: deque[tuple[float, dict[str, str]]] = deque(maxlen=self.KEPT)
+        self._fields: dict[str, str] = {}
         self._process: subprocess.Popen[str] | None = None
         self._active = device.kind == "cuda" and shutil.which("nvidia-smi") is not None
 
     def __enter__(self) -> Self:
         if self._active:
-            command = _query(_CONDITIONS, "-lms", str(self.PERIOD_MS))
+            self._fields = _conditions()
+            command = _query(self._fields, "-lms", str(self.PERIOD_MS))
             self._process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
@@ -205,7 +217,7 @@ class Watch:
         assert process.stdout is not None
         for line in process.stdout:
             values = (value.strip() for value in line.split(","))
-            self._samples.append((time.monotonic(), dict(zip(_CONDITIONS, values, strict=False))))
+            self._samples.append((time.monotonic(), dict(zip(self._fields, values, strict=False))))
 
     def conditions(self, since_s: float) -> dict[str, Any]:
         """Lowest clock, highest power and temperature, and throttle reasons seen since a monotonic time.

@@ -1,11 +1,12 @@
 """Timing: percentiles by hand, rotation of inputs, flags."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from calibrate import environment
-from calibrate.environment import Device, summarize
+from calibrate.environment import Device, Watch, summarize
 from calibrate.timing import MAX_COPIES, MIN_SAMPLES, Timing, copies_needed, percentile, time_calls
 
 GB = 10**9
@@ -93,3 +94,30 @@ def test_nvidia_smi_is_asked_about_the_gpu_that_torch_sees(monkeypatch, uuid):
     command = environment._query({"sm_clock_mhz": "clocks.sm", "power_w": "power.draw"}, "-lms", "100")
     assert command[:4] == ["nvidia-smi", "-i", "GPU-6f2a", "--query-gpu=clocks.sm,power.draw"]
     assert command[-2:] == ["-lms", "100"]
+
+
+@pytest.mark.parametrize(
+    "known", ["clocks_event_reasons.active", "clocks_throttle_reasons.active", "neither"]
+)
+def test_the_watch_asks_for_throttling_by_the_name_that_the_driver_knows(monkeypatch, tmp_path, known):
+    """A stand-in for nvidia-smi that refuses the fields it does not know, as the real one does."""
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenworks[calibrate]'")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="6f2a"))
+    begin = time.monotonic()
+    script = tmp_path / "nvidia-smi"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *reasons.active*) case "$*" in *{known}*) ;; *) exit 2;; esac; more=", 0x04";; esac\n'
+        'echo "1410, 699.9, 81$more"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    with Watch(H100) as watch:
+        for _ in range(100):
+            if found := watch.conditions(begin):
+                break
+            time.sleep(0.05)
+
+    assert (found["sm_clock_mhz"], found["power_w"], found["temperature_c"]) == (1410, 699.9, 81)
+    assert found.get("throttled") == (None if known == "neither" else ["power cap"])
