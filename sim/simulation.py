@@ -11,7 +11,7 @@ from sim.cluster.setup import ClusterPlan, PoolSetup, PrefixSetup, TransferSetup
 from sim.model.architecture import cache_bytes_per_token
 from sim.model.deployment import Deployment, deploy
 from sim.model.prefix_cache import PrefixCachePlan, prefix_cache_plan
-from sim.model.room import check_room, running_blocks
+from sim.model.room import check_room, check_warmup, running_blocks
 from sim.price import price
 from sim.result import Result
 from sim.scenario.device import gpu_of
@@ -42,6 +42,7 @@ def simulate(
     check_backends(scenario)
     stream = requests(scenario, seed, base_folder)
     check_room(scenario, deployment, stream.least_tokens)
+    check_warmup(scenario, stream.last_arrival_s)
     costs = {role: pool_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
     plan = cluster_plan(scenario, deployment, seed, stream.block_tokens)
     record = run_cluster(scenario, stream, plan, costs, seed, progress)

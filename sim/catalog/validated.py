@@ -17,14 +17,14 @@ Serving = Literal["aggregated", "prefill", "decode"]
 
 FILE: Final = "validated.csv"
 WORDS: Final = ("model", "gpu", "engine", "weights", "serving")
-FLAGS: Final = ("drafts", "held_out")
+FLAGS: Final = ("drafts", "even", "held_out")
 LABELS: Final = {"tpot": "TPOT", "ttft": "TTFT", "throughput": "tokens/s"}
 COUNTS: Final = ("gpus", "tp", "ep", "cases")
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A pool in the catalog's names: its family (the first six), and its layout in it."""
+    """A pool in the catalog's names: its family (all but the three sizes), and its layout in it."""
 
     model: str
     gpu: str
@@ -38,11 +38,13 @@ class Served:
     """Of one worker."""
     tp: int
     ep: int
+    even: bool = False
+    """Whether every expert is equally popular: published services were not, and are simulated with skewed experts."""
 
     @property
     def family(self) -> tuple[Any, ...]:
         """What a pool must share with another for its error to say anything about it."""
-        return self.model, self.gpu, self.engine, self.weights, self.serving, self.drafts
+        return self.model, self.gpu, self.engine, self.weights, self.serving, self.drafts, self.even
 
     def doublings(self, other: "Served") -> float:
         """How far apart two layouts are: doublings of GPUs, of EP and of attention DP, added up."""
@@ -50,7 +52,7 @@ class Served:
         return sum(abs(log2(mine / theirs)) for mine, theirs in pairs)
 
     def __str__(self) -> str:
-        drafts = " with drafts" if self.drafts else ""
+        drafts = (" with drafts" if self.drafts else "") + (" with even experts" if self.even else "")
         layout = f"{self.gpus} GPUs TP{self.tp} EP{self.ep}"
         return f"{self.model} {self.weights} on {self.gpu}, {self.engine}, {self.serving}{drafts}, {layout}"
 
@@ -115,7 +117,7 @@ def _text(value: Any) -> Any:
 def in_words(error: Mapping[str, Any] | None) -> str:
     """The `expected_error` of a run as a person reads it: the errors, and which published deployment they are of."""
     if error is None:
-        return "unknown: nothing like it was validated"
+        return "unknown: no published case shares model, GPU, engine, formats, drafts and spread of experts"
     known = [f"{LABELS[metric]} {error[metric]:.1%}" for metric in LABELS if error[metric] is not None]
     cases = "1 published case" if error["cases"] == 1 else f"median of {error['cases']} published cases"
     basis = "held out" if error["held_out"] else "not held out"

@@ -124,7 +124,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Validate only: the form, the layout, the memory, the files of workload and experts."""
-    from sim.model.room import check_room
+    from sim.model.room import check_room, check_warmup
     from sim.step.experts import check_recordings
     from sim.workload import requests
 
@@ -139,6 +139,7 @@ def check(
             check_recordings(loaded.scenario)
             stream = requests(loaded.scenario, seed)
             check_room(loaded.scenario, deployment, stream.least_tokens)
+            check_warmup(loaded.scenario, stream.last_arrival_s)
     except ScenarioError as error:
         if as_json:
             print_json({"ok": False, "problems": [problem.json() for problem in error.problems]})

@@ -1,5 +1,6 @@
 """What a command leaves behind: files that are never half-written, and JSON as the last line of stdout."""
 
+import errno
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 def prepare(folder: Path) -> None:
     """Find out before a long run whether its result can be written."""
+    for path in (folder, *folder.parents):
+        if path.is_file():
+            raise NotADirectoryError(errno.ENOTDIR, "is a file, not a folder", str(path))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder if folder.exists() else folder.parent):
         return

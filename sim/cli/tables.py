@@ -59,7 +59,7 @@ SECTIONS: Mapping[str, Sequence[Row]] = {
     ],
     "Load": [
         Row("GPUs", ("gpus",)),
-        Row("paid for but idle: whole nodes are bought", ("cost", "stranded_gpus")),
+        Row("paid for but unused: the tier sells whole nodes or racks", ("cost", "stranded_gpus")),
         Row("prefill pool not idle", ("utilization", "prefill"), percent),
         Row("decode pool not idle", ("utilization", "decode"), percent),
         Row("serving pool not idle", ("utilization", "serve"), percent),
@@ -136,7 +136,7 @@ def headline(name: str, run: Json) -> Text:
     at_load = f" at {percent(load)} of capacity" if load is not None and run["stable"] else ""
     text.append(f"{blended} per million tokens at {tier(run)}{at_load}", style="bold")
     text.append(
-        f"\n  {scenario['model']} on {run['gpus']} GPUs {scenario['gpu']}, engine {scenario['engine']}: "
+        f"\n  {scenario['model']} on {run['gpus']} GPUs {scenario['gpu']}{_paid(run)}, engine {scenario['engine']}: "
     )
     text.append(f"{number(_at(run, ('throughput', 'output_tokens_per_s')))} output tokens/s")
     for label, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")):
@@ -144,6 +144,12 @@ def headline(name: str, run: Json) -> Text:
         if p99 is not None:
             text.append(f", {label} p50 {seconds(p50)}, p99 {seconds(p99)}")
     return text
+
+
+def _paid(run: Json) -> str:
+    """The GPUs that are bought along, where whole nodes or racks hold more than are used."""
+    cost = run["cost"]
+    return f" ({cost['bought_gpus']} paid for)" if cost["stranded_gpus"] else ""
 
 
 def promises(run: Json) -> Iterator[Text]:

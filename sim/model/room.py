@@ -14,6 +14,13 @@ def running_blocks(scenario: Scenario, deployment: Deployment) -> dict[str, int]
     return {role: memory.kv_blocks - reserved.get(role, 0) for role, memory in budgets.items()}
 
 
+def check_warmup(scenario: Scenario, last_arrival_s: float | None) -> None:
+    """Raises DeploymentError where all requests arrive in the warm-up; None: that is not known before the run."""
+    if last_arrival_s and scenario.warmup_s >= last_arrival_s:
+        says = f"leaves nothing to measure: the last request arrives at {last_arrival_s:,.1f} s"
+        raise DeploymentError([Problem(("warmup_s",), says)])
+
+
 def check_room(scenario: Scenario, deployment: Deployment, least_tokens: int | None) -> None:
     """Raises DeploymentError where not even the smallest request, of `least_tokens` with its answer, can be served.
 

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from sim import catalog
 from sim.catalog.validated import Served, Serving, Validated, validated
+from sim.model.checks import pool_experts
 from sim.scenario.device import gpu_of
 from sim.scenario.schema import Scenario
 
@@ -15,7 +16,8 @@ SERVING: Final[dict[str, Serving]] = {"serve": "aggregated", "prefill": "prefill
 def expected_error(scenario: Scenario) -> dict[str, Any] | None:
     """Median absolute errors of the nearest validated pools, as shares; None where a pool's family has none.
 
-    A family shares model, GPU, engine, format of the weights, kind of pool, and drafts or none. Of its layouts those
+    A family shares model, GPU, engine, format of the weights, kind of pool, drafts or none, and experts that are
+    equally popular or not. Of its layouts those
     that were held out are asked, the others only if there are none; the nearest by `Served.doublings` counts, with
     the most cases among equals. Of two pools the worse error and the greater distance count, and `held_out` holds if
     it does for both. A scenario with a profile of its own belongs to no family.
@@ -38,7 +40,7 @@ def expected_error(scenario: Scenario) -> dict[str, Any] | None:
 
 def served(scenario: Scenario, role: str) -> Served:
     """The pool of that role, in the catalog's names."""
-    pool = scenario.deployment.pools()[role]
+    pool, (experts, _) = scenario.deployment.pools()[role], pool_experts(scenario, role)
     return Served(
         model=catalog.model(scenario.model).name,
         gpu=gpu_of(scenario).name,
@@ -49,6 +51,7 @@ def served(scenario: Scenario, role: str) -> Served:
         gpus=pool.gpus,
         tp=pool.tp,
         ep=pool.ep,
+        even=experts.popularity_sigma == 0 and experts.counts is None,
     )
 
 

@@ -111,6 +111,8 @@ def _bounds(schema: Schema) -> str:
             return f" from {low:g} to {high:g}".replace("e+", "e")
         case {"minimum": low, "exclusiveMaximum": high}:
             return f" from {low:g} to below {high:g}"
+        case {"exclusiveMinimum": low, "maximum": high}:
+            return f" above {low:g} to {high:g}"
         case {"exclusiveMinimum": low}:
             return f" above {low:g}"
         case {"minimum": low}:

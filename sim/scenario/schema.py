@@ -7,7 +7,7 @@ docs. Whether the deployment fits the machine is checked one room up, in `sim.mo
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sim.scenario.section import (
     FileName,
@@ -282,6 +282,12 @@ class Scenario(Section):
         w = self.workload
         if w.trace is None and self.duration_s is None and w.requests is None:
             raise ValueError("a synthetic workload needs `duration_s` or `workload.requests` to end")
-        if self.duration_s is not None and self.warmup_s >= self.duration_s:
-            raise ValueError(f"warmup_s {self.warmup_s:g} leaves nothing of duration_s {self.duration_s:g}")
         return self
+
+    @field_validator("warmup_s")
+    @classmethod
+    def _before_the_end(cls, warmup_s: float, info: ValidationInfo) -> float:
+        duration_s = info.data.get("duration_s")
+        if duration_s is not None and warmup_s >= duration_s:
+            raise ValueError(f"{warmup_s:g} leaves nothing of duration_s {duration_s:g}")
+        return warmup_s

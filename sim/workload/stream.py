@@ -83,6 +83,13 @@ class RequestStream:
         return self.prompts.requests(0, self.arrival_s.tolist())
 
     @property
+    def last_arrival_s(self) -> float | None:
+        """When the last request arrives; None where that depends on how fast others are served, or nobody comes."""
+        if self.concurrency is not None or self.turns is not None or not len(self):
+            return None
+        return float(self.arrival_s[-1])
+
+    @property
     def input_tokens(self) -> Ints:
         """Prompt tokens, at least 1."""
         return self.prompts.input_tokens

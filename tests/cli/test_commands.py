@@ -284,3 +284,26 @@ def test_kernels_that_nobody_measured_are_refused(tmp_path: Path) -> None:
             "s.yaml:5:62: deployment.decode.moe_backend: unknown fp8 back-end 'tritn'; expected triton"
             in told.stderr
         )
+
+
+def test_a_warm_up_that_outlasts_a_trace_is_refused(tmp_path: Path) -> None:
+    path, trace = tmp_path / "s.yaml", tmp_path / "t.csv"
+    trace.write_text("arrival_s,input_tokens,output_tokens\n0,10,5\n20,10,5\n")
+    workload = GOOD[GOOD.index("workload:") : GOOD.index("duration_s")]
+    path.write_text(
+        GOOD.replace(workload, "workload: {trace: t.csv}\n").replace("duration_s: 20", "warmup_s: 20")
+    )
+    for command in ("check", "run"):
+        told = Told(command, path)
+        assert told.code == 2
+        assert (
+            "s.yaml:8:11: warmup_s: leaves nothing to measure: the last request arrives at 20.0 s"
+            in told.stderr
+        )
+
+
+def test_a_folder_that_is_a_file_is_told_before_the_run(scenario: Path, tmp_path: Path) -> None:
+    (tmp_path / "o.txt").write_text("mine")
+    told = Told("run", scenario, "--out", tmp_path / "o.txt" / "x")
+    assert told.code == 2
+    assert "o.txt: is a file, not a folder" in told.stderr

@@ -31,6 +31,7 @@ def scenario(deployment: dict[str, Any] | None = None, **changes: Any) -> Scenar
     form = {
         "model": "deepseek-r1",
         "gpu": "h200",
+        "experts": {"popularity_sigma": 1.05},
         "deployment": deployment or {"serve": {"gpus": 8, "tp": 8}},
         "workload": {
             "arrivals": {"all_at_once": {}},
@@ -72,7 +73,7 @@ def test_the_nearest_layout_that_was_held_out_is_asked(known) -> None:
     "other",
     [{"model": "deepseek-v3.2"}, {"gpu": "h100"}, {"engine": "vllm"}, {"precision": {"weights": "bf16"}},
      {"speculation": {"draft_tokens": 1}}, {"deployment": {"prefill": {"gpus": 8}, "decode": {"gpus": 8}}},
-     {"profile": "analytic"}, {"profile": "h100_sxm/sglang"}],
+     {"experts": {"popularity_sigma": 0}}, {"profile": "analytic"}, {"profile": "h100_sxm/sglang"}],
 )  # fmt: skip
 def test_another_family_says_nothing(known, other: dict[str, Any]) -> None:
     known(entry())

@@ -136,7 +136,7 @@ def test_quoted_text_is_never_a_number() -> None:
         ("gpu: h200_sxm", '"": 2', "2:1: a key must be text"),
         ("gpu: h200_sxm", "gpu: h200_sxm\n---\ngpu: x", "3:1: a second document starts here; expected one per file"),
         ("duration_s: 20\n", "", "1:1: a synthetic workload needs `duration_s` or `workload.requests` to end"),
-        ("duration_s: 20", "duration_s: 20\nwarmup_s: 20", "1:1: warmup_s 20 leaves nothing of duration_s 20"),
+        ("duration_s: 20", "duration_s: 20\nwarmup_s: 20", "13:11: warmup_s: 20 leaves nothing of duration_s 20"),
     ],
 )  # fmt: skip
 def test_one_mistake_is_one_sentence_at_its_place(old: str, new: str, said: str) -> None:
