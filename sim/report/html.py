@@ -69,8 +69,9 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
     said = (
         f"<b>{escape(name)}</b>: {price} at {escape(str(cost['tier']))} "
         f"(${cost['usd_per_gpu_hour']:.2f} per GPU-hour). "
-        f"{escape(scenario['model'])} on {run['gpus']} GPUs {escape(scenario['gpu'])} ({cost['bought_gpus']} paid for), engine "
-        f"{escape(scenario['engine'])}, {run['requests']['completed']:,} requests."
+        f"{escape(scenario['model'])} on {run['gpus']} GPUs {escape(scenario['gpu'])} "
+        f"({cost['bought_gpus']} paid for), engine {escape(scenario['engine'])}, "
+        f"{run['requests']['completed']:,} requests."
     )
     if not run["stable"]:
         said += " <span class='bad'>Not stable: requests arrive faster than they are served.</span>"

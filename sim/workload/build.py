@@ -11,7 +11,7 @@ import numpy as np
 from sim import catalog
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Arrivals, Scenario
-from sim.scenario.workload import PoissonArrivals
+from sim.scenario.workload import PoissonArrivals, Workload
 from sim.workload import trace
 from sim.workload.arrivals import arrival_times, feasible
 from sim.workload.lengths import Source, least
@@ -42,11 +42,25 @@ def requests(scenario: Scenario, seed: int, base_folder: Path | None = None) -> 
     if workload.trace is None:
         assert workload.lengths is not None
         source = Source(workload.lengths, seed, base_folder)
-        return _arriving(scenario, source.next, workload.requests, seed, base_folder, _unhashed(scenario))
+        notes = [*_unhashed(scenario), *_in_step(workload)]
+        return _arriving(scenario, source.next, workload.requests, seed, base_folder, notes)
     recorded = trace.load(workload.trace, seed, base_folder, _closes_s(scenario))
     if isinstance(recorded, Sessions):
         return _conversing(scenario, recorded, seed, base_folder)
     return _recorded(scenario, recorded, seed, base_folder)
+
+
+def _in_step(workload: Workload) -> list[str]:
+    """Says so where a closed loop of equal requests never falls out of step."""
+    arrivals, lengths = workload.arrivals, workload.lengths
+    if not arrivals or not arrivals.closed_loop or arrivals.closed_loop.concurrency == 1 or not lengths:
+        return []
+    if lengths.input.constant is None or lengths.output.constant is None:
+        return []
+    return [
+        "requests of one length in a closed loop stay in step, all prompts first and then all answers: TTFT is longer "
+        "and TPOT shorter than with lengths that vary, as benchmarks have them (uniform: [low, high])"
+    ]
 
 
 def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Path | None) -> RequestStream:

@@ -220,3 +220,13 @@ def test_the_smallest_request_is_known_beforehand() -> None:
     bounded = synthetic(loop, requests=50)
     assert bounded.least_tokens == (bounded.input_tokens + bounded.output_tokens).min()
     assert synthetic({"poisson": {"rate_per_s": 1e-9}}, duration_s=1.0).least_tokens is None
+
+
+def test_equal_requests_in_a_closed_loop_are_said_to_stay_in_step() -> None:
+    equal = {"input": {"constant": 100}, "output": {"constant": 10}}
+    loop = {"closed_loop": {"concurrency": 3}}
+    [note] = synthetic(loop, requests=9, lengths=equal).notes
+    assert "stay in step" in note
+    assert synthetic(loop, requests=9).notes == ()
+    assert synthetic(POISSON, requests=9, lengths=equal).notes == ()
+    assert synthetic({"closed_loop": {"concurrency": 1}}, requests=9, lengths=equal).notes == ()
