@@ -6,6 +6,7 @@ rank. Between grid points all is linear.
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -160,12 +161,19 @@ class _Spelled(dict[int, tuple[float, Timeline]]):
 def locate(knots: Floats, at: Floats) -> tuple[Ints, Floats]:
     """Segment of `knots` that holds each value, and the position inside it; the last segment goes on for ever."""
     i = np.minimum(np.maximum(knots.searchsorted(at, side="right") - 1, 0), len(knots) - 2)
-    return i, np.maximum((at - knots[i]) / (knots[i + 1] - knots[i]), 0.0)
+    low = knots.take(i)
+    return i, np.maximum((at - low) / (knots.take(i + 1) - low), 0.0)
 
 
 def interpolate(knots: Floats, rows: Floats, at: Floats) -> Floats:
     """Row r of `rows` (ranks, knots) at the positions of row r of `at` (ranks, points)."""
     i, u = locate(knots, at)
-    i += (np.arange(len(rows)) * rows.shape[1])[:, None]
+    i += _starts(*rows.shape)
     low, high = rows.take(i), rows.take(i + 1)
     return np.asarray(low + (high - low) * u)
+
+
+@cache
+def _starts(rows: int, knots: int) -> Ints:
+    """Where each row of a table begins, counted along the whole table; shape (rows, 1)."""
+    return np.arange(0, rows * knots, knots)[:, None]
