@@ -79,11 +79,12 @@ def test_an_upload_names_no_files(change: tuple[str, str]) -> None:
 
 
 def test_an_upload_may_name_what_is_shipped() -> None:
-    scenarios.upload(
+    profiled = scenarios.upload(
         "shipped.yaml", GOOD.replace("duration_s: 60", "profile: h200_sxm/sglang\nduration_s: 60").encode()
     )
     trace = GOOD.replace(GOOD[GOOD.index("workload:") :], "workload: {trace: azure-code}\n")
-    scenarios.upload("trace.yaml", trace.encode())
+    traced = scenarios.upload("trace.yaml", trace.encode())
+    assert {profiled, traced} <= set(scenarios.every())
 
 
 def test_what_would_not_end_is_refused() -> None:

@@ -47,8 +47,7 @@ def test_prefill_surface_is_close_to_pricing_the_step_itself(name: str, tokens: 
     batch, new, cached = typical_prompts(tokens, context)
     direct = _direct_s(operations.prefill_attention(batch, new, cached) + operations.prefill_rest(tokens))
     looked_up = STEP[name].prefill_s(np.full(16, float(tokens)), np.full(16, context))
-    # Near 160 tokens behind long prefixes a roofline turns from traffic to compute inside a cell of the grid: 3.1%.
-    assert looked_up == pytest.approx(direct, rel=0.04)
+    assert looked_up == pytest.approx(direct, rel=0.03)
 
 
 @given(
