@@ -12,7 +12,7 @@ DEFAULTS: Final[Settings] = {
     "b": 128,
     "r": 5.0, "i": 2000, "o": 300, "v": 1.0, "h": 0,
     "w": "fp8", "c": "fp8", "d": 0,
-    "x": 0, "s": 0.0, "y": 1.0, "l": 0,
+    "x": 0, "s": 1.05, "y": 1.0, "l": 0,
     "t": "rent_3yr", "u": 2.0,
 }  # fmt: skip
 """Model, GPU, engine; kind of deployment, workers, GPUs and TP of the prefill, decode and joint pools, experts over all

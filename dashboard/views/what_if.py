@@ -78,7 +78,7 @@ with st.sidebar:
             0.0,
             2.0,
             DEFAULTS["s"],
-            0.1,
+            0.05,
             key="s",
             bind="query-params",
             help=TERMS["popularity sigma"],

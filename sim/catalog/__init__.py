@@ -21,6 +21,7 @@ from sim.catalog.hardware import (
 from sim.catalog.hugging_face import ConfigError
 from sim.catalog.models import kv_layouts, model, model_names
 from sim.catalog.shapes import Model
+from sim.catalog.traffic import popularity_sigma
 
 __all__ = [
     "CacheTiers",
@@ -47,6 +48,7 @@ __all__ = [
     "model",
     "model_names",
     "nearest_names",
+    "popularity_sigma",
     "price_tiers",
 ]
 

@@ -153,7 +153,7 @@ def expert_load(
     nodes = len(node_sizes(ep, gpus_per_node)) if policy == "hierarchical" else 1
     _check(model, ep, nodes, experts, counts, shared_as_slot)
     popularity_rng, stale_rng, pack_rng, gate_rng, noise_rng = np.random.default_rng(seed).spawn(5)
-    even = counts is None and experts.popularity_sigma == 0
+    even = counts is None and experts.even
     plain = even and policy == "contiguous" and not experts.redundant and not shared_as_slot
 
     popularity = _popularity(model, experts, counts, 1 if plain else LAYER_DRAWS, popularity_rng)
@@ -236,7 +236,7 @@ def _popularity(
 ) -> Floats:
     if counts is not None:
         return np.tile(counted_popularity(counts), (draws, 1))
-    return lognormal_popularity(experts.popularity_sigma, model.moe_layers * draws, model.n_routed, rng)
+    return lognormal_popularity(experts.sigma, model.moe_layers * draws, model.n_routed, rng)
 
 
 def _selection(model: Model, popularity: Floats, shared_as_slot: bool) -> Floats:

@@ -50,9 +50,9 @@ def nodes_touched(
     divide the experts are left out.
     """
     shape = catalog.model(model)
-    kinds = {"no limit": Experts()}
+    kinds = {"no limit": Experts(popularity_sigma=0)}
     if node_limit is not None and node_limit <= shape.n_group:
-        kinds[f"{node_limit} of {shape.n_group} groups"] = Experts(node_limit=node_limit)
+        kinds[f"{node_limit} of {shape.n_group} groups"] = Experts(popularity_sigma=0, node_limit=node_limit)
     rows = []
     for name, experts in kinds.items():
         for ep in ranks:

@@ -51,7 +51,7 @@ def served(scenario: Scenario, role: str) -> Served:
         gpus=pool.gpus,
         tp=pool.tp,
         ep=pool.ep,
-        even=experts.popularity_sigma == 0 and experts.counts is None,
+        even=experts.even,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from sim import catalog
 from sim.scenario.section import (
     FileName,
     Flag,
@@ -52,6 +53,11 @@ def _limit(value: object) -> object:
     return None if value == "off" else value
 
 
+def _balanced(value: object) -> object:
+    """`balanced` is no spread."""
+    return 0.0 if value == "balanced" else value
+
+
 class Experts(Section):
     """How the routed experts are placed, and how unevenly tokens choose them."""
 
@@ -74,9 +80,10 @@ class Experts(Section):
         default=False,
         description="the shared expert takes a slot among the routed ones, not a copy on every GPU",
     )
-    popularity_sigma: NonNegativeFloat = Field(
-        default=0.0,
-        description="sigma of the lognormal popularity of experts, per layer; 0 is perfectly balanced",
+    popularity_sigma: Annotated[NonNegativeFloat | None, BeforeValidator(_balanced)] = Field(
+        default=None,
+        description="sigma of the lognormal popularity of experts, per layer, or balanced (0: each as often as any "
+        "other, as forced in benchmarks); default: that of recorded traffic, 1.05",
     )
     counts: FileName | None = Field(
         default=None,
@@ -100,6 +107,18 @@ class Experts(Section):
         default=None,
         description="nodes that one token may reach (the gate's group limit), or off; default: off",
     )
+
+    @property
+    def sigma(self) -> float:
+        """Sigma of the popularity: given, or that of recorded traffic; 0 where `counts` take its place."""
+        if self.popularity_sigma is not None:
+            return self.popularity_sigma
+        return 0.0 if self.counts is not None else catalog.popularity_sigma()
+
+    @property
+    def even(self) -> bool:
+        """Whether every expert is chosen as often as any other."""
+        return self.counts is None and self.sigma == 0
 
     @model_validator(mode="after")
     def _one_popularity(self) -> "Experts":

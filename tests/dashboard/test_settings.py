@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard.settings import CHOICES, DEFAULTS, UNTOUCHED, decode, encode, scenario_of
+from sim.catalog import popularity_sigma
 from sim.scenario.loading import parse
 
 settings = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in CHOICES.items()}).map(
@@ -39,3 +40,7 @@ def test_every_setting_spells_a_scenario_of_the_right_form(chosen) -> None:
     assert list(scenario.deployment.pools()) == (
         ["serve"] if chosen["k"] == "joint" else ["prefill", "decode"]
     )
+
+
+def test_experts_are_as_uneven_as_recorded_unless_said() -> None:
+    assert DEFAULTS["s"] == popularity_sigma()

@@ -18,6 +18,7 @@ from sim.scenario.schema import Experts
 V3 = model("deepseek-v3")
 SIGMA = 1.05
 """The one sigma that has to explain the published R1 figures."""
+EVEN = Experts(popularity_sigma=0)
 LAYERS = 500
 """Layers drawn where a test compares means: the hottest of 320 heavy-tailed ranks needs many for a mean."""
 TOKENS = np.array([0.0, 0.03125, 1.0, 7.0, 128.0, 4096.0])
@@ -25,13 +26,17 @@ TOKENS = np.array([0.0, 0.03125, 1.0, 7.0, 128.0, 4096.0])
 
 def table(ep: int = 32, gpus_per_node: int = 8, seed: int = 0, **settings: float) -> LoadTable:
     return expert_load(
-        V3, ep=ep, gpus_per_node=gpus_per_node, experts=Experts.model_validate(settings), seed=seed
+        V3,
+        ep=ep,
+        gpus_per_node=gpus_per_node,
+        experts=Experts.model_validate({"popularity_sigma": "balanced", **settings}),
+        seed=seed,
     )
 
 
 @pytest.mark.parametrize(("ep", "dp"), [(1, 8), (8, 8), (32, 32), (32, 4), (256, 256)])
 def test_everything_off_is_the_simple_model(ep: int, dp: int) -> None:
-    load = expert_load(V3, ep=ep, dp=dp, gpus_per_node=8, experts=Experts())
+    load = expert_load(V3, ep=ep, dp=dp, gpus_per_node=8, experts=EVEN)
     total = TOKENS * dp
     assert load.hottest_rows(TOKENS).tolist() == (TOKENS * 8 * dp / ep).tolist()
     assert load.local_slots == 256 // ep
@@ -165,16 +170,18 @@ def test_hottest_rows_and_active_experts_against_counting() -> None:
 def test_recorded_counts_replace_the_lognormal() -> None:
     counts = np.full((3, 256), 1000.0)
     counts[:, 0] = 9000.0  # about nine times as hot as any other
-    load = expert_load(V3, ep=32, gpus_per_node=8, experts=Experts(), counts=counts)
+    load = expert_load(V3, ep=32, gpus_per_node=8, experts=EVEN, counts=counts)
     assert load.limit == pytest.approx(32 * (9001 + 7 * 1001) / (9001 + 255 * 1001))
     with pytest.raises(ValueError, match=r"expected \(layers, 256\)"):
-        expert_load(V3, ep=32, gpus_per_node=8, experts=Experts(), counts=np.ones((3, 64)))
+        expert_load(V3, ep=32, gpus_per_node=8, experts=EVEN, counts=np.ones((3, 64)))
 
 
 def test_shared_expert_as_a_slot() -> None:
     # V3 report 3.4.2, decode on 320 GPUs: one slot per GPU; 64 GPUs hold redundant and shared experts, and each token
     # selects 9. An always-chosen expert needs 1 / (9 / 320) = 36 copies to fall to the mean rank's load.
-    load = expert_load(V3, ep=320, gpus_per_node=8, experts=Experts(redundant=63), shared_as_slot=True)
+    load = expert_load(
+        V3, ep=320, gpus_per_node=8, experts=Experts(popularity_sigma=0, redundant=63), shared_as_slot=True
+    )
     assert load.local_slots == 1
     assert load.mean_rows(320) == pytest.approx(320 * 9)
     # Even routed experts draw 8 / 256 = 0.03125 each; 31 copies bring the shared one to 1 / 32 = 0.03125 as well,
@@ -211,7 +218,7 @@ def test_refused() -> None:
             V3,
             ep=32,
             gpus_per_node=8,
-            experts=Experts(redundant=31),
+            experts=Experts(popularity_sigma=0, redundant=31),
             policy="hierarchical",
             shared_as_slot=True,
         )
@@ -230,7 +237,7 @@ def test_the_guide_is_true() -> None:
 
 
 def test_even_popularity_loads_every_node_and_gpu_alike() -> None:
-    for settings in (Experts(), Experts(node_limit=4)):
+    for settings in (EVEN, Experts(popularity_sigma=0, node_limit=4)):
         table = expert_load(V3, ep=32, gpus_per_node=8, experts=settings)
         assert table.skew(100.0, "low_latency") == table.skew(100.0, "normal", 9.0) == 1.0
 

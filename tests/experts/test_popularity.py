@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.catalog import popularity_sigma
 from sim.experts.popularity import (
     counted_popularity,
     drift,
@@ -12,6 +13,7 @@ from sim.experts.popularity import (
     mean_rho,
     selection_probability,
 )
+from sim.scenario.schema import Experts
 
 
 def test_sigma_is_the_spread_of_the_log_load() -> None:
@@ -71,3 +73,13 @@ def test_selection_probabilities_sum_to_top_k(seed: int, sigma: float) -> None:
 
 def test_counts_are_smoothed_by_one() -> None:
     assert counted_popularity(np.array([[0.0, 2.0]])) == pytest.approx(np.array([[0.25, 0.75]]))
+
+
+def test_experts_are_as_uneven_as_recorded_unless_said() -> None:
+    assert Experts().sigma == popularity_sigma() == 1.05  # TensorRT-LLM tech blog 4, see test_load
+    for balanced in ("balanced", 0):
+        experts = Experts.model_validate({"popularity_sigma": balanced})
+        assert experts.even and experts.sigma == 0
+    assert not Experts().even
+    recorded = Experts(counts="counts.json")
+    assert recorded.sigma == 0 and not recorded.even

@@ -55,7 +55,7 @@ def _rows(scenario: Scenario, tokens: float, phase: str = "decode") -> ExpertRow
 
 
 def test_mechanisms_switched_off_leave_the_run_as_it_was() -> None:
-    plain = _scenario()
+    plain = _scenario({"popularity_sigma": "balanced"})
     off = _scenario(
         OFF,
         overlap={"two_batch": False},
@@ -111,7 +111,7 @@ def _seconds(scenario: Scenario, name: str) -> float:
 
 
 def test_a_loaded_rank_lengthens_the_exchange_as_more_tokens_would() -> None:
-    even, uneven = _scenario(), _scenario({"popularity_sigma": 1.05})
+    even, uneven = _scenario({"popularity_sigma": "balanced"}), _scenario()
     tokens = 128 * _rows(uneven, 128).skew
     operations = {
         p.operation.name: p.operation.shape["tokens"]

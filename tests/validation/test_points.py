@@ -5,6 +5,7 @@ from statistics import median
 
 import pytest
 
+from sim.catalog import popularity_sigma
 from sim.validation.errors import Case
 from sim.validation.points import point_ids, points, validate_points
 
@@ -43,11 +44,11 @@ def test_no_parameter_belongs_to_a_single_case() -> None:
     for point in points()["points"]:
         assert point.get("set", {}).keys() <= {"deployment", "experts", "speculation", "overlap"}
     sigmas = {
-        experts.get("popularity_sigma", 1.05)
+        experts.get("popularity_sigma", popularity_sigma())
         for entry in [*points()["bases"].values(), *(p.get("set", {}) for p in points()["points"])]
         if (experts := entry.get("experts"))
     }
-    assert sigmas == {1.05}
+    assert sigmas == {popularity_sigma(), "balanced"}
     rhos = {b["experts"].get("staleness_rho", 1.0) for b in points()["bases"].values()}
     assert rhos == {0.992, 1.0}  # DeepSeek's routing was balanced by force
 
