@@ -167,6 +167,21 @@ def test_hottest_rows_and_active_experts_against_counting() -> None:
     assert load.active_experts(4) == pytest.approx((hot > 0).sum(axis=1).mean(), rel=0.03)
 
 
+@pytest.mark.parametrize("tokens", [1 / 8, 1 / 2, 4])
+def test_hottest_rows_and_active_slots_with_copies_against_counting(tokens: float) -> None:
+    # EP32, 32 copies, up to date: 4, 16 and 128 tokens, each choosing slot s with its expert's chance over its copies.
+    rng = np.random.default_rng(12)
+    layers, experts, copies, ranks = 1000, 256, 32, 32
+    chance = selection_probability(lognormal_popularity(1.0, layers, experts, rng), 8)
+    slots = balance(chance, ranks, copies, rng).slot_load(chance)
+    count = rng.binomial(round(tokens * ranks), slots).reshape(layers, ranks, -1)
+    rows = count.sum(axis=2)
+    hot = count[np.arange(layers), rows.argmax(axis=1)]
+    load = table(popularity_sigma=1.0, redundant=copies)
+    assert load.hottest_rows(tokens) == pytest.approx(rows.max(axis=1).mean(), rel=0.06)
+    assert load.active_experts(tokens) == pytest.approx((hot > 0).sum(axis=1).mean(), rel=0.06)
+
+
 def test_recorded_counts_replace_the_lognormal() -> None:
     counts = np.full((3, 256), 1000.0)
     counts[:, 0] = 9000.0  # about nine times as hot as any other

@@ -229,6 +229,13 @@ def test_a_pool_that_never_worked_is_paid_by_its_role() -> None:
     assert allocate(pools, 0) == {"prefill": 0.5, "decode": 0.5, "cached": 0.0}
 
 
+def test_nobody_asked_for_the_prefixes_that_preempted_requests_read_again() -> None:
+    # 30 of 60 GPU-seconds on prompts, 10 on prefixes that a preempted request found when it was computed again.
+    pools = {"serve": PoolRecord(gpus=8, busy_gpu_s={"prefill": 30.0, "cached": 10.0, "decode": 20.0})}
+    assert allocate(pools, 0) == pytest.approx({"prefill": 2 / 3, "decode": 1 / 3, "cached": 0.0})
+    assert allocate(pools, 1) == pytest.approx({"prefill": 1 / 2, "decode": 1 / 3, "cached": 1 / 6})
+
+
 def test_rejected_requests_pay_nothing() -> None:
     table = requests([30_000_000, 999], [0, 0], [8_000_000, 999], [True, False])
     rates = price(record(SPLIT, table)).usd_per_million

@@ -46,6 +46,15 @@ def test_alternating_halves_meet_at_every_stage() -> None:
     assert _step(Overlap(two_batch=True), True, 8, **stages) == 5 + 6 + 8 + 8 + 1 + 3
 
 
+def test_alternating_halves_send_and_receive_between_computations() -> None:
+    # Halves: attention 6, gate 1, experts 6, shared 1, dispatch 5, combine 8; sending takes 1, receiving 1.5.
+    # attention, gate, send 8 | dispatch 5; experts, send 7 | dispatch 5; experts, shared, receive 8.5 | combine 8;
+    # attention, gate, shared, receive 9.5 | combine 8.
+    stages = {"layers": 2, "experts": 12, "shared": 2, "dispatch": 10, "combine": 16}
+    overlap = Overlap(two_batch=True, combine_sends=1.5)
+    assert _step(overlap, True, 12, sends=2, **stages) == 8 + 7 + 8.5 + 9.5
+
+
 def test_staged_halves_hide_the_combine_behind_the_core_and_nothing_behind_the_experts() -> None:
     # Halves: projections 1 of attention 5, experts 6, shared 2, dispatch 4, combine 7; sending takes 1 and 1.5.
     # dispatch 4 | send 1, shared 2, projections 1; combine 7 | send 1.5, core 4, gate 1; experts alone.

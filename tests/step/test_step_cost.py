@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.catalog import efficiency, engine, gpu, model
-from sim.cost.latency import PRICED_BY, AnalyticCost, price_all
+from sim.cost.latency import PRICED_BY, AnalyticCost, Latency, price_all
 from sim.model.layout import Layout
+from sim.model.operations import Operation
 from sim.step.build import build_step_cost
 from sim.step.operations import Overlap, StepOperations, typical_prompts
 
@@ -102,6 +103,33 @@ def test_asking_what_a_prefill_or_mixed_step_takes_is_not_work() -> None:
     assert sum(cost.provenance_s().values()) == 0
     cost.book_prefill(*chunk, seconds)
     assert sum(cost.provenance_s().values()) == pytest.approx(seconds)
+
+
+class _TwoSources:
+    """Prices everything alike, but says that kernels of small shapes were measured."""
+
+    def knows(self, operation: Operation) -> bool:
+        return True
+
+    def price(self, operation: Operation) -> Latency:
+        small = operation.shape.get("batch", 99) <= 4 and operation.shape["context"] <= 512
+        return Latency(1.0, "measured" if small else "analytic", "", "compute")
+
+
+def test_a_step_is_booked_where_it_ran() -> None:
+    """Attention of 2 sequences of 256 keys was measured, that of 64 of 8,192 was not; the rest never is."""
+    step = replace(OPERATIONS["deepseek-v3"], engine=engine("sglang"))
+    cost = build_step_cost({"decode": step}, _TwoSources(), 64, 1)
+    blocks = step.decode_attention(2, 256)
+    rest = step.decode_rest(2)
+    share = sum(o.layers for o in blocks) / sum(o.layers for o in [*blocks, *rest])
+    for sequences, context, measured in ((2.0, 256.0, share), (64.0, 8192.0, 0.0)):
+        before = cost.provenance_s()
+        loads = np.array([1.0, sequences]), np.array([1.0, context])
+        cost.decode_run(*loads, np.ones(2)).book(10.0)
+        booked = {source: seconds - before[source] for source, seconds in cost.provenance_s().items()}
+        assert booked["measured"] == pytest.approx(10 * measured)
+        assert booked["analytic"] == pytest.approx(10 * (1 - measured))
 
 
 def test_a_step_lasts_as_long_as_its_slowest_rank() -> None:
