@@ -18,6 +18,7 @@ from sim.cli.catalog_command import show_catalog
 from sim.cli.files import page, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.scenarios import deployed, note_profile, pool, profiles, public_prices, simulated
+from sim.cli.sweep_command import sweep
 from sim.cli.terminal import DID_NOT_HOLD, Screen, show_error
 from sim.cli.validate_command import validate
 from sim.scenario.errors import DeploymentError, ScenarioError
@@ -199,6 +200,7 @@ def bench(seed: Seed = 0, out: Out = None, as_json: AsJson = False, quiet: Quiet
     _answer("bench.json", data, out, as_json)
 
 
+app.command()(sweep)
 app.command()(validate)
 app.command("catalog")(show_catalog)
 

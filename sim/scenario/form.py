@@ -94,6 +94,8 @@ def expected(schema: Schema) -> str:
             noun = "true or false"
         case {"type": "array", "prefixItems": items}:
             noun = f"a list of {len(items)} items, each {expected(items[0])}"
+        case {"type": "array", "items": {}} if not schema["items"]:
+            noun = "a list of values"
         case {"type": "array", "items": item}:
             noun = f"a list of at least one item, each {expected(item)}"
         case {"type": "object", "properties": keys} if keys:
@@ -150,7 +152,8 @@ def schema_at(form: type[Section], path: KeyPath) -> Schema:
             items = node.get("prefixItems", ())
             node = items[part] if part < len(items) else node.get("items", {})
         else:
-            node = node.get("properties", {}).get(part, {})
+            others = node.get("additionalProperties")
+            node = node.get("properties", {}).get(part, others if isinstance(others, dict) else {})
         node = _resolved(node, root)
     return node
 

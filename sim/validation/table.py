@@ -9,12 +9,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
+from sim.parallel import each
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.schema import Scenario
 from sim.simulation import simulate
 from sim.validation.blame import Composition, composition
 from sim.validation.errors import Case, by_metric, grouped, score, score_by_layout
-from sim.validation.parallel import each
 from sim.validation.points import ALL, point_ids, validate_points
 from sim.validation.recipes import recipes
 from sim.validation.rows import Row, read_rows, skipped

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sim.parallel import each
 from sim.validation.blame import Composition
 from sim.validation.errors import Case, by_metric, quantile, score, score_by_layout
 from sim.validation.fit import host_constant, least_deviations
-from sim.validation.parallel import each
 from sim.validation.scenarios import outcome, weighted_median
 
 CASE = Case("A", "tpot", 1.0, 1.0, "train", "x", "")
