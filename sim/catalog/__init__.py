@@ -20,16 +20,19 @@ from sim.catalog.hardware import (
 )
 from sim.catalog.hugging_face import ConfigError
 from sim.catalog.models import kv_layouts, model, model_names
+from sim.catalog.network import Collectives, Protocol, collectives
 from sim.catalog.shapes import Model
 
 __all__ = [
     "CacheTiers",
+    "Collectives",
     "ConfigError",
     "Efficiency",
     "Engine",
     "Gpu",
     "LowLatencyAllToAll",
     "Model",
+    "Protocol",
     "UnknownName",
     "accept_length",
     "acceptance",
@@ -37,6 +40,7 @@ __all__ = [
     "aliases",
     "cache_tiers",
     "catalog_date",
+    "collectives",
     "described_gpu",
     "efficiency",
     "engine",

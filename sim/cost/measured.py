@@ -6,7 +6,7 @@ engine's table of the same GPU (`source` then names it); the fallback, which is 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from math import inf
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from sim.catalog import Gpu
-from sim.cost.latency import CostModel, Latency
+from sim.cost.latency import COLLECTIVES, CostModel, Latency
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
 from sim.model.operations import Operation
@@ -61,6 +61,17 @@ class ProfileCost:
             return Latency(seconds, how, choice.source, choice.priced.bound(operation.shape))
         priced = self.fallback.price(operation)
         return replace(priced, source=f"{priced.source}; {choice}") if choice else priced
+
+    @cached_property
+    def collectives_to(self) -> float:
+        """Most GPUs whose collectives the profile measured; infinite where it measured none."""
+        tables = [table for kernel in COLLECTIVES for table in self.profile.tables(kernel)]
+        return max((float(table.shape["gpus"].max()) for table in tables), default=inf)
+
+    @property
+    def all_reduce_spans_rack(self) -> bool:
+        """Whether the engine's own all-reduce runs among all GPUs of an NVLink domain."""
+        return self.profile.engine in selection()["all_reduce_spans_rack"]
 
     def backends(self, operation: Operation) -> tuple[str, ...]:
         """Back-ends whose tables, of this GPU and any engine, could price the operation, by name."""

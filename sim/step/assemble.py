@@ -7,6 +7,7 @@ from sim.catalog import Gpu
 from sim.cost.exchange import WideExchange
 from sim.cost.latency import AnalyticCost, ConcentratedScores, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
+from sim.cost.network import NetworkCost
 from sim.cost.profile import ProfileError, load_profile, shipped_profiles
 from sim.model.checks import pool_experts
 from sim.model.deployment import PoolPlan
@@ -111,11 +112,15 @@ def cost_model(scenario: Scenario) -> CostModel:
 
     Raises DeploymentError where the profile cannot be read.
     """
-    cost = _priced_by(scenario)
+    cost = priced = _priced_by(scenario)
     if scenario.indexer.scores == "concentrated":
         cost = ConcentratedScores(cost)
-    wide = WideExchange(cost, catalog.efficiency().low_latency_all_to_all)
-    return InSituCost(wide, engine_of(scenario).communication_factor)
+    cost = WideExchange(cost, catalog.efficiency().low_latency_all_to_all)
+    measured = (
+        (priced.collectives_to, priced.all_reduce_spans_rack) if isinstance(priced, ProfileCost) else ()
+    )
+    network = NetworkCost(cost, gpu_of(scenario), catalog.collectives(), *measured)
+    return InSituCost(network, engine_of(scenario).communication_factor)
 
 
 def check_backends(scenario: Scenario) -> None:

@@ -17,6 +17,7 @@ FILES = (
     "prices.yaml",
     "acceptance.yaml",
     "cache_tiers.yaml",
+    "network.yaml",
 )
 NOT_FACTS = ("aliases", "inherits", "task", "thinking")
 
