@@ -91,8 +91,11 @@ class NetworkCost:
             return route.latency_s + max(inside.seconds, start.seconds + route.wire_s)
 
         best = min(self._routes(operation, nodes, gpus), key=seconds)
-        source = f"{inside.source} on {gpus:g} GPUs of a node; {best.name} over {nodes} nodes and {gpus:g} NICs of each"
         total_s = seconds(best)
+        source = (
+            f"{inside.source} on {gpus:g} GPUs of a node ({inside.seconds / total_s:.0%}); {best.name} over {nodes} "
+            f"nodes and {gpus:g} NICs of each"
+        )
         shares: tuple[tuple[PricedBy, float], ...] = (
             (inside.priced_by, inside.seconds),
             ("analytic", total_s - inside.seconds),
