@@ -130,8 +130,7 @@ def _stretched(priced: PricedOperation, overlap: Overlap, parts: int) -> PricedO
     factor, latency = overlap.stretch(priced.operation.stream, parts), priced.latency
     if factor == 1:
         return priced
-    source = f"{latency.source}; x {factor:.3g} beside the exchange"
-    return replace(priced, latency=replace(latency, seconds=latency.seconds * factor, source=source))
+    return replace(priced, latency=latency.times(factor, "beside the exchange"))
 
 
 def _times(operation: Operation, times: int) -> Operation:

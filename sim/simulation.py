@@ -22,6 +22,7 @@ from sim.serving.admission import AdmissionRules
 from sim.serving.prefix_cache import Tier
 from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, OneTokenPerStep, Speculation
 from sim.step.assemble import check_backends, pool_step_cost
+from sim.step.stand_ins import pricing_notes
 from sim.workload import requests
 
 
@@ -46,7 +47,11 @@ def simulate(
     costs = {role: pool_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
     plan = cluster_plan(scenario, deployment, seed, stream.block_tokens)
     record = run_cluster(scenario, stream, plan, costs, seed, progress)
-    notes = (*stream.notes, *_rejections(record.requests, deployment, plan))
+    notes = (
+        *stream.notes,
+        *pricing_notes(scenario, deployment.pools),
+        *_rejections(record.requests, deployment, plan),
+    )
     return Result(record, price(record), notes)
 
 

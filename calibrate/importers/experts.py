@@ -32,7 +32,9 @@ BACKENDS = {
     "vllm_fp8moe_flashinfer_cutlass_flashinferexperts": "cutlass",
     "vllm_fp8moe_triton_tritonexperts": "cutlass",
 }
-"""The tables' names -> ours. vLLM runs Triton without EP and FlashInfer CUTLASS with it: one back-end here."""
+"""The tables' names -> ours. vLLM's default on Hopper is Triton without EP and FlashInfer CUTLASS with it: one back-end
+here, and Triton alone in a table of its own."""
+TRITON_ALONE = "vllm_fp8moe_triton_tritonexperts"
 PLAIN_GATE = ("moe_torch_flow_cutlass", "deepgemm")
 """Kernels that were measured behind a gate without expert groups."""
 
@@ -69,6 +71,8 @@ def grouped_gemms(source: Source) -> Iterator[Table]:
     for (backend, dtype), rows in groups(frame, ["backend", "moe_dtype"]):
         plain = rows.kernel_source.isin(PLAIN_GATE).all()
         yield from _table(str(backend), str(dtype), rows, spread if plain else grouped, "v3_moe")
+    for (dtype,), rows in groups(frame[frame.kernel_source == TRITON_ALONE], ["moe_dtype"]):
+        yield from _table("triton", str(dtype), rows, grouped, "v3_moe, without EP")
 
 
 def deepep_gemms(source: Source) -> Iterator[Table]:

@@ -20,17 +20,20 @@ from sim.catalog.hardware import (
 )
 from sim.catalog.hugging_face import ConfigError
 from sim.catalog.models import kv_layouts, model, model_names
+from sim.catalog.network import Collectives, Protocol, collectives
 from sim.catalog.shapes import Model
 from sim.catalog.traffic import popularity_sigma
 
 __all__ = [
     "CacheTiers",
+    "Collectives",
     "ConfigError",
     "Efficiency",
     "Engine",
     "Gpu",
     "LowLatencyAllToAll",
     "Model",
+    "Protocol",
     "UnknownName",
     "accept_length",
     "acceptance",
@@ -38,6 +41,7 @@ __all__ = [
     "aliases",
     "cache_tiers",
     "catalog_date",
+    "collectives",
     "described_gpu",
     "efficiency",
     "engine",

@@ -52,6 +52,9 @@ class Engine:
     """Per layer and step, beyond the operations that are listed one by one."""
     communication_factor: float
     """Collectives in a running engine over the same collectives measured back to back."""
+    whole_batch_experts: str
+    """Kernels of the routed experts that, with EP inside a TP group, also run over the rows of other ranks' experts;
+    `none`: none are known to."""
     exchange_contention: float
     """DeepEP's normal mode beside a computing half batch, over the same exchange alone."""
     cuda_graphs: bool

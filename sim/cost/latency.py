@@ -26,6 +26,18 @@ class Latency:
     source: str
     """Which table, fit or datasheet, in words that a reader can follow up."""
     bound: Bound
+    shares: tuple[tuple[PricedBy, float], ...] = ()
+    """Seconds by what priced them where that is not one thing; they add up to `seconds`."""
+
+    def by_source(self) -> tuple[tuple[PricedBy, float], ...]:
+        """Seconds by what priced them."""
+        return self.shares or ((self.priced_by, self.seconds),)
+
+    def times(self, factor: float, why: str) -> "Latency":
+        """`factor` times as long; the provenance stays, and `source` says why."""
+        shares = tuple((source, seconds * factor) for source, seconds in self.shares)
+        source = f"{self.source}; x {factor:.3g} {why}"
+        return replace(self, seconds=self.seconds * factor, source=source, shares=shares)
 
 
 class CostModel(Protocol):
@@ -85,10 +97,7 @@ class InSituCost:
         latency = self.cost.price(operation)
         if operation.kernel not in COLLECTIVES or self.communication_factor == 1:
             return latency
-        seconds = latency.seconds * self.communication_factor
-        return replace(
-            latency, seconds=seconds, source=f"{latency.source}; x {self.communication_factor:g} in situ"
-        )
+        return latency.times(self.communication_factor, "in situ")
 
 
 @dataclass(frozen=True)
@@ -157,11 +166,9 @@ class AnalyticCost:
         return Latency(floor_s + max(compute_s, memory_s), "analytic", source, bound)
 
     def _communicate(self, operation: Operation) -> Latency:
-        """Latency + the slower of NVLink and NIC. All-to-all knows what crosses the NIC; a collective that
-        leaves the fast domain is bound by the NIC."""
-        gpus = operation.shape.get("ep", operation.shape.get("gpus", 1))
-        inside = gpus <= self.gpu.scale_up_domain
-        remote_bytes = operation.shape.get("remote_bytes", 0.0 if inside else operation.bytes)
+        """Latency + the slower of NVLink and NIC; the operation says what crosses the NIC. Collectives that cross it
+        are the business of `sim.cost.network`."""
+        remote_bytes = operation.shape.get("remote_bytes", 0.0)
         links = {
             "NIC": remote_bytes / self.gpu.scale_out_bytes_per_s,
             "NVLink": (operation.bytes - remote_bytes) / self.gpu.scale_up_bytes_per_s,

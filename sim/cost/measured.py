@@ -6,7 +6,7 @@ engine's table of the same GPU (`source` then names it); the fallback, which is 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from math import inf
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from sim.catalog import Gpu
-from sim.cost.latency import CostModel, Latency
+from sim.cost.latency import COLLECTIVES, CostModel, Latency
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
 from sim.model.operations import Operation
@@ -34,6 +34,8 @@ class Choice:
 
     priced: PricedTable
     source: str
+    stand_in: str = ""
+    """The profile where it is another engine's."""
 
 
 class ProfileCost:
@@ -61,6 +63,34 @@ class ProfileCost:
             return Latency(seconds, how, choice.source, choice.priced.bound(operation.shape))
         priced = self.fallback.price(operation)
         return replace(priced, source=f"{priced.source}; {choice}") if choice else priced
+
+    def stand_in(self, operation: Operation) -> str:
+        """The profile of another engine that prices the operation; empty where none does."""
+        choice = self._choice(operation)
+        return choice.stand_in if isinstance(choice, Choice) else ""
+
+    def experts_beyond(self, operation: Operation) -> str:
+        """Says so where a GPU holds another number of routed experts than any that was measured; else empty."""
+        choice = self._choice(operation)
+        if not isinstance(choice, Choice):
+            return ""
+        measured, held = choice.priced.table.shape["experts"], operation.shape["experts"]
+        least, most = float(measured.min()), float(measured.max())
+        if least <= held <= most:
+            return ""
+        several = f"{least:g} to {most:g}" if least < most else f"{most:g}"
+        return f"{choice.source} was measured with {several} experts on a GPU, not {held:g}"
+
+    @cached_property
+    def collectives_to(self) -> float:
+        """Most GPUs whose collectives the profile measured; infinite where it measured none."""
+        tables = [table for kernel in COLLECTIVES for table in self.profile.tables(kernel)]
+        return max((float(table.shape["gpus"].max()) for table in tables), default=inf)
+
+    @property
+    def all_reduce_spans_rack(self) -> bool:
+        """Whether the engine's own all-reduce runs among all GPUs of an NVLink domain."""
+        return self.profile.engine in selection()["all_reduce_spans_rack"]
 
     def backends(self, operation: Operation) -> tuple[str, ...]:
         """Back-ends whose tables, of this GPU and any engine, could price the operation, by name."""
@@ -131,14 +161,15 @@ class ProfileCost:
         if table.kernel in selection()["carried_by_others"]:
             peer = next((PricedTable(t, p.dims) for t, p in found if p.engine != profile.engine), None)
         source = f"{profile.name}: {table.backend or table.kernel} ({table.source})"
-        if profile.engine != self.profile.engine:
+        stand_in = profile.name if profile.engine != self.profile.engine else ""
+        if stand_in:
             source += f", standing in for {self.profile.engine}"
         form = None
         if self._speed is not None and table.fit is not None:
             speed = {**self._speed, "compute": self._speed[table.variant.dtype]}
             form = table.fit.form.scaled(table.kernel, speed)
             source += f", scaled from {self.measured_on.name}"
-        return Choice(PricedTable(table, profile.dims, form, peer), source)
+        return Choice(PricedTable(table, profile.dims, form, peer), source, stand_in)
 
     def _beyond(self, table: Table, shape: Mapping[str, float]) -> str:
         """Why a table says nothing about a shape: it would leave the network that was measured."""

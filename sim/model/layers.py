@@ -93,11 +93,28 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
         # What a rank's experts receive, padded batches or contiguous rows, selects their kernel.
         options["mode"] = layout.dispatch_mode
     parts.append(replace(grouped, options=options, stream="experts"))
+    if layout.whole_batch_experts and layout.ep > 1 and not layout.all_to_all:
+        parts.append(_foreign_rows(layout, tokens, experts, layers))
     if model.n_shared and not layout.shared_as_slot:
         inter = model.n_shared * model.moe_inter / layout.tp
         shared = _ffn(layout, "shared expert", "dense", tokens, inter, layers)
         parts += [replace(o, stream="shared") for o in shared]
     return parts + _exchange(layout, tokens, experts, layers)
+
+
+def _foreign_rows(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> Operation:
+    """Traffic of token-expert pairs whose expert is on another rank, in kernels that leave out only their arithmetic.
+
+    Per pair: zeros written by both GEMMs (2 inter, hidden), activation (2 inter in, inter out), quantisation (inter in
+    and, in FP8, out), and the sum over the chosen experts (hidden). Source: vLLM's TritonExperts, pull request 58051.
+    """
+    model, inter = layout.model, layout.model.moe_inter / layout.moe_tp
+    pairs = max(0.0, tokens * layout.dp * model.top_k - experts.rows)
+    per_pair = (5 * inter + 2 * model.hidden) * BF16
+    if layout.weights != "bf16":
+        per_pair += inter * BF16 + inter * DTYPE_BYTES["fp8"]
+    rows = ops.elementwise("rows of other ranks' experts", "moe", pairs * per_pair, layers)
+    return replace(rows, stream="experts")
 
 
 def _exchange(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> list[Operation]:

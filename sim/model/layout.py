@@ -34,6 +34,8 @@ class Layout:
     exchange: Exchange = "all_to_all"
     moe_backend: str | None = None
     """Kernels of the routed experts; None: the profile's choice."""
+    whole_batch_experts: bool = False
+    """The experts' kernels also run over the rows of other ranks' experts, where every rank has all tokens."""
     shared_as_slot: bool = False
     """The shared expert is one of the slots that tokens are sent to, not a copy on every GPU."""
     mtp: bool = False

@@ -5,8 +5,10 @@ from typing import Any, Final
 from sim import catalog
 from sim.catalog.validated import Served, Serving, Validated, validated
 from sim.model.checks import pool_experts
+from sim.model.deployment import plan_pool
 from sim.scenario.device import gpu_of
 from sim.scenario.schema import Scenario
+from sim.step.stand_ins import experts_carried
 
 METRICS: Final = ("tpot", "ttft", "throughput")
 SERVING: Final[dict[str, Serving]] = {"serve": "aggregated", "prefill": "prefill", "decode": "decode"}
@@ -20,13 +22,16 @@ def expected_error(scenario: Scenario) -> dict[str, Any] | None:
     equally popular or not. Of its layouts those
     that were held out are asked, the others only if there are none; the nearest by `Served.doublings` counts, with
     the most cases among equals. Of two pools the worse error and the greater distance count, and `held_out` holds if
-    it does for both. A scenario with a profile of its own belongs to no family.
+    it does for both. A scenario with a profile of its own belongs to no family, nor does one whose routed experts are
+    carried beyond what was measured.
     """
     if scenario.profile not in (None, f"{gpu_of(scenario).name}/{scenario.engine}"):
         return None
     pools = [served(scenario, role) for role in scenario.deployment.pools()]
     known = [one for pool in pools if (one := nearest(pool))]
     if len(known) < len(pools):
+        return None
+    if experts_carried(scenario, {role: plan_pool(scenario, role) for role in scenario.deployment.pools()}):
         return None
     return {
         **{metric: _worst(known, metric) for metric in METRICS},

@@ -7,6 +7,7 @@ from sim.catalog import Gpu
 from sim.cost.exchange import WideExchange
 from sim.cost.latency import AnalyticCost, ConcentratedScores, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
+from sim.cost.network import NetworkCost
 from sim.cost.profile import ProfileError, load_profile, shipped_profiles
 from sim.model.checks import pool_experts
 from sim.model.deployment import PoolPlan
@@ -45,6 +46,7 @@ def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
         dispatch_mode=engine.decode_dispatch if phase == "decode" else engine.prefill_dispatch,
         exchange=pool.exchange or "all_to_all",
         moe_backend=pool.moe_backend,
+        whole_batch_experts=pool.moe_backend == engine.whole_batch_experts,
         shared_as_slot=experts.shared_expert_as_slot,
         mtp=scenario.speculation.draft_tokens > 0,
     )
@@ -111,18 +113,22 @@ def cost_model(scenario: Scenario) -> CostModel:
 
     Raises DeploymentError where the profile cannot be read.
     """
-    cost = _priced_by(scenario)
+    cost = priced = priced_by(scenario)
     if scenario.indexer.scores == "concentrated":
         cost = ConcentratedScores(cost)
-    wide = WideExchange(cost, catalog.efficiency().low_latency_all_to_all)
-    return InSituCost(wide, engine_of(scenario).communication_factor)
+    cost = WideExchange(cost, catalog.efficiency().low_latency_all_to_all)
+    measured = (
+        (priced.collectives_to, priced.all_reduce_spans_rack) if isinstance(priced, ProfileCost) else ()
+    )
+    network = NetworkCost(cost, gpu_of(scenario), catalog.collectives(), *measured)
+    return InSituCost(network, engine_of(scenario).communication_factor)
 
 
 def check_backends(scenario: Scenario) -> None:
     """Raises DeploymentError where a pool names kernels of the routed experts that nobody measured."""
     pools = scenario.deployment.pools()
     named = {role: name for role, pool in pools.items() if (name := pool.moe_backend)}
-    cost, model = _priced_by(scenario), catalog.model(scenario.model)
+    cost, model = priced_by(scenario), catalog.model(scenario.model)
     if not named or not isinstance(cost, ProfileCost) or not model.n_routed:
         return
     weights = scenario.precision.weights
@@ -143,13 +149,13 @@ def moe_backends(scenario: Scenario, experts: Operation) -> tuple[str, ...]:
     """Kernels that could run the routed experts and were measured, by name; the choice is the engine's, its release's
     and its flags'. None where tokens are exchanged all to all: what the exchange hands over decides there.
     """
-    cost = _priced_by(scenario)
+    cost = priced_by(scenario)
     if not isinstance(cost, ProfileCost) or "mode" in experts.options:
         return ()
     return tuple(name for name in cost.backends(experts) if not name.startswith("deepep"))
 
 
-def _priced_by(scenario: Scenario) -> CostModel:
+def priced_by(scenario: Scenario) -> CostModel:
     """The scenario's profile with the roofline behind it. Raises DeploymentError where it cannot be read."""
     try:
         return _cost(gpu_of(scenario), profile_name(scenario))

@@ -33,7 +33,8 @@ def seconds_by_source(operations: list[Operation], cost: CostModel) -> Floats:
     """Seconds of one step's operations by the source that priced them; shape (len(PRICED_BY),)."""
     seconds = np.zeros(SOURCES)
     for priced in price_all(operations, cost):
-        seconds[PRICED_BY.index(priced.latency.priced_by)] += priced.total_s
+        for source, of_layer in priced.latency.by_source():
+            seconds[PRICED_BY.index(source)] += of_layer * priced.operation.layers
     return seconds
 
 

@@ -61,7 +61,8 @@ def composition(scenario: Scenario, tpot_s: float, largest: int = 6) -> Composit
     priced: dict[str, float] = {}
     for one in step:
         seconds[one.operation.group] += one.total_s
-        priced[one.latency.priced_by] = priced.get(one.latency.priced_by, 0.0) + one.total_s
+        for source, of_layer in one.latency.by_source():
+            priced[source] = priced.get(source, 0.0) + of_layer * one.operation.layers
     total = sum(seconds.values())
     seconds["dense"] -= explained.hidden_s  # the shared expert is what hides in an aggregated step
     by_size = sorted(step, key=lambda one: -one.total_s)[:largest]

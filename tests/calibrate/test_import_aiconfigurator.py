@@ -159,6 +159,20 @@ def test_moe_rows_are_those_of_one_rank(tmp_path):
     }  # fmt: skip
 
 
+def test_vllms_triton_rows_are_also_a_table_of_their_own(tmp_path):
+    """Its default on Hopper is Triton without EP, FlashInfer with it; who names Triton gets Triton."""
+    row = {
+        "op_name": "moe", "moe_dtype": "fp8_block", "num_tokens": 64, "hidden_size": 7168, "inter_size": 2048,
+        "topk": 8, "num_experts": 256, "moe_tp_size": 8, "moe_ep_size": 1, "distribution": "balanced",
+        "latency_ms": 0.1, "kernel_source": "vllm_fp8moe_triton_tritonexperts", "fw": "vllm",
+    }  # fmt: skip
+    flashinfer = {"kernel_source": "vllm_fp8moe_flashinfer_cutlass_flashinferexperts", "moe_ep_size": 8}
+    write(tmp_path, "v3_moe", [row, row | flashinfer])
+    default, triton = experts.grouped_gemms(Source(tmp_path, "h200_sxm", "vllm"))
+    assert (default.backend, len(default.seconds)) == ("cutlass", 2)
+    assert (triton.backend, list(triton.columns["experts"])) == ("triton", [256.0])
+
+
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(MissingTable, match=r"v3_gemm\.parquet: expected this table"):
         list(matrices.gemms(Source(tmp_path, "h200_sxm", "trtllm")))

@@ -18,6 +18,7 @@ FILES = (
     "acceptance.yaml",
     "cache_tiers.yaml",
     "traffic.yaml",
+    "network.yaml",
 )
 NOT_FACTS = ("aliases", "inherits", "task", "thinking")
 

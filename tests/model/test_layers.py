@@ -124,3 +124,17 @@ def test_how_tokens_reach_their_experts(gpus: int, tp: int, ep: int, exchange, k
     step = token_operations(layout, 4, ExpertRows(32, 16, 8, 8, 4), logits=4)
     moved = {o.kernel for o in step if o.group == "communication" and o.layers == 58}
     assert moved == kernels
+
+
+def test_rows_of_other_ranks_experts_by_hand() -> None:
+    """64 tokens, top-8, 100 pairs here: 412 elsewhere. Each moves 2 (5 x 2,048 + 2 x 7,168) bytes in BF16, and 3 x
+    2,048 more for the FP8 copy of the activation."""
+    for weights, per_pair in (
+        ("bf16", 2 * (5 * 2048 + 2 * 7168)),
+        ("fp8", 2 * (5 * 2048 + 2 * 7168) + 3 * 2048),
+    ):
+        layout = Layout(model("deepseek-v3"), 8, 8, 8, 8, weights=weights, whole_batch_experts=True)
+        step = token_operations(layout, 64, ExpertRows(100, 32, 32, 8, 4), logits=64)
+        [rows] = [o for o in step if o.name == "rows of other ranks' experts"]
+        assert rows.bytes == 412 * per_pair
+        assert (rows.layers, rows.stream) == (58, "experts")

@@ -1,0 +1,70 @@
+"""What a result has to say about its prices: which kernels were measured with another engine, or with other experts."""
+
+from collections.abc import Iterator, Mapping
+
+from sim.cost.measured import ProfileCost
+from sim.model.deployment import PoolPlan
+from sim.model.operations import Operation
+from sim.scenario.schema import Scenario
+from sim.step.assemble import PHASES, priced_by, step_operations
+from sim.step.operations import typical_prompts
+
+FAMILIES = {
+    "gemm": "matrix products",
+    "moe": "routed experts",
+    "quantize": "quantisation",
+    "absorb_bmm": "weight absorption",
+    "dispatch": "dispatch",
+    "combine": "combine",
+    "index_logits": "index logits",
+    "index_topk": "index top-k",
+}
+"""Kernel families in words; the others are attention or collectives."""
+TOKENS, CONTEXT = 64.0, 4096.0
+"""A step to look at: which tables are chosen hardly depends on it."""
+
+
+def pricing_notes(scenario: Scenario, pools: Mapping[str, PoolPlan]) -> Iterator[str]:
+    """Sentences for the user: another engine's tables in the place of the engine's own, and experts carried on."""
+    cost = priced_by(scenario)
+    if not isinstance(cost, ProfileCost):
+        return
+    if scenario.profile is None and cost.profile.engine != scenario.engine:
+        yield f"{scenario.engine} is priced by the kernels of {cost.profile.engine}"
+    stand_ins: dict[str, set[str]] = {}
+    for operation in _operations(scenario, pools, cost):
+        if profile := cost.stand_in(operation):
+            stand_ins.setdefault(_family(operation), set()).add(profile)
+    if stand_ins:
+        listed = ", ".join(f"{family} ({', '.join(sorted(by))})" for family, by in sorted(stand_ins.items()))
+        yield f"priced by kernels of another engine than {cost.profile.engine}: {listed}"
+    for experts in experts_carried(scenario, pools):
+        yield f"routed experts: {experts}; what expert parallelism costs is carried on from there, and not validated"
+
+
+def experts_carried(scenario: Scenario, pools: Mapping[str, PoolPlan]) -> list[str]:
+    """Where the routed experts are priced beyond the experts per GPU that were measured; empty where they are not."""
+    cost = priced_by(scenario)
+    if not isinstance(cost, ProfileCost):
+        return []
+    routed = [operation for operation in _operations(scenario, pools, cost) if operation.kernel == "moe"]
+    return sorted({said for operation in routed if (said := cost.experts_beyond(operation))})
+
+
+def _operations(scenario: Scenario, pools: Mapping[str, PoolPlan], cost: ProfileCost) -> Iterator[Operation]:
+    """The operations of a step of every pool and phase, a block that nobody measured by its parts."""
+    for role, plan in pools.items():
+        for phase in PHASES[role]:
+            step = step_operations(scenario, plan, phase)
+            if phase == "decode":
+                listed = step.decode_attention(TOKENS, CONTEXT) + step.decode_rest(TOKENS)
+            else:
+                prompts = typical_prompts(TOKENS, CONTEXT)
+                listed = step.prefill_attention(*prompts) + step.prefill_rest(TOKENS)
+            for operation in listed:
+                yield from (operation,) if cost.knows(operation) else operation.parts
+
+
+def _family(operation: Operation) -> str:
+    group = "collectives" if operation.group == "communication" else "attention"
+    return FAMILIES.get(operation.kernel, group)
