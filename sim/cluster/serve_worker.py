@@ -3,6 +3,8 @@
 Steps with prompt tokens are one timer each; between them the worker advances many decode steps at once.
 """
 
+from collections.abc import Callable
+
 from sim.cluster.advance import Advance
 from sim.cluster.clock import Clock, Timer
 from sim.cluster.ledger import Ledger, Meter
@@ -22,6 +24,8 @@ class ServeWorker:
 
     def __init__(
         self,
+        index: int,
+        weigh: Callable[[int, int, Sequence, int], None],
         clock: Clock,
         ledger: Ledger,
         meter: Meter,
@@ -29,6 +33,8 @@ class ServeWorker:
         cost: StepCost,
         prefixes: Prefixes,
     ) -> None:
+        """`weigh`: told (index, rank, request, 1 or -1) when a request comes and when it is done."""
+        self._index, self._weigh = index, weigh
         self._setup = setup = plan.pools["serve"]
         self._clock, self._ledger, self._meter, self._cost = clock, ledger, meter, cost
         self._prefixes = prefixes
@@ -37,10 +43,8 @@ class ServeWorker:
             plan.rules.growth_reserve_tokens,
         )  # fmt: skip
         self._pace = Pace(plan.speculation, self.batch)
-        self.loads = [0] * setup.dp
-        """Requests on each rank, waiting or served."""
-        self.prompt_tokens = [0] * setup.dp
-        """Their prompts."""
+        self._requests = 0
+        """Waiting or served."""
         self._queues = PromptQueues(setup.dp)
         self._gate = AdmissionGate(plan.rules)
         self._advance = Advance(clock, cost, self._end_decode)
@@ -53,8 +57,8 @@ class ServeWorker:
 
     def submit(self, sequence: Sequence, rank: int) -> None:
         """Take a request; `wake` starts an idle worker."""
-        self.loads[rank] += 1
-        self.prompt_tokens[rank] += sequence.prompt_tokens
+        self._requests += 1
+        self._weigh(self._index, rank, sequence, 1)
         first = not self._queues.waiting[rank] and all(r != rank for _, r in self._inbox)
         self._inbox.append((sequence, rank))
         if self._advance.steps:
@@ -67,7 +71,7 @@ class ServeWorker:
 
     def stands_still(self) -> bool:
         """Whether it does nothing though it holds requests: never, if the scheduling is sound."""
-        return not self._computing and not self._advance.steps and any(self.loads)
+        return not self._computing and not self._advance.steps and self._requests > 0
 
     def _notice(self, sequence: Sequence, rank: int, first: bool) -> None:
         """A request came in during decode steps: end them where it can change what is done next."""
@@ -178,7 +182,7 @@ class ServeWorker:
 
     def _finish(self, finished: list[tuple[Sequence, int]], now: float) -> None:
         for sequence, rank in finished:
-            self.loads[rank] -= 1
-            self.prompt_tokens[rank] -= sequence.prompt_tokens
+            self._requests -= 1
+            self._weigh(self._index, rank, sequence, -1)
             self._prefixes.release(sequence, answered=True)
             self._ledger.finish(sequence, now)

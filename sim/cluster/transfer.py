@@ -20,7 +20,7 @@ from sim.cluster.decode_worker import DecodeWorker
 from sim.cluster.ledger import Ledger
 from sim.cluster.prefill_worker import PrefillWorker
 from sim.cluster.setup import ClusterPlan
-from sim.serving.routing import Router, pool_loads
+from sim.serving.routing import PoolLoads, Router
 from sim.serving.sequence import Sequence
 
 
@@ -28,11 +28,14 @@ class Handoff:
     """The queue in front of the decode pool: first in, first out, for all its workers together."""
 
     def __init__(
-        self, clock: Clock, ledger: Ledger, plan: ClusterPlan, router: Router, workers: list[DecodeWorker]
-    ) -> None:
+        self, clock: Clock, ledger: Ledger, plan: ClusterPlan, router: Router, loads: PoolLoads,
+        workers: list[DecodeWorker],
+    ) -> None:  # fmt: skip
+        """`loads`: requests on the ranks of the decode workers."""
         prefill, decode = plan.pools["prefill"], plan.pools["decode"]
         assert plan.transfer is not None
-        self._clock, self._ledger, self._router, self._workers = clock, ledger, router, workers
+        self._clock, self._ledger, self._workers = clock, ledger, workers
+        self._router, self.loads = router, loads
         self._setup = plan.transfer
         gpus_per_rank = min(prefill.gpus / prefill.dp, decode.gpus / decode.dp)
         self._token_s = plan.transfer.bytes_per_token / (plan.transfer.bytes_per_s * gpus_per_rank)
@@ -70,12 +73,11 @@ class Handoff:
         """Reserve a place on one of `ranks`, numbered as in `sim.serving.routing`."""
         workers, tokens = self._workers, sequence.context_tokens
         count = len(workers)
-        loads = pool_loads([w.batch.seats for w in workers])
         place = self._router.pick(
-            sequence, loads, ranks, lambda rank: workers[rank % count].fits(rank // count, tokens)
+            sequence, self.loads, ranks, lambda rank: workers[rank % count].fits(rank // count, tokens)
         )
         if place is not None:
-            workers[place % count].batch.reserve(place // count, tokens)
+            workers[place % count].reserve(place // count, tokens)
         return place
 
     def _send(
