@@ -6,6 +6,7 @@ from sim.cluster.clock import Clock, Timer
 from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import PoolSetup
+from sim.serving.admission import Refusals
 from sim.serving.kv_blocks import KvBlocks, blocks_for
 from sim.serving.prompts import Chunk, PromptQueues
 from sim.serving.routing import PoolLoads
@@ -35,6 +36,7 @@ class PrefillWorker:
         self._prefixes, self._hand_over = prefixes, hand_over
         self._index, self._loads = index, loads
         self.queues = PromptQueues(setup.dp)
+        self._refusals = Refusals(setup.dp)
         self.blocks = [KvBlocks(setup.kv_blocks) for _ in range(setup.dp)]
         self._busy = False
         self._budgets = [setup.chunk_tokens] * setup.dp
@@ -44,6 +46,7 @@ class PrefillWorker:
 
     def submit(self, sequence: Sequence, rank: int, front: bool = False) -> None:
         """Queue a prompt; `wake` starts it."""
+        sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
         self._loads.add(self._index, rank, self.queues.add(sequence, rank, front))
 
     def wake(self) -> None:
@@ -85,8 +88,12 @@ class PrefillWorker:
         self._prefixes.release(sequence)
 
     def _admit(self, sequence: Sequence, rank: int) -> bool:
+        now = self._clock.now
         if not self.blocks[rank].take(self._blocks_of(sequence)):
+            self._refusals.refuse(rank, now)
             return False
+        self._refusals.admit(rank, now)
+        sequence.blocked_s += self._refusals.seconds(rank, now)
         self._prefixes.admit(sequence)
         return True
 

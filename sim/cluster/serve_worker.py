@@ -11,7 +11,7 @@ from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefill_worker import by_activity, prefill_seconds
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
-from sim.serving.admission import AdmissionGate
+from sim.serving.admission import AdmissionGate, Refusals
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.prompts import Chunk, PromptQueues
 from sim.serving.sequence import Sequence
@@ -47,6 +47,7 @@ class ServeWorker:
         """Waiting or served."""
         self._queues = PromptQueues(setup.dp)
         self._gate = AdmissionGate(plan.rules)
+        self._refusals = Refusals(setup.dp)
         self._advance = Advance(clock, cost, self._end_decode)
         self._inbox: list[tuple[Sequence, int]] = []
         """Arrived since the worker last looked."""
@@ -58,6 +59,7 @@ class ServeWorker:
     def submit(self, sequence: Sequence, rank: int) -> None:
         """Take a request; `wake` starts an idle worker."""
         self._requests += 1
+        sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
         self._weigh(self._index, rank, sequence, 1)
         first = not self._queues.waiting[rank] and all(r != rank for _, r in self._inbox)
         self._inbox.append((sequence, rank))
@@ -126,9 +128,12 @@ class ServeWorker:
 
     def _admit(self, sequence: Sequence, rank: int) -> bool:
         """Reserve a seat and blocks for a prompt and the token that follows it."""
-        tokens = sequence.prefill_tokens + 1
+        tokens, now = sequence.prefill_tokens + 1, self._clock.now
         if not self._advance.fits(self.batch, rank, tokens):
+            self._refusals.refuse(rank, now)
             return False
+        self._refusals.admit(rank, now)
+        sequence.blocked_s += self._refusals.seconds(rank, now)
         self.batch.reserve(rank, tokens)
         self._prefixes.admit(sequence)
         return True

@@ -84,15 +84,16 @@ class Handoff:
         self, sequence: Sequence, sender: PrefillWorker, sender_rank: int, place: int, earliest_s: float
     ) -> None:
         now, nic = self._clock.now, (sender, sender_rank)
+        self._ledger.place(sequence, now)
         transfer_s = sequence.prefill_tokens * self._token_s
         begin_s = max(earliest_s, self._sending_until[nic], self._receiving_until[place])
         end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
         self._sending_until[nic] = self._receiving_until[place] = end_s
-        self._clock.at(end_s + self._setup.latency_s, self._arrive, (sequence, sender, sender_rank, place))
+        self._clock.at(end_s + self._setup.latency_s, self._arrive, (sequence, sender, sender_rank, place, end_s))
 
     def _arrive(self, timer: Timer) -> None:
-        sequence, sender, sender_rank, place = timer.value
-        self._ledger.deliver_first(sequence, self._clock.now)
+        sequence, sender, sender_rank, place, received_s = timer.value
+        self._ledger.deliver_first(sequence, self._clock.now, received_s)
         count = len(self._workers)
         self._workers[place % count].receive(sequence, place // count)
         sender.release(sequence, sender_rank)

@@ -1,14 +1,20 @@
 """Tokens of the measurement window: what is said of throughput, and what is priced."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.cluster.record import RunRecord
+from sim.cluster.record import RequestTable, RunRecord
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+
+STEADY_STAYS: Final = 5
+"""Times that a request stays in service, on average, in a window that counts as steady."""
+STEADY_ARRIVALS: Final = 16
+"""Requests that arrive in its second half at least; fewer tell nothing of a backlog (`sim.result.stability`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,29 @@ class Tokens:
     def all(self) -> float:
         """Of all kinds."""
         return self.cached + self.uncached + self.output
+
+
+def is_steady(table: RequestTable, window_s: tuple[float, float]) -> bool:
+    """Whether a window between warm-up and last arrival shows a service that goes on, rather than work that ends.
+
+    A run starts empty, so its window lacks what the requests under way at its end have still to generate: half of
+    the answers of one stay, at a steady rate. It is steady where it lasts five mean stays or more, which makes this a
+    tenth of its tokens at most, and where at least 16 requests arrive in its second half. A stay is prefill and
+    decode, without the waits before and between them, which are the longer the more the service is overloaded.
+    """
+    start_s, end_s = window_s
+    stays_s = table.prefill_end_s - table.prefill_start_s + table.finish_s - table.first_token_s
+    stays_s = stays_s[~np.isnan(stays_s)]
+    late = within(table.arrival_s, ((start_s + end_s) / 2, end_s))
+    if not len(stays_s) or late.sum() < STEADY_ARRIVALS:
+        return False
+    return bool(end_s - start_s >= STEADY_STAYS * stays_s.mean())
+
+
+def whole_run(table: RequestTable, warmup_s: float, end_s: float) -> tuple[float, float]:
+    """From the first arrival after the warm-up begins to count, or its end, to the last completion."""
+    start_s = max(warmup_s, float(table.arrival_s.min(initial=end_s)))
+    return start_s, max(start_s, end_s)
 
 
 def window_length_s(record: RunRecord) -> float:

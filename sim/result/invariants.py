@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from sim.cluster.record import RequestTable, RunRecord
 
-TIMES = ("arrival_s", "prefill_start_s", "prefill_end_s", "first_token_s", "finish_s")
+TIMES = (
+    "arrival_s", "prefill_start_s", "prefill_end_s", "placed_s", "received_s", "first_token_s", "finish_s",
+)  # fmt: skip
 """The times of a request, in the order in which they come."""
 
 ROUNDING = 1e-9
@@ -19,7 +21,8 @@ def check_invariants(record: RunRecord) -> list[str]:
     """A sentence for each invariant that does not hold; none after a sound run.
 
     - conservation of requests: arrived = completed + rejected + in flight, each request being one of them;
-    - causality: arrival <= prefill start <= prefill end <= first token <= finish <= end of the run, arrivals in order;
+    - causality: arrival <= prefill start <= prefill end <= place on a decode rank <= KV received <= first token <=
+      finish <= end of the run, arrivals in order;
     - conservation of tokens: prompt tokens computed in all pools = input - cached + recomputed (no less than the
       completed requests' and no more than all, while some are in flight); generated = requested output; at least
       one prompt token of each request computed;
