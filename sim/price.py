@@ -177,8 +177,8 @@ def price(record: RunRecord) -> RunPrice:
 
     See `price_tokens`: hours and tokens are those of the window. Of a service that goes on that is a steady one, since
     the run's start and its drain would make tokens dearer the shorter the run is; work that ends is paid for until its
-    last answer (`sim.cluster.window.is_steady` tells them apart). The GPU-seconds of the window are its tokens times what a token of their kind took
-    over the whole run: work and token need not fall on the same side of the window's edge.
+    last answer (`sim.cluster.window.is_steady` tells them apart). The GPU-seconds of the window are its tokens times
+    what a token of their kind took over the whole run: work and token need not fall on the same side of its edge.
     An empty window has no prices. `hours` of the result are the whole run's, from 0 to its end.
     """
     served = tokens_in_window(record)

@@ -57,7 +57,10 @@ SECTIONS: Mapping[str, Sequence[Row]] = {
         Row("output tokens/s per GPU", ("throughput", "output_tokens_per_s_per_gpu")),
         Row("output tokens/s per decode GPU", ("throughput", "output_tokens_per_s_per_decode_gpu")),
         Row("input tokens/s per prefill GPU", ("throughput", "input_tokens_per_s_per_prefill_gpu")),
-        Row("client: output tokens/s, first arrival to last answer", ("throughput", "client", "output_tokens_per_s")),
+        Row(
+            "client: output tokens/s, first arrival to last answer",
+            ("throughput", "client", "output_tokens_per_s"),
+        ),
         Row("client: input and output tokens/s", ("throughput", "client", "total_tokens_per_s")),
         Row("client: from first arrival to last answer", ("throughput", "client", "duration_s"), seconds),
         Row("tokens per decode step and sequence", ("speculation", "accept_length")),
@@ -151,7 +154,9 @@ def headline(name: str, run: Json) -> Text:
     load = _at(run, ("capacity", "load"))
     at_load = f" at {percent(load)} of capacity" if load is not None and run["stable"] else ""
     if ends(run):
-        at_load = f", paid until the last answer, after {seconds(_at(run, ('throughput', 'client', 'duration_s')))}"
+        at_load = (
+            f", paid until the last answer, after {seconds(_at(run, ('throughput', 'client', 'duration_s')))}"
+        )
     text.append(f"{blended} per million tokens at {tier(run)}{at_load}", style="bold")
     text.append(
         f"\n  {scenario['model']} on {run['gpus']} GPUs {scenario['gpu']}{_paid(run)}, engine {scenario['engine']}: "
@@ -180,7 +185,9 @@ def _fills_first(run: Json) -> str:
     role, limit = run.get("limited_by"), run.get("capacity", {}).get("limit")
     if role is None:
         return "-"
-    return f"{'serving' if role == 'serve' else role} pool" + (f", {limit}" if limit not in (None, role) else "")
+    return f"{'serving' if role == 'serve' else role} pool" + (
+        f", {limit}" if limit not in (None, role) else ""
+    )
 
 
 def _paid(run: Json) -> str:

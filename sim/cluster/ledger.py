@@ -174,7 +174,8 @@ class Meter:
         return PoolRecord(
             gpus=setup.workers * setup.gpus,
             busy_gpu_s={activity: s * setup.gpus for activity, s in self._busy_s.items()},
-            busy_in_window_s=(self._in_window_s if self._window.steady else self._after_warmup_s) / setup.workers,
+            busy_in_window_s=(self._in_window_s if self._window.steady else self._after_warmup_s)
+            / setup.workers,
             new_tokens=self.new_tokens,
             steps=self.steps,
             decoded_tokens=sum(tokens for tokens, _ in decoded),

@@ -89,7 +89,9 @@ class Handoff:
         begin_s = max(earliest_s, self._sending_until[nic], self._receiving_until[place])
         end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
         self._sending_until[nic] = self._receiving_until[place] = end_s
-        self._clock.at(end_s + self._setup.latency_s, self._arrive, (sequence, sender, sender_rank, place, end_s))
+        self._clock.at(
+            end_s + self._setup.latency_s, self._arrive, (sequence, sender, sender_rank, place, end_s)
+        )
 
     def _arrive(self, timer: Timer) -> None:
         sequence, sender, sender_rank, place, received_s = timer.value

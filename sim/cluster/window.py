@@ -11,7 +11,7 @@ from sim.cluster.record import RequestTable, RunRecord
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-STEADY_STAYS: Final = 5
+STEADY_STAYS: Final = 3
 """Times that a request stays in service, on average, in a window that counts as steady."""
 STEADY_ARRIVALS: Final = 16
 """Requests that arrive in its second half at least; fewer tell nothing of a backlog (`sim.result.stability`)."""
@@ -36,9 +36,9 @@ class Tokens:
 def is_steady(table: RequestTable, window_s: tuple[float, float]) -> bool:
     """Whether a window between warm-up and last arrival shows a service that goes on, rather than work that ends.
 
-    A run starts empty, so its window lacks what the requests under way at its end have still to generate: half of
-    the answers of one stay, at a steady rate. It is steady where it lasts five mean stays or more, which makes this a
-    tenth of its tokens at most, and where at least 16 requests arrive in its second half. A stay is prefill and
+    A run starts empty, so its window lacks what a service under way would have had to generate at its beginning: half
+    of the answers of one stay, at a steady rate. It is steady where it lasts three mean stays or more, which makes
+    this a sixth of its tokens at most, and where at least 16 requests arrive in its second half. A stay is prefill and
     decode, without the waits before and between them, which are the longer the more the service is overloaded.
     """
     start_s, end_s = window_s

@@ -137,7 +137,10 @@ def headline_table(runs: Mapping[str, Json]) -> pd.DataFrame:
                 PER_GPU: run["throughput"]["output_tokens_per_s_per_gpu"],
                 "TTFT p50, s": latency["ttft_s"]["p50"],
                 "TTFT p99, s": latency["ttft_s"]["p99"],
-                **{f"TTFT mean, {label}, s": latency["ttft_breakdown"][key] for key, label in TTFT_PARTS.items()},
+                **{
+                    f"TTFT mean, {label}, s": latency["ttft_breakdown"][key]
+                    for key, label in TTFT_PARTS.items()
+                },
                 "TPOT p50, ms": _ms(latency["tpot_s"]["p50"]),
                 "TPOT p99, ms": _ms(latency["tpot_s"]["p99"]),
                 "goodput, requests/s": run["goodput_requests_per_s"],

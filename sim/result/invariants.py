@@ -49,6 +49,8 @@ def _times(table: RequestTable, end_s: float) -> Iterator[str]:
         # A time that never came (NaN) compares false; one that came without the one before it is wrong too.
         wrong = (after < before) | (np.isnan(before) & ~np.isnan(after))
         yield from _some(wrong, f"have {late} without or before {early}")
+    blocked = (table.blocked_s < 0) | (table.blocked_s > table.prefill_start_s - table.arrival_s)
+    yield from _some(blocked, "were blocked for longer than they waited")
     yield from _some(table.finish_s > end_s * (1 + ROUNDING), "finished after the end of the run")
     yield from _some(np.isnan(table.arrival_s) | (table.arrival_s < 0), "never arrived")
     if (np.diff(table.arrival_s) < 0).any():
