@@ -23,17 +23,17 @@ def answer(result: "Result") -> dict[str, Any]:
     """
     from sim.steady import steady
 
-    record = result.record
+    record, told = result.record, result.json()
     state = steady(record.scenario)
     capacity = {
         "requests_per_s": state.capacity_requests_per_s,
-        "load": state.load if record.steady else None,
+        "load": None if told["stable"] is None else state.load,
         "limit": state.limit,
         "usd_per_million_blended": state.curve[-1].price.usd_per_million.blended,
     }
     filling = "prefill" if state.limit == "prefill" else "decode"
     limited_by = filling if filling in record.pools else "serve"
-    return {**result.json(), "capacity": capacity, "limited_by": limited_by}
+    return {**told, "capacity": capacity, "limited_by": limited_by}
 
 
 def kept(run: Mapping[str, Any]) -> Iterator[tuple[str, float, float | None]]:

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from sim import catalog
 from sim.cluster.record import RunRecord
-from sim.cluster.window import tokens_in_window, window_length_s, within
+from sim.cluster.window import can_tell_growth, tokens_in_window, window_length_s, within
 from sim.result.expected_error import expected_error
+from sim.result.percentiles import intervals, percentiles
 from sim.result.stability import backlog_grows
 from sim.scenario.schema import Objectives, Scenario
 
@@ -80,7 +81,13 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
         "basis": "steady window" if record.steady else "whole run",
         "throughput": {**throughput(record), "client": client(record, counted)},
         "latency": {
-            **{name: percentiles(columns[name][completed], stable is not False) for name in LATENCIES},
+            **{
+                name: {
+                    **percentiles(columns[name][completed], stable is not False),
+                    "ci": intervals(columns[name][completed]) if stable else None,
+                }
+                for name in LATENCIES
+            },
             "ttft_breakdown": ttft_breakdown(record, completed & (stable is not False)),
         },
         "goodput_requests_per_s": _per_second(float(good.sum()), record),
@@ -196,15 +203,6 @@ def ttft_breakdown(record: RunRecord, completed: Flags) -> dict[str, float | Non
     return {name: float(s[completed].mean()) if completed.any() else None for name, s in parts.items()}
 
 
-def percentiles(values: Floats, known: bool = True) -> dict[str, float | None]:
-    """Mean, p50, p90 and p99 (linear between order statistics); all None without values, or where not `known`."""
-    values = values[~np.isnan(values)]
-    if not known or not len(values):
-        return dict.fromkeys(("mean", "p50", "p90", "p99"))
-    p50, p90, p99 = np.percentile(values, (50, 90, 99)).tolist()
-    return {"mean": float(values.mean()), "p50": p50, "p90": p90, "p99": p99}
-
-
 def meets(objectives: Objectives, columns: dict[str, NDArray[Any]]) -> Flags:
     """Which requests keep every objective that is given; what a request lacks (TPOT of one token) it keeps."""
     limits = {"ttft_s": objectives.ttft_p99_s, "tpot_s": objectives.tpot_p99_s, "e2e_s": objectives.e2e_p99_s}
@@ -216,17 +214,18 @@ def meets(objectives: Objectives, columns: dict[str, NDArray[Any]]) -> Flags:
 
 
 def is_stable(record: RunRecord) -> bool | None:
-    """Whether the service kept up; None where the work ended before that could be told.
+    """Whether the service kept up with its arrivals; None for work that ended before that could be told.
 
     A closed loop always does: nobody sends faster than served.
     """
-    if not record.steady:
-        return None
-    if not _is_open_loop(record.scenario):
-        return True
-    came = ~record.requests.rejected
     table = record.requests
-    return not backlog_grows(table.arrival_s[came], table.first_token_s[came], record.window_s)
+    if _is_open_loop(record.scenario) and len(table.arrival_s):
+        came, arrivals_s = ~table.rejected, (record.window_s[0], float(table.arrival_s[-1]))
+        if can_tell_growth(table, arrivals_s) and backlog_grows(
+            table.arrival_s[came], table.first_token_s[came], arrivals_s
+        ):
+            return False
+    return True if record.steady else None
 
 
 def priced_by(priced_gpu_s: dict[str, float]) -> dict[str, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_run import small_run
 
-from sim.cluster.window import is_steady, whole_run
+from sim.cluster.window import can_tell_growth, is_steady, whole_run
 from sim.scenario.loading import parse
 from sim.simulation import simulate
 
@@ -106,6 +106,16 @@ def test_an_overload_long_enough_to_tell_has_no_percentiles() -> None:
     assert run["throughput"]["client"]["duration_s"] > 160
 
 
+def test_an_overload_that_ends_before_its_batches_are_full_is_still_one() -> None:
+    """An answer alone takes 1.8 s; in a full batch, behind all the prompts, a minute. Arrivals go on for 20 s, or 4."""
+    run = ran(poisson(200), "duration_s: 20")
+    assert (run["stable"], run["basis"]) == (False, "whole run")
+    assert run["latency"]["e2e_s"]["p50"] is None
+    burst = ran(poisson(1000, ", requests: 4000"))
+    assert (burst["stable"], burst["basis"]) == (None, "whole run")
+    assert burst["latency"]["ttft_s"]["p99"] > burst["latency"]["ttft_s"]["p50"] > 0
+
+
 def test_what_the_warm_up_leaves_out_the_client_leaves_out() -> None:
     run = ran(poisson(10, ", requests: 32"), "warmup_s: 1")
     client = run["throughput"]["client"]
@@ -131,6 +141,21 @@ def test_a_window_is_steady_from_three_stays_and_sixteen_late_arrivals_on() -> N
     assert not steady_after(10.01, 30.0, 200)
     assert steady_after(1.0, 50.0, 32)
     assert not steady_after(1.0, 50.0, 30)
+
+
+def test_growth_can_be_told_from_three_unhindered_stays_on() -> None:
+    """Answers of 100 tokens stay 10 s alone and the others ten times as long; one of 2 tokens stays 1 s."""
+    n = 50
+    arrival_s, zeros = np.linspace(0, 60, n), np.zeros(n)
+    stay_s, tokens = np.full(n, 100.0), np.full(n, 100)
+    stay_s[:2], tokens[0] = (1.0, 10.0), 2
+    table = replace(
+        small_run().requests, arrival_s=arrival_s, output_tokens=tokens, prefill_start_s=arrival_s,
+        prefill_end_s=arrival_s, first_token_s=arrival_s, finish_s=arrival_s + stay_s, blocked_s=zeros,
+    )  # fmt: skip
+    assert can_tell_growth(table, (0.0, 30.0)) and not can_tell_growth(table, (0.0, 29.9))
+    assert not is_steady(table, (0.0, 60.0)), "a mean stay is 96 s"
+    assert not can_tell_growth(replace(table, finish_s=zeros * np.nan), (0.0, 60.0))
 
 
 def test_nothing_served_is_not_steady() -> None:
