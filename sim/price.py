@@ -175,9 +175,10 @@ def allocate(pools: Mapping[str, PoolRecord], cached_tokens: float) -> dict[Acti
 def price(record: RunRecord) -> RunPrice:
     """What the run's deployment cost, and what the tokens of the measurement window must sell for.
 
-    See `price_tokens`: hours and tokens are those of the window, since the run's start and its drain would make tokens
-    dearer the shorter the run is. The GPU-seconds of the window are its tokens times what a token of their kind took
-    over the whole run: work and token need not fall on the same side of the window's edge.
+    See `price_tokens`: hours and tokens are those of the window. Of a service that goes on that is a steady one, since
+    the run's start and its drain would make tokens dearer the shorter the run is; work that ends is paid for until its
+    last answer (`sim.cluster.window.is_steady` tells them apart). The GPU-seconds of the window are its tokens times
+    what a token of their kind took over the whole run: work and token need not fall on the same side of its edge.
     An empty window has no prices. `hours` of the result are the whole run's, from 0 to its end.
     """
     served = tokens_in_window(record)

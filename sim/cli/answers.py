@@ -17,19 +17,23 @@ OBJECTIVES = {
 def answer(result: "Result") -> dict[str, Any]:
     """The JSON of a run with `capacity`: the steady state's estimate of the load at which the deployment is full.
 
-    `load` is the arrivals' share of it, `usd_per_million_blended` the price of a full deployment; both are means
-    without queues, where the simulation has percentiles.
+    `load` is the arrivals' share of it, None for work that ends before a load is reached; `usd_per_million_blended`
+    the price of a full deployment; both are means without queues, where the simulation has percentiles.
+    `limited_by` is the role of the pool that fills first.
     """
     from sim.steady import steady
 
-    state = steady(result.record.scenario)
+    record, told = result.record, result.json()
+    state = steady(record.scenario)
     capacity = {
         "requests_per_s": state.capacity_requests_per_s,
-        "load": state.load,
+        "load": None if told["stable"] is None else state.load,
         "limit": state.limit,
         "usd_per_million_blended": state.curve[-1].price.usd_per_million.blended,
     }
-    return {**result.json(), "capacity": capacity}
+    filling = "prefill" if state.limit == "prefill" else "decode"
+    limited_by = filling if filling in record.pools else "serve"
+    return {**told, "capacity": capacity, "limited_by": limited_by}
 
 
 def kept(run: Mapping[str, Any]) -> Iterator[tuple[str, float, float | None]]:

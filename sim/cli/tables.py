@@ -31,6 +31,14 @@ def _latency(label: str, key: str) -> list[Row]:
     return [Row(f"{label} {p}", ("latency", key, p), seconds) for p in ("p50", "p90", "p99")]
 
 
+TTFT_PARTS = {
+    "queue_s": "in the queue",
+    "prefill_s": "prefill",
+    "transfer_s": "transfer of the KV cache",
+    "admission_s": "waiting for a seat or KV cache",
+    "first_step_s": "from there to the first token",
+}
+
 SECTIONS: Mapping[str, Sequence[Row]] = {
     "Requests": [
         Row("arrived", ("requests", "arrived")),
@@ -49,11 +57,22 @@ SECTIONS: Mapping[str, Sequence[Row]] = {
         Row("output tokens/s per GPU", ("throughput", "output_tokens_per_s_per_gpu")),
         Row("output tokens/s per decode GPU", ("throughput", "output_tokens_per_s_per_decode_gpu")),
         Row("input tokens/s per prefill GPU", ("throughput", "input_tokens_per_s_per_prefill_gpu")),
+        Row(
+            "client: output tokens/s, first arrival to last answer",
+            ("throughput", "client", "output_tokens_per_s"),
+        ),
+        Row("client: input and output tokens/s", ("throughput", "client", "total_tokens_per_s")),
+        Row("client: from first arrival to last answer", ("throughput", "client", "duration_s"), seconds),
         Row("tokens per decode step and sequence", ("speculation", "accept_length")),
         Row("requests/s that meet the objectives", ("goodput_requests_per_s",)),
     ],
     "Latency": [
         *_latency("TTFT", "ttft_s"),
+        Row("TTFT mean", ("latency", "ttft_s", "mean"), seconds),
+        *(
+            Row(f"of this {label}", ("latency", "ttft_breakdown", key), seconds)
+            for key, label in TTFT_PARTS.items()
+        ),
         *_latency("TPOT", "tpot_s"),
         *_latency("end to end", "e2e_s"),
     ],
@@ -125,7 +144,7 @@ def headline(name: str, run: Json) -> Text:
     """The answer in two lines: price with its tier, throughput, latency; before them, whether it holds at all."""
     scenario = run["scenario"]
     text = Text.assemble((f"{name}: ", "bold"))
-    if not run["stable"]:
+    if run["stable"] is False:
         text.append(
             "stable: no (the backlog grows). Waits grow for as long as requests arrive, so they have no percentiles; "
             "add workers or lower the load. At this limit:\n  ",
@@ -134,6 +153,10 @@ def headline(name: str, run: Json) -> Text:
     blended = usd(_at(run, ("cost", "usd_per_million", "blended")))
     load = _at(run, ("capacity", "load"))
     at_load = f" at {percent(load)} of capacity" if load is not None and run["stable"] else ""
+    if ends(run):
+        at_load = (
+            f", paid until the last answer, after {seconds(_at(run, ('throughput', 'client', 'duration_s')))}"
+        )
     text.append(f"{blended} per million tokens at {tier(run)}{at_load}", style="bold")
     text.append(
         f"\n  {scenario['model']} on {run['gpus']} GPUs {scenario['gpu']}{_paid(run)}, engine {scenario['engine']}: "
@@ -144,6 +167,27 @@ def headline(name: str, run: Json) -> Text:
         if p99 is not None:
             text.append(f", {label} p50 {seconds(p50)}, p99 {seconds(p99)}")
     return text
+
+
+def ends(run: Json) -> bool:
+    """Whether this is work that ends, told as a whole, rather than a service that goes on."""
+    return run["stable"] is None
+
+
+def _stable(run: Json) -> RenderableType:
+    if ends(run):
+        return "ends: told over the whole run"
+    return "yes" if run["stable"] else Text("no: the backlog grows", style="bold red")
+
+
+def _fills_first(run: Json) -> str:
+    """The pool that limits, and what of it."""
+    role, limit = run.get("limited_by"), run.get("capacity", {}).get("limit")
+    if role is None:
+        return "-"
+    return f"{'serving' if role == 'serve' else role} pool" + (
+        f", {limit}" if limit not in (None, role) else ""
+    )
 
 
 def _paid(run: Json) -> str:
@@ -157,7 +201,7 @@ def promises(run: Json) -> Iterator[Text]:
     for label, bound, p99 in kept(run):
         met = p99 is not None and p99 <= bound
         what = "kept" if met else "missed"
-        unknown = "nothing was measured" if run["stable"] else "the backlog grows"
+        unknown = "the backlog grows" if run["stable"] is False else "nothing was measured"
         found = unknown if p99 is None else seconds(p99)
         told = f"  objective {label} p99 <= {seconds(bound)}: {what} ({found})"
         yield Text(told, style="green" if met else "bold red")
@@ -216,12 +260,8 @@ def _side_by_side(by_name: Mapping[str, Json]) -> Table:
             for row, values in known.items():
                 table.add_row(f"  {row.label}", *_cells(row, values))
             table.add_row("")
-    table.add_row(
-        Text("Stable", style="bold"),
-        *_spread(
-            ["yes" if run["stable"] else Text("no: the backlog grows", style="bold red") for run in shown]
-        ),
-    )
+    table.add_row(Text("Fills first", style="bold"), *_spread([_fills_first(run) for run in shown]))
+    table.add_row(Text("Stable", style="bold"), *_spread([_stable(run) for run in shown]))
     table.add_row(
         Text("Expected error", style="bold"), *_spread([in_words(run.get("expected_error")) for run in shown])
     )

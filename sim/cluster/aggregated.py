@@ -8,7 +8,7 @@ from sim.cluster.prefixes import Prefixes
 from sim.cluster.record import PoolRecord
 from sim.cluster.serve_worker import ServeWorker
 from sim.cluster.setup import ClusterPlan
-from sim.serving.routing import make_router, pool_loads
+from sim.serving.routing import PoolLoads, make_router
 from sim.serving.sequence import Sequence
 from sim.step import StepCost
 
@@ -23,11 +23,12 @@ class AggregatedCluster:
         self._ledger, self._plan, self._setup = ledger, plan, plan.pools["serve"]
         self._meter = Meter(self._setup, window)
         self._prefixes = Prefixes(plan.prefixes, self._setup, self._held_blocks)
-        self._workers = [
-            ServeWorker(clock, ledger, self._meter, plan, costs["serve"], self._prefixes)
-            for _ in range(self._setup.workers)
-        ]
         self._router = make_router(router)
+        self._loads = PoolLoads(self._setup.workers, self._setup.dp)
+        self._workers = [
+            ServeWorker(w, self._weigh, clock, ledger, self._meter, plan, costs["serve"], self._prefixes)
+            for w in range(self._setup.workers)
+        ]
         self._ranks = range(self._setup.workers * self._setup.dp)
 
     def submit(self, sequences: list[Sequence]) -> None:
@@ -51,25 +52,31 @@ class AggregatedCluster:
 
     def unsound(self) -> list[str]:
         """What should not be when no timer is left: work that nobody does."""
-        return [
-            f"serve worker {index} stands still with work before it"
-            for index, worker in enumerate(self._workers)
-            if worker.stands_still()
-        ] + self._prefixes.unsound()
+        return (
+            [
+                f"serve worker {index} stands still with work before it"
+                for index, worker in enumerate(self._workers)
+                if worker.stands_still()
+            ]
+            + self._prefixes.unsound()
+            + self._loads.unsound()
+        )
 
     def _held_blocks(self, rank: int) -> int:
         batch = self._workers[rank % len(self._workers)].batch
         return batch.blocks[rank // len(self._workers)].used_after(batch.step)
 
     def _enqueue(self, sequence: Sequence) -> ServeWorker:
-        workers = self._workers
+        workers, loads = self._workers, self._loads
         if self._router.by_prefix:
-            loads = self._prefixes.loads(sequence, pool_loads([w.prompt_tokens for w in workers]))
-        else:
-            loads = pool_loads([w.loads for w in workers])
+            loads = self._prefixes.loads(sequence, loads)
         rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)
         assert rank is not None
         self._prefixes.route(sequence, rank)
         worker = workers[rank % len(workers)]
         worker.submit(sequence, rank // len(workers))
         return worker
+
+    def _weigh(self, worker: int, rank: int, sequence: Sequence, sign: int) -> None:
+        """A request has come to a rank (`sign` 1) or is done (-1)."""
+        self._loads.add(worker, rank, sign * (sequence.prompt_tokens if self._router.by_prefix else 1))

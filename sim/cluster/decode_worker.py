@@ -8,6 +8,7 @@ from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
 from sim.serving.decode_batch import DecodeBatch
+from sim.serving.routing import PoolLoads
 from sim.serving.sequence import Sequence
 from sim.serving.speculation import Pace
 from sim.step import StepCost
@@ -17,12 +18,13 @@ class DecodeWorker:
     """One worker. `preempted` takes the sequences that lost their blocks; `freed` hears that there is room."""
 
     def __init__(
-        self, index: int, clock: Clock, ledger: Ledger, meter: Meter, plan: ClusterPlan, cost: StepCost,
-        prefixes: Prefixes, preempted: Callable[[Sequence], None], freed: Callable[[int], None],
+        self, index: int, loads: PoolLoads, clock: Clock, ledger: Ledger, meter: Meter, plan: ClusterPlan,
+        cost: StepCost, prefixes: Prefixes, preempted: Callable[[Sequence], None], freed: Callable[[int], None],
     ) -> None:  # fmt: skip
         setup = plan.pools["decode"]
         self._clock, self._ledger, self._meter = clock, ledger, meter
-        self._index, self._prefixes, self._preempted, self._freed = index, prefixes, preempted, freed
+        self._prefixes, self._preempted, self._freed = prefixes, preempted, freed
+        self._index, self._loads = index, loads
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
             plan.rules.growth_reserve_tokens,
@@ -35,6 +37,11 @@ class DecodeWorker:
         """Whether a sequence of `tokens` tokens could be reserved now, with the blocks that the running (or next)
         step still takes left aside."""
         return self._advance.fits(self.batch, rank, tokens)
+
+    def reserve(self, rank: int, tokens: int) -> None:
+        """Keep a place for a sequence of `tokens` tokens that is on its way. The caller has checked that it fits."""
+        self.batch.reserve(rank, tokens)
+        self._loads.add(self._index, rank, 1)
 
     def receive(self, sequence: Sequence, rank: int) -> None:
         """The KV of a sequence has arrived; it joins at the next step boundary."""
@@ -54,7 +61,8 @@ class DecodeWorker:
         finished = self.batch.advance(steps)
         self._meter.steps += steps
         self._meter.work(advance.start_s, now, {"decode": now - advance.start_s})
-        for sequence, _ in finished:
+        for sequence, rank in finished:
+            self._loads.add(self._index, rank, -1)
             self._prefixes.answer(sequence)
             self._ledger.finish(sequence, now)
         self._go(freed=bool(finished))
@@ -65,7 +73,8 @@ class DecodeWorker:
         for sequence, rank in self._ready:
             self._pace.join(sequence, rank)
         self._ready.clear()
-        for sequence, _ in batch.preempt():
+        for sequence, rank in batch.preempt():
+            self._loads.add(self._index, rank, -1)
             self._ledger.preempt(sequence)
             self._preempted(sequence)
             freed = True

@@ -11,7 +11,7 @@ from sim.cluster.record import PoolRecord
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.transfer import Handoff
 from sim.serving.kv_blocks import GrowingKvBlocks, KvBlocks
-from sim.serving.routing import make_router, pool_loads
+from sim.serving.routing import PoolLoads, make_router
 from sim.serving.sequence import Sequence
 from sim.step import StepCost
 
@@ -27,20 +27,22 @@ class DisaggregatedCluster:
         self._prefill, self._decode = plan.pools["prefill"], plan.pools["decode"]
         self.meters = {role: Meter(plan.pools[role], window) for role in ("prefill", "decode")}
         self._prefixes = Prefixes(plan.prefixes, self._prefill, self._held_blocks)
+        decode_loads = PoolLoads(self._decode.workers, self._decode.dp)
         self._decoders = [
             DecodeWorker(
-                w, clock, ledger, self.meters["decode"], plan, costs["decode"], self._prefixes,
+                w, decode_loads, clock, ledger, self.meters["decode"], plan, costs["decode"], self._prefixes,
                 self._recompute, self._freed,
             )
             for w in range(self._decode.workers)
         ]  # fmt: skip
-        self._handoff = Handoff(clock, ledger, plan, make_router(router), self._decoders)
+        self._handoff = Handoff(clock, ledger, plan, make_router(router), decode_loads, self._decoders)
+        self._loads = PoolLoads(self._prefill.workers, self._prefill.dp)
         self._prefillers = [
             PrefillWorker(
-                clock, ledger, self.meters["prefill"], self._prefill, costs["prefill"], self._prefixes,
-                self._handoff.offer,
+                w, self._loads, clock, ledger, self.meters["prefill"], self._prefill, costs["prefill"],
+                self._prefixes, self._handoff.offer,
             )
-            for _ in range(self._prefill.workers)
+            for w in range(self._prefill.workers)
         ]  # fmt: skip
         self._router = make_router(router)
         self._ranks = range(self._prefill.workers * self._prefill.dp)
@@ -85,11 +87,11 @@ class DisaggregatedCluster:
         ]
         if self._handoff.waiting:
             found.append(f"{len(self._handoff.waiting)} computed prompts never found a decode rank")
-        return found + self._prefixes.unsound()
+        return found + self._prefixes.unsound() + self._loads.unsound() + self._handoff.loads.unsound()
 
     def _enqueue(self, sequence: Sequence, front: bool = False) -> PrefillWorker:
         workers = self._prefillers
-        loads = pool_loads([w.queues.queued_tokens for w in workers])
+        loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
         rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)

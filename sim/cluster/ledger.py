@@ -22,7 +22,9 @@ PROGRESS_REPORTS = 100
 LEAST_ROOM = 1000
 """Rows that the books grow by at least."""
 
-TIMES = ("arrival_s", "prefill_start_s", "prefill_end_s", "first_token_s", "finish_s")
+TIMES = (
+    "arrival_s", "prefill_start_s", "prefill_end_s", "placed_s", "received_s", "first_token_s", "finish_s", "blocked_s",
+)  # fmt: skip
 COUNTS = (
     "input_tokens", "cached_tokens", "cached_host_tokens", "cached_disk_tokens", "output_tokens",
     "preemptions", "recomputed_tokens", "generated_tokens",
@@ -40,7 +42,9 @@ class Ledger:
         self.latest_prefill_start_s = array("d")
         """As `prefill_start_s`, but of the latest prefill where preemption caused several."""
         self.arrival_s, self.prefill_start_s, self.prefill_end_s = array("d"), array("d"), array("d")
+        self.placed_s, self.received_s = array("d"), array("d")
         self.first_token_s, self.finish_s = array("d"), array("d")
+        self.blocked_s = array("d")
         self.input_tokens, self.cached_tokens, self.output_tokens = array("q"), array("q"), array("q")
         self.cached_host_tokens, self.cached_disk_tokens = array("q"), array("q")
         self.preemptions, self.recomputed_tokens, self.generated_tokens = array("q"), array("q"), array("q")
@@ -82,6 +86,7 @@ class Ledger:
                 self.recomputed_tokens[row] += sequence.prefill_tokens - sequence.cached_tokens
                 continue
             self.prefill_start_s[row] = now
+            self.blocked_s[row] = min(sequence.blocked_s, now - self.arrival_s[row])
             if sequence.cached_by_tier:
                 self.cached_tokens[row] = sequence.cached_tokens
                 _, self.cached_host_tokens[row], self.cached_disk_tokens[row] = sequence.cached_by_tier
@@ -92,10 +97,18 @@ class Ledger:
             self.prefill_end_s[sequence.id] = now
         sequence.generated_tokens += 1
 
-    def deliver_first(self, sequence: Sequence, now: float) -> None:
-        """A token reaches the client; only the first one is noted."""
-        if math.isnan(self.first_token_s[sequence.id]):
-            self.first_token_s[sequence.id] = now
+    def place(self, sequence: Sequence, now: float) -> None:
+        """A decode rank has room for the sequence; only the first one is noted."""
+        if math.isnan(self.placed_s[sequence.id]):
+            self.placed_s[sequence.id] = now
+
+    def deliver_first(self, sequence: Sequence, now: float, received_s: float | None = None) -> None:
+        """A token reaches the client, the KV its rank at `received_s`, if it had to travel; only the first is noted."""
+        row = sequence.id
+        if math.isnan(self.first_token_s[row]):
+            self.first_token_s[row] = now
+            self.received_s[row] = now if received_s is None else received_s
+            self.place(sequence, now)
 
     def preempt(self, sequence: Sequence) -> None:
         """The sequence lost its KV; prompt and generated tokens will be computed again, but for what is cached."""
@@ -137,13 +150,15 @@ class Meter:
         self._setup = setup
         self._window = window
         self._busy_s: dict[str, float] = {}
-        self._in_window_s = 0.0
+        self._in_window_s = self._after_warmup_s = 0.0
         self.new_tokens = 0
         self.steps = 0
 
     def work(self, start_s: float, end_s: float, seconds: Mapping[str, float]) -> None:
         """A worker was busy from `start_s` to `end_s`: its `seconds` by activity, spread evenly over that time."""
-        self._in_window_s += max(0.0, min(end_s, self._window.end_s) - max(start_s, self._window.start_s))
+        start_s = max(start_s, self._window.start_s)
+        self._in_window_s += max(0.0, min(end_s, self._window.end_s) - start_s)
+        self._after_warmup_s += max(0.0, end_s - start_s)
         for activity, s in seconds.items():
             self._busy_s[activity] = self._busy_s.get(activity, 0.0) + s
 
@@ -159,7 +174,8 @@ class Meter:
         return PoolRecord(
             gpus=setup.workers * setup.gpus,
             busy_gpu_s={activity: s * setup.gpus for activity, s in self._busy_s.items()},
-            busy_in_window_s=self._in_window_s / setup.workers,
+            busy_in_window_s=(self._in_window_s if self._window.steady else self._after_warmup_s)
+            / setup.workers,
             new_tokens=self.new_tokens,
             steps=self.steps,
             decoded_tokens=sum(tokens for tokens, _ in decoded),
@@ -175,3 +191,5 @@ class Window:
     def __init__(self, start_s: float, end_s: float = math.inf) -> None:
         self.start_s = start_s
         self.end_s = end_s
+        self.steady = True
+        """Known after the run; where it is not, the whole run after the warm-up is measured."""

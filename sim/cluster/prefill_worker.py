@@ -6,8 +6,10 @@ from sim.cluster.clock import Clock, Timer
 from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import PoolSetup
+from sim.serving.admission import Refusals
 from sim.serving.kv_blocks import KvBlocks, blocks_for
 from sim.serving.prompts import Chunk, PromptQueues
+from sim.serving.routing import PoolLoads
 from sim.serving.sequence import Sequence
 from sim.step import StepCost
 
@@ -20,6 +22,8 @@ class PrefillWorker:
 
     def __init__(
         self,
+        index: int,
+        loads: PoolLoads,
         clock: Clock,
         ledger: Ledger,
         meter: Meter,
@@ -30,7 +34,9 @@ class PrefillWorker:
     ) -> None:
         self._clock, self._ledger, self._meter, self._setup, self._cost = clock, ledger, meter, setup, cost
         self._prefixes, self._hand_over = prefixes, hand_over
+        self._index, self._loads = index, loads
         self.queues = PromptQueues(setup.dp)
+        self._refusals = Refusals(setup.dp)
         self.blocks = [KvBlocks(setup.kv_blocks) for _ in range(setup.dp)]
         self._busy = False
         self._budgets = [setup.chunk_tokens] * setup.dp
@@ -40,7 +46,8 @@ class PrefillWorker:
 
     def submit(self, sequence: Sequence, rank: int, front: bool = False) -> None:
         """Queue a prompt; `wake` starts it."""
-        self.queues.add(sequence, rank, front)
+        sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
+        self._loads.add(self._index, rank, self.queues.add(sequence, rank, front))
 
     def wake(self) -> None:
         """Start a step if none is running and there is something to compute."""
@@ -52,6 +59,8 @@ class PrefillWorker:
         now = self._clock.now
         self._ledger.start_prefill(chunk.started, now)
         self._busy, self._start_s = True, now
+        fullest = int(chunk.tokens.max())
+        self._loads.put(self._index, [queued + fullest for queued in self.queues.queued_tokens])
         seconds, cached_s = prefill_seconds(self._cost, chunk)
         self._cost.book_prefill(chunk.tokens, chunk.context, seconds)
         self._meter.compute(chunk)
@@ -79,8 +88,12 @@ class PrefillWorker:
         self._prefixes.release(sequence)
 
     def _admit(self, sequence: Sequence, rank: int) -> bool:
+        now = self._clock.now
         if not self.blocks[rank].take(self._blocks_of(sequence)):
+            self._refusals.refuse(rank, now)
             return False
+        self._refusals.admit(rank, now)
+        sequence.blocked_s += self._refusals.seconds(rank, now)
         self._prefixes.admit(sequence)
         return True
 
@@ -88,6 +101,7 @@ class PrefillWorker:
         chunk: Chunk = timer.value
         now = self._clock.now
         self._busy = False
+        self._loads.put(self._index, self.queues.queued_tokens)
         self._meter.work(self._start_s, now, self._seconds)
         for sequence, rank in chunk.completed:
             self._ledger.end_prefill(sequence, now)

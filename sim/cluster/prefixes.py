@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from sim.cluster.setup import PoolSetup, PrefixSetup
 from sim.serving.prefix_cache import PrefixCache
+from sim.serving.routing import PoolLoads
 from sim.serving.sequence import Sequence
 
 
@@ -29,12 +30,12 @@ class Prefixes:
             self._ranks_of[unit].append(rank)
         self._caches = [PrefixCache(setup.tiers, setup.block_tokens) for _ in range(units)] if setup else []
 
-    def loads(self, sequence: Sequence, tokens: list[int]) -> list[int]:
-        """Loads of the ranks, in tokens, less what each would not have to compute of this prompt."""
+    def loads(self, sequence: Sequence, tokens: PoolLoads) -> PoolLoads:
+        """Loads in tokens, less what each rank would not have to compute of this prompt."""
         if len(self._caches) < 2:
             return tokens
         found = [sum(cache.lookup(sequence.blocks, sequence.prompt_tokens)) for cache in self._caches]
-        return [load - found[unit] for load, unit in zip(tokens, self._unit_of, strict=True)]
+        return tokens.without([found[unit] for unit in self._unit_of])
 
     def route(self, sequence: Sequence, rank: int) -> None:
         """The prompt goes to this rank of the pool: expect what its cache holds now."""

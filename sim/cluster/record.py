@@ -28,7 +28,13 @@ class RequestTable:
     """Of these, from disk; the others from HBM."""
     output_tokens: Ints
     prefill_start_s: Floats
+    blocked_s: Floats
+    """Seconds before that in which the next prompt of its rank found no seat or no KV blocks."""
     prefill_end_s: Floats
+    placed_s: Floats
+    """When a decode rank had a seat and KV blocks for it; as `prefill_end_s` where its prompt was computed there."""
+    received_s: Floats
+    """When its KV was whole on that rank; likewise."""
     first_token_s: Floats
     """First output token at the client: after prefill, and the KV transfer where there is one."""
     finish_s: Floats
@@ -73,12 +79,15 @@ class RunRecord:
     pools: dict[str, PoolRecord]
     window_s: tuple[float, float]
     """Measurement window: from the end of the warm-up to the last arrival (closed loop: the last completion at full
-    concurrency; all at once: the last completion); empty where the run ended before its warm-up."""
+    concurrency), or the whole run where that is not `steady`: from the first arrival after the warm-up to the last
+    completion. Empty where the run ended before its warm-up."""
     end_s: float
     """The last completion."""
     events: int
     wall_s: float
     priced_gpu_s: dict[str, float]
     """Simulated GPU seconds by provenance: measured, fitted, scaled, extrapolated, analytic."""
+    steady: bool = True
+    """Whether the window shows a service that goes on; see `sim.cluster.window.is_steady`."""
     invariants: list[str] = field(default_factory=list)
     """Sentences about invariants that did not hold; empty after a sound run."""

@@ -11,6 +11,7 @@ from sim.cluster.disaggregated import DisaggregatedCluster
 from sim.cluster.ledger import Ledger, Progress, Window
 from sim.cluster.record import PoolRecord, RunRecord
 from sim.cluster.setup import ClusterPlan, Requests
+from sim.cluster.window import is_steady, whole_run
 from sim.scenario.schema import Scenario
 from sim.step import StepCost
 
@@ -36,25 +37,30 @@ def run_cluster(
     window = Window(scenario.warmup_s)
     if requests.concurrency is None:
         last_s = float(requests.arrival_s[-1]) if len(requests) else 0.0
-        window.end_s = last_s if last_s > window.start_s else math.inf  # all at once: the whole run
+        window.end_s = last_s if last_s > window.start_s else math.inf
     arrivals = Arrivals(clock, ledger, requests, plan.rules.ingress_s, window)
     kind = AggregatedCluster if "serve" in plan.pools else DisaggregatedCluster
     cluster = kind(clock, ledger, plan, costs, scenario.router, window)
     arrivals.start(cluster)
     clock.run()
-    pools = cluster.records()
     end_s = ledger.end_s if ledger.completed else clock.now
-    measured_to_s = max(window.start_s, min(window.end_s, end_s))
+    table = ledger.table()
+    measured_s = (window.start_s, max(window.start_s, min(window.end_s, end_s)))
+    window.steady = is_steady(table, measured_s)
+    if not window.steady:
+        measured_s = whole_run(table, window.start_s, end_s)
+    pools = cluster.records()
     return RunRecord(
         scenario=scenario,
         seed=seed,
-        requests=ledger.table(),
+        requests=table,
         pools=pools,
-        window_s=(window.start_s, measured_to_s),
+        window_s=measured_s,
         end_s=end_s,
         events=clock.events,
         wall_s=time.perf_counter() - started,
         priced_gpu_s=_by_source(pools, costs),
+        steady=window.steady,
         invariants=cluster.unsound(),
     )
 

@@ -3,13 +3,15 @@
 Steps with prompt tokens are one timer each; between them the worker advances many decode steps at once.
 """
 
+from collections.abc import Callable
+
 from sim.cluster.advance import Advance
 from sim.cluster.clock import Clock, Timer
 from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefill_worker import by_activity, prefill_seconds
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
-from sim.serving.admission import AdmissionGate
+from sim.serving.admission import AdmissionGate, Refusals
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.prompts import Chunk, PromptQueues
 from sim.serving.sequence import Sequence
@@ -22,6 +24,8 @@ class ServeWorker:
 
     def __init__(
         self,
+        index: int,
+        weigh: Callable[[int, int, Sequence, int], None],
         clock: Clock,
         ledger: Ledger,
         meter: Meter,
@@ -29,6 +33,8 @@ class ServeWorker:
         cost: StepCost,
         prefixes: Prefixes,
     ) -> None:
+        """`weigh`: told (index, rank, request, 1 or -1) when a request comes and when it is done."""
+        self._index, self._weigh = index, weigh
         self._setup = setup = plan.pools["serve"]
         self._clock, self._ledger, self._meter, self._cost = clock, ledger, meter, cost
         self._prefixes = prefixes
@@ -37,12 +43,11 @@ class ServeWorker:
             plan.rules.growth_reserve_tokens,
         )  # fmt: skip
         self._pace = Pace(plan.speculation, self.batch)
-        self.loads = [0] * setup.dp
-        """Requests on each rank, waiting or served."""
-        self.prompt_tokens = [0] * setup.dp
-        """Their prompts."""
+        self._requests = 0
+        """Waiting or served."""
         self._queues = PromptQueues(setup.dp)
         self._gate = AdmissionGate(plan.rules)
+        self._refusals = Refusals(setup.dp)
         self._advance = Advance(clock, cost, self._end_decode)
         self._inbox: list[tuple[Sequence, int]] = []
         """Arrived since the worker last looked."""
@@ -53,8 +58,9 @@ class ServeWorker:
 
     def submit(self, sequence: Sequence, rank: int) -> None:
         """Take a request; `wake` starts an idle worker."""
-        self.loads[rank] += 1
-        self.prompt_tokens[rank] += sequence.prompt_tokens
+        self._requests += 1
+        sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
+        self._weigh(self._index, rank, sequence, 1)
         first = not self._queues.waiting[rank] and all(r != rank for _, r in self._inbox)
         self._inbox.append((sequence, rank))
         if self._advance.steps:
@@ -67,7 +73,7 @@ class ServeWorker:
 
     def stands_still(self) -> bool:
         """Whether it does nothing though it holds requests: never, if the scheduling is sound."""
-        return not self._computing and not self._advance.steps and any(self.loads)
+        return not self._computing and not self._advance.steps and self._requests > 0
 
     def _notice(self, sequence: Sequence, rank: int, first: bool) -> None:
         """A request came in during decode steps: end them where it can change what is done next."""
@@ -122,9 +128,12 @@ class ServeWorker:
 
     def _admit(self, sequence: Sequence, rank: int) -> bool:
         """Reserve a seat and blocks for a prompt and the token that follows it."""
-        tokens = sequence.prefill_tokens + 1
+        tokens, now = sequence.prefill_tokens + 1, self._clock.now
         if not self._advance.fits(self.batch, rank, tokens):
+            self._refusals.refuse(rank, now)
             return False
+        self._refusals.admit(rank, now)
+        sequence.blocked_s += self._refusals.seconds(rank, now)
         self.batch.reserve(rank, tokens)
         self._prefixes.admit(sequence)
         return True
@@ -178,7 +187,7 @@ class ServeWorker:
 
     def _finish(self, finished: list[tuple[Sequence, int]], now: float) -> None:
         for sequence, rank in finished:
-            self.loads[rank] -= 1
-            self.prompt_tokens[rank] -= sequence.prompt_tokens
+            self._requests -= 1
+            self._weigh(self._index, rank, sequence, -1)
             self._prefixes.release(sequence, answered=True)
             self._ledger.finish(sequence, now)

@@ -20,7 +20,7 @@ from sim.cluster.decode_worker import DecodeWorker
 from sim.cluster.ledger import Ledger
 from sim.cluster.prefill_worker import PrefillWorker
 from sim.cluster.setup import ClusterPlan
-from sim.serving.routing import Router, pool_loads
+from sim.serving.routing import PoolLoads, Router
 from sim.serving.sequence import Sequence
 
 
@@ -28,11 +28,14 @@ class Handoff:
     """The queue in front of the decode pool: first in, first out, for all its workers together."""
 
     def __init__(
-        self, clock: Clock, ledger: Ledger, plan: ClusterPlan, router: Router, workers: list[DecodeWorker]
-    ) -> None:
+        self, clock: Clock, ledger: Ledger, plan: ClusterPlan, router: Router, loads: PoolLoads,
+        workers: list[DecodeWorker],
+    ) -> None:  # fmt: skip
+        """`loads`: requests on the ranks of the decode workers."""
         prefill, decode = plan.pools["prefill"], plan.pools["decode"]
         assert plan.transfer is not None
-        self._clock, self._ledger, self._router, self._workers = clock, ledger, router, workers
+        self._clock, self._ledger, self._workers = clock, ledger, workers
+        self._router, self.loads = router, loads
         self._setup = plan.transfer
         gpus_per_rank = min(prefill.gpus / prefill.dp, decode.gpus / decode.dp)
         self._token_s = plan.transfer.bytes_per_token / (plan.transfer.bytes_per_s * gpus_per_rank)
@@ -70,27 +73,29 @@ class Handoff:
         """Reserve a place on one of `ranks`, numbered as in `sim.serving.routing`."""
         workers, tokens = self._workers, sequence.context_tokens
         count = len(workers)
-        loads = pool_loads([w.batch.seats for w in workers])
         place = self._router.pick(
-            sequence, loads, ranks, lambda rank: workers[rank % count].fits(rank // count, tokens)
+            sequence, self.loads, ranks, lambda rank: workers[rank % count].fits(rank // count, tokens)
         )
         if place is not None:
-            workers[place % count].batch.reserve(place // count, tokens)
+            workers[place % count].reserve(place // count, tokens)
         return place
 
     def _send(
         self, sequence: Sequence, sender: PrefillWorker, sender_rank: int, place: int, earliest_s: float
     ) -> None:
         now, nic = self._clock.now, (sender, sender_rank)
+        self._ledger.place(sequence, now)
         transfer_s = sequence.prefill_tokens * self._token_s
         begin_s = max(earliest_s, self._sending_until[nic], self._receiving_until[place])
         end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
         self._sending_until[nic] = self._receiving_until[place] = end_s
-        self._clock.at(end_s + self._setup.latency_s, self._arrive, (sequence, sender, sender_rank, place))
+        self._clock.at(
+            end_s + self._setup.latency_s, self._arrive, (sequence, sender, sender_rank, place, end_s)
+        )
 
     def _arrive(self, timer: Timer) -> None:
-        sequence, sender, sender_rank, place = timer.value
-        self._ledger.deliver_first(sequence, self._clock.now)
+        sequence, sender, sender_rank, place, received_s = timer.value
+        self._ledger.deliver_first(sequence, self._clock.now, received_s)
         count = len(self._workers)
         self._workers[place % count].receive(sequence, place // count)
         sender.release(sequence, sender_rank)

@@ -1,14 +1,20 @@
 """Tokens of the measurement window: what is said of throughput, and what is priced."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.cluster.record import RunRecord
+from sim.cluster.record import RequestTable, RunRecord
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+
+LEAST_STAYS: Final = 3
+"""Times that a request stays in service, in a window that tells how the service goes on."""
+STEADY_ARRIVALS: Final = 16
+"""Requests that arrive in its second half at least; fewer tell nothing of a backlog (`sim.result.stability`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,45 @@ class Tokens:
     def all(self) -> float:
         """Of all kinds."""
         return self.cached + self.uncached + self.output
+
+
+def is_steady(table: RequestTable, window_s: tuple[float, float]) -> bool:
+    """Whether a window between warm-up and last arrival shows a service that goes on, rather than work that ends.
+
+    A run starts empty, so its window lacks what a service under way would have had to generate at its beginning: half
+    of the answers of one stay, at a steady rate. It is steady where it lasts three mean stays or more, which makes
+    this a sixth of its tokens at most, and where at least 16 requests arrive in its second half. A stay is prefill and
+    decode, without the waits before and between them, which are the longer the more the service is overloaded.
+    """
+    start_s, end_s = window_s
+    stays_s = _stays_s(table)[~np.isnan(table.finish_s)]
+    late = within(table.arrival_s, ((start_s + end_s) / 2, end_s))
+    if not len(stays_s) or late.sum() < STEADY_ARRIVALS:
+        return False
+    return bool(end_s - start_s >= LEAST_STAYS * stays_s.mean())
+
+
+def can_tell_growth(table: RequestTable, window_s: tuple[float, float]) -> bool:
+    """Whether arrivals in a window last long enough for a backlog to mean an overload, and not just a burst.
+
+    They do where a request that nobody hindered would have stayed in service three times in turn. Its stay is the
+    shortest of the answers of at least mean length: an overload makes the others long.
+    """
+    long = (table.output_tokens >= table.output_tokens.mean()) & ~np.isnan(table.finish_s)
+    if not long.any():
+        return False
+    return bool(window_s[1] - window_s[0] >= LEAST_STAYS * _stays_s(table)[long].min())
+
+
+def _stays_s(table: RequestTable) -> Floats:
+    """Seconds in prefill and decode."""
+    return table.prefill_end_s - table.prefill_start_s + table.finish_s - table.first_token_s
+
+
+def whole_run(table: RequestTable, warmup_s: float, end_s: float) -> tuple[float, float]:
+    """From the first arrival after the warm-up begins to count, or its end, to the last completion."""
+    start_s = max(warmup_s, float(table.arrival_s.min(initial=end_s)))
+    return start_s, max(start_s, end_s)
 
 
 def window_length_s(record: RunRecord) -> float:

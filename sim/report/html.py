@@ -73,7 +73,9 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
         f"({cost['bought_gpus']} paid for), engine {escape(scenario['engine'])}, "
         f"{run['requests']['completed']:,} requests."
     )
-    if not run["stable"]:
+    if run["stable"] is None:
+        said += " The work ends: it is told as a whole, and paid for until its last answer."
+    elif not run["stable"]:
         said += " <span class='bad'>Not stable: requests arrive faster than they are served.</span>"
     return f"<p class='lead'>{said}<br>Expected error: {escape(in_words(run.get('expected_error')))}.</p>"
 

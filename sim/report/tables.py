@@ -20,6 +20,15 @@ PRICES: Final = {
 """What is sold, in the order of a price list."""
 USD: Final = "USD per million tokens"
 PERCENTILES: Final = ("p50", "p90", "p99")
+STABLE: Final = {True: "yes", False: "no", None: "ends"}
+"""Whether a service keeps up, in a word; None is work that ends before that can be told."""
+TTFT_PARTS: Final = {
+    "queue_s": "queue",
+    "prefill_s": "prefill",
+    "transfer_s": "KV transfer",
+    "admission_s": "admission",
+    "first_step_s": "first step",
+}
 INTERACTIVITY: Final = "tokens/s per user"
 PER_GPU: Final = "output tokens/s per GPU"
 
@@ -128,10 +137,14 @@ def headline_table(runs: Mapping[str, Json]) -> pd.DataFrame:
                 PER_GPU: run["throughput"]["output_tokens_per_s_per_gpu"],
                 "TTFT p50, s": latency["ttft_s"]["p50"],
                 "TTFT p99, s": latency["ttft_s"]["p99"],
+                **{
+                    f"TTFT mean, {label}, s": latency["ttft_breakdown"][key]
+                    for key, label in TTFT_PARTS.items()
+                },
                 "TPOT p50, ms": _ms(latency["tpot_s"]["p50"]),
                 "TPOT p99, ms": _ms(latency["tpot_s"]["p99"]),
                 "goodput, requests/s": run["goodput_requests_per_s"],
-                "stable": run["stable"],
+                "stable": STABLE[run["stable"]],
                 **{f"{label}, USD/M": cost["usd_per_million"][key] for key, label in PRICES.items()},
                 "blended, USD/M": cost["usd_per_million"]["blended"],
                 "price tier": cost["tier"],
@@ -150,7 +163,7 @@ def overview_table(services: Sequence[tuple[str, SteadyState | None, Json | None
         if run is not None:
             sold, latency = run["cost"]["usd_per_million"], run["latency"]
             figures = {
-                "stable": "yes" if run["stable"] else "no",
+                "stable": STABLE[run["stable"]],
                 PER_GPU: run["throughput"]["output_tokens_per_s_per_gpu"],
                 "TTFT, s": latency["ttft_s"]["mean"],
                 "TPOT, ms": _ms(latency["tpot_s"]["mean"]),
@@ -161,7 +174,7 @@ def overview_table(services: Sequence[tuple[str, SteadyState | None, Json | None
             point = state.point
             sold = asdict(point.price.usd_per_million)
             figures = {
-                "stable": "yes" if state.stable else "no",
+                "stable": STABLE[state.stable],
                 PER_GPU: point.output_tokens_per_s_per_gpu,
                 "TTFT, s": point.ttft_s,
                 "TPOT, ms": _ms(point.tpot_s),
@@ -178,7 +191,7 @@ def overview_table(services: Sequence[tuple[str, SteadyState | None, Json | None
                 "GPUs": run["gpus"] if run else state.deployment.gpus if state else None,
                 **{f"{label}, USD/M": sold[key] for key, label in kinds.items()},
                 **figures,
-                "load": state.load if state else None,
+                "load": state.load if state and not (run and run["stable"] is None) else None,
             }
         )
     return pd.DataFrame(rows).dropna(axis="columns", how="all")

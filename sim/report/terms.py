@@ -10,7 +10,8 @@ TERMS: Final = {
     "throughput": "Output tokens per second of the whole deployment, or divided by all its GPUs.",
     "goodput": "Requests per second that keep every latency objective.",
     "stable": "Whether the service keeps up with its arrivals. If not, waiting times grow for as long as requests "
-    "arrive, and no percentile means anything.",
+    "arrive, and no percentile means anything. 'ends' is work that is over before that can be told, such as a "
+    "benchmark: its figures are those of all its requests, from the first arrival to the last answer.",
     "prefill": "Computing a prompt: all its tokens at once, bound by arithmetic.",
     "decode": "Generating an answer: one token per sequence and step, bound by reading weights and cache.",
     "disaggregated": "Prefill and decode run on separate GPUs; the KV cache travels between them.",

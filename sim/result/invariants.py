@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from sim.cluster.record import RequestTable, RunRecord
 
-TIMES = ("arrival_s", "prefill_start_s", "prefill_end_s", "first_token_s", "finish_s")
+TIMES = (
+    "arrival_s", "prefill_start_s", "prefill_end_s", "placed_s", "received_s", "first_token_s", "finish_s",
+)  # fmt: skip
 """The times of a request, in the order in which they come."""
 
 ROUNDING = 1e-9
@@ -19,7 +21,8 @@ def check_invariants(record: RunRecord) -> list[str]:
     """A sentence for each invariant that does not hold; none after a sound run.
 
     - conservation of requests: arrived = completed + rejected + in flight, each request being one of them;
-    - causality: arrival <= prefill start <= prefill end <= first token <= finish <= end of the run, arrivals in order;
+    - causality: arrival <= prefill start <= prefill end <= place on a decode rank <= KV received <= first token <=
+      finish <= end of the run, arrivals in order;
     - conservation of tokens: prompt tokens computed in all pools = input - cached + recomputed (no less than the
       completed requests' and no more than all, while some are in flight); generated = requested output; at least
       one prompt token of each request computed;
@@ -46,6 +49,8 @@ def _times(table: RequestTable, end_s: float) -> Iterator[str]:
         # A time that never came (NaN) compares false; one that came without the one before it is wrong too.
         wrong = (after < before) | (np.isnan(before) & ~np.isnan(after))
         yield from _some(wrong, f"have {late} without or before {early}")
+    blocked = (table.blocked_s < 0) | (table.blocked_s > table.prefill_start_s - table.arrival_s)
+    yield from _some(blocked, "were blocked for longer than they waited")
     yield from _some(table.finish_s > end_s * (1 + ROUNDING), "finished after the end of the run")
     yield from _some(np.isnan(table.arrival_s) | (table.arrival_s < 0), "never arrived")
     if (np.diff(table.arrival_s) < 0).any():

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from sim import catalog
 from sim.cluster.record import RunRecord
-from sim.cluster.window import tokens_in_window, window_length_s, within
+from sim.cluster.window import can_tell_growth, tokens_in_window, window_length_s, within
 from sim.result.expected_error import expected_error
+from sim.result.percentiles import intervals, percentiles
 from sim.result.stability import backlog_grows
 from sim.scenario.schema import Objectives, Scenario
 
@@ -47,7 +48,8 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
 
     Requests, tokens and latencies are those of requests that arrived after the warm-up; throughput and utilisation
     those of the measurement window; goodput counts the requests that finish in it and keep every objective, whenever
-    they arrived. An unstable run has no latencies: they depend on how long it lasted.
+    they arrived. `basis` says what the window is: a steady one, or the whole run. An unstable service has no
+    latencies: they depend on how long it lasted. Work that ends has those of all its requests.
     """
     table, columns = record.requests, request_columns(record)
     counted = columns["counted"]
@@ -76,8 +78,18 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
         "speculation": speculation(record),
         "gpus": sum(pool.gpus for pool in record.pools.values()),
         "window_s": [float(edge_s) for edge_s in record.window_s],
-        "throughput": throughput(record),
-        "latency": {name: percentiles(columns[name][completed], stable) for name in LATENCIES},
+        "basis": "steady window" if record.steady else "whole run",
+        "throughput": {**throughput(record), "client": client(record, counted)},
+        "latency": {
+            **{
+                name: {
+                    **percentiles(columns[name][completed], stable is not False),
+                    "ci": intervals(columns[name][completed]) if stable else None,
+                }
+                for name in LATENCIES
+            },
+            "ttft_breakdown": ttft_breakdown(record, completed & (stable is not False)),
+        },
         "goodput_requests_per_s": _per_second(float(good.sum()), record),
         "stable": stable,
         "utilization": {
@@ -151,13 +163,44 @@ def throughput(record: RunRecord) -> dict[str, float | None]:
     }
 
 
-def percentiles(values: Floats, known: bool = True) -> dict[str, float | None]:
-    """Mean, p50, p90 and p99 (linear between order statistics); all None without values, or where not `known`."""
-    values = values[~np.isnan(values)]
-    if not known or not len(values):
-        return dict.fromkeys(("mean", "p50", "p90", "p99"))
-    p50, p90, p99 = np.percentile(values, (50, 90, 99)).tolist()
-    return {"mean": float(values.mean()), "p50": p50, "p90": p90, "p99": p99}
+def client(record: RunRecord, counted: Flags) -> dict[str, float | None]:
+    """What the client of a benchmark prints of the `counted` requests: all their tokens over the time from the first
+    arrival to the last completion. None where nothing was completed."""
+    table = record.requests
+    ended_s = table.finish_s[counted & ~np.isnan(table.finish_s)]
+    if not len(ended_s):
+        return dict.fromkeys(("output_tokens_per_s", "total_tokens_per_s", "duration_s"))
+    duration_s = float(ended_s.max() - table.arrival_s[counted].min())
+    output = int(table.generated_tokens[counted].sum())
+    prompts = int(table.input_tokens[counted & ~np.isnan(table.prefill_end_s)].sum())
+    return {
+        "output_tokens_per_s": output / duration_s if duration_s else None,
+        "total_tokens_per_s": (output + prompts) / duration_s if duration_s else None,
+        "duration_s": duration_s,
+    }
+
+
+def ttft_breakdown(record: RunRecord, completed: Flags) -> dict[str, float | None]:
+    """Where the mean TTFT of the `completed` requests goes, seconds; the parts add up to it. None without requests.
+
+    - `queue_s`: from arrival to the start of the prefill, but for `admission_s`: ingress, the step that runs, the
+      prompts before;
+    - `prefill_s`: from the prompt's first step to the end of its last, which yields the first token;
+    - `admission_s`: waits for room. Before the prefill, the time in which the next prompt of the rank found no KV
+      blocks, or, aggregated, no seat; disaggregated, also from the end of the prefill until a decode rank has both;
+    - `transfer_s`: disaggregated, from then until the KV is whole on that rank; aggregated 0;
+    - `first_step_s`: disaggregated, from then until the first token is at the client; aggregated 0, since the
+      prefill has yielded it there.
+    """
+    t = record.requests
+    parts = {
+        "queue_s": t.prefill_start_s - t.arrival_s - t.blocked_s,
+        "prefill_s": t.prefill_end_s - t.prefill_start_s,
+        "transfer_s": t.received_s - t.placed_s,
+        "admission_s": t.blocked_s + (t.placed_s - t.prefill_end_s),
+        "first_step_s": t.first_token_s - t.received_s,
+    }
+    return {name: float(s[completed].mean()) if completed.any() else None for name, s in parts.items()}
 
 
 def meets(objectives: Objectives, columns: dict[str, NDArray[Any]]) -> Flags:
@@ -170,13 +213,19 @@ def meets(objectives: Objectives, columns: dict[str, NDArray[Any]]) -> Flags:
     return kept
 
 
-def is_stable(record: RunRecord) -> bool:
-    """Whether the service kept up. A closed loop and an offline batch always do: nobody sends faster than served."""
-    if not _is_open_loop(record.scenario):
-        return True
-    came = ~record.requests.rejected
+def is_stable(record: RunRecord) -> bool | None:
+    """Whether the service kept up with its arrivals; None for work that ended before that could be told.
+
+    A closed loop always does: nobody sends faster than served.
+    """
     table = record.requests
-    return not backlog_grows(table.arrival_s[came], table.first_token_s[came], record.window_s)
+    if _is_open_loop(record.scenario) and len(table.arrival_s):
+        came, arrivals_s = ~table.rejected, (record.window_s[0], float(table.arrival_s[-1]))
+        if can_tell_growth(table, arrivals_s) and backlog_grows(
+            table.arrival_s[came], table.first_token_s[came], arrivals_s
+        ):
+            return False
+    return True if record.steady else None
 
 
 def priced_by(priced_gpu_s: dict[str, float]) -> dict[str, float]:

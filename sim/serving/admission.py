@@ -72,3 +72,26 @@ class AdmissionGate:
             return None
         left = self._held_since + self._limit - step
         return left if left > 0 else None
+
+
+class Refusals:
+    """For how long the next prompt of each rank has found no seat or no KV blocks, added up."""
+
+    def __init__(self, ranks: int) -> None:
+        self._since: list[float | None] = [None] * ranks
+        self._before = [0.0] * ranks
+
+    def refuse(self, rank: int, now: float) -> None:
+        """There is no room for it."""
+        if self._since[rank] is None:
+            self._since[rank] = now
+
+    def admit(self, rank: int, now: float) -> None:
+        """There is."""
+        self._before[rank] = self.seconds(rank, now)
+        self._since[rank] = None
+
+    def seconds(self, rank: int, now: float) -> float:
+        """Seconds until now."""
+        since = self._since[rank]
+        return self._before[rank] + (0.0 if since is None else now - since)

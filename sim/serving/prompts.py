@@ -50,19 +50,21 @@ class PromptQueues:
 
     def __init__(self, ranks: int) -> None:
         self.queued_tokens = [0] * ranks
-        """Prompt tokens still to compute, per rank."""
+        """Prompt tokens that no step has taken yet, per rank."""
         self.waiting: list[deque[Sequence]] = [deque() for _ in range(ranks)]
         self._partial: list[Sequence | None] = [None] * ranks
 
-    def add(self, sequence: Sequence, rank: int, front: bool = False) -> None:
-        """Queue a prompt (`front`: before those that wait); generated tokens are part of it."""
+    def add(self, sequence: Sequence, rank: int, front: bool = False) -> int:
+        """Queue a prompt (`front`: before those that wait); generated tokens are part of it. The tokens to compute."""
         sequence.prefill_tokens = sequence.context_tokens
         sequence.computed_tokens = sequence.cached_tokens
-        self.queued_tokens[rank] += sequence.prefill_tokens - sequence.cached_tokens
+        tokens = sequence.prefill_tokens - sequence.cached_tokens
+        self.queued_tokens[rank] += tokens
         if front:
             self.waiting[rank].appendleft(sequence)
         else:
             self.waiting[rank].append(sequence)
+        return tokens
 
     @property
     def empty(self) -> bool:

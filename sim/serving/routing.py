@@ -1,7 +1,20 @@
-"""Routing policies: which rank serves a request.
+"""Routing policies: which rank serves a request, and the loads that they compare.
 
 Ranks of a pool are numbered so that neighbours sit on different workers: rank r of worker w is r x workers + w.
+
+A load counts what waits and what is under way, so that a busy worker never looks idle:
+
+- prefill: prompt tokens, of the queue and of the step that runs. The ranks of a worker step together, so a step
+  takes its fullest rank's tokens away from each of them, until it ends;
+- decode, and workers that do both: requests, from the choice of the rank to the last token. Looking for prefixes,
+  workers that do both count the prompt tokens of these requests.
+
+Routers of engines count alike: SGLang's data-parallel controller the requests of a rank, running and waiting, or their
+tokens (`--load-balance-method`); vLLM 4 x waiting + running requests of a rank (`DPLBAsyncMPClient`, v0.10.2); NVIDIA
+Dynamo's KV router the prompt tokens assigned to a rank and not yet computed, and its active KV blocks.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -12,14 +25,58 @@ Fits = Callable[[int], bool]
 """Rank of the pool -> whether it can take the request now."""
 
 
+class PoolLoads:
+    """Loads of a pool's ranks and workers, changed in place as work comes and goes."""
+
+    def __init__(self, workers: int, dp: int) -> None:
+        self.ranks = [0] * (workers * dp)
+        """In the numbering of the pool."""
+        self.workers = [0] * workers
+        """Sums over the ranks of each."""
+
+    def add(self, worker: int, rank: int, load: int) -> None:
+        """Rank `rank` of a worker has so much more to do, or less."""
+        self.ranks[rank * len(self.workers) + worker] += load
+        self.workers[worker] += load
+
+    def put(self, worker: int, loads: Sequence[int]) -> None:
+        """The ranks of a worker now have these loads."""
+        self.ranks[worker :: len(self.workers)] = loads
+        self.workers[worker] = sum(loads)
+
+    def without(self, found: Sequence[int]) -> PoolLoads:
+        """The same, less what each rank has `found`."""
+        less = PoolLoads(len(self.workers), 0)
+        less.ranks = [load - there for load, there in zip(self.ranks, found, strict=True)]
+        less.workers = self.workers
+        return less
+
+    def unsound(self) -> list[str]:
+        """What should not be when everything is over: load that nobody carries."""
+        return [f"{sum(self.ranks):,} of load were never taken off"] if any(self.ranks) else []
+
+    def order(self, rank: int) -> tuple[int, int]:
+        """What a rank is chosen by: its load, and among equals that of its worker, with which it steps."""
+        return self.ranks[rank], self.workers[rank % len(self.workers)]
+
+    def least(self) -> int:
+        """The rank that comes first by `order`; the lowest number among equals."""
+        load = min(self.ranks)
+        first, count = self.ranks.index(load), len(self.workers)
+        if self.workers[first % count] == min(self.workers):
+            return first
+        equals = [rank for rank, one in enumerate(self.ranks) if one == load]
+        return min(equals, key=lambda rank: self.workers[rank % count])
+
+
 class Router(Protocol):
     """A policy. It may keep state; every pool has its own."""
 
     by_prefix: bool
     """Whether loads are tokens, and count less where the prompt's prefix is cached."""
 
-    def pick(self, request: Served, loads: Sequence[int], ranks: Sequence[int], fits: Fits) -> int | None:
-        """The rank for `request` among `ranks`, or None if it fits none of them. `loads` are of the whole pool."""
+    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
+        """The rank for `request` among `ranks`, or None if it fits none of them."""
         ...
 
 
@@ -31,9 +88,9 @@ class RoundRobin:
     def __init__(self) -> None:
         self._next = 0
 
-    def pick(self, request: Served, loads: Sequence[int], ranks: Sequence[int], fits: Fits) -> int | None:
+    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
         """See `Router.pick`."""
-        count = len(loads)
+        count = len(loads.ranks)
         for rank in sorted(ranks, key=lambda r: (r - self._next) % count):
             if fits(rank):
                 self._next = (rank + 1) % count
@@ -42,17 +99,18 @@ class RoundRobin:
 
 
 class LeastLoaded:
-    """Each request to the rank with the smallest load; the lowest number among equals."""
+    """Each request to the rank with the smallest load; among equals to the worker with the smallest, then the lowest
+    number."""
 
     by_prefix = False
 
-    def pick(self, request: Served, loads: Sequence[int], ranks: Sequence[int], fits: Fits) -> int | None:
+    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
         """See `Router.pick`."""
-        everywhere = len(ranks) == len(loads)
-        best = loads.index(min(loads)) if everywhere else min(ranks, key=loads.__getitem__)
+        everywhere = len(ranks) == len(loads.ranks)
+        best = loads.least() if everywhere else min(ranks, key=loads.order)
         if fits(best):
             return best
-        for rank in sorted(ranks, key=loads.__getitem__):
+        for rank in sorted(ranks, key=loads.order):
             if rank != best and fits(rank):
                 return rank
         return None
@@ -66,15 +124,6 @@ class PrefixAware(LeastLoaded):
     """
 
     by_prefix = True
-
-
-def pool_loads(workers: Sequence[Sequence[int]]) -> list[int]:
-    """Loads of all ranks of a pool, in its numbering, from those of each worker."""
-    count = len(workers)
-    loads = [0] * (count * len(workers[0]))
-    for index, ranks in enumerate(workers):
-        loads[index::count] = ranks
-    return loads
 
 
 POLICIES: Final[dict[str, Callable[[], Router]]] = {

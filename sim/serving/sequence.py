@@ -39,6 +39,8 @@ class Sequence:
     """`cached_tokens` by the tier of the prefix cache that holds them; empty where the workload gives them."""
     fetch_s: float = 0.0
     """Seconds until they are on its rank."""
+    blocked_s: float = 0.0
+    """Seconds of its wait for the prefill in which the next prompt of its rank found no room."""
 
     @property
     def context_tokens(self) -> int:

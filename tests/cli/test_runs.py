@@ -1,6 +1,7 @@
 """`run`, `compare` and `bench`: what they leave on stdout, on stderr and in `--out`."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def test_out_can_be_loaded_again(scenario: Path, tmp_path: Path) -> None:
     saved = load(tmp_path / "out")
     told = last_json(result)
     assert told.pop("capacity")["load"] > 0
+    assert told.pop("limited_by") == "decode"
     assert saved.json() == told
     assert len(saved.requests) == saved.json()["requests"]["arrived"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "tiny.yaml"]
@@ -110,6 +112,31 @@ def test_an_overload_is_said_in_words_before_any_price(scenario: Path) -> None:
     told = result.stderr
     assert told.index("stable: no (the backlog grows)") < told.index("per million tokens")
     assert "TTFT p99" not in told
+
+
+def test_work_that_ends_is_not_called_stable_beside_a_load_that_it_never_has(scenario: Path) -> None:
+    result = invoke(
+        "run", scenario, "--set", "workload.arrivals.poisson.rate_per_s=4000", "--set", "workload.requests=32",
+        "--json",
+    )  # fmt: skip
+    run, told = last_json(result), result.stderr
+    assert (run["stable"], run["capacity"]["load"]) == (None, None)
+    assert "ends: told over the whole run" in told and "paid until the last answer" in told
+    assert "load: arrivals" not in told and "stable: no" not in told
+    assert "TTFT p99" in told and "of this prefill" in told
+
+
+def test_a_run_says_which_pool_fills_first(scenario: Path) -> None:
+    result = invoke("run", scenario, "--json")
+    run = last_json(result)
+    assert run["limited_by"] == "decode"
+    assert re.search(rf"Fills first +decode pool, {run['capacity']['limit']}", result.stderr)
+    short = invoke("run", scenario, "--set", "workload.lengths={input: {constant: 3000}, output: {constant: 2}}",
+                   "--set", "workload.arrivals.poisson.rate_per_s=0.5", "--json")  # fmt: skip
+    assert last_json(short)["limited_by"] == "prefill"
+    assert re.search(r"Fills first +prefill pool\s", short.stderr)
+    both = invoke("run", scenario, "--set", "deployment={serve: {gpus: 1, max_batch_per_gpu: 16}}", "--json")
+    assert last_json(both)["limited_by"] == "serve"
 
 
 def test_a_run_that_breaks_an_invariant_ends_with_1(scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ class Reference:
             worker.wake()
 
     def pick(self, role, candidates, fits):
-        """`candidates`: (load, number, worker, rank)."""
+        """`candidates`: ((load of the rank, of its worker), number, worker, rank)."""
         pool = self.plan.pools[role]
         count = pool.workers * pool.dp
         if self.router == "round_robin":
@@ -97,7 +97,9 @@ class Reference:
 
     def route(self, role, workers, seq):
         ranks = [
-            (w.load(r), r * len(workers) + i, w, r) for i, w in enumerate(workers) for r in range(w.setup.dp)
+            ((w.load(r), sum(w.load(q) for q in range(w.setup.dp))), r * len(workers) + i, w, r)
+            for i, w in enumerate(workers)
+            for r in range(w.setup.dp)
         ]
         return self.pick(role, ranks, lambda w, r: True)
 

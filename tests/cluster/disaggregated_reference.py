@@ -79,9 +79,11 @@ class PrefillRef(Stepper):
         super().__init__(cluster, "prefill")
         self.queues = [[] for _ in range(self.setup.dp)]  # the first may be partly computed
         self.used = [0] * self.setup.dp
+        self.under_way = 0
 
     def load(self, rank):
-        return sum(s.goal - s.computed for s in self.queues[rank])
+        """Tokens that no step has taken, and those of the fullest rank in the step that all ranks wait for."""
+        return sum(s.goal - s.computed for s in self.queues[rank]) + self.under_way
 
     def add(self, seq, rank, front):
         seq.goal, seq.computed, seq.admitted = seq.prompt + seq.generated, seq.cached, False
@@ -115,11 +117,13 @@ class PrefillRef(Stepper):
                 if s.computed == s.goal:
                     queue.remove(s)
                     done.append((s, rank))
+        self.under_way = int(tokens.max())
         if tokens.any():
             seconds = self.cluster.costs["prefill"].prefill_s(tokens, pairs / np.maximum(tokens, 1), held)
             self.step_for(seconds, lambda: self.end_step(done))
 
     def end_step(self, done):
+        self.under_way = 0
         for s, rank in done:
             s.generated += 1
             if s.generated == s.output:
@@ -147,7 +151,7 @@ class DisaggregatedReference(Reference):
 
     def place(self, seq, workers):
         ranks = [
-            (w.seats(r), r * len(self.decode) + i, w, r)
+            ((w.seats(r), sum(w.seats(q) for q in range(w.setup.dp))), r * len(self.decode) + i, w, r)
             for i, w in enumerate(self.decode)
             for r in range(w.setup.dp)
             if w in workers

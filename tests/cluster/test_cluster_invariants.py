@@ -237,8 +237,8 @@ def test_events_per_request_stay_few_whatever_the_length():
 
 
 def test_a_pool_that_is_busy_all_the_time_counts_as_such_in_the_window():
-    """All at once, then constantly busy until the window ends with the last arrival."""
-    requests = poisson(200, 100.0, output_tokens=500)
+    """Constantly busy until the window ends with the last arrival, answers of 50 tokens after it began."""
+    requests = poisson(400, 100.0, output_tokens=50)
     plan = split()
     record = run(requests, plan, costs(plan), warmup_s=0.5)
     start, end = record.window_s

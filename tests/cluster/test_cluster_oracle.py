@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
+from sim.result.statistics import ttft_breakdown
 from sim.serving.admission import AdmissionRules
 from sim.serving.speculation import AdaptiveDrafts
 
@@ -122,6 +123,11 @@ def assert_same(case, kind):
         assert sum(pool.busy_gpu_s.values()) == pytest.approx(reference.busy[role] * 4)
         assert pool.kv_blocks_leaked == 0
     assert record.invariants == []
+    done = ~np.isnan(table.first_token_s)
+    parts = ttft_breakdown(record, done)
+    if done.any():
+        assert min(parts.values()) >= 0
+        assert sum(parts.values()) == pytest.approx((table.first_token_s - table.arrival_s)[done].mean())
     return record
 
 

@@ -74,7 +74,8 @@ def test_a_session_goes_on_while_others_have_not_begun(folder):
     assert asked.requests.input_tokens.tolist() == [10, 20, 30, 40, 50]
 
 
-def test_the_window_of_an_open_loop_ends_with_the_last_of_them(folder):
+def test_the_window_of_an_open_loop_ends_with_the_last_of_them(folder, monkeypatch):
+    monkeypatch.setattr("sim.cluster.run.is_steady", lambda *_: True)
     poisson = {"poisson": {"rate_per_s": 0.1}}
     whole, part = run(folder, poisson), run(folder, poisson, requests=5)
     assert part.window_s[1] == part.requests.arrival_s[-1] < whole.window_s[1]

@@ -107,3 +107,105 @@ def test_erlang_c_by_hand():
     """c = 1 gives rho; c = 2, load 1: (1/2) / (1/2 (1 + 1) + 1/2) = 1/3."""
     assert erlang_c(1, 0.6) == pytest.approx(0.6)
     assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
+
+
+def shortest_queue_waits(arrival_s, service_s, servers):
+    """Waits where each job joins the shortest of several queues, the job in service counted, the first of equals.
+
+    Service times are handed out as services begin, like the steps of a run.
+    """
+    service = iter(service_s)
+    queues = [[] for _ in range(servers)]
+    ends_s = [math.inf] * servers
+    begins_s = np.empty(len(arrival_s))
+
+    def begin(server, now_s):
+        begins_s[queues[server][0]] = now_s
+        ends_s[server] = now_s + next(service)
+
+    def leave(until_s):
+        while (now_s := min(ends_s)) <= until_s and now_s < math.inf:
+            server = ends_s.index(now_s)
+            queues[server].pop(0)
+            ends_s[server] = math.inf
+            if queues[server]:
+                begin(server, now_s)
+
+    for job, now_s in enumerate(arrival_s):
+        leave(now_s)
+        lengths = [len(queue) for queue in queues]
+        server = lengths.index(min(lengths))
+        queues[server].append(job)
+        if len(queues[server]) == 1:
+            begin(server, now_s)
+    leave(math.inf)
+    return begins_s - arrival_s
+
+
+@pytest.mark.parametrize("role", ["prefill", "serve"])
+@pytest.mark.parametrize(("servers", "rho"), [(2, 0.6), (4, 0.8)])
+def test_workers_behind_a_least_loaded_router_are_m_m_c_with_the_shortest_queue(role, servers, rho):
+    """Job by job as the shortest queue; its mean wait lies between M/M/c, which never leaves a worker idle while
+    another has a queue, and M/M/1, which chance alone gives each worker."""
+    rng = np.random.default_rng(8)
+    requests, draws = columns(arrivals(rng, rho * servers), 1, 1), rng.exponential(1.0, REQUESTS)
+    plan = ClusterPlan({"serve": pool(workers=servers)})
+    if role == "prefill":
+        pools = {"prefill": pool(workers=servers), "decode": pool()}
+        plan = ClusterPlan(pools, TransferSetup(0.0, 1.0, 0.0))
+    costs = {role: Service(draws)} | ({"decode": Service()} if role == "prefill" else {})
+    table = run_cluster(scenario(roles=tuple(plan.pools)), requests, plan, costs, seed=0).requests
+    waits = table.prefill_start_s - table.arrival_s
+    np.testing.assert_allclose(waits, shortest_queue_waits(requests.arrival_s, draws, servers), atol=1e-9)
+    mean, half = mean_with_interval(waits)
+    assert mean + half > erlang_c(servers, servers * rho) / (servers * (1 - rho))
+    assert mean < 0.8 * rho / (1 - rho)
+
+
+@pytest.mark.parametrize("router", ["least_loaded", "prefix_aware", "round_robin"])
+@pytest.mark.parametrize("dp", [1, 4])
+@pytest.mark.parametrize("role", ["prefill", "serve"])
+def test_a_request_goes_to_an_idle_worker_while_there_is_one(role, dp, router):
+    """Eight workers, a prompt every tenth of a second that takes one: none waits, on whichever rank the others are."""
+    requests = columns(np.arange(8) * 0.1, 100, 1)
+    shared = {"workers": 8, "dp": dp, "chunk_tokens": 100, "max_sequences": 9}
+    plan = ClusterPlan({"serve": pool(**shared)})
+    if role == "prefill":
+        plan = ClusterPlan({"prefill": pool(**shared), "decode": pool()}, TransferSetup(0.0, 1.0, 0.0))
+    costs = {role: Service([1.0] * 8) for role in plan.pools}
+    table = run_cluster(scenario(router, roles=tuple(plan.pools)), requests, plan, costs, seed=0).requests
+    np.testing.assert_array_equal(table.prefill_start_s, table.arrival_s)
+
+
+def test_an_idle_rank_waits_for_the_step_of_its_worker():
+    """Two prefill workers of two ranks. Prompts of 10, 8,000 and 10 tokens take the first rank of worker 0, that of
+    worker 1 and, the third after the first is done, worker 0 again: not the rank of worker 1 that has nothing to do
+    but must wait for the step. With a fourth of 8,000 tokens there, a fifth goes where the step ends first."""
+    requests = columns([0.0, 0.1, 0.2, 0.3, 0.4], [10, 8000, 10, 4000, 10], 1)
+    shared = pool(workers=2, dp=2, chunk_tokens=8000)
+    plan = ClusterPlan({"prefill": shared, "decode": pool()}, TransferSetup(0.0, 1.0, 0.0))
+    linear = LinearStepCost(prompt_base_s=0.0, token_s=0.001, pair_s=0.0)
+    table = run_cluster(scenario(), requests, plan, {"prefill": linear, "decode": Service()}, seed=0).requests
+    assert table.prefill_end_s == pytest.approx([0.01, 8.1, 0.21, 4.3, 4.31])
+
+
+@pytest.mark.parametrize("role", ["decode", "serve"])
+def test_a_worker_that_decodes_does_not_look_idle(role):
+    """Two workers of two ranks. The first two requests are short, the third, long, joins the first beside; when both
+    short ones are done, the fourth goes to worker 1, which rests, although the first rank of worker 0 has nothing."""
+    together = []
+
+    class Watched(LinearStepCost):
+        def decode_run(self, sequences, context, growth):
+            together.append(sequences.sum())
+            return super().decode_run(sequences, context, growth)
+
+    both = pool(workers=2, dp=2, max_sequences=9)
+    plan = ClusterPlan({"serve": both})
+    if role == "decode":
+        plan = ClusterPlan({"prefill": pool(), "decode": both}, TransferSetup(0.0, 1.0, 0.0))
+    requests = columns([0.0, 0.01, 0.02, 0.5], 1, [100, 100, 1000, 100])
+    free = {"prompt_base_s": 0.0, "token_s": 0.0, "pair_s": 0.0}
+    costs = {role: Watched(base_s=STEP_S, sequence_s=0.0, kv_s=0.0, **free) for role in plan.pools}
+    run_cluster(scenario(roles=tuple(plan.pools)), requests, plan, costs, seed=0)
+    assert together.count(2) == 1, "the first and the third"

@@ -215,7 +215,13 @@ def test_provenance_is_of_the_seconds_worked_and_not_of_those_asked_about(mixed)
     assert prefill.booked_s == pytest.approx(sum(record.pools["prefill"].busy_gpu_s.values()))
 
 
-def test_work_is_clipped_to_the_window():
+@pytest.fixture
+def steady(monkeypatch):
+    """The window counts, however short."""
+    monkeypatch.setattr("sim.cluster.run.is_steady", lambda *_: True)
+
+
+def test_work_is_clipped_to_the_window(steady):
     """Four prompts of 0.1 s, one after the other from 0 s on; the window is from 0.15 s to the last arrival at 0.28 s,
     amid the third one. Answers of 3 tokens decode alone, two steps of 0.02 s from 0.1 s and 0.2 s on."""
     prefill = pool(gpus=4, chunk_tokens=600)
@@ -229,13 +235,28 @@ def test_work_is_clipped_to_the_window():
     assert pools["decode"].busy_in_window_s == pytest.approx(0.04)
 
 
-def test_a_mixed_step_is_clipped_too():
+def test_a_mixed_step_is_clipped_too(steady):
     """The mixed step of 0.02 s at 0.22 s; the window ends at 0.23 s, when the third request comes."""
     plan = ClusterPlan({"serve": pool(mixed=True)})
     requests = columns([0.0, 0.21, 0.23], 100, 11)
     costs = {"serve": LinearStepCost(**SERVE)}
     record = run_cluster(scenario(roles=("serve",), warmup_s=0.22), requests, plan, costs, seed=0)
     assert record.pools["serve"].busy_in_window_s == pytest.approx(0.01)
+
+
+def test_where_the_whole_run_is_measured_its_work_is():
+    """The same steps: work that ends, of which 0.22 s are warm-up."""
+    plan = ClusterPlan({"serve": pool(mixed=True)})
+    requests = columns([0.0, 0.21, 0.23], 100, 11)
+    costs = {"serve": LinearStepCost(**SERVE)}
+    whole = run_cluster(scenario(roles=("serve",)), requests, plan, costs, seed=0)
+    assert whole.window_s == (0.0, whole.end_s)
+    assert whole.pools["serve"].busy_in_window_s == pytest.approx(
+        sum(whole.pools["serve"].busy_gpu_s.values())
+    )
+    later = run_cluster(scenario(roles=("serve",), warmup_s=0.22), requests, plan, costs, seed=0)
+    assert later.window_s == (0.22, later.end_s)
+    assert later.pools["serve"].busy_in_window_s == pytest.approx(later.end_s - 0.22)
 
 
 def test_a_run_that_ends_in_its_warm_up_has_an_empty_window():

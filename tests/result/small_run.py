@@ -32,7 +32,8 @@ def small_run(**changes: Any) -> RunRecord:
     | 2       | 14      | 300 (100)       | 16-22   | 23    | 27     | 5      |
     | 3       | 20      | 900 (0)         | -       | -     | -      | 7      |
 
-    Request 2 was preempted once: 30 tokens computed again.
+    Request 2 was preempted once: 30 tokens computed again. Of the waits before prefill, 0.5, 0 and 1.5 s were for room.
+    Places on a decode rank came at 8, 12.25 and 22.5 s, the KV was there at 8.5, 12.75 and 22.75 s.
     """
     table = RequestTable(
         arrival_s=np.array([2.0, 10.0, 14.0, 20.0]),
@@ -42,7 +43,10 @@ def small_run(**changes: Any) -> RunRecord:
         cached_disk_tokens=np.array([0, 30, 10, 0]),
         output_tokens=np.array([11, 1, 5, 7]),
         prefill_start_s=np.array([4.0, 10.0, 16.0, NEVER]),
+        blocked_s=np.array([0.5, 0.0, 1.5, NEVER]),
         prefill_end_s=np.array([8.0, 12.0, 22.0, NEVER]),
+        placed_s=np.array([8.0, 12.25, 22.5, NEVER]),
+        received_s=np.array([8.5, 12.75, 22.75, NEVER]),
         first_token_s=np.array([9.0, 13.0, 23.0, NEVER]),
         finish_s=np.array([19.0, 13.0, 27.0, NEVER]),
         preemptions=np.array([0, 0, 1, 0]),

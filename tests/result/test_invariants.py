@@ -34,9 +34,12 @@ def _pool(role: str, name: str, value: object) -> Callable[[RunRecord], None]:
         (_set("first_token_s", 1, NEVER), "completed without a first token"),
         (_set("prefill_start_s", 1, 9.0), "prefill_start_s without or before arrival_s"),
         (_set("prefill_end_s", 0, 3.0), "prefill_end_s without or before prefill_start_s"),
-        (_set("first_token_s", 0, 7.0), "first_token_s without or before prefill_end_s"),
+        (_set("first_token_s", 0, 7.0), "first_token_s without or before received_s"),
+        (_set("placed_s", 0, 7.5), "placed_s without or before prefill_end_s"),
+        (_set("received_s", 0, 7.9), "received_s without or before placed_s"),
+        (_set("blocked_s", 2, 2.5), "were blocked for longer than they waited (request 2 first)"),
         (_set("finish_s", 0, 8.5), "finish_s without or before first_token_s"),
-        (_set("prefill_end_s", 0, NEVER), "first_token_s without or before prefill_end_s"),
+        (_set("prefill_end_s", 0, NEVER), "placed_s without or before prefill_end_s"),
         (_set("finish_s", 2, 27.1), "finished after the end of the run"),
         (_set("arrival_s", 2, 9.5), "time went back"),
         (_set("arrival_s", 3, NEVER), "never arrived"),
@@ -69,7 +72,7 @@ def test_each_invariant_can_break(change: Callable[[RunRecord], None], sentence:
 
 def test_requests_in_flight_may_be_partly_computed() -> None:
     record = small_run()
-    for name in ("prefill_end_s", "first_token_s", "finish_s"):
+    for name in ("prefill_end_s", "placed_s", "received_s", "first_token_s", "finish_s"):
         getattr(record.requests, name)[2] = NEVER
     record.requests.generated_tokens[2] = 0
     for computed, sound in ((1399, False), (1400, True), (1500, True), (1630, True), (1631, False)):

@@ -13,7 +13,7 @@ from small_run import NEVER, scenario, small_run
 
 from sim.cluster.record import PoolRecord, RunRecord
 from sim.result import Result
-from sim.result.statistics import percentiles, throughput
+from sim.result.statistics import throughput
 
 
 class Cost:
@@ -58,14 +58,28 @@ def test_every_number_of_the_small_run() -> None:
     assert got["prefix_cache"] is None, "nothing looked for prefixes"
     assert got["gpus"] == 24
     # TTFT 13 - 10 = 3 and 23 - 14 = 9; p50 6, p90 3 + 0.9 x 6, p99 3 + 0.99 x 6.
+    assert all(got["latency"][name].pop("ci") is None for name in ("ttft_s", "tpot_s", "e2e_s")), "too few"
     assert got["latency"]["ttft_s"] == pytest.approx({"mean": 6, "p50": 6, "p90": 8.4, "p99": 8.94})
     # TPOT: none for one token; (27 - 23) / 4 = 1.
     assert got["latency"]["tpot_s"] == {"mean": 1, "p50": 1, "p90": 1, "p99": 1}
     # End to end 3 and 13.
     assert got["latency"]["e2e_s"]["mean"] == 8
+    # Requests 1 and 2. Queue 0 and 2 - 1.5; prefill 2 and 6; for room 0 + 0.25 and 1.5 + 0.5; transfer 0.5 and 0.25;
+    # 0.25 from there. Together the 6 of the mean TTFT.
+    assert got["latency"]["ttft_breakdown"] == {
+        "queue_s": 0.25,
+        "prefill_s": 4.0,
+        "transfer_s": 0.375,
+        "admission_s": 1.125,
+        "first_step_s": 0.25,
+    }
     # Output in the window: request 0's ten later tokens come evenly from 9 to 19, nine tenths of them after 10: 9;
     # request 1's only token at 13: 1; request 2's after the window: 0. 10 tokens in 10 s.
     # Prompts: request 1 whole, 600; request 2 from 16 to 22, four sixths of 300: 200. 800 in 10 s.
+    # The client of requests 1 to 3: 6 and 900 tokens between the arrival at 10 and the last answer at 27.
+    assert got["throughput"].pop("client") == pytest.approx(
+        {"output_tokens_per_s": 6 / 17, "total_tokens_per_s": 906 / 17, "duration_s": 17}
+    )
     assert got["throughput"] == pytest.approx(
         {
             "output_tokens_per_s": 1.0,
@@ -99,8 +113,9 @@ def test_the_keys_of_the_contract() -> None:
                 "goodput_requests_per_s", "stable", "utilization", "cost", "priced_by", "expected_error", "wall_s",
                 "events"):  # fmt: skip
         assert key in got, key
-    assert set(got["latency"]) == {"ttft_s", "tpot_s", "e2e_s"}
-    assert all(set(numbers) == {"mean", "p50", "p90", "p99"} for numbers in got["latency"].values())
+    latencies = ("ttft_s", "tpot_s", "e2e_s")
+    assert set(got["latency"]) == {*latencies, "ttft_breakdown"}
+    assert all(set(got["latency"][name]) == {"mean", "p50", "p90", "p99", "ci"} for name in latencies)
     assert json.loads(json.dumps(got, allow_nan=False)) == got
 
 
@@ -151,6 +166,7 @@ def test_goodput_of_a_closed_loop_is_its_throughput_over_the_mean_answer() -> No
     table = replace(
         small_run().requests, arrival_s=arrival_s, input_tokens=tokens, cached_tokens=zeros, output_tokens=tokens,
         prefill_start_s=arrival_s, prefill_end_s=arrival_s, first_token_s=arrival_s, finish_s=arrival_s + 60.0,
+        blocked_s=np.zeros(n), placed_s=arrival_s, received_s=arrival_s,
         preemptions=zeros, recomputed_tokens=zeros, generated_tokens=tokens, rejected=zeros.astype(bool),
     )  # fmt: skip
     got = data(small_run(requests=table, window_s=(90.0, 690.0), end_s=780.0))
@@ -179,6 +195,7 @@ def test_an_unstable_run_has_no_latency() -> None:
     table = replace(
         base.requests, arrival_s=arrival_s, input_tokens=ones, cached_tokens=zeros, output_tokens=ones,
         prefill_start_s=left_s - 2, prefill_end_s=left_s, first_token_s=left_s, finish_s=left_s, preemptions=zeros,
+        blocked_s=np.zeros(400), placed_s=left_s, received_s=left_s,
         recomputed_tokens=zeros, generated_tokens=ones, rejected=zeros.astype(bool),
     )  # fmt: skip
     pools = {"serve": PoolRecord(gpus=8, new_tokens=400)}
@@ -187,7 +204,8 @@ def test_an_unstable_run_has_no_latency() -> None:
     )
     got = data(overloaded)
     assert got["stable"] is False
-    assert got["latency"]["ttft_s"] == {"mean": None, "p50": None, "p90": None, "p99": None}
+    assert got["latency"]["ttft_s"] == {"mean": None, "p50": None, "p90": None, "p99": None, "ci": None}
+    assert set(got["latency"]["ttft_breakdown"].values()) == {None}
     # Tokens leave at 2, 4, ..., 398: 199 in 399 s.
     assert got["throughput"]["output_tokens_per_s"] == pytest.approx(199 / 399)
     # The same times in a closed loop are what was asked for.
@@ -222,7 +240,7 @@ def test_an_empty_window_has_no_rates(window_s: tuple[float, float]) -> None:
     for pool in record.pools.values():
         pool.busy_in_window_s = 0.0
     got = data(record)
-    assert set(got["throughput"].values()) == {None}
+    assert set(throughput(record).values()) == {None}
     assert got["goodput_requests_per_s"] is None
     assert got["utilization"]["decode"] is None
     json.dumps(got, allow_nan=False)
@@ -238,12 +256,6 @@ def test_a_run_without_requests() -> None:
     assert got["stable"] is True
     assert got["invariants"] == []
     json.dumps(got, allow_nan=False)
-
-
-def test_percentiles_interpolate_between_order_statistics() -> None:
-    got = percentiles(np.array([4.0, NEVER, 1.0, 2.0, 3.0, 5.0]))
-    assert got == pytest.approx({"mean": 3, "p50": 3, "p90": 4.6, "p99": 4.96})
-    assert percentiles(np.array([])) == {"mean": None, "p50": None, "p90": None, "p99": None}
 
 
 @given(cuts=st.lists(st.floats(0.01, 26.99), min_size=1, max_size=6, unique=True))

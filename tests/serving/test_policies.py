@@ -4,31 +4,58 @@ import pytest
 
 from sim.serving.admission import AdmissionGate, AdmissionRules
 from sim.serving.decode_batch import DecodeBatch
-from sim.serving.routing import LeastLoaded, RoundRobin, make_router
+from sim.serving.routing import LeastLoaded, PoolLoads, RoundRobin, make_router
 from sim.serving.sequence import Sequence
 
 REQUEST = Sequence(0, 10, 0, 10)
 
 
+def alone(*loads):
+    """Workers of one rank each."""
+    pool = PoolLoads(len(loads), 1)
+    for worker, load in enumerate(loads):
+        pool.add(worker, 0, load)
+    return pool
+
+
 def test_round_robin_goes_on_after_the_last_pick_and_skips_what_does_not_fit():
-    router, loads = RoundRobin(), [0, 0, 0]
+    router, loads = RoundRobin(), alone(0, 0, 0)
     picks = [router.pick(REQUEST, loads, range(3), lambda rank: rank != 1) for _ in range(4)]
     assert picks == [0, 2, 0, 2]
 
 
 def test_least_loaded_takes_the_lowest_number_among_equals_and_the_next_where_full():
     router = LeastLoaded()
-    assert router.pick(REQUEST, [3, 1, 1], range(3), lambda rank: True) == 1
-    assert router.pick(REQUEST, [3, 1, 1], range(3), lambda rank: rank != 1) == 2
-    assert router.pick(REQUEST, [3, 1, 1], range(3), lambda rank: rank == 0) == 0
-    assert router.pick(REQUEST, [3, 1, 1], range(3), lambda rank: False) is None
-    assert router.pick(REQUEST, [3, 1, 9], [0, 2], lambda rank: True) == 0
+    assert router.pick(REQUEST, alone(3, 1, 1), range(3), lambda rank: True) == 1
+    assert router.pick(REQUEST, alone(3, 1, 1), range(3), lambda rank: rank != 1) == 2
+    assert router.pick(REQUEST, alone(3, 1, 1), range(3), lambda rank: rank == 0) == 0
+    assert router.pick(REQUEST, alone(3, 1, 1), range(3), lambda rank: False) is None
+    assert router.pick(REQUEST, alone(3, 1, 9), [0, 2], lambda rank: True) == 0
+
+
+def test_among_equal_ranks_the_one_on_the_least_loaded_worker():
+    """Rank r of worker w is r x 2 + w. Worker 0 serves on its second rank, worker 1 rests."""
+    loads = PoolLoads(2, 2)
+    loads.put(0, [0, 5])
+    assert (loads.ranks, loads.workers) == ([0, 0, 5, 0], [5, 0])
+    router = LeastLoaded()
+    assert router.pick(REQUEST, loads, range(4), lambda rank: True) == 1
+    assert router.pick(REQUEST, loads, range(4), lambda rank: rank != 1) == 3
+    assert router.pick(REQUEST, loads, [0, 2], lambda rank: True) == 0
+    loads.add(1, 0, 6)
+    assert router.pick(REQUEST, loads, range(4), lambda rank: True) == 0, "5 on worker 0, 6 on worker 1"
+
+
+def test_a_prefix_makes_up_for_load():
+    loads = alone(40, 30, 20)
+    assert loads.without([50, 0, 0]).ranks == [-10, 30, 20]
+    assert loads.ranks == [40, 30, 20]
 
 
 def test_prefix_aware_is_least_loaded_by_what_is_left_to_compute():
     router = make_router("prefix_aware")
     assert router.by_prefix and not make_router("least_loaded").by_prefix
-    assert router.pick(REQUEST, [40, -10, 20], range(3), lambda rank: True) == 1
+    assert router.pick(REQUEST, alone(40, -10, 20), range(3), lambda rank: True) == 1
 
 
 def test_a_router_that_does_not_exist_is_an_error_with_the_choices():

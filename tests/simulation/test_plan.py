@@ -45,7 +45,7 @@ def transfer(scenario: Scenario) -> TransferSetup:
 def seconds_per_token(scenario: Scenario) -> float:
     """As the handoff of the cluster reckons it."""
     plan = cluster_plan(scenario, deploy(scenario), seed=0)
-    return Handoff(None, None, plan, None, [])._token_s  # type: ignore[arg-type]
+    return Handoff(None, None, plan, None, None, [])._token_s  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
