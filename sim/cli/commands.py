@@ -124,6 +124,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Validate only: the form, the layout, the memory, the files of workload and experts."""
+    from sim.model.profile_choice import profile_notes
     from sim.model.room import check_room, check_warmup
     from sim.step.experts import check_recordings
     from sim.workload import requests
@@ -144,7 +145,7 @@ def check(
         if as_json:
             print_json({"ok": False, "problems": [problem.json() for problem in error.problems]})
         raise
-    for note in stream.notes:
+    for note in (*profile_notes(loaded.scenario), *stream.notes):
         screen.note(note)
     pools = {role: pool(plan) for role, plan in deployment.pools.items()}
     found = {"ok": True, "problems": [], "requests": len(stream), "gpus": deployment.gpus, "pools": pools}
@@ -172,6 +173,7 @@ def explain(
     """Price one step, operation by operation, whether its KV cache fits or not."""
     from sim.explain import explain as price_step
     from sim.model.deployment import deploy
+    from sim.model.profile_choice import profile_notes
     from sim.scenario.loading import load
 
     screen = Screen(as_json, quiet)
@@ -179,6 +181,8 @@ def explain(
     with loaded.locating():
         data = price_step(loaded.scenario, phase.value if phase else None, batch, context).json()
     note_profile(scenario.stem, loaded.scenario, screen)
+    for note in profile_notes(loaded.scenario):
+        screen.note(note)
     try:
         deploy(loaded.scenario, profiles(loaded.scenario))
     except DeploymentError as error:

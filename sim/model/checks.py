@@ -1,24 +1,22 @@
 """What is wrong with a scenario before anything is computed: names, formats, and what does not divide."""
 
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 from typing import Final
 
 from sim import catalog
 from sim.catalog import Model
 from sim.model.operations import BLOCK, NVFP4_BLOCK
+from sim.model.profile_choice import profile_problems
 from sim.scenario.device import gpu_of
 from sim.scenario.errors import KeyPath, Problem
 from sim.scenario.schema import Experts, Pool, Scenario
 
-ANALYTIC: Final = "analytic"
-"""The profile that is none: everything is priced by the roofline."""
 WHOLE_BLOCK: Final = {"bf16": 1, "fp8": BLOCK, "nvfp4": NVFP4_BLOCK}
 """Elements that a sharded width must be a multiple of, so that no block of a format is cut."""
 
 
 def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -> Iterator[Problem]:
-    """Names that the catalog does not hold."""
+    """Names that the catalog does not hold, and profiles of other devices."""
     look_ups: tuple[tuple[str, Callable[[], object]], ...] = (
         ("model", lambda: catalog.model(scenario.model)),
         ("gpu", lambda: gpu_of(scenario)),
@@ -31,14 +29,7 @@ def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -
         else:
             if key == "gpu":
                 yield from _price_problems(scenario)
-    profile = scenario.profile
-    if profiles is not None and profile is not None and not Path(profile).exists():
-        known = (*profiles, ANALYTIC)
-        if profile not in known:
-            yield Problem(
-                ("profile",),
-                str(catalog.UnknownName("profile", profile, catalog.nearest_names(profile, known))),
-            )
+                yield from profile_problems(scenario, profiles)
 
 
 def _price_problems(scenario: Scenario) -> Iterator[Problem]:

@@ -249,6 +249,10 @@ class Scenario(Section):
         default=None,
         description="a shipped profile such as h200_sxm/sglang, `analytic`, or a file; default gpu/engine",
     )
+    allow_foreign_profile: Flag = Field(
+        default=False,
+        description="whether `profile` may be another device's, scaled to this one by datasheet",
+    )
     deployment: Deployment = Field(description="the pools of GPUs and how each is parallelised")
     precision: Precision = Field(default=Precision(), description="formats of weights and KV cache")
     speculation: Speculation = Field(default=Speculation(), description="multi-token prediction; default off")
