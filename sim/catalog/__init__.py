@@ -19,7 +19,7 @@ from sim.catalog.hardware import (
     price_tiers,
 )
 from sim.catalog.hugging_face import ConfigError
-from sim.catalog.models import kv_layouts, model, model_names
+from sim.catalog.models import kv_layouts, model, model_names, release
 from sim.catalog.shapes import Model
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "model_names",
     "nearest_names",
     "price_tiers",
+    "release",
 ]
 
 

@@ -1,5 +1,6 @@
 """GPUs, and the default efficiencies of the analytic cost model."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -86,9 +87,10 @@ class Efficiency:
 
 @cache
 def gpu(name: str) -> Gpu:
-    """The GPU of that name or alias. Raises UnknownName."""
+    """The GPU of that name or alias, whether its words are joined by `_`, `-` or spaces. Raises UnknownName."""
     file = read("gpus.yaml")
-    key = resolve("gpu", name, file["gpus"], file["aliases"])
+    words = re.sub(r"[-\s]+", "_", name.strip())
+    key = resolve("gpu", words, file["gpus"], file["aliases"])
     return Gpu(name=key, **values(file["gpus"][key]))
 
 

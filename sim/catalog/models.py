@@ -4,25 +4,41 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from sim.catalog.facts import read, resolve, values
 from sim.catalog.hugging_face import read_config
 from sim.catalog.shapes import Model
 
+CONFIG: Final = "config.json"
+"""The file of a checkpoint that describes its architecture."""
+
 
 @cache
 def model(name: str) -> Model:
-    """The model of that name or alias, or of that config.json.
+    """The model of that name or alias, or of that config.json (or the folder that it lies in).
 
     Raises UnknownName, and ConfigError where the file cannot be used.
     """
     if Path(name).suffix == ".json":
         return read_config(Path(name))
+    if (config := Path(name) / CONFIG).is_file():
+        return read_config(config)
     file = read("models.yaml")
-    key = resolve("model", name, file["models"], file["aliases"])
+    key = resolve("model", release(name), file["models"], file["aliases"])
     shapes = values(_facts(key))
     return Model(name=key, **{**shapes, "bf16_parts": tuple(shapes["bf16_parts"])})
+
+
+def release(name: str) -> str:
+    """A model's name as the catalog writes it: lower case, without its own organisation on the Hugging Face Hub.
+
+    A file's name stays as it is.
+    """
+    organisation, slash, rest = name.lower().partition("/")
+    return (
+        rest if slash and organisation in read("models.yaml")["organisations"] and "/" not in rest else name
+    )
 
 
 def model_names() -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from sim import catalog
 from sim.scenario.section import (
     FileName,
     Flag,
@@ -45,6 +46,17 @@ __all__ = [
 
 EngineName = Literal["sglang", "trtllm", "vllm", "deepseek"]
 RouterName = Literal["round_robin", "least_loaded", "prefix_aware"]
+
+
+def _engine(value: object) -> object:
+    """The catalog's name of an engine, whatever its case or alias; anything else is left to the type's own check."""
+    name = value.lower() if isinstance(value, str) else value
+    return catalog.aliases("engine").get(name, name) if isinstance(name, str) else value
+
+
+def _release(value: object) -> object:
+    """A model's name as the catalog writes it."""
+    return catalog.release(value) if isinstance(value, str) else value
 
 
 def _limit(value: object) -> object:
@@ -238,13 +250,15 @@ class Scenario(Section):
 
     directives: ClassVar[tuple[str, ...]] = ("extends",)
 
-    model: FileName = Field(
-        description="catalog name of the model (aliases allowed), or a Hugging Face config.json"
+    model: Annotated[FileName, BeforeValidator(_release)] = Field(
+        description="catalog or Hugging Face name of the model (aliases allowed), or a Hugging Face config.json"
     )
     gpu: str = Field(
         description="catalog name of the GPU (aliases allowed), or the device of a fitted profile"
     )
-    engine: EngineName = Field(default="sglang", description="thresholds, overheads and measured profile")
+    engine: Annotated[EngineName, BeforeValidator(_engine)] = Field(
+        default="sglang", description="thresholds, overheads and measured profile"
+    )
     profile: FileName | None = Field(
         default=None,
         description="a shipped profile such as h200_sxm/sglang, `analytic`, or a file; default gpu/engine",

@@ -18,7 +18,7 @@ FILES = (
     "acceptance.yaml",
     "cache_tiers.yaml",
 )
-NOT_FACTS = ("aliases", "inherits", "task", "thinking")
+NOT_FACTS = ("aliases", "organisations", "inherits", "task", "thinking")
 
 
 def leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
