@@ -95,15 +95,17 @@ def gpu(name: str) -> Gpu:
 
 
 def described_gpu(name: str, device: Mapping[str, float]) -> Gpu:
-    """A GPU that is not in the catalog, from what was measured on it: memory in bytes, and ceilings that were reached.
+    """A GPU that is not in the catalog, from its datasheet or from what was measured on it; keys are those of `Gpu`.
 
-    No link of it was measured: its memory bandwidth stands in, and what leaves the device is a guess.
+    Without an FP8 peak the BF16 one holds. A link that is not given has the memory's bandwidth, and NVLink and node
+    end at the device: what leaves it is then a guess.
     Raises ValueError where the memory's size or speed or the BF16 peak is lacking.
     """
     lacking = {"memory_bytes", "memory_bytes_per_s", "bf16_flop_per_s"} - device.keys()
     if lacking:
         raise ValueError(f"`device` lacks {', '.join(sorted(lacking))}")
     memory, bf16 = device["memory_bytes_per_s"], device["bf16_flop_per_s"]
+    sms = device.get("sms")
     return Gpu(
         name=name,
         generation="hopper",
@@ -113,12 +115,12 @@ def described_gpu(name: str, device: Mapping[str, float]) -> Gpu:
         bf16_flop_per_s=bf16,
         fp8_flop_per_s=device.get("fp8_flop_per_s", bf16),
         fp4_flop_per_s=device.get("fp4_flop_per_s"),
-        sms=None,
-        scale_up_bytes_per_s=memory,
-        scale_up_domain=1,
-        gpus_per_node=1,
-        scale_out_bytes_per_s=memory,
-        pcie_bytes_per_s=memory,
+        sms=None if sms is None else int(sms),
+        scale_up_bytes_per_s=device.get("scale_up_bytes_per_s", memory),
+        scale_up_domain=int(device.get("scale_up_domain", 1)),
+        gpus_per_node=int(device.get("gpus_per_node", 1)),
+        scale_out_bytes_per_s=device.get("scale_out_bytes_per_s", memory),
+        pcie_bytes_per_s=device.get("pcie_bytes_per_s", memory),
     )
 
 

@@ -8,7 +8,7 @@ from sim.catalog import Model
 from sim.model.operations import BLOCK, NVFP4_BLOCK
 from sim.model.profile_choice import profile_problems
 from sim.scenario.device import gpu_of
-from sim.scenario.errors import KeyPath, Problem
+from sim.scenario.errors import KeyPath, Problem, ScenarioError
 from sim.scenario.schema import Experts, Pool, Scenario
 
 WHOLE_BLOCK: Final = {"bf16": 1, "fp8": BLOCK, "nvfp4": NVFP4_BLOCK}
@@ -24,6 +24,8 @@ def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -
     for key, look_up in look_ups:
         try:
             look_up()
+        except ScenarioError:
+            raise  # a file of its own, with places of its own
         except (catalog.UnknownName, catalog.ConfigError, ValueError) as unusable:
             yield Problem((key,), str(unusable))
         else:
@@ -34,17 +36,14 @@ def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -
 
 def _price_problems(scenario: Scenario) -> Iterator[Problem]:
     """A tier that the GPU does not have, or no price at all."""
-    tiers, tier = catalog.price_tiers(gpu_of(scenario).name), scenario.price.tier
+    gpu = gpu_of(scenario).name
+    tiers, tier = catalog.price_tiers(gpu), scenario.price.tier
     if tier is not None and tiers and tier not in tiers:
-        unknown = catalog.UnknownName(
-            f"price tier of {scenario.gpu}", tier, catalog.nearest_names(tier, tiers)
-        )
+        unknown = catalog.UnknownName(f"price tier of {gpu}", tier, catalog.nearest_names(tier, tiers))
         yield Problem(("price", "tier"), str(unknown))
     if not tiers and scenario.price.usd_per_gpu_hour is None:
         key = "usd_per_gpu_hour" if tier is None else "tier"
-        yield Problem(
-            ("price", key), f"the catalog has no price of {scenario.gpu}; give price.usd_per_gpu_hour"
-        )
+        yield Problem(("price", key), f"the catalog has no price of {gpu}; give price.usd_per_gpu_hour")
 
 
 def setting_problems(scenario: Scenario) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""The GPU of a scenario: one of the catalog, or the device that its fitted profile describes."""
+"""The GPU of a scenario: one of the catalog, one in a file, or the device that its fitted profile describes."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,16 +9,20 @@ import yaml
 
 from sim import catalog
 from sim.catalog import Gpu
+from sim.scenario.gpu_file import is_gpu_file, read_gpu
 from sim.scenario.schema import Scenario
 
 HEADER = "profile.yaml"
 
 
 def gpu_of(scenario: Scenario) -> Gpu:
-    """The catalog's GPU of that name, or the one in the header of the profile that the scenario names.
+    """The catalog's GPU of that name, the one of a file, or that in the header of the profile that the scenario names.
 
-    Raises UnknownName, which names the profile's device beside the catalog's where there is one.
+    Raises UnknownName, which names the profile's device beside the catalog's where there is one, and ScenarioError
+    where the GPU's file is not one.
     """
+    if is_gpu_file(scenario.gpu):
+        return read_gpu(scenario.gpu)
     try:
         return catalog.gpu(scenario.gpu)
     except catalog.UnknownName as unknown:

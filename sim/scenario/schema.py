@@ -215,8 +215,9 @@ class Scenario(Section):
     model: Annotated[FileName, BeforeValidator(release_name)] = Field(
         description="catalog or Hugging Face name of the model (aliases allowed), or a Hugging Face config.json"
     )
-    gpu: str = Field(
-        description="catalog name of the GPU (aliases allowed), or the device of a fitted profile"
+    gpu: FileName = Field(
+        description="catalog name of the GPU (aliases allowed), a YAML file of its datasheet, or the device of a "
+        "fitted profile"
     )
     engine: Annotated[EngineName, BeforeValidator(engine_name)] = Field(
         default="sglang", description="thresholds, overheads and measured profile"

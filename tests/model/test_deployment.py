@@ -126,7 +126,7 @@ def test_unknown_profile() -> None:
     known = ("h200_sxm/sglang", "h100_sxm/sglang")
     assert "h200_sxm/sglang" in problems(scenario(profile="h200_sxm/sglan"), profiles=known)["profile"]
     assert deploy(scenario(profile="analytic"), profiles=known)
-    assert deploy(scenario(profile="h100_sxm/sglang"), profiles=known)
+    assert deploy(scenario(profile="h200_sxm/sglang"), profiles=known)
 
 
 def test_slots_that_do_not_divide_say_what_would_do() -> None:
