@@ -37,9 +37,10 @@ class Gpu:
     pcie_bytes_per_s: float
 
     def flop_per_s(self, dtype: str) -> float | None:
-        """Dense peak for bf16, fp8 or nvfp4; None where the GPU has no such arithmetic."""
+        """Dense peak for bf16, fp8 or nvfp4; None where the GPU has no such arithmetic. INT4 weights meet BF16
+        activations (W4A16): the arithmetic is BF16's."""
         peaks = {"bf16": self.bf16_flop_per_s, "fp8": self.fp8_flop_per_s, "nvfp4": self.fp4_flop_per_s}
-        return peaks[dtype]
+        return peaks["bf16" if dtype == "int4" else dtype]
 
 
 @dataclass(frozen=True, slots=True)

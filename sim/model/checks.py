@@ -5,13 +5,13 @@ from typing import Final
 
 from sim import catalog
 from sim.catalog import Model
-from sim.model.operations import BLOCK, NVFP4_BLOCK
+from sim.model.operations import BLOCK, INT4_BLOCK, NVFP4_BLOCK
 from sim.model.profile_choice import profile_problems
 from sim.scenario.device import gpu_of
 from sim.scenario.errors import KeyPath, Problem, ScenarioError
 from sim.scenario.schema import Experts, Pool, Scenario
 
-WHOLE_BLOCK: Final = {"bf16": 1, "fp8": BLOCK, "nvfp4": NVFP4_BLOCK}
+WHOLE_BLOCK: Final = {"bf16": 1, "fp8": BLOCK, "nvfp4": NVFP4_BLOCK, "int4": INT4_BLOCK}
 """Elements that a sharded width must be a multiple of, so that no block of a format is cut."""
 
 

@@ -20,7 +20,7 @@ from sim.scenario.section import (
     PositiveInt,
     Section,
 )
-from sim.scenario.spelling import engine_name, release_name
+from sim.scenario.spelling import checkpoint_formats, engine_name, release_name
 from sim.scenario.step import DraftLevel, Indexer, Overlap, Precision, Scheduling, Speculation
 from sim.scenario.terms import Objectives, Price
 from sim.scenario.workload import Arrivals, Diurnal, Length, Lengths, Workload
@@ -257,6 +257,8 @@ class Scenario(Section):
         default=Objectives(), description="latency promises; goodput counts who keeps them"
     )
     price: Price = Field(default=Price(), description="what a GPU-hour costs, and what stands beside it")
+
+    _formats = model_validator(mode="before")(checkpoint_formats)
 
     @model_validator(mode="after")
     def _ends(self) -> "Scenario":

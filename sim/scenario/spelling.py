@@ -1,6 +1,11 @@
-"""Names as people write them -> as the catalog does: of vendors, of the Hugging Face Hub, in any case."""
+"""What people write -> what the rest reads: names of vendors and of the Hugging Face Hub, formats left to the model."""
+
+from typing import Final
 
 from sim import catalog
+
+CHECKPOINT: Final = "checkpoint"
+"""The format of weights that stands for the published checkpoint's."""
 
 
 def engine_name(value: object) -> object:
@@ -12,3 +17,27 @@ def engine_name(value: object) -> object:
 def release_name(value: object) -> object:
     """A model's name without its organisation on the Hub."""
     return catalog.release(value) if isinstance(value, str) else value
+
+
+def checkpoint_formats(scenario: object) -> object:
+    """A scenario's data with the formats of its model's published checkpoint, where it does not say others.
+
+    A model that cannot be read is left to the check of names.
+    """
+    precision = scenario.get("precision") if isinstance(scenario, dict) else None
+    if not isinstance(scenario, dict) or not isinstance(precision, dict | None):
+        return scenario
+    said = {key: value for key, value in (precision or {}).items() if value is not None}
+    if said.get("weights", CHECKPOINT) != CHECKPOINT or not isinstance(name := scenario.get("model"), str):
+        return scenario
+    try:
+        model = catalog.model(name)
+    except (catalog.UnknownName, catalog.ConfigError):
+        return scenario
+    published = {
+        "weights": model.weights,
+        "attention": model.attention_weights,
+        "dense": model.dense_weights,
+    }
+    given = {key: value for key, value in said.items() if value != CHECKPOINT}
+    return {**scenario, "precision": {**{k: v for k, v in published.items() if v is not None}, **given}}
