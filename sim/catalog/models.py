@@ -1,7 +1,7 @@
 """Models by name: the catalog's own, or those of a Hugging Face config.json; and the layouts of their caches."""
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,20 +14,33 @@ CONFIG: Final = "config.json"
 """The file of a checkpoint that describes its architecture."""
 
 
-@cache
 def model(name: str) -> Model:
     """The model of that name or alias, or of that config.json (or the folder that it lies in).
 
-    Raises UnknownName, and ConfigError where the file cannot be used.
+    A file is read again where it has changed. Raises UnknownName, and ConfigError where the file cannot be used.
     """
-    if Path(name).suffix == ".json":
-        return read_config(Path(name))
-    if (config := Path(name) / CONFIG).is_file():
-        return read_config(config)
+    file = Path(name)
+    if file.suffix != ".json" and not ("/" in name and (file := file / CONFIG).is_file()):
+        return _known(name)
+    try:
+        stamp = file.stat().st_mtime_ns
+    except (OSError, ValueError):
+        stamp = 0
+    return _described(file, stamp)
+
+
+@cache
+def _known(name: str) -> Model:
     file = read("models.yaml")
     key = resolve("model", release(name), file["models"], file["aliases"])
     shapes = values(_facts(key))
     return Model(name=key, **{**shapes, "bf16_parts": tuple(shapes["bf16_parts"])})
+
+
+@lru_cache(maxsize=64)
+def _described(file: Path, stamp: int) -> Model:
+    """`stamp` tells one state of the file from the next."""
+    return read_config(file)
 
 
 def release(name: str) -> str:
