@@ -48,7 +48,12 @@ def simulate(
     costs = {role: pool_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
     plan = cluster_plan(scenario, deployment, seed, stream.block_tokens)
     record = run_cluster(scenario, stream, plan, costs, seed, progress)
-    notes = (*profile_notes(scenario), *stream.notes, *_rejections(record.requests, deployment, plan))
+    notes = (
+        *deployment.model.notes,
+        *profile_notes(scenario),
+        *stream.notes,
+        *_rejections(record.requests, deployment, plan),
+    )
     return Result(record, price(record), notes)
 
 

@@ -20,11 +20,11 @@ def model(name: str) -> Model:
     A file is read again where it has changed. Raises UnknownName, and ConfigError where the file cannot be used.
     """
     file = Path(name)
-    if file.suffix != ".json" and not ("/" in name and (file := file / CONFIG).is_file()):
-        return _known(name)
     try:
+        if file.suffix != ".json" and not ("/" in name and (file := file / CONFIG).is_file()):
+            return _known(name)
         stamp = file.stat().st_mtime_ns
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # no such file, or a name that none can have
         stamp = 0
     return _described(file, stamp)
 

@@ -33,9 +33,9 @@ class Formats:
 def formats_of(config: Mapping[str, Any] | None, dense_layers: int, layers: int) -> Formats:
     """The formats of a model of `layers` layers, of which the first `dense_layers` have a dense FFN.
 
-    No configuration is BF16. Raises ValueError where a format is not modelled, by its name.
+    No configuration, or an empty one, is BF16. Raises ValueError where a format is not modelled, by its name.
     """
-    if config is None:
+    if config is None or config == {}:
         return Formats("bf16")
     if not isinstance(config, dict):
         raise ValueError("quantization_config: expected an object")

@@ -126,6 +126,7 @@ def check(
     """Validate only: the form, the layout, the memory, the files of workload and experts."""
     from sim.model.profile_choice import profile_notes
     from sim.model.room import check_room, check_warmup
+    from sim.model.understood import understood
     from sim.step.experts import check_recordings
     from sim.workload import requests
 
@@ -148,7 +149,14 @@ def check(
     for note in (*profile_notes(loaded.scenario), *stream.notes):
         screen.note(note)
     pools = {role: pool(plan) for role, plan in deployment.pools.items()}
-    found = {"ok": True, "problems": [], "requests": len(stream), "gpus": deployment.gpus, "pools": pools}
+    found = {
+        "ok": True,
+        "problems": [],
+        "requests": len(stream),
+        "gpus": deployment.gpus,
+        "model": understood(loaded.scenario).json(),
+        "pools": pools,
+    }
     screen.show(step_tables.checked(str(scenario), found))
     _answer("check.json", found, out, as_json)
 
