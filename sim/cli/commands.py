@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.cli import step_tables, tables
-from sim.cli.answers import answer
 from sim.cli.catalog_command import show_catalog
 from sim.cli.files import page, print_json, save, writer
 from sim.cli.group import Commands
@@ -80,7 +79,7 @@ def run(
     screen = Screen(as_json, quiet)
     results = simulated([scenario], sets, seed, out, screen)
     [(name, result)] = results.items()
-    data = answer(result)
+    data = result.json()
     screen.show(tables.runs({name: data}, public_prices(results)))
     if out:
         save(out, result.save)
@@ -101,7 +100,7 @@ def compare(
     """Simulate several scenarios side by side, with ratios to the first and public API prices beside."""
     screen = Screen(as_json, quiet)
     results = simulated(scenarios, sets, seed, out, screen)
-    data = {name: answer(result) for name, result in results.items()}
+    data = {name: result.json() for name, result in results.items()}
     api_prices = public_prices(results)
     screen.show(tables.runs(data, api_prices))
     together = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}

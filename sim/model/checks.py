@@ -9,6 +9,7 @@ from sim.model.operations import BLOCK, INT4_BLOCK, NVFP4_BLOCK
 from sim.model.profile_choice import profile_problems
 from sim.scenario.device import gpu_of
 from sim.scenario.errors import KeyPath, Problem, ScenarioError
+from sim.scenario.gpu_file import is_gpu_file
 from sim.scenario.schema import Experts, Pool, Scenario
 
 WHOLE_BLOCK: Final = {"bf16": 1, "fp8": BLOCK, "nvfp4": NVFP4_BLOCK, "int4": INT4_BLOCK}
@@ -36,8 +37,8 @@ def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -
 
 def _price_problems(scenario: Scenario) -> Iterator[Problem]:
     """A tier that the GPU does not have, or no price at all."""
-    gpu = gpu_of(scenario).name
-    tiers, tier = catalog.price_tiers(gpu), scenario.price.tier
+    tiers, tier = catalog.price_tiers(gpu_of(scenario).name), scenario.price.tier
+    gpu = gpu_of(scenario).name if is_gpu_file(scenario.gpu) else scenario.gpu
     if tier is not None and tiers and tier not in tiers:
         unknown = catalog.UnknownName(f"price tier of {gpu}", tier, catalog.nearest_names(tier, tiers))
         yield Problem(("price", "tier"), str(unknown))

@@ -78,6 +78,14 @@ def parse(text: str, name: str = "scenario", overrides: Sequence[str] = ()) -> L
     return _finished(_overridden(tree, overrides), sources)
 
 
+def from_data(data: Mapping[str, object], overrides: Sequence[str] = ()) -> LoadedScenario:
+    """The same from plain data, such as a notebook's dictionary. Files that it names are looked for in the working
+    folder."""
+    name = "the dictionary"
+    tree, sources = _extended(graft(dict(data), Place(name)), name, ())
+    return _finished(_overridden(tree, overrides), sources)
+
+
 def apply(loaded: LoadedScenario, overrides: Mapping[str, object]) -> LoadedScenario:
     """The scenario with other values at dotted keys: one point of a sweep. A value may be a Node, to keep its place.
 

@@ -6,6 +6,7 @@ Everything is a mean: no queue in front of a busy pool, no burst, no percentile.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,38 @@ class SteadyState:
         """Arrivals over capacity; above 1 the backlog grows."""
         wanted = self.demand.rate_per_s
         return (wanted if wanted is not None else self.point.requests_per_s) / self.capacity_requests_per_s
+
+    def capacity_json(self) -> dict[str, Any]:
+        """The `capacity` of a run's JSON: the load at which the deployment is full, and its price there.
+
+        `load` is the arrivals' share of it; means without queues, where the simulation has percentiles.
+        """
+        return {
+            "requests_per_s": self.capacity_requests_per_s,
+            "load": self.load,
+            "limit": self.limit,
+            "usd_per_million_blended": self.curve[-1].price.usd_per_million.blended,
+        }
+
+    def json(self) -> dict[str, Any]:
+        """The steady state under the names of a run's JSON, as far as it has them: every latency is a mean."""
+        point = self.point
+        return {
+            "estimate": True,
+            "gpus": self.deployment.gpus,
+            "requests_per_s": point.requests_per_s,
+            "throughput": {
+                "output_tokens_per_s": point.output_tokens_per_s,
+                "output_tokens_per_s_per_gpu": point.output_tokens_per_s_per_gpu,
+            },
+            "latency": {"ttft_s": {"mean": point.ttft_s}, "tpot_s": {"mean": point.tpot_s}},
+            "stable": self.stable,
+            "batch": point.batch,
+            "utilization": {"prefill": point.prefill_share, "kv_cache": point.kv_cache_share},
+            "cost": point.price.json(),
+            "capacity": self.capacity_json(),
+            "priced_by": dict(self.priced_by),
+        }
 
 
 def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path | None = None) -> SteadyState:
