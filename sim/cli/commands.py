@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sim import catalog
 from sim.cli import step_tables, tables
 from sim.cli.catalog_command import show_catalog
 from sim.cli.files import page, print_json, save, writer
@@ -145,7 +146,8 @@ def check(
         if as_json:
             print_json({"ok": False, "problems": [problem.json() for problem in error.problems]})
         raise
-    for note in (*profile_notes(loaded.scenario), *stream.notes):
+    notes = [*profile_notes(loaded.scenario), *stream.notes]
+    for note in notes:
         screen.note(note)
     pools = {role: pool(plan) for role, plan in deployment.pools.items()}
     found = {
@@ -155,6 +157,7 @@ def check(
         "gpus": deployment.gpus,
         "model": understood(loaded.scenario).json(),
         "pools": pools,
+        "notes": notes,
     }
     screen.show(step_tables.checked(str(scenario), found))
     _answer("check.json", found, out, as_json)
@@ -188,7 +191,8 @@ def explain(
     with loaded.locating():
         data = price_step(loaded.scenario, phase.value if phase else None, batch, context).json()
     note_profile(scenario.stem, loaded.scenario, screen)
-    for note in profile_notes(loaded.scenario):
+    data["notes"] = [*catalog.model(loaded.scenario.model).notes, *profile_notes(loaded.scenario)]
+    for note in data["notes"]:
         screen.note(note)
     try:
         deploy(loaded.scenario, profiles(loaded.scenario))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sim.model.deployment import Deployment, deploy
+from sim.model.profile_choice import profile_notes
 from sim.scenario.schema import Scenario
 from sim.simulation import cluster_plan
 from sim.steady.demand import Demand, demand_of
@@ -34,6 +35,8 @@ class SteadyState:
     """Whether the capacity suffices for the arrivals."""
     priced_by: Mapping[str, float]
     """Shares of busy GPU time by what priced it, at `point`."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user about what was decided on the way."""
 
     @property
     def load(self) -> float:
@@ -71,6 +74,7 @@ class SteadyState:
             "cost": point.price.json(),
             "capacity": self.capacity_json(),
             "priced_by": dict(self.priced_by),
+            "notes": list(self.notes),
         }
 
 
@@ -126,4 +130,5 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
         limit=service.limit(float(curve["batch"][-1])),
         stable=stable,
         priced_by=service.priced_by(at),
+        notes=(*deployment.model.notes, *profile_notes(scenario)),
     )

@@ -1,10 +1,13 @@
 """Measurements of one device do not price another in silence."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import sim
+from sim.cli import app
 from sim.explain import explain
 from sim.model.deployment import deploy
 from sim.model.profile_choice import profile_notes
@@ -67,6 +70,13 @@ def test_allowed_it_scales_and_every_result_says_so(tmp_path: Path) -> None:
     foreign = ["profile=b200_sxm/sglang", "allow_foreign_profile=true"]
     notes = sim.simulate(sim.load(file, foreign)).json()["notes"]
     assert any("another device, b200_sxm, scaled to h200_sxm" in note for note in notes)
+    scenario = sim.load(file, foreign)
+    assert any("b200_sxm" in note for note in sim.estimate(scenario).json()["notes"])
+    for command in ("check", "explain", "run"):
+        sets = [option for change in foreign for option in ("--set", change)]
+        shown = CliRunner().invoke(app, [command, str(file), *sets, "--json"])
+        told = json.loads(shown.stdout.splitlines()[-1])["notes"]
+        assert any("b200_sxm" in note for note in told), command
     cpu = [f"profile={of_a_cpu(tmp_path)}", "allow_foreign_profile=true"]
     assert any("some_cpu" in note for note in profile_notes(sim.load(file, cpu)))
 
