@@ -419,7 +419,8 @@ def test_a_scenario_is_written_as_a_file_without_its_defaults() -> None:
     text = to_yaml(scenario)
     assert parse(text).scenario == scenario
     assert "max_batch_per_gpu" not in text
-    assert "precision" not in text
+    assert "kv_cache" not in text
+    assert "weights: fp8" in text  # what the model's checkpoint has, and another model's has not
 
 
 def test_text_that_looks_like_something_else_is_quoted() -> None:
