@@ -1,19 +1,41 @@
-"""`tokenworks calibrate`: measure kernels here, import foreign tables, fit, show the error."""
+"""`tokenworks calibrate`: measure kernels here, import foreign tables, fit, show the error.
 
-import importlib.util
+A subcommand is imported when it is named: `tokenworks --help` lists this group, and needs no pandas and no torch.
+"""
+
+from importlib import metadata
+from typing import Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-from calibrate.fit_command import fit
-from calibrate.import_command import import_tables
-from calibrate.show_command import show
+from sim.cli.group import as_command
 
-app = typer.Typer(no_args_is_help=True, help="Measure kernels, import foreign tables, fit, show the error.")
-app.command("import")(import_tables)
-app.command()(fit)
-app.command()(show)
+COMMANDS: Final = {
+    "import": "calibrate.import_command:import_tables",
+    "fit": "calibrate.fit_command:fit",
+    "show": "calibrate.show_command:show",
+    "run": "calibrate.run_command:run",
+}
+"""Subcommand -> the function that is one."""
 
-if importlib.util.find_spec("calibrate.run_command"):
-    from calibrate.run_command import run
 
-    app.command()(run)
+class _Commands(TyperGroup):
+    """The subcommands by name."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All of them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The subcommand of that name, imported now."""
+        target = COMMANDS.get(cmd_name)
+        return target and as_command(cmd_name, metadata.EntryPoint(cmd_name, target, "").load())
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def _group() -> None:
+    """Measure kernels, import foreign tables, fit, show the error."""

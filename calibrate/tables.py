@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sim.catalog import gpu_names
+from sim.catalog import UnknownName, gpu
 from sim.cost.axes import AXES, DEFAULTS
 from sim.cost.form import Variant
 from sim.cost.profile import Table
@@ -84,13 +84,15 @@ def _table(kernel: str, dtype: str, options: Mapping[str, str], rows: Sequence[R
 
 
 def device_name(records: Sequence[Record]) -> str:
-    """Catalog name of the GPU that the records come from, or the device's own name in lower case."""
+    """Catalog name of the GPU that the records come from, or the device's own name in lower case.
+
+    Only a name of the catalog's counts (see the aliases of gpus.yaml): an H100 PCIe or an H200 NVL is no SXM module.
+    """
     name = str(records[0].environment.get("name", "device")) if records else "device"
-    words = name.lower().replace("-", " ").split()
-    for known in gpu_names():
-        if known.split("_")[0] in words:
-            return known
-    return "_".join(words)
+    try:
+        return gpu(name).name
+    except UnknownName:
+        return "_".join(name.lower().replace("-", " ").split())
 
 
 def device_ceilings(records: Sequence[Record]) -> dict[str, float]:

@@ -8,9 +8,11 @@ from sim.cluster.ledger import Progress
 from sim.cluster.record import RequestTable
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, PrefixSetup, TransferSetup
+from sim.cost.profile import shipped_profiles
 from sim.model.architecture import cache_bytes_per_token
 from sim.model.deployment import Deployment, deploy
 from sim.model.prefix_cache import PrefixCachePlan, prefix_cache_plan
+from sim.model.profile_choice import profile_notes
 from sim.model.room import check_room, check_warmup, running_blocks
 from sim.price import price
 from sim.result import Result
@@ -39,7 +41,7 @@ def simulate(
             workload does not exist.
         ScenarioError: if a file that the scenario names is broken.
     """
-    deployment = deploy(scenario)
+    deployment = deploy(scenario, shipped_profiles())
     check_backends(scenario)
     stream = requests(scenario, seed, base_folder)
     check_room(scenario, deployment, stream.least_tokens)
@@ -48,6 +50,8 @@ def simulate(
     plan = cluster_plan(scenario, deployment, seed, stream.block_tokens)
     record = run_cluster(scenario, stream, plan, costs, seed, progress)
     notes = (
+        *deployment.model.notes,
+        *profile_notes(scenario),
         *stream.notes,
         *pricing_notes(scenario, deployment.pools),
         *_rejections(record.requests, deployment, plan),

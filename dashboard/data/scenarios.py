@@ -152,8 +152,12 @@ def _files(tree: Node) -> Iterator[tuple[tuple[str | int, ...], Node]]:
             yield path, node
         elif isinstance(node.value, str) and schema_at(Scenario, path).get("file"):
             value = node.value
+            published = catalog.release(value) != value  # such as deepseek-ai/DeepSeek-V3.2
             like_a_file = (
-                "/" in value or "\\" in value or Path(value).suffix in FILE_SUFFIXES or Path(value).exists()
+                ("/" in value and not published)
+                or "\\" in value
+                or Path(value).suffix in FILE_SUFFIXES
+                or Path(value).exists()
             )
             if path[-1] == "histogram" or (like_a_file and value not in shipped_profiles()):
                 yield path, node

@@ -19,7 +19,7 @@ from sim.catalog.hardware import (
     price_tiers,
 )
 from sim.catalog.hugging_face import ConfigError
-from sim.catalog.models import kv_layouts, model, model_names
+from sim.catalog.models import kv_layouts, model, model_names, release
 from sim.catalog.network import Collectives, Protocol, collectives
 from sim.catalog.shapes import Model
 from sim.catalog.traffic import popularity_sigma
@@ -54,6 +54,7 @@ __all__ = [
     "nearest_names",
     "popularity_sigma",
     "price_tiers",
+    "release",
 ]
 
 

@@ -98,9 +98,10 @@ class Engine:
 
 @cache
 def engine(name: str) -> Engine:
-    """The engine of that name. Raises UnknownName."""
-    engines = read("engines.yaml")["engines"]
-    key = resolve("engine", name, engines, {})
+    """The engine of that name or alias. Raises UnknownName."""
+    file = read("engines.yaml")
+    engines = file["engines"]
+    key = resolve("engine", name, engines, file["aliases"])
     facts = values(engines[key])
     return Engine(name=key, **{**facts, "chunk_tokens": MappingProxyType(facts["chunk_tokens"])})
 

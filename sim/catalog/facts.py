@@ -57,7 +57,7 @@ def read(file: str) -> Mapping[str, Any]:
 
 
 def aliases(kind: str) -> Mapping[str, str]:
-    """Other names of the catalog's models or GPUs, and what they stand for; `kind`: model or gpu."""
+    """Other names of the catalog's models, GPUs or engines, and what they stand for; `kind`: model, gpu or engine."""
     names: Mapping[str, str] = read(f"{kind}s.yaml")["aliases"]
     return names
 

@@ -1,5 +1,6 @@
 """GPUs, and the default efficiencies of the analytic cost model."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -36,9 +37,10 @@ class Gpu:
     pcie_bytes_per_s: float
 
     def flop_per_s(self, dtype: str) -> float | None:
-        """Dense peak for bf16, fp8 or nvfp4; None where the GPU has no such arithmetic."""
+        """Dense peak for bf16, fp8 or nvfp4; None where the GPU has no such arithmetic. INT4 weights meet BF16
+        activations (W4A16): the arithmetic is BF16's."""
         peaks = {"bf16": self.bf16_flop_per_s, "fp8": self.fp8_flop_per_s, "nvfp4": self.fp4_flop_per_s}
-        return peaks[dtype]
+        return peaks["bf16" if dtype == "int4" else dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +88,25 @@ class Efficiency:
 
 @cache
 def gpu(name: str) -> Gpu:
-    """The GPU of that name or alias. Raises UnknownName."""
+    """The GPU of that name or alias, whether its words are joined by `_`, `-` or spaces. Raises UnknownName."""
     file = read("gpus.yaml")
-    key = resolve("gpu", name, file["gpus"], file["aliases"])
+    words = re.sub(r"[-\s]+", "_", name.strip())
+    key = resolve("gpu", words, file["gpus"], file["aliases"])
     return Gpu(name=key, **values(file["gpus"][key]))
 
 
 def described_gpu(name: str, device: Mapping[str, float]) -> Gpu:
-    """A GPU that is not in the catalog, from what was measured on it: memory in bytes, and ceilings that were reached.
+    """A GPU that is not in the catalog, from its datasheet or from what was measured on it; keys are those of `Gpu`.
 
-    No link of it was measured: its memory bandwidth stands in, and what leaves the device is a guess.
+    Without an FP8 peak the BF16 one holds. A link that is not given has the memory's bandwidth, and NVLink and node
+    end at the device: what leaves it is then a guess.
     Raises ValueError where the memory's size or speed or the BF16 peak is lacking.
     """
     lacking = {"memory_bytes", "memory_bytes_per_s", "bf16_flop_per_s"} - device.keys()
     if lacking:
         raise ValueError(f"`device` lacks {', '.join(sorted(lacking))}")
     memory, bf16 = device["memory_bytes_per_s"], device["bf16_flop_per_s"]
+    sms = device.get("sms")
     return Gpu(
         name=name,
         generation="hopper",
@@ -111,12 +116,12 @@ def described_gpu(name: str, device: Mapping[str, float]) -> Gpu:
         bf16_flop_per_s=bf16,
         fp8_flop_per_s=device.get("fp8_flop_per_s", bf16),
         fp4_flop_per_s=device.get("fp4_flop_per_s"),
-        sms=None,
-        scale_up_bytes_per_s=memory,
-        scale_up_domain=1,
-        gpus_per_node=1,
-        scale_out_bytes_per_s=memory,
-        pcie_bytes_per_s=memory,
+        sms=None if sms is None else int(sms),
+        scale_up_bytes_per_s=device.get("scale_up_bytes_per_s", memory),
+        scale_up_domain=int(device.get("scale_up_domain", 1)),
+        gpus_per_node=int(device.get("gpus_per_node", 1)),
+        scale_out_bytes_per_s=device.get("scale_out_bytes_per_s", memory),
+        pcie_bytes_per_s=device.get("pcie_bytes_per_s", memory),
     )
 
 

@@ -1,28 +1,57 @@
 """Models by name: the catalog's own, or those of a Hugging Face config.json; and the layouts of their caches."""
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from sim.catalog.facts import read, resolve, values
 from sim.catalog.hugging_face import read_config
 from sim.catalog.shapes import Model
 
+CONFIG: Final = "config.json"
+"""The file of a checkpoint that describes its architecture."""
+
+
+def model(name: str) -> Model:
+    """The model of that name or alias, or of that config.json (or the folder that it lies in).
+
+    A file is read again where it has changed. Raises UnknownName, and ConfigError where the file cannot be used.
+    """
+    file = Path(name)
+    try:
+        if file.suffix != ".json" and not ("/" in name and (file := file / CONFIG).is_file()):
+            return _known(name)
+        stamp = file.stat().st_mtime_ns
+    except (OSError, ValueError):  # no such file, or a name that none can have
+        stamp = 0
+    return _described(file, stamp)
+
 
 @cache
-def model(name: str) -> Model:
-    """The model of that name or alias, or of that config.json.
-
-    Raises UnknownName, and ConfigError where the file cannot be used.
-    """
-    if Path(name).suffix == ".json":
-        return read_config(Path(name))
+def _known(name: str) -> Model:
     file = read("models.yaml")
-    key = resolve("model", name, file["models"], file["aliases"])
+    key = resolve("model", release(name), file["models"], file["aliases"])
     shapes = values(_facts(key))
     return Model(name=key, **{**shapes, "bf16_parts": tuple(shapes["bf16_parts"])})
+
+
+@lru_cache(maxsize=64)
+def _described(file: Path, stamp: int) -> Model:
+    """`stamp` tells one state of the file from the next."""
+    return read_config(file)
+
+
+def release(name: str) -> str:
+    """A model's name as the catalog writes it: lower case, without its own organisation on the Hugging Face Hub.
+
+    A file's name stays as it is.
+    """
+    organisation, slash, rest = name.lower().partition("/")
+    return (
+        rest if slash and organisation in read("models.yaml")["organisations"] and "/" not in rest else name
+    )
 
 
 def model_names() -> tuple[str, ...]:

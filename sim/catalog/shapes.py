@@ -1,6 +1,6 @@
 """The shapes of a model, whoever describes them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 
@@ -47,9 +47,17 @@ class Model:
     max_positions: int
     tied_embedding: bool
     weights: str
-    """Number format of the published checkpoint."""
+    """Number format of the published checkpoint: of the routed experts, or of everything."""
     bf16_parts: tuple[str, ...]
     """Parts that stay BF16 in a quantised checkpoint; names of `sim.model.architecture`."""
+    attention_weights: str | None = None
+    """Format of the attention's projections, where the checkpoint has not the usual one beside `weights`."""
+    dense_weights: str | None = None
+    """The same of the shared expert and of dense FFNs."""
+    architecture: str = field(default="", compare=False)
+    """What its config.json calls it; empty for the catalog's own."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What was taken for granted or left out where a config.json was read, in sentences for the user."""
 
     @property
     def moe_layers(self) -> int:

@@ -102,7 +102,11 @@ def gpus() -> Rows:
 def engines() -> Rows:
     """Engines, and the time per step that the GPU waits for each."""
     return [
-        {"engine": name, "host_overhead_ms": catalog.engine(name).host_overhead_s * 1e3}
+        {
+            "engine": name,
+            "also": _aliases("engine", name),
+            "host_overhead_ms": catalog.engine(name).host_overhead_s * 1e3,
+        }
         for name in catalog.engine_names()
     ]
 

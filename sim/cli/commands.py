@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sim import catalog
 from sim.cli import step_tables, tables
-from sim.cli.answers import answer
 from sim.cli.catalog_command import show_catalog
 from sim.cli.files import page, print_json, save, writer
 from sim.cli.group import Commands
@@ -81,7 +81,7 @@ def run(
     screen = Screen(as_json, quiet)
     results = simulated([scenario], sets, seed, out, screen)
     [(name, result)] = results.items()
-    data = answer(result)
+    data = result.json()
     screen.show(tables.runs({name: data}, public_prices(results)))
     if out:
         save(out, result.save)
@@ -102,7 +102,7 @@ def compare(
     """Simulate several scenarios side by side, with ratios to the first and public API prices beside."""
     screen = Screen(as_json, quiet)
     results = simulated(scenarios, sets, seed, out, screen)
-    data = {name: answer(result) for name, result in results.items()}
+    data = {name: result.json() for name, result in results.items()}
     api_prices = public_prices(results)
     screen.show(tables.runs(data, api_prices))
     together = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}
@@ -125,7 +125,9 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Validate only: the form, the layout, the memory, the files of workload and experts."""
+    from sim.model.profile_choice import profile_notes
     from sim.model.room import check_room, check_warmup
+    from sim.model.understood import understood
     from sim.step.experts import check_recordings
     from sim.workload import requests
 
@@ -145,10 +147,19 @@ def check(
         if as_json:
             print_json({"ok": False, "problems": [problem.json() for problem in error.problems]})
         raise
-    for note in stream.notes:
+    notes = [*profile_notes(loaded.scenario), *stream.notes]
+    for note in notes:
         screen.note(note)
     pools = {role: pool(plan) for role, plan in deployment.pools.items()}
-    found = {"ok": True, "problems": [], "requests": len(stream), "gpus": deployment.gpus, "pools": pools}
+    found = {
+        "ok": True,
+        "problems": [],
+        "requests": len(stream),
+        "gpus": deployment.gpus,
+        "model": understood(loaded.scenario).json(),
+        "pools": pools,
+        "notes": notes,
+    }
     screen.show(step_tables.checked(str(scenario), found))
     _answer("check.json", found, out, as_json)
 
@@ -173,6 +184,7 @@ def explain(
     """Price one step, operation by operation, whether its KV cache fits or not."""
     from sim.explain import explain as price_step
     from sim.model.deployment import deploy
+    from sim.model.profile_choice import profile_notes
     from sim.scenario.loading import load
 
     screen = Screen(as_json, quiet)
@@ -180,6 +192,9 @@ def explain(
     with loaded.locating():
         data = price_step(loaded.scenario, phase.value if phase else None, batch, context).json()
     note_profile(scenario.stem, loaded.scenario, screen)
+    data["notes"] = [*catalog.model(loaded.scenario.model).notes, *profile_notes(loaded.scenario)]
+    for note in data["notes"]:
+        screen.note(note)
     try:
         deploy(loaded.scenario, profiles(loaded.scenario))
     except DeploymentError as error:

@@ -59,14 +59,14 @@ def _extensions() -> Mapping[str, metadata.EntryPoint]:
 def _extension(entry: metadata.EntryPoint) -> Any:
     """An extra's command; where it cannot be loaded, one that says what to install."""
     try:
-        command = _command(entry.name, entry.load())
+        command = as_command(entry.name, entry.load())
     except Exception as error:  # a broken extra must not break the rest, whatever is wrong with it
-        command = _command(entry.name, _unavailable(entry.name, _hint(entry, error)))
+        command = as_command(entry.name, _unavailable(entry.name, _hint(entry, error)))
     command.name = entry.name
     return command
 
 
-def _command(name: str, loaded: Any) -> Any:
+def as_command(name: str, loaded: Any) -> Any:
     """The command of a typer app, or of a plain function."""
     if not isinstance(loaded, typer.Typer):
         function, loaded = loaded, typer.Typer(add_completion=False)

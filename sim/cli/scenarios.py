@@ -40,12 +40,12 @@ def profiles(scenario: "Scenario") -> tuple[str, ...] | None:
 
 def note_profile(name: str, scenario: "Scenario", screen: Screen) -> None:
     """Say so where nothing measured stands behind a scenario that did not ask for that."""
+    from sim.scenario.device import gpu_of
     from sim.step.assemble import profile_name
 
     if scenario.profile is None and profile_name(scenario) is None:
-        screen.note(
-            f"{name}: no measured profile for {scenario.gpu} and {scenario.engine}; priced analytically"
-        )
+        gpu = gpu_of(scenario).name
+        screen.note(f"{name}: no measured profile for {gpu} and {scenario.engine}; priced analytically")
 
 
 def simulated(

@@ -58,14 +58,46 @@ def memory(of_gpu: Json) -> str:
 
 
 def checked(name: str, found: Json) -> Iterator[RenderableType]:
-    """A scenario that holds: its pools and what their memory leaves for the cache."""
+    """A scenario that holds: what its model was understood as, its pools and what their memory leaves for the cache."""
     yield Text(f"{name}: ok, {found['gpus']} GPUs, {number(found['requests'])} requests", style="bold")
+    yield from understood(found["model"])
     for role, pool in found["pools"].items():
         yield (
             f"  {role}: {pool['workers']} x {pool['gpus']} GPUs, attention DP {pool['dp']} x TP {pool['tp']}, "
             f"EP {pool['ep']}; per GPU: weights {pool['weights_gb']:.1f} GB, reserve {pool['reserve_gb']:.1f} GB, "
             f"KV cache {pool['kv_cache_gb']:.1f} GB = {number(pool['kv_tokens'])} tokens per rank"
         )
+
+
+def understood(model: Json) -> Iterator[str]:
+    """What a model was understood as."""
+    dense = (
+        f", the first {model['dense_layers']} dense"
+        if model["routed_experts"] and model["dense_layers"]
+        else ""
+    )
+    experts = (
+        f"{model['routed_experts']} experts, {model['experts_per_token']} per token, {model['shared_experts']} shared"
+        if model["routed_experts"]
+        else "no experts"
+    )
+    drafts = f", {model['mtp_modules']} MTP module" if model["mtp_modules"] else ""
+    yield (
+        f"  model: {model['name']} ({model['architecture']}), {model['attention']}, {model['layers']} layers{dense}, "
+        f"{experts}{drafts}"
+    )
+    beside = (
+        f" (attention {model['attention_weights']}, shared and dense {model['dense_weights']})"
+        if len({model["weights"], model["attention_weights"], model["dense_weights"]}) > 1
+        else ""
+    )
+    yield (
+        f"    {model['parameters'] / 1e9:,.1f} B parameters, {model['active_parameters'] / 1e9:,.1f} B active; "
+        f"{model['weights']} weights{beside} {model['weights_gb']:,.1f} GB (checkpoint: {model['checkpoint']}); "
+        f"{model['kv_cache']} cache {number(model['cache_bytes_per_token'])} bytes per token"
+    )
+    for note in model["notes"]:
+        yield f"    {note}"
 
 
 def benchmark(speed: Json) -> Iterator[RenderableType]:

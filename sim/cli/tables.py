@@ -5,6 +5,7 @@ The headline comes first, every number has its unit, every price names its tier,
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -159,7 +160,8 @@ def headline(name: str, run: Json) -> Text:
         )
     text.append(f"{blended} per million tokens at {tier(run)}{at_load}", style="bold")
     text.append(
-        f"\n  {scenario['model']} on {run['gpus']} GPUs {scenario['gpu']}{_paid(run)}, engine {scenario['engine']}: "
+        f"\n  {_file_name(scenario['model'])} on {run['gpus']} GPUs {_file_name(scenario['gpu'])}{_paid(run)}, "
+        f"engine {scenario['engine']}: "
     )
     text.append(f"{number(_at(run, ('throughput', 'output_tokens_per_s')))} output tokens/s")
     for label, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")):
@@ -188,6 +190,11 @@ def _fills_first(run: Json) -> str:
     return f"{'serving' if role == 'serve' else role} pool" + (
         f", {limit}" if limit not in (None, role) else ""
     )
+
+
+def _file_name(name: str) -> str:
+    """A name of the catalog as it is, a file without its folders."""
+    return Path(name).name
 
 
 def _paid(run: Json) -> str:

@@ -189,15 +189,16 @@ def cache_bytes_per_token(model: Model, kv_cache: str, mtp: bool = False, tp: in
 
 
 def part_format(model: Model, part: Part, weights: str, attention: str = "fp8", dense: str = "fp8") -> str:
-    """Number format of a part when the deployment's weights are bf16, fp8 or nvfp4.
+    """Number format of a part when the deployment's weights are bf16, fp8, nvfp4 or int4.
 
-    NVFP4 is for the routed experts; what else is quantised stays FP8, but for the `attention`'s projections and the
-    `dense` parts (shared expert, dense FFN) where they are given. `bf16_parts` of the catalog stay BF16.
+    NVFP4 and INT4 are for the routed experts; what else is quantised stays FP8 (BF16 beside INT4), but for the
+    `attention`'s projections and the `dense` parts (shared expert, dense FFN) where they are given. `bf16_parts` of the
+    catalog stay BF16.
     """
     if weights == "bf16" or part in model.bf16_parts:
         return "bf16"
     own: dict[Part, str] = {"routed": weights, "attention": attention, "shared": dense, "dense_ffn": dense}
-    return own.get(part, "fp8")
+    return own.get(part, "bf16" if weights == "int4" else "fp8")
 
 
 def weight_bytes_per_gpu(

@@ -1,24 +1,23 @@
 """What is wrong with a scenario before anything is computed: names, formats, and what does not divide."""
 
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 from typing import Final
 
 from sim import catalog
 from sim.catalog import Model
-from sim.model.operations import BLOCK, NVFP4_BLOCK
+from sim.model.operations import BLOCK, INT4_BLOCK, NVFP4_BLOCK
+from sim.model.profile_choice import profile_problems
 from sim.scenario.device import gpu_of
-from sim.scenario.errors import KeyPath, Problem
+from sim.scenario.errors import KeyPath, Problem, ScenarioError
+from sim.scenario.gpu_file import is_gpu_file
 from sim.scenario.schema import Experts, Pool, Scenario
 
-ANALYTIC: Final = "analytic"
-"""The profile that is none: everything is priced by the roofline."""
-WHOLE_BLOCK: Final = {"bf16": 1, "fp8": BLOCK, "nvfp4": NVFP4_BLOCK}
+WHOLE_BLOCK: Final = {"bf16": 1, "fp8": BLOCK, "nvfp4": NVFP4_BLOCK, "int4": INT4_BLOCK}
 """Elements that a sharded width must be a multiple of, so that no block of a format is cut."""
 
 
 def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -> Iterator[Problem]:
-    """Names that the catalog does not hold."""
+    """Names that the catalog does not hold, and profiles of other devices."""
     look_ups: tuple[tuple[str, Callable[[], object]], ...] = (
         ("model", lambda: catalog.model(scenario.model)),
         ("gpu", lambda: gpu_of(scenario)),
@@ -26,34 +25,26 @@ def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -
     for key, look_up in look_ups:
         try:
             look_up()
+        except ScenarioError:
+            raise  # a file of its own, with places of its own
         except (catalog.UnknownName, catalog.ConfigError, ValueError) as unusable:
             yield Problem((key,), str(unusable))
         else:
             if key == "gpu":
                 yield from _price_problems(scenario)
-    profile = scenario.profile
-    if profiles is not None and profile is not None and not Path(profile).exists():
-        known = (*profiles, ANALYTIC)
-        if profile not in known:
-            yield Problem(
-                ("profile",),
-                str(catalog.UnknownName("profile", profile, catalog.nearest_names(profile, known))),
-            )
+                yield from profile_problems(scenario, profiles)
 
 
 def _price_problems(scenario: Scenario) -> Iterator[Problem]:
     """A tier that the GPU does not have, or no price at all."""
     tiers, tier = catalog.price_tiers(gpu_of(scenario).name), scenario.price.tier
+    gpu = gpu_of(scenario).name if is_gpu_file(scenario.gpu) else scenario.gpu
     if tier is not None and tiers and tier not in tiers:
-        unknown = catalog.UnknownName(
-            f"price tier of {scenario.gpu}", tier, catalog.nearest_names(tier, tiers)
-        )
+        unknown = catalog.UnknownName(f"price tier of {gpu}", tier, catalog.nearest_names(tier, tiers))
         yield Problem(("price", "tier"), str(unknown))
     if not tiers and scenario.price.usd_per_gpu_hour is None:
         key = "usd_per_gpu_hour" if tier is None else "tier"
-        yield Problem(
-            ("price", key), f"the catalog has no price of {scenario.gpu}; give price.usd_per_gpu_hour"
-        )
+        yield Problem(("price", key), f"the catalog has no price of {gpu}; give price.usd_per_gpu_hour")
 
 
 def setting_problems(scenario: Scenario) -> Iterator[Problem]:

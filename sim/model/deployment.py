@@ -97,10 +97,10 @@ def deploy(scenario: Scenario, profiles: Collection[str] | None = None) -> Deplo
 def plan_pool(scenario: Scenario, role: str) -> PoolPlan:
     """The plan of one pool, whether its cache fits or not (`plan.memory.fits`).
 
-    Raises DeploymentError where names are unknown or the layout does not divide.
+    Raises DeploymentError where names are unknown, the profile is another GPU's, or the layout does not divide.
     """
-    problems = _nameless(name_problems(scenario)) or shape_problems(scenario, role)
-    if problems:
+    unusable = [problem for problem in name_problems(scenario) if problem.path[0] != "price"]
+    if problems := unusable or shape_problems(scenario, role):
         raise DeploymentError(problems)
     return _plan(scenario, role)
 

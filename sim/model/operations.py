@@ -19,6 +19,8 @@ SCALE_BYTES = 4
 """One FP32 scale per FP8 block."""
 NVFP4_BLOCK = 16
 """Elements that share one one-byte scale in NVFP4."""
+INT4_BLOCK = 32
+"""Elements that share one BF16 scale in INT4 (Kimi K2 Thinking's quantization_config: group_size)."""
 
 Group = Literal["attention", "moe", "dense", "communication", "other"]
 Stream = Literal["layers", "experts", "shared", "exchange", "once"]
@@ -40,7 +42,7 @@ class Operation:
     shape: Mapping[str, float]
     """The family's coordinates, such as {m, n, k}; the names are those of the profile's table."""
     dtype: str
-    """Precision that the arithmetic runs in: bf16, fp8 or nvfp4."""
+    """Precision that the arithmetic runs in: bf16, fp8 or nvfp4; int4 weights are unpacked and multiplied in bf16."""
     flop: float
     bytes: float
     """HBM traffic, read and written; for communication the bytes that one GPU sends."""
@@ -58,13 +60,21 @@ class Operation:
 
 
 def weight_bytes(elements: float, dtype: str) -> float:
-    """Bytes of a weight matrix with the scales of its format: FP8 one per 128 x 128 block, NVFP4 one per 16."""
-    scales = {"fp8": SCALE_BYTES / BLOCK**2, "nvfp4": 1 / NVFP4_BLOCK}.get(dtype, 0.0)
+    """Bytes of a weight matrix with the scales of its format: FP8 one per 128 x 128 block, NVFP4 one per 16, INT4 one
+    per 32."""
+    scales = {
+        "fp8": SCALE_BYTES / BLOCK**2,
+        "nvfp4": 1 / NVFP4_BLOCK,
+        "int4": DTYPE_BYTES["bf16"] / INT4_BLOCK,
+    }.get(dtype, 0.0)
     return elements * (DTYPE_BYTES[dtype] + scales)
 
 
 def activation_bytes(elements: float, dtype: str) -> float:
-    """Bytes of activations with the scales of their format: FP8 one per 1 x 128 group, NVFP4 one per 16."""
+    """Bytes of activations with the scales of their format: FP8 one per 1 x 128 group, NVFP4 one per 16. Beside INT4
+    weights they stay BF16."""
+    if dtype == "int4":
+        dtype = "bf16"
     scales = {"fp8": SCALE_BYTES / BLOCK, "nvfp4": 1 / NVFP4_BLOCK}.get(dtype, 0.0)
     return elements * (DTYPE_BYTES[dtype] + scales)
 

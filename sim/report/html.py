@@ -69,7 +69,7 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
     said = (
         f"<b>{escape(name)}</b>: {price} at {escape(str(cost['tier']))} "
         f"(${cost['usd_per_gpu_hour']:.2f} per GPU-hour). "
-        f"{escape(scenario['model'])} on {run['gpus']} GPUs {escape(scenario['gpu'])} "
+        f"{escape(Path(scenario['model']).name)} on {run['gpus']} GPUs {escape(Path(scenario['gpu']).name)} "
         f"({cost['bought_gpus']} paid for), engine {escape(scenario['engine'])}, "
         f"{run['requests']['completed']:,} requests."
     )

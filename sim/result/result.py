@@ -36,11 +36,21 @@ class Result:
         """`notes`: sentences for the user about what was decided on the way, such as rows of a trace left out."""
         self.record = replace(record, invariants=[*record.invariants, *check_invariants(record)])
         self.notes = (*notes, *_unmeasured(record))
+        self._outlook: Callable[[], dict[str, Any]] | None = None
         self._json = {**summary(self.record, cost.json()), "notes": list(self.notes)}
 
     def json(self) -> dict[str, Any]:
         """The JSON of the run, as documented; `wall_s` is the only value that may differ between runs of one seed."""
+        if self._outlook is not None:
+            outlook, self._outlook = self._outlook(), None
+            if self._json["stable"] is None:  # it ends before a load is reached
+                outlook["capacity"]["load"] = None
+            self._json |= outlook
         return self._json
+
+    def outlook_from(self, outlook: Callable[[], dict[str, Any]]) -> None:
+        """Let the JSON have a `capacity` and a `limited_by`: what `outlook` says when the JSON is first asked for."""
+        self._outlook = outlook
 
     @cached_property
     def requests(self) -> "pd.DataFrame":
@@ -49,14 +59,15 @@ class Result:
 
         return pd.DataFrame(request_columns(self.record))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write `requests.parquet`, `scenario.yaml` (as applied) and `run.json` into a folder, made if need be.
 
         Each file appears whole or not at all, and `run.json` last: where it is, the others are.
         """
+        folder, data = Path(folder), self.json()
         folder.mkdir(parents=True, exist_ok=True)
-        scenario = yaml.safe_dump(self._json["scenario"], sort_keys=False, allow_unicode=True)
-        text = json.dumps(self._json, indent=2, allow_nan=False) + "\n"
+        scenario = yaml.safe_dump(data["scenario"], sort_keys=False, allow_unicode=True)
+        text = json.dumps(data, indent=2, allow_nan=False) + "\n"
         _write(folder / REQUESTS, lambda path: self.requests.to_parquet(path, index=False))
         _write(folder / SCENARIO, lambda path: path.write_text(scenario, encoding="utf-8"))
         _write(folder / SUMMARY, lambda path: path.write_text(text, encoding="utf-8"))
@@ -75,7 +86,7 @@ class SavedResult:
         return self.data
 
 
-def load(folder: Path) -> SavedResult:
+def load(folder: str | Path) -> SavedResult:
     """The result that `Result.save` left in a folder.
 
     Raises:
@@ -84,6 +95,7 @@ def load(folder: Path) -> SavedResult:
     """
     import pandas as pd  # noqa: PLC0415 - as above
 
+    folder = Path(folder)
     data = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     scenario = Scenario.model_validate(yaml.safe_load((folder / SCENARIO).read_text(encoding="utf-8")))
     return SavedResult(scenario, pd.read_parquet(folder / REQUESTS), data)

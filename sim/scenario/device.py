@@ -1,22 +1,28 @@
-"""The GPU of a scenario: one of the catalog, or the device that its fitted profile describes."""
+"""The GPU of a scenario: one of the catalog, one in a file, or the device that its fitted profile describes."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from sim import catalog
 from sim.catalog import Gpu
+from sim.scenario.gpu_file import is_gpu_file, read_gpu
 from sim.scenario.schema import Scenario
 
 HEADER = "profile.yaml"
 
 
 def gpu_of(scenario: Scenario) -> Gpu:
-    """The catalog's GPU of that name, or the one in the header of the profile that the scenario names.
+    """The catalog's GPU of that name, the one of a file, or that in the header of the profile that the scenario names.
 
-    Raises UnknownName, which names the profile's device beside the catalog's where there is one.
+    Raises UnknownName, which names the profile's device beside the catalog's where there is one, and ScenarioError
+    where the GPU's file is not one.
     """
+    if is_gpu_file(scenario.gpu):
+        return read_gpu(scenario.gpu)
     try:
         return catalog.gpu(scenario.gpu)
     except catalog.UnknownName as unknown:
@@ -28,14 +34,44 @@ def gpu_of(scenario: Scenario) -> Gpu:
         raise catalog.UnknownName("gpu", scenario.gpu, (described.name, *unknown.nearest)) from unknown
 
 
-@lru_cache(maxsize=8)
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a profile was measured on, and with whose kernels."""
+
+    gpu: str
+    engine: str
+
+
+def measured_by(profile: str) -> Measured | None:
+    """The device and the engine of a profile: as its header says, or as a shipped name (`gpu/engine`) does.
+
+    None where there is neither, as for `analytic`.
+    """
+    if header := _header(profile):
+        return Measured(str(header.get("gpu")), str(header.get("engine")))
+    gpu, slash, engine = profile.partition("/")
+    return Measured(gpu, engine) if slash and gpu in catalog.gpu_names() else None
+
+
 def _described(profile: str) -> Gpu | None:
     """The device in the header of a profile's folder; None where there is none to read."""
-    path = next((p / HEADER for p in (Path(profile), Path(profile).parent) if (p / HEADER).is_file()), None)
-    if path is None:
-        return None
-    header = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(header, dict) or not isinstance(header.get("device"), dict):
+    header = _header(profile)
+    if header is None or not isinstance(header.get("device"), dict):
         return None
     measured = {key: value for key, value in header["device"].items() if isinstance(value, float | int)}
     return catalog.described_gpu(str(header.get("gpu")), measured)
+
+
+@lru_cache(maxsize=8)
+def _header(profile: str) -> dict[str, Any] | None:
+    """The header in a profile's folder; None where there is none, or nothing that can be read as one."""
+    path = next((p / HEADER for p in (Path(profile), Path(profile).parent) if (p / HEADER).is_file()), None)
+    if path is None:
+        return None
+    try:
+        header = yaml.load(
+            path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
+    except (OSError, ValueError, yaml.YAMLError):
+        return None  # whoever needs the tables says what is wrong with it
+    return header if isinstance(header, dict) else None

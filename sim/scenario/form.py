@@ -110,7 +110,7 @@ def expected(schema: Schema) -> str:
 def _bounds(schema: Schema) -> str:
     match schema:
         case {"minimum": low, "maximum": high}:
-            return f" from {low:g} to {high:g}".replace("e+", "e")
+            return f" from {low:g} to {high:g}".replace("e+0", "e").replace("e+", "e")
         case {"minimum": low, "exclusiveMaximum": high}:
             return f" from {low:g} to below {high:g}"
         case {"exclusiveMinimum": low, "maximum": high}:

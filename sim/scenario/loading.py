@@ -17,12 +17,13 @@ import yaml
 
 from sim.scenario.errors import DeploymentError, KeyPath, LocatedProblem, Place, Problem, ScenarioError
 from sim.scenario.form import check, schema_at
+from sim.scenario.gpu_file import is_gpu_file, read_gpu
 from sim.scenario.reader import exists, read, read_file, scalar, similar_file
 from sim.scenario.schema import Scenario
 from sim.scenario.tree import Node, find, graft, merge, nest, plain, positions
 
 FILE_SUFFIXES: Final = frozenset(
-    {".json", ".jsonl", ".csv", ".parquet", ".npz", ".npy", ".xz", ".gz", ".yaml"}
+    {".json", ".jsonl", ".csv", ".parquet", ".npz", ".npy", ".xz", ".gz", ".yaml", ".yml"}
 )
 """What tells a file from a name of the catalog, where a key takes either: this, or a `/` to something that exists."""
 
@@ -65,7 +66,7 @@ class LoadedScenario:
 def load(path: str | Path, overrides: Sequence[str] = ()) -> LoadedScenario:
     """The scenario in a file, with overrides `key.path=value` on top.
 
-    Checks the form only. Raises ScenarioError with every problem found.
+    Checks the form only, that of its GPU's file included. Raises ScenarioError with every problem found.
     """
     tree, sources = _document(Path(path), str(path), ())
     return _finished(_overridden(tree, overrides), sources)
@@ -74,6 +75,14 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> LoadedScenario:
 def parse(text: str, name: str = "scenario", overrides: Sequence[str] = ()) -> LoadedScenario:
     """The same from text, such as an editor's. Files that it names are looked for beside `name`."""
     tree, sources = _extended(read(text, name), name, ())
+    return _finished(_overridden(tree, overrides), sources)
+
+
+def from_data(data: Mapping[str, object], overrides: Sequence[str] = ()) -> LoadedScenario:
+    """The same from plain data, such as a notebook's dictionary. Files that it names are looked for in the working
+    folder."""
+    name = "the dictionary"
+    tree, sources = _extended(graft(dict(data), Place(name)), name, ())
     return _finished(_overridden(tree, overrides), sources)
 
 
@@ -175,7 +184,10 @@ def _finished(tree: Node, sources: tuple[str, ...]) -> LoadedScenario:
     """The tree checked, its file names made absolute."""
     problems: list[LocatedProblem] = []
     found = _with_files(tree, (), problems)
-    return LoadedScenario(check(found, Scenario, problems), found, sources)
+    scenario = check(found, Scenario, problems)
+    if is_gpu_file(scenario.gpu):
+        read_gpu(scenario.gpu)  # its mistakes have places of their own
+    return LoadedScenario(scenario, found, sources)
 
 
 def _with_files(node: Node, path: KeyPath, problems: list[LocatedProblem]) -> Node:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sim import catalog
+from sim.scenario.parallelism import dp_times_tp, tp_from_dp
 from sim.scenario.section import (
     FileName,
     Flag,
@@ -20,7 +21,9 @@ from sim.scenario.section import (
     PositiveInt,
     Section,
 )
+from sim.scenario.spelling import checkpoint_formats, engine_name, release_name
 from sim.scenario.step import DraftLevel, Indexer, Overlap, Precision, Scheduling, Speculation
+from sim.scenario.terms import Objectives, Price
 from sim.scenario.workload import Arrivals, Diurnal, Length, Lengths, Workload
 
 __all__ = [
@@ -140,9 +143,17 @@ class Experts(Section):
 class Pool(Section):
     """Identical workers. Attention data parallelism is gpus / tp; MoE tensor parallelism is gpus / ep."""
 
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {"tp": ("dp",), "dp": ("tp",)}
+
     workers: PositiveInt = Field(default=1, description="number of workers")
     gpus: PositiveInt = Field(description="GPUs of one worker")
-    tp: PositiveInt = Field(default=1, description="tensor parallelism of the attention; divides gpus")
+    tp: PositiveInt = Field(
+        default=1, description="tensor parallelism of the attention; divides gpus; default: 1, or gpus / dp"
+    )
+    dp: PositiveInt | None = Field(
+        default=None,
+        description="data parallelism of the attention, instead of or beside tp: gpus / tp, always",
+    )
     ep: PositiveInt = Field(default=1, description="expert parallelism of the routed experts; divides gpus")
     max_batch_per_gpu: PositiveInt = Field(
         default=128, description="running sequences per GPU at most (decode)"
@@ -170,6 +181,9 @@ class Pool(Section):
         description="kernels of the routed experts, as the profile's tables name them (deepgemm, cutlass, trtllm_gen, "
         "triton); default by engine, GPU and precision",
     )
+
+    _tp_from_dp = model_validator(mode="before")(tp_from_dp)
+    _dp_times_tp = field_validator("dp")(dp_times_tp)
 
 
 class Deployment(Section):
@@ -212,61 +226,28 @@ class PrefixCache(Section):
     disk_gb: NonNegativeFloat = Field(default=0.0, description="disk per unit of scope, GB")
 
 
-class Objectives(Section):
-    """What the user promises its users; goodput counts the requests that keep all of it."""
-
-    ttft_p99_s: PositiveFloat | None = Field(default=None, description="time to first token, seconds")
-    tpot_p99_s: PositiveFloat | None = Field(default=None, description="time per output token, seconds")
-    e2e_p99_s: PositiveFloat | None = Field(default=None, description="arrival to last token, seconds")
-
-
-class Price(Section):
-    """What a GPU-hour costs."""
-
-    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "tier": ("usd_per_gpu_hour",),
-        "usd_per_gpu_hour": ("tier",),
-    }
-
-    tier: str | None = Field(default=None, description="a price tier of the catalog, such as rent_3yr")
-    usd_per_gpu_hour: PositiveFloat | None = Field(
-        default=None, description="USD per GPU-hour, instead of the catalog's"
-    )
-    overhead_fraction: NonNegativeFloat | None = Field(
-        default=None, description="cost beside GPUs as a fraction of the GPU cost; default from the catalog"
-    )
-    host_usd_per_gb_month: NonNegativeFloat | None = Field(
-        default=None, description="of the prefix cache's host memory; default from the catalog"
-    )
-    disk_usd_per_gb_month: NonNegativeFloat | None = Field(
-        default=None, description="of the prefix cache's disks; default from the catalog"
-    )
-    margin: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(
-        default=0.0, description="share of the selling price kept as margin"
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "Price":
-        if self.tier is not None and self.usd_per_gpu_hour is not None:
-            raise ValueError("expected `tier` or `usd_per_gpu_hour`, not both")
-        return self
-
-
 class Scenario(Section):
     """One deployment under one workload. The file that a user writes."""
 
     directives: ClassVar[tuple[str, ...]] = ("extends",)
 
-    model: FileName = Field(
-        description="catalog name of the model (aliases allowed), or a Hugging Face config.json"
+    model: Annotated[FileName, BeforeValidator(release_name)] = Field(
+        description="catalog or Hugging Face name of the model (aliases allowed), or a Hugging Face config.json"
     )
-    gpu: str = Field(
-        description="catalog name of the GPU (aliases allowed), or the device of a fitted profile"
+    gpu: FileName = Field(
+        description="catalog name of the GPU (aliases allowed), a YAML file of its datasheet, or the device of a "
+        "fitted profile"
     )
-    engine: EngineName = Field(default="sglang", description="thresholds, overheads and measured profile")
+    engine: Annotated[EngineName, BeforeValidator(engine_name)] = Field(
+        default="sglang", description="thresholds, overheads and measured profile"
+    )
     profile: FileName | None = Field(
         default=None,
         description="a shipped profile such as h200_sxm/sglang, `analytic`, or a file; default gpu/engine",
+    )
+    allow_foreign_profile: Flag = Field(
+        default=False,
+        description="whether `profile` may be another device's, scaled to this one by datasheet",
     )
     deployment: Deployment = Field(description="the pools of GPUs and how each is parallelised")
     precision: Precision = Field(default=Precision(), description="formats of weights and KV cache")
@@ -295,6 +276,8 @@ class Scenario(Section):
         default=Objectives(), description="latency promises; goodput counts who keeps them"
     )
     price: Price = Field(default=Price(), description="what a GPU-hour costs, and what stands beside it")
+
+    _formats = model_validator(mode="before")(checkpoint_formats)
 
     @model_validator(mode="after")
     def _ends(self) -> "Scenario":

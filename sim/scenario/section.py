@@ -6,13 +6,13 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """`1e6` and `2.0` are whole numbers too; anything else is left to the type's own check."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # Numbers are strict: neither the text "8" nor `true` is one. Counts end at 1e12, far above anything that runs.
-WholeNumber = BeforeValidator(_whole)
+WholeNumber = BeforeValidator(whole)
 PositiveInt = Annotated[int, Field(ge=1, le=10**12, strict=True), WholeNumber]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**12, strict=True), WholeNumber]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]

@@ -20,17 +20,18 @@ from sim.scenario.section import (
 class Precision(Section):
     """Numeric formats of weights and of the KV cache."""
 
-    weights: Literal["bf16", "fp8", "nvfp4"] = Field(
-        default="fp8",
-        description="format of the weights; nvfp4 applies to the routed experts, the rest stays fp8 unless said",
+    weights: Literal["checkpoint", "bf16", "fp8", "nvfp4", "int4"] = Field(
+        default="checkpoint",
+        description="format of the weights; checkpoint: as published, which a scenario resolves when it is read. nvfp4 "
+        "and int4 apply to the routed experts; the rest is fp8 beside nvfp4, bf16 beside int4, unless said",
     )
     attention: Literal["bf16", "fp8"] | None = Field(
         default=None,
-        description="format of the attention's projections; default: fp8, or bf16 where the weights are",
+        description="format of the attention's projections; default: fp8, or bf16 where the weights are bf16 or int4",
     )
     dense: Literal["bf16", "fp8", "nvfp4"] | None = Field(
         default=None,
-        description="format of the shared expert and of dense FFNs; default: fp8, or bf16 where the weights are",
+        description="format of the shared expert and of dense FFNs; default as the attention's",
     )
     kv_cache: Literal["bf16", "fp8"] = Field(
         default="fp8",
@@ -40,12 +41,17 @@ class Precision(Section):
     @property
     def attention_format(self) -> str:
         """Format of the attention's projections."""
-        return self.attention or ("bf16" if self.weights == "bf16" else "fp8")
+        return self.attention or self._beside
 
     @property
     def dense_format(self) -> str:
         """Format of the shared expert and of dense FFNs."""
-        return self.dense or ("bf16" if self.weights == "bf16" else "fp8")
+        return self.dense or self._beside
+
+    @property
+    def _beside(self) -> str:
+        """What is not a routed expert, unless said: INT4 checkpoints leave it in BF16."""
+        return "bf16" if self.weights in ("bf16", "int4") else "fp8"
 
 
 DraftCount = Annotated[int, Field(ge=0, le=16, strict=True), WholeNumber]

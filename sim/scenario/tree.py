@@ -4,8 +4,9 @@ Trees are merged (`extends`, `--set`, sweeps) before they are checked, so a merg
 that each of its values came from.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import get_args
 
 from sim.scenario.errors import KeyPath, Place
@@ -78,11 +79,13 @@ def merge(base: Node, over: Node, form: type[Section] | None) -> Node:
 
 
 def graft(value: object, place: Place) -> Node:
-    """Plain data as a tree that stands at one place; a Node keeps its own."""
+    """Plain data as a tree that stands at one place; a Node keeps its own. Numbers of numpy are numbers."""
     if isinstance(value, Node):
         return value
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return Node({str(key): replace(graft(item, place), key=place) for key, item in value.items()}, place)
+    if isinstance(value, Integral) and not isinstance(value, int):
+        return Node(int(value), place)
     if isinstance(value, list | tuple):
         return Node([graft(item, place) for item in value], place)
     return Node(value if isinstance(value, get_args(Scalar)) else str(value), place)

@@ -6,10 +6,12 @@ Everything is a mean: no queue in front of a busy pool, no burst, no percentile.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sim.model.deployment import Deployment, deploy
+from sim.model.profile_choice import profile_notes
 from sim.scenario.schema import Scenario
 from sim.simulation import cluster_plan
 from sim.steady.demand import Demand, demand_of
@@ -33,12 +35,57 @@ class SteadyState:
     """Whether the capacity suffices for the arrivals."""
     priced_by: Mapping[str, float]
     """Shares of busy GPU time by what priced it, at `point`."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user about what was decided on the way."""
 
     @property
     def load(self) -> float:
         """Arrivals over capacity; above 1 the backlog grows."""
         wanted = self.demand.rate_per_s
         return (wanted if wanted is not None else self.point.requests_per_s) / self.capacity_requests_per_s
+
+    def capacity_json(self) -> dict[str, Any]:
+        """The `capacity` of a run's JSON: the load at which the deployment is full, and its price there.
+
+        `load` is the arrivals' share of it; means without queues, where the simulation has percentiles.
+        """
+        return {
+            "requests_per_s": self.capacity_requests_per_s,
+            "load": self.load,
+            "limit": self.limit,
+            "usd_per_million_blended": self.curve[-1].price.usd_per_million.blended,
+        }
+
+    @property
+    def limited_by(self) -> str:
+        """Role of the pool that fills first."""
+        filling = "prefill" if self.limit == "prefill" else "decode"
+        return filling if filling in self.deployment.pools else "serve"
+
+    def outlook(self) -> dict[str, Any]:
+        """What a run's JSON takes from the estimate."""
+        return {"capacity": self.capacity_json(), "limited_by": self.limited_by}
+
+    def json(self) -> dict[str, Any]:
+        """The steady state under the names of a run's JSON, as far as it has them: every latency is a mean."""
+        point = self.point
+        return {
+            "estimate": True,
+            "gpus": self.deployment.gpus,
+            "requests_per_s": point.requests_per_s,
+            "throughput": {
+                "output_tokens_per_s": point.output_tokens_per_s,
+                "output_tokens_per_s_per_gpu": point.output_tokens_per_s_per_gpu,
+            },
+            "latency": {"ttft_s": {"mean": point.ttft_s}, "tpot_s": {"mean": point.tpot_s}},
+            "stable": self.stable,
+            "batch": point.batch,
+            "utilization": {"prefill": point.prefill_share, "kv_cache": point.kv_cache_share},
+            "cost": point.price.json(),
+            **self.outlook(),
+            "priced_by": dict(self.priced_by),
+            "notes": list(self.notes),
+        }
 
 
 def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path | None = None) -> SteadyState:
@@ -93,4 +140,5 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
         limit=service.limit(float(curve["batch"][-1])),
         stable=stable,
         priced_by=service.priced_by(at),
+        notes=(*deployment.model.notes, *profile_notes(scenario)),
     )

@@ -100,6 +100,8 @@ def test_the_device_is_found_in_the_catalog_or_described():
     assert ceilings["fp8_flop_per_s"] == pytest.approx(largest)
     other = [Record("gemm", {"m": 1, "n": 1, "k": 1}, "bf16", 1.0, environment={"name": "AMD EPYC"})]
     assert device_name(other) == "amd_epyc"
+    pcie = [Record("gemm", {"m": 1, "n": 1, "k": 1}, "bf16", 1.0, environment={"name": "NVIDIA H100 PCIe"})]
+    assert device_name(pcie) == "nvidia_h100_pcie"  # another memory, another clock: not the SXM module
 
 
 def test_nothing_to_price_is_said():

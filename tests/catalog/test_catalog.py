@@ -20,7 +20,7 @@ FILES = (
     "traffic.yaml",
     "network.yaml",
 )
-NOT_FACTS = ("aliases", "inherits", "task", "thinking")
+NOT_FACTS = ("aliases", "organisations", "inherits", "task", "thinking")
 
 
 def leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:

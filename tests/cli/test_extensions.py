@@ -1,5 +1,7 @@
 """Subcommands of extras: found by entry point, and never able to break the others."""
 
+import subprocess
+import sys
 from importlib import metadata
 from typing import Any
 
@@ -101,3 +103,15 @@ def test_an_extra_cannot_take_the_place_of_our_own_command(monkeypatch: pytest.M
     code, output = invoke(monkeypatch, [Entry("check", a_function)], "check", "nowhere.yaml")
     assert code == 2
     assert "nowhere.yaml: no such file" in output
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """`--help` and `check` answer at once: no module is loaded that only a command's work needs."""
+    code = (
+        "import sys; from sim.cli import app; app(['--help'], standalone_mode=False); "
+        "print([m for m in ('numpy', 'pandas', 'pyarrow', 'scipy', 'simpy', 'torch', 'streamlit', 'plotly') "
+        "if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "calibrate" in shown and "dashboard" in shown and "Not available" not in shown
+    assert shown.splitlines()[-1] == "[]"

@@ -22,6 +22,14 @@ def test_the_scenario_of_the_readme_loads() -> None:
     assert parse(text).scenario.model == "deepseek-v3.2"
 
 
+def test_the_scenario_of_the_readme_keeps_its_own_objectives() -> None:
+    [text] = SCENARIO
+    run = sim.simulate(parse(text, overrides=["duration_s=300"]).scenario).json()
+    objectives = run["scenario"]["objectives"]
+    assert run["latency"]["ttft_s"]["p99"] < objectives["ttft_p99_s"]
+    assert run["latency"]["tpot_s"]["p99"] < objectives["tpot_p99_s"]
+
+
 def test_the_mistake_of_the_readme_is_told_as_shown() -> None:
     [text] = SCENARIO
     with pytest.raises(ScenarioError) as caught:

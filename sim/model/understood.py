@@ -1,0 +1,83 @@
+"""What a scenario's model was understood as: the block that `check` prints."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sim import catalog
+from sim.model import architecture
+from sim.scenario.schema import Scenario
+from sim.units import GB_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """A model in the words of its config.json, with what follows from them."""
+
+    name: str
+    architecture: str
+    """What config.json calls it; `catalog` for the catalog's own."""
+    attention: str
+    layers: int
+    dense_layers: int
+    routed_experts: int
+    experts_per_token: int
+    shared_experts: int
+    mtp_modules: int
+    checkpoint: str
+    """Format of the published weights."""
+    weights: str
+    """Format that the scenario runs: the routed experts', or everything's."""
+    attention_weights: str
+    dense_weights: str
+    parameters: int
+    active_parameters: int
+    """Per token, without the embedding."""
+    weights_gb: float
+    """One copy of the main model, scales included."""
+    kv_cache: str
+    cache_bytes_per_token: int
+    """Over all layers on one GPU that holds every head, index keys included."""
+    notes: tuple[str, ...]
+    """What was taken for granted, left out, or is a conversion, in sentences."""
+
+    def json(self) -> dict[str, Any]:
+        """The `model` object of `check --json`."""
+        return {**asdict(self), "notes": list(self.notes)}
+
+
+def understood(scenario: Scenario) -> Understood:
+    """What the scenario's model is, in the formats that the scenario runs. Raises what `catalog.model` raises."""
+    model, precision = catalog.model(scenario.model), scenario.precision
+    weights = architecture.weight_bytes_per_gpu(
+        model,
+        gpus=1,
+        weights=precision.weights,
+        attention=precision.attention_format,
+        dense=precision.dense_format,
+    )
+    kind = "MLA" if model.attention == "mla" else "MHA" if model.kv_heads == model.heads else "GQA"
+    sparse = f", sparse: {model.index_topk:,} keys (DSA)" if model.sparse else ""
+    asked = precision.weights
+    converted = [f"weights converted from {model.weights} to {asked}"] if asked != model.weights else []
+    return Understood(
+        name=Path(scenario.model).name,
+        architecture=model.architecture or "catalog",
+        attention=kind + sparse,
+        layers=model.layers,
+        dense_layers=model.dense_layers,
+        routed_experts=model.n_routed,
+        experts_per_token=model.top_k,
+        shared_experts=model.n_shared,
+        mtp_modules=model.nextn,
+        checkpoint=model.weights,
+        weights=asked,
+        attention_weights=precision.attention_format,
+        dense_weights=precision.dense_format,
+        parameters=architecture.total_parameters(model),
+        active_parameters=architecture.active_parameters(model),
+        weights_gb=sum(weights.values()) / GB_BYTES,
+        kv_cache=precision.kv_cache,
+        cache_bytes_per_token=architecture.cache_bytes_per_token(model, precision.kv_cache),
+        notes=(*model.notes, *converted),
+    )

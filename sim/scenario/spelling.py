@@ -1,0 +1,43 @@
+"""What people write -> what the rest reads: names of vendors and of the Hugging Face Hub, formats left to the model."""
+
+from typing import Final
+
+from sim import catalog
+
+CHECKPOINT: Final = "checkpoint"
+"""The format of weights that stands for the published checkpoint's."""
+
+
+def engine_name(value: object) -> object:
+    """The catalog's name of an engine, whatever its case or alias; anything else is left to the type's own check."""
+    name = value.lower() if isinstance(value, str) else value
+    return catalog.aliases("engine").get(name, name) if isinstance(name, str) else value
+
+
+def release_name(value: object) -> object:
+    """A model's name without its organisation on the Hub."""
+    return catalog.release(value) if isinstance(value, str) else value
+
+
+def checkpoint_formats(scenario: object) -> object:
+    """A scenario's data with the formats of its model's published checkpoint, where it does not say others.
+
+    A model that cannot be read is left to the check of names.
+    """
+    precision = scenario.get("precision") if isinstance(scenario, dict) else None
+    if not isinstance(scenario, dict) or not isinstance(precision, dict | None):
+        return scenario
+    said = {key: value for key, value in (precision or {}).items() if value is not None}
+    if said.get("weights", CHECKPOINT) != CHECKPOINT or not isinstance(name := scenario.get("model"), str):
+        return scenario
+    try:
+        model = catalog.model(name)
+    except (catalog.UnknownName, catalog.ConfigError):
+        return scenario
+    published = {
+        "weights": model.weights,
+        "attention": model.attention_weights,
+        "dense": model.dense_weights,
+    }
+    given = {key: value for key, value in said.items() if value != CHECKPOINT}
+    return {**scenario, "precision": {**{k: v for k, v in published.items() if v is not None}, **given}}
