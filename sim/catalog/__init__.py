@@ -20,6 +20,7 @@ from sim.catalog.hardware import (
 )
 from sim.catalog.hugging_face import ConfigError
 from sim.catalog.models import kv_layouts, model, model_names
+from sim.catalog.reserve import Reserve, Work
 from sim.catalog.shapes import Model
 
 __all__ = [
@@ -30,7 +31,9 @@ __all__ = [
     "Gpu",
     "LowLatencyAllToAll",
     "Model",
+    "Reserve",
     "UnknownName",
+    "Work",
     "accept_length",
     "acceptance",
     "acceptance_tasks",

@@ -9,12 +9,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sim import catalog
-from sim.catalog import Engine, Gpu, Model
+from sim.catalog import Engine, Gpu, Model, Work
 from sim.model import architecture
 from sim.model.checks import name_problems, pool_experts, setting_problems, shape_problems
 from sim.model.layout import exchanges_all_to_all
 from sim.model.memory import MemoryBudget, budget_for
 from sim.model.prefix_cache import prefix_cache_problems
+from sim.model.sharding import engine_sharding
 from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
@@ -121,9 +122,7 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
     drafts = scenario.speculation.draft_tokens
     sequences = pool.max_batch_per_gpu * pool.tp
     chunk = pool.chunk_tokens or engine.chunk_for(gpu.memory_bytes)
-    step_tokens = {"prefill": chunk, "decode": sequences * (1 + drafts)}.get(
-        role, max(chunk, sequences * (1 + drafts))
-    )
+    all_to_all = exchanges_all_to_all(pool.exchange, pool.gpus, pool.tp, pool.ep)
     weights = architecture.weight_bytes_per_gpu(
         model,
         gpus=pool.gpus,
@@ -134,9 +133,21 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         attention=scenario.precision.attention_format,
         dense=scenario.precision.dense_format,
         mtp=drafts > 0,
+        sharding=engine_sharding(engine, pool.gpus, pool.tp, all_to_all),
+        absorbed=engine.absorbed_weights,
     )
-    all_to_all = exchanges_all_to_all(pool.exchange, pool.gpus, pool.tp, pool.ep)
-    reserve = engine.reserve_bytes(step_tokens, pool.gpus, 0 if role == "prefill" else sequences, all_to_all)
+    work = Work(
+        role=role,
+        memory_bytes=gpu.memory_bytes,
+        gpus=pool.gpus,
+        ranks=pool.gpus // pool.tp,
+        all_to_all=all_to_all,
+        chunk_tokens=chunk,
+        sequences=sequences,
+        drafts=drafts,
+        prefill_graphs=gpu.generation == "hopper" and not model.sparse,
+    )
+    reserve = engine.reserve.bytes(work)
     cache = architecture.cache_bytes_per_token(model, scenario.precision.kv_cache, drafts > 0, pool.tp)
     return PoolPlan(
         role=role,
