@@ -17,6 +17,7 @@ from sim.catalog.hardware import (
     gpu,
     gpu_names,
     price_tiers,
+    tiles,
 )
 from sim.catalog.hugging_face import ConfigError
 from sim.catalog.models import kv_layouts, model, model_names
@@ -51,6 +52,7 @@ __all__ = [
     "model_names",
     "nearest_names",
     "price_tiers",
+    "tiles",
 ]
 
 

@@ -14,6 +14,7 @@ FILES = (
     "models.yaml",
     "engines.yaml",
     "efficiency.yaml",
+    "tiles.yaml",
     "prices.yaml",
     "acceptance.yaml",
     "cache_tiers.yaml",
