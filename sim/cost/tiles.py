@@ -35,10 +35,12 @@ def at_least(
     """The form with no stage slower in FLOP/s than was measured on the GPU: `reached` of its peak, by family."""
 
     def rate(family: str, scaled: float) -> float:
-        peak = gpu.flop_per_s("bf16" if family == "mla_decode" else dtype)
+        core = family == "mla_decode"
         # The GEMMs that were measured are DeepGEMM's, in FP8.
-        others = (family == "moe" and backend == "triton") or (family != "mla_decode" and dtype != "fp8")
-        return scaled if others or peak is None else max(scaled, reached.get(family, 0.0) * peak)
+        ours = core or (dtype == "fp8" and not (family == "moe" and backend == "triton"))
+        if not ours or family not in reached:
+            return scaled
+        return max(scaled, reached[family] * (gpu.bf16_flop_per_s if core else gpu.fp8_flop_per_s))
 
     families = _families(kernel, len(form.flop_per_s))
     return replace(form, flop_per_s=tuple(map(rate, families, form.flop_per_s)))
