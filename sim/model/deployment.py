@@ -184,13 +184,17 @@ def _memory_problems(scenario: Scenario, role: str) -> list[Problem]:
 def _what_would_fit(scenario: Scenario, role: str) -> Iterator[str]:
     """Changes of one kind each that make the pool fit, smallest first."""
     pool = scenario.deployment.pools()[role]
-    wider: list[Mapping[str, int]] = [{"gpus": pool.gpus * n, "ep": pool.ep * n} for n in (2, 4, 8, 16)]
-    sharded: list[Mapping[str, int]] = [{"tp": pool.tp * n} for n in (2, 4, 8)]
+    # The engine's own fraction leaves room for its defaults; operators raise it.
+    fractions: list[Mapping[str, float]] = [
+        {"memory_fraction": f} for f in (0.85, 0.9, 0.95) if pool.memory_fraction is None
+    ]
+    wider: list[Mapping[str, float]] = [{"gpus": pool.gpus * n, "ep": pool.ep * n} for n in (2, 4, 8, 16)]
+    sharded: list[Mapping[str, float]] = [{"tp": pool.tp * n} for n in (2, 4, 8)]
     chunk = _plan(scenario, role).chunk_tokens
-    shorter: list[Mapping[str, int]] = (
+    shorter: list[Mapping[str, float]] = (
         [] if role == "decode" else [{"chunk_tokens": chunk // n} for n in (2, 4, 8)]
     )
-    for kind in (shorter, sharded, wider):
+    for kind in (fractions, shorter, sharded, wider):
         for update in kind:
             if _fits(_with_pool(scenario, role, update), role):
                 yield ", ".join(f"{key} {value}" for key, value in update.items())
@@ -200,7 +204,7 @@ def _what_would_fit(scenario: Scenario, role: str) -> Iterator[str]:
         yield f"gpu {' or '.join(larger)}"
 
 
-def _with_pool(scenario: Scenario, role: str, update: Mapping[str, int]) -> Scenario:
+def _with_pool(scenario: Scenario, role: str, update: Mapping[str, float]) -> Scenario:
     pool = scenario.deployment.pools()[role].model_copy(update=dict(update))
     deployment = scenario.deployment.model_copy(update={role: pool})
     return scenario.model_copy(update={"deployment": deployment})

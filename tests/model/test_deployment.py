@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -183,7 +184,7 @@ def test_advice_holds() -> None:
                     scenario(gpu=name, deployment={"serve": tight}, price={"usd_per_gpu_hour": 2.0})
                 )
         else:
-            change = {key: int(n) for key, n in (part.split(" ") for part in offer.split(", "))}
+            change = {key: yaml.safe_load(n) for key, n in (part.split(" ") for part in offer.split(", "))}
             assert deploy(scenario(deployment={"serve": tight | change}))
 
 
