@@ -17,10 +17,12 @@ from sim.catalog.hardware import (
     gpu,
     gpu_names,
     price_tiers,
+    tiles,
 )
 from sim.catalog.hugging_face import ConfigError
 from sim.catalog.models import kv_layouts, model, model_names, release
 from sim.catalog.network import Collectives, Protocol, collectives
+from sim.catalog.reserve import Reserve, Work
 from sim.catalog.shapes import Model
 from sim.catalog.traffic import popularity_sigma
 
@@ -34,7 +36,9 @@ __all__ = [
     "LowLatencyAllToAll",
     "Model",
     "Protocol",
+    "Reserve",
     "UnknownName",
+    "Work",
     "accept_length",
     "acceptance",
     "acceptance_tasks",
@@ -55,6 +59,7 @@ __all__ = [
     "popularity_sigma",
     "price_tiers",
     "release",
+    "tiles",
 ]
 
 

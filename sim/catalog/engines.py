@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from sim.catalog.facts import read, resolve, values
+from sim.catalog.reserve import Reserve, reserve_of
 
 DispatchMode = Literal["normal", "low_latency"]
 BatchSchedule = Literal["alternating", "staged"]
@@ -69,41 +70,36 @@ class Engine:
     """Share of what weights and reserve leave that becomes KV cache."""
     kv_block_tokens: int
     """Tokens of one KV block."""
-    reserve_floor_bytes: float
-    reserve_fixed_bytes: float
-    reserve_per_token_bytes: float
-    reserve_min_tokens: int
-    reserve_per_gpu_bytes: float
-    reserve_per_sequence_bytes: float
-    reserve_all_to_all_bytes: float
+    release: str
+    runtime_bytes: float
+    """In use before weights are loaded; only where the engine's memory flag does not count it."""
+    absorbed_weights: str | None
+    """Format of the copies of W^UK and W^UV that the absorbed form of MLA keeps; None: there are none."""
+    sharding_all_to_all: Mapping[str, Literal["gpu", "rank", "worker"]]
+    """What holds one copy of `shared`, `dense_ffn`, `head` and `embedding`; see `sim.model.sharding`."""
+    sharding_gathered: Mapping[str, Literal["gpu", "rank", "worker"]]
+    """The same where the ranks' tokens are gathered instead."""
+    reserve: Reserve
 
     def chunk_for(self, memory_bytes: float) -> int:
         """Default chunk, in tokens, on a GPU with that much memory."""
         return self.chunk_tokens[max(least for least in self.chunk_tokens if least <= memory_bytes)]
 
-    def reserve_bytes(self, step_tokens: float, gpus: int, sequences: int, all_to_all: bool) -> float:
-        """GPU memory kept for activations, graphs and buffers, bytes; the equation heads engines.yaml.
-
-        `step_tokens`: most tokens of one rank in one step. `gpus`: of the worker. `sequences`: most that decode on
-        one rank. `all_to_all`: whether experts are exchanged through all-to-all buffers.
-        """
-        working = (
-            self.reserve_fixed_bytes
-            + self.reserve_per_token_bytes * max(step_tokens, self.reserve_min_tokens)
-            + self.reserve_per_gpu_bytes * gpus
-            + self.reserve_per_sequence_bytes * sequences
-        )
-        return max(self.reserve_floor_bytes, working) + (self.reserve_all_to_all_bytes if all_to_all else 0.0)
-
 
 @cache
-def engine(name: str) -> Engine:
-    """The engine of that name or alias. Raises UnknownName."""
+def engine(name: str, release: str | None = None) -> Engine:
+    """The engine of that name or alias, with the memory rule of a release (None: that of the catalog's).
+
+    Raises UnknownName.
+    """
     file = read("engines.yaml")
     engines = file["engines"]
     key = resolve("engine", name, engines, file["aliases"])
     facts = values(engines[key])
-    return Engine(name=key, **{**facts, "chunk_tokens": MappingProxyType(facts["chunk_tokens"])})
+    reserve = reserve_of(release or facts["release"], facts.pop("reserves"))
+    mappings = ("chunk_tokens", "sharding_all_to_all", "sharding_gathered")
+    frozen = {name: MappingProxyType(facts[name]) for name in mappings}
+    return Engine(name=key, **{**facts, **frozen, "release": release or facts["release"], "reserve": reserve})
 
 
 def engine_names() -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from sim.catalog.facts import read, resolve, values
 
@@ -79,6 +79,8 @@ class Efficiency:
     """SMs that DeepEP's normal mode takes from the kernels that run beside it."""
     compute_fraction: Mapping[str, float]
     """By kernel family; `default` for the others."""
+    reached: Mapping[str, Mapping[str, float]]
+    """By GPU and kernel family: share of peak that was measured where tables are scaled from another GPU's."""
     low_latency_all_to_all: LowLatencyAllToAll
 
     def compute(self, kernel: str) -> float:
@@ -143,5 +145,12 @@ def efficiency() -> Efficiency:
     table = content.pop("low_latency_all_to_all")
     for direction in ("dispatch_s", "combine_s"):
         table[direction] = MappingProxyType(table[direction])
-    content["compute_fraction"] = MappingProxyType(content["compute_fraction"])
+    for fractions in ("compute_fraction", "reached"):
+        content[fractions] = MappingProxyType(content[fractions])
     return Efficiency(**content, low_latency_all_to_all=LowLatencyAllToAll(**table))
+
+
+@cache
+def tiles() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """Tiles of the tensor cores: kernel family -> back-end, format or `other` -> what its `rows` are `of`."""
+    return MappingProxyType(values(read("tiles.yaml")))

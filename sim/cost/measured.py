@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import yaml
 
-from sim.catalog import Gpu
+from sim.catalog import Gpu, efficiency
 from sim.cost.latency import COLLECTIVES, CostModel, Latency
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
+from sim.cost.tiles import at_least
 from sim.model.operations import Operation
 
 SELECTION: Final = Path(__file__).parent / "selection.yaml"
@@ -168,6 +169,8 @@ class ProfileCost:
         if self._speed is not None and table.fit is not None:
             speed = {**self._speed, "compute": self._speed[table.variant.dtype]}
             form = table.fit.form.scaled(table.kernel, speed)
+            reached = efficiency().reached.get(self.gpu.name, {})
+            form = at_least(form, table.kernel, table.backend, table.variant.dtype, self.gpu, reached)
             source += f", scaled from {self.measured_on.name}"
         return Choice(PricedTable(table, profile.dims, form, peer), source, stand_in)
 

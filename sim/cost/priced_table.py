@@ -13,10 +13,11 @@ from math import expm1, log1p
 import numpy as np
 
 from sim.cost.axes import AXES, DEFAULTS, FREE, reference
-from sim.cost.form import STAGES, Dims, Form
+from sim.cost.form import STAGES, Dims, Form, Stage
 from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Carry, Node, build, lookup
 from sim.cost.latency import Bound, PricedBy
 from sim.cost.profile import ProfileError, Table
+from sim.cost.tiles import padded
 
 BOUNDS: Mapping[str, Bound] = {
     "launch": "launch", "compute": "compute", "memory": "memory", "scale_up": "link", "scale_out": "link",
@@ -27,7 +28,7 @@ class PricedTable:
     """A table with its interpolation, built on first use.
 
     form: replaces the table's own for pricing on another GPU: measured seconds are then multiplied by what the two
-    forms say about the shape.
+    forms say about the work that the kernel does at the shape, the padding of its tiles included.
     peer: another engine's table of the same kernels on the same GPU. Where it was measured further, its growth
     rather than the form carries a shape beyond this table's hull.
     """
@@ -74,8 +75,8 @@ class PricedTable:
             share, where = lookup(self.tree, [log1p(at[a]) for a in self.axes], self._carry(at))
             value = here * share
         if self.form is not self.own:
-            work = self.stages(shape, self.table.variant, self.dims)
-            return value * self.form.seconds(work) / here, "scaled"
+            work = self._computed(shape)
+            return value * self.form.seconds(work) / self.own.seconds(work), "scaled"
         if where == OUTSIDE or not same:
             return value, "extrapolated"
         return value, "measured" if where == ON_KNOTS or self.linear else "fitted"
@@ -90,9 +91,16 @@ class PricedTable:
 
     def bound(self, operation_shape: Mapping[str, float]) -> Bound:
         """What takes most of the time at a shape, by the fitted form."""
-        work = self.stages({**self.defaults, **operation_shape}, self.table.variant, self.dims)
+        work = self._computed({**self.defaults, **operation_shape})
         terms = self.form.terms(self.table.kernel, work)
         return BOUNDS[max(terms, key=lambda name: terms[name])]
+
+    def _computed(self, shape: Mapping[str, float]) -> list[Stage]:
+        """The stages of the kernel's work: of whole tiles where the table is scaled, else the useful work."""
+        stages = self.stages(shape, self.table.variant, self.dims)
+        if self.form is self.own:
+            return stages
+        return padded(self.table.kernel, self.table.backend, self.table.variant.dtype, shape, stages)
 
     def _form_seconds(self, shape: Mapping[str, float]) -> float:
         return self.own.seconds(self.stages(shape, self.table.variant, self.dims))

@@ -13,10 +13,20 @@ from typing import Final, Literal
 
 from sim.catalog import Model, kv_layouts
 from sim.model.operations import weight_bytes
+from sim.model.sharding import Sharding
 from sim.units import DTYPE_BYTES
 
 Part = Literal[
-    "attention", "indexer", "routed", "shared", "dense_ffn", "gate", "embedding", "head", "mtp_projection"
+    "attention",
+    "absorbed",
+    "indexer",
+    "routed",
+    "shared",
+    "dense_ffn",
+    "gate",
+    "embedding",
+    "head",
+    "mtp_projection",
 ]
 FFN_MATRICES: Final = 3
 """Gate, up and down projection of a gated FFN (SwiGLU)."""
@@ -212,15 +222,19 @@ def weight_bytes_per_gpu(
     attention: str = "fp8",
     dense: str = "fp8",
     mtp: bool = False,
+    sharding: Sharding | None = None,
+    absorbed: str | None = None,
 ) -> dict[Part, float]:
     """Bytes of the weights on one GPU of a worker by part, with the scales of their formats.
 
-    Attention, shared expert, dense FFN, embedding and head are sharded over `tp`; the attention-DP ranks
-    (gpus / tp) hold copies. Each GPU has 1 / gpus of the routed experts and of their `redundant` replicas (over
-    the whole group), whatever EP is: slots / ep experts, each sharded over gpus / ep. Latent down-projections,
-    indexer, gate and eh_proj are on every GPU. `shared_as_slot`: the shared expert is one slot of the group.
-    `mtp`: the modules are loaded; embedding and head are shared.
+    Attention is sharded over `tp`, and its DP ranks (gpus / tp) hold copies; shared expert, dense FFN, embedding and
+    head are as `sharding` says (None: over `tp` too). Each GPU has 1 / gpus of the routed experts and of their
+    `redundant` replicas (over the whole group), whatever EP is: slots / ep experts, each sharded over gpus / ep.
+    Latent down-projections, indexer, gate and eh_proj are on every GPU. `shared_as_slot`: the shared expert is one
+    slot of the group. `mtp`: the modules are loaded; embedding and head are shared. `absorbed`: the format of the
+    further copy of W^UK and W^UV that the absorbed form of MLA multiplies with; None: there is none.
     """
+    over = sharding or Sharding.over_ranks(tp)
     count = parameters(model)
     if mtp:
         count = {part: n + mtp_parameters(model)[part] for part, n in count.items()}
@@ -229,12 +243,17 @@ def weight_bytes_per_gpu(
     share: dict[Part, float] = {
         "attention": held / attention_parameters(model),
         "routed": slots_per_expert / gpus,
-        "shared": 1 / gpus if shared_as_slot else 1 / tp,
-        "dense_ffn": 1 / tp,
-        "embedding": 1 / tp,
-        "head": 1 / tp,
+        "shared": 1 / gpus if shared_as_slot else 1 / over.shared,
+        "dense_ffn": 1 / over.dense_ffn,
+        "embedding": 1 / over.embedding,
+        "head": 1 / over.head,
     }
-    return {
+    held_bytes: dict[Part, float] = {
         part: weight_bytes(n * share.get(part, 1.0), part_format(model, part, weights, attention, dense))
         for part, n in count.items()
     }
+    if absorbed and model.kv_lora_rank:
+        layers = model.layers + (model.nextn if mtp else 0)
+        up = model.kv_lora_rank * model.heads * (model.qk_nope + model.v_head_dim)
+        held_bytes["absorbed"] = weight_bytes(layers * up / min(tp, model.heads), absorbed)
+    return held_bytes

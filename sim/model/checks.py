@@ -5,9 +5,12 @@ from typing import Final
 
 from sim import catalog
 from sim.catalog import Model
+from sim.model.layout import exchanges_all_to_all
 from sim.model.operations import BLOCK, INT4_BLOCK, NVFP4_BLOCK
 from sim.model.profile_choice import profile_problems
+from sim.model.sharding import engine_sharding
 from sim.scenario.device import gpu_of
+from sim.scenario.engine import engine_of
 from sim.scenario.errors import KeyPath, Problem, ScenarioError
 from sim.scenario.gpu_file import is_gpu_file
 from sim.scenario.schema import Experts, Pool, Scenario
@@ -166,13 +169,17 @@ def _placement_problems(
 def _width_problems(scenario: Scenario, pool: Pool, model: Model, at: KeyPath) -> Iterator[Problem]:
     """Widths that a shard would cut inside a block of the number format."""
     weights, dense = scenario.precision.weights, scenario.precision.dense_format
+    all_to_all = exchanges_all_to_all(pool.exchange, pool.gpus, pool.tp, pool.ep)
+    over_gpus = engine_sharding(engine_of(scenario), pool.gpus, pool.tp, all_to_all)
     shards: list[tuple[str, str, int, int, str]] = [
         ("ep", "routed experts", model.moe_inter, max(1, pool.gpus // pool.ep), weights)
     ]
     if model.n_shared:
-        shards.append(("tp", "shared expert", model.n_shared * model.moe_inter, pool.tp, dense))
+        width, over = model.n_shared * model.moe_inter, over_gpus.shared
+        shards.append(("tp" if over == pool.tp else "gpus", "shared expert", width, over, dense))
     if model.dense_layers:
-        shards.append(("tp", "dense FFN", model.dense_inter, pool.tp, dense))
+        over = over_gpus.dense_ffn
+        shards.append(("tp" if over == pool.tp else "gpus", "dense FFN", model.dense_inter, over, dense))
     for key, name, width, over, format_name in shards:
         if over > 1 and width % (over * WHOLE_BLOCK[format_name]):
             yield Problem(

@@ -9,12 +9,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sim import catalog
-from sim.catalog import Engine, Gpu, Model
+from sim.catalog import Engine, Gpu, Model, Work
 from sim.model import architecture
 from sim.model.checks import name_problems, pool_experts, setting_problems, shape_problems
 from sim.model.layout import exchanges_all_to_all
 from sim.model.memory import MemoryBudget, budget_for
 from sim.model.prefix_cache import prefix_cache_problems
+from sim.model.sharding import engine_sharding
 from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
@@ -121,9 +122,7 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
     drafts = scenario.speculation.draft_tokens
     sequences = pool.max_batch_per_gpu * pool.tp
     chunk = pool.chunk_tokens or engine.chunk_for(gpu.memory_bytes)
-    step_tokens = {"prefill": chunk, "decode": sequences * (1 + drafts)}.get(
-        role, max(chunk, sequences * (1 + drafts))
-    )
+    all_to_all = exchanges_all_to_all(pool.exchange, pool.gpus, pool.tp, pool.ep)
     weights = architecture.weight_bytes_per_gpu(
         model,
         gpus=pool.gpus,
@@ -134,9 +133,21 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         attention=scenario.precision.attention_format,
         dense=scenario.precision.dense_format,
         mtp=drafts > 0,
+        sharding=engine_sharding(engine, pool.gpus, pool.tp, all_to_all),
+        absorbed=engine.absorbed_weights,
     )
-    all_to_all = exchanges_all_to_all(pool.exchange, pool.gpus, pool.tp, pool.ep)
-    reserve = engine.reserve_bytes(step_tokens, pool.gpus, 0 if role == "prefill" else sequences, all_to_all)
+    work = Work(
+        role=role,
+        memory_bytes=gpu.memory_bytes,
+        gpus=pool.gpus,
+        ranks=pool.gpus // pool.tp,
+        all_to_all=all_to_all,
+        chunk_tokens=chunk,
+        sequences=sequences,
+        drafts=drafts,
+        prefill_graphs=gpu.generation == "hopper" and not model.sparse,
+    )
+    reserve = engine.reserve.bytes(work)
     cache = architecture.cache_bytes_per_token(model, scenario.precision.kv_cache, drafts > 0, pool.tp)
     return PoolPlan(
         role=role,
@@ -173,13 +184,17 @@ def _memory_problems(scenario: Scenario, role: str) -> list[Problem]:
 def _what_would_fit(scenario: Scenario, role: str) -> Iterator[str]:
     """Changes of one kind each that make the pool fit, smallest first."""
     pool = scenario.deployment.pools()[role]
-    wider: list[Mapping[str, int]] = [{"gpus": pool.gpus * n, "ep": pool.ep * n} for n in (2, 4, 8, 16)]
-    sharded: list[Mapping[str, int]] = [{"tp": pool.tp * n} for n in (2, 4, 8)]
+    # The engine's own fraction leaves room for its defaults; operators raise it.
+    fractions: list[Mapping[str, float]] = [
+        {"memory_fraction": f} for f in (0.85, 0.9, 0.95) if pool.memory_fraction is None
+    ]
+    wider: list[Mapping[str, float]] = [{"gpus": pool.gpus * n, "ep": pool.ep * n} for n in (2, 4, 8, 16)]
+    sharded: list[Mapping[str, float]] = [{"tp": pool.tp * n} for n in (2, 4, 8)]
     chunk = _plan(scenario, role).chunk_tokens
-    shorter: list[Mapping[str, int]] = (
+    shorter: list[Mapping[str, float]] = (
         [] if role == "decode" else [{"chunk_tokens": chunk // n} for n in (2, 4, 8)]
     )
-    for kind in (shorter, sharded, wider):
+    for kind in (fractions, shorter, sharded, wider):
         for update in kind:
             if _fits(_with_pool(scenario, role, update), role):
                 yield ", ".join(f"{key} {value}" for key, value in update.items())
@@ -189,7 +204,7 @@ def _what_would_fit(scenario: Scenario, role: str) -> Iterator[str]:
         yield f"gpu {' or '.join(larger)}"
 
 
-def _with_pool(scenario: Scenario, role: str, update: Mapping[str, int]) -> Scenario:
+def _with_pool(scenario: Scenario, role: str, update: Mapping[str, float]) -> Scenario:
     pool = scenario.deployment.pools()[role].model_copy(update=dict(update))
     deployment = scenario.deployment.model_copy(update={role: pool})
     return scenario.model_copy(update={"deployment": deployment})

@@ -35,12 +35,12 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
         )
     ]
     if dense_layers:
-        step += _ffn(layout, "dense FFN", "dense", tokens, model.dense_inter / layout.tp, dense_layers)
+        step += _dense_ffn(layout, tokens, dense_layers)
     if moe_layers:
         step += _moe(layout, tokens, experts, moe_layers + extra)
     if layout.tp > 1:
         size = tokens * model.hidden * BF16
-        reduced = layout.attention_layers + dense_layers
+        reduced = layout.attention_layers + (dense_layers if layout.over.dense_ffn == layout.tp else 0)
         step.append(ops.collective("all_reduce", "tensor-parallel all-reduce", size, layout.tp, reduced))
     if extra:
         step.append(ops.gemm("MTP eh_proj", "dense", tokens, model.hidden, 2 * model.hidden, "bf16", extra))
@@ -50,16 +50,37 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
 
 def _head(layout: Layout, logits: float) -> list[Operation]:
     """Final projection to the vocabulary (BF16), its shards gathered, and sampling, for the tokens that need logits."""
-    model = layout.model
-    vocabulary = model.vocab / layout.tp
-    operations = [
-        ops.gemm("head", "dense", logits, vocabulary, model.hidden, "bf16"),
-        ops.elementwise("sampling", "other", logits * model.vocab * DTYPE_BYTES["fp32"]),
-    ]
-    if layout.tp > 1:
-        size = logits * model.vocab * BF16
-        operations.insert(1, ops.collective("all_gather", "gather logits", size, layout.tp))
+    model, over = layout.model, layout.over.head
+    seen = _seen(layout, logits, over)
+    operations = [ops.gemm("head", "dense", seen, model.vocab / over, model.hidden, "bf16")]
+    if over > 1:
+        size = seen * model.vocab * BF16
+        operations.append(ops.collective("all_gather", "gather logits", size, over))
+    if seen > logits:
+        size = seen * model.hidden * BF16
+        operations.insert(0, ops.collective("all_gather", "gather tokens for the head", size, over))
+    operations.append(ops.elementwise("sampling", "other", logits * model.vocab * DTYPE_BYTES["fp32"]))
     return [replace(o, stream="once") for o in operations]
+
+
+def _seen(layout: Layout, tokens: float, over: int) -> float:
+    """Tokens that each of `over` GPUs computes, which share one copy of a matrix, where a rank has `tokens`."""
+    return tokens * over / layout.tp
+
+
+def _dense_ffn(layout: Layout, tokens: float, layers: int) -> list[Operation]:
+    """FFN of the dense layers; over several ranks their tokens are gathered before, and the sums scattered after."""
+    model, over = layout.model, layout.over.dense_ffn
+    seen = _seen(layout, tokens, over)
+    parts = _ffn(layout, "dense FFN", "dense", seen, model.dense_inter / over, layers)
+    if over <= layout.tp:
+        return parts
+    size = seen * model.hidden * BF16
+    return [
+        ops.collective("all_gather", "dense FFN all-gather", size, over, layers),
+        *parts,
+        ops.collective("reduce_scatter", "dense FFN reduce-scatter", size, over, layers),
+    ]
 
 
 def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, layers: int) -> list[Operation]:
@@ -78,8 +99,9 @@ def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, la
 
 
 def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> list[Operation]:
-    model = layout.model
-    parts = [ops.gemm("gate", "moe", tokens, model.n_routed, model.hidden, "bf16", layers)]
+    model, over = layout.model, layout.over.shared
+    seen = _seen(layout, tokens, over)
+    parts = [ops.gemm("gate", "moe", seen, model.n_routed, model.hidden, "bf16", layers)]
     experts_here = (
         experts.rows,
         experts.slots,
@@ -96,8 +118,8 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
     if layout.whole_batch_experts and layout.ep > 1 and not layout.all_to_all:
         parts.append(_foreign_rows(layout, tokens, experts, layers))
     if model.n_shared and not layout.shared_as_slot:
-        inter = model.n_shared * model.moe_inter / layout.tp
-        shared = _ffn(layout, "shared expert", "dense", tokens, inter, layers)
+        inter = model.n_shared * model.moe_inter / over
+        shared = _ffn(layout, "shared expert", "dense", seen, inter, layers)
         parts += [replace(o, stream="shared") for o in shared]
     return parts + _exchange(layout, tokens, experts, layers)
 

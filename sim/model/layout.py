@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sim.catalog import Model
+from sim.model.sharding import Sharding
 
 Phase = Literal["prefill", "decode"]
 Exchange = Literal["all_to_all", "all_gather"]
@@ -12,8 +13,8 @@ Exchange = Literal["all_to_all", "all_gather"]
 
 @dataclass(frozen=True)
 class Layout:
-    """How one worker shards a model. `tp` shards attention heads, dense FFN, shared expert and head;
-    `ep` spreads routed experts, whose intermediate width `moe_tp` = gpus / ep shards."""
+    """How one worker shards a model. `tp` shards attention heads; `ep` spreads routed experts, whose intermediate width
+    `moe_tp` = gpus / ep shards; `sharding` has the rest."""
 
     model: Model
     gpus: int
@@ -40,6 +41,13 @@ class Layout:
     """The shared expert is one of the slots that tokens are sent to, not a copy on every GPU."""
     mtp: bool = False
     """The MTP module is loaded: the prompt passes through it, and it has a cache."""
+    sharding: Sharding | None = None
+    """Of shared expert, dense FFN and head; None: over the GPUs of an attention rank."""
+
+    @property
+    def over(self) -> Sharding:
+        """GPUs that hold one copy of each part beside attention together."""
+        return self.sharding or Sharding.over_ranks(self.tp)
 
     @property
     def dp(self) -> int:

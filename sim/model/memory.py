@@ -58,10 +58,12 @@ def budget_for(
     """The budget by an engine's rule; `fraction` takes the place of the engine's own memory flag.
 
     A static fraction holds weights and cache, and is all there is for them: whatever the rest needs is outside it.
+    It is of the memory that is free before weights are loaded, and what is in use then stands outside it too.
     """
     within, of_free = engine.memory_fraction, engine.kv_fraction_of_free
-    if fraction is not None and engine.memory_flag == "static":
-        within, of_free, reserve_bytes = fraction, 1.0, 0.0
+    if engine.memory_flag == "static":
+        within = fraction if fraction is not None else 1 - reserve_bytes / memory_bytes
+        of_free, reserve_bytes = 1.0, within * engine.runtime_bytes
     elif fraction is not None and engine.memory_flag == "total":
         within = fraction
     elif fraction is not None:

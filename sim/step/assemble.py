@@ -11,8 +11,9 @@ from sim.cost.network import NetworkCost
 from sim.cost.profile import ProfileError, load_profile, shipped_profiles
 from sim.model.checks import pool_experts
 from sim.model.deployment import PoolPlan
-from sim.model.layout import Layout
+from sim.model.layout import Layout, exchanges_all_to_all
 from sim.model.operations import Operation, routed_experts
+from sim.model.sharding import engine_sharding
 from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
@@ -31,6 +32,7 @@ def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
     """How a worker of the pool shards the model, in the engine's way for the phase."""
     engine, gpu, precision = engine_of(scenario), gpu_of(scenario), scenario.precision
     pool, (experts, _) = scenario.deployment.pools()[plan.role], pool_experts(scenario, plan.role)
+    all_to_all = exchanges_all_to_all(pool.exchange, plan.gpus, plan.tp, plan.ep)
     return Layout(
         model=catalog.model(scenario.model),
         gpus=plan.gpus,
@@ -49,6 +51,7 @@ def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
         whole_batch_experts=pool.moe_backend == engine.whole_batch_experts,
         shared_as_slot=experts.shared_expert_as_slot,
         mtp=scenario.speculation.draft_tokens > 0,
+        sharding=engine_sharding(engine, plan.gpus, plan.tp, all_to_all),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import sim
+from sim.planner.points import load_sweep
 from sim.scenario.form import check
 from sim.scenario.gpu_file import GpuFile
 from sim.scenario.loading import load, parse
@@ -62,10 +63,20 @@ def test_sessions_of_the_docs_say_what_they_show(page: str, session: str) -> Non
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"))
-def test_yaml_of_the_docs_is_a_scenario_a_part_of_one_or_a_gpu(page: str, text: str, tmp_path: Path) -> None:
+def test_yaml_of_the_docs_is_a_scenario_a_part_of_one_a_sweep_or_a_gpu(
+    page: str, text: str, tmp_path: Path
+) -> None:
     data = yaml.safe_load(text)
     if "memory_bytes" in data:
         assert check(read(text, page), GpuFile)
+        return
+    if "base" in data:
+        (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
+        (tmp_path / "sweep.yaml").write_text(text)
+        assert [
+            load_sweep(tmp_path / "sweep.yaml").scenario(p)
+            for p in load_sweep(tmp_path / "sweep.yaml").points
+        ]
         return
     if set(data) <= set(Scenario.model_fields) and "model" not in data:
         text = f"extends: {os.path.relpath(ROOT / 'scenarios' / 'chat.yaml', tmp_path)}\n{text}"

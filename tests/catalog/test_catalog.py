@@ -14,6 +14,7 @@ FILES = (
     "models.yaml",
     "engines.yaml",
     "efficiency.yaml",
+    "tiles.yaml",
     "prices.yaml",
     "acceptance.yaml",
     "cache_tiers.yaml",
@@ -66,7 +67,7 @@ def test_memory_is_in_bytes() -> None:
 
 def test_every_gpu_and_its_scale_up_world() -> None:
     assert {g: catalog.gpu(g).scale_up_domain for g in catalog.gpu_names()} == {
-        "h100_sxm": 8, "h800_sxm": 8, "h20_96": 8, "h200_sxm": 8, "b200_sxm": 8, "gb200_nvl72": 72,
+        "h100_sxm": 8, "h800_sxm": 8, "h20_96": 8, "h20_141gb": 8, "h200_sxm": 8, "b200_sxm": 8, "gb200_nvl72": 72,
     }  # fmt: skip
 
 
@@ -136,13 +137,6 @@ def test_chunk_by_memory_class() -> None:
     sglang = catalog.engine("sglang")
     assert sglang.chunk_for(catalog.gpu("h200").memory_bytes) == 8192
     assert sglang.chunk_for(catalog.gpu("b200").memory_bytes) == 16384
-
-
-def test_sglang_reserve_by_hand() -> None:
-    """memory_hook.py in MiB: 512 + 1.5 x 8192 + 1024 x 8 / 8 + 2 x 64 = 13,952, above the floor of 10,240."""
-    sglang = catalog.engine("sglang")
-    assert sglang.reserve_bytes(8192, gpus=8, sequences=64, all_to_all=False) == 13_952 * 2**20
-    assert sglang.reserve_bytes(1, gpus=1, sequences=1, all_to_all=True) == (10_240 + 2_048) * 2**20
 
 
 def test_low_latency_table_reproduces_the_printed_bandwidth() -> None:

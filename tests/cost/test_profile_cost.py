@@ -139,15 +139,20 @@ def test_a_backend_that_is_asked_for_is_taken(tmp_path):
 
 
 def test_another_gpu_is_scaled_by_the_resource_that_binds(tmp_path):
-    # memory binds: H20 has 4.0 TB/s against 3.35 of the H100; compute binds: 296 against 1979 TFLOP/s in FP8
+    # Compute binds: 296 against 1979 TFLOP/s in FP8. With one row memory binds on the H100, and the tile of 64 rows on
+    # the H20: 12.8 GFLOP in 43.2 us, where its 4.0 TB/s would take 25 (see test_tiles). Traffic: 4.0 against 3.35.
     rows = {"m": [1, 100_000], "n": [10_000] * 2, "k": [10_000] * 2}
     form = Form(1e-12, 16.0, (H100.fp8_flop_per_s,), (H100.memory_bytes_per_s,))
     us = [104.1 / H100.memory_bytes_per_s * 1e12, 2e13 / H100.fp8_flop_per_s * 1e6]
-    profile = profile_of(tmp_path, [table("gemm", rows, us, form=form)])
+    moved = table("quantize", {"m": [1e4], "k": [1e4]}, [90.0], form=Form(1e-12, 1.0, (1.0,), (3.35e12,)))
+    profile = profile_of(tmp_path, [table("gemm", rows, us, form=form), moved])
     on_h20 = ProfileCost(profile, ROOFLINE, H20)
     small, large = gemm(1, 10_000, 10_000), gemm(100_000, 10_000, 10_000)
+    traffic = on_h20.price(operation("quantize", {"m": 1e4, "k": 1e4})).seconds
+    assert traffic == pytest.approx(90e-6 * 3.35 / 4.0, rel=0.01)
     assert on_h20.price(small).priced_by == "scaled"
-    assert on_h20.price(small).seconds == pytest.approx(us[0] * 1e-6 * 3.35 / 4.0, rel=0.01)
+    tile_s, memory_s = 64 * 2e8 / 296e12, 100.03e6 / 3.35e12
+    assert on_h20.price(small).seconds == pytest.approx(us[0] * 1e-6 * tile_s / memory_s, rel=0.01)
     assert on_h20.price(large).seconds == pytest.approx(us[1] * 1e-6 * 1979 / 296, rel=0.01)
     assert "scaled from h100_sxm" in on_h20.price(small).source
 

@@ -14,7 +14,10 @@ from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
 from sim.simulation import simulate
 
-POOLS = {"prefill": {"workers": 4, "gpus": 16, "ep": 16}, "decode": {"workers": 2, "gpus": 32, "ep": 32}}
+POOLS = {
+    "prefill": {"workers": 4, "gpus": 16, "ep": 16, "memory_fraction": 0.9},
+    "decode": {"workers": 2, "gpus": 32, "ep": 32},
+}
 RANKS = 64
 """Of the prefill pool: 4 workers of 16 GPUs, TP 1."""
 BLOCK = 64
