@@ -61,7 +61,7 @@ def simulate(
 ) -> "Result":
     """Run a scenario (or what `load` takes) to its end; the same seed gives the same result.
 
-    `progress` is told (requests done, of all). The JSON of the result also has the estimate's `capacity` and `limited_by`.
+    `progress` is told (requests done, of all). The result's JSON also has the estimate's `capacity` and `limited_by`.
     Raises DeploymentError where the deployment is impossible, ScenarioError where the scenario or a file that it names
     is broken.
     """
