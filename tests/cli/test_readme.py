@@ -46,20 +46,6 @@ def test_the_readme_lists_every_command() -> None:
     )
 
 
-def test_the_python_of_the_readme_loads_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    [code] = PYTHON
-    monkeypatch.chdir(ROOT)
-    seen = []
-
-    class Fake:
-        def json(self) -> dict[str, dict[str, str]]:
-            return {"cost": {"usd_per_million": "shown"}}
-
-    monkeypatch.setattr(sim, "simulate", lambda scenario, seed: seen.append((scenario.gpu, seed)) or Fake())
-    exec(code, {})
-    assert seen == [("b200_sxm", 1)]
-
-
 @pytest.mark.parametrize("path", sorted((ROOT / "scenarios").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_scenario_that_ships_passes_the_check(path: Path) -> None:
     assert sim.load(path).deployment.pools()
