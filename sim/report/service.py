@@ -1,5 +1,6 @@
 """Charts of a service: its speed, its price, its latencies, its memory."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -114,15 +115,18 @@ def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
 
 
 def latency_chart(
-    latencies: pd.DataFrame, names: Sequence[str], objectives: Objectives | None = None
+    latencies: pd.DataFrame, names: Sequence[str], objectives: Mapping[str, Objectives]
 ) -> Chart:
-    """Percentiles of TTFT and TPOT (`latency_table`), with the objectives as dashed lines.
+    """Percentiles of TTFT and TPOT (`latency_table`), with what each service promises (`objectives`) as dashed lines.
 
-    names: of all services shown, simulated or not, so that each keeps its colour.
+    names: of all services shown, simulated or not, so that each keeps its colour. What all promise alike is one line.
     """
     figure = make_subplots(cols=2, rows=1, horizontal_spacing=0.24)
-    promised = False
-    limits = {"TTFT": objectives.ttft_p99_s, "TPOT": objectives.tpot_p99_s} if objectives is not None else {}
+    limits = {
+        "TTFT": {name: promised.ttft_p99_s for name, promised in objectives.items()},
+        "TPOT": {name: promised.tpot_p99_s for name, promised in objectives.items()},
+    }
+    named = set[str]()
     for column, (latency, unit, scale) in enumerate((("TTFT", "s", 1.0), ("TPOT", "ms", 1e3)), start=1):
         mine = latencies[latencies.latency == latency].dropna(subset=["seconds"])
         for name in latencies.name.unique():
@@ -137,11 +141,17 @@ def latency_chart(
                 hovertemplate=f"{latency} %{{x}}: %{{y:.3g}} {unit}",
             )
             figure.add_trace(bars, row=1, col=column)
-        if limit := limits[latency]:
-            mark = line("objective at p99", PERCENTILES, [limit * scale] * len(PERCENTILES), GREY,
-                        line={"dash": "dash"}, legendgroup="objective", showlegend=not promised)  # fmt: skip
+        alike = len(set(limits[latency].values())) == 1
+        marks = dict(itertools.islice(limits[latency].items(), 1 if alike else None))
+        for name, limit in marks.items():
+            if limit is None:
+                continue
+            title = "objective at p99" if alike else f"objective of {name}"
+            mark = line(title, PERCENTILES, [limit * scale] * len(PERCENTILES),
+                        GREY if alike else colour(names.index(name)), line={"dash": "dash"}, legendgroup=title,
+                        showlegend=title not in named)  # fmt: skip
             figure.add_trace(mark, row=1, col=column)
-            promised = True
+            named.add(title)
         figure.update_yaxes(title_text=f"{latency}, {unit}", rangemode="tozero", row=1, col=column)
         figure.update_xaxes(categoryorder="array", categoryarray=list(PERCENTILES), row=1, col=column)
     return Chart(
@@ -205,9 +215,12 @@ def provenance_chart(shares: Mapping[str, Mapping[str, float]]) -> Chart:
     """By what the simulated GPU time of each run was priced."""
     figure = go.Figure()
     rows = [
-        {"name": n, "priced by": k, "share of GPU time": v} for n, s in shares.items() for k, v in s.items()
+        {"name": n, "priced by": k, "share of GPU time": v}
+        for n, s in shares.items()
+        for k, v in s.items()
+        if v is not None
     ]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=["name", "priced by", "share of GPU time"])
     for kind, shade in PRICED.items():
         mine = table[table["priced by"] == kind]
         if mine["share of GPU time"].sum() > 0:
