@@ -139,7 +139,10 @@ def headline_table(runs: Mapping[str, Json]) -> pd.DataFrame:
                 "TPOT p99, ms": _ms(at(run, "latency", "tpot_s", "p99")),
                 "goodput, requests/s": at(run, "goodput_requests_per_s"),
                 "stable": at(run, "stable"),
-                **{f"{label}, USD/M": at(run, "cost", "usd_per_million", key) for key, label in PRICES.items()},
+                **{
+                    f"{label}, USD/M": at(run, "cost", "usd_per_million", key)
+                    for key, label in PRICES.items()
+                },
                 "blended, USD/M": at(run, "cost", "usd_per_million", "blended"),
                 "price tier": at(run, "cost", "tier"),
             }
