@@ -22,6 +22,8 @@ def said(call: Callable[P, T]) -> Callable[P, T]:
     def saying(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return call(*args, **kwargs)
+        except (KeyError, IndexError):
+            raise  # a defect of ours
         except (LookupError, ValueError, OSError) as error:
             raise BadInput(str(error)[:LONGEST]) from error
 

@@ -23,15 +23,15 @@ with st.sidebar:
         max_upload_size=1,
         help="A scenario file; it is read as data and cannot name other files.",
     )
-    with parts.mending():
-        if given is not None:
-            name = scenarios.upload(given.name, given.getvalue())
-            if name not in known:
-                known = scenarios.every()
-                st.success(f"Added as **{name}**. Pick it above.", icon=":material/check:")
-                st.button("Show it in the list", key="refresh")
 
 st.title("Compare")
+if given is not None:
+    with parts.mending("The uploaded scenario cannot be used"):
+        name = scenarios.upload(given.name, given.getvalue())
+        if name not in known:
+            known = scenarios.every()
+            st.success(f"Added as **{parts.plain(name)}**. Pick it on the left.", icon=":material/check:")
+            st.button("Show it in the list", key="refresh")
 if not picked:
     st.info("Pick a scenario on the left.", icon=":material/arrow_back:")
     st.stop()
@@ -46,7 +46,7 @@ for name in picked:
     except BadInput as problem:
         problems[name] = str(problem)
 for name, message in problems.items():
-    st.error(f"{name}: {message}", icon=":material/error:")
+    parts.problem(message, f"{parts.plain(name)} cannot be computed")
 if not shown:
     st.stop()
 
@@ -99,7 +99,7 @@ with st.sidebar:
     )  # fmt: skip
     for one in shown:
         st.download_button(
-            f"{one.name} (YAML)", known[one.name].encode(), parts.file_name(one.name), "application/yaml",
+            f"{parts.plain(one.name)} (YAML)", known[one.name].encode(), parts.file_name(one.name), "application/yaml",
             key=f"save-{one.name}", icon=":material/data_object:", on_click="ignore", width="stretch",
             help="Run it with `tokenworks run`.",
         )  # fmt: skip

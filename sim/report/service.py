@@ -31,7 +31,8 @@ def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -
         "<br>%{customdata[1]:.3g} requests/s<br>$%{customdata[2]:.3g} per million tokens"
     )
     behind = ["batch per rank", "requests/s", f"blended, {USD}"]
-    for i, (name, curve) in enumerate(curves.items()):
+    for i, (name, whole) in enumerate(curves.items()):
+        curve = frontier(whole)
         figure.add_trace(
             line(name, curve[INTERACTIVITY], curve[PER_GPU], colour(i), line={"dash": DASHES[i % len(DASHES)]},
                  customdata=curve[behind].to_numpy(), hovertemplate=hover)
@@ -53,12 +54,19 @@ def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -
     return Chart(
         "throughput",
         "Throughput against interactivity",
-        "As load grows along a line, the GPUs yield more tokens and each user sees fewer of them per second; "
-        "marks show the load that was asked for.",
+        "As load grows along a line, the GPUs yield more tokens and each user sees fewer of them per second; a line "
+        "begins where more load starts to cost users anything. Marks show the load that was asked for.",
         axes(figure, "interactivity, tokens/s per user", "output tokens/s per GPU"),
         table,
         terms=("throughput", "interactivity", "estimate", "simulation"),
     )
+
+
+def frontier(curve: pd.DataFrame) -> pd.DataFrame:
+    """The points of a curve (`curve_table`) that no heavier load equals in both tokens per GPU and tokens per user."""
+    falling = curve.sort_values([PER_GPU, INTERACTIVITY], ascending=False)
+    best = falling[INTERACTIVITY].cummax().shift(fill_value=0.0)
+    return falling[falling[INTERACTIVITY] > best].iloc[::-1]
 
 
 def _add_marks(figure: go.Figure, kinds: Iterable[str]) -> None:
