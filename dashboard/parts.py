@@ -133,7 +133,8 @@ def _cell(column: str, value: Any) -> str:
     if isinstance(value, Real):
         return f"<td class='number'>{f'{value:.1%}' if _is_share(column) else digits(float(value))}</td>"
     text = str(value)
-    return f"<td{' class="long"' if len(text) > LONG else ''}>{escape(text)}</td>"
+    kind = " class='long'" if len(text) > LONG else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def _is_share(column: str) -> bool:

@@ -68,8 +68,8 @@ seconds, memory = explained["step_s"], explained["memory"]
 largest = max(explained["operations"], key=lambda one: one["seconds"])
 st.markdown(
     f"One **{phase}** step of **{parts.plain(name)}** takes **{seconds * 1e3:.3g} ms** for "
-    f"{explained['tokens']:,} tokens per rank. Most of it, {largest['share']:.0%}, goes to *{largest['name']}*, which waits for "
-    f"**{largest['bound']}**. A GPU holds {memory['weights_gb']:.0f} GB of weights and "
+    f"{explained['tokens']:,} tokens per rank. Most of it, {largest['share']:.0%}, goes to *{largest['name']}*, which "
+    f"waits for **{largest['bound']}**. A GPU holds {memory['weights_gb']:.0f} GB of weights and "
     f"{memory['kv_cache_gb']:.0f} GB of KV cache ({memory['kv_tokens']:,} tokens)."
 )
 needed, room = memory["kv_tokens_needed"], memory["kv_tokens"]
