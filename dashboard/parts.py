@@ -69,7 +69,7 @@ def beside(left: Chart, right: Chart) -> None:
 
 def _words(one: Chart) -> None:
     explained = "  \n".join(f"**{word}**: {TERMS[word]}" for word in one.terms)
-    st.markdown(f"#### {one.title}", help=explained or None)
+    st.markdown(f"#### {plain(one.title)}", help=explained or None)
     st.caption(one.says)
 
 
