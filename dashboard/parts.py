@@ -93,20 +93,21 @@ def _numbers(*charts: Chart) -> None:
 
 
 def table(data: pd.DataFrame, name: str) -> None:
-    """A table with its headings explained, and a download."""
-    rows(data, f"table-{name}")
+    """A table with a download: whole where it is short, else a grid that scrolls and sorts."""
+    if len(data) <= SHORT:
+        rows(data)
+    else:
+        key = f"table-{name}"
+        st.dataframe(data, hide_index=True, column_config=_headings(data), placeholder="-", key=key)
     st.download_button(
         "CSV", data.to_csv(index=False).encode(), f"{name}.csv", "text/csv", key=f"csv-{name}",
         icon=":material/download:", on_click="ignore",
     )  # fmt: skip
 
 
-def rows(data: pd.DataFrame, key: str) -> None:
-    """A table with its headings explained: whole where it is short, else a grid that scrolls and sorts."""
-    if len(data) <= SHORT:
-        st.html(html_table(data))
-    else:
-        st.dataframe(data, hide_index=True, column_config=_headings(data), placeholder="-", key=key)
+def rows(data: pd.DataFrame) -> None:
+    """A table, whole."""
+    st.html(html_table(data))
 
 
 def html_table(data: pd.DataFrame) -> str:

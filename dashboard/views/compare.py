@@ -67,7 +67,7 @@ for name, job in jobs.items():
     parts.ended(name, job)
 
 overview = services.overview(shown)
-parts.rows(overview, "overview")
+parts.rows(overview)
 
 charts = services.charts(shown)
 parts.beside(charts["throughput"], charts["prices"])
