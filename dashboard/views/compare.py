@@ -69,21 +69,24 @@ for name, job in jobs.items():
 overview = services.overview(shown)
 parts.rows(overview)
 
-charts = services.charts(shown)
-parts.beside(charts["throughput"], charts["prices"])
-if "latency" in charts:
-    parts.beside(charts["latency"], charts["provenance"])
-else:
-    left, right = st.columns(2, gap="medium")
-    with left:
-        st.markdown("#### Latency percentiles")
-        st.caption("How long users wait: this takes queues and bursts, which only the simulation has.")
-        if running:
-            st.info("Under way.", icon=":material/hourglass:")
-        else:
-            st.info("Press **Simulate**.", icon=":material/play_arrow:")
-    with right:
-        parts.chart(charts["provenance"])
+with parts.mending():
+    charts = services.charts(shown, "throughput", "prices")
+    parts.beside(charts["throughput"], charts["prices"])
+with parts.mending():
+    charts = services.charts(shown, "latency", "provenance")
+    if "latency" in charts:
+        parts.beside(charts["latency"], charts["provenance"])
+    else:
+        left, right = st.columns(2, gap="medium")
+        with left:
+            st.markdown("#### Latency percentiles")
+            st.caption("How long users wait: this takes queues and bursts, which only the simulation has.")
+            if running:
+                st.info("Under way.", icon=":material/hourglass:")
+            else:
+                st.info("Press **Simulate**.", icon=":material/play_arrow:")
+        with right:
+            parts.chart(charts["provenance"])
 
 with st.sidebar:
     st.markdown("##### Save")

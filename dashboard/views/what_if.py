@@ -183,16 +183,21 @@ if not state.stable:
     )
 
 compared = [now, *([then] if then is not None else [])]
-charts = services.charts(compared, "throughput", "prices", "provenance")
-alone = services.charts([now], "latency", "timeline", "memory")
-parts.beside(charts["throughput"], charts["prices"])
+with parts.mending():
+    charts = services.charts(compared, "throughput", "prices")
+    parts.beside(charts["throughput"], charts["prices"])
 if now.run:
     st.markdown("#### Estimate and simulation")
     st.caption("The same service by equations and by playing every request; percentiles need the latter.")
-    both = [services.Shown("this", now.scenario, state), now]
-    parts.table(services.overview(both), "estimate-simulation")
-    parts.beside(alone["latency"], alone["timeline"])
-parts.beside(alone["memory"], charts["provenance"])
+    with parts.mending():
+        both = [services.Shown("this", now.scenario, state), now]
+        parts.table(services.overview(both), "estimate-simulation")
+    with parts.mending():
+        charts = services.charts([now], "latency", "timeline")
+        parts.beside(charts["latency"], charts["timeline"])
+with parts.mending():
+    charts = services.charts([now], "memory") | services.charts(compared, "provenance")
+    parts.beside(charts["memory"], charts["provenance"])
 with st.expander("The scenario"):
     st.code(text, language="yaml")
 st.caption(f"Computed in {(time.perf_counter() - began) * 1e3:.0f} ms.")

@@ -71,12 +71,22 @@ def test_a_page_that_fails_says_so_in_a_sentence_and_logs_it(
         app = page(view)
     assert not app.exception
     assert "choose another page" in app.error[-1].value
-    assert "KeyError" in app.code[-1].value and MARKUP in app.code[-1].value
+    assert any("KeyError" in code.value and MARKUP in code.value for code in app.code)
     assert not any("TTFT" in error.value for error in app.error)
-    [record] = caplog.records
-    assert record.exc_info and record.exc_info[0] is KeyError
+    assert caplog.records and all(r.exc_info and r.exc_info[0] is KeyError for r in caplog.records)
     monkeypatch.undo()
     assert not app.run().error  # and the way on leads back
+
+
+def test_one_row_of_charts_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = services.charts
+    monkeypatch.setattr(
+        services, "charts", lambda shown, *keys: broken() if "prices" in keys else sound(shown, *keys)
+    )
+    for view, left in (("compare", 1), ("what_if", 2)):
+        app = page(view)
+        assert not app.exception and len(app.error) == 1
+        assert len(app.get("plotly_chart")) == left
 
 
 def test_the_log_reaches_the_terminal(
