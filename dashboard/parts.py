@@ -24,23 +24,18 @@ POLL_S: Final = 0.5
 """Seconds between looks at a simulation."""
 LEAST_CHANGE: Final = 0.0005
 """A change that a person would call none."""
-LABELS: Final = {
-    "blended, USD/M": "blended, $/M",
-    "input, cache hit, USD/M": "hit, $/M",
-    "input, cache miss, USD/M": "miss, $/M",
-    "output, USD/M": "output, $/M",
-    "output tokens/s per GPU": "tokens/s/GPU",
-}
-"""Headings of a grid, where room is short."""
+TENFOLD: Final = 9.0
+"""A change from which on it is told as a factor."""
 LONG: Final = 20
 """Letters of a word in a table that may be broken."""
-SHORT: Final = 30
-"""Rows of a table that is shown whole."""
+MOST_ROWS: Final = 200
+"""Of a table on a page."""
 MARKDOWN: Final = re.compile(r"[\\`*_{}\[\]()<>#+.!|~$^&-]")
 """What Markdown may take for its own."""
 PER_ROW: Final = 5
 """Tiles beside each other."""
 STYLE: Final = """<style>
+div.numbers { max-height: 26rem; overflow-y: auto; }
 table.numbers { border-collapse: collapse; width: 100%; font-size: 0.82rem; font-variant-numeric: tabular-nums; }
 table.numbers th, table.numbers td { padding: 0.3rem 0.45rem; border-bottom: 1px solid rgba(128, 136, 150, 0.35);
   text-align: left; vertical-align: bottom; }
@@ -93,12 +88,10 @@ def _numbers(*charts: Chart) -> None:
 
 
 def table(data: pd.DataFrame, name: str) -> None:
-    """A table with a download: whole where it is short, else a grid that scrolls and sorts."""
-    if len(data) <= SHORT:
-        rows(data)
-    else:
-        key = f"table-{name}"
-        st.dataframe(data, hide_index=True, column_config=_headings(data), placeholder="-", key=key)
+    """A table, its first rows where it is long, and a download of all of it."""
+    rows(data.head(MOST_ROWS))
+    if len(data) > MOST_ROWS:
+        st.caption(f"The first {MOST_ROWS} of {len(data):,} rows; the CSV file has all.")
     st.download_button(
         "CSV", data.to_csv(index=False).encode(), f"{name}.csv", "text/csv", key=f"csv-{name}",
         icon=":material/download:", on_click="ignore",
@@ -106,7 +99,7 @@ def table(data: pd.DataFrame, name: str) -> None:
 
 
 def rows(data: pd.DataFrame) -> None:
-    """A table, whole."""
+    """A table with its headings explained."""
     st.html(html_table(data))
 
 
@@ -118,7 +111,10 @@ def html_table(data: pd.DataFrame) -> str:
         f"<tr>{''.join(_cell(column, value) for column, value in zip(columns, row, strict=True))}</tr>"
         for row in data.itertuples(index=False)
     )
-    return f"{STYLE}<table class='numbers'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return (
+        f"{STYLE}<div class='numbers'><table class='numbers'><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _title(column: str) -> str:
@@ -140,20 +136,6 @@ def _cell(column: str, value: Any) -> str:
 
 def _is_share(column: str) -> bool:
     return column in ("load", "bias") or column.endswith("error") or "share" in column
-
-
-def _headings(data: pd.DataFrame) -> dict[str, Any]:
-    """Explanations of the headings, short where there is little room, and four digits for the numbers."""
-    configured: dict[str, Any] = {}
-    for column in map(str, data.columns):
-        label, said = LABELS.get(column), meaning(column)
-        if _is_share(column):
-            configured[column] = st.column_config.NumberColumn(label, help=said, format="percent")
-        elif pd.api.types.is_float_dtype(data[column]):
-            configured[column] = st.column_config.NumberColumn(label, help=said, format="%.4g")
-        elif said:
-            configured[column] = st.column_config.Column(label, help=said)
-    return configured
 
 
 def problem(message: str, title: str) -> None:
@@ -255,7 +237,9 @@ def figures(
             now, before = changes[i] if changes else (shown[i], None)
             comparable = before is not None and before.value and now.value is not None
             change = now.value / before.value - 1 if comparable else None
-            said = None if change is None else f"{change:+.1%}"
+            said = (
+                None if change is None else f"{change:+.1%}" if change < TENFOLD else f"x {change + 1:,.0f}"
+            )
             if not changes and estimates and estimates[i].text != shown[i].text:
                 said = f"est. {estimates[i].text}"
             unchanged = change is None or abs(change) < LEAST_CHANGE
