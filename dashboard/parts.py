@@ -28,14 +28,14 @@ TENFOLD: Final = 9.0
 """A change from which on it is told as a factor."""
 LONG: Final = 20
 """Letters of a word in a table that may be broken."""
-MOST_ROWS: Final = 200
-"""Of a table on a page."""
+MOST_ROWS, WHOLE_ROWS = 200, 60
+"""Rows of a table on a page; from how many on it scrolls."""
 MARKDOWN: Final = re.compile(r"[\\`*_{}\[\]()<>#+.!|~$^&-]")
 """What Markdown may take for its own."""
 PER_ROW: Final = 5
 """Tiles beside each other."""
 STYLE: Final = """<style>
-div.numbers { max-height: 26rem; overflow-y: auto; }
+div.long-table { max-height: 26rem; overflow-y: auto; }
 table.numbers { border-collapse: collapse; width: 100%; font-size: 0.82rem; font-variant-numeric: tabular-nums; }
 table.numbers th, table.numbers td { padding: 0.3rem 0.45rem; border-bottom: 1px solid rgba(128, 136, 150, 0.35);
   text-align: left; vertical-align: bottom; }
@@ -112,7 +112,7 @@ def html_table(data: pd.DataFrame) -> str:
         for row in data.itertuples(index=False)
     )
     return (
-        f"{STYLE}<div class='numbers'><table class='numbers'><thead><tr>{head}</tr></thead>"
+        f"{STYLE}<div class='{'long-table' if len(data) > WHOLE_ROWS else 'whole-table'}'><table class='numbers'><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
