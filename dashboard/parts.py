@@ -111,8 +111,9 @@ def html_table(data: pd.DataFrame) -> str:
         f"<tr>{''.join(_cell(column, value) for column, value in zip(columns, row, strict=True))}</tr>"
         for row in data.itertuples(index=False)
     )
+    kind = "long-table" if len(data) > WHOLE_ROWS else "whole-table"
     return (
-        f"{STYLE}<div class='{'long-table' if len(data) > WHOLE_ROWS else 'whole-table'}'><table class='numbers'><thead><tr>{head}</tr></thead>"
+        f"{STYLE}<div class='{kind}'><table class='numbers'><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 

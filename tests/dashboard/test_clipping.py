@@ -36,8 +36,8 @@ CUT: Final = """
     const words = (e.tagName === "INPUT" ? e.value : e.innerText || "").trim();
     if (!words) continue;
     const style = getComputedStyle(e), box = e.getBoundingClientRect();
-    const hides = ["INPUT", "TD", "TH"].includes(e.tagName) || e.className.endsWith?.("-table") || style.textOverflow === "ellipsis"
-      || ["hidden", "clip"].includes(style.overflowX);
+    const hides = ["INPUT", "TD", "TH"].includes(e.tagName) || /(long|whole)-table/.test(e.className)
+      || style.textOverflow === "ellipsis" || ["hidden", "clip"].includes(style.overflowX);
     const wide = hides && style.display !== "inline" && e.scrollWidth > e.clientWidth + 1;
     const beyond = box.right > innerWidth + 1 || box.left < -1;
     if (wide || beyond) cut.push(`${e.tagName} ${e.dataset.testid || ""}: ${words.slice(0, 60)}`);
