@@ -73,8 +73,7 @@ def test_nothing_is_cut_off_on_any_page(open_page, address: str, dark: bool) -> 
     for path in PAGES:
         page.goto(f"{address}/{path}")
         settled(page)
-        for header in page.locator("details:not([open]) > summary").all():
-            header.click()
+        page.evaluate("document.querySelectorAll('details:not([open]) > summary').forEach(header => header.click())")
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": TALL})
             settled(page)
