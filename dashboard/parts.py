@@ -28,7 +28,7 @@ TENFOLD: Final = 9.0
 """A change from which on it is told as a factor."""
 LONG: Final = 20
 """Letters of a word in a table that may be broken."""
-MOST_ROWS, WHOLE_ROWS = 200, 60
+MOST_ROWS, WHOLE_ROWS = 200, 30
 """Rows of a table on a page; from how many on it scrolls."""
 MARKDOWN: Final = re.compile(r"[\\`*_{}\[\]()<>#+.!|~$^&-]")
 """What Markdown may take for its own."""
@@ -36,8 +36,8 @@ PER_ROW: Final = 5
 """Tiles beside each other."""
 STYLE: Final = """<style>
 div.long-table { max-height: 26rem; overflow-y: auto; }
-table.numbers { border-collapse: collapse; width: 100%; font-size: 0.82rem; font-variant-numeric: tabular-nums; }
-table.numbers th, table.numbers td { padding: 0.3rem 0.45rem; border-bottom: 1px solid rgba(128, 136, 150, 0.35);
+table.numbers { border-collapse: collapse; width: 100%; font-size: 0.8rem; font-variant-numeric: tabular-nums; }
+table.numbers th, table.numbers td { padding: 0.3rem 0.3rem; border-bottom: 1px solid rgba(128, 136, 150, 0.35);
   text-align: left; vertical-align: bottom; }
 table.numbers th { font-weight: 600; opacity: 0.75; }
 table.numbers td.number { text-align: right; white-space: nowrap; }
