@@ -54,8 +54,8 @@ def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -
     return Chart(
         "throughput",
         "Throughput against interactivity",
-        "As load grows along a line, the GPUs yield more tokens and each user sees fewer of them per second; a line "
-        "begins where more load starts to cost users anything. Marks show the load that was asked for.",
+        "As load grows along a line, GPUs yield more tokens and each user sees fewer per second; it begins where load "
+        "starts to cost users speed. Marks show the load asked for.",
         axes(figure, "interactivity, tokens/s per user", "output tokens/s per GPU"),
         table,
         terms=("throughput", "interactivity", "estimate", "simulation"),
