@@ -27,6 +27,10 @@ class Figure(NamedTuple):
     """What it is."""
     less_is_better: bool = True
 
+    def change(self, before: "Figure") -> float | None:
+        """How far it has moved, as a share; None where one of the two has no value."""
+        return self.value / before.value - 1 if before.value and self.value is not None else None
+
 
 def digits(value: float) -> str:
     """A number for people: four significant digits, or all of its whole part."""
