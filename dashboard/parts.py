@@ -235,9 +235,7 @@ def figures(
     for first in range(0, len(shown), PER_ROW):
         columns = st.columns(PER_ROW, gap="small")
         for column, i in zip(columns, range(first, min(first + PER_ROW, len(shown))), strict=False):
-            now, before = changes[i] if changes else (shown[i], None)
-            comparable = before is not None and before.value and now.value is not None
-            change = now.value / before.value - 1 if comparable else None
+            change = changes[i][0].change(changes[i][1]) if changes else None
             said = (
                 None if change is None else f"{change:+.1%}" if change < TENFOLD else f"x {change + 1:,.0f}"
             )
