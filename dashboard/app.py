@@ -1,11 +1,13 @@
-"""The app: its pages, and nothing else."""
+"""The app: its pages, and what happens where one fails."""
 
 from pathlib import Path
 
 import streamlit as st
 
+from dashboard import parts
+
 st.set_page_config(page_title="Tokenworks", page_icon=str(Path(__file__).parent / "icon.png"), layout="wide")
-st.navigation(
+page = st.navigation(
     [
         st.Page("views/compare.py", title="Compare", icon=":material/balance:", default=True),
         st.Page("views/what_if.py", title="What if", icon=":material/tune:"),
@@ -15,4 +17,6 @@ st.navigation(
         st.Page("views/validation.py", title="Validation", icon=":material/fact_check:"),
     ],
     position="top",
-).run()
+)
+with parts.mending():
+    page.run()

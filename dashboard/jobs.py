@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -24,7 +25,14 @@ MOST_UNDER_WAY: Final = 24
 KEPT: Final = 40
 """Finished jobs whose files stay; the oldest go first."""
 LONGEST_MESSAGE: Final = 2000
-"""Characters of what a failed run said."""
+"""Characters of what a failed run said, the last ones."""
+PATIENCE_S: Final = 10
+"""Seconds for a cancelled run to end by itself."""
+COMMAND: Final = (sys.executable, "-m", "sim.cli")
+BAD_INPUT: Final = 2
+"""Exit code of `tokenworks` where the input is the user's to mend: what it said is the whole message."""
+DONE: Final = "run.json"
+"""The file that a finished run writes last."""
 
 
 class Busy(RuntimeError):
@@ -39,16 +47,20 @@ class Job:
     process: "subprocess.Popen[bytes] | None" = None
     """None while it waits for its turn."""
     cancelled: bool = False
+    broken: str = ""
+    """Why it cannot be begun, or its result cannot be read."""
 
     @property
     def state(self) -> State:
         """Where it stands."""
+        if self.broken:
+            return "failed"
         if self.process is None:
             return "cancelled" if self.cancelled else "waiting"
         code = self.process.poll()
         if code is None:
             return "running"
-        if code == 0:
+        if code == 0 and (self.result / DONE).is_file():
             return "done"
         return "cancelled" if self.cancelled else "failed"
 
@@ -61,10 +73,10 @@ class Job:
     def progress(self) -> tuple[int, int]:
         """(requests done, of all); zeros before the first report."""
         try:
-            done, total = (self.folder / "progress").read_text(encoding="utf-8").split()
+            done, total = map(int, (self.folder / "progress").read_text(encoding="utf-8").split())
         except (OSError, ValueError):
             return 0, 0
-        return int(done), int(total)
+        return min(done, total), total
 
     @property
     def result(self) -> Path:
@@ -73,23 +85,47 @@ class Job:
 
     @property
     def message(self) -> str:
-        """What a failed run said."""
-        said = (self.folder / "stderr").read_text(encoding="utf-8", errors="replace").strip()
-        return said[-LONGEST_MESSAGE:] or "the simulation ended without a word"
+        """How a failed run ended, and what it said last."""
+        said = self._said()
+        code = None if self.process is None else self.process.returncode
+        if self.broken or code is None:
+            return self.broken
+        if code == BAD_INPUT and said:
+            return said
+        done, total = self.progress
+        after = f" after {done:,} of {total:,} requests" if total else " before its first request"
+        return f"The simulation {_ending(code)}{after}. " + (
+            f"Its last words:\n{said}" if said else "It said nothing."
+        )
+
+    def _said(self) -> str:
+        try:
+            said = (self.folder / "stderr").read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return ""
+        return said[-LONGEST_MESSAGE:]
 
     def begin(self, seed: int) -> None:
-        """Run it."""
-        command = [sys.executable, "-m", "sim.cli", "run", str(self.folder / SCENARIO), "--seed", str(seed)]
-        with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as errors:
-            self.process = subprocess.Popen(
-                [*command, "--quiet", "--json", "--out", str(self.result)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=errors,
-                env={**os.environ, PROGRESS_VARIABLE: str(self.folder / "progress")},
-                cwd=self.folder,
-                start_new_session=True,
-            )
+        """Run it. What keeps it from running makes it a failed one."""
+        command = [*COMMAND, "run", str(self.folder / SCENARIO), "--seed", str(seed)]
+        try:
+            with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as errors:
+                self.process = subprocess.Popen(
+                    [*command, "--quiet", "--json", "--out", str(self.result)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=errors,
+                    # A crash of the interpreter itself, too, leaves a trace in stderr.
+                    env={
+                        **os.environ,
+                        PROGRESS_VARIABLE: str(self.folder / "progress"),
+                        "PYTHONFAULTHANDLER": "1",
+                    },
+                    cwd=self.folder,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self.broken = f"The simulation could not be started: {error}"
 
     def cancel(self) -> None:
         """End it, with everything that it started."""
@@ -97,8 +133,24 @@ class Job:
             return
         self.cancelled = True
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(timeout=10)
+            for sign in (signal.SIGTERM, signal.SIGKILL):
+                with suppress(ProcessLookupError):  # it has just ended by itself
+                    os.killpg(self.process.pid, sign)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(PATIENCE_S)
+                    return
+
+
+def _ending(code: int) -> str:
+    """An exit code in words; below zero it is the signal that ended the process."""
+    if code >= 0:
+        return "ended without a result" if code == 0 else f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    killed = ", as a machine does that runs out of memory" if -code == signal.SIGKILL else ""
+    return f"was ended by signal {-code} ({name}){killed},"
 
 
 class Jobs:

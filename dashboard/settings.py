@@ -1,6 +1,7 @@
 """The state of What-if: plain values under short names, as they stand in the URL, and the scenario they spell."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 Setting = str | int | float | bool
@@ -33,11 +34,20 @@ CHOICES: Final[Mapping[str, tuple[Any, ...]]] = {
           1000.0),
     "i": (16, 32, 64, 128, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000, 64000, 100000, 128000),
     "o": (1, 10, 50, 100, 200, 300, 500, 1000, 2000, 4000, 8000, 16000, 32000),
-    "v": (0.0, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0),
+    "v": (0.0, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0), "h": tuple(range(0, 100, 5)),
     "w": ("bf16", "fp8", "nvfp4"), "c": ("bf16", "fp8"), "d": (0, 1, 2, 3, 4, 5),
     "x": (0, 8, 16, 32, 64, 128), "l": (0, 1, 2, 3, 4, 5, 6, 7, 8),
+    "s": tuple(i / 20 for i in range(41)), "y": tuple(i / 20 for i in range(21)),
 }  # fmt: skip
 """What the sliders offer."""
+
+LIMITS: Final[Mapping[str, tuple[Any, Any]]] = {
+    "pw": (1, 1024), "pg": (1, 4096), "pt": (1, 4096), "dw": (1, 1024), "dg": (1, 4096), "dt": (1, 4096),
+    "sw": (1, 1024), "sg": (1, 4096), "st": (1, 4096), "b": (1, 65536),
+    "r": (0.001, 100_000.0), "i": (1, 1_000_000), "o": (1, 1_000_000), "v": (0.0, 10.0), "h": (0, 99),
+    "d": (0, 16), "x": (0, 4096), "l": (0, 64), "s": (0.0, 5.0), "y": (0.0, 1.0), "u": (0.001, 1000.0),
+}  # fmt: skip
+"""Least and most of each number: what a page computes. Sliders offer some values of it, number inputs all."""
 
 OWN_PRICE: Final = "own price"
 UNTOUCHED: Final = "default"
@@ -105,17 +115,53 @@ def decode(text: str) -> dict[str, Setting]:
     settings = dict(DEFAULTS)
     for part in text.split(";"):
         key, _, value = part.partition(":")
-        if key in DEFAULTS:
-            read = _read(value, DEFAULTS[key])
-            if read is not None and (key not in CHOICES or read in CHOICES[key]):
-                settings[key] = read
+        if key in DEFAULTS and (read := value_of(key, value)) is not None:
+            settings[key] = read
     return settings
 
 
-def _read(value: str, like: Setting) -> Setting | None:
+def value_of(key: str, text: str) -> Setting | None:
+    """What a text says as the value of a setting; None where it is none."""
+    read = _read(text, DEFAULTS[key])
+    if key in LIMITS:
+        least, most = LIMITS[key]
+        return read if read is not None and math.isfinite(read) and least <= read <= most else None
+    return read if key not in CHOICES or read in CHOICES[key] else None
+
+
+def valid(key: str, text: str, options: Collection[str] | None = None) -> bool:
+    """Whether a text is a value of a setting; `options`: the words that a page offers for it."""
+    return value_of(key, text) is not None and (options is None or text in options)
+
+
+def expected(key: str, options: Collection[str] | None = None) -> str:
+    """What the value of a setting must be, in words."""
+    if key in LIMITS:
+        least, most = LIMITS[key]
+        return (
+            f"{'a whole number' if isinstance(least, int) else 'a number'} from {least:,.10g} to {most:,.10g}"
+        )
+    return "one of " + ", ".join(map(str, options or CHOICES.get(key, ("true", "false"))))
+
+
+def wrong(text: str) -> list[str]:
+    """What in such a word for the URL is no setting, or no value of one."""
+    parts = [part for part in text.split(";") if part and part != UNTOUCHED]
+    found = [part.partition(":") for part in parts]
+    return [
+        f"{key}: expected a setting, such as r:10 or o:500"
+        if key not in DEFAULTS
+        else f"{key}:{value}: expected {expected(key)}; {DEFAULTS[key]} is used"
+        for key, _, value in found
+        if key not in DEFAULTS or not valid(key, value)
+    ]
+
+
+def _read(value: str, like: Setting) -> Any:
     if isinstance(like, bool):
-        return {"True": True, "False": False}.get(value)
+        return {"true": True, "false": False}.get(value.lower())
     try:
-        return type(like)(value)
-    except ValueError:
+        read = type(like)(float(value)) if isinstance(like, int) else type(like)(value)
+    except (ValueError, OverflowError):
         return None
+    return read if isinstance(like, str) or read == float(value) else None

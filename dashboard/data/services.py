@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import streamlit as st
@@ -19,17 +18,6 @@ from sim.scenario.loading import load
 from sim.steady import SteadyState, steady
 
 __all__ = ["Shown"]
-
-
-class Figure(NamedTuple):
-    """One number of a headline."""
-
-    label: str
-    value: float | None
-    text: str
-    term: str
-    """The word that explains it."""
-    less_is_better: bool
 
 
 @st.cache_resource(max_entries=512, show_spinner="Computing")
@@ -68,32 +56,20 @@ def _result(folder: Path) -> result.SavedResult:
 
 
 def simulated(text: str) -> result.SavedResult | None:
-    """The result of a scenario's simulation, where there is one."""
+    """The result of a scenario's simulation, where there is one; a job whose result cannot be read has failed."""
     found = job(text)
-    return _result(found.result) if found and found.state == "done" else None
+    if found is None or found.state != "done":
+        return None
+    try:
+        return _result(found.result)
+    except (OSError, ValueError, LookupError) as error:
+        found.broken = f"The result cannot be read: {error}"
+        return None
 
 
 def shown(name: str, text: str) -> Shown:
     """A scenario with its estimate and, where it ran, its simulation. Raises BadInput."""
     return Shown(name, scenario(text), estimate(text), simulated(text))
-
-
-def headline(state: SteadyState) -> list[Figure]:
-    """The figures that an estimate is about."""
-    point, sold = state.point, state.point.price.usd_per_million
-
-    def usd(value: float | None) -> str:
-        return "-" if value is None else f"${value:.3g}/M"
-
-    per_gpu, per_user = point.output_tokens_per_s_per_gpu, point.interactivity
-    return [
-        Figure("Blended", sold.blended, usd(sold.blended), "blended", True),
-        Figure("Output", sold.output, usd(sold.output), "price of output", True),
-        Figure("Per GPU", per_gpu, f"{per_gpu:,.3g} tok/s", "throughput", False),
-        Figure("Per user", per_user, f"{per_user:.3g} tok/s", "interactivity", False),
-        Figure("TTFT", point.ttft_s, f"{point.ttft_s:.3g} s", "TTFT", True),
-        Figure("Load", state.load, f"{state.load:.0%}", "load", True),
-    ]
 
 
 def charts(services: Sequence[Shown], *keys: str) -> dict[str, Chart]:

@@ -9,7 +9,7 @@ from typing import Final
 
 import streamlit as st
 
-from dashboard.data.problems import BadInput, said
+from dashboard.data.problems import BadInput, harmless, said
 from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
 from sim.cost.record import Record, read_records
 from sim.report import calibration
@@ -88,7 +88,7 @@ def compare(name: str, raw: bytes) -> Chart:
             )
     if not records:
         raise BadInput("the file holds no record")
-    compared = calibration.records_table(records, _profile(name))
+    compared = harmless(calibration.records_table(records, _profile(name)))
     return calibration.fit_chart(compared, calibration.PROFILE, uploaded=True)
 
 

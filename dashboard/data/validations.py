@@ -7,13 +7,15 @@ from typing import Final
 import pandas as pd
 import streamlit as st
 
-from dashboard.data.problems import BadInput, said
+from dashboard.data.problems import BadInput, harmless, said
 from sim.report import validation
 from sim.report.look import Chart
 
 FIRST_LOOK: Final = "first_look.json"
 """Shipped result of `tokenworks validate --json`, beside the code that made it."""
 LARGEST_BYTES: Final = 16 * 1024 * 1024
+MARKUP: Final = r"[^\w ,./%()-]"
+"""What the name of a metric, which stands in sentences, cannot hold."""
 COMMAND: Final = "tokenworks validate --json > validation.json"
 
 
@@ -37,7 +39,8 @@ def read(raw: bytes) -> pd.DataFrame:
         raise BadInput("not UTF-8 text; expected the JSON of `tokenworks validate --json`") from None
     except json.JSONDecodeError as error:
         raise BadInput(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
-    return validation.cases_table(found)
+    table = harmless(validation.cases_table(found))
+    return table.assign(metric=table.metric.astype(str).replace(MARKUP, "?", regex=True))
 
 
 def units() -> dict[str, str]:

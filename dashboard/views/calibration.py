@@ -15,16 +15,6 @@ with st.sidebar:
     )
     if name is None:
         st.stop()
-    keys = list(silicon.tables(name))
-    first = keys.index(FIRST_TABLE) if FIRST_TABLE in keys else 0
-    key = st.selectbox(
-        "Operation",
-        keys,
-        first,
-        key="ko",
-        bind="query-params",
-        help="Kernel family, precision, options, implementation.",
-    )
     given = st.file_uploader(
         "Your measurements",
         ["jsonl"],
@@ -39,10 +29,19 @@ st.markdown(
     "roofline takes over; here is how well it does, and how close the kernels come to the hardware's limits."
 )
 if given is not None:
-    with parts.mending():
+    with parts.mending("The uploaded measurements cannot be used"):
         parts.chart(silicon.compare(name, given.getvalue()))
+keys = list(silicon.tables(name))
+first = keys.index(FIRST_TABLE) if FIRST_TABLE in keys else 0
+key = st.selectbox(
+    "Operation",
+    keys,
+    first,
+    key="ko",
+    bind="query-params",
+    help="Kernel family, precision, options, implementation.",
+)
 if key is not None:
-    st.markdown(f"Shown: `{key}` of `{name}`.")
     with parts.mending():
         parts.beside(*silicon.fit(name, key))
 with parts.mending():

@@ -23,15 +23,15 @@ with st.sidebar:
         max_upload_size=1,
         help="A scenario file; it is read as data and cannot name other files.",
     )
-    with parts.mending():
-        if given is not None:
-            name = scenarios.upload(given.name, given.getvalue())
-            if name not in known:
-                known = scenarios.every()
-                st.success(f"Added as **{name}**. Pick it above.", icon=":material/check:")
-                st.button("Show it in the list", key="refresh")
 
 st.title("Compare")
+if given is not None:
+    with parts.mending("The uploaded scenario cannot be used"):
+        name = scenarios.upload(given.name, given.getvalue())
+        if name not in known:
+            known = scenarios.every()
+            st.success(f"Added as **{parts.plain(name)}**. Pick it on the left.", icon=":material/check:")
+            st.button("Show it in the list", key="refresh")
 if not picked:
     st.info("Pick a scenario on the left.", icon=":material/arrow_back:")
     st.stop()
@@ -46,7 +46,7 @@ for name in picked:
     except BadInput as problem:
         problems[name] = str(problem)
 for name, message in problems.items():
-    st.error(f"{name}: {message}", icon=":material/error:")
+    parts.problem(message, f"{parts.plain(name)} cannot be computed")
 if not shown:
     st.stop()
 
@@ -67,23 +67,26 @@ for name, job in jobs.items():
     parts.ended(name, job)
 
 overview = services.overview(shown)
-parts.rows(overview, "overview")
+parts.rows(overview)
 
-charts = services.charts(shown)
-parts.beside(charts["throughput"], charts["prices"])
-if "latency" in charts:
-    parts.beside(charts["latency"], charts["provenance"])
-else:
-    left, right = st.columns(2, gap="medium")
-    with left:
-        st.markdown("#### Latency percentiles")
-        st.caption("How long users wait: this takes queues and bursts, which only the simulation has.")
-        if running:
-            st.info("Under way.", icon=":material/hourglass:")
-        else:
-            st.info("Press **Simulate**.", icon=":material/play_arrow:")
-    with right:
-        parts.chart(charts["provenance"])
+with parts.mending():
+    charts = services.charts(shown, "throughput", "prices")
+    parts.beside(charts["throughput"], charts["prices"])
+with parts.mending():
+    charts = services.charts(shown, "latency", "provenance")
+    if "latency" in charts:
+        parts.beside(charts["latency"], charts["provenance"])
+    else:
+        left, right = st.columns(2, gap="medium")
+        with left:
+            st.markdown("#### Latency percentiles")
+            st.caption("How long users wait: this takes queues and bursts, which only the simulation has.")
+            if running:
+                st.info("Under way.", icon=":material/hourglass:")
+            else:
+                st.info("Press **Simulate**.", icon=":material/play_arrow:")
+        with right:
+            parts.chart(charts["provenance"])
 
 with st.sidebar:
     st.markdown("##### Save")
@@ -99,7 +102,7 @@ with st.sidebar:
     )  # fmt: skip
     for one in shown:
         st.download_button(
-            f"{one.name} (YAML)", known[one.name].encode(), parts.file_name(one.name), "application/yaml",
+            f"{parts.plain(one.name)} (YAML)", known[one.name].encode(), parts.file_name(one.name), "application/yaml",
             key=f"save-{one.name}", icon=":material/data_object:", on_click="ignore", width="stretch",
             help="Run it with `tokenworks run`.",
         )  # fmt: skip

@@ -67,15 +67,23 @@ if explained is None:
 seconds, memory = explained["step_s"], explained["memory"]
 largest = max(explained["operations"], key=lambda one: one["seconds"])
 st.markdown(
-    f"One **{phase}** step of **{name}** takes **{seconds * 1e3:.3g} ms** for {explained['tokens']:,} tokens per rank. "
-    f"Most of it, {largest['share']:.0%}, goes to *{largest['name']}*, which waits for "
-    f"**{largest['bound']}**. A GPU holds {memory['weights_gb']:.0f} GB of weights and "
+    f"One **{phase}** step of **{parts.plain(name)}** takes **{seconds * 1e3:.3g} ms** for "
+    f"{explained['tokens']:,} tokens per rank. Most of it, {largest['share']:.0%}, goes to *{largest['name']}*, which "
+    f"waits for **{largest['bound']}**. A GPU holds {memory['weights_gb']:.0f} GB of weights and "
     f"{memory['kv_cache_gb']:.0f} GB of KV cache ({memory['kv_tokens']:,} tokens)."
 )
+needed, room = memory["kv_tokens_needed"], memory["kv_tokens"]
+if needed > room:
+    times = f"{needed / room:,.3g} times the {room:,}" if room else "and there is no room for any"
+    st.warning(
+        f"**This step cannot run**: its sequences need {needed:,} KV tokens on a rank, {times} that the KV cache "
+        "holds. It is priced all the same.",
+        icon=":material/warning:",
+    )
 parts.chart(studies.shares(explained))
 parts.chart(studies.waterfall(explained, by))
 with st.sidebar:
     st.download_button(
-        f"{name} (YAML)", known[name].encode(), parts.file_name(name), "application/yaml", key="save", width="stretch",
-        icon=":material/data_object:", on_click="ignore", help="Explain it with `tokenworks explain`.",
+        f"{parts.plain(name)} (YAML)", known[name].encode(), parts.file_name(name), "application/yaml", key="save",
+        width="stretch", icon=":material/data_object:", on_click="ignore", help="Explain it with `tokenworks explain`.",
     )  # fmt: skip

@@ -23,11 +23,13 @@ with st.sidebar:
         help=f"The output of `{validations.COMMAND}`; shown instead of the shipped one.",
     )
 
-cases = None
-with parts.mending():
-    cases = validations.read(given.getvalue()) if given is not None else validations.first_look()
-
 st.title("Validation")
+cases = None
+if given is not None:
+    with parts.mending("The uploaded validation cannot be used; the shipped one is shown"):
+        cases = validations.read(given.getvalue())
+if cases is None:
+    cases = validations.first_look()
 if cases is None or cases.empty:
     st.info("No validation result is at hand. Make one, which takes some minutes, and drop it on the left:")
     st.code(validations.COMMAND, language="bash")

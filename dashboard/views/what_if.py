@@ -6,33 +6,66 @@ from typing import Any
 import streamlit as st
 
 from dashboard import parts
-from dashboard.data import TERMS, scenarios, services
-from dashboard.settings import CHOICES, DEFAULTS, OWN_PRICE, decode, encode, scenario_of
+from dashboard.data import TERMS, headline, scenarios, services
+from dashboard.settings import (
+    CHOICES,
+    DEFAULTS,
+    LIMITS,
+    OWN_PRICE,
+    decode,
+    encode,
+    expected,
+    scenario_of,
+    valid,
+    wrong,
+)
 
 BASELINE = "base"  # query parameter of the pinned baseline
 
 offered = scenarios.names()
+choices = dict[str, list[str]]()
+# Looked at before the widgets are, which take what they cannot use out of the address.
+asked = {key: st.query_params[key] for key in DEFAULTS if key in st.query_params}
 
 
 def pick(key: str, label: str, options: list[str], **more: Any) -> None:
     """A choice that stands in the URL."""
+    choices[key] = options
     chosen = options.index(str(DEFAULTS[key])) if DEFAULTS[key] in options else 0
     st.selectbox(label, options, chosen, key=key, bind="query-params", **more)
 
 
 def slide(key: str, label: str, **more: Any) -> None:
-    """A slider that stands in the URL."""
-    st.select_slider(label, CHOICES[key], DEFAULTS[key], key=key, bind="query-params", **more)
+    """A number that stands in the URL, in a field for any value of it, and a slider beside for the usual ones."""
+    left, right = st.columns([5, 4], gap="small", vertical_alignment="bottom")
+    least, most = LIMITS[key]
+    whole = isinstance(least, int)
+    value = right.number_input(
+        label, least, most, DEFAULTS[key], 1 if whole else 0.1, "%d" if whole else "%g",
+        key=key, bind="query-params", label_visibility="collapsed",
+    )  # fmt: skip
+    beside = f"{key}_slider"
+    if st.session_state.get(beside, value) != value:
+        st.session_state[beside] = value
+
+    def moved() -> None:
+        st.session_state[key] = st.session_state[beside]
+
+    offers = sorted({*CHOICES[key], value})
+    left.select_slider(label, offers, value, key=beside, on_change=moved, format_func=short, **more)
+
+
+def short(value: float) -> str:
+    """A number above a slider's knob, where there is little room."""
+    return f"{value:.10g}"
 
 
 with st.sidebar:
     st.markdown("##### Load")
-    slide("r", "Requests per second", help="Arrivals without memory (Poisson), mean rate.")
+    slide("r", "Requests/s", help="Arrivals without memory (Poisson), mean rate.")
     slide("i", "Input tokens", help="Mean prompt length.")
     slide("o", "Output tokens", help="Mean answer length.")
-    st.slider(
-        "Cache hits, %", 0, 95, int(DEFAULTS["h"]), 5, key="h", bind="query-params", help=TERMS["cache hit"]
-    )
+    slide("h", "Cache hits, %", help=TERMS["cache hit"])
     st.markdown("##### Model and machine")
     pick("m", "Model", offered["models"])
     pick("g", "GPU", offered["gpus"])
@@ -40,24 +73,19 @@ with st.sidebar:
     pick("t", "Price tier", tiers, help=TERMS["price tier"])
     if st.session_state["t"] == OWN_PRICE:
         st.number_input(
-            "USD per GPU-hour", 0.05, 100.0, float(DEFAULTS["u"]), 0.1, key="u", bind="query-params"
+            "USD per GPU-hour", *LIMITS["u"], DEFAULTS["u"], 0.1, "%g", key="u", bind="query-params"
         )
     with st.expander("Layout", expanded=True):
         st.segmented_control(
             "Prefill and decode", CHOICES["k"], default=DEFAULTS["k"], key="k", bind="query-params", required=True,
             width="stretch", help=f"Separate: {TERMS['disaggregated']} Joint: {TERMS['aggregated']}",
         )  # fmt: skip
-        if st.session_state["k"] == "joint":
-            slide("sw", "Workers")
-            slide("sg", "GPUs of a worker")
-            slide("st", "TP of the attention", help=f"{TERMS['TP']} {TERMS['attention DP']}")
-        else:
-            slide("pw", "Prefill workers", help=TERMS["prefill"])
-            slide("pg", "GPUs of a prefill worker")
-            slide("pt", "TP, prefill", help=f"{TERMS['TP']} {TERMS['attention DP']}")
-            slide("dw", "Decode workers", help=TERMS["decode"])
-            slide("dg", "GPUs of a decode worker")
-            slide("dt", "TP, decode", help=f"{TERMS['TP']} {TERMS['attention DP']}")
+        pools = {"s": "Workers"} if st.session_state["k"] == "joint" else {"p": "Prefill", "d": "Decode"}
+        for letter, title in pools.items():
+            st.markdown(f"###### {title}", help=TERMS.get(title.lower()))
+            slide(f"{letter}w", "Workers", help="Copies of this layout that share the load.")
+            slide(f"{letter}g", "GPUs each", help="GPUs of one worker.")
+            slide(f"{letter}t", "TP", help=f"Of the attention. {TERMS['TP']} {TERMS['attention DP']}")
         st.toggle(
             "Experts spread over all GPUs (EP)",
             DEFAULTS["ep"],
@@ -65,41 +93,29 @@ with st.sidebar:
             bind="query-params",
             help=TERMS["EP"],
         )
-        slide("b", "Batch cap per GPU", help=TERMS["batch"])
+        slide("b", "Batch per GPU", help=f"At most. {TERMS['batch']}")
     with st.expander("Formats and drafts"):
         pick("e", "Engine", offered["engines"], help="Thresholds, overheads and the measured kernels.")
         pick("w", "Weights", list(CHOICES["w"]))
         pick("c", "KV cache", list(CHOICES["c"]), help=TERMS["KV cache"])
-        slide("d", "Draft tokens (MTP)", help=TERMS["MTP"])
+        slide("d", "Drafts (MTP)", help=TERMS["MTP"])
     with st.expander("Experts"):
-        slide("x", "Redundant experts", help=TERMS["redundant experts"])
-        st.slider(
-            "Skew (sigma)",
-            0.0,
-            2.0,
-            DEFAULTS["s"],
-            0.05,
-            key="s",
-            bind="query-params",
-            help=TERMS["popularity sigma"],
-        )
-        st.slider(
-            "Freshness (rho)",
-            0.0,
-            1.0,
-            DEFAULTS["y"],
-            0.05,
-            key="y",
-            bind="query-params",
-            help=TERMS["staleness rho"],
-        )
-        slide("l", "Group limit (0: none)", help=TERMS["node limit"])
-    slide(
-        "v", "Spread of lengths", help="Standard deviation over mean of both lengths; 0 makes them constant."
-    )
+        slide("x", "Replicas", help=TERMS["redundant experts"])
+        slide("s", "Skew (sigma)", help=TERMS["popularity sigma"])
+        slide("y", "Freshness (rho)", help=TERMS["staleness rho"])
+        slide("l", "Group limit", help=f"{TERMS['node limit']} 0: no limit.")
+    slide("v", "Spread", help="Of both lengths, standard deviation over mean; 0 makes them constant.")
 
 settings = {key: st.session_state.get(key, value) for key, value in DEFAULTS.items()}
 st.title("What if")
+refused = [
+    f"{key}={said}: expected {expected(key, choices.get(key))}; {settings[key]} is used"
+    for key, said in asked.items()
+    if not valid(key, said, choices.get(key))
+]
+refused += [f"{BASELINE}: {words}" for words in wrong(st.query_params.get(BASELINE, ""))]
+if refused:
+    parts.problem("\n".join(refused), "The address of this page holds what cannot be used")
 
 began = time.perf_counter()
 text, state = "", None
@@ -140,7 +156,24 @@ actions[4].caption(
 if state is None:
     st.stop()
 
-parts.figures(services.headline(state), services.headline(base) if base is not None else ())
+parts.watch({"Simulation": job} if job and runs else {})
+parts.ended("Simulation", job)
+now = services.shown("this", text)
+then = services.shown("baseline", base_text) if base is not None else None
+alike = bool(now.run and (then is None or then.run))
+figures = headline.simulated if alike else headline.estimated  # what changes are taken between
+if now.run:
+    st.markdown(
+        ":green-badge[simulated] Percentiles and waiting times are below."
+        + ("" if alike else " The baseline is not simulated: changes are those of the estimates.")
+    )
+parts.figures(
+    headline.simulated(now) if now.run else headline.estimated(now),
+    list(zip(figures(now), figures(then), strict=True)) if then is not None else [],
+    headline.estimated(now) if now.run else [],
+)
+if idle := headline.bought(now):
+    st.warning(idle, icon=":material/warning:")
 if not state.stable:
     st.warning(
         f"**Overloaded**: {state.load:.0%} of what this deployment can serve "
@@ -148,21 +181,23 @@ if not state.stable:
         "capacity.",
         icon=":material/warning:",
     )
-parts.watch({"Simulation": job} if job and runs else {})
-parts.ended("Simulation", job)
 
-now = services.shown("this", text)
-compared = [now, *([services.shown("baseline", base_text)] if base is not None else [])]
-charts = services.charts(compared, "throughput", "prices", "provenance")
-alone = services.charts([now], "latency", "timeline", "memory")
-parts.beside(charts["throughput"], charts["prices"])
+compared = [now, *([then] if then is not None else [])]
+with parts.mending():
+    charts = services.charts(compared, "throughput", "prices")
+    parts.beside(charts["throughput"], charts["prices"])
 if now.run:
     st.markdown("#### Estimate and simulation")
     st.caption("The same service by equations and by playing every request; percentiles need the latter.")
-    both = [services.Shown("this", now.scenario, state), now]
-    parts.table(services.overview(both), "estimate-simulation")
-    parts.beside(alone["latency"], alone["timeline"])
-parts.beside(alone["memory"], charts["provenance"])
+    with parts.mending():
+        both = [services.Shown("this", now.scenario, state), now]
+        parts.table(services.overview(both), "estimate-simulation")
+    with parts.mending():
+        charts = services.charts([now], "latency", "timeline")
+        parts.beside(charts["latency"], charts["timeline"])
+with parts.mending():
+    charts = services.charts([now], "memory") | services.charts(compared, "provenance")
+    parts.beside(charts["memory"], charts["provenance"])
 with st.expander("The scenario"):
     st.code(text, language="yaml")
 st.caption(f"Computed in {(time.perf_counter() - began) * 1e3:.0f} ms.")

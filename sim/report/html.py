@@ -63,15 +63,15 @@ def report(services: list[Shown]) -> str:
 
 def _lead(name: str, run: Mapping[str, Any]) -> str:
     """The answer in two sentences."""
-    cost, scenario = run["cost"], run["scenario"]
-    blended = cost["usd_per_million"]["blended"]
+    scenario, blended = run["scenario"], tables.at(run, "cost", "usd_per_million", "blended")
     price = f"${blended:.3g} per million tokens" if blended is not None else "no tokens served"
+    hour, bought = tables.at(run, "cost", "usd_per_gpu_hour"), tables.at(run, "cost", "bought_gpus")
     said = (
-        f"<b>{escape(name)}</b>: {price} at {escape(str(cost['tier']))} "
-        f"(${cost['usd_per_gpu_hour']:.2f} per GPU-hour). "
+        f"<b>{escape(name)}</b>: {price} at {escape(str(tables.at(run, 'cost', 'tier')))} "
+        f"({'-' if hour is None else f'${hour:.2f}'} per GPU-hour). "
         f"{escape(Path(scenario['model']).name)} on {run['gpus']} GPUs {escape(Path(scenario['gpu']).name)} "
-        f"({cost['bought_gpus']} paid for), engine {escape(scenario['engine'])}, "
-        f"{run['requests']['completed']:,} requests."
+        f"({'-' if bought is None else bought} paid for), engine {escape(scenario['engine'])}, "
+        f"{tables.at(run, 'requests', 'completed') or 0:,} requests."
     )
     if run["stable"] is None:
         said += " The work ends: it is told as a whole, and paid for until its last answer."

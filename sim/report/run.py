@@ -64,13 +64,17 @@ def charts(services: Sequence[Shown], keys: Collection[str] | None = None) -> di
     }
     if runs:
         drawn["latency"] = lambda: service.latency_chart(
-            tables.latency_table(runs), [one.name for one in services], _objectives(services)
+            tables.latency_table(runs),
+            [one.name for one in services],
+            {one.name: one.scenario.objectives for one in services if one.run},
         )
     if alone and (run := alone.run):
         drawn["timeline"] = lambda: service.timeline_chart(run.requests)
     if alone and (state := alone.state):
         drawn["memory"] = lambda: service.memory_chart(tables.memory_table(state))
-    shares = {n: dict(s.priced_by) for n, s in states.items()} | {n: r["priced_by"] for n, r in runs.items()}
+    shares = {n: dict(s.priced_by) for n, s in states.items()} | {
+        n: tables.at(r, "priced_by") or {} for n, r in runs.items()
+    }
     drawn["provenance"] = lambda: service.provenance_chart(shares)
     return {key: draw() for key, draw in drawn.items() if keys is None or key in keys}
 
@@ -94,7 +98,7 @@ def _prices(services: Sequence[Shown]) -> Chart:
         if one.state and not alike:
             prices[one.name, "estimate"] = one.state.point.price.usd_per_million
         if one.run:
-            prices[one.name, "simulation"] = one.run.json()["cost"]["usd_per_million"]
+            prices[one.name, "simulation"] = tables.at(one.run.json(), "cost", "usd_per_million") or {}
     api = _listed(tuple(dict.fromkeys(one.scenario.model for one in services)))
     return service.price_chart(tables.price_table(prices), api)
 
@@ -103,9 +107,3 @@ def _prices(services: Sequence[Shown]) -> Chart:
 def _listed(models: tuple[str, ...]) -> pd.DataFrame:
     """Public API prices of these models (`tables.api_table`)."""
     return tables.api_table(pd.concat(map(api_prices, models), ignore_index=True))
-
-
-def _objectives(services: Sequence[Shown]) -> Any:
-    """The objectives, where all services promise the same."""
-    promised = {one.scenario.objectives for one in services}
-    return promised.pop() if len(promised) == 1 else None

@@ -1,5 +1,6 @@
 """Charts of a service: its speed, its price, its latencies, its memory."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -30,7 +31,8 @@ def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -
         "<br>%{customdata[1]:.3g} requests/s<br>$%{customdata[2]:.3g} per million tokens"
     )
     behind = ["batch per rank", "requests/s", f"blended, {USD}"]
-    for i, (name, curve) in enumerate(curves.items()):
+    for i, (name, whole) in enumerate(curves.items()):
+        curve = frontier(whole)
         figure.add_trace(
             line(name, curve[INTERACTIVITY], curve[PER_GPU], colour(i), line={"dash": DASHES[i % len(DASHES)]},
                  customdata=curve[behind].to_numpy(), hovertemplate=hover)
@@ -52,12 +54,19 @@ def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -
     return Chart(
         "throughput",
         "Throughput against interactivity",
-        "As load grows along a line, the GPUs yield more tokens and each user sees fewer of them per second; "
-        "marks show the load that was asked for.",
+        "As load grows along a line, GPUs yield more tokens and each user sees fewer per second; it begins where load "
+        "starts to cost users speed. Marks show the load asked for.",
         axes(figure, "interactivity, tokens/s per user", "output tokens/s per GPU"),
         table,
         terms=("throughput", "interactivity", "estimate", "simulation"),
     )
+
+
+def frontier(curve: pd.DataFrame) -> pd.DataFrame:
+    """The points of a curve (`curve_table`) that no heavier load equals in both tokens per GPU and tokens per user."""
+    falling = curve.sort_values([PER_GPU, INTERACTIVITY], ascending=False)
+    best = falling[INTERACTIVITY].cummax().shift(fill_value=0.0)
+    return falling[falling[INTERACTIVITY] > best].iloc[::-1]
 
 
 def _add_marks(figure: go.Figure, kinds: Iterable[str]) -> None:
@@ -114,15 +123,18 @@ def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
 
 
 def latency_chart(
-    latencies: pd.DataFrame, names: Sequence[str], objectives: Objectives | None = None
+    latencies: pd.DataFrame, names: Sequence[str], objectives: Mapping[str, Objectives]
 ) -> Chart:
-    """Percentiles of TTFT and TPOT (`latency_table`), with the objectives as dashed lines.
+    """Percentiles of TTFT and TPOT (`latency_table`), with what each service promises (`objectives`) as dashed lines.
 
-    names: of all services shown, simulated or not, so that each keeps its colour.
+    names: of all services shown, simulated or not, so that each keeps its colour. What all promise alike is one line.
     """
     figure = make_subplots(cols=2, rows=1, horizontal_spacing=0.24)
-    promised = False
-    limits = {"TTFT": objectives.ttft_p99_s, "TPOT": objectives.tpot_p99_s} if objectives is not None else {}
+    limits = {
+        "TTFT": {name: promised.ttft_p99_s for name, promised in objectives.items()},
+        "TPOT": {name: promised.tpot_p99_s for name, promised in objectives.items()},
+    }
+    named = set[str]()
     for column, (latency, unit, scale) in enumerate((("TTFT", "s", 1.0), ("TPOT", "ms", 1e3)), start=1):
         mine = latencies[latencies.latency == latency].dropna(subset=["seconds"])
         for name in latencies.name.unique():
@@ -137,11 +149,17 @@ def latency_chart(
                 hovertemplate=f"{latency} %{{x}}: %{{y:.3g}} {unit}",
             )
             figure.add_trace(bars, row=1, col=column)
-        if limit := limits[latency]:
-            mark = line("objective at p99", PERCENTILES, [limit * scale] * len(PERCENTILES), GREY,
-                        line={"dash": "dash"}, legendgroup="objective", showlegend=not promised)  # fmt: skip
+        alike = len(set(limits[latency].values())) == 1
+        marks = dict(itertools.islice(limits[latency].items(), 1 if alike else None))
+        for name, limit in marks.items():
+            if limit is None:
+                continue
+            title = "objective at p99" if alike else f"objective of {name}"
+            mark = line(title, PERCENTILES, [limit * scale] * len(PERCENTILES),
+                        GREY if alike else colour(names.index(name)), line={"dash": "dash"}, legendgroup=title,
+                        showlegend=title not in named)  # fmt: skip
             figure.add_trace(mark, row=1, col=column)
-            promised = True
+            named.add(title)
         figure.update_yaxes(title_text=f"{latency}, {unit}", rangemode="tozero", row=1, col=column)
         figure.update_xaxes(categoryorder="array", categoryarray=list(PERCENTILES), row=1, col=column)
     return Chart(
@@ -205,9 +223,12 @@ def provenance_chart(shares: Mapping[str, Mapping[str, float]]) -> Chart:
     """By what the simulated GPU time of each run was priced."""
     figure = go.Figure()
     rows = [
-        {"name": n, "priced by": k, "share of GPU time": v} for n, s in shares.items() for k, v in s.items()
+        {"name": n, "priced by": k, "share of GPU time": v}
+        for n, s in shares.items()
+        for k, v in s.items()
+        if v is not None
     ]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=["name", "priced by", "share of GPU time"])
     for kind, shade in PRICED.items():
         mine = table[table["priced by"] == kind]
         if mine["share of GPU time"].sum() > 0:

@@ -92,8 +92,27 @@ def waterfall_chart(explained: Json, by: str = "bound") -> Chart:
         f"Each bar is an operation over all its layers, starting where the one before it ended; the colour says "
         f"{words}. Where operations run at the same time, the step is shorter than all of them: dotted line.",
         figure,
-        table,
+        _readable(table),
         terms=("bound", "priced by"),
+    )
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`operations_table` for people: in the order of its columns, in units that keep numbers short."""
+    return pd.DataFrame(
+        {
+            "operation": table.name,
+            "layers": table.layers,
+            "ms": table.ms,
+            "share": table.share,
+            "GFLOP": table.flop / 1e9,
+            "GB": table.bytes / 1e9,
+            "TFLOP/s": table.tflop_per_s,
+            "TB/s": table.tb_per_s,
+            "bound": table.bound,
+            "priced by": table.priced_by,
+            "source": table.source,
+        }
     )
 
 

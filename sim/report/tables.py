@@ -33,6 +33,14 @@ INTERACTIVITY: Final = "tokens/s per user"
 PER_GPU: Final = "output tokens/s per GPU"
 
 
+def at(run: Json, *path: str) -> Any:
+    """What stands at a path in the JSON of a run; None where it, or anything on the way to it, is missing or null."""
+    value: Any = run
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def curve_table(state: SteadyState) -> pd.DataFrame:
     """The steady state's curve from light load to capacity."""
     return pd.DataFrame([_point(point) for point in state.curve])
@@ -57,13 +65,13 @@ def _point(point: OperatingPoint) -> dict[str, float | None]:
 
 def run_point(run: Json) -> dict[str, float | None]:
     """The same point of a simulated run; None where it was not stable."""
-    tpot_s = run["latency"]["tpot_s"]["mean"]
+    tpot_s = at(run, "latency", "tpot_s", "mean")
     return {
         INTERACTIVITY: 1 / tpot_s if tpot_s else None,
-        PER_GPU: run["throughput"]["output_tokens_per_s_per_gpu"],
+        PER_GPU: at(run, "throughput", "output_tokens_per_s_per_gpu"),
         "TPOT, ms": tpot_s / MILLISECOND_S if tpot_s else None,
-        "TTFT, s": run["latency"]["ttft_s"]["mean"],
-        f"blended, {USD}": run["cost"]["usd_per_million"]["blended"],
+        "TTFT, s": at(run, "latency", "ttft_s", "mean"),
+        f"blended, {USD}": at(run, "cost", "usd_per_million", "blended"),
     }
 
 
@@ -74,12 +82,12 @@ def price_table(prices: Mapping[tuple[str, str], TokenPrices | Json]) -> pd.Data
             "name": name,
             "kind": kind,
             "sold": label,
-            USD: one[key] if isinstance(one, Mapping) else getattr(one, key),
+            USD: getattr(one, key) if isinstance(one, TokenPrices) else at(one, key),
         }
         for (name, kind), one in prices.items()
         for key, label in PRICES.items()
     ]
-    return pd.DataFrame(rows).dropna(subset=[USD])
+    return pd.DataFrame(rows, columns=["name", "kind", "sold", USD]).dropna(subset=[USD])
 
 
 def api_table(api: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +108,7 @@ def latency_table(runs: Mapping[str, Json]) -> pd.DataFrame:
     labels = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "end to end"}
     return pd.DataFrame(
         [
-            {"name": name, "latency": label, "percentile": p, "seconds": run["latency"][key][p]}
+            {"name": name, "latency": label, "percentile": p, "seconds": at(run, "latency", key, p)}
             for name, run in runs.items()
             for key, label in labels.items()
             for p in PERCENTILES
@@ -128,26 +136,28 @@ def headline_table(runs: Mapping[str, Json]) -> pd.DataFrame:
     """The numbers that a comparison is about, one row per run."""
     rows = []
     for name, run in runs.items():
-        latency, cost = run["latency"], run["cost"]
         rows.append(
             {
                 "scenario": name,
-                "GPUs": run["gpus"],
-                "output tokens/s": run["throughput"]["output_tokens_per_s"],
-                PER_GPU: run["throughput"]["output_tokens_per_s_per_gpu"],
-                "TTFT p50, s": latency["ttft_s"]["p50"],
-                "TTFT p99, s": latency["ttft_s"]["p99"],
+                "GPUs": at(run, "gpus"),
+                "output tokens/s": at(run, "throughput", "output_tokens_per_s"),
+                PER_GPU: at(run, "throughput", "output_tokens_per_s_per_gpu"),
+                "TTFT p50, s": at(run, "latency", "ttft_s", "p50"),
+                "TTFT p99, s": at(run, "latency", "ttft_s", "p99"),
                 **{
-                    f"TTFT mean, {label}, s": latency["ttft_breakdown"][key]
+                    f"TTFT mean, {label}, s": at(run, "latency", "ttft_breakdown", key)
                     for key, label in TTFT_PARTS.items()
                 },
-                "TPOT p50, ms": _ms(latency["tpot_s"]["p50"]),
-                "TPOT p99, ms": _ms(latency["tpot_s"]["p99"]),
-                "goodput, requests/s": run["goodput_requests_per_s"],
-                "stable": STABLE[run["stable"]],
-                **{f"{label}, USD/M": cost["usd_per_million"][key] for key, label in PRICES.items()},
-                "blended, USD/M": cost["usd_per_million"]["blended"],
-                "price tier": cost["tier"],
+                "TPOT p50, ms": _ms(at(run, "latency", "tpot_s", "p50")),
+                "TPOT p99, ms": _ms(at(run, "latency", "tpot_s", "p99")),
+                "goodput, requests/s": at(run, "goodput_requests_per_s"),
+                "stable": STABLE[at(run, "stable")],
+                **{
+                    f"{label}, USD/M": at(run, "cost", "usd_per_million", key)
+                    for key, label in PRICES.items()
+                },
+                "blended, USD/M": at(run, "cost", "usd_per_million", "blended"),
+                "price tier": at(run, "cost", "tier"),
             }
         )
     return pd.DataFrame(rows)
@@ -161,14 +171,14 @@ def overview_table(services: Sequence[tuple[str, SteadyState | None, Json | None
     rows = []
     for name, state, run in services:
         if run is not None:
-            sold, latency = run["cost"]["usd_per_million"], run["latency"]
+            sold = at(run, "cost", "usd_per_million")
             figures = {
-                "stable": STABLE[run["stable"]],
-                PER_GPU: run["throughput"]["output_tokens_per_s_per_gpu"],
-                "TTFT, s": latency["ttft_s"]["mean"],
-                "TPOT, ms": _ms(latency["tpot_s"]["mean"]),
-                "TTFT p99, s": latency["ttft_s"]["p99"],
-                "TPOT p99, ms": _ms(latency["tpot_s"]["p99"]),
+                "stable": STABLE[at(run, "stable")],
+                PER_GPU: at(run, "throughput", "output_tokens_per_s_per_gpu"),
+                "TTFT, s": at(run, "latency", "ttft_s", "mean"),
+                "TPOT, ms": _ms(at(run, "latency", "tpot_s", "mean")),
+                "TTFT p99, s": at(run, "latency", "ttft_s", "p99"),
+                "TPOT p99, ms": _ms(at(run, "latency", "tpot_s", "p99")),
             }
         elif state is not None:
             point = state.point
@@ -188,8 +198,8 @@ def overview_table(services: Sequence[tuple[str, SteadyState | None, Json | None
             {
                 "scenario": name,
                 "from": "estimate" if run is None else "simulation",
-                "GPUs": run["gpus"] if run else state.deployment.gpus if state else None,
-                **{f"{label}, USD/M": sold[key] for key, label in kinds.items()},
+                "GPUs": at(run, "gpus") if run else state.deployment.gpus if state else None,
+                **{f"{label}, USD/M": at(sold, key) for key, label in kinds.items()},
                 **figures,
                 "load": state.load if state and not (run and run["stable"] is None) else None,
             }

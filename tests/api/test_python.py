@@ -72,7 +72,10 @@ def test_the_estimate_has_the_names_of_a_run() -> None:
     """Its figures are those of the simulation of a load without queues, as far as means go."""
     estimate, run = sim.estimate(TINY).json(), sim.simulate(TINY).json()
     assert json.dumps(estimate, allow_nan=False)
-    assert run["capacity"] == {**estimate["capacity"], "load": None}  # 20 requests end before a load is reached
+    assert run["capacity"] == {
+        **estimate["capacity"],
+        "load": None,
+    }  # 20 requests end before a load is reached
     assert estimate["cost"].keys() == run["cost"].keys()
     for name in ("ttft_s", "tpot_s"):
         assert estimate["latency"][name]["mean"] == pytest.approx(run["latency"][name]["mean"], rel=0.25)

@@ -1,5 +1,8 @@
 """Simulations in child processes: they run, tell their progress, end, fail with a sentence, and can be cancelled."""
 
+import os
+import signal
+import sys
 import time
 from collections.abc import Iterator
 
@@ -100,3 +103,82 @@ def test_closing_leaves_nothing_behind() -> None:
     one.close()
     assert job.state == "cancelled"
     assert not one.folder.exists()
+
+
+def child(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let jobs run this script in place of the command."""
+    monkeypatch.setattr(module, "COMMAND", (sys.executable, "-c", script))
+
+
+KILLED_BY_ITSELF = "import os, signal; os.kill(os.getpid(), signal.{})"
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        (KILLED_BY_ITSELF.format("SIGKILL"), "signal 9 (SIGKILL), as a machine does that runs out of memory"),
+        (KILLED_BY_ITSELF.format("SIGTERM"), "signal 15 (SIGTERM), before its first request. It said nothing"),
+        (KILLED_BY_ITSELF.format("SIGSEGV"), "signal 11 (SIGSEGV)"),
+        ("raise MemoryError('no room')", "exit code 1 before its first request. Its last words:\nTraceback"),
+        ("raise MemoryError('no room')", "no room"),
+        ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
+        ("import sys; sys.exit(3)", "exit code 3 before its first request. It said nothing"),
+        ("import os; os._exit(2)", "exit code 2"),
+        ("print('\\0garbage' * 9999)", "ended without a result"),
+        ("import sys; sys.stderr.buffer.write(b'\\xff\\xfe' * 9999); sys.exit(1)", "exit code 1"),
+    ],
+    ids=["killed", "ended", "crashed", "raises", "raises why", "import", "code", "code 2", "garbage", "no text"],
+)  # fmt: skip
+def test_a_job_that_dies_says_how(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, script: str, says: str
+) -> None:
+    child(monkeypatch, script)
+    job = jobs.start(SMALL)
+    assert wait(job) == "failed"
+    assert says in job.message
+    assert len(job.message) < module.LONGEST_MESSAGE + 200
+    assert jobs.start(SMALL) is not job  # and may be tried again
+
+
+def test_a_simulation_that_is_killed_says_how_far_it_was(jobs: Jobs) -> None:
+    job = jobs.start(ENDLESS.replace("10000000", "100000"))
+    for _ in range(6000):
+        if job.progress[1] or job.state != "running":
+            break
+        time.sleep(0.05)
+    os.killpg(job.process.pid, signal.SIGKILL)
+    assert wait(job) == "failed"
+    assert "SIGKILL" in job.message and "of 200," in job.message.replace("of 199,", "of 200,")
+
+
+def test_a_job_that_cannot_be_started_says_so(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "COMMAND", ("/nowhere/python",))
+    job = jobs.start(SMALL)
+    assert job.state == "failed" and "could not be started" in job.message
+    assert "/nowhere/python" in job.message
+
+
+def test_a_job_that_is_slow_to_begin_is_no_failure(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a busy machine makes of a start; its result comes late, not never."""
+    late = (
+        "import pathlib, sys, time; time.sleep(1); out = pathlib.Path(sys.argv[-1]); out.mkdir(); "
+        "(out / 'run.json').write_text('{}')"
+    )
+    child(monkeypatch, late)
+    job = jobs.start(SMALL)
+    assert job.state == "running" and job.progress == (0, 0)
+    assert wait(job) == "done"
+
+
+def test_a_job_that_does_not_heed_is_killed(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
+    deaf = (
+        "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "pathlib.Path('deaf').touch(); time.sleep(600)"
+    )
+    child(monkeypatch, deaf)
+    job = jobs.start(SMALL)
+    while not (job.folder / "deaf").exists():
+        time.sleep(0.02)
+    job.cancel()
+    assert job.state == "cancelled"

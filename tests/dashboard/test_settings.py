@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.settings import CHOICES, DEFAULTS, UNTOUCHED, decode, encode, scenario_of
+from dashboard.settings import CHOICES, DEFAULTS, LIMITS, UNTOUCHED, decode, encode, scenario_of, valid, wrong
 from sim.catalog import popularity_sigma
 from sim.scenario.loading import parse
 
@@ -19,13 +19,29 @@ def test_settings_survive_the_url(chosen) -> None:
     assert decode(encode(chosen)) == chosen
 
 
+@given(st.sampled_from(sorted(LIMITS)), st.data())
+def test_any_number_within_its_limits_survives_the_url(key: str, data: st.DataObject) -> None:
+    least, most = LIMITS[key]
+    numbers = st.integers if isinstance(least, int) else st.floats
+    value = data.draw(numbers(least, most))
+    assert decode(encode({**DEFAULTS, key: value}))[key] == value
+    assert valid(key, str(value)) and not wrong(encode({**DEFAULTS, key: value}))
+
+
+def test_what_the_sliders_offer_is_within_the_limits() -> None:
+    for key, (least, most) in LIMITS.items():
+        assert least <= DEFAULTS[key] <= most
+        assert all(least <= value <= most for value in CHOICES.get(key, ()))
+        assert type(least) is type(most) is type(DEFAULTS[key])
+
+
 def test_untouched_settings_are_one_word() -> None:
     assert encode(DEFAULTS) == UNTOUCHED
     assert decode(UNTOUCHED) == DEFAULTS
 
 
 @pytest.mark.parametrize(
-    "junk", ["", ";;;", "r", "r:", "r:x", "r:7.5", "nobody:3", "i:-4;o:1e99", "ep:maybe", "\0"]
+    "junk", ["", ";;;", "r", "r:", "r:x", "r:inf", "nobody:3", "i:-4;o:1e99;o:7.5", "ep:maybe", "\0"]
 )
 def test_what_is_no_setting_is_left_out(junk: str) -> None:
     assert decode(junk) == DEFAULTS

@@ -4,6 +4,7 @@ import json
 import re
 import statistics
 import time
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 import sim
-from dashboard.data import scenarios, services
+from dashboard.data import scenarios, services, studies
+from dashboard.data.headline import digits
 from dashboard.jobs import Job
 from dashboard.settings import CHOICES, DEFAULTS, OWN_PRICE, decode
 from sim import cli
@@ -31,6 +33,17 @@ def opened(view: str, **query: str) -> AppTest:
 def sound(app: AppTest) -> AppTest:
     assert not app.exception, app.exception[0].message
     return app
+
+
+def tables(app: AppTest) -> list[list[dict[str, str]]]:
+    """The tables that a page shows whole: rows of heading -> cell, as a person reads them."""
+    found = []
+    for shown in app.get("html"):
+        head, _, body = shown.proto.body.partition("</thead>")
+        names = [unescape(name) for name in re.findall(r"<th(?: [^>]*)?>(.*?)</th>", head)]
+        cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", body)]
+        found.append([dict(zip(names, map(unescape, row), strict=True)) for row in cells])
+    return found
 
 
 def test_there_are_the_six_pages() -> None:
@@ -61,7 +74,7 @@ def test_compare_shows_every_shipped_scenario() -> None:
     names = app.multiselect(key="cs").options
     assert {"azure-v3.2", "azure-v3.1", "chat", "overload"} <= set(names) and "bench" not in names
     sound(app.multiselect(key="cs").set_value(names).run())
-    assert app.dataframe[0].value.scenario.tolist() == names
+    assert [row["scenario"] for row in tables(app)[0]] == names
     assert not app.error
 
 
@@ -87,7 +100,7 @@ def test_compare_misses_no_simulation_that_ends_while_it_draws(
     monkeypatch.setattr(services, "job", lambda _: job)
     monkeypatch.setattr(services, "simulated", ends)
     app = sound(opened("compare", cs="chat"))
-    assert app.dataframe[0].value["from"].tolist() == ["simulation"]
+    assert [row["from"] for row in tables(app)[0]] == ["simulation"]
 
 
 EXTREMES = [
@@ -131,8 +144,8 @@ def test_what_if_knows_every_model_gpu_and_engine() -> None:
 
 def test_what_if_says_what_would_fit() -> None:
     app = sound(opened("what_if", pg="4"))
-    assert "does not fit" in app.error[0].value
-    assert "would fit" in app.error[0].value
+    assert app.error and "does not fit" in app.code[0].value
+    assert "would fit" in app.code[0].value
     assert app.button(key="simulate").disabled
 
 
@@ -150,7 +163,7 @@ def test_a_pinned_baseline_shows_the_change() -> None:
     app = sound(opened("what_if"))
     app.button(key="pin").click().run()
     assert decode(app.query_params["base"]) == DEFAULTS
-    sound(app.select_slider(key="r").set_value(10.0).run())
+    sound(app.select_slider(key="r_slider").set_value(10.0).run())
     blended = next(metric for metric in app.metric if metric.label == "Blended")
     # Twice the tokens at the same cost.
     assert blended.delta == "-50.0%"
@@ -164,6 +177,71 @@ def test_the_address_holds_the_state() -> None:
     assert [m.value for m in second.metric] == [m.value for m in first.metric]
     assert [m.delta for m in second.metric] == [m.delta for m in first.metric]
     assert second.code[0].value == first.code[0].value
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("o", "800", 800),
+        ("r", "25", 25.0),
+        ("r", "0.05", 0.05),
+        ("pw", "5", 5),
+        ("h", "42", 42),
+        ("s", "1.05", 1.05),
+    ],
+)
+def test_any_value_in_the_address_is_honoured(key: str, text: str, value: float) -> None:
+    app = sound(opened("what_if", **{key: text}))
+    assert app.number_input(key=key).value == value
+    assert app.select_slider(key=f"{key}_slider").value == value
+    assert not app.error
+    sound(app.run())
+    assert app.number_input(key=key).value == value
+
+
+def test_the_field_and_the_slider_of_a_number_move_together() -> None:
+    app = opened("what_if")
+    sound(app.number_input(key="o").set_value(777).run())
+    assert app.select_slider(key="o_slider").value == 777
+    assert yaml.safe_load(app.code[0].value)["workload"]["lengths"]["output"]["lognormal"]["mean"] == 777
+    sound(app.select_slider(key="o_slider").set_value(500).run())
+    assert app.number_input(key="o").value == 500
+    assert 777 not in app.select_slider(key="o_slider").options
+    assert yaml.safe_load(app.code[0].value)["workload"]["lengths"]["output"]["lognormal"]["mean"] == 500
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ({"o": "abc"}, "o=abc: expected a whole number from 1 to 1,000,000; 300 is used"),
+        ({"r": "-3"}, "r=-3: expected a number from 0.001 to 100,000; 5.0 is used"),
+        ({"r": "nan"}, "r=nan: expected a number"),
+        ({"g": "h900"}, "g=h900: expected one of"),
+        ({"t": "no_tier"}, "t=no_tier: expected one of"),
+        ({"k": "both"}, "k=both: expected one of separate, joint"),
+        ({"base": "r:x;q:1"}, "base: r:x: expected a number"),
+        ({"base": "r:x;q:1"}, "base: q: expected a setting"),
+        ({"o": "![x](http://x)"}, "o=![x](http://x): expected"),
+    ],
+)
+def test_a_value_in_the_address_that_is_none_is_said(query: dict[str, str], says: str) -> None:
+    app = sound(opened("what_if", **query))
+    assert "address" in app.error[0].value
+    assert says in app.code[0].value
+
+
+def test_what_is_paid_for_is_said() -> None:
+    """24 of the 72 GPUs that NVLink joins: 72 are bought, at the price of a GPU-hour and its overhead."""
+    app = sound(opened("what_if", g="gb200_nvl72", t=OWN_PRICE, u="2.0"))
+    tiles = {tile.label: tile.value for tile in app.metric}
+    assert (tiles["GPUs"], tiles["Objectives"]) == ("24", "simulate")  # an own price is by the node
+    app = sound(opened("what_if", g="gb200_nvl72"))
+    tiles = {tile.label: tile.value for tile in app.metric}
+    assert tiles["GPUs"] == "24 of 72"
+    assert "72 GPUs are paid for and 24 are used" in app.warning[0].value
+    price = services.estimate(app.code[0].value).point.price
+    assert price.usd_per_hour == pytest.approx(72 * price.gpu_hour.usd * (1 + price.overhead_fraction))
+    assert tiles["Per hour"] == f"${price.usd_per_hour:.3g}"
 
 
 @pytest.mark.parametrize(
@@ -198,10 +276,19 @@ def test_the_saved_yaml_gives_the_numbers_of_the_page(
     assert {key: run[key] for key in shown if key != "wall_s"} == {
         k: v for k, v in shown.items() if k != "wall_s"
     }
-    table = next(frame.value for frame in app.dataframe if "from" in frame.value)
-    row = table[table["from"] == "simulation"].iloc[0]
-    assert row["blended, USD/M"] == run["cost"]["usd_per_million"]["blended"]
-    assert row["TTFT p99, s"] == run["latency"]["ttft_s"]["p99"]
+    row = next(row for table in tables(app) for row in table if row.get("from") == "simulation")
+    assert row["blended, USD/M"] == digits(run["cost"]["usd_per_million"]["blended"])
+    assert row["TTFT p99, s"] == digits(run["latency"]["ttft_s"]["p99"])
+    tiles = {tile.label: tile.value for tile in app.metric}
+    assert tiles["Blended"] == f"${run['cost']['usd_per_million']['blended']:.3g}/M"
+    assert tiles["TTFT"] == f"{run['latency']['ttft_s']['mean']:.3g} s"
+    assert tiles["Per hour"] == f"${run['cost']['usd_per_hour']:.3g}"
+    kept = sum(
+        run["latency"][name]["p99"] <= run["scenario"]["objectives"][f"{name[:4]}_p99_s"]
+        for name in ("ttft_s", "tpot_s")
+    )
+    assert tiles["Objectives"] == f"{kept} of 2 kept"
+    assert "simulated" in next(text.value for text in app.markdown if "badge" in text.value)
 
 
 @pytest.mark.parametrize("phase", ["decode", "prefill"])
@@ -211,6 +298,18 @@ def test_step_stands_its_ends(phase: str, ends: tuple[str, str, str]) -> None:
     for name in (*scenarios.FIRST, "chat", "context/v3.2-128k"):
         app = sound(opened("step", ss=name, sp=phase, sb=batch, sn=chunk, sc=context))
         assert "takes" in app.markdown[0].value
+        step = studies.step(
+            scenarios.every()[name], phase, int(batch if phase == "decode" else chunk), int(context)
+        )
+        over = step["memory"]["kv_tokens_needed"] > step["memory"]["kv_tokens"]
+        assert any("cannot run" in warning.value for warning in app.warning) == over
+
+
+def test_a_step_that_exceeds_the_cache_says_by_how_much() -> None:
+    """512 sequences of 131,072 tokens on a rank need 67,108,864."""
+    app = sound(opened("step", ss="azure-v3.2", sb="512", sc="131072"))
+    room = studies.step(scenarios.every()["azure-v3.2"], "decode", 512, 131072)["memory"]["kv_tokens"]
+    assert f"67,108,864 KV tokens on a rank, {67108864 / room:.3g} times" in app.warning[0].value
 
 
 @pytest.mark.parametrize(
@@ -284,7 +383,7 @@ def test_a_slider_is_answered_quickly(capsys: pytest.CaptureFixture[str]) -> Non
         ("b", CHOICES["b"][2:]),
     ):
         for value in values:
-            app.select_slider(key=key).set_value(value)
+            app.select_slider(key=f"{key}_slider").set_value(value)
             began = time.perf_counter()
             sound(app.run())
             spent.setdefault(key, []).append(time.perf_counter() - began)
