@@ -1,5 +1,6 @@
 """Serving engines: what their defaults do to chunks, memory, overlap and admission."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -58,6 +59,12 @@ class Engine:
     """Whether CUDA graphs launch a whole decode step."""
     launch_s: float
     """What launching one listed operation costs the host without CUDA graphs."""
+    prefill_graph_tokens: int
+    """Largest step with prompts, in tokens of a rank, that piecewise CUDA graphs launch; the host launches others."""
+    prefill_graph_excludes: tuple[str, ...]
+    """Where even those have none; the names are those of `sim.step.assemble.graph_tokens`."""
+    draft_host_s: float
+    """Host time of a decode step with drafts, on top of `host_overhead_s`, that no kernel hides."""
     memory_flag: Literal["static", "total", "free"]
     """What a scenario's `memory_fraction` means: weights and KV cache, everything, or KV cache of what is left."""
     memory_fraction: float
@@ -94,12 +101,25 @@ class Engine:
 
 
 @cache
-def engine(name: str) -> Engine:
-    """The engine of that name. Raises UnknownName."""
+def engine(name: str, release: str | None = None) -> Engine:
+    """The engine of that name, as of the release whose kernels were measured or, if earlier, of the one given.
+
+    Raises UnknownName.
+    """
     engines = read("engines.yaml")["engines"]
     key = resolve("engine", name, engines, {})
     facts = values(engines[key])
+    older = values(read("engines.yaml")["before"].get(key, {}))
+    for later in sorted(older, key=_numbers, reverse=True):
+        if release is not None and _numbers(release) < _numbers(later):
+            facts |= older[later]
+    facts["prefill_graph_excludes"] = tuple(facts["prefill_graph_excludes"])
     return Engine(name=key, **{**facts, "chunk_tokens": MappingProxyType(facts["chunk_tokens"])})
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    """`0.5.6.post1` -> (0, 5, 6, 1): releases in their order."""
+    return tuple(int(number) for number in re.findall(r"\d+", release))
 
 
 def engine_names() -> tuple[str, ...]:

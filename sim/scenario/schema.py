@@ -44,6 +44,9 @@ __all__ = [
 ]
 
 EngineName = Literal["sglang", "trtllm", "vllm", "deepseek"]
+ReleaseName = Annotated[
+    str, Field(pattern=r"^\d+(\.\d+)+([.a-z]\w*)*$", max_length=40, json_schema_extra={"release": True})
+]
 RouterName = Literal["round_robin", "least_loaded", "prefix_aware"]
 
 
@@ -245,6 +248,11 @@ class Scenario(Section):
         description="catalog name of the GPU (aliases allowed), or the device of a fitted profile"
     )
     engine: EngineName = Field(default="sglang", description="thresholds, overheads and measured profile")
+    release: ReleaseName | None = Field(
+        default=None,
+        description="release of the engine, such as 0.5.9: older ones lack CUDA graphs for prompts, or expose more of "
+        "the host; default: the one whose kernels were measured",
+    )
     profile: FileName | None = Field(
         default=None,
         description="a shipped profile such as h200_sxm/sglang, `analytic`, or a file; default gpu/engine",
