@@ -251,7 +251,7 @@ class Scenario(Section):
     release: ReleaseName | None = Field(
         default=None,
         description="release of the engine, such as 0.5.9: older ones lack CUDA graphs for prompts, or expose more of "
-        "the host; default: the one whose kernels were measured",
+        "the host (known of SGLang only); default: the one whose kernels were measured",
     )
     profile: FileName | None = Field(
         default=None,
