@@ -7,6 +7,9 @@ CODE := sim calibrate dashboard tests
 WITH_EXTRAS := '.[dev,calibrate,kernels]'
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# A file of tests stays in one process (one browser, one server); files start in their order, so no long one comes last.
+ON_EVERY_CORE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 # $(call timed,WHAT,COMMAND): run the command between two lines that say what it is and how long it took.
 timed = @echo "==> $(1)"; start=$$(date +%s); $(2); status=$$?; \
 	echo "==> $(1): $$([ $$status = 0 ] && echo done || echo "FAILED ($$status)") in $$(($$(date +%s) - start)) s"; \
@@ -28,7 +31,7 @@ demo: .venv/.run
 		$(BIN)/tokenworks compare scenarios/azure-v3.2.yaml scenarios/azure-v3.1.yaml --out out/demo)
 
 test: .venv/.test .venv/.browser
-	$(call timed,test: every test,$(BIN)/python -m pytest)
+	$(call timed,test: every test,$(BIN)/python -m pytest $(ON_EVERY_CORE))
 
 lint: .venv/.test
 	$(call timed,lint: ruff,$(BIN)/ruff check $(CODE) && $(BIN)/ruff format --check --quiet $(CODE))

@@ -15,7 +15,7 @@ from sim.scenario.schema import Scenario
 from sim.scenario.speculation import draft_chances
 from sim.step.assemble import check_backends, cost_model, moe_backends, step_operations
 from sim.step.operations import typical_prompts
-from sim.step.overlap import STAGES, Line, Overlap, Stage, launches, projections, stage_of, timeline
+from sim.step.overlap import STAGES, Line, Overlap, Stage, projections, stage_of, timeline
 from sim.units import GB_BYTES
 
 Phase = Literal["prefill", "decode"]
@@ -55,9 +55,9 @@ def explain(
         operations = step.prefill_attention(*prompts) + step.prefill_rest(batch / parts)
         tokens = batch
     cost = cost_model(scenario)
-    priced, device_s, step_s = _priced(operations, cost, step.overlap, parts)
+    priced, device_s, step_s = _priced(operations, cost, step.overlap, parts, tokens)
     others = {
-        backend: _priced(chosen, cost, step.overlap, parts)[2]
+        backend: _priced(chosen, cost, step.overlap, parts, tokens)[2]
         for backend, chosen in _by_backend(scenario, step.layout, operations)
     }
     roofline = AnalyticCost(gpu_of(scenario), catalog.efficiency())
@@ -85,12 +85,12 @@ def _by_backend(
 
 
 def _priced(
-    operations: list[Operation], cost: CostModel, overlap: Overlap, parts: int
+    operations: list[Operation], cost: CostModel, overlap: Overlap, parts: int, tokens: float
 ) -> tuple[list[PricedOperation], float, float]:
     """The operations with their prices, the step's seconds on the GPU, and those with its launches."""
     repeated = [o if o.stream == "once" else _times(o, parts) for o in operations]
     priced = [_stretched(p, overlap, parts) for p in price_all(repeated, cost)]
-    line = _line(operations, priced, cost, overlap, parts)
+    line = _line(operations, priced, cost, overlap, parts, tokens)
     attention_s = sum(p.total_s for p in priced if p.operation.group == "attention")
     device_s = float(replace(line, launch=0.0).seconds(attention_s))
     return priced, device_s, max(device_s, line.launch)
@@ -112,6 +112,7 @@ def _line(
     cost: CostModel,
     overlap: Overlap,
     parts: int,
+    tokens: float,
 ) -> Line:
     """How the step's time follows from its attention: the one that the simulation runs (`sim.step.surface`)."""
     seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
@@ -121,7 +122,7 @@ def _line(
     before = [part for block in operations for part in projections(block)]
     times = parts * overlap.stretch("layers", parts)
     seconds["projections"] = times * sum(p.total_s for p in price_all(before, cost))
-    sends, launched = overlap.sends_s(operations, parts), sum(launches(o, parts) for o in operations)
+    sends, launched = overlap.sends_s(operations, parts), overlap.launched(operations, parts, tokens)
     return timeline(seconds, overlap, parts > 1, sends, launched).line(seconds["experts"])
 
 

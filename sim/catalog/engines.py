@@ -6,7 +6,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Literal
 
-from sim.catalog.facts import read, resolve, values
+from sim.catalog.facts import read, resolve, values, version
 from sim.catalog.reserve import Reserve, reserve_of
 
 DispatchMode = Literal["normal", "low_latency"]
@@ -62,6 +62,12 @@ class Engine:
     """Whether CUDA graphs launch a whole decode step."""
     launch_s: float
     """What launching one listed operation costs the host without CUDA graphs."""
+    prefill_graph_tokens: int
+    """Largest step with prompts, in tokens of a rank, that piecewise CUDA graphs launch; the host launches others."""
+    prefill_graph_excludes: tuple[str, ...]
+    """Where even those have none; the names are those of `sim.step.assemble.graph_tokens`."""
+    draft_host_s: float
+    """Host time of a decode step with drafts, on top of `host_overhead_s`, that no kernel hides."""
     memory_flag: Literal["static", "total", "free"]
     """What a scenario's `memory_fraction` means: weights and KV cache, everything, or KV cache of what is left."""
     memory_fraction: float
@@ -88,18 +94,25 @@ class Engine:
 
 @cache
 def engine(name: str, release: str | None = None) -> Engine:
-    """The engine of that name or alias, with the memory rule of a release (None: that of the catalog's).
+    """The engine of that name or alias, by the rules of a release (None: those of the catalog's).
 
-    Raises UnknownName.
+    Memory rules are those of the newest release known that is not newer; else a release older than the measured
+    kernels' differs from the catalog's by what `before` lists. Raises UnknownName.
     """
     file = read("engines.yaml")
     engines = file["engines"]
     key = resolve("engine", name, engines, file["aliases"])
     facts = values(engines[key])
-    reserve = reserve_of(release or facts["release"], facts.pop("reserves"))
+    older = values(file["before"].get(key, {}))
+    for later in sorted(older, key=version, reverse=True):
+        if release is not None and version(release) < version(later):
+            facts |= older[later]
+    release = release or facts["release"]
+    reserve = reserve_of(release, facts.pop("reserves"))
+    facts["prefill_graph_excludes"] = tuple(facts["prefill_graph_excludes"])
     mappings = ("chunk_tokens", "sharding_all_to_all", "sharding_gathered")
     frozen = {name: MappingProxyType(facts[name]) for name in mappings}
-    return Engine(name=key, **{**facts, **frozen, "release": release or facts["release"], "reserve": reserve})
+    return Engine(name=key, **{**facts, **frozen, "release": release, "reserve": reserve})
 
 
 def engine_names() -> tuple[str, ...]:

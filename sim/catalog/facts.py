@@ -1,6 +1,7 @@
 """Reads the YAML files of this folder: facts (value, unit, source) become plain values."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
@@ -54,6 +55,11 @@ def read(file: str) -> Mapping[str, Any]:
     text = resources.files("sim.catalog").joinpath(file).read_text(encoding="utf-8")
     content: Mapping[str, Any] = yaml.safe_load(text)
     return content
+
+
+def version(release: str) -> tuple[int, ...]:
+    """`0.5.6.post1` -> (0, 5, 6, 1): releases in their order."""
+    return tuple(int(number) for number in re.findall(r"\d+", release))
 
 
 def aliases(kind: str) -> Mapping[str, str]:

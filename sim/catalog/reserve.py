@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sim.catalog.facts import UnknownName
+from sim.catalog.facts import version
 
 MIB: Final = 2**20
 
@@ -94,17 +94,10 @@ class Reserve:
 
 
 def reserve_of(release: str, reserves: Mapping[str, Mapping[str, Any]]) -> Reserve:
-    """The rule of a release: the newest that is not newer. Raises UnknownName where the release is older than all."""
-    known = sorted(reserves, key=_version)
-    older = [name for name in known if _version(name) <= _version(release)]
-    if not older:
-        raise UnknownName("release", release, tuple(known))
-    return Reserve(**reserves[older[-1]])
-
-
-def _version(release: str) -> tuple[int, ...]:
-    """Numbers of a release for comparison: 0.5.9 before 0.5.14; a post release counts as its own."""
-    return tuple(int(part) for part in release.split(".") if part.isdigit())
+    """The rule of a release: the newest that is not newer, or the oldest that is known."""
+    known = sorted(reserves, key=version)
+    older = [name for name in known if version(name) <= version(release)]
+    return Reserve(**reserves[(older or known[:1])[-1]])
 
 
 def _by_least(values: Mapping[float, float], size: float) -> float:

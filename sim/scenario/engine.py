@@ -20,6 +20,9 @@ def engine_of(scenario: Scenario) -> Engine:
         "host_overhead_s": scheduling.host_overhead_s,
         "communication_factor": scheduling.communication_factor,
         "cuda_graphs": scheduling.cuda_graphs,
+        "prefill_graph_tokens": scheduling.prefill_graph_tokens,
+        "prefill_graph_excludes": None if scheduling.prefill_graph_tokens is None else (),
+        "draft_host_s": scheduling.draft_host_s,
         "fixed_ttft_aggregated_s": scheduling.ingress_s,
         "fixed_ttft_disaggregated_s": scheduling.ingress_s,
         "admission_interval_steps": scheduling.poll_every_steps,
@@ -27,4 +30,5 @@ def engine_of(scenario: Scenario) -> Engine:
         "dsa_dense_threshold": indexer.dense_threshold,
         "index_logits_bytes": None if indexer.logits_gb is None else indexer.logits_gb * GB_BYTES,
     }
-    return replace(catalog.engine(scenario.engine), **{k: v for k, v in said.items() if v is not None})
+    engine = catalog.engine(scenario.engine, scenario.engine_version)
+    return replace(engine, **{k: v for k, v in said.items() if v is not None})

@@ -104,6 +104,8 @@ def expected(schema: Schema) -> str:
             noun = "an empty section, written {}"
         case {"file": True}:
             noun = "a name or a file"
+        case {"release": True}:
+            noun = 'a release in quotes, such as "0.5.9"'
     return noun
 
 

@@ -21,7 +21,7 @@ from sim.scenario.section import (
     PositiveInt,
     Section,
 )
-from sim.scenario.spelling import checkpoint_formats, engine_name, release_name
+from sim.scenario.spelling import ReleaseName, checkpoint_formats, engine_name, release_name
 from sim.scenario.step import DraftLevel, Indexer, Overlap, Precision, Scheduling, Speculation
 from sim.scenario.terms import Objectives, Price
 from sim.scenario.workload import Arrivals, Diurnal, Length, Lengths, Workload
@@ -240,6 +240,11 @@ class Scenario(Section):
     )
     engine: Annotated[EngineName, BeforeValidator(engine_name)] = Field(
         default="sglang", description="thresholds, overheads and measured profile"
+    )
+    engine_version: ReleaseName | None = Field(
+        default=None,
+        description="release of the engine, such as 0.5.9: its rules of memory; older ones lack CUDA graphs for "
+        "prompts, or expose more of the host; default: those of the catalog",
     )
     profile: FileName | None = Field(
         default=None,

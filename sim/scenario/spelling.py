@@ -1,11 +1,18 @@
 """What people write -> what the rest reads: names of vendors and of the Hugging Face Hub, formats left to the model."""
 
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from sim import catalog
 
 CHECKPOINT: Final = "checkpoint"
 """The format of weights that stands for the published checkpoint's."""
+
+ReleaseName = Annotated[
+    str, Field(pattern=r"^\d+(\.\d+)+([.a-z]\w*)*$", max_length=40, json_schema_extra={"release": True})
+]
+"""A release of an engine, such as "0.5.6.post1"."""
 
 
 def engine_name(value: object) -> object:

@@ -148,6 +148,16 @@ class Scheduling(Section):
         default=None,
         description="CUDA graphs launch whole steps; without them the host launches every operation; default by engine",
     )
+    prefill_graph_tokens: NonNegativeInt | None = Field(
+        default=None,
+        description="largest step with prompts, in tokens of a rank, that piecewise CUDA graphs launch; larger ones "
+        "wait for the host to launch every operation; default by engine, release and deployment",
+    )
+    draft_host_s: NonNegativeFloat | None = Field(
+        default=None,
+        description="time of the host per decode step with drafts, on top of host_overhead_s, seconds; default by "
+        "engine and release",
+    )
     ingress_s: NonNegativeFloat | None = Field(
         default=None,
         description="fixed part of TTFT (HTTP, tokenizer, router, first scheduling), seconds; default by engine",

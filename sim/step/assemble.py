@@ -86,8 +86,24 @@ def _overlap(scenario: Scenario, layout: Layout, phase: str) -> Overlap:
         send_per_token_s=exchange.send_per_token_s,
         combine_sends=exchange.combine_sends,
         exchanging=model.moe_layers / model.layers if model.n_routed else 0.0,
-        launch_s=0.0 if engine.cuda_graphs else engine.launch_s,
+        launch_s=0.0 if decoding and engine.cuda_graphs else engine.launch_s,
+        graph_tokens=0 if decoding else graph_tokens(scenario, layout),
     )
+
+
+def graph_tokens(scenario: Scenario, layout: Layout) -> int:
+    """Largest step with prompts, in tokens of a rank, that piecewise CUDA graphs launch in this deployment."""
+    engine = engine_of(scenario)
+    excluded = {
+        "attention_dp": layout.dp > 1,
+        "all_to_all": layout.all_to_all,
+        "disaggregated": "prefill" in scenario.deployment.pools(),
+        "speculation": scenario.speculation.draft_tokens > 0,
+        "sparse_attention": layout.model.sparse,
+    }
+    if not engine.cuda_graphs or any(excluded[name] for name in engine.prefill_graph_excludes):
+        return 0
+    return engine.prefill_graph_tokens
 
 
 def _slowdown(gpu: Gpu) -> float:

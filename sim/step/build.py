@@ -36,7 +36,9 @@ def build_step_cost(
             if up_to >= max_sequences:
                 break
     if chunk := operations.get("prefill"):
-        tokens = grid(1, max(max_tokens, 2), PROMPT_POINTS_PER_OCTAVE)
+        # Beyond the largest captured prompt the host launches everything: a step in time, not a slope.
+        graph = chunk.overlap.graph_tokens
+        tokens = grid(1, max(max_tokens, 2), PROMPT_POINTS_PER_OCTAVE, (graph, graph + 1))
         contexts = _contexts(chunk.layout.model, chunk.layout.dense_prefill_max_kv)
 
         def attention(tokens: float, context: float) -> list[Operation]:

@@ -69,6 +69,7 @@ class StepOperations:
         step = layers.token_operations(verify, tokens, self.routing(tokens), tokens)
         if self.draft_tokens:
             step += self._draft("first draft", tokens, sequences, 1)
+            step.append(replace(_engine_time("host for drafts", self.engine.draft_host_s), stream="once"))
         if self.draft_tokens > 1:
             step += self._draft("later drafts", sequences, sequences, self.draft_tokens - 1)
         return step + self._overhead()

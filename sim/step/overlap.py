@@ -42,6 +42,8 @@ OUTWARD: Final = ("dispatch", "all_gather")
 """Kernels that bring tokens to their experts; the other exchanges bring them back."""
 CORES: Final = ("mla_", "sparse_mla_", "gqa_", "index_logits")
 """Where the part of an attention block begins that depends on the context."""
+EAGER: Final = (*CORES, "index_topk")
+"""Kernels between the graphs of a step that piecewise CUDA graphs launch."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Overlap:
     """Share of the layers that exchange: MoE layers / layers."""
     launch_s: float = 0.0
     """What an operation costs the host to launch; 0 where CUDA graphs launch the whole step."""
+    graph_tokens: float = 0.0
+    """Up to so many tokens a step replays piecewise CUDA graphs, and launches only what stands between them."""
 
     def parts(self, batch: float) -> int:
         """Into how many equal parts a batch is split; a single sequence or token cannot be."""
@@ -84,6 +88,10 @@ class Overlap:
     def times(self, operation: Operation, parts: int) -> float:
         """How many times the price of the operation enters a step whose batch runs in `parts` parts."""
         return (1 if operation.stream == "once" else parts) * self.stretch(operation.stream, parts)
+
+    def launched(self, operations: Iterable[Operation], parts: int, tokens: float) -> int:
+        """How often the host launches something in a step of `tokens` on the rank, in `parts` parts."""
+        return sum(launches(o, parts, captured=tokens <= self.graph_tokens) for o in operations)
 
     def sends_s(self, operations: Iterable[Operation], parts: int) -> float:
         """SM time of a step's dispatches, in which the other half cannot compute: it stands between computations.
@@ -121,13 +129,22 @@ def projections(block: Operation) -> list[Operation]:
     return before
 
 
-def launches(operation: Operation, parts: int) -> int:
-    """How often a step whose batch runs in `parts` parts launches the operation, its own parts counted one by one."""
+def launches(operation: Operation, parts: int, captured: bool = False) -> int:
+    """How often a step whose batch runs in `parts` parts launches the operation, its own parts counted one by one.
+
+    captured: by piecewise CUDA graphs. Attention's core stays outside, as do the ends of the step; a graph is replayed
+    after each piece of the core. Sources: SGLang `register_split_op` (radix_attention.py, dsa_indexer.py), vLLM
+    `splitting_ops`, TensorRT-LLM `torch_compile_and_piecewise_cuda_graph.md`.
+    """
+    if operation.parts and captured:
+        eager = [part.kernel.startswith(EAGER) for part in operation.parts]
+        graphs = sum(here and not after for here, after in zip(eager, [*eager[1:], False], strict=True))
+        return (sum(eager) + graphs) * operation.layers * parts
     if operation.parts:
         return sum(launches(part, parts) for part in operation.parts)
-    return (
-        0 if operation.kernel == "host" else operation.layers * (1 if operation.stream == "once" else parts)
-    )
+    if operation.kernel == "host" or (captured and operation.stream != "once"):
+        return 0
+    return operation.layers * (1 if operation.stream == "once" else parts)
 
 
 @dataclass(frozen=True, slots=True)

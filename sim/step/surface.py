@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sim.cost.latency import PRICED_BY, CostModel, price_all
 from sim.model.operations import Operation
-from sim.step.overlap import STAGES, Line, Overlap, Stage, Timeline, launches, projections, stage_of, timeline
+from sim.step.overlap import STAGES, Line, Overlap, Stage, Timeline, projections, stage_of, timeline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -76,7 +76,7 @@ class Surface:
             before = [part for block in first for part in projections(block)]
             stages["projections"][i] = times * seconds_by_source(before, cost)
             sends[i] = overlap.sends_s(others, halves)
-            launched[i] = sum(launches(o, halves) for o in (*first, *others))
+            launched[i] = overlap.launched((*first, *others), halves, whole)
             for j, length in enumerate(context):
                 self._core[i, j] = times * seconds_by_source(attention(whole / halves, length), cost)
         for curve in (*stages.values(), sends, launched):

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 MODEL_FORMAT: Final = "bf16"
 """KV cache of an engine that is told nothing: the model's own format."""
-HABITS: Final = ("poll_every_steps", "wait_all_ranks_steps", "host_overhead_s")
+HABITS: Final = ("poll_every_steps", "wait_all_ranks_steps", "host_overhead_s", "prefill_graph_tokens")
 """What a recipe may say about the running engine."""
 
 
@@ -45,6 +45,7 @@ def scenario_of(row: Row, max_prompts: int) -> Scenario:
             "model": known["model"],
             "gpu": row.hardware,
             "engine": known["engines"][row.framework],
+            "engine_version": said.get("engine_version"),
             "deployment": {"serve": {k: v for k, v in pool.items() if v is not None}},
             "precision": {
                 **known["precisions"][row.precision],

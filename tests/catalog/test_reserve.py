@@ -57,6 +57,5 @@ def test_attention_dp_keeps_far_more_than_tp() -> None:
     assert [round(f, 3) for f in fractions] == [0.897, 0.77]
 
 
-def test_a_release_older_than_all_is_answered_with_those_that_are_known() -> None:
-    with pytest.raises(catalog.UnknownName, match=r"0\.4\.6"):
-        catalog.engine("sglang", "0.3.0")
+def test_a_release_older_than_all_takes_the_oldest_rule() -> None:
+    assert catalog.engine("sglang", "0.3.0").reserve == catalog.engine("sglang", "0.4.6").reserve

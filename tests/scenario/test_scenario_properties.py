@@ -1,5 +1,6 @@
 """What holds for every scenario and for every mistake, tried on random ones."""
 
+import re
 import string
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def test_a_misspelt_key_is_found_on_its_line(scenario: Scenario, data: st.DataOb
 @given(scenarios, st.data())
 def test_a_wrong_value_is_found_on_its_line(scenario: Scenario, data: st.DataObject) -> None:
     lines = to_yaml(scenario).splitlines()
-    rows = [i for i in spelled(lines) if lines[i].split(":")[1].strip().replace(".", "").isdigit()]
+    rows = [i for i in spelled(lines) if re.fullmatch(r"[0-9.]+", lines[i].split(":")[1].strip())]
     row = data.draw(st.sampled_from(rows))
     indent = lines[row].split(":")[0]
     wrong = data.draw(st.sampled_from(["-1", "soon", "true", "[]", "{a: 1}", '"8"', "1e999"]))
