@@ -3,9 +3,27 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sim.catalog.shapes import Model
+from sim.files import read_text
+
+LARGEST_CONFIG_BYTES: Final = 2**20
+"""Public ones have a few KB."""
+LARGEST_SIZE: Final = 10**7
+"""Of any width, number or length of a model: ten times the largest vocabulary and the longest context."""
+POSITIVE: Final = frozenset(
+    {"num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings"}
+)
+SIZES: Final = frozenset(
+    {
+        "n_routed_experts", "num_experts", "num_local_experts", "num_experts_per_tok", "first_k_dense_replace",
+        "n_shared_experts", "kv_lora_rank", "q_lora_rank", "head_dim", "qk_nope_head_dim", "qk_rope_head_dim",
+        "v_head_dim", "num_key_value_heads", "moe_intermediate_size", "intermediate_size", "n_group", "topk_group",
+        "num_nextn_predict_layers", "index_n_heads", "index_head_dim", "index_topk",
+    }
+)  # fmt: skip
+"""Keys of a config.json that are sizes; those of `POSITIVE` are never 0."""
 
 
 class ConfigError(ValueError):
@@ -18,12 +36,13 @@ def read_config(path: Path) -> Model:
     Keys and defaults are those of transformers' DeepseekV3Config, Qwen3MoeConfig and LlamaConfig.
     """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = json.loads(read_text(path, LARGEST_CONFIG_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: expected a JSON object")
     try:
+        _check_sizes(config)
         return _model(str(path), config)
     except KeyError as missing:
         raise ConfigError(
@@ -31,6 +50,18 @@ def read_config(path: Path) -> Model:
         ) from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for a size that no model can have."""
+    for key, value in config.items():
+        least = 1 if key in POSITIVE else 0
+        if (
+            (key in POSITIVE or key in SIZES)
+            and value is not None
+            and not least <= int(value) <= LARGEST_SIZE
+        ):
+            raise ValueError(f"{key}: expected {least:,} to {LARGEST_SIZE:,}, got {str(value)[:40]}")
 
 
 def _model(name: str, config: Mapping[str, Any]) -> Model:

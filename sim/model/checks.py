@@ -7,7 +7,7 @@ from typing import Final
 from sim import catalog
 from sim.catalog import Model
 from sim.model.operations import BLOCK, NVFP4_BLOCK
-from sim.scenario.device import gpu_of
+from sim.scenario.device import gpu_of, has_header
 from sim.scenario.errors import KeyPath, Problem
 from sim.scenario.schema import Experts, Pool, Scenario
 
@@ -32,7 +32,7 @@ def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -
             if key == "gpu":
                 yield from _price_problems(scenario)
     profile = scenario.profile
-    if profiles is not None and profile is not None and not Path(profile).exists():
+    if profiles is not None and profile is not None and not has_header(Path(profile)):
         known = (*profiles, ANALYTIC)
         if profile not in known:
             yield Problem(

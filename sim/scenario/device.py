@@ -39,3 +39,8 @@ def _described(profile: str) -> Gpu | None:
         return None
     measured = {key: value for key, value in header["device"].items() if isinstance(value, float | int)}
     return catalog.described_gpu(str(header.get("gpu")), measured)
+
+
+def has_header(profile: Path) -> bool:
+    """Whether this is the folder of a profile, or a file in one."""
+    return any((folder / HEADER).is_file() for folder in (profile, profile.parent))

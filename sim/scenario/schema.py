@@ -10,14 +10,20 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sim.scenario.section import (
+    GB,
+    MOST_GPUS,
+    MOST_USD,
     FileName,
     Flag,
     Fraction,
-    NonNegativeFloat,
+    GpuCount,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
+    PositiveSeconds,
+    Seconds,
     Section,
+    TokenCount,
+    Usd,
 )
 from sim.scenario.step import DraftLevel, Indexer, Overlap, Precision, Scheduling, Speculation
 from sim.scenario.workload import Arrivals, Diurnal, Length, Lengths, Workload
@@ -74,7 +80,7 @@ class Experts(Section):
         default=False,
         description="the shared expert takes a slot among the routed ones, not a copy on every GPU",
     )
-    popularity_sigma: NonNegativeFloat = Field(
+    popularity_sigma: Annotated[float, Field(ge=0, le=10, strict=True)] = Field(
         default=0.0,
         description="sigma of the lognormal popularity of experts, per layer; 0 is perfectly balanced",
     )
@@ -121,14 +127,14 @@ class Experts(Section):
 class Pool(Section):
     """Identical workers. Attention data parallelism is gpus / tp; MoE tensor parallelism is gpus / ep."""
 
-    workers: PositiveInt = Field(default=1, description="number of workers")
-    gpus: PositiveInt = Field(description="GPUs of one worker")
-    tp: PositiveInt = Field(default=1, description="tensor parallelism of the attention; divides gpus")
-    ep: PositiveInt = Field(default=1, description="expert parallelism of the routed experts; divides gpus")
-    max_batch_per_gpu: PositiveInt = Field(
+    workers: GpuCount = Field(default=1, description="number of workers")
+    gpus: GpuCount = Field(description="GPUs of one worker")
+    tp: GpuCount = Field(default=1, description="tensor parallelism of the attention; divides gpus")
+    ep: GpuCount = Field(default=1, description="expert parallelism of the routed experts; divides gpus")
+    max_batch_per_gpu: Annotated[PositiveInt, Field(le=10**6)] = Field(
         default=128, description="running sequences per GPU at most (decode)"
     )
-    chunk_tokens: PositiveInt | None = Field(
+    chunk_tokens: TokenCount | None = Field(
         default=None,
         description="new prompt tokens per attention-DP rank and step at most (prefill); default by engine",
     )
@@ -151,6 +157,14 @@ class Pool(Section):
         description="kernels of the routed experts, as the profile's tables name them (deepgemm, cutlass, trtllm_gen, "
         "triton); default by engine, GPU and precision",
     )
+
+    @model_validator(mode="after")
+    def _of_this_world(self) -> "Pool":
+        if self.workers * self.gpus > MOST_GPUS:
+            raise ValueError(
+                f"{self.workers:,} workers of {self.gpus:,} GPUs; expected at most {MOST_GPUS:,} GPUs in a pool"
+            )
+        return self
 
 
 class Deployment(Section):
@@ -184,21 +198,21 @@ class PrefixCache(Section):
 
     enabled: Flag = Field(default=False, description="whether prompts look for cached prefixes")
     scope: Literal["rank", "worker", "cluster"] = Field(default="worker", description="what one cache serves")
-    block_tokens: PositiveInt = Field(default=64, description="tokens per hashed block")
+    block_tokens: TokenCount = Field(default=64, description="tokens per hashed block")
     hbm_tokens: NonNegativeInt | None = Field(
         default=None,
         description="tokens cached in GPU memory per unit of scope; default: what the KV budget leaves",
     )
-    host_gb: NonNegativeFloat = Field(default=0.0, description="host memory per unit of scope, GB")
-    disk_gb: NonNegativeFloat = Field(default=0.0, description="disk per unit of scope, GB")
+    host_gb: GB = Field(default=0.0, description="host memory per unit of scope, GB")
+    disk_gb: GB = Field(default=0.0, description="disk per unit of scope, GB")
 
 
 class Objectives(Section):
     """What the user promises its users; goodput counts the requests that keep all of it."""
 
-    ttft_p99_s: PositiveFloat | None = Field(default=None, description="time to first token, seconds")
-    tpot_p99_s: PositiveFloat | None = Field(default=None, description="time per output token, seconds")
-    e2e_p99_s: PositiveFloat | None = Field(default=None, description="arrival to last token, seconds")
+    ttft_p99_s: PositiveSeconds | None = Field(default=None, description="time to first token, seconds")
+    tpot_p99_s: PositiveSeconds | None = Field(default=None, description="time per output token, seconds")
+    e2e_p99_s: PositiveSeconds | None = Field(default=None, description="arrival to last token, seconds")
 
 
 class Price(Section):
@@ -210,19 +224,19 @@ class Price(Section):
     }
 
     tier: str | None = Field(default=None, description="a price tier of the catalog, such as rent_3yr")
-    usd_per_gpu_hour: PositiveFloat | None = Field(
+    usd_per_gpu_hour: Annotated[float, Field(gt=0, le=MOST_USD, strict=True)] | None = Field(
         default=None, description="USD per GPU-hour, instead of the catalog's"
     )
-    overhead_fraction: NonNegativeFloat | None = Field(
+    overhead_fraction: Annotated[float, Field(ge=0, le=1000, strict=True)] | None = Field(
         default=None, description="cost beside GPUs as a fraction of the GPU cost; default from the catalog"
     )
-    host_usd_per_gb_month: NonNegativeFloat | None = Field(
+    host_usd_per_gb_month: Usd | None = Field(
         default=None, description="of the prefix cache's host memory; default from the catalog"
     )
-    disk_usd_per_gb_month: NonNegativeFloat | None = Field(
+    disk_usd_per_gb_month: Usd | None = Field(
         default=None, description="of the prefix cache's disks; default from the catalog"
     )
-    margin: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(
+    margin: Annotated[float, Field(ge=0, le=0.999, strict=True)] = Field(
         default=0.0, description="share of the selling price kept as margin"
     )
 
@@ -267,11 +281,11 @@ class Scenario(Section):
     )
     router: RouterName = Field(default="least_loaded", description="how a request finds its worker")
     workload: Workload = Field(description="which requests arrive, and when")
-    duration_s: PositiveFloat | None = Field(
+    duration_s: PositiveSeconds | None = Field(
         default=None,
         description="arrivals stop here; the run goes on until all is served; default: the trace's end",
     )
-    warmup_s: NonNegativeFloat = Field(default=0.0, description="left out of every statistic")
+    warmup_s: Seconds = Field(default=0.0, description="left out of every statistic")
     objectives: Objectives = Field(
         default=Objectives(), description="latency promises; goodput counts who keeps them"
     )

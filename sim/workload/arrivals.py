@@ -67,7 +67,7 @@ def _renewal(
     """Times of a process of unit rate, up to `count` of them, or before the expected number at `duration_s`."""
     end = math.inf if duration_s is None else expected_until(duration_s)
     wanted = math.inf if count is None else count
-    drawn: list[Floats] = []
+    drawn = [np.empty(0)]
     total, number = 0.0, 0
     while total <= end and number < wanted:
         ahead = end - total

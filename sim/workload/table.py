@@ -6,6 +6,7 @@ together.
 
 import csv
 import gzip
+import io
 import json
 import lzma
 import math
@@ -16,6 +17,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from sim.files import LARGEST_BYTES, read_regular
 from sim.scenario.errors import (
     DeploymentError,
     KeyPath,
@@ -166,16 +168,27 @@ def read(path: Path) -> Table:
     if parse is None:
         raise fault(name, (), None, None, "expected a .csv or .jsonl file, or one of them as .gz or .xz")
     try:
-        raw = path.read_bytes()
-        packed = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix)
-        text = (packed(raw) if packed else raw).decode("utf-8-sig")
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
-        raise fault(name, (), None, None, f"cannot be read: {error}") from None
+        text = _unpacked(read_regular(path), path.suffix).decode("utf-8-sig")
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise fault(name, (), None, None, f"cannot be read: {reason}") from None
     table = parse(name, tuple(line.removesuffix("\r") for line in text.split("\n")))
     if not len(table):
         table.refuse(())
         raise fault(name, (), None, None, "has no rows")
     return table
+
+
+def _unpacked(raw: bytes, suffix: str) -> bytes:
+    """What a .gz or .xz file holds: no more than a plain file may."""
+    packed = {".gz": gzip.open, ".xz": lzma.open}.get(suffix)
+    if packed is None:
+        return raw
+    with packed(io.BytesIO(raw)) as file:
+        content: bytes = file.read(LARGEST_BYTES + 1)
+    if len(content) > LARGEST_BYTES:
+        raise ValueError(f"holds more than {LARGEST_BYTES:,} bytes")
+    return content
 
 
 def fault(

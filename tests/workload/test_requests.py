@@ -219,7 +219,7 @@ def test_the_smallest_request_is_known_beforehand() -> None:
     assert synthetic(loop, duration_s=9.0).least_tokens == 1 + 1
     bounded = synthetic(loop, requests=50)
     assert bounded.least_tokens == (bounded.input_tokens + bounded.output_tokens).min()
-    assert synthetic({"poisson": {"rate_per_s": 1e-9}}, duration_s=1.0).least_tokens is None
+    assert synthetic({"poisson": {"rate_per_s": 1e-6}}, duration_s=1.0).least_tokens is None
 
 
 def test_equal_requests_in_a_closed_loop_are_said_to_stay_in_step() -> None:
