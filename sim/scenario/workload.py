@@ -1,7 +1,7 @@
 """The `workload` section of a scenario: when requests arrive, and how long they are."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -103,11 +103,17 @@ class Workload(Section):
     """A trace, or arrivals and lengths."""
 
     displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "trace": ("arrivals", "lengths"),
-        "lengths": ("trace",),
+        "trace": ("arrivals", "lengths", "time_unit"),
+        "lengths": ("trace", "time_unit"),
     }
 
-    trace: FileName | None = Field(default=None, description="a shipped trace or a file (.csv, .jsonl, .xz)")
+    trace: FileName | None = Field(
+        default=None, description="a shipped trace or a file (.csv, .jsonl, .parquet)"
+    )
+    time_unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        default=None,
+        description="what the times of a trace's file count, where neither its columns nor its numbers tell",
+    )
     arrivals: Arrivals | None = Field(
         default=None, description="when requests arrive; beside a trace: instead of its times"
     )
@@ -124,6 +130,8 @@ class Workload(Section):
     def _trace_or_synthetic(self) -> "Workload":
         if self.trace is None and (self.arrivals is None or self.lengths is None):
             raise ValueError("expected `trace`, or both `arrivals` and `lengths`")
+        if self.trace is None and self.time_unit is not None:
+            raise ValueError("`time_unit` is of the times of a `trace`; there is none")
         if self.trace is not None and self.lengths is not None:
             raise ValueError("a trace brings its own `lengths`; leave one of the two out")
         return self

@@ -11,7 +11,8 @@ from sim.scenario.errors import DeploymentError, KeyPath, Problem
 from sim.scenario.schema import Arrivals, Diurnal
 from sim.units import HOUR_S
 from sim.workload.randomness import generator
-from sim.workload.table import fault, locate, read, real
+from sim.workload.reading import locate, read
+from sim.workload.table import fault, real
 
 Floats = NDArray[np.float64]
 
