@@ -46,7 +46,10 @@ def mutated(text: str, rng: random.Random) -> str:
         _mutate(tree, rng)
     if rng.random() < 0.3:
         _reduce(tree, rng)
-    told = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    try:
+        told = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    except RecursionError:  # what is nested deeper than PyYAML can write
+        told = "model: " + "[" * 1000
     return _garbled(told, rng) if rng.random() < 0.1 else told
 
 
@@ -82,7 +85,10 @@ def _set(tree: Any, rng: random.Random) -> None:
         value = rng.choice(COUNTS if whole else SIZES)
         if whole or rng.random() < 0.5:
             value = rng.choice((value, rng.randint(1, 64), 2 ** rng.randint(0, 20)))
-        value *= rng.choice((1, 1, rng.random())) if not whole else 1
+        ends = [schema[end] for end in ("minimum", "exclusiveMinimum", "maximum") if end in schema]
+        if ends and rng.random() < 0.4:
+            value = rng.choice(ends)
+            value = int(value) if whole else value * rng.choice((1, 1, 1.001, 0.999))
     else:
         value = rng.choice((*SPECIAL, *(f"files/{name}" for name in GOOD)))
     for key in path[:-1]:
