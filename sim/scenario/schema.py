@@ -12,18 +12,22 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from sim.scenario.section import (
     GB,
     MOST_GPUS,
-    MOST_USD,
+    ExpertRanks,
     FileName,
     Flag,
     Fraction,
     GpuCount,
+    NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     PositiveSeconds,
+    Replicas,
     Seconds,
     Section,
+    SequenceCount,
+    Spread,
     TokenCount,
-    Usd,
 )
 from sim.scenario.step import DraftLevel, Indexer, Overlap, Precision, Scheduling, Speculation
 from sim.scenario.workload import Arrivals, Diurnal, Length, Lengths, Workload
@@ -68,9 +72,7 @@ class Experts(Section):
         "drift_rho": ("staleness_rho",),
     }
 
-    redundant: NonNegativeInt = Field(
-        default=0, description="replicas of hot experts, over the whole EP group"
-    )
+    redundant: Replicas = Field(default=0, description="replicas of hot experts, over the whole EP group")
     placement: Literal["contiguous", "global", "hierarchical"] | None = Field(
         default=None,
         description="how slots are filled: contiguous (in the experts' order), global or hierarchical (EPLB); default: "
@@ -80,7 +82,7 @@ class Experts(Section):
         default=False,
         description="the shared expert takes a slot among the routed ones, not a copy on every GPU",
     )
-    popularity_sigma: Annotated[float, Field(ge=0, le=10, strict=True)] = Field(
+    popularity_sigma: Spread = Field(
         default=0.0,
         description="sigma of the lognormal popularity of experts, per layer; 0 is perfectly balanced",
     )
@@ -130,8 +132,8 @@ class Pool(Section):
     workers: GpuCount = Field(default=1, description="number of workers")
     gpus: GpuCount = Field(description="GPUs of one worker")
     tp: GpuCount = Field(default=1, description="tensor parallelism of the attention; divides gpus")
-    ep: GpuCount = Field(default=1, description="expert parallelism of the routed experts; divides gpus")
-    max_batch_per_gpu: Annotated[PositiveInt, Field(le=10**6)] = Field(
+    ep: ExpertRanks = Field(default=1, description="expert parallelism of the routed experts; divides gpus")
+    max_batch_per_gpu: SequenceCount = Field(
         default=128, description="running sequences per GPU at most (decode)"
     )
     chunk_tokens: TokenCount | None = Field(
@@ -210,9 +212,9 @@ class PrefixCache(Section):
 class Objectives(Section):
     """What the user promises its users; goodput counts the requests that keep all of it."""
 
-    ttft_p99_s: PositiveSeconds | None = Field(default=None, description="time to first token, seconds")
-    tpot_p99_s: PositiveSeconds | None = Field(default=None, description="time per output token, seconds")
-    e2e_p99_s: PositiveSeconds | None = Field(default=None, description="arrival to last token, seconds")
+    ttft_p99_s: PositiveFloat | None = Field(default=None, description="time to first token, seconds")
+    tpot_p99_s: PositiveFloat | None = Field(default=None, description="time per output token, seconds")
+    e2e_p99_s: PositiveFloat | None = Field(default=None, description="arrival to last token, seconds")
 
 
 class Price(Section):
@@ -224,19 +226,19 @@ class Price(Section):
     }
 
     tier: str | None = Field(default=None, description="a price tier of the catalog, such as rent_3yr")
-    usd_per_gpu_hour: Annotated[float, Field(gt=0, le=MOST_USD, strict=True)] | None = Field(
+    usd_per_gpu_hour: PositiveFloat | None = Field(
         default=None, description="USD per GPU-hour, instead of the catalog's"
     )
-    overhead_fraction: Annotated[float, Field(ge=0, le=1000, strict=True)] | None = Field(
+    overhead_fraction: NonNegativeFloat | None = Field(
         default=None, description="cost beside GPUs as a fraction of the GPU cost; default from the catalog"
     )
-    host_usd_per_gb_month: Usd | None = Field(
+    host_usd_per_gb_month: NonNegativeFloat | None = Field(
         default=None, description="of the prefix cache's host memory; default from the catalog"
     )
-    disk_usd_per_gb_month: Usd | None = Field(
+    disk_usd_per_gb_month: NonNegativeFloat | None = Field(
         default=None, description="of the prefix cache's disks; default from the catalog"
     )
-    margin: Annotated[float, Field(ge=0, le=0.999, strict=True)] = Field(
+    margin: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(
         default=0.0, description="share of the selling price kept as margin"
     )
 

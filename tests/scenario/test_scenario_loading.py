@@ -120,7 +120,7 @@ def test_quoted_text_is_never_a_number() -> None:
          "3:1: deployment: expected either `prefill` and `decode`, or one `serve` pool; got `prefill` and `serve`"),
         ("{usd_per_gpu_hour: 2.0}", "{usd_per_gpu_hour: 2.0, tier: spot}",
          "13:1: price: expected `tier` or `usd_per_gpu_hour`, not both"),
-        ("{usd_per_gpu_hour: 2.0}", "{margin: 1}", "13:17: price.margin: expected a number from 0 to 0.999, got 1"),
+        ("{usd_per_gpu_hour: 2.0}", "{margin: 1}", "13:17: price.margin: expected a number from 0 to below 1, got 1"),
         ("duration_s: 20", "speculation: {acceptance: [0.5, 2]}",
          "12:33: speculation.acceptance.1: expected a number from 0 to 1, got 2"),
         ("duration_s: 20", "prefix_cache: {enabled: no}",

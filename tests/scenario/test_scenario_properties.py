@@ -29,7 +29,7 @@ def optional(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]
 
 
 experts = optional(
-    redundant=counts,
+    redundant=gpus,
     popularity_sigma=st.floats(0.01, 10),
     staleness_rho=fractions,
     node_limit=st.none() | counts,
