@@ -72,7 +72,7 @@ def headline(cases: pd.DataFrame, metric: str) -> str:
     """How far off one metric is, in Markdown, a sentence a half and the held-out one first; never pooled."""
     mine = cases[(cases.metric == metric) & cases.error.notna()]
     what = f"of *{UNITS.get(metric, metric)}* for {', '.join(sorted(mine.model.unique()))}"
-    said = []
+    said: list[str] = []
     for half, how in SAID.items():
         some = mine[mine.half == half]
         if some.empty:

@@ -66,11 +66,11 @@ def read(path: Path) -> Table:
 
 def _unpacked(raw: bytes, suffix: str) -> bytes:
     """What a .gz or .xz file holds: no more than a plain file may."""
-    packed = {".gz": gzip.open, ".xz": lzma.open}.get(suffix)
-    if packed is None:
+    if suffix not in (".gz", ".xz"):
         return raw
-    with packed(io.BytesIO(raw)) as file:
-        content: bytes = file.read(LARGEST_BYTES + 1)
+    packed = gzip.GzipFile(fileobj=io.BytesIO(raw)) if suffix == ".gz" else lzma.LZMAFile(io.BytesIO(raw))
+    with packed as file:
+        content = file.read(LARGEST_BYTES + 1)
     if len(content) > LARGEST_BYTES:
         raise ValueError(f"holds more than {LARGEST_BYTES:,} bytes")
     return content
