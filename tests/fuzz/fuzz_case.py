@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, Final
 
 import yaml
+from fuzz_bases import GOOD, WRITTEN
 from fuzz_mutations import broken_file, mutated
 from typer.testing import CliRunner
 
@@ -50,11 +51,12 @@ class TookTooLong(BaseException):
 def text_of(seed: int, number: int, folder: Path, bases: list[str]) -> tuple[str, str]:
     """(base, text) of case `number`; what the text names is beside it in `folder`."""
     rng = random.Random(f"{seed}/{number}")
-    base = rng.choice(bases)
+    base = rng.choice(bases if rng.random() < 0.5 else sorted(WRITTEN))
     text = mutated((folder / base).read_text(encoding="utf-8"), rng)
-    if "files/" in text and rng.random() < 0.6:
-        broken = broken_file(folder, rng)
-        text = text.replace(broken.replace("broken-", ""), broken)
+    named = [name for name in GOOD if f"files/{name}" in text]
+    if named and rng.random() < 0.7:
+        name = rng.choice(named)
+        text = text.replace(f"files/{name}", broken_file(name, folder, rng))
     return base, text
 
 

@@ -53,9 +53,8 @@ def mutated(text: str, rng: random.Random) -> str:
     return _garbled(told, rng) if rng.random() < 0.1 else told
 
 
-def broken_file(folder: Path, rng: random.Random) -> str:
-    """Write one of the sound files with something broken in it; its name, relative to `folder`."""
-    name = rng.choice(sorted(GOOD))
+def broken_file(name: str, folder: Path, rng: random.Random) -> str:
+    """Write the sound file `name` with something broken in it; its name, relative to `folder`."""
     text = GOOD[name]
     for _ in range(rng.randint(1, 3)):
         numbers = [*re.finditer(r"-?\d+(\.\d+)?", text)]

@@ -1,4 +1,4 @@
-"""Mutated scenarios end in an answer or in a sentence. More of them: `python -m tests.fuzz --cases 10000 --runs 1000`."""
+"""Mutated scenarios end in an answer or in a sentence. Many: `python -m tests.fuzz --cases 10000 --runs 1000`."""
 
 import os
 import time
