@@ -19,9 +19,12 @@ gpus = st.integers(1, 300)
 fractions = st.floats(0, 1)
 # Names of models and GPUs: anything that can be printed and is no file's name; YAML's own characters above all.
 names = st.text(
-    st.one_of(st.sampled_from("-:#{}[]&*!|>%@`'\",~?= _0123456789eExon"), st.characters(codec="utf-8")),
+    st.one_of(
+        st.sampled_from("-:#{}[]&*!|>%@`'\",~?= _0123456789eExon"),
+        st.characters(codec="utf-8", exclude_characters=".").filter(str.isprintable),
+    ),
     min_size=1,
-).filter(lambda name: name.isprintable() and "." not in name)
+)
 
 
 def optional(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
