@@ -58,7 +58,12 @@ def errors(cases: pd.DataFrame, metric: str) -> Chart:
     return validation.error_chart(cases, metric)
 
 
+def headline(cases: pd.DataFrame, metric: str) -> str:
+    """How far off one metric is, held-out values first."""
+    return validation.headline(cases, metric)
+
+
 def scores(cases: pd.DataFrame) -> pd.DataFrame:
-    """Cases, median, p90 and bias per metric."""
-    table = validation.score_table(cases, ["metric"])
+    """Cases, median, p90 and bias per metric and half."""
+    table = validation.score_table(cases, ["metric", "half"])
     return table.assign(metric=table.metric.replace(validation.UNITS))

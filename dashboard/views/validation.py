@@ -5,8 +5,10 @@ import streamlit as st
 from dashboard import parts
 from dashboard.data import validations
 
-LABELS = {"engine": "Engine", "gpu": "GPU", "precision": "Precision", "split": "Half (fitted on train)"}
+LABELS = {"engine": "Engine", "gpu": "GPU", "precision": "Precision", "model": "Model", "half": "Half"}
 BY = list(LABELS)
+# Filters, and the keys of their widgets.
+KEYS = {"model": "v_model", "gpu": "gpu", "engine": "engine", "precision": "precision", "half": "v_half"}
 SOURCES = {
     "InferenceX measurements": "https://github.com/SemiAnalysisAI/InferenceX",
     "DeepSeek open-infra-index": "https://github.com/deepseek-ai/open-infra-index",
@@ -42,27 +44,25 @@ else:
         )
         by = st.selectbox("Colours", BY, key="vby", bind="query-params", format_func=LABELS.__getitem__)
         kept = cases
-        for column in ("gpu", "engine", "precision"):
+        for column, key in KEYS.items():
             values = sorted(kept[column].unique())
-            chosen = st.multiselect(LABELS[column], values, key=column)
+            chosen = st.multiselect(LABELS[column], values, key=key)
             kept = kept[kept[column].isin(chosen)] if chosen else kept
     mine = kept[(kept.metric == metric) & kept.error.notna()]
-    size = mine.error.abs()
     if mine.empty:
         st.info("No case is left by these filters.", icon=":material/filter_alt_off:")
         st.stop()
-    st.markdown(
-        f"**{len(mine):,}** published values of *{units.get(metric, metric)}*: half of them are hit within "
-        f"**{size.median():.1%}**, nine of ten within **{size.quantile(0.9):.1%}**; the median of the signed error is "
-        f"**{mine.error.median():+.1%}**."
-    )
+    st.markdown(validations.headline(kept, metric))
     parts.chart(validations.scatter(kept, metric, by))
     left, right = st.columns([2, 3], gap="medium")
     with left:
         parts.chart(validations.errors(kept, metric))
     with right:
         st.markdown("#### By metric")
-        st.caption("Errors are relative: simulated / measured - 1. Bias is the median with its sign.")
+        st.caption(
+            "Errors are relative: simulated / measured - 1. Bias is the median with its sign. Constants were "
+            "fitted on one half of the deployments and judged on the other."
+        )
         parts.table(validations.scores(kept), "scores")
 
 st.markdown("Sources: " + ", ".join(f"[{name}]({address})" for name, address in SOURCES.items()) + ".")

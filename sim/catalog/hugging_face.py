@@ -8,10 +8,12 @@ from typing import Any, Final
 from sim.catalog.facts import read, values
 from sim.catalog.quantization import formats_of
 from sim.catalog.shapes import Model
+from sim.files import read_text
 
 MAX_FILE_BYTES: Final = 4 * 2**20
 """Far above any config.json; NVIDIA's list every module that stays BF16."""
-LARGEST: Final = 10**9
+LARGEST: Final = 10**7
+"""Of any width, number or length of a model: ten times the largest vocabulary and the longest context."""
 NESTED: Final = ("text_config", "language_config", "llm_config")
 """Where a multimodal model keeps its language model."""
 FULL: Final = ("full_attention", "deepseek_sparse_attention")
@@ -30,15 +32,7 @@ def read_config(path: Path) -> Model:
     Keys and defaults are those of transformers' configuration classes, see families.yaml.
     """
     try:
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError(
-                f"{path}: larger than {MAX_FILE_BYTES // 2**20} MiB; a config.json is a small text file"
-            )
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ConfigError:
-        raise
+        config = json.loads(read_text(path, MAX_FILE_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(config, dict):

@@ -20,6 +20,7 @@ from sim.cli.group import Commands
 from sim.cli.scenarios import deployed, note_profile, pool, profiles, public_prices, simulated
 from sim.cli.sweep_command import sweep
 from sim.cli.terminal import DID_NOT_HOLD, Screen, show_error
+from sim.cli.trace_command import show_trace
 from sim.cli.validate_command import validate
 from sim.scenario.errors import DeploymentError, ScenarioError
 
@@ -218,6 +219,7 @@ def bench(seed: Seed = 0, out: Out = None, as_json: AsJson = False, quiet: Quiet
 app.command()(sweep)
 app.command()(validate)
 app.command("catalog")(show_catalog)
+app.command("trace")(show_trace)
 
 
 # --- what the commands share -------------------------------------------------------------------------------------

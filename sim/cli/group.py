@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from sim.catalog.facts import UnknownName
 from sim.cli.terminal import BAD_INPUT, show_error
-from sim.scenario.errors import DeploymentError, ScenarioError
+from sim.scenario.errors import DeploymentError, ScenarioError, brief
 
 EXTENSIONS: Final = "tokenworks.commands"
 """Entry-point group through which other packages add subcommands: a typer app, or a plain function."""
@@ -40,7 +40,9 @@ class Commands(TyperGroup):
         except (ScenarioError, DeploymentError, UnknownName) as error:
             message = str(error)
         except OSError as error:
-            message = f"{error.filename or 'error'}: {error.strerror or error}"
+            message = brief(f"{error.filename or 'error'}: {error.strerror or error}")
+        except MemoryError:
+            message = "not enough memory for so many requests, workers or rows; make the workload or the pools smaller"
         except ModuleNotFoundError as error:
             entry = _extensions().get(ctx.invoked_subcommand or "")
             if entry is None:

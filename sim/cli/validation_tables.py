@@ -55,6 +55,7 @@ def validation(found: Validation) -> Iterator[RenderableType]:
     yield from _missing(found)
     yield from _largest(found)
     yield from _skipped(found)
+    yield from _read(found)
 
 
 def _table(title: str, *columns: str, caption: str | None = None) -> Table:
@@ -179,6 +180,18 @@ def _skipped(found: Validation) -> Iterator[RenderableType]:
     for reason, count in Counter(_general(r) for r in found.skipped.values()).most_common():
         table.add_row(reason, number(count))
     yield table
+
+
+def _read(found: Validation) -> Iterator[RenderableType]:
+    """How the rows were started, and which of their columns nobody read."""
+    if found.by_default:
+        yield Text(
+            f"\nRows with the engine's defaults and what their own columns say: {found.by_default:,}; with the flags "
+            f"of InferenceX's launch scripts: {found.by_recipe:,}.",
+            style="dim",
+        )
+    if found.ignored:
+        yield Text(f"Columns that say nothing to the simulation: {', '.join(found.ignored)}.", style="dim")
 
 
 def _general(reason: str) -> str:

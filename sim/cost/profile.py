@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sim.catalog import Gpu, described_gpu, gpu, model
 from sim.cost.axes import DEFAULTS, reference
 from sim.cost.form import Dims, Form, Variant
+from sim.files import read_text
 
 Floats = NDArray[np.float64]
 
@@ -181,7 +182,7 @@ def load_profile(name: str) -> Profile:
 def read_profile(directory: Path) -> Profile:
     """The profile of a directory, read afresh. Raises ProfileError."""
     try:
-        text = (directory / HEADER).read_text(encoding="utf-8")
+        text = read_text(directory / HEADER)
         header = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, yaml.YAMLError) as error:
         raise ProfileError(f"{directory / HEADER}: expected the header of a profile ({error})") from error
@@ -193,7 +194,7 @@ def read_profile(directory: Path) -> Profile:
 def _read_fits(path: Path) -> dict[str, Fit]:
     if not path.is_file():
         return {}
-    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw = json.loads(read_text(path))
     return {key: fit_from_json(entry) for key, entry in raw["tables"].items()}
 
 

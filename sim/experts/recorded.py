@@ -9,13 +9,22 @@ SGLang's `.pt` dumps are pickles: the error says how to turn one into JSON.
 """
 
 import csv
+import io
 import json
+import zipfile
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.files import LARGEST_BYTES, read_regular, read_text
+
 Floats = NDArray[np.float64]
+
+LARGEST_COUNT: Final = 1e15
+"""Tokens that an expert can have been sent: above, sums of counts lose their last digits."""
+MOST_EXPERTS: Final = 100_000
 
 KEY = "logical_count"
 CSV_COLUMNS = ("layer_id", "expert_id", "count")
@@ -37,7 +46,15 @@ def read_counts(path: Path) -> Floats:
         raise ValueError(f"{path}: expected recorded expert counts as {', '.join(readers)}")
     try:
         counts = np.asarray(readers[suffix](path), dtype=np.float64)
-    except (KeyError, TypeError, ValueError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+        zipfile.BadZipFile,
+        EOFError,
+    ) as error:
         raise ValueError(f"{path}: not a table of expert counts: {error}") from error
     if counts.ndim == 3:
         counts = counts.sum(axis=0)
@@ -45,8 +62,8 @@ def read_counts(path: Path) -> Floats:
         raise ValueError(
             f"{path}: expected (layers, experts) or (steps, layers, experts), got {counts.shape}"
         )
-    if not np.isfinite(counts).all() or (counts < 0).any():
-        raise ValueError(f"{path}: counts must be finite and not negative")
+    if not ((counts >= 0) & (counts <= LARGEST_COUNT)).all():
+        raise ValueError(f"{path}: counts must be finite and not negative, at most {LARGEST_COUNT:g}")
     counts = np.compress(counts.sum(axis=1) > 0, counts, axis=0)
     if not counts.size:
         raise ValueError(f"{path}: no layer has any count")
@@ -54,17 +71,17 @@ def read_counts(path: Path) -> Floats:
 
 
 def _json(path: Path) -> object:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(read_text(path))
     return content[KEY] if isinstance(content, dict) else content
 
 
 def _csv(path: Path) -> Floats:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [[float(row[column]) for column in CSV_COLUMNS] for row in csv.DictReader(file)]
+    lines = io.StringIO(read_text(path), newline="")
+    rows = [[float(row[column]) for column in CSV_COLUMNS] for row in csv.DictReader(lines)]
     table = np.asarray(rows, dtype=np.float64).reshape(len(rows), len(CSV_COLUMNS))
     layer, expert = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64)
-    if not rows or min(layer.min(), expert.min()) < 0:
-        raise ValueError("layer_id and expert_id count from 0")
+    if not rows or min(layer.min(), expert.min()) < 0 or expert.max() > MOST_EXPERTS:
+        raise ValueError(f"layer_id and expert_id count from 0; at most {MOST_EXPERTS:,} experts")
     layers, layer_row = np.unique(layer, return_inverse=True)
     counts = np.zeros((len(layers), expert.max() + 1))
     np.add.at(counts, (layer_row, expert), table[:, 2])
@@ -72,7 +89,12 @@ def _csv(path: Path) -> Floats:
 
 
 def _numpy(path: Path) -> Floats:
-    loaded = np.load(path, allow_pickle=False)
+    raw = read_regular(path)
+    if zipfile.is_zipfile(io.BytesIO(raw)):
+        with zipfile.ZipFile(io.BytesIO(raw)) as packed:
+            if sum(item.file_size for item in packed.infolist()) > LARGEST_BYTES:
+                raise ValueError(f"holds more than {LARGEST_BYTES:,} bytes")
+    loaded = np.load(io.BytesIO(raw), allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         return loaded
     with loaded:

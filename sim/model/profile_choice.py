@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from sim import catalog
-from sim.scenario.device import gpu_of, measured_by
+from sim.scenario.device import gpu_of, has_header, measured_by
 from sim.scenario.errors import Problem
 from sim.scenario.schema import Scenario
 
@@ -21,7 +21,7 @@ def profile_problems(scenario: Scenario, profiles: Collection[str] | None = None
     name = scenario.profile
     if name is None or name == ANALYTIC:
         return
-    if profiles is not None and name not in profiles and not Path(name).exists():
+    if profiles is not None and name not in profiles and not has_header(Path(name)):
         known = (*profiles, ANALYTIC)
         yield Problem(
             ("profile",), str(catalog.UnknownName("profile", name, catalog.nearest_names(name, known)))

@@ -22,6 +22,16 @@ UNITS: Final = {
     "gain": "gain (0.5: half more)",
 }
 """Metric -> what its numbers are."""
+HALVES: Final = {"test": "held out", "train": "fitted on"}
+"""Split -> what it is to a reader: only the first says how far off a prediction is."""
+NEITHER: Final = "not split"
+SAID: Final = {
+    HALVES["test"]: "held out from every fit",
+    HALVES["train"]: "which constants were fitted on",
+    NEITHER: "of which nobody says that they were held out",
+}
+"""Half -> the same in a sentence, in the order in which they are told."""
+UNTOLD: Final = "not told"
 FRAMED, ROOM = 0.98, 1.15
 """Share of the errors that their chart frames, so that a few large ones don't flatten the boxes; and room around."""
 LAYOUT: Final = re.compile(r"^(?P<gpu>\S+) (?P<engine>\S+) (?P<precision>\S+) ")
@@ -35,7 +45,8 @@ class NotAValidation(ValueError):
 def cases_table(validation: Json) -> pd.DataFrame:
     """The cases as a table.
 
-    Columns: id, metric, published, simulated, error, band, split, layout, gpu, engine, precision, point.
+    Columns: id, metric, published, simulated, error, band, split, layout, gpu, engine, precision, point, model, half
+    (`HALVES`).
     Raises NotAValidation.
     """
     cases = validation.get("cases") if isinstance(validation, Mapping) else None
@@ -45,13 +56,34 @@ def cases_table(validation: Json) -> pd.DataFrame:
     table = pd.DataFrame(list(cases), columns=None if cases else sorted(needed))
     for column in ("published", "simulated", "error"):
         table[column] = pd.to_numeric(table[column], errors="coerce")
-    for column in ("band", "split", "layout", "point"):
+    for column in ("band", "split", "layout", "point", "model"):
         if column not in table:
             table[column] = None
+    # What is shipped names the model of most cases once.
+    table["model"] = table.model.replace("", None).fillna(validation.get("model") or UNTOLD).astype(str)
+    table["half"] = table.split.map(HALVES).fillna(NEITHER)
     named = table.layout.astype("string").str.extract(LAYOUT) if len(table) else pd.DataFrame()
     for column in ("gpu", "engine", "precision"):
         table[column] = named[column].fillna("other") if column in named else "other"
     return table
+
+
+def headline(cases: pd.DataFrame, metric: str) -> str:
+    """How far off one metric is, in Markdown, a sentence a half and the held-out one first; never pooled."""
+    mine = cases[(cases.metric == metric) & cases.error.notna()]
+    what = f"of *{UNITS.get(metric, metric)}* for {', '.join(sorted(mine.model.unique()))}"
+    said: list[str] = []
+    for half, how in SAID.items():
+        some = mine[mine.half == half]
+        if some.empty:
+            continue
+        size, plural = some.error.abs(), "s" * (len(some) != 1)
+        begins = f"**{len(some):,}** more" if said else f"**{len(some):,}** published value{plural} {what}"
+        said.append(
+            f"{begins}, {how}: half of them are hit within **{size.median():.1%}**, nine of ten within "
+            f"**{size.quantile(0.9):.1%}**; the median of the signed error is **{some.error.median():+.1%}**."
+        )
+    return "  \n".join(said)
 
 
 def scatter_chart(cases: pd.DataFrame, metric: str, by: str) -> Chart:

@@ -75,3 +75,8 @@ def _header(profile: str) -> dict[str, Any] | None:
     except (OSError, ValueError, yaml.YAMLError):
         return None  # whoever needs the tables says what is wrong with it
     return header if isinstance(header, dict) else None
+
+
+def has_header(profile: Path) -> bool:
+    """Whether this is the folder of a profile, or a file in one."""
+    return any((folder / HEADER).is_file() for folder in (profile, profile.parent))

@@ -6,10 +6,16 @@ positional argument, so that SimPy, which re-raises with `type(error)(*error.arg
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 KeyPath = tuple[str | int, ...]
+
+_LONG_WORD: Final = re.compile(r"\S{200,}")
+_WORD_SHOWN, _LONGEST, _LINE_SHOWN = 60, 2000, 160
+"""Characters of a long word, of a message, and of a source line that are shown."""
 
 
 def dotted(path: KeyPath) -> str:
@@ -20,8 +26,24 @@ def dotted(path: KeyPath) -> str:
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest of `names`, empty where none is near."""
     # Two letters that change places make a short name half different.
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5 if len(name) <= 3 else 0.6)
+    near = difflib.get_close_matches(
+        name[:_WORD_SHOWN], list(names), n=1, cutoff=0.5 if len(name) <= 3 else 0.6
+    )
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def brief(message: str) -> str:
+    """The message, with what it quotes at excessive length cut: a name of a thousand characters helps nobody."""
+    message = _LONG_WORD.sub(lambda word: word[0][:_WORD_SHOWN] + "...", message)
+    return message if len(message) <= _LONGEST else message[:_LONGEST] + "..."
+
+
+def excerpt(text: str, column: int) -> tuple[str, int]:
+    """What a message shows of a line around `column` (from 1), and the column of the same character in that."""
+    start = max(0, min(column - 1 - _LINE_SHOWN // 2, len(text) - _LINE_SHOWN))
+    shown = text[start : start + _LINE_SHOWN]
+    before, after = "..." * (start > 0), "..." * (start + _LINE_SHOWN < len(text))
+    return f"{before}{shown}{after}", column - start + len(before)
 
 
 @dataclass(frozen=True)
@@ -32,7 +54,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{dotted(self.path)}: {self.message}" if self.path else self.message
+        message = brief(self.message)
+        return f"{brief(dotted(self.path))}: {message}" if self.path else message
 
 
 class DeploymentError(ValueError):
@@ -65,9 +88,10 @@ class Place:
         """The source line with a caret under the column; empty where there is no line to show."""
         if self.line is None or self.column is None or not self.text.strip():
             return ""
+        shown, column = excerpt(self.text, self.column)
         # Tabs stay tabs under the line, so that the caret stands below its character.
-        indent = "".join("\t" if c == "\t" else " " for c in self.text[: self.column - 1])
-        text = "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in self.text)
+        indent = "".join("\t" if c == "\t" else " " for c in shown[: column - 1])
+        text = "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in shown)
         return f"{self.line:>6} | {text}\n{'':>6} | {indent}^"
 
 
@@ -100,14 +124,14 @@ class LocatedProblem:
             "file": self.file,
             "line": self.line,
             "column": self.column,
-            "key": dotted(self.path),
-            "message": self.message,
+            "key": brief(dotted(self.path)),
+            "message": brief(self.message),
         }
 
     def __str__(self) -> str:
-        name = dotted(self.path)
+        name, message = brief(dotted(self.path)), brief(self.message)
         said = not name or self.place.file.endswith(f" {name}")  # `--set gpu` names its key already
-        head = f"{self.place}: {self.message}" if said else f"{self.place}: {name}: {self.message}"
+        head = f"{self.place}: {message}" if said else f"{self.place}: {name}: {message}"
         return "\n".join(filter(None, (head, self.place.excerpt())))
 
 

@@ -4,6 +4,7 @@ The sentences come from the schema itself (its JSON schema: types, bounds, descr
 itself without a line here.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final, TypeVar
@@ -11,13 +12,15 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sim.scenario.errors import KeyPath, LocatedProblem, ScenarioError, did_you_mean, dotted
+from sim.scenario.errors import KeyPath, LocatedProblem, Place, ScenarioError, did_you_mean, dotted
 from sim.scenario.section import Section
 from sim.scenario.tree import Node, find, plain
 
 Form = TypeVar("Form", bound=Section)
 Schema = Mapping[str, Any]
 
+MOST_TOLD: Final = 20
+"""Mistakes of one scenario that are told; how many more there are is said."""
 _SHOWN_CHARACTERS: Final = 40
 """Characters of a wrong value that a message repeats."""
 
@@ -32,6 +35,7 @@ def check(tree: Node, form: type[Form], known: Iterable[LocatedProblem] = ()) ->
         checked = form.model_validate(plain(tree))
     except ValidationError as error:
         found = error.errors(include_url=False)
+    more, found = len(found) - MOST_TOLD, found[:MOST_TOLD]
     problems = [_located(tree, form, error) for error in found]
     # A misspelt key is one mistake: the key that it was meant to be is not missing as well.
     typos = {_meant(form, error["loc"]) for error in found if error["type"] == "extra_forbidden"}
@@ -41,7 +45,10 @@ def check(tree: Node, form: type[Form], known: Iterable[LocatedProblem] = ()) ->
         if error["type"] != "missing" or p.path not in typos
     ]
     if kept := [*known, *kept]:
-        raise ScenarioError(sorted(kept, key=lambda p: (p.file, p.line or 0, p.column or 0)))
+        kept.sort(key=lambda p: (p.file, p.line or 0, p.column or 0))
+        if more > 0:
+            kept.append(LocatedProblem((), f"and {more:,} more such mistakes", Place(tree.place.file)))
+        raise ScenarioError(kept)
     return checked
 
 
@@ -112,16 +119,21 @@ def expected(schema: Schema) -> str:
 def _bounds(schema: Schema) -> str:
     match schema:
         case {"minimum": low, "maximum": high}:
-            return f" from {low:g} to {high:g}".replace("e+0", "e").replace("e+", "e")
+            return f" from {_short(low)} to {_short(high)}"
         case {"minimum": low, "exclusiveMaximum": high}:
             return f" from {low:g} to below {high:g}"
         case {"exclusiveMinimum": low, "maximum": high}:
-            return f" above {low:g} to {high:g}"
+            return f" above {_short(low)} to {_short(high)}"
         case {"exclusiveMinimum": low}:
             return f" above {low:g}"
         case {"minimum": low}:
             return f", {low:g} or more"
     return ""
+
+
+def _short(number: float) -> str:
+    """`1e9`, not `1e+09`."""
+    return re.sub(r"e([-+])0*", lambda sign: "e" + sign[1].strip("+"), f"{number:g}")
 
 
 def _got(value: object) -> str:
@@ -137,7 +149,7 @@ def _got(value: object) -> str:
         case str():
             shown = value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "..."
             return f"the text '{shown}'"
-    return f"{value:g}" if isinstance(value, int | float) and abs(value) > 1e9 else str(value)
+    return f"{value:g}" if isinstance(value, int | float) and abs(value) >= 1e9 else str(value)
 
 
 @cache

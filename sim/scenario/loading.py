@@ -23,9 +23,12 @@ from sim.scenario.schema import Scenario
 from sim.scenario.tree import Node, find, graft, merge, nest, plain, positions
 
 FILE_SUFFIXES: Final = frozenset(
-    {".json", ".jsonl", ".csv", ".parquet", ".npz", ".npy", ".xz", ".gz", ".yaml", ".yml"}
+    ".json .jsonl .ndjson .csv .tsv .parquet .npz .npy .xz .gz .yaml .yml".split()
 )
 """What tells a file from a name of the catalog, where a key takes either: this, or a `/` to something that exists."""
+
+LONGEST_NAME: Final = 255
+"""Bytes of a file's name on nearly every file system; longer ones raise instead of not being there."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,9 @@ _Dumper.add_representer(str, _quoted)
 
 def _document(path: Path, name: str, above: tuple[str, ...]) -> tuple[Node, tuple[str, ...]]:
     """The file's tree and what it was read from; `above` are the files that led here through `extends`."""
-    return _extended(read(read_file(path, name), name), name, (*above, os.path.realpath(path)))
+    return _extended(
+        read(read_file(path, name, piped=not above), name), name, (*above, os.path.realpath(path))
+    )
 
 
 def _extended(tree: Node, name: str, above: tuple[str, ...]) -> tuple[Node, tuple[str, ...]]:
@@ -199,6 +204,9 @@ def _with_files(node: Node, path: KeyPath, problems: list[LocatedProblem]) -> No
         children = {key: _with_files(child, (*path, key), problems) for key, child in node.value.items()}
         return Node(children, node.place, node.key)
     if not (isinstance(node.value, str) and schema_at(Scenario, path).get("file")):
+        return node
+    if any(len(part.encode()) > LONGEST_NAME for part in Path(node.value).parts):
+        problems.append(LocatedProblem(path, "no file, nor anything else, has so long a name", node.place))
         return node
     # An override is typed in the working folder.
     folder = Path(node.place.file).parent if node.place.line else Path()

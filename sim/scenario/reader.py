@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 import yaml
 from yaml import events
 
+from sim.files import read_regular
 from sim.scenario.errors import KeyPath, LocatedProblem, Place, ScenarioError, did_you_mean
 from sim.scenario.tree import Node, Scalar
 
@@ -44,8 +45,8 @@ def scalar(text: str) -> Scalar:
     return text
 
 
-def read_file(path: Path, name: str) -> str:
-    """The text of a scenario file, which messages call `name`.
+def read_file(path: Path, name: str, piped: bool = False) -> str:
+    """The text of a scenario file, which messages call `name`. `piped`: the user's own, which may come through a pipe.
 
     Raises ScenarioError if it is missing, a folder, too large, or not UTF-8 text.
     """
@@ -54,8 +55,7 @@ def read_file(path: Path, name: str) -> str:
         return ScenarioError([LocatedProblem((), message, Place(name, line, column))])
 
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
+        raw = _head(path) if piped else read_regular(path, MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise refuse(f"no such file{similar_file(path)}") from None
     except IsADirectoryError:
@@ -73,6 +73,11 @@ def read_file(path: Path, name: str) -> str:
         before = raw[: error.start]
         line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
         raise refuse(f"not UTF-8 text: byte 0x{raw[error.start]:02x}", line, column) from None
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
 
 
 def exists(path: Path) -> bool:

@@ -9,17 +9,21 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from sim import catalog
+from sim.scenario.experts import Experts
 from sim.scenario.parallelism import dp_times_tp, tp_from_dp
 from sim.scenario.section import (
+    GB,
+    MOST_GPUS,
+    ExpertRanks,
     FileName,
     Flag,
-    Fraction,
-    NonNegativeFloat,
+    GpuCount,
     NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
+    PositiveSeconds,
+    Seconds,
     Section,
+    SequenceCount,
+    TokenCount,
 )
 from sim.scenario.spelling import ReleaseName, checkpoint_formats, engine_name, release_name
 from sim.scenario.step import DraftLevel, Indexer, Overlap, Precision, Scheduling, Speculation
@@ -51,114 +55,25 @@ EngineName = Literal["sglang", "trtllm", "vllm", "deepseek"]
 RouterName = Literal["round_robin", "least_loaded", "prefix_aware"]
 
 
-def _limit(value: object) -> object:
-    """`off` is no limit."""
-    return None if value == "off" else value
-
-
-def _balanced(value: object) -> object:
-    """`balanced` is no spread."""
-    return 0.0 if value == "balanced" else value
-
-
-class Experts(Section):
-    """How the routed experts are placed, and how unevenly tokens choose them."""
-
-    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "counts": ("popularity_sigma",),
-        "popularity_sigma": ("counts",),
-        "staleness_rho": ("drift_rho", "drift_every_steps", "rebalance_every_steps"),
-        "drift_rho": ("staleness_rho",),
-    }
-
-    redundant: NonNegativeInt = Field(
-        default=0, description="replicas of hot experts, over the whole EP group"
-    )
-    placement: Literal["contiguous", "global", "hierarchical"] | None = Field(
-        default=None,
-        description="how slots are filled: contiguous (in the experts' order), global or hierarchical (EPLB); default: "
-        "contiguous without replicas; with them hierarchical where node_limit is set and the nodes divide, else global",
-    )
-    shared_expert_as_slot: Flag = Field(
-        default=False,
-        description="the shared expert takes a slot among the routed ones, not a copy on every GPU",
-    )
-    popularity_sigma: Annotated[NonNegativeFloat | None, BeforeValidator(_balanced)] = Field(
-        default=None,
-        description="sigma of the lognormal popularity of experts, per layer, or balanced (0: each as often as any "
-        "other, as forced in benchmarks); default: that of recorded traffic, 1.05",
-    )
-    counts: FileName | None = Field(
-        default=None,
-        description="recorded token counts of the experts of each layer (JSON, CSV, NPZ), instead of popularity_sigma",
-    )
-    staleness_rho: Fraction = Field(
-        default=1.0,
-        description="correlation between the load that the placement was computed from and the live load",
-    )
-    drift_rho: Fraction | None = Field(
-        default=None,
-        description="correlation of the load with that of drift_every_steps before; together with "
-        "rebalance_every_steps in place of staleness_rho",
-    )
-    drift_every_steps: PositiveInt = Field(default=1, description="steps over which drift_rho is stated")
-    rebalance_every_steps: PositiveInt | None = Field(
-        default=None,
-        description="steps after which the placement is computed anew and experts fetch their weights; default: never",
-    )
-    node_limit: Annotated[PositiveInt | None, BeforeValidator(_limit)] = Field(
-        default=None,
-        description="nodes that one token may reach (the gate's group limit), or off; default: off",
-    )
-
-    @property
-    def sigma(self) -> float:
-        """Sigma of the popularity: given, or that of recorded traffic; 0 where `counts` take its place."""
-        if self.popularity_sigma is not None:
-            return self.popularity_sigma
-        return 0.0 if self.counts is not None else catalog.popularity_sigma()
-
-    @property
-    def even(self) -> bool:
-        """Whether every expert is chosen as often as any other."""
-        return self.counts is None and self.sigma == 0
-
-    @model_validator(mode="after")
-    def _one_popularity(self) -> "Experts":
-        if self.counts is not None and self.popularity_sigma:
-            raise ValueError("expected `counts` or `popularity_sigma`, not both")
-        return self
-
-    @model_validator(mode="after")
-    def _one_staleness(self) -> "Experts":
-        if (self.drift_rho is None) != (self.rebalance_every_steps is None):
-            raise ValueError("expected `drift_rho` and `rebalance_every_steps` together, or neither")
-        if self.drift_rho is not None and self.staleness_rho < 1:
-            raise ValueError(
-                "expected `staleness_rho`, or `drift_rho` with `rebalance_every_steps`, not both"
-            )
-        return self
-
-
 class Pool(Section):
     """Identical workers. Attention data parallelism is gpus / tp; MoE tensor parallelism is gpus / ep."""
 
     displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {"tp": ("dp",), "dp": ("tp",)}
 
-    workers: PositiveInt = Field(default=1, description="number of workers")
-    gpus: PositiveInt = Field(description="GPUs of one worker")
-    tp: PositiveInt = Field(
+    workers: GpuCount = Field(default=1, description="number of workers")
+    gpus: GpuCount = Field(description="GPUs of one worker")
+    tp: GpuCount = Field(
         default=1, description="tensor parallelism of the attention; divides gpus; default: 1, or gpus / dp"
     )
-    dp: PositiveInt | None = Field(
+    dp: GpuCount | None = Field(
         default=None,
         description="data parallelism of the attention, instead of or beside tp: gpus / tp, always",
     )
-    ep: PositiveInt = Field(default=1, description="expert parallelism of the routed experts; divides gpus")
-    max_batch_per_gpu: PositiveInt = Field(
+    ep: ExpertRanks = Field(default=1, description="expert parallelism of the routed experts; divides gpus")
+    max_batch_per_gpu: SequenceCount = Field(
         default=128, description="running sequences per GPU at most (decode)"
     )
-    chunk_tokens: PositiveInt | None = Field(
+    chunk_tokens: TokenCount | None = Field(
         default=None,
         description="new prompt tokens per attention-DP rank and step at most (prefill); default by engine",
     )
@@ -184,6 +99,14 @@ class Pool(Section):
 
     _tp_from_dp = model_validator(mode="before")(tp_from_dp)
     _dp_times_tp = field_validator("dp")(dp_times_tp)
+
+    @model_validator(mode="after")
+    def _of_this_world(self) -> "Pool":
+        if self.workers * self.gpus > MOST_GPUS:
+            raise ValueError(
+                f"{self.workers:,} workers of {self.gpus:,} GPUs; expected at most {MOST_GPUS:,} GPUs in a pool"
+            )
+        return self
 
 
 class Deployment(Section):
@@ -217,13 +140,13 @@ class PrefixCache(Section):
 
     enabled: Flag = Field(default=False, description="whether prompts look for cached prefixes")
     scope: Literal["rank", "worker", "cluster"] = Field(default="worker", description="what one cache serves")
-    block_tokens: PositiveInt = Field(default=64, description="tokens per hashed block")
+    block_tokens: TokenCount = Field(default=64, description="tokens per hashed block")
     hbm_tokens: NonNegativeInt | None = Field(
         default=None,
         description="tokens cached in GPU memory per unit of scope; default: what the KV budget leaves",
     )
-    host_gb: NonNegativeFloat = Field(default=0.0, description="host memory per unit of scope, GB")
-    disk_gb: NonNegativeFloat = Field(default=0.0, description="disk per unit of scope, GB")
+    host_gb: GB = Field(default=0.0, description="host memory per unit of scope, GB")
+    disk_gb: GB = Field(default=0.0, description="disk per unit of scope, GB")
 
 
 class Scenario(Section):
@@ -272,11 +195,11 @@ class Scenario(Section):
     )
     router: RouterName = Field(default="least_loaded", description="how a request finds its worker")
     workload: Workload = Field(description="which requests arrive, and when")
-    duration_s: PositiveFloat | None = Field(
+    duration_s: PositiveSeconds | None = Field(
         default=None,
         description="arrivals stop here; the run goes on until all is served; default: the trace's end",
     )
-    warmup_s: NonNegativeFloat = Field(default=0.0, description="left out of every statistic")
+    warmup_s: Seconds = Field(default=0.0, description="left out of every statistic")
     objectives: Objectives = Field(
         default=Objectives(), description="latency promises; goodput counts who keeps them"
     )

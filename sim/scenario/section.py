@@ -1,7 +1,7 @@
 """What every section of a scenario is made of: strict numbers, closed frozen models, and one-of choices."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -11,12 +11,41 @@ def whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-# Numbers are strict: neither the text "8" nor `true` is one. Counts end at 1e12, far above anything that runs.
+# The largest and smallest numbers that a scenario may hold: generous, beyond any service, and inside what 64 bits, a
+# few GB and a double can carry through every formula. Where nothing narrower is said, counts end at 1e12 and other
+# numbers at 1e9.
+MOST_GPUS: Final = 100_000
+"""Of a worker, and of a whole pool: about the largest clusters of 2026. A simulated worker takes some KB."""
+MOST_EXPERT_RANKS: Final = 2048
+"""Of an EP group, and replicas in it: six times the largest that is published (EP320); placing them takes seconds."""
+MOST_TOKENS: Final = 10**7
+"""Of a prompt, an answer, a chunk or a block: ten times the longest context that is on sale."""
+MOST_SECONDS: Final = 1e9
+"""Of a run, a promise, or anything else that lasts: 30 years."""
+LEAST_RATE_PER_S, MOST_RATE_PER_S = 1e-6, 1e6
+"""Of arrivals: a request in eleven days, and a hundred times what the largest services were seen to answer."""
+MOST_GB: Final = 1e9
+"""Of a cache: an exabyte."""
+MOST_SEQUENCES: Final = 10**6
+"""Running on a GPU: a thousand times what engines take."""
+
+# Numbers are strict: neither the text "8" nor `true` is one.
 WholeNumber = BeforeValidator(whole)
+GpuCount = Annotated[int, Field(ge=1, le=MOST_GPUS, strict=True), WholeNumber]
+ExpertRanks = Annotated[int, Field(ge=1, le=MOST_EXPERT_RANKS, strict=True), WholeNumber]
+Replicas = Annotated[int, Field(ge=0, le=MOST_EXPERT_RANKS, strict=True), WholeNumber]
+SequenceCount = Annotated[int, Field(ge=1, le=MOST_SEQUENCES, strict=True), WholeNumber]
+TokenCount = Annotated[int, Field(ge=1, le=MOST_TOKENS, strict=True), WholeNumber]
+Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False, strict=True)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=MOST_SECONDS, allow_inf_nan=False, strict=True)]
+Rate = Annotated[float, Field(ge=LEAST_RATE_PER_S, le=MOST_RATE_PER_S, allow_inf_nan=False, strict=True)]
+Spread = Annotated[float, Field(ge=0, le=10, strict=True)]
+"""Sigma of a lognormal: at 10 one expert of 256 has everything; beyond some 100 a double overflows."""
+GB = Annotated[float, Field(ge=0, le=MOST_GB, allow_inf_nan=False, strict=True)]
 PositiveInt = Annotated[int, Field(ge=1, le=10**12, strict=True), WholeNumber]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**12, strict=True), WholeNumber]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False, strict=True)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 FileName = Annotated[str, Field(min_length=1, json_schema_extra={"file": True})]

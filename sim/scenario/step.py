@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sim.scenario.section import (
+    MOST_GB,
     Flag,
     Fraction,
-    NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
+    Seconds,
     Section,
     WholeNumber,
 )
@@ -124,7 +124,7 @@ class Indexer(Section):
         default=None,
         description="prompts of at most so many KV tokens run masked MHA, not sparse attention; default by engine",
     )
-    logits_gb: PositiveFloat | None = Field(
+    logits_gb: Annotated[float, Field(ge=1e-3, le=MOST_GB, strict=True)] | None = Field(
         default=None,
         description="memory of the logits, GB: a prompt's queries are scored in chunks that fit; default by engine",
     )
@@ -137,10 +137,10 @@ class Indexer(Section):
 class Scheduling(Section):
     """Habits of the running engine, where they differ from its defaults."""
 
-    host_overhead_s: NonNegativeFloat | None = Field(
+    host_overhead_s: Seconds | None = Field(
         default=None, description="time of the host per step that no kernel hides, seconds; default by engine"
     )
-    communication_factor: PositiveFloat | None = Field(
+    communication_factor: Annotated[float, Field(ge=1e-3, le=1e3, strict=True)] | None = Field(
         default=None,
         description="time of communication in the running engine over the same measured alone; default by engine",
     )
@@ -153,12 +153,12 @@ class Scheduling(Section):
         description="largest step with prompts, in tokens of a rank, that piecewise CUDA graphs launch; larger ones "
         "wait for the host to launch every operation; default by engine, release and deployment",
     )
-    draft_host_s: NonNegativeFloat | None = Field(
+    draft_host_s: Seconds | None = Field(
         default=None,
         description="time of the host per decode step with drafts, on top of host_overhead_s, seconds; default by "
         "engine and release",
     )
-    ingress_s: NonNegativeFloat | None = Field(
+    ingress_s: Seconds | None = Field(
         default=None,
         description="fixed part of TTFT (HTTP, tokenizer, router, first scheduling), seconds; default by engine",
     )

@@ -1,24 +1,36 @@
 """The `workload` section of a scenario: when requests arrive, and how long they are."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from sim.scenario.section import FileName, Fraction, OneOf, PositiveFloat, PositiveInt, Section
+from sim.scenario.section import (
+    MOST_TOKENS,
+    FileName,
+    Fraction,
+    OneOf,
+    PositiveInt,
+    Rate,
+    Section,
+    TokenCount,
+)
 
 
 class PoissonArrivals(Section):
     """Arrivals without memory."""
 
-    rate_per_s: PositiveFloat = Field(description="mean arrivals per second")
+    rate_per_s: Rate = Field(description="mean arrivals per second")
 
 
 class GammaArrivals(Section):
     """Gamma-distributed gaps: bursty above cv 1, regular below."""
 
-    rate_per_s: PositiveFloat = Field(description="mean arrivals per second")
-    cv: PositiveFloat = Field(description="coefficient of variation of the gaps")
+    rate_per_s: Rate = Field(description="mean arrivals per second")
+    # Shapes 1 / cv^2 of 0.01 and of 1e6: beyond the first, gaps are too small for floating point.
+    cv: Annotated[float, Field(ge=1e-3, le=10, strict=True)] = Field(
+        description="coefficient of variation of the gaps"
+    )
 
 
 class ClosedLoop(Section):
@@ -30,7 +42,7 @@ class ClosedLoop(Section):
 class Diurnal(Section):
     """Poisson arrivals whose rate follows a daily curve."""
 
-    mean_rate_per_s: PositiveFloat = Field(description="mean arrivals per second over the curve")
+    mean_rate_per_s: Rate = Field(description="mean arrivals per second over the curve")
     curve: FileName = Field(description="name of a shipped curve, or a CSV file with columns hour,load")
 
 
@@ -55,15 +67,17 @@ class Arrivals(OneOf):
 class Lognormal(Section):
     """Lognormal lengths given by their own mean and coefficient of variation."""
 
-    mean: PositiveFloat = Field(description="mean number of tokens")
-    cv: PositiveFloat = Field(description="standard deviation / mean")
+    mean: Annotated[float, Field(ge=1, le=MOST_TOKENS, strict=True)] = Field(
+        description="mean number of tokens"
+    )
+    cv: Annotated[float, Field(ge=1e-3, le=100, strict=True)] = Field(description="standard deviation / mean")
 
 
 class Length(OneOf):
     """A distribution of token counts: exactly one kind."""
 
-    constant: PositiveInt | None = Field(default=None, description="always this many tokens")
-    uniform: tuple[PositiveInt, PositiveInt] | None = Field(
+    constant: TokenCount | None = Field(default=None, description="always this many tokens")
+    uniform: tuple[TokenCount, TokenCount] | None = Field(
         default=None, description="[low, high], both included"
     )
     lognormal: Lognormal | None = Field(
@@ -89,11 +103,17 @@ class Workload(Section):
     """A trace, or arrivals and lengths."""
 
     displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "trace": ("arrivals", "lengths"),
-        "lengths": ("trace",),
+        "trace": ("arrivals", "lengths", "time_unit"),
+        "lengths": ("trace", "time_unit"),
     }
 
-    trace: FileName | None = Field(default=None, description="a shipped trace or a file (.csv, .jsonl, .xz)")
+    trace: FileName | None = Field(
+        default=None, description="a shipped trace or a file (.csv, .jsonl, .parquet)"
+    )
+    time_unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        default=None,
+        description="what the times of a trace's file count, where neither its columns nor its numbers tell",
+    )
     arrivals: Arrivals | None = Field(
         default=None, description="when requests arrive; beside a trace: instead of its times"
     )
@@ -110,6 +130,8 @@ class Workload(Section):
     def _trace_or_synthetic(self) -> "Workload":
         if self.trace is None and (self.arrivals is None or self.lengths is None):
             raise ValueError("expected `trace`, or both `arrivals` and `lengths`")
+        if self.trace is None and self.time_unit is not None:
+            raise ValueError("`time_unit` is of the times of a `trace`; there is none")
         if self.trace is not None and self.lengths is not None:
             raise ValueError("a trace brings its own `lengths`; leave one of the two out")
         return self

@@ -17,16 +17,20 @@ class Cells:
     """The filled cells of one line. Every reader raises TableError, which names the column."""
 
     def __init__(self, cells: Mapping[str, Any]) -> None:
+        self.asked: set[str] = set()
+        """Columns that somebody looked for."""
         self._cells = {str(k): text for k, v in cells.items() if not pd.isna(v) and (text := str(v).strip())}
 
     def __bool__(self) -> bool:
         return bool(self._cells)
 
     def __contains__(self, column: str) -> bool:
+        self.asked.add(column)
         return column in self._cells
 
     def text(self, column: str, default: str | None = None) -> str:
         """Any text; `default` where the cell is empty, which is wrong without one."""
+        self.asked.add(column)
         found = self._cells.get(column, default)
         if found is None:
             raise TableError(f"{column}: expected a value, got nothing")

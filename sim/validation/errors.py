@@ -24,6 +24,8 @@ class Case:
     """Deployment and layout; sweeps over load share it."""
     point: str
     """Lengths and load, such as `1024/8192 conc 64`."""
+    model: str = ""
+    """As the table names it; empty where it does not."""
 
     @property
     def error(self) -> float:
@@ -42,6 +44,7 @@ class Case:
             "split": self.split,
             "layout": self.layout,
             "point": self.point,
+            "model": self.model,
         }
 
 

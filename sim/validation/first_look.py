@@ -3,11 +3,13 @@
     python -m sim.validation.first_look
 
 `first_look.json` is the JSON of `tokenworks validate`, small enough to ship and one case a line: rounded, without
-scores by layout and the compositions of steps, and without the rows that no aggregated simulation is for.
+scores by layout and the compositions of steps, the model named where it is not that of most, and without the rows that
+no aggregated simulation is for.
 `catalog/validated.csv` holds the errors by deployment, from which a run takes its expected error.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -39,8 +41,11 @@ def brief(found: Validation, kept: set[str]) -> dict[str, Any]:
     """The result without what takes most of its room; of the skipped rows those in `kept`."""
     data: dict[str, Any] = rounded(found.json())
     del data["compositions"], data["layouts"]
+    data["model"] = Counter(case["model"] for case in data["cases"]).most_common(1)[0][0]
     for case in data["cases"]:
         del case["band"]
+        if case["model"] == data["model"]:
+            del case["model"]
     data["skipped"] = [one for one in data["skipped"] if one["id"] in kept]
     return data
 

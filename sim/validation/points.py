@@ -49,7 +49,7 @@ def _case(point: Mapping[str, Any]) -> Case:
     simulated = _tokens_per_s(point) * gpus / plan.gpus
     where, what = _described(point, scenario, plan)
     metric = f"{point['phase']}_tput_per_node"
-    return Case(point["id"], metric, float(published), simulated, None, where, what)
+    return Case(point["id"], metric, float(published), simulated, None, where, what, scenario.model)
 
 
 def _gain(gain: Mapping[str, Any]) -> Case:
@@ -59,8 +59,10 @@ def _gain(gain: Mapping[str, Any]) -> Case:
     here = {**point, load: gain.get("load", point[load])}
     without = {**here, "set": {**point.get("set", {}), **gain["without"]}}
     simulated = _tokens_per_s(here) / _tokens_per_s(without) - 1
-    where, what = _described(here, *setup(here))
-    return Case(gain["id"], "gain", gain["gain"], simulated, None, where, f"{gain['name']}: {what}")
+    scenario, plan = setup(here)
+    where, what = _described(here, scenario, plan)
+    said = f"{gain['name']}: {what}"
+    return Case(gain["id"], "gain", gain["gain"], simulated, None, where, said, scenario.model)
 
 
 def setup(point: Mapping[str, Any]) -> tuple[Scenario, PoolPlan]:

@@ -1,11 +1,7 @@
-"""Rows of a table of published serving measurements: reading them, and which of them can be simulated.
+"""Rows of a table of published serving measurements, read. The columns are those of `inferencex_r1.csv`."""
 
-The columns are those of `inferencex_r1.csv`. A row that cannot be simulated, or should not be scored, is skipped
-with the reason.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from statistics import median_low
@@ -15,14 +11,16 @@ import pandas as pd
 
 from sim import catalog
 from sim.catalog.facts import UnknownName
-from sim.cost.profile import shipped_profiles
 from sim.validation.cells import Cells, TableError
 from sim.validation.recipes import recipes
+from sim.validation.split import split_of
 
 NEEDED: Final = (
     "row_id", "hardware", "framework", "precision", "spec", "disagg", "decode_tp", "decode_ep",
     "decode_dp_attn", "total_gpu", "isl", "osl", "conc",
 )  # fmt: skip
+SAID: Final = ("kv_cache", "chunk_tokens", "memory_fraction", "moe_backend", "exchange")
+"""Columns that a table may have, which a scenario has by the same names; they win over a recipe."""
 MEASURES: Final = {
     "tpot": (("median_tpot_ms", "p50", 1e-3), ("mean_tpot_ms", "mean", 1e-3)),
     "ttft": (("median_ttft_ms", "p50", 1e-3), ("mean_ttft_ms", "mean", 1e-3)),
@@ -30,10 +28,6 @@ MEASURES: Final = {
     "total_tput_per_gpu": (("tput_per_gpu_total", "rate", 1.0),),
 }
 """Metric -> columns that hold it, the first one filled counts: (column, statistic, factor to SI)."""
-MOST_LITTLE_RATIO: Final = 1.1
-"""Above it a row contradicts Little's law: its throughput, TPOT and concurrency do not belong together."""
-SAME_RUN: Final = 0.01
-"""Throughput and TPOT this close under two labels are one run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +68,12 @@ class Row:
     verbatim: bool
     """Copied as published; otherwise the layout was recovered from other data."""
     little_ratio: float | None
+    model: str = recipes()["model"]
+    """Catalog name, or what stands in the table where the catalog has none."""
+    by_recipe: bool = True
+    """Started by the launch scripts that `recipes.yaml` was read from."""
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that the row itself tells: see `SAID`."""
 
     @property
     def tp(self) -> int:
@@ -84,7 +84,8 @@ class Row:
     def layout(self) -> str:
         """Deployment with its layout, such as `b200 trtllm fp4 TP4 EP4 DP4`; sweeps over load share it."""
         dp = f" DP{self.gpus}" if self.dp_attention else ""
-        return f"{self.hardware} {self.framework} {self.precision} {self.gpus} GPUs EP{self.ep}{dp}"
+        other = "" if self.model.startswith(recipes()["model"]) else f" {self.model}"
+        return f"{self.hardware} {self.framework} {self.precision} {self.gpus} GPUs EP{self.ep}{dp}{other}"
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -93,7 +94,20 @@ class Row:
         return {name: getattr(self, name) for name in names}
 
 
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """The rows of a table, and the columns of it that say nothing to the simulation."""
+
+    rows: list[Row]
+    ignored: tuple[str, ...]
+
+
 def read_rows(path: Path) -> list[Row]:
+    """As `read_table`, the rows alone."""
+    return read_table(path).rows
+
+
+def read_table(path: Path) -> TableRows:
     """The rows of a table, in its order; empty lines are left out.
 
     Raises TableError, with line and column, where columns or rows are missing or a value makes no sense.
@@ -109,10 +123,12 @@ def read_rows(path: Path) -> list[Row]:
             f"{path}:1: expected the columns of inferencex_r1.csv; missing: {', '.join(missing)}"
         )
     rows: dict[str, Row] = {}
+    asked: set[str] = set()
     for number, record in enumerate(table.to_dict("records"), start=2):
         if cells := Cells({str(column): value for column, value in record.items()}):
             try:
                 row = _row(cells)
+                asked |= cells.asked
                 if row.id in rows:
                     raise TableError(f"row_id: {row.id!r} stands in an earlier line too")
             except TableError as error:
@@ -120,7 +136,8 @@ def read_rows(path: Path) -> list[Row]:
             rows[row.id] = row
     if not rows:
         raise TableError(f"{path}: no row below the names of the columns")
-    return _dated(list(rows.values()))
+    ignored = tuple(str(column) for column in table.columns if column not in asked)
+    return TableRows(_dated(list(rows.values())), ignored)
 
 
 def _dated(rows: Sequence[Row]) -> list[Row]:
@@ -137,7 +154,7 @@ def _dated(rows: Sequence[Row]) -> list[Row]:
 
 
 def _row(cells: Cells) -> Row:
-    framework, _, version = cells.text("framework").partition(" ")
+    framework, _, version = cells.text("framework").lower().partition(" ")
     published: dict[str, Published] = {}
     figures: dict[str, float] = {}
     for metric, columns in MEASURES.items():
@@ -154,7 +171,7 @@ def _row(cells: Cells) -> Row:
         hardware=cells.text("hardware"),
         framework=framework,
         version=version or cells.text("image", "").rpartition(":")[2],
-        precision=cells.text("precision"),
+        precision=cells.text("precision").lower(),
         spec=cells.text("spec"),
         disaggregated=cells.flag("disagg"),
         gpus=cells.count("total_gpu", cells.count("decode_tp", 0)),
@@ -169,69 +186,42 @@ def _row(cells: Cells) -> Row:
         deployment_id=cells.text("deployment_id", ""),
         verbatim="decoded" not in cells.text("quality", ""),
         little_ratio=cells.number("little_ratio") if "little_ratio" in cells else None,
+        model=_model(cells.text("model", recipes()["model"])),
+        by_recipe=_by_recipe(cells),
+        said=_said(cells),
     )
 
 
-def skipped(rows: Sequence[Row]) -> dict[str, str]:
-    """Row id -> why it is not simulated; rows that are do not appear."""
-    reasons = {row.id: reason for row in rows if (reason := next(_faults(row), ""))}
-    return reasons | _duplicates([row for row in rows if row.id not in reasons])
+def _model(name: str) -> str:
+    """The catalog's name of a model or of a checkpoint of it; the name as it stands where the catalog has none."""
+    short = name.rpartition("/")[2].lower()
+    while True:
+        try:
+            catalog.model(short)
+            return short
+        except (UnknownName, ValueError):
+            ending = next((e for e in recipes()["checkpoint_endings"] if short.endswith(e)), None)
+        if ending is None:
+            return name
+        short = short.removesuffix(ending)
 
 
-def _faults(row: Row) -> Iterator[str]:
-    """Why a row cannot be simulated by itself, what decides first; nothing where it can."""
-    known = recipes()
-    if row.disaggregated:
-        yield "prefill and decode are disaggregated: aggregated rows only so far"
-    if row.spec != "none":
-        yield f"speculation ({row.spec}) with unknown acceptance"
-    if row.framework not in known["engines"]:
-        yield f"engine '{row.framework}' is not modelled; modelled: {', '.join(known['engines'])}"
-    if row.precision not in known["precisions"]:
-        yield f"precision '{row.precision}' is not modelled; modelled: {', '.join(known['precisions'])}"
-    try:
-        profile = f"{catalog.gpu(row.hardware).name}/{known['engines'].get(row.framework)}"
-        if profile not in shipped_profiles():
-            yield f"no measured profile {profile}"
-    except UnknownName as unknown:
-        yield f"no measured profile: {unknown}"
-    if row.little_ratio is not None and row.little_ratio > MOST_LITTLE_RATIO:
-        yield (
-            f"inconsistent: little_ratio {row.little_ratio:g} is above {MOST_LITTLE_RATIO:g}, so throughput, "
-            "TPOT and concurrency contradict each other"
-        )
-    labelled = known["labels_recorded_from"].get(row.hardware)
-    if labelled and row.ran and row.ran < labelled and row.ep == 1:
-        yield f"ran before {labelled}, when EP and attention DP were not recorded yet"
-    if not row.published:
-        yield "no metric that is scored"
-    if min(row.isl, row.osl, row.conc, row.gpus) < 1 or row.gpus % row.ep:
-        yield f"{row.gpus} GPUs, EP{row.ep}, isl {row.isl}, osl {row.osl}, conc {row.conc} is no layout"
+def _by_recipe(cells: Cells) -> bool:
+    """Whether the launch scripts that the recipes were read from started this row."""
+    about = " ".join(cells.text(name, "") for name in ("source", "source_path", "run_url", "image")).lower()
+    return split_of(cells.text("deployment_id", "")) is not None or any(
+        name in about for name in recipes()["started"]
+    )
 
 
-def _duplicates(rows: Sequence[Row]) -> dict[str, str]:
-    """Rows that repeat another one: one run told twice, under two labels, or a median beside its own runs."""
-    points: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        points.setdefault((row.deployment_id, row.isl, row.osl, row.conc), []).append(row)
-    reasons: dict[str, str] = {}
-    for point in points.values():
-        # What is kept first: verbatim rows, then the ones that say how the experts are laid out.
-        kept: list[Row] = []
-        for row in sorted(point, key=lambda r: (not r.verbatim, -r.ep, -r.dp_attention, r.id)):
-            if reason := next((r for other in kept if (r := _repeats(row, other))), ""):
-                reasons[row.id] = reason
-            else:
-                kept.append(row)
-    return reasons
-
-
-def _repeats(row: Row, other: Row) -> str:
-    """Why `row` repeats `other`, which is kept; empty where it does not."""
-    shared = [c for c in row.figures if c in other.figures and not c.endswith("ttft_ms")]
-    same = bool(shared) and all(abs(row.figures[c] / other.figures[c] - 1) <= SAME_RUN for c in shared)
-    if (row.ep, row.dp_attention) != (other.ep, other.dp_attention):
-        return f"the run of {other.id} under another label (figures within {SAME_RUN:.0%})" if same else ""
-    if other.verbatim and not row.verbatim:
-        return f"a median over runs such as {other.id}"
-    return f"the run of {other.id} in another source" if same and row.ran == other.ran else ""
+def _said(cells: Cells) -> dict[str, Any]:
+    """What the row tells of its launch."""
+    readers: dict[str, Callable[[str], Any]] = {"chunk_tokens": cells.count, "memory_fraction": cells.number}
+    said = {name: readers.get(name, cells.text)(name) for name in SAID if name in cells}
+    choices = {"kv_cache": ("bf16", "fp8"), "exchange": ("all_to_all", "all_gather")}
+    for name, names in choices.items():
+        if name in said and said[name] not in names:
+            raise TableError(f"{name}: expected {' or '.join(names)}, got {said[name]!r}")
+    if said.get("memory_fraction", 1) > 1 or said.get("chunk_tokens", 1) < 1:
+        raise TableError("memory_fraction: expected at most 1; chunk_tokens: at least 1")
+    return said

@@ -26,7 +26,8 @@ def scenario_of(row: Row, max_prompts: int) -> Scenario:
     A closed loop of `conc` requests whose lengths are uniform between a share of isl and osl and the whole; the
     first `conc` arrive at once. Never fewer than two rounds, so that there is a steady state to look at.
     """
-    known, said = recipes(), settings(row.columns, row.ran)
+    known = recipes()
+    said = {**(settings(row.columns, row.ran) if row.by_recipe else {}), **row.said}
     bench = known["benchmark"]
     prompts = min(row.conc * bench["prompts_per_seat"]["value"], max(max_prompts, 2 * row.conc))
     share = bench["length_from"]["value"]
@@ -42,7 +43,7 @@ def scenario_of(row: Row, max_prompts: int) -> Scenario:
     }
     return Scenario.model_validate(
         {
-            "model": known["model"],
+            "model": row.model,
             "gpu": row.hardware,
             "engine": known["engines"][row.framework],
             "engine_version": said.get("engine_version"),

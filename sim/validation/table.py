@@ -17,8 +17,9 @@ from sim.validation.blame import Composition, composition
 from sim.validation.errors import Case, by_metric, grouped, score, score_by_layout
 from sim.validation.points import ALL, point_ids, validate_points
 from sim.validation.recipes import recipes
-from sim.validation.rows import Row, read_rows, skipped
+from sim.validation.rows import Row, read_table
 from sim.validation.scenarios import Outcome, outcome, scenario_of
+from sim.validation.skips import skipped
 from sim.validation.split import split_of
 
 Progress = Callable[[int, int], None]
@@ -69,6 +70,11 @@ class Validation:
     """By row id; rows of one simulation share theirs."""
     max_prompts: int
     seed: int
+    by_recipe: int = 0
+    """Rows that were simulated with the flags of InferenceX's launch scripts; the others with the engines' defaults."""
+    by_default: int = 0
+    ignored: tuple[str, ...] = ()
+    """Columns of the table that say nothing to the simulation."""
 
     def simulations(self) -> list[str]:
         """One row id per simulation: the first of those that share it."""
@@ -95,6 +101,8 @@ class Validation:
                 for name, group in grouped(self.cases, lambda c: c.layout).items()
             },
             "compositions": {row_id: self.compositions[row_id].json() for row_id in self.simulations()},
+            "rows": {"inferencex_flags": self.by_recipe, "engine_defaults": self.by_default},
+            "ignored_columns": list(self.ignored),
             "max_prompts": self.max_prompts,
             "seed": self.seed,
         }
@@ -137,7 +145,8 @@ def validate(
         TableError: the table is no table.
         UnknownCase: neither a row nor a point has one of the ids.
     """
-    rows = read_rows(path)
+    table = read_table(path)
+    rows = table.rows
     steps = point_ids() if points else []
     known = {*steps, *([ALL] if points else []), *(row.id for row in rows)}
     if strange := [id for id in ids if id not in known]:
@@ -147,7 +156,8 @@ def validate(
         rows = [row for row in rows if row.id in ids]
         steps = [id for id in steps if ALL in ids or id in ids]
     found = validate_rows(rows, max_prompts, workers, seed, progress)
-    return replace(found, cases=[*validate_points(steps), *found.cases])
+    ignored = () if path == SHIPPED else table.ignored
+    return replace(found, cases=[*validate_points(steps), *found.cases], ignored=ignored)
 
 
 def validate_rows(
@@ -188,12 +198,21 @@ def validate_rows(
             tpot_s = answer.outcome.value("tpot", "p50")
             made[owners[row.id]] = composition(jobs[owners[row.id]].scenario, tpot_s)
     compositions = {id: made[owner] for id, owner in owners.items() if owner in made}
-    return Validation(cases, reasons, compositions, max_prompts, seed)
+    simulated = [row for row in rows if row.id in compositions]
+    by_recipe = sum(row.by_recipe for row in simulated)
+    return Validation(cases, reasons, compositions, max_prompts, seed, by_recipe, len(simulated) - by_recipe)
 
 
 def _cases(row: Row, found: Outcome) -> list[Case]:
     template = Case(
-        row.id, "", 0.0, 0.0, split_of(row.deployment_id), row.layout, f"{row.isl}/{row.osl} conc {row.conc}"
+        row.id,
+        "",
+        0.0,
+        0.0,
+        split_of(row.deployment_id),
+        row.layout,
+        f"{row.isl}/{row.osl} conc {row.conc}",
+        row.model,
     )
     return [
         replace(

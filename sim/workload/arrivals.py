@@ -11,7 +11,8 @@ from sim.scenario.errors import DeploymentError, KeyPath, Problem
 from sim.scenario.schema import Arrivals, Diurnal
 from sim.units import HOUR_S
 from sim.workload.randomness import generator
-from sim.workload.table import fault, locate, read, real
+from sim.workload.reading import locate, read
+from sim.workload.table import fault, real
 
 Floats = NDArray[np.float64]
 
@@ -67,7 +68,7 @@ def _renewal(
     """Times of a process of unit rate, up to `count` of them, or before the expected number at `duration_s`."""
     end = math.inf if duration_s is None else expected_until(duration_s)
     wanted = math.inf if count is None else count
-    drawn: list[Floats] = []
+    drawn = [np.empty(0)]
     total, number = 0.0, 0
     while total <= end and number < wanted:
         ahead = end - total

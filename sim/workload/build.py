@@ -44,7 +44,7 @@ def requests(scenario: Scenario, seed: int, base_folder: Path | None = None) -> 
         source = Source(workload.lengths, seed, base_folder)
         notes = [*_unhashed(scenario), *_in_step(workload)]
         return _arriving(scenario, source.next, workload.requests, seed, base_folder, notes)
-    recorded = trace.load(workload.trace, seed, base_folder, _closes_s(scenario))
+    recorded = trace.load(workload.trace, seed, base_folder, _closes_s(scenario), workload.time_unit)
     if isinstance(recorded, Sessions):
         return _conversing(scenario, recorded, seed, base_folder)
     return _recorded(scenario, recorded, seed, base_folder)
@@ -66,7 +66,8 @@ def _in_step(workload: Workload) -> list[str]:
 def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Path | None) -> RequestStream:
     """The requests of a trace, at its own times or at those of the scenario."""
     workload, prompts = scenario.workload, rows.prompts
-    notes = list(rows.notes)
+    own = rows.understood is not None and rows.name not in trace.shipped()
+    notes = [rows.described(), *rows.notes] if own else list(rows.notes)
     if prompts.block_tokens is None:
         notes += _unhashed(scenario)
     else:
@@ -77,6 +78,8 @@ def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Pat
     if wanted > len(prompts):
         notes.append(f"{rows.name}: holds {len(prompts)} of the {wanted} requests asked for")
     count = min(len(prompts), wanted or len(prompts))
+    if count < len(prompts):
+        notes.append(f"{rows.name}: the first {count:,} of its {len(prompts):,} requests (workload.requests)")
     draw = _in_order(prompts[:count])
     if workload.arrivals is not None:
         return _arriving(scenario, draw, count, seed, base_folder, notes)
@@ -84,6 +87,11 @@ def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Pat
         raise _timeless(rows.name)
     times = rows.arrival_s[:count]
     times = times[times < _closes_s(scenario)]
+    if len(times) < count:
+        notes.append(
+            f"{rows.name}: {len(times):,} of {count:,} requests arrive before duration_s {scenario.duration_s:g}; the "
+            "others are left out"
+        )
     return RequestStream(_cached(scenario, draw)(len(times)), times, notes=tuple(notes))
 
 

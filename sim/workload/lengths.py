@@ -11,7 +11,8 @@ from sim.scenario.errors import KeyPath
 from sim.scenario.schema import Length, Lengths
 from sim.workload.prompts import Ints, Prompts
 from sim.workload.randomness import generator
-from sim.workload.table import at_least, fault, locate, read, real
+from sim.workload.reading import locate, read
+from sim.workload.table import at_least, fault, real
 
 Draw = Callable[[int], Ints]
 """The next n token counts. Draws continue one another: n then m gives the same as n + m."""

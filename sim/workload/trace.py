@@ -6,6 +6,7 @@ Decisions, where a file of requests leaves room:
   equals, and a note says so.
 - A request with no output tokens failed where it was recorded: it is left out, and a note says how many.
   A prompt without tokens, and negative counts, are errors.
+- Columns have many names (`sim.workload.columns`), times many units (`sim.workload.times`).
 - Stamps that were rounded to a quantum are spread over it by the run's seed. The file's order is kept: the jittered
   times are sorted and dealt out in that order, so turns of one conversation stay in sequence.
 """
@@ -14,28 +15,41 @@ import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from sim.scenario.errors import KeyPath
-from sim.units import MICROSECOND_S, MILLISECOND_S
+from sim.scenario.errors import DeploymentError, KeyPath, Problem
+from sim.scenario.section import MOST_SECONDS
 from sim.workload import clients, sessions
 from sim.workload.clients import Clients
+from sim.workload.columns import FOLDER, Columns, columns_of, index
+from sim.workload.hashes import Hashes, blocks_of, hashes
 from sim.workload.prompts import Prompts
 from sim.workload.randomness import generator
+from sim.workload.reading import locate, read
 from sim.workload.sessions import Sessions
-from sim.workload.table import Table, Wrong, at_least, fault, locate, read, real
+from sim.workload.table import Table, at_least, fault
+from sim.workload.times import DATES, Unit, length_in_words, rate_per_s, reading_of, unit_of
+from sim.workload.times import KEY as UNIT_KEY
 
 Floats = NDArray[np.float64]
 
-FOLDER = Path(__file__).parent / "traces"
 KEY: KeyPath = ("workload", "trace")
+
+
+@dataclass(frozen=True)
+class Understood:
+    """How the file of a trace was read."""
+
+    columns: Columns
+    unit: Unit | None
+    """None where the file has no times."""
+    names: tuple[str, ...]
+    """Of all its columns."""
 
 
 @dataclass(frozen=True)
@@ -50,45 +64,70 @@ class Trace:
     prompts: Prompts
     arrival_s: Floats | None
     notes: tuple[str, ...] = ()
+    understood: Understood | None = None
+    """What its file was understood as; None for what clients draw."""
 
+    @property
+    def span_s(self) -> float:
+        """From the first request to the last; 0 where there are no times."""
+        return 0.0 if self.arrival_s is None else float(self.arrival_s[-1])
 
-@dataclass(frozen=True)
-class Format:
-    """The names of a format's columns, and what its times are written in (`s`, `ms` or `iso`)."""
-
-    time: str
-    time_unit: str
-    input: str
-    output: str
-    blocks: str | None = None
-    block_tokens: int | None = None
+    def described(self) -> str:
+        """In words: columns, unit, requests, span, rate and mean lengths."""
+        assert self.understood is not None
+        columns, unit = self.understood.columns, self.understood.unit
+        read = f"{columns.input} and {columns.output}"
+        when = ""
+        if unit is not None:
+            read = (
+                f"{columns.arrival} ({'dates' if unit.name == DATES else unit.name}, {unit.told_by}), {read}"
+            )
+            rate = rate_per_s(len(self.prompts), self.span_s)
+            when = (
+                f" in {length_in_words(self.span_s)} ({rate:,.3g} per second)" if self.span_s else " at once"
+            )
+        prompt, answer = (float(t.mean()) for t in (self.prompts.input_tokens, self.prompts.output_tokens))
+        blocks = self.prompts.block_tokens
+        hashed = f", hashes of blocks of {blocks} tokens" if blocks else ""
+        return (
+            f"{self.name}: read as {read}{hashed}: {len(self.prompts):,} requests{when}, on average "
+            f"{prompt:,.0f} tokens in and {answer:,.0f} out"
+        )
 
 
 def shipped() -> tuple[str, ...]:
     """Names of the traces that ship."""
-    return tuple(_index()["traces"])
+    return tuple(index()["traces"])
 
 
 def load(
-    name: str, seed: int, base_folder: Path | None = None, until_s: float = math.inf
+    name: str,
+    seed: int,
+    base_folder: Path | None = None,
+    until_s: float = math.inf,
+    time_unit: str | None = None,
 ) -> Trace | Sessions:
     """The shipped trace of this name, or the trace in the file of this name.
 
     Args:
-        name: one of `shipped()`, or a .csv or .jsonl file, plain or as .gz or .xz.
+        name: one of `shipped()`, or a .csv, .jsonl or .parquet file; text plain or as .gz or .xz.
         seed: of the run; spreads stamps that were rounded to a quantum, and draws the requests of clients.
         base_folder: what a relative file name starts from; default the working directory.
         until_s: clients send nothing from here on.
+        time_unit: of a file's times: s, ms, us or ns; None: found out.
 
     Raises:
-        DeploymentError: if there is no such trace and no such file.
+        DeploymentError: if there is no such trace and no such file, or nothing tells the unit of its times.
         ScenarioError: if a line of the file is broken, with its place; or nothing is left of it.
     """
-    about = _index()["traces"].get(name)
+    about = index()["traces"].get(name)
     if about is None:
-        content, about = _read(name, locate(name, base_folder, shipped(), KEY)), {}
+        content, about = _read(name, locate(name, base_folder, shipped(), KEY), time_unit), {}
     else:
         content = _shipped(name)
+    if time_unit is not None and (about or not isinstance(content, Trace)):
+        says = f"'{name}' tells the unit of its times itself; leave time_unit out"
+        raise DeploymentError([Problem(UNIT_KEY, says)])
     if isinstance(content, Clients):
         prompts, times = content.draw(seed, until_s)
         return Trace(name, prompts, times)
@@ -99,14 +138,8 @@ def load(
 
 
 @cache
-def _index() -> dict[str, Any]:
-    index: dict[str, Any] = yaml.safe_load((FOLDER / "traces.yaml").read_text(encoding="utf-8"))
-    return index
-
-
-@cache
 def _shipped(name: str) -> Trace | Clients | Sessions:
-    content = _read(name, FOLDER / _index()["traces"][name]["file"])
+    content = _read(name, FOLDER / index()["traces"][name]["file"], None)
     if isinstance(content, Trace):
         for column in (content.arrival_s, content.prompts.input_tokens, content.prompts.output_tokens):
             assert column is not None
@@ -121,50 +154,54 @@ def _spread(trace: Trace, quantum_s: float, seed: int) -> Trace:
     return replace(trace, arrival_s=np.sort(trace.arrival_s + within * quantum_s))
 
 
-def _read(name: str, path: Path) -> Trace | Clients | Sessions:
+def _read(name: str, path: Path, time_unit: str | None) -> Trace | Clients | Sessions:
     """The content of a file. It makes many objects and no garbage: to look for some would take as long again."""
     collects = gc.isenabled()
     gc.disable()
     try:
-        return _parse(name, read(path))
+        return _parse(name, read(path), time_unit)
     finally:
         if collects:
             gc.enable()
 
 
-def _parse(name: str, table: Table) -> Trace | Clients | Sessions:
+def _parse(name: str, table: Table, time_unit: str | None) -> Trace | Clients | Sessions:
     keys = table.columns.keys()
     if keys >= clients.KEYS:
         return clients.parse(name, table)
     if keys >= sessions.KEYS:
         return sessions.parse(name, table)
-    return _requests(name, table)
+    return _requests(name, table, time_unit)
 
 
-def _requests(name: str, table: Table) -> Trace:
-    form = _format(table)
-    reading, unit_s = _TIMES[form.time_unit]
-    readings = {form.input: at_least(1), form.output: at_least(0), form.time: reading, form.blocks: _hashes}
-    known = {name: reads for name, reads in readings.items() if name is not None and name in table.columns}
-    cells = dict(zip(known, table.convert(known), strict=True))
+def _requests(name: str, table: Table, time_unit: str | None) -> Trace:
+    columns = columns_of(table)
+    readings: dict[str, Callable[[object], Any]] = {columns.input: at_least(1), columns.output: at_least(0)}
+    if columns.arrival is not None:
+        readings[columns.arrival] = reading_of(table, columns.arrival)
+    if columns.blocks is not None:
+        readings[columns.blocks] = hashes
+    cells = dict(zip(readings, table.convert(readings), strict=True))
     input_tokens, output_tokens = (
-        np.array(cells[name], dtype=np.int64) for name in (form.input, form.output)
+        np.array(cells[name], dtype=np.int64) for name in (columns.input, columns.output)
     )
     prompts = Prompts.of(input_tokens, output_tokens)
-    if form.blocks in cells:
-        _check_hashes(table, form, input_tokens, cells[form.blocks])
-        prompts = replace(prompts, blocks=cells[form.blocks], block_tokens=form.block_tokens)
     notes: list[str] = []
-    arrival_s = None
+    if columns.blocks is not None:
+        prompts = _hashed(name, table, columns.blocks, prompts, cells[columns.blocks], notes)
+    arrival_s, unit = None, None
     order = np.arange(len(table))
-    if form.time in cells:
-        stamps = np.array(cells[form.time])
+    if columns.arrival is not None:
+        stamps = np.array(cells[columns.arrival])
+        unit = unit_of(table, columns, stamps, time_unit)
+        arrival_s = _seconds(name, stamps, unit)
         back = np.flatnonzero(np.diff(stamps) < 0)
         if len(back):
             order = np.argsort(stamps, kind="stable")
             line = table.line_of[back[0] + 1]
             notes.append(f"{name}: times go back at line {line} ({len(back)} times in all); sorted")
-        arrival_s = (stamps - stamps.min()) * unit_s
+    elif time_unit is not None:
+        raise DeploymentError([Problem(UNIT_KEY, f"'{name}' has no times")])
     order = order[output_tokens[order] > 0]
     failed = len(table) - len(order)
     if failed == len(table):
@@ -173,63 +210,28 @@ def _requests(name: str, table: Table) -> Trace:
         notes.append(f"{name}: {failed} of {len(table)} requests have no output tokens; left out")
     if arrival_s is not None:
         arrival_s = arrival_s[order] - arrival_s[order[0]]
-    return Trace(name, prompts.take(order), arrival_s, tuple(notes))
+    return Trace(
+        name, prompts.take(order), arrival_s, tuple(notes), Understood(columns, unit, tuple(table.columns))
+    )
 
 
-def _format(table: Table) -> Format:
-    formats = [Format(**form) for form in _index()["formats"].values()]
-    for form in formats:
-        if form.input in table.columns and form.output in table.columns:
-            return form
-    wanted = " or ".join(f"{form.input} and {form.output}" for form in formats)
-    got = ", ".join(table.columns)
-    raise fault(table.file, table.source, 1, 1, f"expected columns {wanted}; got {got[:120]}")
+def _seconds(name: str, stamps: Floats, unit: Unit) -> Floats:
+    """Since the first request. Raises DeploymentError where that is longer than any run."""
+    arrival_s: Floats = (stamps - stamps.min()) * unit.seconds
+    if (last_s := float(arrival_s.max())) > MOST_SECONDS:
+        says = f"'{name}' lasts {length_in_words(last_s)} in {unit.name}; expected at most"
+        raise DeploymentError([Problem(UNIT_KEY, f"{says} {length_in_words(MOST_SECONDS)}")])
+    return arrival_s
 
 
-def _check_hashes(
-    table: Table, form: Format, input_tokens: NDArray[np.int64], hashes: list[tuple[int, ...]]
-) -> None:
-    """Hashes of a prompt: one for each block that it begins, each standing for its block and all before it."""
-    name, size = form.blocks, form.block_tokens
-    assert name is not None and size is not None
-    wrong: list[Wrong] = []
-    before: dict[int, int | None] = {}
-    for row, (ids, tokens) in enumerate(zip(hashes, input_tokens.tolist(), strict=True)):
-        if len(ids) != -(-tokens // size):
-            says = f"{name}: expected {-(-tokens // size)} for {tokens} tokens in blocks of {size}, got {len(ids)}"
-            wrong.append((row, name, says))
-        for block, previous in zip(ids, (None, *ids), strict=False):
-            if before.setdefault(block, previous) != previous:
-                says = f"{block} follows {previous} here and {before[block]} elsewhere"
-                wrong.append((row, name, f"{name}: expected chained hashes; {says}"))
-                break
-    table.refuse(wrong)
-
-
-def _hashes(cell: object) -> tuple[int, ...]:
-    if not isinstance(cell, list) or not all(type(item) is int for item in cell):
-        raise ValueError("expected a list of whole numbers")
-    return tuple(cell)
-
-
-def _iso_us(cell: object) -> int:
-    """Microseconds of a date and time of day since 1970; UTC unless it says otherwise."""
-    try:
-        if not isinstance(cell, str):
-            raise ValueError
-        moment = datetime.fromisoformat(cell.strip())
-    except ValueError:
-        raise ValueError(
-            f"expected a date and time such as 2023-11-16 18:15:46.68, got {str(cell)[:40]!r}"
-        ) from None
-    return (moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH) // timedelta(microseconds=1)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-# How a stamp is read, and the seconds that one of its units lasts.
-_TIMES: dict[str, tuple[Callable[[object], float], float]] = {
-    "s": (real, 1.0),
-    "ms": (real, MILLISECOND_S),
-    "iso": (_iso_us, MICROSECOND_S),
-}
+def _hashed(
+    name: str, table: Table, column: str, prompts: Prompts, found: Hashes, notes: list[str]
+) -> Prompts:
+    """The prompts with the hashes of their blocks; says what is missing."""
+    blocks = blocks_of(table, column, prompts.input_tokens, found)
+    if blocks is None:
+        notes.append(f"{name}: {column} is empty in every row; no prefix is known")
+        return prompts
+    if blocks.without:
+        notes.append(f"{name}: {blocks.without:,} prompts have no {column}; they share nothing")
+    return replace(prompts, blocks=blocks.hashes, block_tokens=blocks.tokens)

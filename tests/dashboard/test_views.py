@@ -365,11 +365,23 @@ def test_validation_stands_every_choice_and_filters_that_leave_nothing() -> None
         index = app.selectbox(key="vm").options.index(metric)
         sound(app.selectbox(key="vm").select_index(index).run())
         assert metric in app.markdown[0].value
-    for by in range(4):
+    for by in range(5):
         sound(app.selectbox(key="vby").select_index(by).run())
     sound(app.multiselect(key="gpu").set_value(["h100"]).run())
     sound(app.selectbox(key="vm").select_index(0).run())
     assert "No case is left" in app.info[0].value
+
+
+def test_validation_names_the_model_and_tells_held_out_values_first() -> None:
+    app = sound(opened("validation", vm="tpot"))
+    said = app.markdown[0].value
+    assert "TPOT" in said and "deepseek-r1" in said
+    assert said.index("held out") < said.index("fitted on")
+    app.multiselect(key="v_half").set_value(["fitted on"])
+    assert "held out" not in sound(app.run()).markdown[0].value
+    app.multiselect(key="v_half").set_value([])
+    app.multiselect(key="v_model").set_value(["deepseek-v3"])
+    assert "No case is left" in sound(app.run()).info[0].value
 
 
 def test_a_slider_is_answered_quickly(capsys: pytest.CaptureFixture[str]) -> None:

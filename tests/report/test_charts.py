@@ -156,6 +156,25 @@ def test_what_is_no_validation_is_refused(wrong: object) -> None:
         validation.cases_table(wrong)
 
 
+def test_held_out_values_are_told_first_and_never_pooled() -> None:
+    """Errors 10% and 20% held out, 1% fitted on, 50% in no half: medians 15%, 1%, 50%."""
+    rows = [("test", 1.1), ("train", 1.01), ("test", 0.8), (None, 1.5)]
+    data = [
+        {"id": str(i), "metric": "tpot", "published": 1.0, "simulated": s, "error": s - 1, "split": split}
+        for i, (split, s) in enumerate(rows)
+    ]
+    table = validation.cases_table({"cases": data, "model": "deepseek-v3.2"})
+    held_out, fitted, neither = validation.headline(table, "tpot").split("  \n")
+    assert held_out.startswith(
+        "**2** published values of *TPOT, s* for deepseek-v3.2, held out from every fit"
+    )
+    assert "within **15.0%**" in held_out and "-5.0%" in held_out
+    assert "constants were fitted on" in fitted and "within **1.0%**" in fitted
+    assert "nobody says" in neither and "within **50.0%**" in neither
+    alone = validation.headline(table[table.split == "train"], "tpot")
+    assert "**1** published value of" in alone and "fitted on" in alone
+
+
 def test_validation_cases_may_lack_values_and_layouts() -> None:
     for odd in ({"simulated": None, "error": None}, {"layout": None}, {"layout": "?"}, {"published": 0.0}):
         table = validation.cases_table(cases(**odd))

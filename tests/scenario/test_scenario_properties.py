@@ -15,12 +15,17 @@ from sim.scenario.schema import Scenario
 
 counts = st.integers(1, 10**6)
 positive = st.floats(1e-6, 1e9)
+rates, variations = st.floats(1e-6, 1e6), st.floats(1e-3, 100)
+gpus = st.integers(1, 300)
 fractions = st.floats(0, 1)
 # Names of models and GPUs: anything that can be printed and is no file's name; YAML's own characters above all.
 names = st.text(
-    st.one_of(st.sampled_from("-:#{}[]&*!|>%@`'\",~?= _0123456789eExon"), st.characters(codec="utf-8")),
+    st.one_of(
+        st.sampled_from("-:#{}[]&*!|>%@`'\",~?= _0123456789eExon"),
+        st.characters(codec="utf-8", exclude_characters=".").filter(str.isprintable),
+    ),
     min_size=1,
-).filter(lambda name: name.isprintable() and "." not in name)
+)
 
 
 def optional(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -28,19 +33,24 @@ def optional(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]
 
 
 experts = optional(
-    redundant=counts, popularity_sigma=positive, staleness_rho=fractions, node_limit=st.none() | counts
+    redundant=gpus,
+    popularity_sigma=st.floats(0.01, 10),
+    staleness_rho=fractions,
+    node_limit=st.none() | counts,
 )
 pool = st.fixed_dictionaries(
-    {"gpus": counts},
-    optional={"workers": counts, "tp": counts, "ep": counts, "chunk_tokens": counts, "experts": experts},
+    {"gpus": gpus},
+    optional={"workers": gpus, "tp": gpus, "ep": gpus, "chunk_tokens": counts, "experts": experts},
 )
 lengths = st.one_of(
     st.fixed_dictionaries({"constant": counts}),
     st.fixed_dictionaries({"uniform": st.lists(counts, min_size=2, max_size=2).map(sorted)}),
-    st.fixed_dictionaries({"lognormal": st.fixed_dictionaries({"mean": positive, "cv": positive})}),
+    st.fixed_dictionaries(
+        {"lognormal": st.fixed_dictionaries({"mean": st.floats(1, 1e7), "cv": variations})}
+    ),
 )
 arrivals = st.one_of(
-    st.fixed_dictionaries({"poisson": st.fixed_dictionaries({"rate_per_s": positive})}),
+    st.fixed_dictionaries({"poisson": st.fixed_dictionaries({"rate_per_s": rates})}),
     st.fixed_dictionaries({"closed_loop": st.fixed_dictionaries({"concurrency": counts})}),
     st.just({"all_at_once": {}}),
 )
@@ -67,7 +77,7 @@ scenarios = st.fixed_dictionaries(
         "experts": experts,
         "prefix_cache": optional(enabled=st.booleans(), hbm_tokens=st.integers(0, 10**9), host_gb=positive),
         "objectives": optional(ttft_p99_s=positive, e2e_p99_s=positive),
-        "price": optional(usd_per_gpu_hour=positive, overhead_fraction=positive, margin=st.floats(0, 0.99)),
+        "price": optional(usd_per_gpu_hour=rates, overhead_fraction=variations, margin=st.floats(0, 0.99)),
     },
 ).map(Scenario.model_validate)
 

@@ -8,8 +8,9 @@ from published_rows import table
 
 from sim.validation.cells import TableError
 from sim.validation.recipes import settings
-from sim.validation.rows import read_rows, skipped
+from sim.validation.rows import read_rows, read_table
 from sim.validation.scenarios import scenario_of
+from sim.validation.skips import skipped
 from sim.validation.split import split
 from sim.validation.table import SHIPPED
 
@@ -199,3 +200,82 @@ def test_the_split_keeps_deployments_whole_and_h200_for_the_test() -> None:
     assert not {layout for layout in halves["train"] if layout.startswith("h200")}
     assert len(halves["train"]) == len(halves["test"]) == 3
     assert {r.deployment_id for r in read_rows(SHIPPED)} == set(split())
+
+
+# --- a table of one's own
+
+
+def own(folder: Path, **change: object) -> Path:
+    """A table of somebody else, with columns that ours has not."""
+    row = {
+        "row_id": "X", "model": "DeepSeek-R1-0528", "hardware": "b200", "framework": "trt", "precision": "fp8",
+        "spec": "none", "disagg": 0, "decode_tp": 8, "decode_ep": 8, "decode_dp_attn": 0, "total_gpu": 8, "isl": 1024,
+        "osl": 1024, "conc": 16, "median_tpot_ms": 9.0, "rack": "A7", "driver": "580.1", **change,
+    }  # fmt: skip
+    path = folder / "own.csv"
+    path.write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("DeepSeek-V3.2", "deepseek-v3.2"),
+        ("deepseek-ai/DeepSeek-V3.2-Exp", "deepseek-v3.2-exp"),
+        ("nvidia/DeepSeek-R1-0528-FP4-V2", "deepseek-r1-0528"),
+        ("DeepSeek-R1-0528", "deepseek-r1-0528"),
+    ],
+)
+def test_the_model_is_the_one_of_the_row(tmp_path: Path, name: str, model: str) -> None:
+    [row] = read_rows(own(tmp_path, model=name))
+    assert (row.model, scenario_of(row, 100).model) == (model, model)
+    assert ("v3.2" in model) == ("v3.2" in row.layout)
+
+
+def test_a_model_that_the_catalog_has_not_is_left_out_with_its_name(tmp_path: Path) -> None:
+    rows = read_rows(own(tmp_path, model="DeepSeek-V9-Pro"))
+    assert "not in the catalog: unknown model 'DeepSeek-V9-Pro'" in skipped(rows)["X"]
+
+
+def test_only_rows_that_inferencex_started_take_its_flags(tmp_path: Path) -> None:
+    """Its TensorRT-LLM FP8 scripts ask for trtllm-gen experts and an FP8 cache; nobody else's rows do."""
+    for column in ({"source": "InferenceX DB dump"}, {"image": "ghcr.io/inferencemax/trt:1"}):
+        [theirs] = read_rows(own(tmp_path, **column))
+        scenario = scenario_of(theirs, 100)
+        assert (scenario.deployment.serve.moe_backend, scenario.precision.kv_cache) == ("trtllm_gen", "fp8")
+    [mine] = read_rows(own(tmp_path))
+    pool = scenario_of(mine, 100).deployment.serve
+    assert (pool.moe_backend, pool.chunk_tokens, pool.memory_fraction, pool.exchange) == (
+        None,
+        None,
+        None,
+        None,
+    )
+    assert scenario_of(mine, 100).precision.kv_cache == "bf16"
+    told = {"kv_cache": "fp8", "chunk_tokens": 4096, "memory_fraction": 0.7, "moe_backend": "cutlass"}
+    [mine] = read_rows(own(tmp_path, **told))
+    pool = scenario_of(mine, 100).deployment.serve
+    assert (pool.moe_backend, pool.chunk_tokens, pool.memory_fraction) == ("cutlass", 4096, 0.7)
+    assert scenario_of(mine, 100).precision.kv_cache == "fp8"
+    for wrong in ({"kv_cache": "int4"}, {"memory_fraction": 1.5}, {"chunk_tokens": 0}):
+        with pytest.raises(TableError, match=next(iter(wrong))):
+            read_rows(own(tmp_path, **wrong))
+
+
+def test_all_rows_that_ship_are_of_inferencex_and_one_model() -> None:
+    rows = read_rows(SHIPPED)
+    assert all(row.by_recipe for row in rows) and {row.model for row in rows} == {"deepseek-r1"}
+
+
+def test_rows_without_an_id_of_their_deployment_repeat_only_their_like(tmp_path: Path) -> None:
+    lines = own(tmp_path).read_text().splitlines()
+    others = [lines[1].replace("X,", f"{n},", 1).replace(old, new) for n, old, new in (
+        ("Y", "b200", "h200"), ("Z", "DeepSeek-R1-0528", "DeepSeek-V3.2"), ("W", "A7", "A8"))]  # fmt: skip
+    (tmp_path / "own.csv").write_text("\n".join([*lines, *others]) + "\n")
+    reasons = skipped(read_rows(tmp_path / "own.csv"))
+    assert "another source" in reasons["X"] + reasons.get("W", "") or "another source" in reasons["W"]
+    assert not any("another" in reasons.get(id, "") for id in "YZ")
+
+
+def test_columns_that_nobody_reads_are_named_once(tmp_path: Path) -> None:
+    assert read_table(own(tmp_path)).ignored == ("rack", "driver")

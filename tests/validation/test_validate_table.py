@@ -71,6 +71,18 @@ def test_the_command_prints_tables_and_json(rows: Path, tmp_path: Path) -> None:
         assert word in shown
 
 
+def test_it_says_how_rows_were_started_and_what_was_not_read(tmp_path: Path) -> None:
+    file = table(tmp_path / "t.csv", {"deployment_id": ""})
+    names, row = file.read_text().splitlines()
+    file.write_text(f"{names},rack\n{row},A7\n")
+    told = RUNNER.invoke(app, ["validate", "--table", str(file), "--max-prompts", "20", "--json"])
+    data = json.loads(told.stdout.splitlines()[-1])
+    assert data["rows"] == {"inferencex_flags": 0, "engine_defaults": 1}
+    assert data["ignored_columns"] == ["rack"] and data["cases"][0]["model"] == "deepseek-r1"
+    assert "Rows with the engine's defaults and what their own columns say: 1;" in told.stderr
+    assert "Columns that say nothing to the simulation: rack." in told.stderr
+
+
 def test_bad_input_ends_with_exit_code_2(rows: Path, tmp_path: Path) -> None:
     (tmp_path / "no.csv").write_text("a\n1\n")
     assert RUNNER.invoke(app, ["validate", "--table", str(tmp_path / "no.csv")]).exit_code == 2

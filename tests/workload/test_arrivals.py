@@ -103,7 +103,7 @@ def test_all_at_once_needs_a_number() -> None:
 
 def test_a_number_beyond_memory_is_refused_before_it_is_drawn() -> None:
     with pytest.raises(DeploymentError, match="fit in memory"):
-        times({"poisson": {"rate_per_s": 1e9}}, None, 3600.0)
+        times({"poisson": {"rate_per_s": 1e6}}, None, 3600.0)
     assert len(times(POISSON, 10**12, 10.0)) < 400
 
 

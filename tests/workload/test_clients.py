@@ -14,7 +14,8 @@ from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.workload import clients, requests, trace
 from sim.workload.clients import Client, Window
 from sim.workload.lengths import Weighted
-from sim.workload.table import Table, read
+from sim.workload.reading import read
+from sim.workload.table import Table
 from tests.workload.test_requests import scenario
 
 CLIENT = {

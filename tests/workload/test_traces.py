@@ -172,7 +172,12 @@ MOONCAKE = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids"
         ("t.csv", HEADER + '0,"10\n",x\n', ":2:1", "output_tokens: expected a number, got 'x'"),
         ("t.csv", HEADER, "", "has no rows"),
         ("t.csv", "", "", "has no rows"),
-        ("t.csv", "time,tokens\n1,2\n", ":1:1", "expected columns input_tokens and output_tokens or"),
+        (
+            "t.csv",
+            "time,tokens\n1,2\n",
+            ":1:1",
+            "expected a column of prompt tokens (input_tokens, prompt_tokens,",
+        ),
         ("t.csv", HEADER + "0,10,0\n", "", "every request has zero output tokens"),
         ("t.csv", AZURE + "2023-11-16 18:15:61,1,1\n", ":2:1", "TIMESTAMP: expected a date and time"),
         (

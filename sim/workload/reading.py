@@ -1,0 +1,160 @@
+"""Files to tables: CSV with `,`, `;`, tab or `|`, JSON lines, Parquet; text plain, or as .gz or .xz."""
+
+import csv
+import gzip
+import io
+import json
+import lzma
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from sim.files import LARGEST_BYTES, read_regular
+from sim.scenario.errors import DeploymentError, KeyPath, Problem, did_you_mean
+from sim.workload.table import Table, cell_starts, fault
+
+SEPARATORS: Final = (",", ";", "\t", "|")
+
+
+def locate(name: str, base_folder: Path | None, shipped: Iterable[str], key: KeyPath) -> Path:
+    """The file of a name that is none of `shipped`, relative to the folder of the scenario.
+
+    Raises:
+        DeploymentError: at `key`, if there is no such file.
+    """
+    path = (base_folder or Path()) / name
+    if not path.is_file():
+        known = sorted(shipped)
+        says = f"; shipped: {', '.join(known)}{did_you_mean(name, known)}" if known else ""
+        raise DeploymentError([Problem(key, f"no file '{path}'{says}")])
+    return path
+
+
+def read(path: Path) -> Table:
+    """The table in a .csv, .tsv, .jsonl or .parquet file; text may be compressed as .gz or .xz.
+
+    Raises:
+        ScenarioError: if the file cannot be read as such, or has no rows.
+    """
+    name = str(path)
+    kinds = path.suffixes[-2:] if path.suffix in (".gz", ".xz") else path.suffixes[-1:]
+    kind = kinds[0].lower() if kinds else ""
+    parse = {".csv": _csv, ".tsv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}.get(kind)
+    if parse is None and kind != ".parquet":
+        raise fault(
+            name,
+            (),
+            None,
+            None,
+            "expected a .csv or .jsonl file, or one of them as .gz or .xz; or a .parquet file",
+        )
+    try:
+        raw = _unpacked(read_regular(path), path.suffix)
+        if parse is None:
+            return _parquet(name, raw)
+        text = raw.decode("utf-8-sig")
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise fault(name, (), None, None, f"cannot be read: {reason}") from None
+    table = parse(name, tuple(line.removesuffix("\r") for line in text.split("\n")))
+    if not len(table):
+        table.refuse(())
+        raise fault(name, (), None, None, "has no rows")
+    return table
+
+
+def _unpacked(raw: bytes, suffix: str) -> bytes:
+    """What a .gz or .xz file holds: no more than a plain file may."""
+    if suffix not in (".gz", ".xz"):
+        return raw
+    with gzip.open(io.BytesIO(raw)) if suffix == ".gz" else lzma.open(io.BytesIO(raw)) as file:
+        content = file.read(LARGEST_BYTES + 1)
+    if len(content) > LARGEST_BYTES:
+        raise ValueError(f"holds more than {LARGEST_BYTES:,} bytes")
+    return content
+
+
+def _separator(source: tuple[str, ...]) -> str:
+    """The separator that splits the first line that is not empty into most cells."""
+    first = next((line for line in source if line.strip()), "")
+    return max(SEPARATORS, key=lambda separator: len(cell_starts(first, separator)))
+
+
+def _csv(file: str, source: tuple[str, ...]) -> Table:
+    rows: list[list[str]] = []
+    line_of: list[int] = []
+    broken: list[tuple[int, int, str]] = []
+    separator = _separator(source)
+    reader = csv.reader(source, delimiter=separator, strict=True)
+    line = 1  # where the next row begins; a quoted cell may run over several lines
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append(row)
+                line_of.append(line)
+            line = reader.line_num + 1
+    except csv.Error as error:  # what follows cannot be told apart into rows
+        broken.append((line, 1, f"broken CSV: {error}"))
+    if not rows:
+        return Table(file, source, (), {}, tuple(broken), separator)
+    names = [name.strip() for name in rows[0]]
+    if len(set(names)) < len(names):
+        raise fault(file, source, line_of[0], 1, "a column's name appears twice")
+    whole_rows, whole_lines = [], []
+    for row, line in zip(rows[1:], line_of[1:], strict=True):
+        if len(row) == len(names):
+            whole_rows.append(row)
+            whole_lines.append(line)
+            continue
+        starts = cell_starts(source[line - 1], separator)
+        column = starts[min(len(names), len(starts) - 1)]
+        broken.append(
+            (line, column, f"expected {len(names)} cells ({separator.join(names)}), got {len(row)}")
+        )
+    columns: dict[str, list[object]] = {
+        name: [row[place] for row in whole_rows] for place, name in enumerate(names)
+    }
+    return Table(file, source, tuple(whole_lines), columns, tuple(broken), separator)
+
+
+def _json_lines(file: str, source: tuple[str, ...]) -> Table:
+    rows: list[dict[str, object]] = []
+    line_of: list[int] = []
+    broken: list[tuple[int, int, str]] = []
+    for line, text in enumerate(source, start=1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except json.JSONDecodeError as error:
+            broken.append((line, error.colno, f"broken JSON: {error.msg}"))
+            continue
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets as deep
+            broken.append((line, 1, f"broken JSON: {error}"))
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+            line_of.append(line)
+        else:
+            broken.append((line, 1, "expected an object: {...}"))
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return Table(file, source, tuple(line_of), columns, tuple(broken))
+
+
+def _parquet(name: str, raw: bytes) -> Table:
+    """The rows of a Parquet file; a line is a row, counted from 1."""
+    import pyarrow as pa  # noqa: PLC0415 - a tenth of a second that only Parquet needs
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        rows = pq.read_table(pa.BufferReader(raw), use_threads=False)
+        columns: dict[str, list[object]] = {
+            key: rows[key].to_pylist() for key in dict.fromkeys(rows.column_names)
+        }
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise fault(name, (), None, None, f"cannot be read as Parquet: {error}") from None
+    if not rows.num_rows:
+        raise fault(name, (), None, None, "has no rows")
+    return Table(name, (), tuple(range(1, rows.num_rows + 1)), columns)

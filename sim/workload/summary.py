@@ -1,0 +1,80 @@
+"""What a trace is, in numbers: for people who want to see what their file was understood as."""
+
+from typing import Any
+
+import numpy as np
+
+from sim.workload.prompts import Ints, Prompts
+from sim.workload.sessions import Sessions
+from sim.workload.times import rate_per_s
+from sim.workload.trace import Trace
+
+
+def understood(trace: Trace | Sessions) -> dict[str, Any]:
+    """The JSON of `tokenworks trace`. What a trace does not have is null.
+
+    `columns`: what each role was read from; `time_unit`: s, ms, us, ns or dates, and `time_unit_told_by` why;
+    `rate_per_s`: requests over the span; `input_tokens` and `output_tokens`: mean, p50, p99 and max; `seen_before`:
+    share of the prompt tokens whose blocks an earlier prompt had, as a cache without end would find them.
+    """
+    if isinstance(trace, Sessions):
+        turns = [turn for session in trace.sessions for turn in session]
+        prompts = Prompts.of(
+            np.array([turn.input_tokens for turn in turns]), np.array([turn.output_tokens for turn in turns])
+        )
+        return {
+            **_lengths(trace.name, "sessions", prompts),
+            "sessions": len(trace.sessions),
+            "block_tokens": trace.block_tokens,
+        }
+    known = trace.understood
+    found = _lengths(trace.name, "clients" if known is None else "requests", trace.prompts)
+    if trace.arrival_s is not None:
+        found |= {"span_s": trace.span_s}
+        found |= {"rate_per_s": rate_per_s(len(trace.prompts), trace.span_s) if trace.span_s else None}
+    if known is not None:
+        columns = known.columns.json()
+        found |= {"columns": columns}
+        found |= {"ignored": [name for name in known.names if name not in columns.values()]}
+        if known.unit is not None:
+            found |= {"time_unit": known.unit.name, "time_unit_told_by": known.unit.told_by}
+    seen = _seen_before(trace.prompts) if trace.prompts.block_tokens else None
+    return {
+        **found,
+        "block_tokens": trace.prompts.block_tokens,
+        "seen_before": seen,
+        "notes": list(trace.notes),
+    }
+
+
+def _lengths(name: str, kind: str, prompts: Prompts) -> dict[str, Any]:
+    """What every kind of trace has; the rest null."""
+    missing = ("columns", "ignored", "time_unit", "time_unit_told_by", "span_s", "rate_per_s", "sessions")
+    return {
+        "trace": name,
+        "kind": kind,
+        "requests": len(prompts),
+        **dict.fromkeys((*missing, "block_tokens", "seen_before")),
+        "input_tokens": _statistics(prompts.input_tokens),
+        "output_tokens": _statistics(prompts.output_tokens),
+        "notes": [],
+    }
+
+
+def _statistics(tokens: Ints) -> dict[str, float] | None:
+    if not len(tokens):
+        return None
+    p50, p99 = np.percentile(tokens, (50, 99)).tolist()
+    return {"mean": float(tokens.mean()), "p50": p50, "p99": p99, "max": int(tokens.max())}
+
+
+def _seen_before(prompts: Prompts) -> float:
+    """Share of the prompt tokens in blocks that an earlier prompt had: a hash stands for all before it."""
+    assert prompts.block_tokens is not None
+    known: set[int] = set()
+    found = 0
+    for blocks, tokens in zip(prompts.blocks, prompts.input_tokens.tolist(), strict=True):
+        again = next((place for place, block in enumerate(blocks) if block not in known), len(blocks))
+        found += min(again * prompts.block_tokens, tokens)
+        known.update(blocks)
+    return found / int(prompts.input_tokens.sum())

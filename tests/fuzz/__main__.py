@@ -1,0 +1,64 @@
+"""`python -m tests.fuzz --cases 10000 --seed 1 [--runs 1000]`: mutated scenarios, and what breaks."""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fuzz_workers import judged
+
+
+def main() -> int:
+    """Exit code 1 where anything was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--cases", type=int, default=1000, help="scenarios through load and check")
+    parser.add_argument(
+        "--runs", type=int, default=0, help="of those that pass, so many through explain and a short run"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first case: one case alone is --first N --cases 1"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds that one command may take")
+    parser.add_argument("--memory-gb", type=float, default=4.0, help="of a process")
+    parser.add_argument("--show", type=int, default=1, help="examples of each fault to print in full")
+    asked = parser.parse_args()
+    passed, found = 0, Counter[str]()
+    verdicts = judged(
+        asked.cases,
+        asked.runs,
+        asked.seed,
+        asked.workers,
+        asked.limit,
+        int(asked.memory_gb * 2**30),
+        asked.first,
+    )
+    for done, verdict in enumerate(verdicts, start=1):
+        passed += verdict.passed
+        if verdict.fault:
+            found[verdict.fault] += 1
+            if found[verdict.fault] <= asked.show:
+                print(
+                    f"--- case {verdict.number} ({verdict.base}): {verdict.fault}\n{verdict.detail}\n",
+                    flush=True,
+                )
+        if done % 500 == 0:
+            print(
+                f"{done:,} of {asked.cases:,}; {passed:,} passed the check; {found.total():,} faults",
+                file=sys.stderr,
+                flush=True,
+            )
+    print(
+        f"{asked.cases:,} cases of seed {asked.seed}: {passed:,} passed the check, "
+        f"{found.total():,} faults of {len(found)} kinds"
+    )
+    for fault, count in found.most_common():
+        print(f"{count:6,}  {fault}")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""One case of the fuzzer: a scenario through the command, in this process, and what is wrong with how it ended."""
+
+import json
+import random
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import yaml
+from fuzz_bases import GOOD, WRITTEN
+from fuzz_mutations import broken_file, mutated
+from typer.testing import CliRunner
+
+from sim.cli import app
+
+RUNNER: Final = CliRunner()
+REQUESTS: Final = 40
+"""Of a short run."""
+LONGEST_MESSAGE: Final = 20_000
+"""Characters of an error that are still an answer."""
+ENDS: Final = (0, 2)
+"""Exit codes: done, and bad input. 1 says that an invariant did not hold, or a traceback."""
+SHARES: Final = ("utilization", "priced_by")
+"""Sections of which no number is above 1."""
+SIGNED: Final = ("expected_error",)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a case ended. `fault` is empty where nothing is wrong with that."""
+
+    number: int
+    base: str
+    passed: bool
+    """The check let it through."""
+    fault: str = ""
+    """Kind and place, the same for the same fault."""
+    detail: str = ""
+
+
+class TookTooLong(BaseException):
+    """No Exception, so that nothing on the way takes it for one of its own."""
+
+
+def text_of(seed: int, number: int, folder: Path, bases: list[str]) -> tuple[str, str]:
+    """(base, text) of case `number`; what the text names is beside it in `folder`."""
+    rng = random.Random(f"{seed}/{number}")
+    base = rng.choice(bases if rng.random() < 0.5 else sorted(WRITTEN))
+    text = mutated((folder / base).read_text(encoding="utf-8"), rng)
+    named = [name for name in GOOD if f"files/{name}" in text]
+    if named and rng.random() < 0.7:
+        name = rng.choice(named)
+        text = text.replace(f"files/{name}", broken_file(name, folder, rng))
+    return base, text
+
+
+def judge(seed: int, number: int, folder: Path, bases: list[str], run: bool, limit_s: float) -> Verdict:
+    """Put case `number` through `check`, and if it passes and `run` is asked for through `explain` and a short run."""
+    base, text = text_of(seed, number, folder, bases)
+    file = (folder / base).with_name("case.yaml")
+    file.write_text(text, encoding="utf-8", errors="surrogatepass")
+    passed, fault, detail = _tried(["check", str(file), "--json"], limit_s)
+    if passed and not fault and run:
+        for command in (
+            ["explain", str(file), "--json"],
+            ["explain", str(file), "--json", "--phase", "prefill"],
+            ["run", str(file), "--json", "--set", f"workload.requests={_requests(text)}"],
+        ):
+            _, fault, detail = _tried(command, limit_s)
+            if fault:
+                fault = f"{command[0]}: {fault}"
+                break
+    return Verdict(number, base, passed, fault, f"{detail}\n{text[:3000]}" if fault else "")
+
+
+def _requests(text: str) -> int:
+    """Requests of a short run: what the scenario says, if that is fewer."""
+    try:
+        asked = yaml.safe_load(text)["workload"]["requests"]
+    except (yaml.YAMLError, LookupError, TypeError, ValueError):
+        return REQUESTS
+    return min(asked, REQUESTS) if isinstance(asked, int) else REQUESTS
+
+
+def _tried(command: list[str], limit_s: float) -> tuple[bool, str, str]:
+    """(exit code 0, what is wrong, more about it) of one command."""
+    signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            told = RUNNER.invoke(app, command)
+    except TookTooLong as late:
+        return False, f"hang at {_place(late)}", traceback.format_exc()[-3000:]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    error = told.exception
+    if error is not None and not isinstance(error, SystemExit):
+        lines = "".join(traceback.format_exception(error))
+        return False, f"{type(error).__name__} at {_place(error)}", f"{str(error)[:300]}\n{lines[-3000:]}"
+    if told.exit_code not in ENDS:
+        return False, f"exit code {told.exit_code}", told.stderr[-2000:]
+    if told.exit_code and len(told.stderr) > LONGEST_MESSAGE:
+        return False, "message too long", f"{len(told.stderr):,} characters: {told.stderr[:300]}"
+    return (True, *_answered(told.stdout)) if not told.exit_code else (False, "", "")
+
+
+def _answered(stdout: str) -> tuple[str, str]:
+    """(what is wrong, more about it) of an answer: its last line is JSON, and its figures can be."""
+    try:
+        data = json.loads(stdout.splitlines()[-1], parse_constant=_no_number)
+    except (ValueError, IndexError) as error:
+        return "no JSON", str(error)
+    wrong = [*_figures({key: value for key, value in data.items() if key != "scenario"}, "")]
+    return "; ".join(f"figure {figure.split('=')[0]}" for figure in wrong[:3]), str(wrong[:20])
+
+
+def _figures(node: Any, path: str, share: bool = False) -> Iterator[str]:
+    """Figures that cannot be: negative, not finite, or a share above 1."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key not in SIGNED:
+                yield from _figures(value, f"{path}.{key}", share or key in (*SHARES, "share"))
+    elif isinstance(node, list):
+        for item in node:
+            yield from _figures(item, f"{path}[]", share)
+    elif isinstance(node, int | float) and not 0 <= node <= (1 + 1e-9 if share else sys.float_info.max):
+        yield f"{path}={node!r}"
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise TookTooLong
+
+
+def _place(error: BaseException) -> str:
+    """The last line of our own code on the way."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if f"{Path('/')}sim{Path('/')}" in f.filename] or frames
+    return f"{Path(own[-1].filename).name}:{own[-1].name}"
