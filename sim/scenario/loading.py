@@ -23,7 +23,7 @@ from sim.scenario.schema import Scenario
 from sim.scenario.tree import Node, find, graft, merge, nest, plain, positions
 
 FILE_SUFFIXES: Final = frozenset(
-    ".json .jsonl .ndjson .csv .tsv .parquet .npz .npy .xz .gz .yaml .yml".split()
+    [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".npz", ".npy", ".xz", ".gz", ".yaml", ".yml"]
 )
 """What tells a file from a name of the catalog, where a key takes either: this, or a `/` to something that exists."""
 
