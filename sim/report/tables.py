@@ -201,7 +201,7 @@ def overview_table(services: Sequence[tuple[str, SteadyState | None, Json | None
                 "GPUs": at(run, "gpus") if run else state.deployment.gpus if state else None,
                 **{f"{label}, USD/M": at(sold, key) for key, label in kinds.items()},
                 **figures,
-                "load": state.load if state and not (run and run["stable"] is None) else None,
+                "load": state.load if state and not (run and at(run, "stable") is None) else None,
             }
         )
     return pd.DataFrame(rows).dropna(axis="columns", how="all")

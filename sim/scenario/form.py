@@ -19,7 +19,7 @@ from sim.scenario.tree import Node, find, plain
 Form = TypeVar("Form", bound=Section)
 Schema = Mapping[str, Any]
 
-MOST_TOLD: Final = 20
+MOST_TOLD: Final = 15
 """Mistakes of one scenario that are told; how many more there are is said."""
 _SHOWN_CHARACTERS: Final = 40
 """Characters of a wrong value that a message repeats."""

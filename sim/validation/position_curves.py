@@ -27,7 +27,7 @@ from sim.model.deployment import plan_pool
 from sim.price import gpu_hour
 from sim.scenario.device import gpu_of
 from sim.scenario.schema import Scenario
-from sim.scenario.step import Overlap, Precision, Speculation
+from sim.scenario.step import Overlap, Speculation
 from sim.step.assemble import cost_model, step_operations
 from sim.step.operations import typical_prompts
 from sim.units import HOUR_S, MILLION
@@ -56,7 +56,7 @@ def curve_scenario(model: str) -> Scenario:
     return reference().model_copy(
         update={
             "model": model,
-            "precision": Precision(kv_cache=chosen["kv_cache"][model]),
+            "precision": reference().precision.model_copy(update={"kv_cache": chosen["kv_cache"][model]}),
             "speculation": speculation,
             "overlap": Overlap(shared_expert=False, two_batch=False),
         }

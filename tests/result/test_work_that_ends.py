@@ -107,8 +107,8 @@ def test_an_overload_long_enough_to_tell_has_no_percentiles() -> None:
 
 
 def test_an_overload_that_ends_before_its_batches_are_full_is_still_one() -> None:
-    """An answer alone takes 1.8 s; in a full batch, behind all the prompts, a minute. Arrivals go on for 20 s, or 4."""
-    run = ran(poisson(200), "duration_s: 20")
+    """An answer alone takes 1.8 s; in a full batch, behind all the prompts, a minute. Arrivals go on for 30 s, or 4."""
+    run = ran(poisson(200), "duration_s: 30")
     assert (run["stable"], run["basis"]) == (False, "whole run")
     assert run["latency"]["e2e_s"]["p50"] is None
     burst = ran(poisson(1000, ", requests: 4000"))

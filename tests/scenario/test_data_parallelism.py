@@ -35,7 +35,7 @@ def test_tp_follows_from_dp(text: str, means: int) -> None:
         ("tp: 4, dp: 2,", "tp 4 x dp 2 is 8, not gpus 16; expected tp 8, or dp 4"),
         ("tp: 16, dp: 16,", "SGLang's `--tp 16 --dp 16` is tp 1, dp 16 here"),
         ("tp: 16, dp: 4,", "SGLang's `--tp 16 --dp 4` is tp 4, dp 4 here"),
-        ("dp: 0,", "expected a whole number from 1 to 1e12, got 0"),
+        ("dp: 0,", "expected a whole number from 1 to 100000, got 0"),
     ],
 )
 def test_a_contradiction_is_told_at_its_key(text: str, said: str) -> None:
