@@ -1,4 +1,4 @@
-"""The curve of a service: prefill and decode in balance at every batch."""
+"""A service in balance: its speed, its batches and its price at a rate of requests, and the rate at which it is full."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +20,8 @@ from sim.steady.phases import phases
 from sim.units import HOUR_S
 
 Floats = NDArray[np.float64]
-Limit = Literal["prefill", "decode batch", "KV cache"]
+Columns = dict[str, Floats]
+Limit = Literal["prefill", "decode batch", "KV cache", "KV transfer"]
 
 BESIDE_A_STEP = {
     "workload": Workload(trace="any"),
@@ -30,12 +31,14 @@ BESIDE_A_STEP = {
     "price": Price(),
 }
 """What no step depends on beyond the means of the workload: the same for all scenarios that share priced steps."""
-LIGHT_LOADS = (0.01, 0.03, 0.1, 0.3)
-"""Sequences per rank below one at which the curve has points."""
-HALVINGS = 24
-"""Bisections of an arrival rate: its relative error is 2^-24."""
+LIGHT_LOADS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.7)
+"""Shares of the capacity at which the curve has points, whatever the batches are there."""
+HALVINGS = 32
+"""Bisections of a batch or a rate between its bounds."""
+SMALLEST = 1e-9
+"""Share of the largest batch that a bisection begins at."""
 NEXT_TO_NOTHING = 1e-9
-"""Tokens that answers of one token still decode, and requests per second that still reach an idle worker: both are
+"""Tokens that answers of one token still decode, and prompts per second that still reach an idle worker: both are
 divided by."""
 ROUNDS = 12
 """Rounds in which the number of prompts per prefill step settles."""
@@ -69,13 +72,16 @@ class OperatingPoint:
 class _Prompts:
     """Prefill steps at the loads of a curve."""
 
-    tokens: Floats
-    """On the fullest rank."""
+    prompts: Floats
+    """That a step begins."""
     seconds: Floats
+    """From the first step of a prompt to the end of its last."""
     wait_s: Floats
     """Mean wait of a new prompt for the prefill step that runs, if one does: its share of time x E[S^2] / (2 E[S])."""
+    busy: Floats
+    """Share of a worker's time in prefill steps."""
     share: Floats
-    """Of a worker's time, beyond what decode steps would have taken in it."""
+    """The same beyond what decode steps would have taken in it."""
 
 
 class Service:
@@ -88,154 +94,229 @@ class Service:
         pools = deployment.pools
         self.decoder: PoolPlan = pools.get("decode") or pools["serve"]
         self.prefiller: PoolPlan = pools.get("prefill") or pools["serve"]
-        self.mixed = cluster.pools[self.prefiller.role].mixed and self.prefiller is self.decoder
+        self.joint = self.prefiller is self.decoder
+        self.mixed = cluster.pools[self.prefiller.role].mixed and self.joint
         priced = scenario.model_copy(update=BESIDE_A_STEP)
-        self.decode, self.prefill = phases(priced, replace(demand, rate_per_s=None, concurrency=None))
+        lengths = replace(demand, rate_per_s=None, concurrency=None, too_long=0.0)
+        self.decode, self.prefill = phases(priced, lengths)
         self.decode_tokens = max(demand.output_tokens - 1, NEXT_TO_NOTHING)
         room = cluster.pools[self.decoder.role]  # beside what the prefix cache holds for itself
         self.cache_batch = room.kv_blocks * room.block_tokens / demand.decode_context
+        self.largest = min(float(self.decoder.max_sequences), self.cache_batch)
+        self.ranks = self.decoder.workers * self.decoder.dp
+        self.in_step = self.joint and demand.answers_alike and not scenario.speculation.draft_tokens
 
-    def _accepted(self, batch: Floats) -> Floats:
-        """Tokens per sequence and step: those of the drafts that run at each batch."""
-        speculation = self.cluster.speculation
-        return np.array([speculation.at(ceil(b)).accept_length for b in batch])
+    def _tokens_per_step(self, batch: Floats) -> Floats:
+        """Tokens of an answer per decode step: those of the drafts that run at each batch, less what the last step of
+        an answer generates in vain."""
+        drafts = [self.cluster.speculation.at(max(1, ceil(b))) for b in batch]
+        accepted, vain = np.reshape([(d.accept_length, d.overshoot) for d in drafts], (-1, 2)).T
+        return accepted * self.decode_tokens / (self.decode_tokens + vain * min(1.0, self.decode_tokens))
+
+    def _token_s(self, batch: Floats, full: bool = False) -> Floats:
+        """Seconds of a token while nothing but decode runs; `full`: where the batch is all that there is room for."""
+        seen = batch if full else np.minimum(self.decode.seen(batch), max(self.largest, 1 / self.decoder.dp))
+        return self.decode.step_s(seen) / self._tokens_per_step(batch)
+
+    def _unshared(self, batch: Floats, token_s: Floats) -> Floats:
+        """Requests per second that keep `batch` sequences decoding on every rank, by Little's law."""
+        return self.ranks * batch / (token_s * self.decode_tokens)
 
     def batches(self) -> Floats:
         """Sequences per rank from light load up to what cap and KV cache allow."""
-        largest = min(self.decoder.max_sequences, self.cache_batch)
-        points = np.array([*LIGHT_LOADS, *self.decode.load, largest])
-        return np.unique(points[points <= largest])
+        points = np.array([*self.decode.load, self.largest])
+        return np.unique(points[points <= self.largest])
 
-    def limit(self, batch: float) -> Limit:
-        """What ends the curve at its largest batch."""
-        if batch < min(self.decoder.max_sequences, self.cache_batch):
-            return "prefill"
-        return "decode batch" if self.decoder.max_sequences <= self.cache_batch else "KV cache"
+    def at_rates(self, rate: Floats) -> Columns:
+        """The service at these requests per second, none above its capacity."""
+        low, high = np.full(len(rate), self.largest * SMALLEST), np.full(len(rate), self.largest)
+        for _ in range(HALVINGS):
+            middle = np.sqrt(low * high)
+            enough = self._carried(middle, rate) >= rate
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        return self._columns(high, rate)
 
-    def curve(self) -> dict[str, Floats]:
-        """The service from light load to capacity, one entry per batch."""
-        if self.prefiller is not self.decoder:
-            return self.disaggregated()
-        if not self.demand.answers_alike:
-            return self.aggregated()
-        return self.in_step() if self.demand.rate_per_s is None else self.falling_in_step()
+    def at_batches(self, batch: Floats, most: float) -> Columns:
+        """The service at these sequences per rank, where it takes at most `most` requests per second for that."""
+        low, high = np.zeros(len(batch)), np.minimum(self._unshared(batch, self._token_s(batch)), most)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            enough = self._carried(batch, middle) >= middle
+            low, high = np.where(enough, middle, low), np.where(enough, high, middle)
+        inside = low < most * (1 - 1e-6)
+        return self._columns(batch[inside], low[inside])
 
-    def disaggregated(self) -> dict[str, Floats]:
-        """The curve of a prefill and a decode pool."""
-        batch, pool, new = self.batches(), self.prefiller, self.demand.new_tokens
-        rate = self._rate(batch, self.decode.step_s(batch) / self._accepted(batch))
-        chunk_s = float(self.prefill.step_s(np.array(float(pool.chunk_tokens))))
-        most = pool.workers * pool.dp * pool.chunk_tokens / (chunk_s * new)
-        if most < rate[-1]:
-            last = float(np.interp(most, np.maximum.accumulate(rate), batch))
-            batch = np.append(batch[batch < last], last)
-            rate = np.minimum(self._rate(batch, self.decode.step_s(batch) / self._accepted(batch)), most)
-        prompts = self._prompts(rate / pool.workers, rate / pool.workers, np.zeros(len(batch)))
+    def _carried(self, batch: Floats, rate: Floats) -> Floats:
+        """Requests per second that `batch` sequences per rank leave with, where prompts come at `rate`."""
+        unshared = self._unshared(batch, self._token_s(batch))
+        return unshared * (1 - self._beside_decode(rate, batch).share) if self.joint else unshared
+
+    def _columns(self, batch: Floats, rate: Floats) -> Columns:
+        """All that is known of a rate and the batch that goes with it."""
+        prompts, token_s, rules = self._beside_decode(rate, batch), self._token_s(batch), self.cluster.rules
+        alone = 1 - prompts.share
+        ttft_s = rules.ingress_s + prompts.wait_s + prompts.seconds
+        if self.joint:
+            ttft_s = ttft_s + alone * self.decode.busy_at(batch) * self._look_s(batch)
+        else:
+            ttft_s = ttft_s + self._transfer_s(rest=True)
         return {
             "batch": batch,
             "requests_per_s": rate,
-            "tpot_s": self.decode.step_s(batch) / self._accepted(batch),
-            "ttft_s": self.cluster.rules.ingress_s + prompts.wait_s + prompts.seconds + self._transfer_s(),
-            "prefill_share": rate / most,
-            "prefill_tokens": prompts.tokens,
+            "tpot_s": token_s / alone if self.joint else token_s,
+            "ttft_s": ttft_s,
+            "prefill_share": prompts.share if self.joint else rate / self._computed_at_most(),
+            "prefill_busy": prompts.busy,
+            "prompts": prompts.prompts,
         }
 
-    def aggregated(self) -> dict[str, Floats]:
-        """The curve of workers that do both: for each batch the rate at which prefill leaves it the time."""
-        batch, step_s = self.batches(), self.decode.step_s(self.batches())
-        unshared = self._rate(batch, step_s / self._accepted(batch))
-        low, high = np.zeros(len(batch)), unshared
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            enough = unshared * (1 - self._beside_decode(middle, batch, step_s).share) >= middle
-            low, high = np.where(enough, middle, low), np.where(enough, high, middle)
-        prompts = self._beside_decode(low, batch, step_s)
-        look_s = (1 - prompts.share) * step_s * self.cluster.rules.poll_every_steps / 2
-        return {
-            "batch": batch,
-            "requests_per_s": low,
-            "tpot_s": step_s / (self._accepted(batch) * (1 - prompts.share)),
-            "ttft_s": self.cluster.rules.ingress_s + prompts.wait_s + look_s + prompts.seconds,
-            "prefill_share": prompts.share,
-            "prefill_tokens": prompts.tokens,
-        }
+    def _look_s(self, batch: Floats) -> Floats:
+        """From a prompt's arrival in a worker that decodes to the boundary at which it may begin, on average."""
+        step_s, rules = self.decode.step_s(self.decode.seen(batch)), self.cluster.rules
+        return step_s * (rules.poll_every_steps / 2 + rules.wait_all_ranks_steps)
 
-    def falling_in_step(self) -> dict[str, Floats]:
-        """The curve of workers that do both for an open loop of answers that are all alike.
+    def _beside_decode(self, rate: Floats, batch: Floats) -> _Prompts:
+        """Prefill steps at `rate` requests per second.
 
-        Apart at light load; the more prompts wait when a batch ends, the more of them begin together, and at capacity
-        all do. In between, and where prompts ride along in decode steps, that is a rough picture.
+        Prompts that arrive in a step begin in the next one. `batch` decoding sequences take part in a step where the
+        engine mixes, stand by in other aggregated workers, and are elsewhere otherwise.
         """
-        apart, together = self.aggregated(), self.in_step()
-        if together["requests_per_s"][-1] <= apart["requests_per_s"].max():
-            return apart
-        return {name: np.append(column, together[name][-1]) for name, column in apart.items()}
+        prefill, chunks = self.prefill, self.prefill.chunks_per_prompt
+        arriving = np.maximum(rate / self.prefiller.workers, NEXT_TO_NOTHING)
+        riding = batch if self.mixed else np.zeros(len(batch))
+        idle_s = 1 / arriving
+        if self.joint:
+            idle_s = idle_s + self.decode.busy_at(batch) * self._look_s(batch)
+        most = prefill.most * (1 - np.minimum(0.9, riding / self.prefiller.chunk_tokens))
+        prompts = np.full(len(arriving), prefill.prompts[0])
+        for _ in range(ROUNDS):
+            step_s = prefill.step_s(prompts, riding)
+            during = arriving[:, None] * step_s
+            with np.errstate(over="ignore"):
+                nobody = -np.expm1(-during) / np.expm1(during * chunks)
+            cycle_s = (step_s + nobody * idle_s[:, None]).mean(axis=1)
+            prompts = np.clip(arriving * cycle_s, prefill.prompts[0], most)
+        steps_per_s, seconds = arriving / prompts, step_s.mean(axis=1)
+        added_s = seconds - (self.decode.step_s(batch) if self.mixed else 0.0)
+        return _Prompts(
+            prompts,
+            seconds * chunks,
+            steps_per_s * (step_s**2).mean(axis=1) / 2,
+            steps_per_s * seconds,
+            steps_per_s * np.maximum(added_s, 0.0),
+        )
 
-    def in_step(self) -> dict[str, Floats]:
-        """The curve of workers that do both for requests in step: all prompts of a worker first, then all answers.
+    def _computed_at_most(self) -> float:
+        """Requests per second whose prompts a pool of nothing but prefill computes."""
+        return self.prefiller.workers * self.prefill.most / self.prefill.full_s()
 
-        A request waits for the prompts before its own, and then for those behind it, because prompts go first.
-        """
-        pool, new, prefill = self.prefiller, self.demand.new_tokens, self.prefill
-        ingress_s = self.cluster.rules.ingress_s
-        batch, accepted = self.batches(), self._accepted(self.batches())
-        step_s = self.decode.step_s(batch)
-        chance, each_s = prefill.waiting(np.clip(batch * pool.dp, 1.0, pool.dp))
-        more_s = prefill.step_s(np.maximum(batch, 1.0) * new) - prefill.step_s(np.array(new))
-        prompts_s = (chance * each_s).sum(axis=1) + more_s
-        others_s = prompts_s * (1 - 1 / np.maximum(1.0, batch * new / pool.chunk_tokens)) / 2
-        cycle_s = ingress_s + prompts_s + step_s / accepted * self.decode_tokens
-        return {
-            "batch": batch,
-            "requests_per_s": pool.workers * pool.dp * batch / cycle_s,
-            "tpot_s": step_s / accepted + others_s / self.decode_tokens,
-            "ttft_s": ingress_s + prompts_s - others_s,
-            "prefill_share": prompts_s / cycle_s,
-            "prefill_tokens": np.maximum(batch, 1.0) * new,
-        }
-
-    def _rate(self, batch: Floats, tpot_s: Floats) -> Floats:
-        """Requests per second that keep `batch` sequences decoding on every rank, by Little's law."""
-        return self.decoder.workers * self.decoder.dp * batch / (tpot_s * self.decode_tokens)
-
-    def _transfer_s(self) -> float:
-        """What the KV cache's way to the decode pool adds to the first token."""
+    def _transfer_s(self, rest: bool) -> float:
+        """How long the KV cache is on its way to the decode pool; `rest`: what the first token waits for of it."""
         transfer, pool = self.cluster.transfer, self.prefiller
         assert transfer is not None
         gpus_per_rank = min(pool.gpus / pool.dp, self.decoder.gpus / self.decoder.dp)
         sent_s = self.demand.input_tokens * transfer.bytes_per_token / (transfer.bytes_per_s * gpus_per_rank)
-        return transfer.latency_s + sent_s * transfer.tail_fraction
+        return transfer.latency_s + sent_s * (transfer.tail_fraction if rest else 1.0)
 
-    def _beside_decode(self, rate: Floats, batch: Floats, step_s: Floats) -> "_Prompts":
-        """Prefill steps of workers that decode when no prompt waits."""
-        arriving = np.maximum(rate / self.decoder.workers, NEXT_TO_NOTHING)
-        looking_s = step_s * self.cluster.rules.poll_every_steps
-        return self._prompts(arriving, -np.expm1(-arriving * looking_s) / looking_s, batch)
+    def full(self) -> tuple[Columns, Limit]:
+        """The service at its capacity, and what ends it there: one entry in each column."""
+        if not self.joint:
+            return self._full_pools()
+        if self.in_step:
+            together, apart = self.together(np.array([self.largest])), self._full_workers()
+            return max((together, apart), key=lambda c: float(c["requests_per_s"][0])), self._room()
+        return self._full_workers(), self._room()
 
-    def _prompts(self, arriving: Floats, resumes: Floats, batch: Floats) -> "_Prompts":
-        """Prefill steps at `arriving` prompts per second and worker.
+    def _room(self) -> Limit:
+        return "decode batch" if self.decoder.max_sequences <= self.cache_batch else "KV cache"
 
-        `resumes`: prefill steps per second of the time in which no prompt waits. `batch` decoding sequences take
-        part in a step where the engine mixes, else stand by.
+    def _full_pools(self) -> tuple[Columns, Limit]:
+        """The capacity of a prefill and a decode pool; a sequence has its place from the moment it is sent."""
+        batch, one, sent_s = np.array([self.largest]), np.ones(1), self._transfer_s(rest=False)
+        stay_s = self._token_s(batch, full=True) * self.decode_tokens
+        decoded = float(self.ranks * self.largest / (stay_s + self._transfer_s(rest=True))[0])
+        sent = min(self.ranks, self.prefiller.workers * self.prefiller.dp) / sent_s
+        rates: dict[Limit, float] = {
+            "prefill": self._computed_at_most(), self._room(): decoded, "KV transfer": sent,
+        }  # fmt: skip
+        limit = min(rates, key=lambda name: rates[name])
+        rate = rates[limit]
+        columns = self.at_rates(rate * one)
+        if rate == decoded:
+            batch = batch * stay_s / (stay_s + self._transfer_s(rest=True))
+            columns |= {"batch": batch, "tpot_s": self._token_s(np.array([self.largest]), full=True)}
+        return columns, limit
+
+    def _full_workers(self) -> Columns:
+        """The capacity of workers that do both, when prompts wait everywhere: those that leave between two decode steps
+        make room for as many, which are computed together in the next step.
+
+        A sequence has its place while its prompt is computed.
         """
-        pool, new, prefill, mixed = self.prefiller, self.demand.new_tokens, self.prefill, self.mixed
-        # A router that looks at tokens leaves the fullest rank one long prompt above the mean of the others.
-        riding = mixed * batch * self.decode.tokens_per_sequence(batch)
-        most = pool.dp * np.maximum(1.0, np.maximum(pool.chunk_tokens - mixed * batch, 1.0) / new)
-        prompts = np.ones(len(arriving))
+        prefill, ranks, limit = self.prefill, self.decoder.dp, max(self.largest, 1 / self.decoder.dp)
+        decoding, batch = limit, np.array([limit])
         for _ in range(ROUNDS):
-            each, ranks = np.maximum(1.0, prompts / pool.dp), np.clip(prompts, 1.0, pool.dp)
-            more_s = prefill.step_s(each * new + riding) - prefill.step_s(np.array(new))
-            chance, each_s = prefill.waiting(ranks)
-            each_s = each_s + (more_s + mixed * self.decode.reading_s(batch))[:, None]
-            seconds = (chance * each_s).sum(axis=1)
-            nobody = (chance * np.exp(-arriving[:, None] * each_s)).sum(axis=1)
-            steps_per_s = 1 / (seconds + nobody / resumes)
-            prompts = np.minimum(arriving / steps_per_s, most)
-        steps_per_s = arriving / prompts
-        wait_s = steps_per_s * (chance * each_s**2).sum(axis=1) / 2
-        added_s = seconds - mixed * self.decode.step_s(batch)
-        return _Prompts(each * new, seconds, wait_s, steps_per_s * added_s)
+            batch = np.array([decoding])
+            token_s = float(self._token_s(batch, full=True)[0])
+            step_s = float(self.decode.step_s(batch)[0])
+            steps = self.decode_tokens * token_s / step_s
+            leaving = min(ranks * decoding / steps, ranks * limit)
+            if self.mixed:
+                leaving = min(leaving, prefill.most * (1 - min(0.9, decoding / self.prefiller.chunk_tokens)))
+                chunks = prefill.chunks_per_prompt
+                some = -np.expm1(-leaving * chunks)
+                with_prompts_s = float(prefill.step_s(np.array([leaving / some]), batch).mean())
+                busy_s, added_s = some * with_prompts_s, some * max(0.0, with_prompts_s - step_s)
+                decoding = min(limit, leaving * steps / ranks, limit - leaving * chunks / ranks)
+                decoding = max(decoding, limit * SMALLEST)
+            else:
+                some = -np.expm1(-leaving)
+                busy_s = added_s = some * prefill.burst_s(leaving / some)
+                break
+        cycle_s = min(1.0, steps * leaving / (ranks * decoding)) * step_s + added_s
+        rate = leaving / cycle_s
+        place_s = added_s / some if not self.mixed else prefill.chunks_per_prompt * cycle_s
+        held = batch if self.mixed else batch * max(0.0, 1 - rate * place_s / (ranks * limit))
+        return {
+            "batch": held,
+            "requests_per_s": np.array([rate * self.decoder.workers]),
+            "tpot_s": held * ranks / (rate * np.array([self.decode_tokens])),
+            "ttft_s": np.array([self.cluster.rules.ingress_s + place_s]),
+            "prefill_share": np.array([added_s / cycle_s]),
+            "prefill_busy": np.array([busy_s / cycle_s]),
+            "prompts": np.array([min(leaving / some, prefill.most)]),
+        }
+
+    def together(self, batch: Floats) -> Columns:
+        """Workers that do both for requests in step: all prompts of a worker first, then all answers.
+
+        A request waits for the prompts before its own, and then for those behind it, because prompts go first.
+        """
+        prefill, ingress_s, ranks = self.prefill, self.cluster.rules.ingress_s, self.decoder.dp
+        token_s = self._token_s(batch, full=True)
+        prompts = np.maximum(batch * ranks, 1.0)
+        prompts_s = np.array([prefill.burst_s(p) for p in prompts])
+        others_s = prompts_s * (1 - 1 / np.maximum(1.0, prompts / prefill.most)) / 2
+        cycle_s = ingress_s + prompts_s + token_s * self.decode_tokens
+        return {
+            "batch": batch,
+            "requests_per_s": self.ranks * batch / cycle_s,
+            "tpot_s": token_s + others_s / self.decode_tokens,
+            "ttft_s": ingress_s + prompts_s - others_s,
+            "prefill_share": prompts_s / cycle_s,
+            "prefill_busy": prompts_s / cycle_s,
+            "prompts": np.minimum(prompts, prefill.most),
+        }
+
+    def curve(self, full: Columns) -> Columns:
+        """The service from light load to `full`, in order of its rate."""
+        if self.in_step and self.demand.rate_per_s is None:
+            return self.together(self.batches())
+        most = float(full["requests_per_s"][0])
+        parts = [self.at_rates(most * np.array(LIGHT_LOADS)), self.at_batches(self.batches(), most), full]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in full}
+        order = np.argsort(columns["requests_per_s"], kind="stable")
+        return {name: column[order] for name, column in columns.items()}
 
     def point(self, at: Mapping[str, float]) -> OperatingPoint:
         """A point of the curve with what follows from it."""
@@ -255,7 +336,7 @@ class Service:
     def _price(self, at: Mapping[str, float]) -> RunPrice:
         """What an hour at this load costs, and what its tokens must sell for."""
         prompts, answers = self._busy(at)
-        cached = self.prefill.cached_share(at["prefill_tokens"])
+        cached = self.prefill.cached_share(at["prompts"])
         pools: dict[str, PoolRecord] = {}
         for plan, work in (
             (self.prefiller, {"prefill": prompts * (1 - cached), "cached": prompts * cached}),
@@ -273,18 +354,25 @@ class Service:
         )
 
     def _busy(self, at: Mapping[str, float]) -> tuple[float, float]:
-        """Busy GPU-seconds of an hour on prompts and on answers; a decode pool with sequences never rests."""
-        prompts = at["prefill_share"] * self.prefiller.total_gpus * HOUR_S
-        time_left = 1 - at["prefill_share"] if self.prefiller is self.decoder else 1.0
-        answers = min(1.0, at["batch"] * self.decoder.dp) * time_left * self.decoder.total_gpus * HOUR_S
-        return prompts, answers
+        """Busy GPU-seconds of an hour on prompts and on answers.
+
+        A step that does both is shared as the two would have taken alone.
+        """
+        prompts, answers = at["prefill_busy"], 0.0
+        if self.decode_tokens > NEXT_TO_NOTHING:
+            answers = self.decode.busy(at["batch"]) * (1 - prompts if self.joint else 1.0)
+        if self.mixed:
+            alone_s = float(self.prefill.step_s(np.array([at["prompts"]])).mean())
+            decode_s = float(self.decode.step_s(np.array([at["batch"]]))[0]) * self.decode.busy(at["batch"])
+            riding = prompts * decode_s / (alone_s + decode_s)
+            prompts, answers = prompts - riding, answers + riding
+        return (
+            prompts * self.prefiller.total_gpus * HOUR_S,
+            max(0.0, answers) * self.decoder.total_gpus * HOUR_S,
+        )
 
     def priced_by(self, at: Mapping[str, float]) -> dict[str, float]:
         """Shares of busy GPU time by what priced it."""
         prompts, answers = self._busy(at)
-        of_prompts, of_answers = (
-            self.prefill.priced_by(at["prefill_tokens"]),
-            self.decode.priced_by(at["batch"]),
-        )
-        total = prompts + answers
-        return {s: (prompts * of_prompts[s] + answers * of_answers[s]) / total for s in PRICED_BY}
+        shares = prompts * self.prefill.priced_by(at["prompts"]) + answers * self.decode.priced_by(at["batch"])
+        return dict(zip(PRICED_BY, (shares / (prompts + answers)).tolist(), strict=True))

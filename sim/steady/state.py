@@ -66,21 +66,22 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
     Raises what `sim.simulate` raises, for the same reasons.
     """
     deployment = deploy(scenario)
-    demand = demand or demand_of(scenario, base_folder)
     cluster = cluster_plan(scenario, deployment, seed=0)
+    room = min(pool.kv_blocks * pool.block_tokens for pool in cluster.pools.values())
+    demand = demand or demand_of(scenario, base_folder, min(cluster.max_tokens, room))
     service = Service(scenario, deployment, demand, cluster)
-    curve = service.curve()
-    reached = np.maximum.accumulate(curve["requests_per_s"])
-    points = np.arange(len(reached))
-    place, stable = float(len(reached) - 1), True
+    full, limit = service.full()
+    curve = service.curve(full)
+    capacity = float(curve["requests_per_s"].max())
+    at = {name: float(column[-1]) for name, column in curve.items()}
     if demand.concurrency is not None:
+        points = np.arange(len(curve["batch"]))
         stay_s = curve["ttft_s"] + service.decode_tokens * curve["tpot_s"]
         in_flight = np.maximum.accumulate(curve["requests_per_s"] * stay_s)
         place = float(np.interp(demand.concurrency, in_flight, points))
-    elif demand.rate_per_s is not None:
-        stable = bool(demand.rate_per_s <= reached[-1])
-        place = float(np.interp(demand.rate_per_s, reached, points))
-    at = {name: float(np.interp(place, points, column)) for name, column in curve.items()}
+        at = {name: float(np.interp(place, points, column)) for name, column in curve.items()}
+    elif demand.rate_per_s is not None and demand.rate_per_s < capacity:
+        at = {name: float(c[0]) for name, c in service.at_rates(np.array([demand.rate_per_s])).items()}
     return SteadyState(
         demand=demand,
         deployment=deployment,
@@ -89,8 +90,8 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
             service.point({name: float(column[i]) for name, column in curve.items()})
             for i in range(len(curve["batch"]))
         ),
-        capacity_requests_per_s=float(reached[-1]),
-        limit=service.limit(float(curve["batch"][-1])),
-        stable=stable,
+        capacity_requests_per_s=capacity,
+        limit=limit,
+        stable=demand.rate_per_s is None or demand.rate_per_s <= capacity,
         priced_by=service.priced_by(at),
     )
