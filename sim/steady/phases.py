@@ -31,6 +31,12 @@ CROWD = QUANTILES // 8
 """Prompts that are alike in the sum: more of them in a chunk differ from one another by their number only."""
 
 
+def idle_share(workers: int, here: Floats) -> Floats:
+    """Share of the workers that have nothing where `here` requests are on average, Poisson's, and as many workers as
+    there are requests have one: E[max(0, W - N)] / W."""
+    return np.asarray(pdtr(np.arange(workers), np.asarray(here)[..., None]).mean(axis=-1))
+
+
 @dataclass(frozen=True)
 class Decoding:
     """Decode steps of a worker, by its mean sequences per rank."""
@@ -69,8 +75,7 @@ class Decoding:
 
     def busy_at(self, batch: Floats) -> Floats:
         """Share of the workers that hold a sequence: as many as there are, at most all; see `seen`."""
-        here = np.asarray(batch)[:, None] * self.ranks * self.workers
-        return np.asarray(1 - pdtr(np.arange(self.workers), here).mean(axis=1))
+        return np.asarray(1 - idle_share(self.workers, batch * self.ranks * self.workers))
 
     def busy(self, batch: float) -> float:
         """The same of one batch."""
@@ -267,7 +272,7 @@ def _steps(cost: SurfaceStepCost, plan: PoolPlan, demand: Demand) -> list[_Step]
         steps.append(kind(chunks(together), ranks, ranks * float(together)))
         together *= 2
     most = max(full, steps[-1].prompts * (1 + 1e-6))
-    steps.append(kind(chunks(max(len(new), budget / mean)), ranks, most))
+    steps.append(kind(chunks(len(new) if mean * len(new) > 8 * budget else budget / mean), ranks, most))
     return steps
 
 

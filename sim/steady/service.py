@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import pdtr
 
 from sim.cluster.record import PoolRecord
 from sim.cluster.setup import ClusterPlan
@@ -16,7 +17,7 @@ from sim.model.deployment import Deployment, PoolPlan
 from sim.price import RunPrice, price_tokens
 from sim.scenario.schema import Objectives, Price, Scenario, Workload
 from sim.steady.demand import Demand
-from sim.steady.phases import phases
+from sim.steady.phases import idle_share, phases
 from sim.units import HOUR_S
 
 Floats = NDArray[np.float64]
@@ -178,23 +179,26 @@ class Service:
     def _beside_decode(self, rate: Floats, batch: Floats) -> _Prompts:
         """Prefill steps at `rate` requests per second.
 
-        Prompts that arrive in a step begin in the next one. `batch` decoding sequences take part in a step where the
+        Prompts that arrive in a step begin in the next one. With steps of S seconds and prompts that take L of them,
+        the prompts under way in all W workers are Poisson's about W r S L (each leaves a step with chance 1 / L); the
+        router gives a new one to a worker that has none, if any, so that P0 = E[max(0, W - N)] / W have none, and each
+        of those waits for r P(N < W) / P0 prompts per second. `batch` decoding sequences take part in a step where the
         engine mixes, stand by in other aggregated workers, and are elsewhere otherwise.
         """
         prefill, chunks = self.prefill, self.prefill.chunks_per_prompt
         arriving = np.maximum(rate / self.prefiller.workers, NEXT_TO_NOTHING)
         riding = batch if self.mixed else np.zeros(len(batch))
-        idle_s = 1 / arriving
-        if self.joint:
-            idle_s = idle_s + self.decode.busy_at(batch) * self._look_s(batch)
+        look_s = self.decode.busy_at(batch) * self._look_s(batch) if self.joint else np.zeros(len(batch))
         most = prefill.most * (1 - np.minimum(0.9, riding / self.prefiller.chunk_tokens))
         prompts = np.full(len(arriving), prefill.prompts[0])
+        workers = self.prefiller.workers
         for _ in range(ROUNDS):
             step_s = prefill.step_s(prompts, riding)
-            during = arriving[:, None] * step_s
-            with np.errstate(over="ignore"):
-                nobody = -np.expm1(-during) / np.expm1(during * chunks)
-            cycle_s = (step_s + nobody * idle_s[:, None]).mean(axis=1)
+            here = np.minimum(arriving[:, None] * step_s * chunks * workers, 700.0)
+            idle, some_idle = idle_share(workers, here), pdtr(workers - 1, here)
+            sought = arriving[:, None] * some_idle / idle
+            nobody = idle / (1 - idle) * -np.expm1(-sought * step_s)
+            cycle_s = (step_s + nobody * (1 / sought + look_s[:, None])).mean(axis=1)
             prompts = np.clip(arriving * cycle_s, prefill.prompts[0], most)
         steps_per_s, seconds = arriving / prompts, step_s.mean(axis=1)
         added_s = seconds - (self.decode.step_s(batch) if self.mixed else 0.0)
