@@ -34,8 +34,15 @@ class Chunks:
         """Mean KV tokens that a chunk's tokens attend to."""
         return self.pairs / self.tokens
 
+    @property
+    def context_alone(self) -> Floats:
+        """The same if no prefix had been cached."""
+        return self.pairs_alone / self.tokens
+
 
 COLUMNS = tuple(Chunks.__dataclass_fields__)
+SUMS = ("tokens", "pairs", "pairs_alone", "held", "held_alone")
+"""Those that grow with the prompts of a chunk."""
 
 
 def cut(new: Floats, cached_per_new: float, together: int, budget: float) -> Chunks:

@@ -13,9 +13,10 @@ from sim.cost.latency import PRICED_BY
 from sim.model.deployment import PoolPlan, plan_pool
 from sim.scenario.engine import engine_of
 from sim.scenario.schema import Scenario
-from sim.steady.chunks import Chunks, cut, typical
+from sim.steady.chunks import COLUMNS, SUMS, Chunks, cut, typical
 from sim.steady.demand import QUANTILES, Demand
 from sim.step.assemble import pool_step_cost
+from sim.step.build import Range
 from sim.step.cost import SurfaceStepCost
 from sim.step.surface import grid, locate
 
@@ -29,6 +30,12 @@ DRAWS = (np.arange(8) + 0.5) / 8
 """Equal chances of a prefill step; its seconds at each of them stand for those of all steps at a load."""
 CROWD = QUANTILES // 8
 """Prompts that are alike in the sum: more of them in a chunk differ from one another by their number only."""
+FULL_CHUNKS = 8
+"""Full chunks that QUANTILES prompts must fill so that they can be told apart."""
+NEARLY = 0.7
+"""Of the prompts that fill all chunks: as many at a time are no kind of step of their own."""
+FEW_OUTSIDE = (0.03, 0.999)
+"""Quantiles of the chunks' contexts between which steps are priced; beyond them seconds go on in a straight line."""
 
 
 def idle_share(workers: int, here: Floats) -> Floats:
@@ -87,22 +94,26 @@ class Decoding:
         return self.cost.level(np.array([fullest])).surface.shares(fullest, self.context)
 
 
+def _deviates(count: int) -> float:
+    """Expected largest of so many normal deviates, in standard deviations (Blom 1958)."""
+    return float(ndtri((count - 0.375) / (count + 0.25)))
+
+
 def decoding(cost: SurfaceStepCost, plan: PoolPlan, demand: Demand, edges: list[float]) -> Decoding:
     """Price the decode steps of a pool. A step waits for the rank whose sequences have the most context.
 
     With n sequences on each of k ranks, contexts of mean m and standard deviation s, that rank's mean context is
-    m + z s / sqrt(n), z the expected largest of k normal deviates (Blom 1958).
+    m + z s / sqrt(n), z the expected largest of k normal deviates.
     """
     largest = max(plan.max_sequences, 2)
     few = 2.0 ** np.arange(np.log2(plan.dp)) / plan.dp
     load = np.concatenate((few, grid(1, largest, POINTS_PER_OCTAVE, edges)))
     rows = []
     for batch in load:
-        each, ranks = max(1.0, batch), min(plan.dp, max(1.0, round(batch * plan.dp)))
+        each, ranks = max(1.0, batch), min(plan.dp, max(1, round(batch * plan.dp)))
         level = cost.level(np.array([each]))
         surface = level.surface
-        deviates = float(ndtri((ranks - 0.375) / (ranks + 0.25)))
-        longest = min(demand.decode_context + deviates * demand.decode_context_sd / each**0.5, surface.context[-1])
+        longest = min(demand.decode_context + _deviates(ranks) * demand.decode_context_sd / each**0.5, surface.context[-1])
         core, empty = surface.core_s(np.full(2, each), np.array([max(longest, 1.0), 1.0]))
         line = surface.line_at(int(each), float(batch))
         rows.append((1.0 * level.tokens_per_sequence, float(line.seconds(core)), core - empty))
@@ -168,10 +179,15 @@ class Computing:
     def step_s(self, prompts: Floats, batch: Floats | float = 0.0) -> Floats:
         """Seconds of steps that begin `prompts` prompts beside `batch` decoding sequences per rank; the last axis are
         equal chances."""
-        by_batch = _between(self.batch, np.moveaxis(self.seconds, 1, 0), np.broadcast_to(batch, np.shape(prompts)))
         i, u = locate(self.prompts, np.clip(prompts, self.prompts[0], self.most))
-        low, high = (np.take_along_axis(by_batch, k[:, None, None], 1)[:, 0] for k in (i, i + 1))
-        return np.asarray(low + (high - low) * u[:, None])
+        u = u[:, None]
+        if len(self.batch) == 1:
+            return np.asarray(self.seconds[i, 0] * (1 - u) + self.seconds[i + 1, 0] * u)
+        j, v = locate(self.batch, np.minimum(np.broadcast_to(batch, i.shape), self.batch[-1]))
+        v = v[:, None]
+        low = self.seconds[i, j] * (1 - v) + self.seconds[i, j + 1] * v
+        high = self.seconds[i + 1, j] * (1 - v) + self.seconds[i + 1, j + 1] * v
+        return np.asarray(low * (1 - u) + high * u)
 
     def full_s(self, batch: float = 0.0) -> float:
         """Mean seconds of a step of full chunks."""
@@ -201,18 +217,15 @@ class Computing:
         return np.asarray(step.chance @ np.array(shares))
 
 
-def _between(knots: Floats, rows: Floats, at: Floats) -> Floats:
-    """Rows (one per knot) at positions along them, linear in between."""
-    if len(knots) == 1:
-        return np.broadcast_to(rows[0], (len(at), *rows.shape[1:]))
-    i, u = locate(knots, np.minimum(at, knots[-1]))
-    u = u.reshape(-1, *(1,) * (rows.ndim - 1))
-    return np.asarray(rows[i] + (rows[i + 1] - rows[i]) * u)
-
-
-def computing(cost: SurfaceStepCost, plan: PoolPlan, demand: Demand, decode: Decoding | None) -> Computing:
+def computing(
+    cost: SurfaceStepCost,
+    plan: PoolPlan,
+    demand: Demand,
+    found: list[tuple[Chunks, float, float]],
+    decode: Decoding | None,
+) -> Computing:
     """Price the prefill steps of a pool; `decode`: the decode steps that they are part of, where the engine mixes."""
-    steps = _steps(cost, plan, demand)
+    steps = [_step(cost, plan.chunk_tokens, *kind) for kind in found]
     batch, riding, reading_s = np.zeros(1), np.zeros(1), np.zeros(1)
     if decode is not None:
         batch = np.array([0.0, *grid(1, decode.load[-1], MIXED_POINTS_PER_OCTAVE)])
@@ -239,41 +252,44 @@ def computing(cost: SurfaceStepCost, plan: PoolPlan, demand: Demand, decode: Dec
     )
 
 
-def _steps(cost: SurfaceStepCost, plan: PoolPlan, demand: Demand) -> list[_Step]:
-    """The kinds of steps of a pool, from one prompt to full chunks."""
+def kinds(plan: PoolPlan, demand: Demand) -> list[tuple[Chunks, float, float]]:
+    """Chunks of the ranks of a step, how many of the ranks have one, and how many prompts the step begins: from one
+    prompt to full chunks."""
     new = np.random.default_rng(0).permutation(np.array(demand.new_quantiles))
     budget, ranks, per_new = float(plan.chunk_tokens), plan.dp, demand.cached_tokens / demand.new_tokens
     mean = float(new.mean())
+    varied = mean * len(new) > FULL_CHUNKS * budget
 
     def chunks(together: float) -> Chunks:
-        if together <= CROWD or mean * len(new) > 8 * budget:
+        if varied or together <= CROWD:
             return cut(new, per_new, max(1, round(together)), budget)
-        crowd = cut(new, per_new, len(new), mean * len(new) * 2)
-        part = together / len(new)
-        names = ("tokens", "pairs", "pairs_alone", "held", "held_alone")
-        return replace(crowd, **{name: getattr(crowd, name) * part for name in names})
-
-    def kind(found: Chunks, active: float, prompts: float) -> _Step:
-        some, share = typical(found, lambda c: cost.prefill.core_s(np.round(c.tokens).clip(1), c.context))
-        some = replace(some, tokens=np.round(some.tokens).clip(1.0, budget), pairs=some.pairs)
-        core_s, alone_s = _core_s(cost, some), _core_s(cost, _without_prefix(some))
-        order = np.argsort(core_s, kind="stable")
-        sort = {name: getattr(some, name)[order] for name in Chunks.__dataclass_fields__}
-        return _Step(Chunks(**sort), np.cumsum(share[order]).clip(max=1.0), core_s[order], alone_s[order], active, prompts)
+        crowd, part = cut(new, per_new, len(new), 2 * mean * len(new)), together / len(new)
+        return replace(crowd, **{name: getattr(crowd, name) * part for name in SUMS})
 
     lone = chunks(1)
     per_prompt = len(lone.tokens) / len(new)
-    active = np.unique([*2.0 ** np.arange(np.log2(ranks)), ranks])
-    first = kind(lone, 1.0, 0.0)
-    steps = [replace(first, ranks=a, prompts=a / per_prompt) for a in active]
-    full = ranks * budget / mean
-    together = 2
-    while ranks * together < full * 0.7:
-        steps.append(kind(chunks(together), ranks, ranks * float(together)))
+    active = np.unique([*2.0 ** np.arange(np.log2(ranks)), ranks]).tolist()
+    found = [(lone, some, some / per_prompt) for some in active]
+    full, together = ranks * budget / mean, 2
+    while ranks * together < NEARLY * full:
+        found.append((chunks(together), ranks, float(ranks * together)))
         together *= 2
-    most = max(full, steps[-1].prompts * (1 + 1e-6))
-    steps.append(kind(chunks(len(new) if mean * len(new) > 8 * budget else budget / mean), ranks, most))
-    return steps
+    most = max(full, found[-1][2] * (1 + 1e-6))
+    return [*found, (chunks(len(new) if varied else budget / mean), ranks, most)]
+
+
+def _step(cost: SurfaceStepCost, budget: float, chunks: Chunks, ranks: float, prompts: float) -> _Step:
+    """A kind of step with its attention priced."""
+
+    def whole(tokens: Floats) -> Floats:
+        return np.round(tokens).clip(1.0, budget)
+
+    some, share = typical(chunks, lambda c: cost.prefill.core_s(whole(c.tokens), c.context))
+    some = replace(some, tokens=whole(some.tokens))
+    core_s, alone_s = _core_s(cost, some), _core_s(cost, _without_prefix(some))
+    order = np.argsort(core_s, kind="stable")
+    some = Chunks(*(getattr(some, name)[order] for name in COLUMNS))
+    return _Step(some, np.cumsum(share[order]).clip(max=1.0), core_s[order], alone_s[order], ranks, prompts)
 
 
 def _without_prefix(chunks: Chunks) -> Chunks:
@@ -319,9 +335,11 @@ def _at_chances(step: _Step, seconds: Floats) -> Floats:
 
 
 @lru_cache(maxsize=64)
-def costs(scenario: Scenario) -> Mapping[str, SurfaceStepCost]:
-    """The step costs of a scenario's pools; kept, because pricing takes time."""
-    return {role: pool_step_cost(scenario, plan_pool(scenario, role)) for role in scenario.deployment.pools()}
+def costs(scenario: Scenario, contexts: tuple[Range, Range]) -> Mapping[str, SurfaceStepCost]:
+    """The step costs of a scenario's pools for contexts of decode and of prefill; kept, because pricing takes time."""
+    within = dict(zip(("decode", "prefill"), contexts, strict=True))
+    pools = scenario.deployment.pools()
+    return {role: pool_step_cost(scenario, plan_pool(scenario, role), within) for role in pools}
 
 
 @lru_cache(maxsize=256)
@@ -331,10 +349,22 @@ def phases(scenario: Scenario, demand: Demand) -> tuple[Decoding, Computing]:
     Only what a step costs may differ between the arguments of two calls: see `sim.steady.service`, which leaves out
     loads and prices.
     """
-    pools, priced = {role: plan_pool(scenario, role) for role in scenario.deployment.pools()}, costs(scenario)
+    pools = {role: plan_pool(scenario, role) for role in scenario.deployment.pools()}
     decoder, prefiller = (pools.get(role) or pools["serve"] for role in ("decode", "prefill"))
+    found = kinds(prefiller, demand)
+    chunks = np.concatenate([x for some, *_ in found[:: len(found) - 1] for x in (some.context, some.context_alone)])
+    decoded = demand.decode_context + np.array([0.0, _deviates(decoder.dp) * demand.decode_context_sd])
+    priced = costs(scenario, (_octaves(decoded), _octaves(np.quantile(chunks, FEW_OUTSIDE))))
     levels = scenario.speculation.adaptive or ()
     edges = [float(x) for level in levels for x in (level.up_to_batch, level.up_to_batch + 1)]
     decode = decoding(priced[decoder.role], decoder, demand, edges)
     mixed = prefiller is decoder and engine_of(scenario).mixes_prefill_with_decode
-    return decode, computing(priced[prefiller.role], prefiller, demand, decode if mixed else None)
+    return decode, computing(
+        priced[prefiller.role], prefiller, demand, found, decode if mixed else None
+    )
+
+
+def _octaves(contexts: Floats) -> Range:
+    """Powers of two around them: the same for workloads that are alike."""
+    low, high = np.log2(np.maximum(contexts, 1.0))[[0, -1]]
+    return 2.0 ** np.floor(low), 2.0 ** np.ceil(high)

@@ -32,8 +32,11 @@ BESIDE_A_STEP = {
     "price": Price(),
 }
 """What no step depends on beyond the means of the workload: the same for all scenarios that share priced steps."""
-LIGHT_LOADS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.7)
-"""Shares of the capacity at which the curve has points, whatever the batches are there."""
+LOADS = (
+    *(0.001, 0.003, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7),
+    *(0.77, 0.83, 0.88, 0.92, 0.95, 0.97, 0.99),
+)
+"""Shares of the capacity at which the curve has points."""
 HALVINGS = 32
 """Bisections of a batch or a rate between its bounds."""
 SMALLEST = 1e-9
@@ -131,26 +134,22 @@ class Service:
     def at_rates(self, rate: Floats) -> Columns:
         """The service at these requests per second, none above its capacity."""
         low, high = np.full(len(rate), self.largest * SMALLEST), np.full(len(rate), self.largest)
+        prompts = self._beside_decode(rate, high).prompts
         for _ in range(HALVINGS):
             middle = np.sqrt(low * high)
-            enough = self._carried(middle, rate) >= rate
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+            carried = self._unshared(middle, self._token_s(middle))
+            if self.joint:
+                beside = self._beside_decode(rate, middle, prompts, rounds=2)
+                carried, prompts = carried * (1 - beside.share), beside.prompts
+            low, high = np.where(carried >= rate, low, middle), np.where(carried >= rate, middle, high)
         return self._columns(high, rate)
 
-    def at_batches(self, batch: Floats, most: float) -> Columns:
-        """The service at these sequences per rank, where it takes at most `most` requests per second for that."""
-        low, high = np.zeros(len(batch)), np.minimum(self._unshared(batch, self._token_s(batch)), most)
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            enough = self._carried(batch, middle) >= middle
-            low, high = np.where(enough, middle, low), np.where(enough, high, middle)
-        inside = low < most * (1 - 1e-6)
-        return self._columns(batch[inside], low[inside])
-
-    def _carried(self, batch: Floats, rate: Floats) -> Floats:
-        """Requests per second that `batch` sequences per rank leave with, where prompts come at `rate`."""
-        unshared = self._unshared(batch, self._token_s(batch))
-        return unshared * (1 - self._beside_decode(rate, batch).share) if self.joint else unshared
+    def at_batches(self, most: float) -> Columns:
+        """A decode pool at the batches that were priced, as far as it takes less than `most` requests per second."""
+        batch = self.batches()
+        rate = self._unshared(batch, self._token_s(batch))
+        inside = rate < most
+        return self._columns(batch[inside], rate[inside])
 
     def _columns(self, batch: Floats, rate: Floats) -> Columns:
         """All that is known of a rate and the batch that goes with it."""
@@ -176,8 +175,10 @@ class Service:
         step_s, rules = self.decode.step_s(self.decode.seen(batch)), self.cluster.rules
         return step_s * (rules.poll_every_steps / 2 + rules.wait_all_ranks_steps)
 
-    def _beside_decode(self, rate: Floats, batch: Floats) -> _Prompts:
-        """Prefill steps at `rate` requests per second.
+    def _beside_decode(
+        self, rate: Floats, batch: Floats, prompts: Floats | None = None, rounds: int = ROUNDS
+    ) -> _Prompts:
+        """Prefill steps at `rate` requests per second, found from `prompts` that begin in a step.
 
         Prompts that arrive in a step begin in the next one. With steps of S seconds and prompts that take L of them,
         the prompts under way in all W workers are Poisson's about W r S L (each leaves a step with chance 1 / L); the
@@ -190,9 +191,9 @@ class Service:
         riding = batch if self.mixed else np.zeros(len(batch))
         look_s = self.decode.busy_at(batch) * self._look_s(batch) if self.joint else np.zeros(len(batch))
         most = prefill.most * (1 - np.minimum(0.9, riding / self.prefiller.chunk_tokens))
-        prompts = np.full(len(arriving), prefill.prompts[0])
+        prompts = np.full(len(arriving), prefill.prompts[0]) if prompts is None else np.minimum(prompts, most)
         workers = self.prefiller.workers
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             step_s = prefill.step_s(prompts, riding)
             here = np.minimum(arriving[:, None] * step_s * chunks * workers, 700.0)
             idle, some_idle = idle_share(workers, here), pdtr(workers - 1, here)
@@ -317,7 +318,9 @@ class Service:
         if self.in_step and self.demand.rate_per_s is None:
             return self.together(self.batches())
         most = float(full["requests_per_s"][0])
-        parts = [self.at_rates(most * np.array(LIGHT_LOADS)), self.at_batches(self.batches(), most), full]
+        parts = [self.at_rates(most * np.array(LOADS)), full]
+        if not self.joint:
+            parts.append(self.at_batches(most))
         columns = {name: np.concatenate([part[name] for part in parts]) for name in full}
         order = np.argsort(columns["requests_per_s"], kind="stable")
         return {name: column[order] for name, column in columns.items()}
