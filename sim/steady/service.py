@@ -105,7 +105,10 @@ class Service:
         self.decode, self.prefill = phases(priced, lengths)
         self.decode_tokens = max(demand.output_tokens - 1, NEXT_TO_NOTHING)
         room = cluster.pools[self.decoder.role]  # beside what the prefix cache holds for itself
-        self.cache_batch = room.kv_blocks * room.block_tokens / demand.decode_context
+        each = demand.decode_context + cluster.rules.growth_reserve_tokens
+        self.cache_tokens = room.kv_blocks * room.block_tokens
+        # The next prompt waits for as much room as it needs: half of that is free on average.
+        self.cache_batch = max(self.cache_tokens - demand.input_tokens / 2, self.cache_tokens / 2) / each
         self.largest = min(float(self.decoder.max_sequences), self.cache_batch)
         self.ranks = self.decoder.workers * self.decoder.dp
         self.in_step = self.joint and demand.answers_alike and not scenario.speculation.draft_tokens
@@ -154,7 +157,8 @@ class Service:
     def _columns(self, batch: Floats, rate: Floats) -> Columns:
         """All that is known of a rate and the batch that goes with it."""
         prompts, token_s, rules = self._beside_decode(rate, batch), self._token_s(batch), self.cluster.rules
-        alone = 1 - prompts.share
+        # A batch at its largest has no room for more prompts, and decodes although some wait.
+        alone = np.clip(rate / self._unshared(batch, token_s), 1 - prompts.share, 1.0)
         ttft_s = rules.ingress_s + prompts.wait_s + prompts.seconds
         if self.joint:
             ttft_s = ttft_s + alone * self.decode.busy_at(batch) * self._look_s(batch)
@@ -165,15 +169,15 @@ class Service:
             "requests_per_s": rate,
             "tpot_s": token_s / alone if self.joint else token_s,
             "ttft_s": ttft_s,
-            "prefill_share": prompts.share if self.joint else rate / self._computed_at_most(),
-            "prefill_busy": prompts.busy,
+            "prefill_share": 1 - alone if self.joint else rate / self._computed_at_most(),
+            "prefill_busy": np.minimum(prompts.busy, 1.0 if self.mixed or not self.joint else 1 - alone),
             "prompts": prompts.prompts,
         }
 
     def _look_s(self, batch: Floats) -> Floats:
         """From a prompt's arrival in a worker that decodes to the boundary at which it may begin, on average."""
         step_s, rules = self.decode.step_s(self.decode.seen(batch)), self.cluster.rules
-        return step_s * (rules.poll_every_steps / 2 + rules.wait_all_ranks_steps)
+        return step_s * (rules.poll_every_steps + rules.wait_all_ranks_steps) / 2
 
     def _beside_decode(
         self, rate: Floats, batch: Floats, prompts: Floats | None = None, rounds: int = ROUNDS
@@ -183,23 +187,26 @@ class Service:
         Prompts that arrive in a step begin in the next one. With steps of S seconds and prompts that take L of them,
         the prompts under way in all W workers are Poisson's about W r S L (each leaves a step with chance 1 / L); the
         router gives a new one to a worker that has none, if any, so that P0 = E[max(0, W - N)] / W have none, and each
-        of those waits for r P(N < W) / P0 prompts per second. `batch` decoding sequences take part in a step where the
+        of those waits for r P(N < W) / P0 prompts per second. Where the engine mixes, the router follows the answers
+        that end, and knows nothing of prompts: W = 1. `batch` decoding sequences take part in a step where the
         engine mixes, stand by in other aggregated workers, and are elsewhere otherwise.
         """
         prefill, chunks = self.prefill, self.prefill.chunks_per_prompt
         arriving = np.maximum(rate / self.prefiller.workers, NEXT_TO_NOTHING)
         riding = batch if self.mixed else np.zeros(len(batch))
-        look_s = self.decode.busy_at(batch) * self._look_s(batch) if self.joint else np.zeros(len(batch))
+        decoding = (self.decode.busy_at(batch) if self.joint else np.zeros(len(batch)))[:, None]
+        look_s = 2 * self._look_s(batch)[:, None]
         most = prefill.most * (1 - np.minimum(0.9, riding / self.prefiller.chunk_tokens))
         prompts = np.full(len(arriving), prefill.prompts[0]) if prompts is None else np.minimum(prompts, most)
-        workers = self.prefiller.workers
+        workers = 1 if self.mixed else self.prefiller.workers
         for _ in range(rounds):
             step_s = prefill.step_s(prompts, riding)
             here = np.minimum(arriving[:, None] * step_s * chunks * workers, 700.0)
             idle, some_idle = idle_share(workers, here), pdtr(workers - 1, here)
             sought = arriving[:, None] * some_idle / idle
             nobody = idle / (1 - idle) * -np.expm1(-sought * step_s)
-            cycle_s = (step_s + nobody * (1 / sought + look_s[:, None])).mean(axis=1)
+            resume_s = decoding * look_s / -np.expm1(-sought * look_s) + (1 - decoding) / sought
+            cycle_s = (step_s + nobody * resume_s).mean(axis=1)
             prompts = np.clip(arriving * cycle_s, prefill.prompts[0], most)
         steps_per_s, seconds = arriving / prompts, step_s.mean(axis=1)
         added_s = seconds - (self.decode.step_s(batch) if self.mixed else 0.0)
@@ -259,38 +266,46 @@ class Service:
         A sequence has its place while its prompt is computed.
         """
         prefill, ranks, limit = self.prefill, self.decoder.dp, max(self.largest, 1 / self.decoder.dp)
-        decoding, batch = limit, np.array([limit])
-        for _ in range(ROUNDS):
-            batch = np.array([decoding])
-            token_s = float(self._token_s(batch, full=True)[0])
+        batch, chunks, again = np.array([limit]), prefill.chunks_per_prompt, self._computed_again()
+        steps = self.decode_tokens / float(self._tokens_per_step(batch)[0])
+        if self.mixed:
+            most = prefill.most * (1 - min(0.9, limit / self.prefiller.chunk_tokens))
+            leaving = min(ranks * limit / (steps + chunks), most / again)
+            batch = np.array([max(leaving * steps / ranks, limit * SMALLEST)])
+            begun = leaving * again
+            some = -np.expm1(-begun * chunks)
             step_s = float(self.decode.step_s(batch)[0])
-            steps = self.decode_tokens * token_s / step_s
-            leaving = min(ranks * decoding / steps, ranks * limit)
-            if self.mixed:
-                leaving = min(leaving, prefill.most * (1 - min(0.9, decoding / self.prefiller.chunk_tokens)))
-                chunks = prefill.chunks_per_prompt
-                some = -np.expm1(-leaving * chunks)
-                with_prompts_s = float(prefill.step_s(np.array([leaving / some]), batch).mean())
-                busy_s, added_s = some * with_prompts_s, some * max(0.0, with_prompts_s - step_s)
-                decoding = min(limit, leaving * steps / ranks, limit - leaving * chunks / ranks)
-                decoding = max(decoding, limit * SMALLEST)
-            else:
-                some = -np.expm1(-leaving)
-                busy_s = added_s = some * prefill.burst_s(leaving / some)
-                break
-        cycle_s = min(1.0, steps * leaving / (ranks * decoding)) * step_s + added_s
+            busy_s = some * float(prefill.step_s(np.array([begun / some]), batch).mean())
+            cycle_s = busy_s + (1 - some) * step_s
+            added_s, place_s = max(0.0, cycle_s - step_s), chunks * cycle_s
+        else:
+            leaving = min(ranks * limit / steps, ranks * limit)
+            begun = leaving * again
+            some = -np.expm1(-begun)
+            place_s = prefill.burst_s(begun / some)
+            busy_s = added_s = some * place_s
+            cycle_s = added_s + float(self.decode.step_s(batch)[0]) * min(1.0, steps * leaving / (ranks * limit))
+            batch = batch * max(0.0, 1 - leaving / cycle_s * place_s / (ranks * limit))
         rate = leaving / cycle_s
-        place_s = added_s / some if not self.mixed else prefill.chunks_per_prompt * cycle_s
-        held = batch if self.mixed else batch * max(0.0, 1 - rate * place_s / (ranks * limit))
         return {
-            "batch": held,
+            "batch": batch,
             "requests_per_s": np.array([rate * self.decoder.workers]),
-            "tpot_s": held * ranks / (rate * np.array([self.decode_tokens])),
+            "tpot_s": batch * ranks / (rate * np.array([self.decode_tokens])),
             "ttft_s": np.array([self.cluster.rules.ingress_s + place_s]),
             "prefill_share": np.array([added_s / cycle_s]),
             "prefill_busy": np.array([busy_s / cycle_s]),
-            "prompts": np.array([min(leaving / some, prefill.most)]),
+            "prompts": np.array([min(begun / some, prefill.most)]),
         }
+
+    def _computed_again(self) -> float:
+        """How often a prompt is computed where the KV cache ends the batch.
+
+        An engine that reserves nothing for answers lets prompts in until the cache is full; the tokens that answers
+        then grow by are taken from the latest prompts, which are computed again.
+        """
+        if self.cluster.rules.growth_reserve_tokens or self._room() == "decode batch":
+            return 1.0
+        return 1 + (self.demand.output_tokens - 1) / self.demand.input_tokens
 
     def together(self, batch: Floats) -> Columns:
         """Workers that do both for requests in step: all prompts of a worker first, then all answers.
@@ -335,7 +350,7 @@ class Service:
             ttft_s=at["ttft_s"],
             output_tokens_per_s=tokens,
             output_tokens_per_s_per_gpu=tokens / self.deployment.gpus,
-            kv_cache_share=at["batch"] / self.cache_batch,
+            kv_cache_share=at["batch"] * self.demand.decode_context / self.cache_tokens,
             prefill_share=at["prefill_share"],
             price=self._price(at),
         )
