@@ -203,6 +203,22 @@ class Computing:
         seconds = float((some * self.step_s(begun).mean(axis=-1)).sum())
         return seconds + max(0.0, prompts - every) / self.most * self.full_s()
 
+    def crowded_s(self, prompts: float) -> float:
+        """Seconds that it takes longer where chance decides on which ranks so many prompts are.
+
+        Those of the fullest rank wait for one another, m on average where the others have one: as long as m prompts
+        on every rank over one on each, less the experts' part, which sees the tokens of all ranks alike.
+        """
+        ranks = self.worker_ranks
+        if ranks == 1:
+            return 0.0
+        most = np.arange(1, 2 + int(4 * prompts / ranks) + 12)
+        fullest = 1 + float((1 - pdtr(most, prompts / ranks) ** ranks).sum())
+        each = self.burst_s(ranks)
+        experts_s = (each - self.burst_s(1.0)) * ranks / (ranks - 1)
+        even = max(1.0, prompts / ranks)
+        return max(0.0, self.burst_s(ranks * fullest) - self.burst_s(ranks * even) - (fullest - even) * experts_s)
+
     def cached_share(self, prompts: float) -> float:
         """Share of a step's seconds that goes into re-reading cached prefixes."""
         return float(np.interp(prompts, self.prompts, self.cached))

@@ -263,7 +263,7 @@ class Service:
         """The capacity of workers that do both, when prompts wait everywhere: those that leave between two decode steps
         make room for as many, which are computed together in the next step.
 
-        A sequence has its place while its prompt is computed.
+        A sequence has its place while its prompt is computed, on the rank where another one left.
         """
         prefill, ranks, limit = self.prefill, self.decoder.dp, max(self.largest, 1 / self.decoder.dp)
         batch, chunks, again = np.array([limit]), prefill.chunks_per_prompt, self._computed_again()
@@ -275,14 +275,15 @@ class Service:
             begun = leaving * again
             some = -np.expm1(-begun * chunks)
             step_s = float(self.decode.step_s(batch)[0])
-            busy_s = some * float(prefill.step_s(np.array([begun / some]), batch).mean())
+            together_s = float(prefill.step_s(np.array([begun / some]), batch).mean())
+            busy_s = some * (together_s + prefill.crowded_s(begun / some))
             cycle_s = busy_s + (1 - some) * step_s
             added_s, place_s = max(0.0, cycle_s - step_s), chunks * cycle_s
         else:
             leaving = min(ranks * limit / steps, ranks * limit)
             begun = leaving * again
             some = -np.expm1(-begun)
-            place_s = prefill.burst_s(begun / some)
+            place_s = prefill.burst_s(begun / some) + prefill.crowded_s(begun / some)
             busy_s = added_s = some * place_s
             cycle_s = added_s + float(self.decode.step_s(batch)[0]) * min(1.0, steps * leaving / (ranks * limit))
             batch = batch * max(0.0, 1 - leaving / cycle_s * place_s / (ranks * limit))
