@@ -105,7 +105,10 @@ def demand_of(scenario: Scenario, base_folder: Path | None = None, most_tokens: 
 
 
 def _moments(length: Length) -> tuple[float, float, float]:
-    """(E[X], E[X^2], E[X^3]) of a distribution with parameters; for the lognormal E[X^k] = mean^k (1 + cv^2)^(k (k-1) / 2)."""
+    """(E[X], E[X^2], E[X^3]) of a distribution with parameters.
+
+    For the lognormal E[X^k] = mean^k (1 + cv^2)^(k (k - 1) / 2).
+    """
     if length.constant is not None:
         constant = float(length.constant)
         return constant, constant**2, constant**3

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, pdtr
 
-from sim.cost.latency import PRICED_BY
 from sim.model.deployment import PoolPlan, plan_pool
 from sim.scenario.engine import engine_of
 from sim.scenario.schema import Scenario
@@ -64,9 +63,10 @@ class Decoding:
         """Sequences per rank that a token finds in its step, itself among them, where `batch` are there on average.
 
         Those of independent users are spread as Poisson's: to one of them, there is one more. The router fills idle
-        workers first.
+        workers first, and no rank beyond the next whole number.
         """
-        return np.maximum(1 / self.ranks, batch + 1 / (self.ranks * self.workers))
+        more = np.minimum(batch + 1 / (self.ranks * self.workers), np.ceil(batch))
+        return np.maximum(1 / self.ranks, more)
 
     def step_s(self, batch: Floats) -> Floats:
         """Seconds of a step of `batch` sequences per rank."""
@@ -113,7 +113,10 @@ def decoding(cost: SurfaceStepCost, plan: PoolPlan, demand: Demand, edges: list[
         each, ranks = max(1.0, batch), min(plan.dp, max(1, round(batch * plan.dp)))
         level = cost.level(np.array([each]))
         surface = level.surface
-        longest = min(demand.decode_context + _deviates(ranks) * demand.decode_context_sd / each**0.5, surface.context[-1])
+        longest = min(
+            demand.decode_context + _deviates(ranks) * demand.decode_context_sd / each**0.5,
+            surface.context[-1],
+        )
         core, empty = surface.core_s(np.full(2, each), np.array([max(longest, 1.0), 1.0]))
         line = surface.line_at(int(each), float(batch))
         rows.append((1.0 * level.tokens_per_sequence, float(line.seconds(core)), core - empty))
@@ -217,7 +220,9 @@ class Computing:
         each = self.burst_s(ranks)
         experts_s = (each - self.burst_s(1.0)) * ranks / (ranks - 1)
         even = max(1.0, prompts / ranks)
-        return max(0.0, self.burst_s(ranks * fullest) - self.burst_s(ranks * even) - (fullest - even) * experts_s)
+        return max(
+            0.0, self.burst_s(ranks * fullest) - self.burst_s(ranks * even) - (fullest - even) * experts_s
+        )
 
     def cached_share(self, prompts: float) -> float:
         """Share of a step's seconds that goes into re-reading cached prefixes."""
@@ -248,7 +253,10 @@ def computing(
         riding, reading_s = batch * decode.tokens_per_sequence(batch), decode.reading_s(batch)
         reading_s[0] = 0.0
     seconds = np.array(
-        [[_at_chances(s, _seconds(cost, s, plan.dp, r, c)) for r, c in zip(riding, reading_s, strict=True)] for s in steps]
+        [
+            [_at_chances(s, _seconds(cost, s, plan.dp, r, c)) for r, c in zip(riding, reading_s, strict=True)]
+            for s in steps
+        ]
     )
     cached = [
         1 - min(1.0, float((s.chance @ _seconds(cost, _alone(s), plan.dp)) / (s.chance @ _seconds(cost, s, plan.dp))))
@@ -326,7 +334,9 @@ def _core_s(cost: SurfaceStepCost, chunks: Chunks) -> Floats:
     return np.where(several, core, cost.prompts.core_s(tokens, context, None, chunks.longest))
 
 
-def _seconds(cost: SurfaceStepCost, step: _Step, ranks: int, riding: float = 0.0, reading_s: float = 0.0) -> Floats:
+def _seconds(
+    cost: SurfaceStepCost, step: _Step, ranks: int, riding: float = 0.0, reading_s: float = 0.0
+) -> Floats:
     """Seconds of a step that waits for each of its chunks, with `riding` decode tokens per rank; see
     `SurfaceStepCost.mixed_s`."""
     tokens, surface = step.chunks.tokens, cost.prefill
@@ -335,10 +345,18 @@ def _seconds(cost: SurfaceStepCost, step: _Step, ranks: int, riding: float = 0.0
     core_s = step.core_s
     if riding:
         context = step.chunks.context
-        core_s = core_s + surface.core_s(np.round(tokens + riding), context) - surface.core_s(tokens, context) + reading_s
+        core_s = (
+            core_s
+            + surface.core_s(np.round(tokens + riding), context)
+            - surface.core_s(tokens, context)
+            + reading_s
+        )
     fullest = np.maximum.accumulate(tokens) + riding
     return np.array(
-        [float(surface.line_at(round(x), min(mean, x)).seconds(core)) for x, core in zip(fullest, core_s, strict=True)]
+        [
+            float(surface.line_at(round(x), min(mean, x)).seconds(core))
+            for x, core in zip(fullest, core_s, strict=True)
+        ]
     )
 
 
@@ -368,16 +386,16 @@ def phases(scenario: Scenario, demand: Demand) -> tuple[Decoding, Computing]:
     pools = {role: plan_pool(scenario, role) for role in scenario.deployment.pools()}
     decoder, prefiller = (pools.get(role) or pools["serve"] for role in ("decode", "prefill"))
     found = kinds(prefiller, demand)
-    chunks = np.concatenate([x for some, *_ in found[:: len(found) - 1] for x in (some.context, some.context_alone)])
+    chunks = np.concatenate(
+        [x for some, *_ in found[:: len(found) - 1] for x in (some.context, some.context_alone)]
+    )
     decoded = demand.decode_context + np.array([0.0, _deviates(decoder.dp) * demand.decode_context_sd])
     priced = costs(scenario, (_octaves(decoded), _octaves(np.quantile(chunks, FEW_OUTSIDE))))
     levels = scenario.speculation.adaptive or ()
     edges = [float(x) for level in levels for x in (level.up_to_batch, level.up_to_batch + 1)]
     decode = decoding(priced[decoder.role], decoder, demand, edges)
     mixed = prefiller is decoder and engine_of(scenario).mixes_prefill_with_decode
-    return decode, computing(
-        priced[prefiller.role], prefiller, demand, found, decode if mixed else None
-    )
+    return decode, computing(priced[prefiller.role], prefiller, demand, found, decode if mixed else None)
 
 
 def _octaves(contexts: Floats) -> Range:

@@ -1,4 +1,4 @@
-"""A service in balance: its speed, its batches and its price at a rate of requests, and the rate at which it is full."""
+"""A service in balance: its speed, batches and price at a rate of requests, and the rate at which it is full."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -44,6 +44,8 @@ SMALLEST = 1e-9
 NEXT_TO_NOTHING = 1e-9
 """Tokens that answers of one token still decode, and prompts per second that still reach an idle worker: both are
 divided by."""
+MOST_HERE = 700.0
+"""Prompts under way beyond which no worker is idle: exp(-700) is still a number."""
 ROUNDS = 12
 """Rounds in which the number of prompts per prefill step settles."""
 
@@ -185,11 +187,11 @@ class Service:
         """Prefill steps at `rate` requests per second, found from `prompts` that begin in a step.
 
         Prompts that arrive in a step begin in the next one. With steps of S seconds and prompts that take L of them,
-        the prompts under way in all W workers are Poisson's about W r S L (each leaves a step with chance 1 / L); the
+        the prompts under way in W workers are Poisson's about W r S L (each leaves a step with chance 1 / L); the
         router gives a new one to a worker that has none, if any, so that P0 = E[max(0, W - N)] / W have none, and each
-        of those waits for r P(N < W) / P0 prompts per second. Where the engine mixes, the router follows the answers
-        that end, and knows nothing of prompts: W = 1. `batch` decoding sequences take part in a step where the
-        engine mixes, stand by in other aggregated workers, and are elsewhere otherwise.
+        of those waits for r P(N < W) / P0 prompts per second. So it is in a pool of prompts alone; where workers hold
+        answers, too, the router follows these and each worker is for itself, W = 1. `batch` decoding sequences take
+        part in a step where the engine mixes, stand by in other aggregated workers, and are elsewhere otherwise.
         """
         prefill, chunks = self.prefill, self.prefill.chunks_per_prompt
         arriving = np.maximum(rate / self.prefiller.workers, NEXT_TO_NOTHING)
@@ -198,16 +200,18 @@ class Service:
         look_s = 2 * self._look_s(batch)[:, None]
         most = prefill.most * (1 - np.minimum(0.9, riding / self.prefiller.chunk_tokens))
         prompts = np.full(len(arriving), prefill.prompts[0]) if prompts is None else np.minimum(prompts, most)
-        workers = 1 if self.mixed else self.prefiller.workers
+        apart = np.exp(-arriving * self.decode_tokens * self._token_s(batch)) if self.joint else np.ones(len(batch))
         for _ in range(rounds):
             step_s = prefill.step_s(prompts, riding)
-            here = np.minimum(arriving[:, None] * step_s * chunks * workers, 700.0)
-            idle, some_idle = idle_share(workers, here), pdtr(workers - 1, here)
-            sought = arriving[:, None] * some_idle / idle
-            nobody = idle / (1 - idle) * -np.expm1(-sought * step_s)
-            resume_s = decoding * look_s / -np.expm1(-sought * look_s) + (1 - decoding) / sought
-            cycle_s = (step_s + nobody * resume_s).mean(axis=1)
-            prompts = np.clip(arriving * cycle_s, prefill.prompts[0], most)
+            idle_s = np.zeros_like(step_s)
+            for workers, share in ((self.prefiller.workers, apart), (1, 1 - apart)):
+                here = np.minimum(arriving[:, None] * step_s * chunks * workers, MOST_HERE)
+                idle = idle_share(workers, here)
+                sought = arriving[:, None] * pdtr(workers - 1, here) / idle
+                nobody = idle / (1 - idle) * -np.expm1(-sought * step_s)
+                resume_s = decoding * look_s / -np.expm1(-sought * look_s) + (1 - decoding) / sought
+                idle_s += share[:, None] * nobody * resume_s
+            prompts = np.clip(arriving * (step_s + idle_s).mean(axis=1), prefill.prompts[0], most)
         steps_per_s, seconds = arriving / prompts, step_s.mean(axis=1)
         added_s = seconds - (self.decode.step_s(batch) if self.mixed else 0.0)
         return _Prompts(
@@ -285,7 +289,9 @@ class Service:
             some = -np.expm1(-begun)
             place_s = prefill.burst_s(begun / some) + prefill.crowded_s(begun / some)
             busy_s = added_s = some * place_s
-            cycle_s = added_s + float(self.decode.step_s(batch)[0]) * min(1.0, steps * leaving / (ranks * limit))
+            cycle_s = added_s + float(self.decode.step_s(batch)[0]) * min(
+                1.0, steps * leaving / (ranks * limit)
+            )
             batch = batch * max(0.0, 1 - leaving / cycle_s * place_s / (ranks * limit))
         rate = leaving / cycle_s
         return {
@@ -394,8 +400,17 @@ class Service:
             max(0.0, answers) * self.decoder.total_gpus * HOUR_S,
         )
 
+    def utilization(self, at: Mapping[str, float]) -> dict[str, float]:
+        """Share of the time in which the workers of each pool work."""
+        busy: dict[str, float] = {}
+        for plan, gpu_s in zip((self.prefiller, self.decoder), self._busy(at), strict=True):
+            busy[plan.role] = busy.get(plan.role, 0.0) + gpu_s / (plan.total_gpus * HOUR_S)
+        return busy
+
     def priced_by(self, at: Mapping[str, float]) -> dict[str, float]:
         """Shares of busy GPU time by what priced it."""
         prompts, answers = self._busy(at)
-        shares = prompts * self.prefill.priced_by(at["prompts"]) + answers * self.decode.priced_by(at["batch"])
+        shares = prompts * self.prefill.priced_by(at["prompts"]) + answers * self.decode.priced_by(
+            at["batch"]
+        )
         return dict(zip(PRICED_BY, (shares / (prompts + answers)).tolist(), strict=True))

@@ -54,9 +54,7 @@ def build_step_cost(
         def attention(tokens: float, context: float) -> list[Operation]:
             return chunk.prefill_attention(*typical_prompts(tokens, context))
 
-        prefill = Surface(
-            tokens, points, attention, chunk.prefill_rest, cost, chunk.overlap, chunk.layout.dp
-        )
+        prefill = Surface(tokens, points, attention, chunk.prefill_rest, cost, chunk.overlap, chunk.layout.dp)
         prompts = PromptAttention(chunk, prefill, cost)
     return SurfaceStepCost(decode, prefill, prompts)
 
