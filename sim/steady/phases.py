@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import ceil
 
 import numpy as np
@@ -13,7 +13,7 @@ from sim.model.deployment import PoolPlan, plan_pool
 from sim.scenario.engine import engine_of
 from sim.scenario.schema import Scenario
 from sim.steady.chunks import COLUMNS, SUMS, Chunks, cut, typical
-from sim.steady.demand import QUANTILES, Demand
+from sim.steady.demand import MIDDLES, QUANTILES, Demand
 from sim.step.assemble import pool_step_cost
 from sim.step.build import Range
 from sim.step.cost import SurfaceStepCost
@@ -50,7 +50,7 @@ class Decoding:
     cost: SurfaceStepCost
     workers: int
     ranks: int
-    context: float
+    demand: Demand
     load: Floats
     """Sequences per rank at which steps were priced, from one on a single rank."""
     tokens: Floats
@@ -89,22 +89,33 @@ class Decoding:
         return float(self.busy_at(np.array([batch]))[0])
 
     def priced_by(self, batch: float) -> Floats:
-        """Shares of a step's seconds by what priced them, as in PRICED_BY."""
-        fullest = max(1.0, ceil(batch))
-        return self.cost.level(np.array([fullest])).surface.shares(fullest, self.context)
+        """Shares of a step's seconds by what priced them, as in PRICED_BY: over the numbers of sequences that there are
+        at times (Poisson's), and over the contexts of the rank that has the most."""
+        all_ranks = self.ranks * self.workers
+        here = batch * all_ranks + np.sqrt(batch * all_ranks) * ndtri(DRAWS)
+        each = np.clip(np.ceil(here / all_ranks), 1, max(1.0, np.floor(self.load[-1])))
+        ranks = min(self.ranks, max(1.0, batch * self.ranks))
+        shares = []
+        for x in each.tolist():
+            surface = self.cost.level(np.array([x])).surface
+            shares += [surface.shares(x, context) for context in longest(self.demand, ranks, x).tolist()]
+        return np.mean(shares, axis=0)
 
 
-def _deviates(count: int) -> float:
-    """Expected largest of so many normal deviates, in standard deviations (Blom 1958)."""
-    return float(ndtri((count - 0.375) / (count + 0.25)))
+def longest(demand: Demand, ranks: float, each: float) -> Floats:
+    """Mean context of the rank that has the most, of `ranks` with `each` sequences, at equal chances (DRAWS).
+
+    With contexts of mean m and standard deviation s it is m + z s / sqrt(n), z the largest of so many normal deviates;
+    or that of the one rank whose n sequences have the longest prompt of all among them, if that is more.
+    """
+    mean, prompts = demand.decode_context, np.array(demand.new_quantiles) * demand.input_tokens / demand.new_tokens
+    many = mean + ndtri(DRAWS ** (1 / ranks)) * demand.decode_context_sd / each**0.5
+    one = np.interp(DRAWS ** (1 / (ranks * each)), MIDDLES, prompts) + mean - demand.input_tokens
+    return np.maximum(np.maximum(many, (one + (each - 1) * mean) / each), 1.0)
 
 
 def decoding(cost: SurfaceStepCost, plan: PoolPlan, demand: Demand, edges: list[float]) -> Decoding:
-    """Price the decode steps of a pool. A step waits for the rank whose sequences have the most context.
-
-    With n sequences on each of k ranks, contexts of mean m and standard deviation s, that rank's mean context is
-    m + z s / sqrt(n), z the expected largest of k normal deviates.
-    """
+    """Price the decode steps of a pool. A step waits for the rank whose sequences have the most context."""
     largest = max(plan.max_sequences, 2)
     few = 2.0 ** np.arange(np.log2(plan.dp)) / plan.dp
     load = np.concatenate((few, grid(1, largest, POINTS_PER_OCTAVE, edges)))
@@ -113,15 +124,12 @@ def decoding(cost: SurfaceStepCost, plan: PoolPlan, demand: Demand, edges: list[
         each, ranks = max(1.0, batch), min(plan.dp, max(1, round(batch * plan.dp)))
         level = cost.level(np.array([each]))
         surface = level.surface
-        longest = min(
-            demand.decode_context + _deviates(ranks) * demand.decode_context_sd / each**0.5,
-            surface.context[-1],
-        )
-        core, empty = surface.core_s(np.full(2, each), np.array([max(longest, 1.0), 1.0]))
+        most = min(float(longest(demand, ranks, each).mean()), surface.context[-1])
+        core, empty = surface.core_s(np.full(2, each), np.array([most, 1.0]))
         line = surface.line_at(int(each), float(batch))
         rows.append((1.0 * level.tokens_per_sequence, float(line.seconds(core)), core - empty))
     tokens, seconds, cache_s = np.array(rows).T
-    return Decoding(cost, plan.workers, plan.dp, demand.decode_context, load, tokens, seconds, cache_s)
+    return Decoding(cost, plan.workers, plan.dp, demand, load, tokens, seconds, cache_s)
 
 
 @dataclass(frozen=True)
@@ -229,13 +237,26 @@ class Computing:
         return float(np.interp(prompts, self.prompts, self.cached))
 
     def priced_by(self, prompts: float) -> Floats:
-        """Shares of a step's seconds by what priced them, as in PRICED_BY."""
-        step = self.steps[int(np.abs(self.prompts - prompts).argmin())]
-        shares = [
-            self.cost.prefill.shares(tokens, context)
-            for tokens, context in zip(step.chunks.tokens, step.chunks.context, strict=True)
-        ]
-        return np.asarray(step.chance @ np.array(shares))
+        """Shares of a step's seconds by what priced them, as in PRICED_BY: over the numbers of prompts that steps begin
+        at times (Poisson's about `prompts`)."""
+        begun = np.clip(prompts + np.sqrt(prompts) * ndtri(DRAWS), self.prompts[0], self.most)
+        i, u = locate(self.prompts, begun)
+        kinds, seconds = self._priced
+        weight = np.bincount(i, 1 - u, len(kinds)) + np.bincount(i + 1, u, len(kinds))
+        weight *= seconds
+        return np.asarray(weight @ kinds / weight.sum())
+
+    @cached_property
+    def _priced(self) -> tuple[Floats, Floats]:
+        """Shares by source of each kind of step, and its seconds."""
+        kinds, total = [], []
+        for step in self.steps:
+            seconds = step.chance * _seconds(self.cost, step, self.worker_ranks)
+            chunks = zip(step.chunks.tokens.tolist(), step.chunks.context.tolist(), strict=True)
+            shares = np.array([self.cost.prefill.shares(*chunk) for chunk in chunks])
+            kinds.append(seconds @ shares / seconds.sum())
+            total.append(seconds.sum())
+        return np.array(kinds), np.array(total)
 
 
 def computing(
@@ -389,7 +410,7 @@ def phases(scenario: Scenario, demand: Demand) -> tuple[Decoding, Computing]:
     chunks = np.concatenate(
         [x for some, *_ in found[:: len(found) - 1] for x in (some.context, some.context_alone)]
     )
-    decoded = demand.decode_context + np.array([0.0, _deviates(decoder.dp) * demand.decode_context_sd])
+    decoded = np.array([longest(demand, 1, 1).min(), longest(demand, decoder.dp, 1).max()])
     priced = costs(scenario, (_octaves(decoded), _octaves(np.quantile(chunks, FEW_OUTSIDE))))
     levels = scenario.speculation.adaptive or ()
     edges = [float(x) for level in levels for x in (level.up_to_batch, level.up_to_batch + 1)]

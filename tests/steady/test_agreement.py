@@ -63,8 +63,8 @@ gpu: h200_sxm
 engine: {engine}
 deployment: {deployment}
 workload: {{arrivals: {{poisson: {{rate_per_s: {rate}}}}}, lengths: {{input: {lengths}}}}}
-duration_s: {400 / rate}
-warmup_s: {100 / rate}
+duration_s: {1500 / rate}
+warmup_s: {300 / rate}
 """).scenario
     simulated = simulate(form).json()["priced_by"]
     for source, share in steady(form).priced_by.items():
