@@ -263,14 +263,31 @@ class Service:
             columns |= {"batch": batch, "tpot_s": self._token_s(np.array([self.largest]), full=True)}
         return columns, limit
 
-    def _full_workers(self) -> Columns:
+    def overloaded(self, full: Columns) -> Columns:
+        """The service when more comes than it can serve: as at its capacity, but where it has to evict."""
+        return self._full_workers(self._computed_again()) if self.evicts else full
+
+    @property
+    def evicts(self) -> bool:
+        """Whether aggregated workers without room in the KV cache throw out prompts that they have computed.
+
+        An engine that reserves nothing for answers lets prompts in until the cache is full. The tokens that answers
+        then grow by are taken from the latest prompts.
+        """
+        return self.joint and not self.cluster.rules.growth_reserve_tokens and self._room() == "KV cache"
+
+    def _computed_again(self) -> float:
+        """How often a prompt is computed then: an answer's growth takes as many tokens from others as it has."""
+        return 1 + (self.demand.output_tokens - 1) / self.demand.input_tokens
+
+    def _full_workers(self, again: float = 1.0) -> Columns:
         """The capacity of workers that do both, when prompts wait everywhere: those that leave between two decode steps
-        make room for as many, which are computed together in the next step.
+        make room for as many, which are computed together in the next step, each of them `again` times in all.
 
         A sequence has its place while its prompt is computed, on the rank where another one left.
         """
         prefill, ranks, limit = self.prefill, self.decoder.dp, max(self.largest, 1 / self.decoder.dp)
-        batch, chunks, again = np.array([limit]), prefill.chunks_per_prompt, self._computed_again()
+        batch, chunks = np.array([limit]), prefill.chunks_per_prompt
         steps = self.decode_tokens / float(self._tokens_per_step(batch)[0])
         if self.mixed:
             most = prefill.most * (1 - min(0.9, limit / self.prefiller.chunk_tokens))
@@ -280,7 +297,9 @@ class Service:
             some = -np.expm1(-begun * chunks)
             step_s = float(self.decode.step_s(batch)[0])
             together_s = float(prefill.step_s(np.array([begun / some]), batch).mean())
-            busy_s = some * (together_s + prefill.crowded_s(begun / some))
+            if begun < most:  # else prompts wait on every rank
+                together_s += prefill.crowded_s(begun / some)
+            busy_s = some * together_s
             cycle_s = busy_s + (1 - some) * step_s
             added_s, place_s = max(0.0, cycle_s - step_s), chunks * cycle_s
         else:
@@ -303,16 +322,6 @@ class Service:
             "prefill_busy": np.array([busy_s / cycle_s]),
             "prompts": np.array([min(begun / some, prefill.most)]),
         }
-
-    def _computed_again(self) -> float:
-        """How often a prompt is computed where the KV cache ends the batch.
-
-        An engine that reserves nothing for answers lets prompts in until the cache is full; the tokens that answers
-        then grow by are taken from the latest prompts, which are computed again.
-        """
-        if self.cluster.rules.growth_reserve_tokens or self._room() == "decode batch":
-            return 1.0
-        return 1 + (self.demand.output_tokens - 1) / self.demand.input_tokens
 
     def together(self, batch: Floats) -> Columns:
         """Workers that do both for requests in step: all prompts of a worker first, then all answers.

@@ -24,7 +24,7 @@ class SteadyState:
     demand: Demand
     deployment: Deployment
     point: OperatingPoint
-    """At the workload's load; at capacity where the load is higher."""
+    """At the workload's load; at capacity where the load is higher, or below it where overload costs throughput."""
     curve: tuple[OperatingPoint, ...]
     """From light load to capacity."""
     capacity_requests_per_s: float
@@ -80,7 +80,7 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
     full, limit = service.full()
     curve = service.curve(full)
     capacity = float(curve["requests_per_s"].max())
-    at = {name: float(column[-1]) for name, column in curve.items()}
+    at = {name: float(column[0]) for name, column in service.overloaded(full).items()}
     if demand.concurrency is not None:
         points = np.arange(len(curve["batch"]))
         stay_s = curve["ttft_s"] + service.decode_tokens * curve["tpot_s"]
