@@ -65,7 +65,7 @@ def cut(new: Floats, cached_per_new: float, together: int, budget: float) -> Chu
     cached = new[prompt] * cached_per_new
 
     def total(values: Floats) -> Floats:
-        return np.bincount(chunk, values, len(opens))
+        return np.bincount(chunk, values, len(opens)).astype(np.float64)
 
     def largest(values: Floats) -> Floats:
         found = np.zeros(len(opens))

@@ -37,8 +37,8 @@ def doubts(
         )
     if load > 1 and service.evicts:
         yield (
-            "Overloaded, without room in the KV cache: the engine throws out prompts that it has computed, and how many "
-            "depends on how the overload came about."
+            "Overloaded, without room in the KV cache: the engine throws out prompts that it has computed, and how "
+            "many depends on how the overload came about."
         )
     if load > 1 and not joint and limit != "prefill":
         yield (
@@ -53,7 +53,11 @@ def doubts(
             "capacity depends on it."
         )
     stay_s = at["ttft_s"] + service.decode_tokens * at["tpot_s"]
-    if scenario.duration_s is not None and demand.rate_per_s is not None and STAYS * stay_s > scenario.duration_s:
+    if (
+        scenario.duration_s is not None
+        and demand.rate_per_s is not None
+        and STAYS * stay_s > scenario.duration_s
+    ):
         yield (
             f"A request stays {stay_s:,.0f} s on average, and the scenario ends after {scenario.duration_s:,.0f} s: a "
             "simulation of it does not reach the steady state."

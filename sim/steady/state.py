@@ -12,9 +12,11 @@ import numpy as np
 from sim.model.deployment import Deployment, deploy
 from sim.scenario.schema import Scenario
 from sim.simulation import cluster_plan
+from sim.steady.capacity import curve, full, overloaded
 from sim.steady.demand import Demand, demand_of
 from sim.steady.doubts import doubts
-from sim.steady.service import Limit, OperatingPoint, Service
+from sim.steady.point import OperatingPoint, point, priced_by, utilization
+from sim.steady.service import Limit, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +79,31 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
     room = min(pool.kv_blocks * pool.block_tokens for pool in cluster.pools.values())
     demand = demand or demand_of(scenario, base_folder, min(cluster.max_tokens, room))
     service = Service(scenario, deployment, demand, cluster)
-    full, limit = service.full()
-    curve = service.curve(full)
-    capacity = float(curve["requests_per_s"].max())
-    at = {name: float(column[0]) for name, column in service.overloaded(full).items()}
+    at_capacity, limit = full(service)
+    columns = curve(service, at_capacity)
+    capacity = float(columns["requests_per_s"].max())
+    at = {name: float(column[0]) for name, column in overloaded(service, at_capacity).items()}
     if demand.concurrency is not None:
-        points = np.arange(len(curve["batch"]))
-        stay_s = curve["ttft_s"] + service.decode_tokens * curve["tpot_s"]
-        in_flight = np.maximum.accumulate(curve["requests_per_s"] * stay_s)
+        points = np.arange(len(columns["batch"]))
+        stay_s = columns["ttft_s"] + service.decode_tokens * columns["tpot_s"]
+        in_flight = np.maximum.accumulate(columns["requests_per_s"] * stay_s)
         place = float(np.interp(demand.concurrency, in_flight, points))
-        at = {name: float(np.interp(place, points, column)) for name, column in curve.items()}
+        at = {name: float(np.interp(place, points, column)) for name, column in columns.items()}
     elif demand.rate_per_s is not None and demand.rate_per_s < capacity:
         at = {name: float(c[0]) for name, c in service.at_rates(np.array([demand.rate_per_s])).items()}
     load = (demand.rate_per_s or at["requests_per_s"]) / capacity
     return SteadyState(
         demand=demand,
         deployment=deployment,
-        point=service.point(at),
+        point=point(service, at),
         curve=tuple(
-            service.point({name: float(column[i]) for name, column in curve.items()})
-            for i in range(len(curve["batch"]))
+            point(service, {name: float(column[i]) for name, column in columns.items()})
+            for i in range(len(columns["batch"]))
         ),
         capacity_requests_per_s=capacity,
         limit=limit,
         stable=demand.rate_per_s is None or demand.rate_per_s <= capacity,
-        priced_by=service.priced_by(at),
-        utilization=service.utilization(at),
+        priced_by=priced_by(service, at),
+        utilization=utilization(service, at),
         doubts=tuple(doubts(scenario, service, at, limit, load)),
     )

@@ -2,9 +2,9 @@
 
     python tests/steady/agreement.py --count 200 --seed 7
 
-Settings are drawn at random from what the sliders offer; those that no machine holds, or that take too long to simulate,
-are drawn again. The simulation is long enough to show a steady state: requests arrive for several times as long as one
-stays, and where the service is overloaded they arrive half as fast again as it can serve, so that it drains.
+Settings are drawn at random from what the sliders offer; those that no machine holds, or that take too long to
+simulate, are drawn again. The simulation is long enough to show a steady state: requests arrive for several times as
+long as one stays, and at most half as fast again as the service can serve them, so that it drains.
 """
 
 import argparse
@@ -65,7 +65,9 @@ def scenario(settings: dict[str, Any], rate: float, warmup_s: float, duration_s:
     return parse(yaml.safe_dump(data | {"duration_s": duration_s, "warmup_s": warmup_s})).scenario
 
 
-def compare(settings: dict[str, Any], seed: int, most_requests: float, requests: int = 1500) -> Compared | None:
+def compare(
+    settings: dict[str, Any], seed: int, most_requests: float, requests: int = 1500
+) -> Compared | None:
     """Estimate and simulation of settings; None where the simulation would need more requests."""
     first = steady(scenario(settings, settings["r"], 0.0, 3600.0))
     capacity, point = first.capacity_requests_per_s / (1 - first.demand.too_long), first.point
@@ -121,14 +123,24 @@ def main() -> None:
         found.append(one)
         if not one.price_agrees:
             changed = {k: v for k, v in one.settings.items() if v != DEFAULTS[k]}
-            print(f"load {one.state.load:.2f}, {one.state.limit}: {one.figures}\n  {changed}\n  {one.state.doubts}", flush=True)
+            print(
+                f"load {one.state.load:.2f}, {one.state.limit}: {one.figures}\n  {changed}\n  {one.state.doubts}",
+                flush=True,
+            )
     for figure in FIGURES:
         off = np.abs([value for one in found if (value := one.off(figure)) is not None])
         p50, p90 = np.percentile(off, (50, 90))
-        print(f"{figure:14} {len(off):4} compared: off by {p50:.1%} (p50), {p90:.1%} (p90), {off.max():.1%} at most")
+        print(
+            f"{figure:14} {len(off):4} compared: off by {p50:.1%} (p50), {p90:.1%} (p90), {off.max():.1%} at most"
+        )
     p50, p90 = np.percentile([one.provenance for one in found], (50, 90))
-    print(f"{'provenance':14} {len(found):4} compared: {p50:.1%} (p50), {p90:.1%} (p90) of GPU time elsewhere")
-    wrong, doubted = [one for one in found if not one.price_agrees], [one for one in found if one.state.doubts]
+    print(
+        f"{'provenance':14} {len(found):4} compared: {p50:.1%} (p50), {p90:.1%} (p90) of GPU time elsewhere"
+    )
+    wrong, doubted = (
+        [one for one in found if not one.price_agrees],
+        [one for one in found if one.state.doubts],
+    )
     silent = sum(not one.state.doubts for one in wrong)
     print(f"price more than {WITHIN:.0%} off: {len(wrong)} of {len(found)}, {silent} of them without a doubt")
     print(f"with a doubt: {len(doubted)}; {time.perf_counter() - began:.0f} s")

@@ -12,7 +12,8 @@ def test_prompts_that_share_chunks_by_hand() -> None:
     """6 and 5 new tokens, half as many cached before them, in chunks of 4 as one stream: 4, 2 + 2, 3."""
     chunks = cut(np.array([6.0, 5.0]), 0.5, together=2, budget=4)
     assert chunks.tokens.tolist() == [4, 4, 3]
-    # The first: 4 x 3 cached + 1 + 2 + 3 + 4. The second: 2 x 3 + 5 + 6 and 2 x 2.5 + 1 + 2. The third: 3 x 2.5 + 3 + 4 + 5.
+    # The first: 4 x 3 cached + 1 + 2 + 3 + 4. The second: 2 x 3 + 5 + 6 and 2 x 2.5 + 1 + 2.
+    # The third: 3 x 2.5 + 3 + 4 + 5.
     assert chunks.pairs.tolist() == [22, 25, 19.5]
     assert chunks.pairs_alone.tolist() == [10, 14, 12]
     assert chunks.held.tolist() == [7, 9 + 4.5, 7.5]
