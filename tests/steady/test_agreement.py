@@ -69,4 +69,6 @@ warmup_s: {300 / rate}
 """).scenario
     simulated = simulate(form).json()["priced_by"]
     for source, share in steady(form).priced_by.items():
-        assert share == pytest.approx(simulated[source], abs=0.08), source
+        # A mixed step's seconds are booked on two grids in shares that depend on both.
+        within = 0.1 if engine == "vllm" else 0.06
+        assert share == pytest.approx(simulated[source], abs=within), source
