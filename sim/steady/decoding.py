@@ -100,7 +100,7 @@ def longest(demand: Demand, ranks: float, each: float) -> Floats:
     )
     many = mean + ndtri(DRAWS ** (1 / ranks)) * demand.decode_context_sd / each**0.5
     one = np.interp(DRAWS ** (1 / (ranks * each)), MIDDLES, prompts) + mean - demand.input_tokens
-    return np.maximum(np.maximum(many, (one + (each - 1) * mean) / each), 1.0)
+    return np.asarray(np.maximum(np.maximum(many, (one + (each - 1) * mean) / each), 1.0))
 
 
 def decoding(cost: SurfaceStepCost, plan: PoolPlan, demand: Demand, edges: list[float]) -> Decoding:
