@@ -1,6 +1,5 @@
 """Both phases of a scenario, on step costs that its workloads share."""
 
-from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -23,11 +22,11 @@ FEW_OUTSIDE = (0.03, 0.999)
 
 
 @lru_cache(maxsize=64)
-def costs(scenario: Scenario, contexts: tuple[Range, Range]) -> Mapping[str, SurfaceStepCost]:
-    """The step costs of a scenario's pools for contexts of decode and of prefill; kept, because pricing takes time."""
-    within = dict(zip(("decode", "prefill"), contexts, strict=True))
-    pools = scenario.deployment.pools()
-    return {role: pool_step_cost(scenario, plan_pool(scenario, role), within) for role in pools}
+def pool_cost(scenario: Scenario, role: str, decode: Range | None, prefill: Range | None) -> SurfaceStepCost:
+    """The step cost of a pool for contexts of its phases (None: not its own); kept, because pricing takes time."""
+    wanted = {"decode": decode, "prefill": prefill}
+    within = {phase: contexts for phase, contexts in wanted.items() if contexts is not None}
+    return pool_step_cost(scenario, plan_pool(scenario, role), within)
 
 
 @lru_cache(maxsize=256)
@@ -43,13 +42,19 @@ def phases(scenario: Scenario, demand: Demand) -> tuple[Decoding, Computing]:
     chunks = np.concatenate(
         [x for some, *_ in found[:: len(found) - 1] for x in (some.context, some.context_alone)]
     )
-    decoded = np.array([longest(demand, 1, 1).min(), longest(demand, decoder.dp, 1).max()])
-    priced = costs(scenario, (_octaves(decoded), _octaves(np.quantile(chunks, FEW_OUTSIDE))))
+    most = longest(demand, decoder.dp, 1).max()
+    decoded = _octaves(np.array([longest(demand, 1, 1).min(), most]))
+    computed = _octaves(np.quantile(chunks, FEW_OUTSIDE))
+    if prefiller is decoder:
+        decode_cost = prefill_cost = pool_cost(scenario, decoder.role, decoded, computed)
+    else:
+        decode_cost = pool_cost(scenario, decoder.role, decoded, None)
+        prefill_cost = pool_cost(scenario, prefiller.role, None, computed)
     levels = scenario.speculation.adaptive or ()
     edges = [float(x) for level in levels for x in (level.up_to_batch, level.up_to_batch + 1)]
-    decode = decoding(priced[decoder.role], decoder, demand, edges)
+    decode = decoding(decode_cost, decoder, demand, edges)
     mixed = prefiller is decoder and engine_of(scenario).mixes_prefill_with_decode
-    return decode, computing(priced[prefiller.role], prefiller, demand, found, decode if mixed else None)
+    return decode, computing(prefill_cost, prefiller, demand, found, decode if mixed else None)
 
 
 def _octaves(contexts: Floats) -> Range:
