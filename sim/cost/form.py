@@ -125,6 +125,12 @@ def _sparse_core(heads: Any, batch: Any, new: Any, cached: Any, v: Variant, d: D
     return 2 * heads * (2 * d.kv_lora + d.rope) * pairs, pairs * v.sparse_entry_bytes(d) + moved
 
 
+def _before(s: Shape) -> Any:
+    """KV tokens before the new ones. A shape on the way from one knot to another may have more new ones than tokens."""
+    seen = s["context"] - s["new"]
+    return (seen + abs(seen)) / 2
+
+
 def _decode_tokens(s: Shape) -> Any:
     return s["batch"] * s["queries"]
 
@@ -142,7 +148,7 @@ def _mla_prefill_block(s: Shape, v: Variant, d: Dims) -> list[Stage]:
 
 def _dsa_decode_block(s: Shape, v: Variant, d: Dims) -> list[Stage]:
     tokens, queries = _decode_tokens(s), s["queries"]
-    seen = s["context"] - queries
+    seen = _before({**s, "new": queries})
     return [
         _projections(s, v, d, tokens, tokens, True),
         _indexer(s["batch"], queries, seen, d.index_heads, d),
@@ -160,6 +166,10 @@ def _dsa_prefill_block(s: Shape, v: Variant, d: Dims) -> list[Stage]:
         _indexer(s["batch"], s["new"], s["cached"], d.index_heads, d),
         _sparse_core(s["heads"], s["batch"], s["new"], s["cached"], v, d),
     ]
+
+
+def _sparse_mla(s: Shape, v: Variant, d: Dims) -> list[Stage]:
+    return [_sparse_core(s["heads"], s["batch"], s["new"], _before(s), v, d)]
 
 
 def _gemm(s: Shape, v: Variant, d: Dims) -> list[Stage]:
@@ -213,33 +223,23 @@ STAGES: dict[str, Callable[[Shape, Variant, Dims], list[Stage]]] = {
     "dsa_prefill_block": _dsa_prefill_block,
     "dsa_decode_block": _dsa_decode_block,
     "index_logits": lambda s, v, d: [
-        _indexer(s["batch"], s["new"], s["context"] - s["new"], s.get("index_heads", d.index_heads), d)
+        _indexer(s["batch"], s["new"], _before(s), s.get("index_heads", d.index_heads), d)
     ],
-    "index_topk": lambda s, v, d: [_topk(s["batch"], s["new"], s["context"] - s["new"], d)],
-    "sparse_mla_prefill": lambda s, v, d: [
-        _sparse_core(s["heads"], s["batch"], s["new"], s["context"] - s["new"], v, d)
-    ],
-    "sparse_mla_decode": lambda s, v, d: [
-        _sparse_core(s["heads"], s["batch"], s["new"], s["context"] - s["new"], v, d)
-    ],
+    "index_topk": lambda s, v, d: [_topk(s["batch"], s["new"], _before(s), d)],
+    "sparse_mla_prefill": _sparse_mla,
+    "sparse_mla_decode": _sparse_mla,
     "moe": _moe,
     "elementwise": lambda s, v, d: [(0.0, s["bytes"])],
-    "dispatch": _exchange,
-    "combine": _exchange,
-    "all_reduce": _collective,
-    "all_gather": _collective,
-    "reduce_scatter": _collective,
+    **dict.fromkeys(("dispatch", "combine"), _exchange),
+    **dict.fromkeys(("all_reduce", "all_gather", "reduce_scatter"), _collective),
 }
 """Stages of each kernel family: FLOP and bytes from the shape."""
 
 Resource = Literal["compute", "memory", "scale_up", "scale_out"]
 
 LINKS: dict[str, tuple[Resource, ...]] = {
-    "dispatch": ("scale_up", "scale_out"),
-    "combine": ("scale_up", "scale_out"),
-    "all_reduce": ("scale_up",),
-    "all_gather": ("scale_up",),
-    "reduce_scatter": ("scale_up",),
+    **dict.fromkeys(("dispatch", "combine"), ("scale_up", "scale_out")),
+    **dict.fromkeys(("all_reduce", "all_gather", "reduce_scatter"), ("scale_up",)),
 }
 """What carries the bytes of each stage where it is not the GPU's own memory."""
 

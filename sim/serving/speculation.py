@@ -17,6 +17,11 @@ class Speculation(Protocol):
         """Mean tokens per step."""
         ...
 
+    @property
+    def overshoot(self) -> float:
+        """Mean tokens that the last step of an answer generates beyond its end."""
+        ...
+
     def steps(self, request: int, tokens: int) -> int:
         """Steps in which `request` generates `tokens` tokens, between 1 and `tokens`.
 
@@ -37,6 +42,11 @@ class OneTokenPerStep:
     def accept_length(self) -> float:
         """One."""
         return 1.0
+
+    @property
+    def overshoot(self) -> float:
+        """None."""
+        return 0.0
 
     def steps(self, request: int, tokens: int) -> int:
         """See `Speculation.steps`."""
@@ -63,6 +73,11 @@ class DraftAcceptance:
     def accept_length(self) -> float:
         """Mean tokens per step, the one that is always right included."""
         return 1.0 + float(self._reach.sum())
+
+    @property
+    def overshoot(self) -> float:
+        """See `Speculation.overshoot`; of a renewal process with X tokens per step, E[X (X - 1)] / (2 E[X])."""
+        return float(np.arange(1, len(self._reach) + 1) @ self._reach) / self.accept_length
 
     def at(self, batch: int) -> "DraftAcceptance":
         """See `Speculation.at`."""
@@ -97,6 +112,11 @@ class AdaptiveDrafts:
     def accept_length(self) -> float:
         """Mean tokens per step of a sequence that is alone on its rank."""
         return self.at(1).accept_length
+
+    @property
+    def overshoot(self) -> float:
+        """The same of what is generated beyond the end."""
+        return self.at(1).overshoot
 
     def at(self, batch: int) -> Speculation:
         """See `Speculation.at`."""

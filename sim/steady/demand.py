@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Arrivals, Length, Scenario
@@ -15,8 +15,12 @@ from sim.workload import RequestStream, requests
 Floats = NDArray[np.float64]
 
 QUANTILES = 1200
-"""Prompt lengths that stand for all where the longest prompt of a step decides what it costs."""
+"""Equal shares of the requests: their lengths stand for all where lengths must be told apart."""
 MIDDLES = (np.arange(QUANTILES) + 0.5) / QUANTILES
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Multiples of it, whole numbers cut off, spread evenly: prompts of every length meet answers of every length."""
+FAITHFUL = 1e-3
+"""Whole tokens stand for a distribution where they change its mean by less than this share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,110 +33,117 @@ class Demand:
     """Prompt tokens of a request that hit the prefix cache."""
     output_tokens: float
     """Generated tokens of a request."""
-    prefill_context: float
-    """KV tokens that a computed prompt token attends to: the cached prefix and half of the computed prompt."""
-    prefill_context_alone: float
-    """The same without the cached prefix."""
     decode_context: float
     """KV tokens that a generated token attends to: the prompt and half of the answer."""
+    decode_context_sd: float
+    """Standard deviation of the same."""
     new_quantiles: tuple[float, ...]
-    """Computed prompt tokens at the middle of QUANTILES equal shares of the requests, scaled to their mean."""
+    """Computed prompt tokens at QUANTILES equal shares of the requests, rising, scaled to their mean."""
     rate_per_s: float | None = None
-    """Arrivals per second; None in a closed loop and in an offline batch."""
+    """Arrivals per second of requests that can be served; None in a closed loop and in an offline batch."""
     concurrency: int | None = None
     """Requests in flight of a closed loop."""
     answers_alike: bool = False
     """All answers have the same length: those that begin together end together."""
+    too_long: float = 0.0
+    """Share of the requests that no rank holds, or the model does not take: they are rejected, and count nowhere."""
 
     @property
     def new_tokens(self) -> float:
         """Prompt tokens of a request that are computed."""
         return self.input_tokens - self.cached_tokens
 
-    def short(self, up_to: float) -> "tuple[float, Demand]":
-        """The share of the requests whose prompts have at most `up_to` tokens, and what such prompts ask for; all where
-        there is none."""
-        new, more = np.array(self.new_quantiles), self.cached_tokens / self.new_tokens
-        fits = new * (1 + more) <= up_to
-        if fits.all() or not fits.any():
-            return float(fits.all()), self
-        new = new[fits]
-        alone = _mean(new * (new + 1) / 2, new)
-        return float(fits.mean()), replace(
-            self,
-            input_tokens=float(new.mean()) * (1 + more),
-            cached_tokens=float(new.mean()) * more,
-            prefill_context=_mean(new**2 * more, new) + alone,
-            prefill_context_alone=alone,
-            new_quantiles=tuple(new.tolist()),
-        )
 
-
-def demand_of(scenario: Scenario, base_folder: Path | None = None) -> Demand:
+def demand_of(scenario: Scenario, base_folder: Path | None = None, most_tokens: float = math.inf) -> Demand:
     """The scenario's workload as means: from its distributions, or counted over its trace.
 
     With I and O the lengths of prompt and answer (independent of each other) and f the cached fraction,
 
-        prefill_context       = f E[I^2] / E[I] + prefill_context_alone
-        prefill_context_alone = ((1 - f) E[I^2] / E[I] + 1) / 2
-        decode_context        = E[I] + E[O^2] / (2 E[O])
+        decode_context = E[I] + E[O^2] / (2 E[O])
+        its variance   = Var[I] + E[O^3] / (3 E[O]) - (E[O^2] / (2 E[O]))^2
 
     At least one token of a prompt is computed, as in the simulation; f is that much below 1.
 
+    most_tokens: prompt and answer of a request that is served. Where it cuts a distribution, and where lengths are so
+    short that whole tokens matter, QUANTILES pairs of a prompt and an answer are counted instead.
+
     Prefix hits that a trace's hashes would find are not counted: only the simulation knows them.
-    Raises DeploymentError or ScenarioError where a file of the workload is missing or broken.
+    Raises DeploymentError or ScenarioError where a file of the workload is missing or broken, and DeploymentError where
+    no request is short enough.
     """
     workload = scenario.workload
     lengths = workload.lengths
     if lengths is None or lengths.input.histogram or lengths.output.histogram:
-        return _counted(scenario, requests(scenario, 0, base_folder))
-    prompt, prompt_squares = _moments(lengths.input)
-    answer, answer_squares = _moments(lengths.output)
-    fraction = min(workload.cached_fraction or 0.0, 1 - 1 / prompt)
-    long = prompt_squares / prompt
-    alone = ((1 - fraction) * long + 1) / 2
+        return _traced(scenario, requests(scenario, 0, base_folder), most_tokens)
+    prompts, answers = _whole(lengths.input), _whole(lengths.output)
+    answers = answers[np.argsort(np.argsort(np.arange(QUANTILES) * GOLDEN % 1))]
+    means = _moments(lengths.input), _moments(lengths.output)
+    faithful = all(
+        abs(whole.mean() / mean - 1) < FAITHFUL
+        for whole, (mean, *_) in zip((prompts, answers), means, strict=True)
+    )
+    fraction, alike = workload.cached_fraction or 0.0, lengths.output.constant is not None
+    rate_per_s, concurrency = _rate(workload.arrivals), _concurrency(workload.arrivals)
+    if not faithful or (prompts + answers > most_tokens).any():
+        counted = _counted(prompts, answers, fraction * prompts, most_tokens, rate_per_s)
+        return replace(counted, concurrency=concurrency, answers_alike=alike)
+    (prompt, prompt_squares, _), (answer, answer_squares, answer_cubes) = means
+    fraction = min(fraction, 1 - 1 / prompt)
+    age = answer_squares / (2 * answer)
+    variance = prompt_squares - prompt**2 + answer_cubes / (3 * answer) - age**2
     return Demand(
         input_tokens=prompt,
         cached_tokens=fraction * prompt,
         output_tokens=answer,
-        prefill_context=fraction * long + alone,
-        prefill_context_alone=alone,
-        decode_context=prompt + answer_squares / (2 * answer),
-        new_quantiles=_scaled(_quantiles(lengths.input), (1 - fraction) * prompt),
-        rate_per_s=_rate(workload.arrivals),
-        concurrency=_concurrency(workload.arrivals),
-        answers_alike=lengths.output.constant is not None,
+        decode_context=prompt + age,
+        decode_context_sd=math.sqrt(max(0.0, variance)),
+        new_quantiles=_scaled(_shares(lengths.input), (1 - fraction) * prompt),
+        rate_per_s=rate_per_s,
+        concurrency=concurrency,
+        answers_alike=alike,
     )
 
 
-def _moments(length: Length) -> tuple[float, float]:
-    """(E[X], E[X^2]) of a distribution with parameters; for the lognormal E[X^2] = mean^2 (1 + cv^2)."""
+def _moments(length: Length) -> tuple[float, float, float]:
+    """(E[X], E[X^2], E[X^3]) of a distribution with parameters.
+
+    For the lognormal E[X^k] = mean^k (1 + cv^2)^(k (k - 1) / 2).
+    """
     if length.constant is not None:
-        return float(length.constant), float(length.constant) ** 2
+        constant = float(length.constant)
+        return constant, constant**2, constant**3
     if length.uniform is not None:
         low, high = length.uniform
-        mean = (low + high) / 2
-        return mean, mean**2 + ((high - low + 1) ** 2 - 1) / 12
+        mean, variance = (low + high) / 2, ((high - low + 1) ** 2 - 1) / 12
+        return mean, mean**2 + variance, mean**3 + 3 * mean * variance
     assert length.lognormal is not None
-    mean = length.lognormal.mean
-    return mean, mean**2 * (1 + length.lognormal.cv**2)
+    mean, spread = length.lognormal.mean, 1 + length.lognormal.cv**2
+    return mean, mean**2 * spread, mean**3 * spread**3
 
 
-def _quantiles(length: Length) -> Floats:
-    """Lengths at MIDDLES of a distribution with parameters; the lognormal's are those of `sim.workload.lengths`."""
+def _shares(length: Length) -> Floats:
+    """Mean lengths of QUANTILES equal shares of a distribution with parameters, rising.
+
+    Of a lognormal with E[X] = m below its quantile at z: E[X; X < x] = m Phi(z - sigma).
+    """
     if length.lognormal is not None:
-        variance = math.log1p(length.lognormal.cv**2)
-        mu = math.log(length.lognormal.mean) - variance / 2
-        return np.asarray(np.exp(mu + math.sqrt(variance) * ndtri(MIDDLES)))
+        sigma = math.sqrt(math.log1p(length.lognormal.cv**2))
+        below = ndtr(ndtri(np.linspace(0, 1, QUANTILES + 1)) - sigma)
+        return np.asarray(length.lognormal.mean * QUANTILES * np.diff(below))
     low, high = length.uniform or (length.constant, length.constant)
     return np.asarray(np.interp(MIDDLES, (0, 1), (low or 1, high or 1)))
+
+
+def _whole(length: Length) -> Floats:
+    """The same in whole tokens, at least one: as `sim.workload.lengths` draws them."""
+    return np.maximum(np.rint(_shares(length)), 1.0)
 
 
 def _scaled(quantiles: Floats, mean: float) -> tuple[float, ...]:
     return tuple((quantiles * mean / quantiles.mean()).tolist())
 
 
-def _counted(scenario: Scenario, stream: RequestStream) -> Demand:
+def _traced(scenario: Scenario, stream: RequestStream, most_tokens: float) -> Demand:
     """The means of the requests themselves; of sessions, of all their turns.
 
     Sessions in a closed loop have no rate: how long their users think decides it.
@@ -141,25 +152,36 @@ def _counted(scenario: Scenario, stream: RequestStream) -> Demand:
         raise DeploymentError([Problem(("workload",), "holds no request")])
     turns = stream.turns
     asked = stream.prompts if turns is None else turns.prompts
-    prompt, answer, cached = (
-        column.astype(np.float64) for column in (asked.input_tokens, asked.output_tokens, asked.cached_tokens)
-    )
     rate_per_s = _rate(scenario.workload.arrivals) or _rate_of(stream)
     if turns is not None and rate_per_s is not None:
         rate_per_s *= len(turns.prompts) / turns.sessions
-    cached = np.minimum(cached, prompt - 1)
-    new = prompt - cached
-    alone = _mean(new * (new + 1) / 2, new)
+    columns = (asked.input_tokens, asked.output_tokens, asked.cached_tokens)
+    prompt, answer, cached = (column.astype(np.float64) for column in columns)
+    counted = _counted(prompt, answer, cached, most_tokens, rate_per_s)
+    return replace(counted, concurrency=stream.concurrency if turns is None else None)
+
+
+def _counted(
+    prompt: Floats, answer: Floats, cached: Floats, most_tokens: float, rate_per_s: float | None
+) -> Demand:
+    """The means of requests one by one, those of more than `most_tokens` left out."""
+    fits = prompt + answer <= most_tokens
+    if not fits.any():
+        says = f"no request is short enough: expected at most {most_tokens:,.0f} tokens of prompt and answer"
+        raise DeploymentError([Problem(("workload",), says)])
+    prompt, answer, cached = prompt[fits], answer[fits], np.minimum(cached, prompt - 1)[fits]
+    new, taken = prompt - cached, float(fits.mean())
+    context = _mean(answer * (prompt + answer / 2), answer)
+    squares = _mean(answer * (prompt**2 + prompt * answer + answer**2 / 3), answer)
     return Demand(
         input_tokens=float(prompt.mean()),
         cached_tokens=float(cached.mean()),
         output_tokens=float(answer.mean()),
-        prefill_context=_mean(new * cached, new) + alone,
-        prefill_context_alone=alone,
-        decode_context=_mean(answer * (prompt + answer / 2), answer),
+        decode_context=context,
+        decode_context_sd=math.sqrt(max(0.0, squares - context**2)),
         new_quantiles=_scaled(np.quantile(new, MIDDLES), float(new.mean())),
-        rate_per_s=rate_per_s,
-        concurrency=stream.concurrency if turns is None else None,
+        rate_per_s=None if rate_per_s is None else rate_per_s * taken,
+        too_long=1 - taken,
     )
 
 

@@ -14,8 +14,11 @@ from sim.model.deployment import Deployment, deploy
 from sim.model.profile_choice import profile_notes
 from sim.scenario.schema import Scenario
 from sim.simulation import cluster_plan
+from sim.steady.capacity import curve, full, overloaded
 from sim.steady.demand import Demand, demand_of
-from sim.steady.service import Limit, OperatingPoint, Service
+from sim.steady.doubts import doubts
+from sim.steady.point import OperatingPoint, point, priced_by, utilization
+from sim.steady.service import Limit, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class SteadyState:
     demand: Demand
     deployment: Deployment
     point: OperatingPoint
-    """At the workload's load; at capacity where the load is higher."""
+    """At the workload's load; at capacity where the load is higher, or below it where overload costs throughput."""
     curve: tuple[OperatingPoint, ...]
     """From light load to capacity."""
     capacity_requests_per_s: float
@@ -35,6 +38,10 @@ class SteadyState:
     """Whether the capacity suffices for the arrivals."""
     priced_by: Mapping[str, float]
     """Shares of busy GPU time by what priced it, at `point`."""
+    utilization: Mapping[str, float]
+    """By pool: share of the time in which its workers work, at `point`."""
+    doubts: tuple[str, ...]
+    """Sentences that say why a simulation may differ from `point` by more than 10%; mostly none."""
     notes: tuple[str, ...] = ()
     """Sentences for the user about what was decided on the way."""
 
@@ -80,65 +87,72 @@ class SteadyState:
             "latency": {"ttft_s": {"mean": point.ttft_s}, "tpot_s": {"mean": point.tpot_s}},
             "stable": self.stable,
             "batch": point.batch,
-            "utilization": {"prefill": point.prefill_share, "kv_cache": point.kv_cache_share},
+            "utilization": {**self.utilization, "kv_cache": point.kv_cache_share},
             "cost": point.price.json(),
             **self.outlook(),
             "priced_by": dict(self.priced_by),
             "notes": list(self.notes),
+            "doubts": list(self.doubts),
         }
 
 
 def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path | None = None) -> SteadyState:
-    """The steady state of a scenario, in tens of milliseconds.
+    """The steady state of a scenario, in tens of milliseconds once its steps are priced.
 
     With W workers of D ranks, T(b) the seconds of a decode step of b sequences per rank, a tokens per sequence and
-    step, O output tokens (the first one comes from the prefill), N new prompt tokens, C a chunk, S(n) the seconds
-    of a prefill step of n tokens per rank, and r the requests per second (Little's law):
+    step (the first token comes from the prefill, and the last step may generate some in vain), O output tokens, and r
+    the requests per second (Little's law):
 
-    - disaggregated: TPOT = T(b) / a, r = W D b / (TPOT (O - 1)), and r <= W D C / (S(C) N) of the prefill pool;
-      with DSA, S(n) is that of the dense form times the chance that all prompts of the step are short enough for it,
-      and of the sparse one times the rest;
+    - disaggregated: TPOT = T(b) / a and r = W D b / (TPOT (O - 1)); the prefill pool computes W D C / (S N) requests
+      per second at most, with N new prompt tokens and S the seconds of a step of full chunks of C tokens;
     - aggregated: prefill takes the share f = n S of a worker's time with n prefill steps of S seconds per second, so
-      TPOT = T(b) / (a (1 - f)) and r as above;
-    - prefill steps: prompts that arrive (Poisson, r / W per worker) during a step are computed in the next one, so
-      n = 1 / (S + E[exp(-r S / W)] / g), g the steps per second that begin while nobody waits: r / W, or beside
-      decode (1 - exp(-r T / W)) / T. S waits for the longest of the k = r / (W n) prompts of a step; where prompts
-      ride along in decode steps, f counts what they add;
-    - aggregated, answers that are all of one length: those that begin together end together, and leave room for
-      prompts that are computed together. In a closed loop b prompts per rank are computed first and b answers then
-      generated, r = W D b / (ingress + S(b N) + (O - 1) T(b) / a); an open loop comes to that at its capacity.
+      TPOT = T(b) / (a (1 - f)) and r as above; where prompts ride along in decode steps, f counts what they add;
+    - prefill steps: prompts that arrive during a step are begun in the next one. How many that are decides S: few
+      have ranks of their own, chunk by chunk, and many share chunks. A step waits for the dearest chunk of its ranks;
+      chunks are cut from the workload's prompts as the simulation cuts them (`sim.steady.chunks`);
+    - decode steps wait for the rank with the most context (`sim.steady.phases`);
+    - full, aggregated: prompts wait everywhere; those who leave between two decode steps make room for as many, which
+      are computed together. Where all answers have one length and none has drafts, those that begin together end
+      together: b prompts per rank are computed first and b answers then generated, if more leave that way.
 
-    b ends at the batch cap and where b sequences of the mean context fill the KV cache. Prices are those of
-    `sim.price` at that rate.
+    b ends at the batch cap and where b sequences of the mean context, with what the engine keeps free for their growth,
+    fill the KV cache. Requests too long for that or for the model are rejected and count nowhere.
+
+    The point is found at the rate that is offered, so its price is what an hour costs over the tokens of an hour.
+    Prices are those of `sim.price`. `doubts` says where a simulation may differ.
     Raises what `sim.simulate` raises, for the same reasons.
     """
     deployment = deploy(scenario)
-    demand = demand or demand_of(scenario, base_folder)
     cluster = cluster_plan(scenario, deployment, seed=0)
+    room = min(pool.kv_blocks * pool.block_tokens for pool in cluster.pools.values())
+    demand = demand or demand_of(scenario, base_folder, min(cluster.max_tokens, room))
     service = Service(scenario, deployment, demand, cluster)
-    curve = service.curve()
-    reached = np.maximum.accumulate(curve["requests_per_s"])
-    points = np.arange(len(reached))
-    place, stable = float(len(reached) - 1), True
+    at_capacity, limit = full(service)
+    columns = curve(service, at_capacity)
+    capacity = float(columns["requests_per_s"].max())
+    at = {name: float(column[0]) for name, column in overloaded(service, at_capacity).items()}
     if demand.concurrency is not None:
-        stay_s = curve["ttft_s"] + service.decode_tokens * curve["tpot_s"]
-        in_flight = np.maximum.accumulate(curve["requests_per_s"] * stay_s)
+        points = np.arange(len(columns["batch"]))
+        stay_s = columns["ttft_s"] + service.decode_tokens * columns["tpot_s"]
+        in_flight = np.maximum.accumulate(columns["requests_per_s"] * stay_s)
         place = float(np.interp(demand.concurrency, in_flight, points))
-    elif demand.rate_per_s is not None:
-        stable = bool(demand.rate_per_s <= reached[-1])
-        place = float(np.interp(demand.rate_per_s, reached, points))
-    at = {name: float(np.interp(place, points, column)) for name, column in curve.items()}
+        at = {name: float(np.interp(place, points, column)) for name, column in columns.items()}
+    elif demand.rate_per_s is not None and demand.rate_per_s < capacity:
+        at = {name: float(c[0]) for name, c in service.at_rates(np.array([demand.rate_per_s])).items()}
+    load = (demand.rate_per_s or at["requests_per_s"]) / capacity
     return SteadyState(
         demand=demand,
         deployment=deployment,
-        point=service.point(at),
+        point=point(service, at),
         curve=tuple(
-            service.point({name: float(column[i]) for name, column in curve.items()})
-            for i in range(len(curve["batch"]))
+            point(service, {name: float(column[i]) for name, column in columns.items()})
+            for i in range(len(columns["batch"]))
         ),
-        capacity_requests_per_s=float(reached[-1]),
-        limit=service.limit(float(curve["batch"][-1])),
-        stable=stable,
-        priced_by=service.priced_by(at),
+        capacity_requests_per_s=capacity,
+        limit=limit,
+        stable=demand.rate_per_s is None or demand.rate_per_s <= capacity,
+        priced_by=priced_by(service, at),
+        utilization=utilization(service, at),
+        doubts=tuple(doubts(scenario, service, at, limit, load)),
         notes=(*deployment.model.notes, *profile_notes(scenario)),
     )

@@ -1,5 +1,6 @@
 """A scenario -> how its pools shard the model, what their steps run, and what prices them."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from sim import catalog
@@ -18,7 +19,7 @@ from sim.scenario.device import gpu_of
 from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
-from sim.step.build import build_step_cost
+from sim.step.build import Range, build_step_cost
 from sim.step.cost import SurfaceStepCost
 from sim.step.experts import pool_routing, rebalance
 from sim.step.operations import StepOperations
@@ -189,8 +190,11 @@ def _cost(device: Gpu, profile: str | None) -> CostModel:
     return ProfileCost(load_profile(profile), roofline, device) if profile else roofline
 
 
-def pool_step_cost(scenario: Scenario, plan: PoolPlan) -> SurfaceStepCost:
-    """The step cost of a pool, priced on its grid."""
+def pool_step_cost(
+    scenario: Scenario, plan: PoolPlan, contexts: Mapping[str, Range] | None = None
+) -> SurfaceStepCost:
+    """The step cost of a pool, priced on its grid; `contexts`: see `build_step_cost`."""
     operations = {phase: step_operations(scenario, plan, phase) for phase in PHASES[plan.role]}
     decoding = plan.max_sequences * (1 + scenario.speculation.draft_tokens) if plan.role == "serve" else 0
-    return build_step_cost(operations, cost_model(scenario), plan.max_sequences, plan.chunk_tokens + decoding)
+    most_tokens = plan.chunk_tokens + decoding
+    return build_step_cost(operations, cost_model(scenario), plan.max_sequences, most_tokens, contexts)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from sim.catalog import Model
 from sim.cost.latency import CostModel
 from sim.model.operations import Operation
@@ -17,21 +19,29 @@ PROMPT_POINTS_PER_OCTAVE = 3
 """The same of prompt tokens, where rooflines turn from traffic to compute: with two a step is up to 3.1% off."""
 
 
+Range = tuple[float, float]
+
+
 def build_step_cost(
-    operations: Mapping[str, StepOperations], cost: CostModel, max_sequences: int, max_tokens: int
+    operations: Mapping[str, StepOperations],
+    cost: CostModel,
+    max_sequences: int,
+    max_tokens: int,
+    contexts: Mapping[str, Range] | None = None,
 ) -> SurfaceStepCost:
     """Price the steps of a pool.
 
     `operations` by phase: prefill, decode or both, as the pool does. `max_sequences` per attention-DP rank bounds
-    the decode grid, `max_tokens` of a chunk the prefill grid.
+    the decode grid, `max_tokens` of a chunk the prefill grid. `contexts` by phase: the range that will be asked for;
+    the same points of the grid are priced as without, but for those that such contexts do not lie between.
     """
     decode, prefill, prompts = [], None, None
     if steps := operations.get("decode"):
-        contexts = _contexts(steps.layout.model)
+        points = _contexts(steps.layout.model, within=(contexts or {}).get("decode"))
         for up_to, step in steps.levels():
             sequences = grid(1, max(min(max_sequences, up_to), 2), POINTS_PER_OCTAVE)
             parts = (step.decode_attention, step.decode_rest, cost, step.overlap, step.layout.dp)
-            surface = Surface(sequences, contexts, *parts)
+            surface = Surface(sequences, points, *parts)
             decode.append(DecodeLevel(up_to, surface, 1 + step.draft_tokens))
             if up_to >= max_sequences:
                 break
@@ -39,20 +49,24 @@ def build_step_cost(
         # Beyond the largest captured prompt the host launches everything: a step in time, not a slope.
         graph = chunk.overlap.graph_tokens
         tokens = grid(1, max(max_tokens, 2), PROMPT_POINTS_PER_OCTAVE, (graph, graph + 1))
-        contexts = _contexts(chunk.layout.model, chunk.layout.dense_prefill_max_kv)
+        points = _contexts(
+            chunk.layout.model, chunk.layout.dense_prefill_max_kv, (contexts or {}).get("prefill")
+        )
 
         def attention(tokens: float, context: float) -> list[Operation]:
             return chunk.prefill_attention(*typical_prompts(tokens, context))
 
-        prefill = Surface(
-            tokens, contexts, attention, chunk.prefill_rest, cost, chunk.overlap, chunk.layout.dp
-        )
+        prefill = Surface(tokens, points, attention, chunk.prefill_rest, cost, chunk.overlap, chunk.layout.dp)
         prompts = PromptAttention(chunk, prefill, cost)
     return SurfaceStepCost(decode, prefill, prompts)
 
 
-def _contexts(model: Model, dense_up_to: int = 0) -> Floats:
+def _contexts(model: Model, dense_up_to: int = 0, within: Range | None = None) -> Floats:
     """Context grid up to the model's longest, with points at the kinks of sparse attention: top-k, and the mean context
     (n + 1) / 2 of the longest prompt short enough for the dense form and of one a token longer."""
     kinks = [model.index_topk, (dense_up_to + 1) / 2, (dense_up_to + 2) / 2] if model.sparse else []
-    return grid(1, model.max_positions, POINTS_PER_OCTAVE, kinks)
+    points = grid(1, model.max_positions, POINTS_PER_OCTAVE, kinks)
+    if within is None:
+        return points
+    first, last = np.searchsorted(points, within[0], side="right") - 1, np.searchsorted(points, within[1])
+    return np.unique([points[0], *points[max(0, first) : max(2, last + 1)]])

@@ -116,7 +116,10 @@ class Surface:
 
         The routed experts see every rank's tokens, hence the mean; all else waits for the fullest rank.
         """
-        fullest, mean = int(x.max()), float(x.sum()) / len(x)
+        return self.line_at(int(x.max()), float(x.sum()) / len(x))
+
+    def line_at(self, fullest: int, mean: float) -> Line:
+        """The same by the tokens of the fullest rank and their mean over the ranks."""
         low = int(mean)
         experts = self._spelled[low][0]
         if mean > low:
@@ -132,6 +135,13 @@ class Surface:
         i = min(int(self.x.searchsorted(x)), len(self.x) - 1)
         j = min(int(self.context.searchsorted(context)), len(self.context) - 1)
         self._visits[i, j] += seconds
+
+    def shares(self, x: float, context: float) -> Floats:
+        """Shares of a step's seconds by the source that priced them, at the grid point that `charge` would book at."""
+        i = min(int(self.x.searchsorted(x)), len(self.x) - 1)
+        j = min(int(self.context.searchsorted(context)), len(self.context) - 1)
+        sources = self._core[i, j] + self._sources[i]
+        return np.asarray(sources / sources.sum())
 
     def provenance_s(self) -> Floats:
         """Booked seconds by the source that priced the step's operations; shape (len(PRICED_BY),)."""

@@ -28,4 +28,4 @@ duration_s: 200
     _, computing = phases(scenario, demand_of(scenario))
     tokens, context = np.full(plan.dp, 8192.0), np.full(plan.dp, 1500 + 101 / 2)
     simulated_s = pool_step_cost(scenario, plan).prefill_s(tokens, context, tokens * 16)
-    assert float(computing.step_s(np.array([8192.0]))[0]) == pytest.approx(simulated_s, rel=0.03)
+    assert computing.full_s() == pytest.approx(simulated_s, rel=0.03)

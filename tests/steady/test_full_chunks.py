@@ -49,19 +49,6 @@ def test_one_long_prompt_makes_a_chunk_sparse() -> None:
     assert mixed < 0.8 * alike
 
 
-def test_prompts_that_are_short_by_hand() -> None:
-    """Up to 2,000 of uniformly 1 to 4,000 tokens: half of the prompts, 1,000 on average; half of each is cached."""
-    share, short = demand_of(scenario("{uniform: [1, 4000]}", more="cached_fraction: 0.5")).short(2000)
-    assert share == pytest.approx(0.5, abs=1e-3)
-    assert short.input_tokens == pytest.approx(1000, rel=2e-3)
-    assert short.new_tokens == pytest.approx(500, rel=2e-3)
-    # E[new^2] / E[new] = (4 / 3) 500; half of it lies before a computed token, and as much as all of it is cached.
-    assert short.prefill_context_alone == pytest.approx(500 * 4 / 3 / 2, rel=3e-3)
-    assert short.prefill_context == pytest.approx(500 * 4 / 3 * 1.5, rel=3e-3)
-    assert demand_of(scenario("{constant: 3000}")).short(2048)[0] == 0
-    assert demand_of(scenario("{constant: 2048}")).short(2048)[0] == 1
-
-
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("prompts", [LOGNORMAL, "{constant: 500}", "{constant: 1}"])
 def test_at_least_one_token_is_computed(prompts: str, fraction: float) -> None:

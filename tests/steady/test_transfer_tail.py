@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sim.cluster.setup import TransferSetup
@@ -34,7 +35,7 @@ def test_what_overlaps_with_the_prompt_does_not_delay_the_first_token(tail: floa
 
     def first_tokens(transfer: TransferSetup) -> list[float]:
         service = Service(SCENARIO, deployment, demand_of(SCENARIO), replace(cluster, transfer=transfer))
-        return service.curve()["ttft_s"].tolist()
+        return service.at_rates(np.array([0.5, 1.0]))["ttft_s"].tolist()
 
     free = first_tokens(TransferSetup(0.0, 1e6, 0.0))
     assert first_tokens(TransferSetup(1000.0, 1e6, 0.5, tail)) == pytest.approx([t + adds_s for t in free])

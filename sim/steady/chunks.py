@@ -1,0 +1,95 @@
+"""What a rank computes in a prefill step: the chunks that a workload's prompts are cut into."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+EDGES = np.array([*np.arange(8) / 8, *(1 - 0.5 ** np.arange(4, 9)), 1.0])
+"""Shares of the chunks, from the cheapest to the dearest, that one chunk each stands for: finer where the dearest are,
+because a step waits for the dearest chunk of all its ranks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Chunks of single ranks. Columns have one entry per chunk; see `sim.serving.prompts.Chunk` for what they say."""
+
+    tokens: Floats
+    pairs: Floats
+    """Pairs of new token and key."""
+    pairs_alone: Floats
+    """The same if no prefix had been cached."""
+    held: Floats
+    held_alone: Floats
+    longest: Floats
+    longest_alone: Floats
+    several: Floats
+    """Whether the chunk has several prompts, one of them with KV before it: 0 to 1."""
+
+    @property
+    def context(self) -> Floats:
+        """Mean KV tokens that a chunk's tokens attend to."""
+        return self.pairs / self.tokens
+
+    @property
+    def context_alone(self) -> Floats:
+        """The same if no prefix had been cached."""
+        return self.pairs_alone / self.tokens
+
+
+COLUMNS = tuple(Chunks.__dataclass_fields__)
+SUMS = ("tokens", "pairs", "pairs_alone", "held", "held_alone")
+"""Those that grow with the prompts of a chunk."""
+
+
+def cut(new: Floats, cached_per_new: float, together: int, budget: float) -> Chunks:
+    """The chunks of prompts that a rank computes `together` at a time, in order, `budget` new tokens in each.
+
+    new: computed tokens of each prompt, in order. A chunk ends with its prompts, however few tokens that leaves it.
+    """
+    ends = np.cumsum(new)
+    starts = ends - new
+    first = starts[::together]
+    length = np.append(first[1:], ends[-1]) - first
+    count = np.maximum(np.ceil(length / budget - 1e-9), 1).astype(int)
+    number = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    opens = np.repeat(first, count) + number * budget
+    at = np.unique(np.concatenate((starts, opens)))
+    piece = np.append(at[1:], ends[-1]) - at
+    prompt = np.searchsorted(starts, at, side="right") - 1
+    chunk = np.searchsorted(opens, at, side="right") - 1
+    earlier = at - starts[prompt]
+    cached = new[prompt] * cached_per_new
+
+    def total(values: Floats) -> Floats:
+        return np.bincount(chunk, values, len(opens)).astype(np.float64)
+
+    def largest(values: Floats) -> Floats:
+        found = np.zeros(len(opens))
+        np.maximum.at(found, chunk, values)
+        return found
+
+    alone = piece * earlier + piece * (piece + 1) / 2
+    pieces, behind = total(np.ones(len(at))), total((cached + earlier > 0).astype(float))
+    return Chunks(
+        tokens=total(piece),
+        pairs=total(alone + piece * cached),
+        pairs_alone=total(alone),
+        held=total(cached + earlier + piece),
+        held_alone=total(earlier + piece),
+        longest=largest(cached + earlier + piece),
+        longest_alone=largest(earlier + piece),
+        several=((pieces > 1) & (behind > 0)).astype(float),
+    )
+
+
+def typical(chunks: Chunks, cost_of: Callable[[Chunks], Floats]) -> tuple[Chunks, Floats]:
+    """A chunk for each of the shares between EDGES, cheapest first by `cost_of`, and the share that it stands for."""
+    order = np.argsort(cost_of(chunks), kind="stable")
+    edges = np.unique(np.round(EDGES * len(order)).astype(int))
+    share = np.diff(edges)
+    means = [np.add.reduceat(getattr(chunks, name)[order], edges[:-1]) / share for name in COLUMNS]
+    return Chunks(*means), share / len(order)

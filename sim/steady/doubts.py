@@ -1,0 +1,64 @@
+"""Where the estimate may differ from the simulation by more than its usual few percent, in words."""
+
+from collections.abc import Iterator, Mapping
+
+from sim.scenario.schema import Scenario
+from sim.steady.service import Limit, Service
+
+MOSTLY_PROMPTS = 0.9
+"""Share of the time of aggregated workers beyond which little is left for answers."""
+FEW_SEQUENCES = 4.0
+"""Sequences in the KV cache of a rank below which it matters which requests happen to meet."""
+MANY_REJECTED = 0.3
+"""Share of requests that are too long beyond which the rest depends on a few that just fit."""
+NEARLY_FULL = 0.9
+"""Load from which the capacity matters for the figures."""
+STAYS = 2.0
+"""Requests' mean time in the system that must fit into a run, so that its window shows the steady state."""
+
+
+def doubts(
+    scenario: Scenario, service: Service, at: Mapping[str, float], limit: Limit, load: float
+) -> Iterator[str]:
+    """A sentence for each reason why price, throughput or TPOT may be more than 10% off at this point.
+
+    load: arrivals over capacity.
+    """
+    demand, joint, full = service.demand, service.joint, load > NEARLY_FULL
+    if demand.too_long > MANY_REJECTED:
+        yield (
+            f"{demand.too_long:.0%} of the requests are too long for the model or the KV cache of a rank and are "
+            "rejected; the figures are those of the rest."
+        )
+    if full and joint and at["prefill_share"] > MOSTLY_PROMPTS:
+        yield (
+            f"At this load the workers spend {at['prefill_share']:.0%} of their time on prompts: a little more or less "
+            "changes much for the answers."
+        )
+    if load > 1 and service.evicts:
+        yield (
+            "Overloaded, without room in the KV cache: the engine throws out prompts that it has computed, and how "
+            "many depends on how the overload came about."
+        )
+    if load > 1 and not joint and limit != "prefill":
+        yield (
+            f"Overloaded, limited by {limit}: a simulation goes on computing prompts until the prefill pool has no "
+            "room left, and counts them."
+        )
+    if full and limit == "KV cache" and service.largest < FEW_SEQUENCES:
+        yield f"The KV cache of a rank holds {service.largest:.2g} requests at a time: it matters which ones meet."
+    if full and joint and demand.answers_alike and demand.output_tokens > 1:
+        yield (
+            "All answers have the same length: at this load they begin and end together, more or less, and the "
+            "capacity depends on it."
+        )
+    stay_s = at["ttft_s"] + service.decode_tokens * at["tpot_s"]
+    if (
+        scenario.duration_s is not None
+        and demand.rate_per_s is not None
+        and STAYS * stay_s > scenario.duration_s
+    ):
+        yield (
+            f"A request stays {stay_s:,.0f} s on average, and the scenario ends after {scenario.duration_s:,.0f} s: a "
+            "simulation of it does not reach the steady state."
+        )
