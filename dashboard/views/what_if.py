@@ -181,6 +181,12 @@ if not state.stable:
         "capacity.",
         icon=":material/warning:",
     )
+if state.doubts and not now.run:
+    told = " ".join(parts.plain(doubt) for doubt in state.doubts)
+    st.info(
+        f"**The estimate is rough here.** {told} A simulation may differ by more than 10%.",
+        icon=":material/info:",
+    )
 
 compared = [now, *([then] if then is not None else [])]
 with parts.mending():

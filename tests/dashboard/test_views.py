@@ -406,3 +406,10 @@ def test_a_slider_is_answered_quickly(capsys: pytest.CaptureFixture[str]) -> Non
             f"\nWhat-if, server time of a slider move: median {statistics.median(every) * 1e3:.0f} ms ({by_key})"
         )
     assert parse(app.code[0].value).scenario
+
+
+def test_what_if_says_where_its_estimate_is_rough() -> None:
+    """Workers of both kinds, answers of one length, more requests than can be served."""
+    rough = sound(opened("what_if", k="joint", v="0.0", r="100.0"))
+    assert any("All answers have the same length" in info.value for info in rough.info)
+    assert not any("rough" in info.value for info in sound(opened("what_if")).info)
