@@ -19,6 +19,7 @@ from sim.catalog.hardware import (
     price_tiers,
 )
 from sim.catalog.hugging_face import ConfigError
+from sim.catalog.launch_defaults import LaunchDefaults, launch_defaults
 from sim.catalog.models import kv_layouts, model, model_names
 from sim.catalog.network import Collectives, Protocol, collectives
 from sim.catalog.shapes import Model
@@ -31,6 +32,7 @@ __all__ = [
     "Efficiency",
     "Engine",
     "Gpu",
+    "LaunchDefaults",
     "LowLatencyAllToAll",
     "Model",
     "Protocol",
@@ -49,6 +51,7 @@ __all__ = [
     "gpu",
     "gpu_names",
     "kv_layouts",
+    "launch_defaults",
     "model",
     "model_names",
     "nearest_names",

@@ -19,6 +19,7 @@ FILES = (
     "cache_tiers.yaml",
     "traffic.yaml",
     "network.yaml",
+    "launch_defaults.yaml",
 )
 NOT_FACTS = ("aliases", "inherits", "task", "thinking")
 
