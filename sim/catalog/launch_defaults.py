@@ -36,7 +36,9 @@ class LaunchDefaults:
 def launch_defaults(engine_name: str, release: str | None = None) -> LaunchDefaults:
     """The defaults of the newest known release that is not newer than `release`; the oldest known one before that;
     the newest without a release."""
-    known = sorted(values(read("launch_defaults.yaml"))[engine_name].items(), key=lambda item: _order(item[0]))
+    known = sorted(
+        values(read("launch_defaults.yaml"))[engine_name].items(), key=lambda item: _order(item[0])
+    )
     upto = known if release is None else [item for item in known if _order(item[0]) <= _order(release)]
     taken = upto or known[:1]
     facts: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """`tokenworks launch`: launch commands of engines <-> scenarios."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,14 @@ app = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object as the last line of stdout")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no notes")]
+
+
+class Engine(StrEnum):
+    """Engines that can be launched."""
+
+    SGLANG = "sglang"
+    VLLM = "vllm"
+    TRTLLM = "trtllm"
 
 
 @app.command()
@@ -51,3 +60,32 @@ def read(
     screen.out.print(launch.text, end="", soft_wrap=True)
     if as_json:
         print_json(launch.json())
+
+
+@app.command()
+def write(
+    scenario: Annotated[
+        Path, typer.Argument(help="a scenario, YAML", metavar="SCENARIO.yaml", show_default=False)
+    ],
+    engine: Annotated[
+        Engine | None, typer.Option(help="whose commands; default: the scenario's engine", show_default=False)
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, such as gpu=b200")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """A scenario -> the commands that start it, one per pool and node; what the engine cannot do on stderr."""
+    from sim.cli.scenarios import deployed
+    from sim.launch.write import write_launch
+
+    screen = Screen(as_json, quiet)
+    loaded, _ = deployed(scenario, sets)
+    with loaded.locating():
+        written = write_launch(loaded.scenario, engine.value if engine else None)
+    for said in written.cannot:
+        screen.note(f"cannot be said in a command of {written.engine}: {said}")
+    screen.out.print(written.text, end="", soft_wrap=True)
+    if as_json:
+        print_json(written.json())

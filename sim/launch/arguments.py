@@ -101,7 +101,9 @@ def known(word: Word) -> Word:
     """The word, whose variables are all set. Raises ScenarioError naming the first that is not."""
     if word.unknown:
         name = word.unknown[0]
-        raise fail(word.place, f"${name} is not set in this text; write its value, or {name}=... above the command")
+        raise fail(
+            word.place, f"${name} is not set in this text; write its value, or {name}=... above the command"
+        )
     return word
 
 
@@ -145,7 +147,9 @@ def _given(
     return Given(_value(flag.takes, known(value_word), name), said, word.place)
 
 
-IDENTITIES: Final = frozenset({"node_rank", "dist_init_addr", "master", "dp_address", "dp_rank", "dp_start", "port"})
+IDENTITIES: Final = frozenset(
+    {"node_rank", "dist_init_addr", "master", "dp_address", "dp_rank", "dp_start", "port"}
+)
 """Settings that only tell commands apart: a variable in them need not be set."""
 
 
@@ -209,7 +213,9 @@ def read_environment(words: Mapping[str, Word], table: Table) -> Arguments:
         said = f"{name}={word.text}"
         flag = table.variables.get(name)
         if flag is not None:
-            found.keep(flag, Given(known(word).text if flag.fate == "setting" else word.text, said, word.place))
+            found.keep(
+                flag, Given(known(word).text if flag.fate == "setting" else word.text, said, word.place)
+            )
         elif name.startswith(table.prefixes):
             why = f"no variable that is known of {table.engine} {table.release}"
             found.not_modelled.append(Told(said, why))

@@ -94,7 +94,8 @@ def read_commands(text: str, name: str, folder: Path) -> Read:
     if not commands:
         start = Place(name, 1, 1, text.split("\n", 1)[0])
         raise fail(
-            start, "no launch command here; expected vllm serve, python -m sglang.launch_server or trtllm-serve"
+            start,
+            "no launch command here; expected vllm serve, python -m sglang.launch_server or trtllm-serve",
         )
     return Read(tuple(commands), tuple(routers), tuple(others))
 
@@ -102,21 +103,30 @@ def read_commands(text: str, name: str, folder: Path) -> Read:
 def _entry(words: Sequence[Word]) -> tuple[str, int] | None:
     """The engine that a command starts, or `router`, and where its arguments begin; None: it starts neither."""
     texts = [word.text for word in words]
-    for at, text in enumerate(texts):
-        base, after = text.rsplit("/", 1)[-1], texts[at + 1 : at + 2]
-        if ROUTERS.fullmatch(base) or (text == "-m" and after and ROUTERS.fullmatch(after[0])):
-            return "router", at + 1 + (text == "-m")
-        if text == "-m" and after and after[0] in MODULES:
-            return MODULES[after[0]], at + 2
-        if base in ("vllm", "sglang") and after == ["serve"]:
-            return base, at + 2
-        if base == "trtllm-serve":
-            if after in (["disaggregated"], ["mm_embedding_serve"], ["grpc"]):
-                return None
-            return "trtllm", at + 1 + (after == ["serve"])
-        if IMAGES.search(text) and "docker" in texts[0] and "serve" not in texts[at:]:
-            return "vllm", at + 1
-    return None
+    found = (_entry_at(texts, at) for at in range(len(texts)))
+    entry = next((one for one in found if one is not None), None)
+    return entry if entry is None or entry[0] else None
+
+
+def _entry_at(texts: Sequence[str], at: int) -> tuple[str, int] | None:
+    """The same for the word at one place; an engine called "": a part of one that serves no model."""
+    text, after = texts[at], texts[at + 1] if at + 1 < len(texts) else ""
+    base = text.rsplit("/", 1)[-1]
+    module = after if text == "-m" else ""
+    entry: tuple[str, int] | None = None
+    if ROUTERS.fullmatch(module or base):
+        entry = "router", at + (2 if module else 1)
+    elif module in MODULES:
+        entry = MODULES[module], at + 2
+    elif base in ("vllm", "sglang") and after == "serve":
+        entry = base, at + 2
+    elif base == "trtllm-serve" and after in ("disaggregated", "mm_embedding_serve", "grpc"):
+        entry = "", at
+    elif base == "trtllm-serve":
+        entry = "trtllm", at + 1 + (after == "serve")
+    elif IMAGES.search(text) and "docker" in texts[0] and "serve" not in texts[at:]:
+        entry = "vllm", at + 1
+    return entry
 
 
 def _command(
@@ -129,10 +139,8 @@ def _command(
     said = read_arguments(words, known)
     if (config := said.settings.pop("config", None)) is not None:
         from_file = _file(known, config, files, folder)
-        if engine == "trtllm":  # the file wins over the flags (llmapi/llm_utils.py, update_llm_args_with_extra_dict)
-            said = _joined(said, from_file)
-        else:
-            said = _joined(from_file, said)
+        # TensorRT-LLM's file wins over its flags (llmapi/llm_utils.py, update_llm_args_with_extra_dict).
+        said = _joined(said, from_file) if engine == "trtllm" else _joined(from_file, said)
     arguments = _joined(arguments, said)
     _model(arguments, words, statement.words[start - 1].place)
     return Command(engine, arguments, statement.words[start - 1].place, statement.note)
@@ -166,7 +174,9 @@ def _router(words: Sequence[Word]) -> Router:
     texts = [word.text for word in words]
     found: dict[str, list[str]] = {"policy": [], "prefill": [], "decode": []}
     names = {"--policy": "policy", "--prefill-policy": "policy"}
-    names |= dict.fromkeys(("--prefill", "--prefiller-ports", "--prefiller-port", "--prefill-ports"), "prefill")
+    names |= dict.fromkeys(
+        ("--prefill", "--prefiller-ports", "--prefiller-port", "--prefill-ports"), "prefill"
+    )
     names |= dict.fromkeys(("--decode", "--decoder-ports", "--decoder-port", "--decode-ports"), "decode")
     for at, text in enumerate(texts):
         key = names.get(text)
@@ -267,4 +277,3 @@ def _check_kind(flag: Flag, value: object, path: str, place: Place) -> None:
     if not isinstance(value, kinds) or (isinstance(value, bool) and flag.takes != "switch"):
         expected = {"int": "a whole number", "number": "a number", "switch": "true or false", "text": "text"}
         raise fail(place, f"{path} takes {expected[flag.takes]}, got {value!r}")
-

@@ -135,7 +135,9 @@ def seats(found: Derived, per_rank: int, tp: int, why: str, *settings: str) -> N
     found.put("max_batch_per_gpu", per_gpu, f"{why}{shares}{'' if exact else ', rounded up'}", *settings)
     if not exact:
         flag = found.command.said(*settings) or why
-        found.tell(flag, f"{per_rank} sequences do not divide over {tp} GPUs of a rank; {per_gpu * tp} are taken")
+        found.tell(
+            flag, f"{per_rank} sequences do not divide over {tp} GPUs of a rank; {per_gpu * tp} are taken"
+        )
 
 
 def weights(found: Derived) -> None:

@@ -66,7 +66,9 @@ def _inline(value: Any) -> str:
 
 def _plain(text: str) -> bool:
     """Whether a text needs no quotes in YAML."""
-    return text.replace("-", "").replace("_", "").replace(".", "").replace("/", "").isalnum() and text[0] != "-"
+    return (
+        text.replace("-", "").replace("_", "").replace(".", "").replace("/", "").isalnum() and text[0] != "-"
+    )
 
 
 def dotted_reasons(keys: Reasons) -> Iterator[tuple[str, str]]:

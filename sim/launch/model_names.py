@@ -18,7 +18,18 @@ FORMATS: Final = {
     "awq": None, "gptq": None, "int4": None, "int8": None, "w4a8": None, "w4afp8": None, "w8a8": None, "mxfp4": None,
 }  # fmt: skip
 """What a part of a checkpoint's name says of its weights; None: a format that Tokenworks has not."""
-_DROPPED: Final = ("instruct", "chat", "base", "hf", "original", "v2", "dynamic", "block", "quantized", *FORMATS)
+_DROPPED: Final = (
+    "instruct",
+    "chat",
+    "base",
+    "hf",
+    "original",
+    "v2",
+    "dynamic",
+    "block",
+    "quantized",
+    *FORMATS,
+)
 """Endings of a checkpoint's name without which its model may be known."""
 
 

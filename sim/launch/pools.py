@@ -75,12 +75,15 @@ def gather(found: Sequence[Derived], routers: Sequence[Router], nodes: int | Non
         by_role.setdefault(one.role, []).append(one)
     if "serve" in by_role and len(by_role) > 1:
         serve = by_role["serve"][0]
-        raise fail(serve.command.place, "this command says no side of a service whose other commands say theirs")
+        raise fail(
+            serve.command.place, "this command says no side of a service whose other commands say theirs"
+        )
     if len(by_role) == 1 and "serve" not in by_role:
         [role] = by_role
         missing = "decode" if role == "prefill" else "prefill"
         raise fail(
-            by_role[role][0].command.place, f"a {role} worker alone serves nobody; the {missing} command is missing"
+            by_role[role][0].command.place,
+            f"a {role} worker alone serves nobody; the {missing} command is missing",
         )
     roles: tuple[Role, ...] = ("prefill", "decode", "serve")
     return {role: _pool(by_role[role], role, routers, nodes) for role in roles if role in by_role}
@@ -140,5 +143,7 @@ def router_key(routers: Sequence[Router], told: list[Told]) -> tuple[str, str] |
             continue
         if router.policy in POLICIES:
             return POLICIES[router.policy], f"--policy {router.policy}"
-        told.append(Told(f"--policy {router.policy}", f"no such router here; known are {', '.join(POLICIES)}"))
+        told.append(
+            Told(f"--policy {router.policy}", f"no such router here; known are {', '.join(POLICIES)}")
+        )
     return None

@@ -32,12 +32,13 @@ ENGINES: Final[Mapping[str, Callable[[Command, Machine], Derived]]] = {
     "vllm": vllm.derive,
     "trtllm": trtllm.derive,
 }
+BRANCHES: Final = ("if", "elif", "else", "case", "for", "while", "until")
 PLACEHOLDER: Final = "PLACEHOLDER: a launch command does not say it"
 PLACEHOLDER_GPU: Final = "h200_sxm"
 PLACEHOLDER_WORKLOAD: Final[Mapping[KeyPath, Any]] = {
     ("workload", "arrivals", "closed_loop", "concurrency"): 64,
-    ("workload", "lengths", "input", "constant"): 1000,
-    ("workload", "lengths", "output", "constant"): 200,
+    ("workload", "lengths", "input", "uniform"): (800, 1000),
+    ("workload", "lengths", "output", "uniform"): (160, 200),
     ("workload", "requests"): 640,
 }
 PLACEHOLDER_USD_PER_GPU_HOUR: Final = 1.0
@@ -92,7 +93,9 @@ def read_launch(
     machine = _machine(commands, gpu, nodes, engine_version, folder)
     derived = [ENGINES[command.engine](command, machine) for command in commands]
     pools = gather(derived, found.routers, nodes)
-    not_modelled = [told for one in derived for told in (*one.command.arguments.not_modelled, *one.not_modelled)]
+    not_modelled = [
+        told for one in derived for told in (*one.command.arguments.not_modelled, *one.not_modelled)
+    ]
     keys = _keys(machine, commands[0], pools, found, not_modelled, gpu, engine_version)
     keys = _checked(keys, not_modelled, name)
     placeholders = ("workload", "price", *(() if gpu else ("gpu",)))
@@ -114,7 +117,9 @@ def _machine(
     first = commands[0]
     for other in commands[1:]:
         if other.engine != first.engine:
-            raise fail(other.place, f"a command of {other.engine} beside one of {first.engine}; expected one engine")
+            raise fail(
+                other.place, f"a command of {other.engine} beside one of {first.engine}; expected one engine"
+            )
         if other.value("model") != first.value("model"):
             models = f"{other.value('model')} beside {first.value('model')}"
             raise fail(other.where("model"), f"{models}; expected one model")
@@ -160,8 +165,8 @@ def _keys(
     room = _room(first)
     for path, value in PLACEHOLDER_WORKLOAD.items():
         share = {"input": 2, "output": 8}.get(str(path[-2]))
-        fitting = min(value, room // share) if share and room else value
-        keys[path] = Noted(max(1, fitting), PLACEHOLDER, place)
+        fitting = [max(1, min(bound, room // share)) for bound in value] if share and room else value
+        keys[path] = Noted(list(fitting) if share else fitting, PLACEHOLDER, place)
     tiers = catalog.price_tiers(machine.gpu.name)
     price = ("rent_3yr" if "rent_3yr" in tiers else tiers[0]) if tiers else PLACEHOLDER_USD_PER_GPU_HOUR
     keys[("price", "tier" if tiers else "usd_per_gpu_hour")] = Noted(price, PLACEHOLDER, place)
@@ -195,14 +200,16 @@ def _checked(keys: dict[KeyPath, Noted], told: list[Told], name: str) -> dict[Ke
                 raise _at_flags(error.problems, keys, told) from None
             for path in dropped:
                 noted = keys.pop(path)
-                told.append(Told(noted.why, _DROPPED[str(path[-1])].format(value=noted.value)))
+                flag = noted.why if path[-1] == "moe_backend" else dotted(path)
+                told.append(Told(flag, _DROPPED[str(path[-1])].format(value=noted.value, why=noted.why)))
         else:
             return keys
     raise AssertionError("every round drops a key, and there are few")
 
 
 _DROPPED: Final = {
-    "memory_fraction": "memory_fraction {value} would leave no room for the KV cache here; the catalog's rule is taken",
+    "memory_fraction": "{value} ({why}) leaves no room for the KV cache: the engine would not start "
+    "without its memory flag; the catalog's rule is taken",
     "moe_backend": "{value} was not measured for this GPU and format; the profile's choice is taken",
 }
 
@@ -216,7 +223,7 @@ def _droppable(problem: Problem, keys: Mapping[KeyPath, Noted]) -> list[KeyPath]
 
 
 def _least_tokens(keys: Mapping[KeyPath, Noted]) -> int:
-    return sum(int(keys[("workload", "lengths", side, "constant")].value) for side in ("input", "output"))
+    return sum(int(keys[("workload", "lengths", side, "uniform")].value[0]) for side in ("input", "output"))
 
 
 def _at_flags(
@@ -239,11 +246,18 @@ def _at_flags(
     return ScenarioError([*(located(problem) for problem in problems), *unknown])
 
 
-def _notes(machine: Machine, found: Read, placeholders: Sequence[str], release: str | None) -> tuple[str, ...]:
+def _notes(
+    machine: Machine, found: Read, placeholders: Sequence[str], release: str | None
+) -> tuple[str, ...]:
     """What a reader must know beside the scenario."""
     notes = [f"placeholders, since a launch command does not say them: {', '.join(placeholders)}"]
     if release and machine.defaults.release != release:
-        notes.append(f"defaults are those of {machine.defaults.engine} {machine.defaults.release}, not of {release}")
+        notes.append(
+            f"defaults are those of {machine.defaults.engine} {machine.defaults.release}, not of {release}"
+        )
+    branches = [other for other in found.others if other.split()[0] in BRANCHES]
+    if branches:
+        notes.append(f"branches and loops were not decided, every line counts: {'; '.join(branches)}")
     if found.others:
         notes.append(f"commands that start no server were not read: {'; '.join(dict.fromkeys(found.others))}")
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""SGLang's launch command as a pool. Rules of release 0.5.23, `srt/arg_groups`; see `sim/catalog/launch_defaults.yaml`."""
+"""SGLang's launch command as a pool. Rules of release 0.5.23, `srt/arg_groups`; defaults in `launch_defaults.yaml`."""
 
 from typing import Final
 
@@ -12,6 +12,13 @@ ALL_TO_ALL: Final = frozenset(
     {"deepep", "deepep_v2", "mooncake", "nixl", "flashinfer", "flashinfer_megamoe", "megamoe", "mori", "pplx"}
 )
 """Exchanges with which EP spans the whole TP group (overrides.py, _A2A_EP_SPANNING_BACKENDS)."""
+BALANCES: Final = {
+    "auto": "round_robin",
+    "round_robin": "round_robin",
+    "total_requests": "least_loaded",
+    "total_tokens": "least_loaded",
+}
+"""How a worker's attention-DP ranks share its requests (serving_hook.py, handle_load_balance_method)."""
 ROLES: Final = {"prefill": "prefill", "decode": "decode", "null": "serve", "none": "serve"}
 
 
@@ -53,7 +60,9 @@ def _layout(found: Derived) -> int:
     if attn_dp > 1:
         tp_why = f"{command.said('tp')} / {attn_dp} ({attention_dp})"
     elif command.value("dp_attention"):
-        tp_why = f"{command.said('tp') or 'tp 1'}; {command.said('dp_attention')} without --dp-size does nothing"
+        tp_why = (
+            f"{command.said('tp') or 'tp 1'}; {command.said('dp_attention')} without --dp-size does nothing"
+        )
     else:
         tp_why = command.said("tp") or machine.by_default
     gpus_why = command.said("tp", "pp", "nnodes") or machine.by_default
@@ -62,7 +71,9 @@ def _layout(found: Derived) -> int:
         found.put("workers", dp, f"{command.said('dp')}: replicas, each with its own GPUs", "dp")
     if attn_dp > 1 and ep == gpus:
         gathers = (
-            f"{command.said('a2a', 'deepep_moe')}" if a2a in ALL_TO_ALL else f"{machine.by_default}: no all-to-all"
+            f"{command.said('a2a', 'deepep_moe')}"
+            if a2a in ALL_TO_ALL
+            else f"{machine.by_default}: no all-to-all"
         )
         exchange = "all_to_all" if a2a in ALL_TO_ALL else "all_gather"
         found.put("exchange", exchange, gathers, "a2a", "deepep_moe")
@@ -90,20 +101,26 @@ def _drafts(found: Derived) -> None:
     model = str(command.value("spec_model", ""))
     own = not model or rule.is_mtp(model) or model == command.value("model")
     if algorithm not in ("EAGLE", "NEXTN") or not own:
-        found.tell(command.said("spec", "spec_model"), "only the model's own MTP module drafts here; none are priced")
+        found.tell(
+            command.said("spec", "spec_model"), "only the model's own MTP module drafts here; none are priced"
+        )
         rule.drafts(found, 0, command.said("spec"), *flags)
         return
     steps, topk = command.value("spec_steps"), int(command.value("spec_topk", 1))
     if steps is None and command.said("spec_topk", "spec_tokens"):
         said = command.said("spec_topk", "spec_tokens")
-        raise fail(command.where("spec_topk", "spec_tokens"), f"{said} needs --speculative-num-steps beside it")
+        raise fail(
+            command.where("spec_topk", "spec_tokens"), f"{said} needs --speculative-num-steps beside it"
+        )
     if topk > 1:
         found.tell(command.said("spec_topk"), f"a tree of drafts is priced as a chain of {steps}")
     verified = command.value("spec_tokens")
     if topk == 1 and verified is not None and verified != steps + 1:
         found.tell(command.said("spec_tokens"), f"a chain of {steps} drafts verifies {steps + 1} tokens")
     if steps is None:
-        rule.drafts(found, machine.defaults.get("drafts"), f"{command.said('spec')}, {machine.by_default}", *flags)
+        rule.drafts(
+            found, machine.defaults.get("drafts"), f"{command.said('spec')}, {machine.by_default}", *flags
+        )
     else:
         rule.drafts(found, int(steps), command.said(*flags), "spec_steps")
 
@@ -128,7 +145,9 @@ def _steps(found: Derived, dp: int) -> None:
     if command.value("no_graphs"):
         found.say(("scheduling", "cuda_graphs"), False, command.said("no_graphs"), "no_graphs")
     if command.given("poll"):
-        found.say(("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll")
+        found.say(
+            ("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll"
+        )
 
 
 def _chunk(found: Derived, dp: int) -> Noted:
@@ -158,7 +177,10 @@ def _memory(found: Derived, dp: int) -> None:
     command, machine = found.command, found.machine
     if command.given("memory_fraction"):
         found.put(
-            "memory_fraction", command.value("memory_fraction"), command.said("memory_fraction"), "memory_fraction"
+            "memory_fraction",
+            command.value("memory_fraction"),
+            command.said("memory_fraction"),
+            "memory_fraction",
         )
         return
     defaults, gpu, engine = machine.defaults, machine.gpu, catalog.engine("sglang")
@@ -172,7 +194,9 @@ def _memory(found: Derived, dp: int) -> None:
         tokens = (running or captured) * verified
     else:
         whole = command.value("chunk", defaults.chunk_tokens(gpu))
-        tokens = whole if whole > 0 else command.value("max_prefill_tokens", defaults.get("whole_prompt_tokens"))
+        tokens = (
+            whole if whole > 0 else command.value("max_prefill_tokens", defaults.get("whole_prompt_tokens"))
+        )
     graphs = 0.0
     if found.role != "prefill" and not command.value("no_graphs"):
         graphs += captured * engine.reserve_per_sequence_bytes
@@ -185,7 +209,11 @@ def _memory(found: Derived, dp: int) -> None:
     working = engine.reserve_fixed_bytes + engine.reserve_per_gpu_bytes * gpus + graphs
     working += engine.reserve_per_token_bytes * max(tokens, engine.reserve_min_tokens)
     reserve = max(engine.reserve_floor_bytes, working)
-    if found.role != "prefill" and found.pool.get("exchange") and found.pool["exchange"].value == "all_to_all":
+    if (
+        found.role != "prefill"
+        and found.pool.get("exchange")
+        and found.pool["exchange"].value == "all_to_all"
+    ):
         reserve += engine.reserve_all_to_all_bytes
     fraction = round((gpu.memory_bytes - reserve) / gpu.memory_bytes, 3)
     if fraction > 0:
@@ -199,7 +227,9 @@ def _experts(found: Derived) -> None:
     if not found.machine.model.n_routed:
         return
     old = {"trtllm_moe": "flashinfer_trtllm", "cutlass_moe": "flashinfer_cutlass"}
-    asked = next((name for setting, name in old.items() if command.value(setting)), command.value("moe_backend", ""))
+    asked = next(
+        (name for setting, name in old.items() if command.value(setting)), command.value("moe_backend", "")
+    )
     rule.experts_kernels(found, asked, command.said("moe_backend", *old))
     rule.replicas(
         found,
@@ -218,9 +248,18 @@ def _cache(found: Derived) -> None:
     if command.value("host_cache") and found.role != "decode":
         size = command.value("host_cache_gb", 0)
         if size:
-            found.say(("prefix_cache", "host_gb"), float(size), command.said("host_cache_gb"), "host_cache_gb")
+            found.say(
+                ("prefix_cache", "host_gb"), float(size), command.said("host_cache_gb"), "host_cache_gb"
+            )
         else:
-            why = "host memory as a multiple of the GPU's is not read; give prefix_cache.host_gb (GB of a rank)"
+            why = (
+                "host memory as a multiple of the GPU's is not read; give prefix_cache.host_gb (GB of a rank)"
+            )
             found.tell(command.said("host_cache", "host_cache_ratio"), why)
     if found.role != "prefill" and found.pool["tp"].value < found.pool["gpus"].value:
-        found.say(("router",), "round_robin", f"{found.machine.by_default}: --load-balance-method auto")
+        method = str(command.value("balance", "auto")).lower()
+        why = command.said("balance") or f"{found.machine.by_default}: --load-balance-method auto"
+        if method in BALANCES:
+            found.say(("router",), BALANCES[method], why, "balance")
+        else:
+            found.tell(why, f"ranks are chosen otherwise here; known are {', '.join(BALANCES)}")

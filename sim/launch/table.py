@@ -31,7 +31,9 @@ class Flag:
     def says_nothing(self, value: object) -> bool:
         """Whether the engine would do the same without it."""
         plain = value.lower() if isinstance(value, str) else value
-        return plain in PLAIN or (self.neutral is not None and str(plain) == str(self.neutral).lower())
+        return plain in PLAIN or (
+            self.neutral is not None and str(plain).lower() == str(self.neutral).lower()
+        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""TensorRT-LLM's launch command, flags and YAML file, as a pool. Rules of `trtllm-serve` 1.x with the PyTorch backend."""
+"""TensorRT-LLM's launch command, flags and YAML file, as a pool: `trtllm-serve` 1.x with the PyTorch backend."""
 
 from typing import Any, Final
 
+from sim.catalog import Gpu
 from sim.launch import derived as rule
 from sim.launch.command import Command
 from sim.launch.derived import Derived, Machine
@@ -54,14 +55,23 @@ def _layout(found: Derived) -> None:
 
 
 def _exchange(found: Derived) -> None:
-    """All-to-all where NVLink joins a rack, else gathers (fused_moe_cutlass.py), unless the environment forces it."""
+    """All-to-all or gathers: what the environment forces, else the engine's choice."""
     command, machine = found.command, found.machine
     forced = str(command.value("a2a", "")).lower()
-    rack = machine.gpu.scale_up_domain > machine.gpu.gpus_per_node
-    all_to_all = (rack and not forced) or forced not in ("", "notenabled", "none")
-    joined = "NVLink joins a rack" if rack else "NVLink joins a node only"
-    why = command.said("a2a") or f"{machine.by_default}: {joined}"
+    by_itself = exchanges_by_itself(machine.gpu, found.pool["ep"].value, machine.model.top_k)
+    all_to_all = by_itself if not forced else forced not in ("notenabled", "none")
+    reach = "joins a rack" if machine.gpu.scale_up_domain > machine.gpu.gpus_per_node else "joins a node only"
+    why = (
+        command.said("a2a")
+        or f"{machine.by_default}: NVLink {reach}, EP of {machine.model.top_k} experts per token"
+    )
     found.put("exchange", "all_to_all" if all_to_all else "all_gather", why, "a2a")
+
+
+def exchanges_by_itself(gpu: Gpu, ep: int, top_k: int) -> bool:
+    """Whether TensorRT-LLM chooses an all-to-all: NVLink joins a rack, and EP is wider than a token has experts
+    (fused_moe_wide_ep.py, select_alltoall_method_type; DeepEP needs TRTLLM_CAN_USE_DEEP_EP)."""
+    return gpu.scale_up_domain > gpu.gpus_per_node and ep > top_k
 
 
 def _drafts(found: Derived) -> None:
@@ -93,7 +103,9 @@ def _steps(found: Derived) -> None:
         why = command.said("chunk") or f"{machine.by_default}: max_num_tokens"
         found.put("chunk_tokens", int(command.value("chunk", chunk)), why, "chunk")
     fraction = command.value("memory_fraction", machine.defaults.get("memory_fraction"))
-    found.put("memory_fraction", fraction, command.said("memory_fraction") or machine.by_default, "memory_fraction")
+    found.put(
+        "memory_fraction", fraction, command.said("memory_fraction") or machine.by_default, "memory_fraction"
+    )
     graphs = command.given("graphs")
     if graphs and graphs.value is None:
         found.say(("scheduling", "cuda_graphs"), False, graphs.said, "graphs")
@@ -117,7 +129,9 @@ def _experts(found: Derived) -> None:
             raise fail(command.where("load_balancer"), f"{said}: fewer slots than {model.n_routed} experts")
         rule.replicas(found, redundant, True, command.said("load_balancer"))
     elif balancer is not None:
-        found.tell(command.said("load_balancer"), "a file of placements is not read; set `experts` of the pool")
+        found.tell(
+            command.said("load_balancer"), "a file of placements is not read; set `experts` of the pool"
+        )
 
 
 def _cache(found: Derived) -> None:

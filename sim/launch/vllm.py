@@ -48,17 +48,13 @@ def _layout(found: Derived) -> None:
     stages = rule.single_stage(found)
     if int(command.value("pcp", 1)) > 1:
         found.tell(command.said("pcp"), "context parallelism is not modelled; its GPUs are left out")
-    local = command.value("dp_local")
-    if local and (local > dp or dp % local):
-        raise fail(command.where("dp_local"), f"{command.said('dp_local')} does not divide {command.said('dp') or 'dp 1'}")
-    per_node = machine.gpu.gpus_per_node
-    if local and local * tp > per_node:
-        said = command.said("tp", "dp_local")
-        raise fail(command.where("dp_local"), f"{said} take {local * tp} GPUs of a node; {machine.gpu.name} has {per_node}")
+    _check_local(found, tp, dp)
     dense = not machine.model.n_routed
     gpus = tp * stages * (1 if dense else dp)
     ep_on = bool(command.value("ep")) and not dense
-    ep_why = command.said("ep") or f"{machine.by_default}: without --enable-expert-parallel experts are sharded"
+    ep_why = (
+        command.said("ep") or f"{machine.by_default}: without --enable-expert-parallel experts are sharded"
+    )
     gpus_why = f"{command.said('tp', 'dp', 'pp') or machine.by_default}"
     tp_why = command.said("tp", "pp") or machine.by_default
     why = {"gpus": gpus_why, "tp": tp_why, "ep": "a dense model" if dense else ep_why}
@@ -75,6 +71,20 @@ def _layout(found: Derived) -> None:
             found.tell(command.said("a2a"), told)
 
 
+def _check_local(found: Derived, tp: int, dp: int) -> None:
+    """The ranks of one node against all ranks, and their GPUs against the node's."""
+    command, gpu = found.command, found.machine.gpu
+    local = command.value("dp_local")
+    if not local:
+        return
+    place = command.where("dp_local")
+    if local > dp or dp % local:
+        raise fail(place, f"{command.said('dp_local')} does not divide {command.said('dp') or 'dp 1'}")
+    if local * tp > gpu.gpus_per_node:
+        taken = f"{command.said('tp', 'dp_local')} take {local * tp} GPUs of a node"
+        raise fail(place, f"{taken}; {gpu.name} has {gpu.gpus_per_node}")
+
+
 def _drafts(found: Derived) -> None:
     command, machine = found.command, found.machine
     said = command.said("spec", "spec_method", "spec_model", "spec_count")
@@ -86,18 +96,25 @@ def _drafts(found: Derived) -> None:
     if not said:
         rule.drafts(found, 0, machine.by_default)
         return
-    if not (rule.is_mtp(method) or (not method and (not model or rule.is_mtp(model) or model == command.value("model")))):
+    own_model = not model or rule.is_mtp(model) or model == command.value("model")
+    if not (rule.is_mtp(method) or (not method and own_model)):
         found.tell(said, "only the model's own MTP module drafts here; none are priced")
         rule.drafts(found, 0, said, *flags)
         return
     if count is not None and (not isinstance(count, int) or count < 1):
-        raise fail(command.where(*flags), f"num_speculative_tokens takes a whole number from 1, got {count!r}")
+        raise fail(
+            command.where(*flags), f"num_speculative_tokens takes a whole number from 1, got {count!r}"
+        )
     if count is None:
         rule.drafts(found, machine.defaults.get("drafts"), f"{said}, {machine.by_default}", *flags)
     else:
         rule.drafts(found, count, said, *flags)
-    for key in sorted(set(asked) - {"draft_tensor_parallel_size", "tensor_parallel_size", "quantization", "revision"}):
-        found.tell(f"--speculative-config {key}", "acceptance of drafts is the catalog's; this part is not modelled")
+    for key in sorted(
+        set(asked) - {"draft_tensor_parallel_size", "tensor_parallel_size", "quantization", "revision"}
+    ):
+        found.tell(
+            f"--speculative-config {key}", "acceptance of drafts is the catalog's; this part is not modelled"
+        )
 
 
 def _steps(found: Derived) -> None:
@@ -114,13 +131,17 @@ def _steps(found: Derived) -> None:
     if found.role != "decode":
         found.put("chunk_tokens", int(command.value("chunk", chunk)), chunk_why, "chunk")
     fraction = command.value("memory_fraction", machine.defaults.get("memory_fraction"))
-    found.put("memory_fraction", fraction, command.said("memory_fraction") or machine.by_default, "memory_fraction")
+    found.put(
+        "memory_fraction", fraction, command.said("memory_fraction") or machine.by_default, "memory_fraction"
+    )
     if command.value("two_batch"):
         found.say(("overlap", "two_batch"), True, command.said("two_batch"), "two_batch")
     if command.value("no_graphs"):
         found.say(("scheduling", "cuda_graphs"), False, command.said("no_graphs"), "no_graphs")
     if command.given("poll"):
-        found.say(("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll")
+        found.say(
+            ("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll"
+        )
 
 
 def _experts(found: Derived) -> None:

@@ -1,6 +1,7 @@
 """Shell text -> statements of words that know where they stand: quotes, comments, continuations, variables, files.
 
-Only what people paste is read: no substitution of commands, no loops. JSON may stand without quotes around it, as it
+Only what people paste is read: what another command would print is not known, branches and loops are read as if every
+line ran once. JSON may stand without quotes around it, as it
 arrives when the shell has already taken them.
 """
 
@@ -89,7 +90,7 @@ class _Reader:
     def statement(self) -> None:
         """Words up to the end of the command; redirections are dropped, here-documents kept as files."""
         words: list[Word] = []
-        start, target, heredoc = self.at, "", None
+        start, target, heredoc, appends = self.at, "", None, False
         while self.at < len(self.text):
             char, rest = self.text[self.at], self.text[self.at :]
             if rest.startswith("\\\n"):
@@ -110,13 +111,14 @@ class _Reader:
                 self.at += found.end()
                 if found[1] is None:
                     self.skip_blanks()
-                    target = self.word().text
+                    target, appends = self.word().text, ">>" in found[0]
             elif char in "()":
                 self.at += 1
             else:
                 words.append(self.word())
         if heredoc is not None:
-            self.heredoc(heredoc, target or next((w.text for w in words[1:] if w.text[0] != "-"), ""), start)
+            tee = next((word.text for word in words[1:] if not word.text.startswith("-")), "")
+            self.heredoc(heredoc, target or tee, appends, start)
         elif words:
             self.take(words)
 
@@ -124,7 +126,7 @@ class _Reader:
         while self.text[self.at : self.at + 1] in (" ", "\t") and self.at < len(self.text):
             self.at += 1
 
-    def heredoc(self, found: "re.Match[str]", target: str, start: int) -> None:
+    def heredoc(self, found: "re.Match[str]", target: str, appends: bool, start: int) -> None:
         """The lines down to the one that ends the document, variables filled in unless its name is quoted."""
         quote, end = found[1], found[2]
         body: list[str] = []
@@ -134,7 +136,8 @@ class _Reader:
             line = self.text[self.at : newline]
             self.at = newline + 1
             if line.strip() == end:
-                self.files[target] = "\n".join(body) if quote else self.filled("\n".join(body))[0]
+                text = "\n".join(body) if quote else self.filled("\n".join(body))[0]
+                self.files[target] = self.files.get(target, "") * appends + text + "\n"
                 return
             body.append(line)
         raise fail(self.place(start), f"the document that starts here has no line `{end}` to end it")
@@ -173,7 +176,7 @@ class _Reader:
                 self.double_quoted(parts, unknown)
                 quoted = True
             elif char == "`" or self.text.startswith("$(", self.at):
-                raise fail(self.place(self.at), "the output of another command is not known here; write its value")
+                self.output_of(parts, unknown)
             elif char == "$":
                 self.variable(parts, unknown)
             elif self.starts_json(parts):
@@ -217,13 +220,27 @@ class _Reader:
                 parts.append(self.text[self.at + 1].replace("\n", ""))
                 self.at += 2
             elif char == "`" or self.text.startswith("$(", self.at):
-                raise fail(self.place(self.at), "the output of another command is not known here; write its value")
+                self.output_of(parts, unknown)
             elif char == "$":
                 self.variable(parts, unknown)
             else:
                 parts.append(char)
                 self.at += 1
         raise fail(self.place(opened), 'the quote " that opens here is never closed')
+
+    def output_of(self, parts: list[str], unknown: list[str]) -> None:
+        """`$(...)` or backticks: what another command would print, which nobody knows here."""
+        start, depth = self.at, 0
+        while self.at < len(self.text):
+            char = self.text[self.at]
+            self.at += 1
+            depth += (char == "(") - (char == ")")
+            if self.at > start + 1 and depth == 0 and char in ")`":
+                text = self.text[start : self.at]
+                parts.append(text)
+                unknown.append(text.removeprefix("$"))
+                return
+        raise fail(self.place(start), "the command that opens here is never closed")
 
     def variable(self, parts: list[str], unknown: list[str]) -> None:
         found = _VARIABLE.match(self.text, self.at)
