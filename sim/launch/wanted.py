@@ -89,6 +89,7 @@ def wanted(scenario: Scenario, role: str) -> Wanted:
     cannot: list[str] = []
     name = known or published(scenario.model) or scenario.model.removesuffix("/config.json")
     if known is None and precision.weights != model.weights:
+        name = f"{name}-{precision.weights.upper()}"
         cannot.append(f"no checkpoint in {precision.weights} is known; put one in place of {name}")
     if precision.weights == "nvfp4" and (precision.attention_format, precision.dense_format) != (
         "bf16",

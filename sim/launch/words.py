@@ -15,7 +15,7 @@ from sim.scenario.errors import LocatedProblem, Place, ScenarioError
 ASSIGNMENT: Final = re.compile(r"([A-Za-z_]\w*)=")
 _VARIABLE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 _HEREDOC: Final = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
-_JSON_START: Final = re.compile(r"\{\s*[\"}]|\[\s*[\"\[\]{\d-]")
+_JSON_START: Final = re.compile(r"\{\s*[\"}]|\[\s*[\"\[\]{]|\[-?\d")
 
 
 @dataclass(frozen=True, slots=True)
