@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sim.launch.read import Launch
     from sim.result import Result
     from sim.scenario.schema import Scenario
 
-__all__ = ["load", "simulate"]
+__all__ = ["load", "read_launch", "simulate"]
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> "Scenario":
@@ -45,3 +46,13 @@ def simulate(
     from sim.simulation import simulate as run
 
     return run(scenario, seed, progress=progress)
+
+
+def read_launch(text: str, gpu: str, nodes: int | None = None, engine_version: str | None = None) -> "Launch":
+    """What launch commands of vLLM, SGLang or TensorRT-LLM say: a scenario, with the flag behind each of its keys.
+
+    Raises ScenarioError with the place in `text` of what is wrong, and UnknownName for the GPU.
+    """
+    from sim.launch.read import read_launch as read
+
+    return read(text, gpu, nodes, engine_version)

@@ -4,6 +4,9 @@ from typing import Any
 
 from sim.launch.read import Launch, read_launch
 
+Pools = dict[str, tuple[int | None, ...]]
+"""By role: workers, GPUs, TP, EP, seats per GPU, chunk."""
+
 
 def launch(text: str, gpu: str = "h200", **more: Any) -> Launch:
     return read_launch(text, gpu, **more)
@@ -19,3 +22,8 @@ def at(data: dict[str, Any], path: str) -> Any:
     for part in path.split("."):
         node = node.get(part) if isinstance(node, dict) else None
     return node
+
+
+def pools_of(scenario: dict[str, Any]) -> Pools:
+    keys = ("workers", "gpus", "tp", "ep", "max_batch_per_gpu", "chunk_tokens")
+    return {role: tuple(one.get(key) for key in keys) for role, one in scenario["deployment"].items()}

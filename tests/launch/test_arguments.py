@@ -23,14 +23,22 @@ SPELLED = {
     "long": ("vllm", "--tensor-parallel-size 8", {"tp": 8}),
     "short": ("vllm", "-tp 8 -dp 2 -ep", {"tp": 8, "dp": 2, "ep": True}),
     "with an equals sign": ("vllm", "--tensor-parallel-size=8 -dp=2", {"tp": 8, "dp": 2}),
-    "underscores": ("vllm", "--max_num_seqs 256 --gpu_memory_utilization=0.9", {"seats": 256, "memory_fraction": 0.9}),
+    "underscores": (
+        "vllm",
+        "--max_num_seqs 256 --gpu_memory_utilization=0.9",
+        {"seats": 256, "memory_fraction": 0.9},
+    ),
     "abbreviated": ("sglang", "--tp 8 --dp 4 --mem-frac 0.8", {"tp": 8, "dp": 4, "memory_fraction": 0.8}),
     "another name": ("sglang", "--data-parallel-size 4 --ep 8", {"dp": 4, "ep": 8}),
     "a negative number": ("sglang", "--chunked-prefill-size -1", {"chunk": -1}),
     "thousands": ("vllm", "--max-num-batched-tokens 8k --max-num-seqs 1K", {"chunk": 8000, "seats": 1024}),
     "the last one wins": ("vllm", "-tp 4 --tensor-parallel-size 8", {"tp": 8}),
     "switched off": ("vllm", "--no-enable-prefix-caching", {"prefix_cache": False}),
-    "a switch with a value": ("vllm", "--enable-expert-parallel=False --enforce-eager true", {"ep": False, "no_graphs": True}),
+    "a switch with a value": (
+        "vllm",
+        "--enable-expert-parallel=False --enforce-eager true",
+        {"ep": False, "no_graphs": True},
+    ),
     "JSON": ("vllm", '--speculative-config {"method":"mtp"}', {"spec": {"method": "mtp"}}),
     "JSON by dots": (
         "vllm",
@@ -43,7 +51,7 @@ SPELLED = {
         {"eplb_config": {"num_redundant_experts": 32, "step_interval": 9}},
     ),
     "TensorRT-LLM's underscores": ("trtllm", "--tp_size 8 --ep_size 4", {"tp": 8, "ep": 4}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", SPELLED)
@@ -56,7 +64,11 @@ WRONG = {
     "no value": ("vllm", "-tp --enforce-eager", "command:1:1: -tp needs a value after it"),
     "no value at the end": ("sglang", "--tp-size", "command:1:1: --tp-size needs a value"),
     "no number": ("sglang", "--tp eight", "command:1:6: --tp takes a whole number, got 'eight'"),
-    "no fraction": ("vllm", "--gpu-memory-utilization lots", "command:1:26: --gpu-memory-utilization takes a number"),
+    "no fraction": (
+        "vllm",
+        "--gpu-memory-utilization lots",
+        "command:1:26: --gpu-memory-utilization takes a number",
+    ),
     "no JSON": ("vllm", "--speculative-config '{a}'", "command:1:22: --speculative-config takes JSON"),
     "several flags": ("sglang", "--speculative-num 3", "command:1:1: --speculative-num may be any of"),
     "a variable": ("vllm", "-tp $TP", "command:1:5: $TP is not set in this text"),
@@ -74,8 +86,11 @@ def test_a_broken_flag_is_an_error_at_its_place(case: str) -> None:
 def test_flags_that_do_not_matter_are_listed_with_a_reason() -> None:
     found = arguments("vllm", "--host $HOST --served-model-name a b --trust-remote-code --seed 1")
     assert [told.flag for told in found.ignored] == [
-        "--host $HOST", "--served-model-name a b", "--trust-remote-code", "--seed 1"
-    ]  # fmt: skip
+        "--host $HOST",
+        "--served-model-name a b",
+        "--trust-remote-code",
+        "--seed 1",
+    ]
 
 
 def test_flags_that_matter_and_are_not_modelled_are_told_unless_they_say_nothing() -> None:

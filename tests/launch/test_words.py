@@ -22,7 +22,10 @@ READ = {
     "JSON without quotes": ('a {"b":"c","d":1} e', [["a", '{"b":"c","d":1}', "e"]]),
     "JSON without quotes, with blanks": ('a {"b": [1, {"c": 2}]} d', [["a", '{"b": [1, {"c": 2}]}', "d"]]),
     "JSON after an equals sign": ('a --b={"c": "}"} d', [["a", '--b={"c": "}"}', "d"]]),
-    "brackets of the shell": ("if [ -f x ]; then a; fi", [["if", "[", "-f", "x", "]"], ["then", "a"], ["fi"]]),
+    "brackets of the shell": (
+        "if [ -f x ]; then a; fi",
+        [["if", "[", "-f", "x", "]"], ["then", "a"], ["fi"]],
+    ),
     "several commands": ("a & b; c | d && e", [["a"], ["b"], ["c"], ["d"], ["e"]]),
     "redirections": ("a > log 2>&1 < in 2>> err &> all &", [["a"]]),
     "variables": ("M=x\nN=$M/y\nvllm serve $N ${M} \"$M\" '$M'", [["vllm", "serve", "x/y", "x", "x", "$M"]]),
