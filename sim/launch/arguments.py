@@ -101,9 +101,8 @@ def known(word: Word) -> Word:
     """The word, whose variables are all set. Raises ScenarioError naming the first that is not."""
     if word.unknown:
         name = word.unknown[0]
-        raise fail(
-            word.place, f"${name} is not set in this text; write its value, or {name}=... above the command"
-        )
+        says = "is not known here: nothing in this text sets it, or only a branch does; write its value"
+        raise fail(word.place, f"${name} {says}")
     return word
 
 

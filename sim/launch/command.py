@@ -17,7 +17,7 @@ from sim.scenario.tree import Node, plain
 MODULES: Final = {"vllm.entrypoints.openai.api_server": "vllm", "sglang.launch_server": "sglang"}
 """Python modules that start a server (`python -m`)."""
 ROUTERS: Final = re.compile(
-    r"sglang_router(\.launch_router)?|sgl-router|sglang-router|vllm-router|vllm_router|.*proxy_server\.py"
+    r"sglang_router(\.launch_router)?|sglang\.srt\.disaggregation\.(mini_lb|launch_lb)|sgl-router|sglang-router|vllm-router|vllm_router|.*proxy_server\.py"
 )
 IMAGES: Final = re.compile(r"(^|/)vllm-openai(:|@|$)")
 """Container images whose entry point is an engine's server."""

@@ -21,7 +21,7 @@ from sim.launch.document import dotted_reasons, nested, to_text
 from sim.launch.model_names import checkpoint
 from sim.launch.placeholders import GPU, PLACEHOLDER, longest_request, placeholders
 from sim.launch.pools import PoolOf, gather, router_key, shared, with_roles
-from sim.launch.words import fail
+from sim.launch.words import CLOSES, OPENS, fail
 from sim.scenario.errors import KeyPath
 from sim.scenario.schema import Scenario
 
@@ -30,7 +30,8 @@ ENGINES: Final[Mapping[str, Callable[[Command, Machine], Derived]]] = {
     "vllm": vllm.derive,
     "trtllm": trtllm.derive,
 }
-BRANCHES: Final = ("if", "elif", "else", "case", "for", "while", "until")
+SHELL: Final = (*OPENS, *CLOSES, "then", "else", "elif", "do", "set", "echo", "source", "cd", "{", "}")
+"""Words of the shell itself, which start nothing."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,10 @@ def _notes(machine: Machine, found: Read, unsaid: Sequence[str], release: str | 
         notes.append(
             f"defaults are those of {machine.defaults.engine} {machine.defaults.release}, not of {release}"
         )
-    branches = [other for other in found.others if other.split()[0] in BRANCHES]
-    if branches:
-        notes.append(f"branches and loops were not decided, every line counts: {'; '.join(branches)}")
-    if found.others:
-        notes.append(f"commands that start no server were not read: {'; '.join(dict.fromkeys(found.others))}")
+    if branches := [other for other in found.others if other.split()[0] in OPENS]:
+        says = "every command counts, and what they assign is not known"
+        notes.append(f"branches and loops were not decided: {says}: {'; '.join(branches)}")
+    others = [other for other in dict.fromkeys(found.others) if other.split()[0] not in SHELL]
+    if others:
+        notes.append(f"commands that start no server were not read: {'; '.join(others)}")
     return tuple(notes)

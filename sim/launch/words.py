@@ -1,8 +1,8 @@
 """Shell text -> statements of words that know where they stand: quotes, comments, continuations, variables, files.
 
-Only what people paste is read: what another command would print is not known, branches and loops are read as if every
-line ran once. JSON may stand without quotes around it, as it
-arrives when the shell has already taken them.
+Only what people paste is read: what another command would print is not known, nor what a branch or a loop assigns, and
+their commands are read as if every line ran once. JSON may stand without quotes around it, as it arrives when the
+shell has already taken them.
 """
 
 import re
@@ -13,9 +13,12 @@ from typing import Final
 from sim.scenario.errors import LocatedProblem, Place, ScenarioError
 
 ASSIGNMENT: Final = re.compile(r"([A-Za-z_]\w*)=")
+OPENS: Final = ("if", "case", "for", "while", "until")
+CLOSES: Final = ("fi", "esac", "done")
+"""Words between which a line may run or not; what is assigned there is not known."""
 _VARIABLE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 _HEREDOC: Final = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
-_JSON_START: Final = re.compile(r"\{\s*[\"}]|\[\s*[\"\[\]{]|\[-?\d")
+_JSON_START: Final = re.compile(r"\{\s*[\"}]|\[(?:[\"{\]]|-?\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Word:
     text: str
     place: Place
     unknown: tuple[str, ...] = ()
-    """Variables that nobody set; they stand in `text` as they were written."""
+    """Variables that nobody set, or only a branch, and outputs of other commands."""
     quoted: bool = False
 
     @property
@@ -76,6 +79,7 @@ class _Reader:
         self.exported: dict[str, Word] = {}
         self.files: dict[str, str] = {}
         self.notes: list[str] = []
+        self.branches = 0
         self.statements: list[Statement] = []
 
     def place(self, at: int) -> Place:
@@ -149,11 +153,13 @@ class _Reader:
         if all(assigned):
             for word, pair in zip(words[exports:], assigned, strict=True):
                 assert pair is not None
-                value = Word(pair[1], word.place, word.unknown)
+                undecided = (pair[0],) if self.branches else ()
+                value = Word(pair[1], word.place, (*word.unknown, *undecided))
                 self.variables[pair[0]] = value
                 if exports:
                     self.exported[pair[0]] = value
             return
+        self.branches += (words[0].text in OPENS) - (words[0].text in CLOSES)
         self.statements.append(Statement(tuple(words), "\n".join(self.notes), dict(self.exported)))
         self.notes = []
 

@@ -71,7 +71,7 @@ WRONG = {
     ),
     "no JSON": ("vllm", "--speculative-config '{a}'", "command:1:22: --speculative-config takes JSON"),
     "several flags": ("sglang", "--speculative-num 3", "command:1:1: --speculative-num may be any of"),
-    "a variable": ("vllm", "-tp $TP", "command:1:5: $TP is not set in this text"),
+    "a variable": ("vllm", "-tp $TP", "command:1:5: $TP is not known here"),
 }
 
 

@@ -66,6 +66,12 @@ def test_a_variable_that_nobody_set_is_named_where_it_is_used() -> None:
     assert [word.unknown for word in statement.words] == [(), (), ("N",), (), ("(hostname)",), ("`date`",)]
 
 
+def test_what_a_branch_assigns_is_not_known() -> None:
+    text = 'A=1\nif [[ "$X" == "y" ]]; then\n  B=2\nelse\n  B=3\nfi\nC=4\nrun $A $B $C'
+    *_, run = read_script(text, "run.sh").statements
+    assert [(word.text, word.unknown) for word in run.words[1:]] == [("1", ()), ("3", ("B",)), ("4", ())]
+
+
 def test_files_written_in_the_text_are_kept() -> None:
     text = "D=fp8\ncat > a.yml <<EOF\ndtype: $D\nEOF\ncat << 'END' >> a.yml\nraw: $D\nEND\ntee b.yml <<EOF\nx: 1\nEOF\n"
     assert read_script(text, "run.sh").files == {"a.yml": "dtype: fp8\nraw: $D\n", "b.yml": "x: 1\n"}
