@@ -39,7 +39,8 @@ def launch_defaults(engine_name: str, release: str | None = None) -> LaunchDefau
     known = sorted(
         values(read("launch_defaults.yaml"))[engine_name].items(), key=lambda item: _order(item[0])
     )
-    upto = known if release is None else [item for item in known if _order(item[0]) <= _order(release)]
+    asked = _order(release or "")
+    upto = [item for item in known if not asked or _order(item[0]) <= asked]
     taken = upto or known[:1]
     facts: dict[str, Any] = {}
     for _, more in taken:

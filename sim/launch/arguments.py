@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf, isfinite
 from typing import Any, Final
 
 from sim.launch.table import Flag, Table, spelled
@@ -12,6 +13,15 @@ from sim.scenario.errors import Place
 
 SUFFIXES: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
 """Of whole numbers, as vLLM reads them."""
+EXPECTED: Final = {
+    "count": "a whole number from 1",
+    "int": "a whole number",
+    "number": "a number",
+    "switch": "true or false",
+    "text": "text",
+    "json": "an object, {...}",
+}
+"""What a flag takes, in words."""
 _NUMBER: Final = re.compile(r"-?\d")
 
 
@@ -155,29 +165,36 @@ IDENTITIES: Final = frozenset(
 def _value(takes: str, word: Word, name: str) -> Any:
     """A value of the kind that a flag takes."""
     text = word.text
-    if takes == "int":
-        found = re.fullmatch(r"(-?\d+)([kmgKMG]?)", text)
-        if found is None:
-            raise fail(word.place, f"{name} takes a whole number, got '{text}'")
-        return int(found[1]) * SUFFIXES.get(found[2], 1)
+    if takes in ("int", "count"):
+        found = re.fullmatch(r"(-?\d{1,12})([kmgKMG]?)", text)
+        number = int(found[1]) * SUFFIXES.get(found[2], 1) if found else None
+        if number is None or (takes == "count" and number < 1):
+            raise fail(word.place, f"{name} takes {EXPECTED[takes]}, got '{text}'")
+        return number
     if takes == "number":
         try:
-            return float(text)
+            number = float(text)
         except ValueError:
-            raise fail(word.place, f"{name} takes a number, got '{text}'") from None
+            number = inf
+        if not isfinite(number):
+            raise fail(word.place, f"{name} takes {EXPECTED[takes]}, got '{text}'")
+        return number
     if takes == "json":
         return as_json(text, word.place, name)
     return text
 
 
-def as_json(text: str, place: Place, name: str) -> Any:
-    """JSON in a word. Raises ScenarioError with what is wrong and where in the value."""
+def as_json(text: str, place: Place, name: str) -> dict[str, Any]:
+    """A JSON object in a word. Raises ScenarioError with what is wrong and where in the value."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         raise fail(
             place, f"{name} takes JSON: {error.msg} at character {error.pos + 1} of '{text[:60]}'"
         ) from None
+    if not isinstance(value, dict):
+        raise fail(place, f"{name} takes {EXPECTED['json']}, got '{text[:60]}'")
+    return value
 
 
 def _next(waiting: list[Word], word: Word) -> Word:

@@ -29,7 +29,10 @@ def checked(keys: dict[KeyPath, Noted], told: list[Told], name: str) -> dict[Key
     """
     while True:
         data = {path: (noted.value, noted.why) for path, noted in keys.items()}
-        scenario = parse(to_text((), data, ()), name).scenario
+        try:
+            scenario = parse(to_text((), data, ()), name).scenario
+        except ScenarioError as error:  # a value out of its range
+            raise _at_flags([Problem(p.path, p.message) for p in error.problems], keys, told) from None
         try:
             room = _room(scenario)
             if any(path[-1] == "moe_backend" for path in keys):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from sim.launch.arguments import Arguments, Given, Told, read_arguments, read_environment
+from sim.launch.arguments import EXPECTED, Arguments, Given, Told, read_arguments, read_environment
 from sim.launch.table import Flag, Table, table
 from sim.launch.words import Statement, Word, fail, read_script
 from sim.scenario.errors import Place, ScenarioError
@@ -245,9 +245,10 @@ def _keys(keys: Mapping[str, Node], above: str, known: Table, file: str, found: 
         inside = section and names_section
         if flag is not None:
             value = plain(node)
-            if flag.fate == "setting" and not section:
-                _check_kind(flag, value, path, node.place)
-            found.keep(flag, Given(value, _said(path, node, file), node.shown))
+            if flag.fate == "setting":
+                _check_kind(flag, value, path, node.shown)
+            if value is not None or flag.takes == "json":
+                found.keep(flag, Given(value, _said(path, node, file), node.shown))
         if inside:
             assert isinstance(node.value, dict)
             _keys(node.value, f"{path}.", known, file, found)
@@ -263,17 +264,19 @@ def _said(path: str, node: Node, file: str) -> str:
 
 
 KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "count": (int,),
     "int": (int,),
     "number": (int, float),
     "switch": (bool,),
     "text": (str,),
+    "json": (dict, str),
 }
 
 
 def _check_kind(flag: Flag, value: object, path: str, place: Place) -> None:
-    kinds = KINDS.get(flag.takes)
-    if value is None or kinds is None:
-        return
-    if not isinstance(value, kinds) or (isinstance(value, bool) and flag.takes != "switch"):
-        expected = {"int": "a whole number", "number": "a number", "switch": "true or false", "text": "text"}
-        raise fail(place, f"{path} takes {expected[flag.takes]}, got {value!r}")
+    kinds = KINDS[flag.takes]
+    fits = isinstance(value, kinds) and (flag.takes == "switch" or not isinstance(value, bool))
+    if flag.takes == "count":
+        fits = fits and isinstance(value, int) and value >= 1
+    if value is not None and not fits:
+        raise fail(place, f"{path} takes {EXPECTED[flag.takes]}, got {value!r}")

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
-Takes = Literal["switch", "int", "number", "text", "json", "value", "words"]
+Takes = Literal["switch", "count", "int", "number", "text", "json", "value", "words"]
 Fate = Literal["setting", "not_modelled", "ignored"]
 
 PLAIN: Final = (False, None, "", "auto", "none", "null", "false")

@@ -123,11 +123,14 @@ def _experts(found: Derived) -> None:
     rule.experts_kernels(found, str(command.value("moe_backend", "")), command.said("moe_backend"))
     balancer: Any = command.value("load_balancer")
     if isinstance(balancer, dict) and balancer.get("num_slots"):
-        redundant = int(balancer["num_slots"]) - model.n_routed
-        if redundant < 0:
+        slots = balancer["num_slots"]
+        if not isinstance(slots, int) or slots < model.n_routed:
             said = command.said("load_balancer")
-            raise fail(command.where("load_balancer"), f"{said}: fewer slots than {model.n_routed} experts")
-        rule.replicas(found, redundant, True, command.said("load_balancer"))
+            raise fail(
+                command.where("load_balancer"),
+                f"{said}: expected at least the {model.n_routed} experts' slots",
+            )
+        rule.replicas(found, slots - model.n_routed, True, command.said("load_balancer"))
     elif balancer is not None:
         found.tell(
             command.said("load_balancer"), "a file of placements is not read; set `experts` of the pool"

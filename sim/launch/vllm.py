@@ -18,8 +18,8 @@ def derive(command: Command, machine: Machine) -> Derived:
     """The pool of one worker. Raises ScenarioError where its flags contradict one another."""
     found = Derived(command, machine, "serve")
     transfer = command.value("transfer") or {}
-    said_role = transfer.get("kv_role", "kv_both") if isinstance(transfer, dict) else ""
-    if said_role not in ROLES:
+    said_role = transfer.get("kv_role", "kv_both")
+    if not isinstance(said_role, str) or said_role not in ROLES:
         raise fail(command.where("transfer"), f"kv_role '{said_role}': expected one of {', '.join(ROLES)}")
     found.role = command.told_role or ROLES[said_role]  # type: ignore[assignment]
     found.worker = _worker(command)
@@ -151,6 +151,9 @@ def _experts(found: Derived) -> None:
     rule.experts_kernels(found, str(command.value("moe_backend", "")), command.said("moe_backend"))
     config = dict(command.value("eplb_config") or {})
     redundant = config.pop("num_redundant_experts", command.value("redundant", 0))
+    if not isinstance(redundant, int) or redundant < 0:
+        place = command.where("eplb_config", "redundant")
+        raise fail(place, f"num_redundant_experts takes a whole number from 0, got {redundant!r}")
     on = bool(command.value("eplb"))
     if redundant and not on:
         found.tell(command.said("eplb_config", "redundant"), "without --enable-eplb it has no effect")

@@ -28,7 +28,7 @@ def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
     yield from (("--model-path", one.checkpoint), "--trust-remote-code", ("--tp-size", pool.gpus))
     yield from _ranks(one)
     if one.role != "serve":
-        yield from (("--disaggregation-mode", one.role), ("--disaggregation-transfer-backend", "nixl"))
+        yield ("--disaggregation-mode", one.role)
     if one.role != "prefill":
         yield ("--max-running-requests", one.seats * one.dp)
     if one.role != "decode":

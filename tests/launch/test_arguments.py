@@ -63,7 +63,14 @@ def test_a_flag_is_known_in_every_spelling(case: str) -> None:
 WRONG = {
     "no value": ("vllm", "-tp --enforce-eager", "command:1:1: -tp needs a value after it"),
     "no value at the end": ("sglang", "--tp-size", "command:1:1: --tp-size needs a value"),
-    "no number": ("sglang", "--tp eight", "command:1:6: --tp takes a whole number, got 'eight'"),
+    "no number": ("sglang", "--tp eight", "command:1:6: --tp takes a whole number from 1, got 'eight'"),
+    "no GPUs": ("vllm", "-dp 0", "command:1:5: -dp takes a whole number from 1, got '0'"),
+    "no object": ("vllm", "-sc 3", "command:1:5: -sc takes an object, {...}, got '3'"),
+    "no finite number": (
+        "vllm",
+        "--gpu-memory-utilization nan",
+        "command:1:26: --gpu-memory-utilization takes a number",
+    ),
     "no fraction": (
         "vllm",
         "--gpu-memory-utilization lots",

@@ -203,7 +203,7 @@ WRONG = {
     "EP does not divide": (R1 + "--ep_size 3", "--ep_size 3 does not divide 8 (--tp_size 8)"),
     "fewer slots than experts": (
         with_file("moe_config: {load_balancer: {num_slots: 128}}"),
-        "fewer slots than 256 experts",
+        "expected at least the 256 experts' slots",
     ),
     "an unknown side": (R1 + "--server_role encode", "expected CONTEXT or GENERATION"),
 }
