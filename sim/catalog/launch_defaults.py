@@ -35,7 +35,7 @@ class LaunchDefaults:
 @cache
 def launch_defaults(engine_name: str, release: str | None = None) -> LaunchDefaults:
     """The defaults of the newest known release that is not newer than `release`; the oldest known one before that;
-    the newest without a release."""
+    the newest without a release, or with one that has no number."""
     known = sorted(
         values(read("launch_defaults.yaml"))[engine_name].items(), key=lambda item: _order(item[0])
     )

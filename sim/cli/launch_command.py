@@ -7,11 +7,9 @@ from typing import Annotated
 import typer
 
 from sim.cli.files import print_json
-from sim.cli.group import Commands
 from sim.cli.terminal import Screen
 
 app = typer.Typer(
-    cls=Commands,
     help="Read an engine's launch commands as a scenario, or write the commands that start one.",
     no_args_is_help=True,
 )

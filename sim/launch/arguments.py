@@ -173,12 +173,12 @@ def _value(takes: str, word: Word, name: str) -> Any:
         return number
     if takes == "number":
         try:
-            number = float(text)
+            real = float(text)
         except ValueError:
-            number = inf
-        if not isfinite(number):
+            real = inf
+        if not isfinite(real):
             raise fail(word.place, f"{name} takes {EXPECTED[takes]}, got '{text}'")
-        return number
+        return real
     if takes == "json":
         return as_json(text, word.place, name)
     return text

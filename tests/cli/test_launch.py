@@ -53,6 +53,11 @@ def test_json_has_the_scenario_what_is_not_modelled_and_what_is_ignored() -> Non
     assert all(len(one["why"]) > 10 for one in (*told["not_modelled"], *told["ignored"]))
 
 
+def test_it_has_two_commands_and_none_of_the_extras() -> None:
+    shown = Told("--help").stdout
+    assert "read" in shown and "write" in shown and "calibrate" not in shown
+
+
 def test_without_a_gpu_one_is_taken_and_named_as_a_placeholder() -> None:
     told = Told("read", R1, "--json")
     assert told.json["placeholders"] == ["workload", "price", "gpu"]
