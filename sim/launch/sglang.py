@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sim import catalog
 from sim.launch import derived as rule
 from sim.launch.command import Command
 from sim.launch.derived import Derived, Machine, Noted
+from sim.launch.sglang_memory import exchange_of, memory
 from sim.launch.words import fail
 
 ALL_TO_ALL: Final = frozenset(
@@ -34,7 +34,7 @@ def derive(command: Command, machine: Machine) -> Derived:
     rule.kv_cache(found)
     _drafts(found)
     _steps(found, dp)
-    _memory(found, dp)
+    memory(found, dp)
     _experts(found)
     _cache(found)
     return found
@@ -49,7 +49,7 @@ def _layout(found: Derived) -> int:
         attn_dp, dp = dp, 1
     rule.divides(found, attn_dp, tp, "attn_dp" if command.given("attn_dp") else "dp")
     ep = int(command.value("ep", tp if command.value("enable_ep_moe") else 1))
-    a2a = "deepep" if command.value("deepep_moe") else str(command.value("a2a", "none")).lower()
+    a2a = exchange_of(command)
     ep_why = command.said("ep", "enable_ep_moe") or f"{machine.by_default}: experts are sharded, not spread"
     if a2a in ALL_TO_ALL:
         ep, ep_why = tp, f"{command.said('a2a', 'deepep_moe')}: EP spans all GPUs"
@@ -165,60 +165,6 @@ def _chunk(found: Derived, dp: int) -> Noted:
         why = f"{why} / {dp} attention-DP ranks"
         whole //= dp
     return Noted(max(1, whole), why, command.where("chunk"))
-
-
-def _memory(found: Derived, dp: int) -> None:
-    """`mem_fraction_static`: the flag's, else what SGLang's reserve leaves of the memory.
-
-    reserve = max(floor, fixed + per token x tokens + per GPU x GPUs + graphs) + all-to-all buffers, where the tokens
-    are the chunk before it is divided (decode: running requests x tokens verified), and graphs cost a sum per captured
-    sequence, another per sequence and attention-DP rank, and a fixed one for prompts (memory_hook.py).
-    """
-    command, machine = found.command, found.machine
-    if command.given("memory_fraction"):
-        found.put(
-            "memory_fraction",
-            command.value("memory_fraction"),
-            command.said("memory_fraction"),
-            "memory_fraction",
-        )
-        return
-    defaults, gpu, engine = machine.defaults, machine.gpu, catalog.engine("sglang")
-    gpus, running = found.pool["gpus"].value, command.value("seats")
-    if running is None and str(command.value("spec", "none")).upper() != "NONE":
-        running = defaults.get("seats_with_drafts")
-    by_tp = "graph_batch" if command.value("tp", 1) >= 4 else "graph_batch_below_tp4"
-    captured = int(command.value("graph_batch", min(defaults.by_memory(by_tp, gpu), running or 10**9)))
-    if found.role == "decode":
-        verified = 1 + found.keys[("speculation", "draft_tokens")].value
-        tokens = (running or captured) * verified
-    else:
-        whole = command.value("chunk", defaults.chunk_tokens(gpu))
-        tokens = (
-            whole if whole > 0 else command.value("max_prefill_tokens", defaults.get("whole_prompt_tokens"))
-        )
-    graphs = 0.0
-    if found.role != "prefill" and not command.value("no_graphs"):
-        graphs += captured * engine.reserve_per_sequence_bytes
-    if found.role != "prefill" and dp > 1:
-        graphs += captured * dp * defaults.get("reserve_per_dp_sequence_bytes")
-        if captured > defaults.get("many_sequences"):
-            graphs += captured * dp * defaults.get("reserve_per_many_dp_sequence_bytes")
-    if found.role != "decode" and machine.model.attention == "mla":
-        graphs += defaults.get("reserve_prefill_graphs_bytes")
-    working = engine.reserve_fixed_bytes + engine.reserve_per_gpu_bytes * gpus + graphs
-    working += engine.reserve_per_token_bytes * max(tokens, engine.reserve_min_tokens)
-    reserve = max(engine.reserve_floor_bytes, working)
-    if (
-        found.role != "prefill"
-        and found.pool.get("exchange")
-        and found.pool["exchange"].value == "all_to_all"
-    ):
-        reserve += engine.reserve_all_to_all_bytes
-    fraction = round((gpu.memory_bytes - reserve) / gpu.memory_bytes, 3)
-    if fraction > 0:
-        why = f"{machine.by_default}: all but {reserve / 2**30:.1f} GiB for activations, graphs and buffers"
-        found.put("memory_fraction", fraction, why, "memory_fraction")
 
 
 def _experts(found: Derived) -> None:

@@ -9,12 +9,12 @@ from types import ModuleType
 import pytest
 import yaml
 
-from sim.launch import command, derived, placeholders, pools, read, sglang, trtllm, vllm
+from sim.launch import command, derived, placeholders, pools, read, sglang, sglang_memory, trtllm, vllm
 from sim.launch.arguments import IDENTITIES
 from sim.launch.table import table
 
 RULES: dict[str, ModuleType] = {"sglang": sglang, "vllm": vllm, "trtllm": trtllm}
-SHARED = (command, derived, placeholders, pools, read)
+SHARED = (command, derived, placeholders, pools, read, sglang_memory)
 
 
 def data(engine: str) -> dict:

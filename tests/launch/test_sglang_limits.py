@@ -23,6 +23,25 @@ def test_memory_is_what_the_reserve_leaves() -> None:
     assert small["memory_fraction"] == round(1 - 22016 / 144384, 3)
 
 
+def test_memory_of_the_sides_of_a_service() -> None:
+    """By hand, MiB. Prefill with DeepEP: 512 + 1.5 x 8,192 + 1,024 + 1,536 + 1,024. Decode: 1,024 running requests that
+    verify 2 tokens each: 512 + 1.5 x 2,048 + 1,024 + 2 x 512 + (3 + 1.5) x 512 x 8, and 2,048 for DeepEP's buffers."""
+    layout = f"{ONE_NODE}--dp 8 --enable-dp-attention --moe-a2a-backend deepep "
+    drafts = "--speculative-algorithm EAGLE --speculative-num-steps 1 --speculative-eagle-topk 1 "
+    sides = (
+        f"{layout}--disaggregation-mode prefill\n"
+        f"{layout}--disaggregation-mode decode --max-running-requests 1024 {drafts}--speculative-num-draft-tokens 2\n"
+    )
+    deployment = launch(sides).scenario["deployment"]
+    assert deployment["prefill"]["memory_fraction"] == round(1 - 16384 / 144384, 3)
+    assert deployment["decode"]["memory_fraction"] == round(1 - (24064 + 2048) / 144384, 3)
+    # Two-batch overlap turns the prompts' graphs off, and eager mode all of them.
+    assert pool(ONE_NODE + "--enable-two-batch-overlap")["memory_fraction"] == round(1 - 14848 / 144384, 3)
+    assert pool(ONE_NODE + "--disable-cuda-graph")["memory_fraction"] == round(1 - 13824 / 144384, 3)
+    # Drafts bound the running requests only after the memory was shared out.
+    assert pool(ONE_NODE + "--speculative-algorithm EAGLE")["memory_fraction"] == 0.887
+
+
 def test_memory_that_would_not_suffice_is_told_and_left_to_the_catalog() -> None:
     deep = ONE_NODE + "--dp 8 --enable-dp-attention --chunked-prefill-size 65536"
     found = launch(deep)
