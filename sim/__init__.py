@@ -20,11 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from sim.launch.read import Launch
     from sim.result import Result, SavedResult
     from sim.scenario.schema import Scenario
     from sim.steady import SteadyState
 
-__all__ = ["estimate", "load", "load_result", "simulate"]
+__all__ = ["estimate", "load", "load_result", "read_launch", "simulate", "sweep"]
 
 
 def load(
@@ -85,6 +88,19 @@ def estimate(scenario: "str | Path | Mapping[str, Any] | Scenario") -> "SteadySt
     return steady(_checked(scenario))
 
 
+def sweep(
+    file: str | Path, out: str | Path, seed: int = 0, workers: int = 1, ray: str | None = None
+) -> "pd.DataFrame":
+    """Every point of a sweep file, one row each; `out` keeps them, and what it holds is not run again.
+
+    Raises ScenarioError where the file or its base is broken; a point that cannot run is a row with its `error`.
+    """
+    from sim.planner.points import load_sweep
+    from sim.planner.sweep import run_sweep
+
+    return run_sweep(load_sweep(file), Path(out), seed, workers, ray)
+
+
 def load_result(folder: str | Path) -> "SavedResult":
     """The result that `Result.save`, or `--out`, left in a folder.
 
@@ -93,6 +109,16 @@ def load_result(folder: str | Path) -> "SavedResult":
     from sim.result import load as read
 
     return read(folder)
+
+
+def read_launch(text: str, gpu: str, nodes: int | None = None, engine_version: str | None = None) -> "Launch":
+    """What launch commands of vLLM, SGLang or TensorRT-LLM say: a scenario, with the flag behind each of its keys.
+
+    Raises ScenarioError with the place in `text` of what is wrong, and UnknownName for the GPU.
+    """
+    from sim.launch.read import read_launch as read
+
+    return read(text, gpu, nodes, engine_version)
 
 
 def _checked(scenario: "str | Path | Mapping[str, Any] | Scenario") -> "Scenario":

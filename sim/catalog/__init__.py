@@ -20,6 +20,7 @@ from sim.catalog.hardware import (
     tiles,
 )
 from sim.catalog.hugging_face import ConfigError
+from sim.catalog.launch_defaults import LaunchDefaults, launch_defaults
 from sim.catalog.models import kv_layouts, model, model_names, release
 from sim.catalog.network import Collectives, Protocol, collectives
 from sim.catalog.reserve import Reserve, Work
@@ -33,6 +34,7 @@ __all__ = [
     "Efficiency",
     "Engine",
     "Gpu",
+    "LaunchDefaults",
     "LowLatencyAllToAll",
     "Model",
     "Protocol",
@@ -53,6 +55,7 @@ __all__ = [
     "gpu",
     "gpu_names",
     "kv_layouts",
+    "launch_defaults",
     "model",
     "model_names",
     "nearest_names",

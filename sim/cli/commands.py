@@ -17,6 +17,7 @@ from sim.cli import step_tables, tables
 from sim.cli.catalog_command import show_catalog
 from sim.cli.files import page, print_json, save, writer
 from sim.cli.group import Commands
+from sim.cli.launch_command import app as launch
 from sim.cli.scenarios import deployed, note_profile, pool, profiles, public_prices, simulated
 from sim.cli.sweep_command import sweep
 from sim.cli.terminal import DID_NOT_HOLD, Screen, show_error
@@ -220,6 +221,7 @@ app.command()(sweep)
 app.command()(validate)
 app.command("catalog")(show_catalog)
 app.command("trace")(show_trace)
+app.add_typer(launch, name="launch")
 
 
 # --- what the commands share -------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ FILES = (
     "cache_tiers.yaml",
     "traffic.yaml",
     "network.yaml",
+    "launch_defaults.yaml",
 )
 NOT_FACTS = ("aliases", "organisations", "inherits", "task", "thinking")
 

@@ -1,0 +1,1 @@
+"""Launch commands of serving engines <-> scenarios."""

@@ -1,0 +1,1 @@
+"""The flags that are known of each engine: data, one file per engine."""

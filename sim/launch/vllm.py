@@ -1,0 +1,178 @@
+"""vLLM's launch command as a pool. Rules of release 0.33, `vllm/engine/arg_utils.py` and `vllm/config`."""
+
+from typing import Any, Final
+
+from sim.launch import derived as rule
+from sim.launch.command import Command
+from sim.launch.derived import Derived, Machine
+from sim.launch.words import fail
+from sim.units import GB_BYTES
+
+ROLES: Final = {"kv_producer": "prefill", "kv_consumer": "decode", "kv_both": "serve"}
+GATHERED: Final = ("allgather_reducescatter", "naive", "pplx")
+"""Exchanges that gather, the last two under the first one's name since they were taken out."""
+LOW_LATENCY: Final = ("deepep_low_latency", "mori_low_latency", "nixl_ep")
+
+
+def derive(command: Command, machine: Machine) -> Derived:
+    """The pool of one worker. Raises ScenarioError where its flags contradict one another."""
+    found = Derived(command, machine, "serve")
+    transfer = command.value("transfer") or {}
+    said_role = transfer.get("kv_role", "kv_both")
+    if not isinstance(said_role, str) or said_role not in ROLES:
+        raise fail(command.where("transfer"), f"kv_role '{said_role}': expected one of {', '.join(ROLES)}")
+    found.role = command.told_role or ROLES[said_role]  # type: ignore[assignment]
+    found.worker = _worker(command)
+    _layout(found)
+    rule.weights(found)
+    rule.kv_cache(found)
+    _drafts(found)
+    _steps(found)
+    _experts(found)
+    _cache(found)
+    return found
+
+
+def _worker(command: Command) -> tuple[str, ...]:
+    """What the commands of one worker's nodes share: the head's address."""
+    parts = [command.value(name) for name in ("dp_address", "master")]
+    spread = command.value("nnodes", 1) > 1 or command.value("dp_local") or command.given("dp_rank")
+    if not (spread or command.value("headless")):
+        return ()
+    return tuple(str(part or "") for part in parts)
+
+
+def _layout(found: Derived) -> None:
+    command, machine = found.command, found.machine
+    tp, dp = int(command.value("tp", 1)), int(command.value("dp", 1))
+    stages = rule.single_stage(found)
+    if int(command.value("pcp", 1)) > 1:
+        found.tell(command.said("pcp"), "context parallelism is not modelled; its GPUs are left out")
+    _check_local(found, tp, dp)
+    dense = not machine.model.n_routed
+    gpus = tp * stages * (1 if dense else dp)
+    ep_on = bool(command.value("ep")) and not dense
+    ep_why = (
+        command.said("ep") or f"{machine.by_default}: without --enable-expert-parallel experts are sharded"
+    )
+    gpus_why = f"{command.said('tp', 'dp', 'pp') or machine.by_default}"
+    tp_why = command.said("tp", "pp") or machine.by_default
+    why = {"gpus": gpus_why, "tp": tp_why, "ep": "a dense model" if dense else ep_why}
+    rule.layout(found, gpus, tp * stages, gpus if ep_on else 1, why)
+    if dense and dp > 1:
+        found.put("workers", dp, f"{command.said('dp')}: a dense model's ranks share nothing", "dp")
+    if ep_on and tp * stages < gpus:
+        backend = str(command.value("a2a", GATHERED[0])).lower()
+        exchange = "all_gather" if backend in GATHERED else "all_to_all"
+        found.put("exchange", exchange, command.said("a2a") or f"{machine.by_default}: {GATHERED[0]}", "a2a")
+        low = backend in LOW_LATENCY
+        if exchange == "all_to_all" and ((found.role == "serve") or low != (found.role == "decode")):
+            told = "prompts are priced in the exchange's normal mode, answers in its low-latency mode"
+            found.tell(command.said("a2a"), told)
+
+
+def _check_local(found: Derived, tp: int, dp: int) -> None:
+    """The ranks of one node against all ranks, and their GPUs against the node's."""
+    command, gpu = found.command, found.machine.gpu
+    local = command.value("dp_local")
+    if not local:
+        return
+    place = command.where("dp_local")
+    if local > dp or dp % local:
+        raise fail(place, f"{command.said('dp_local')} does not divide {command.said('dp') or 'dp 1'}")
+    if local * tp > gpu.gpus_per_node:
+        taken = f"{command.said('tp', 'dp_local')} take {local * tp} GPUs of a node"
+        raise fail(place, f"{taken}; {gpu.name} has {gpu.gpus_per_node}")
+
+
+def _drafts(found: Derived) -> None:
+    command, machine = found.command, found.machine
+    said = command.said("spec", "spec_method", "spec_model", "spec_count")
+    asked: dict[str, Any] = dict(command.value("spec") or {})
+    method = str(asked.pop("method", command.value("spec_method", "")) or "").lower()
+    model = str(asked.pop("model", command.value("spec_model", "")) or "")
+    count = asked.pop("num_speculative_tokens", command.value("spec_count"))
+    flags = ("spec", "spec_count", "spec_method")
+    if not said:
+        rule.drafts(found, 0, machine.by_default)
+        return
+    own_model = not model or rule.is_mtp(model) or model == command.value("model")
+    if not (rule.is_mtp(method) or (not method and own_model)):
+        found.tell(said, "only the model's own MTP module drafts here; none are priced")
+        rule.drafts(found, 0, said, *flags)
+        return
+    if count is not None and (not isinstance(count, int) or count < 1):
+        raise fail(
+            command.where(*flags), f"num_speculative_tokens takes a whole number from 1, got {count!r}"
+        )
+    if count is None:
+        rule.drafts(found, machine.defaults.get("drafts"), f"{said}, {machine.by_default}", *flags)
+    else:
+        rule.drafts(found, count, said, *flags)
+    for key in sorted(
+        set(asked) - {"draft_tensor_parallel_size", "tensor_parallel_size", "quantization", "revision"}
+    ):
+        found.tell(
+            f"--speculative-config {key}", "acceptance of drafts is the catalog's; this part is not modelled"
+        )
+
+
+def _steps(found: Derived) -> None:
+    """Every data-parallel rank is an engine of its own: seats and token budget are per rank."""
+    command, machine = found.command, found.machine
+    twice = 2 if command.value("mode") == "throughput" else 1
+    doubled = f", doubled by {command.said('mode')}" if twice == 2 else ""
+    chunk = machine.defaults.chunk_tokens(machine.gpu) * twice
+    chunk_why = command.said("chunk") or f"{machine.by_default} on {machine.gpu.name}{doubled}"
+    per_rank = machine.defaults.by_memory("seats", machine.gpu) * twice
+    seats_why = command.said("seats") or f"{machine.by_default}: {per_rank} per rank{doubled}"
+    if found.role != "prefill" or command.given("seats"):
+        rule.seats(found, int(command.value("seats", per_rank)), found.pool["tp"].value, seats_why, "seats")
+    if found.role != "decode":
+        found.put("chunk_tokens", int(command.value("chunk", chunk)), chunk_why, "chunk")
+    fraction = command.value("memory_fraction", machine.defaults.get("memory_fraction"))
+    found.put(
+        "memory_fraction", fraction, command.said("memory_fraction") or machine.by_default, "memory_fraction"
+    )
+    if command.value("two_batch"):
+        found.say(("overlap", "two_batch"), True, command.said("two_batch"), "two_batch")
+    if command.value("no_graphs"):
+        found.say(("scheduling", "cuda_graphs"), False, command.said("no_graphs"), "no_graphs")
+    if command.given("poll"):
+        found.say(
+            ("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll"
+        )
+
+
+def _experts(found: Derived) -> None:
+    command = found.command
+    if not found.machine.model.n_routed:
+        return
+    rule.experts_kernels(found, str(command.value("moe_backend", "")), command.said("moe_backend"))
+    config = dict(command.value("eplb_config") or {})
+    redundant = config.pop("num_redundant_experts", command.value("redundant", 0))
+    if not isinstance(redundant, int) or redundant < 0:
+        place = command.where("eplb_config", "redundant")
+        raise fail(place, f"num_redundant_experts takes a whole number from 0, got {redundant!r}")
+    on = bool(command.value("eplb"))
+    if redundant and not on:
+        found.tell(command.said("eplb_config", "redundant"), "without --enable-eplb it has no effect")
+    rule.replicas(found, int(redundant) if on else 0, on, command.said("eplb", "eplb_config", "redundant"))
+    for key in sorted(config):
+        why = "how replicas are moved is set in `experts` (rebalance_every_steps, staleness_rho)"
+        found.tell(f"--eplb-config {key}", why)
+
+
+def _cache(found: Derived) -> None:
+    command, machine = found.command, found.machine
+    transfer = command.value("transfer")
+    if isinstance(transfer, dict) and found.role == "serve":
+        why = f"{transfer.get('kv_connector', 'a connector')} as kv_both on one worker is not modelled"
+        found.tell(command.said("transfer"), why)
+    if found.role == "decode":
+        return
+    on = bool(command.value("prefix_cache", True))
+    rule.prefix_cache(found, on, command.said("prefix_cache") or machine.by_default)
+    if (size := command.value("host_cache_gib")) is not None:
+        said = f"{command.said('host_cache_gib')} GiB"
+        found.say(("prefix_cache", "host_gb"), round(size * 2**30 / GB_BYTES, 3), said, "host_cache_gib")

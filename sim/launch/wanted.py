@@ -1,0 +1,150 @@
+"""What a launch command has to say of one pool, whichever engine says it."""
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sim import catalog
+from sim.catalog import Gpu, Model
+from sim.launch.derived import BACKENDS
+from sim.launch.model_names import published, repository
+from sim.model.checks import pool_experts
+from sim.model.layout import exchanges_all_to_all
+from sim.scenario.device import gpu_of
+from sim.scenario.engine import engine_of
+from sim.scenario.schema import Experts, Pool, Scenario
+
+PORT: Final = 8000
+"""Where every server listens: each has a host of its own."""
+LINE: Final = 100
+"""Characters of a command on one line."""
+
+Flags = Sequence[str | tuple[str, Any]]
+"""Switches, and flags with their value."""
+
+
+@dataclass
+class Wanted:
+    """One pool of a scenario, resolved, and what its commands cannot say."""
+
+    scenario: Scenario
+    role: str
+    pool: Pool
+    model: Model
+    gpu: Gpu
+    chunk_tokens: int
+    """New prompt tokens per rank and step."""
+    checkpoint: str
+    cannot: list[str] = field(default_factory=list)
+
+    @property
+    def dp(self) -> int:
+        """Attention-DP ranks."""
+        return self.pool.gpus // self.pool.tp
+
+    @property
+    def seats(self) -> int:
+        """Running sequences of a rank."""
+        return self.pool.max_batch_per_gpu * self.pool.tp
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether experts are reached by an all-to-all."""
+        return exchanges_all_to_all(self.pool.exchange, self.pool.gpus, self.pool.tp, self.pool.ep)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether ranks have several ways to reach the experts: each is whole on one GPU of several ranks."""
+        return self.pool.tp < self.pool.gpus == self.pool.ep
+
+    @property
+    def experts(self) -> Experts:
+        """How the pool places its experts."""
+        return pool_experts(self.scenario, self.role)[0]
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of one worker, with as many GPUs on each."""
+        least = -(-self.pool.gpus // self.gpu.gpus_per_node)
+        return next(n for n in range(least, self.pool.gpus + 1) if self.pool.gpus % n == 0)
+
+    def host(self, worker: int, node: int = 0) -> str:
+        """The name of a node; whoever runs the commands gives it its meaning."""
+        return f"{self.role}{worker}-node{node}"
+
+    def head(self, worker: int, node: int = 0) -> str:
+        """The comment above a command."""
+        of_nodes = f", node {node + 1} of {self.nodes}" if self.nodes > 1 else ""
+        return f"# {self.role} worker {worker + 1} of {self.pool.workers}{of_nodes}, on {self.host(worker, node)}"
+
+
+def wanted(scenario: Scenario, role: str) -> Wanted:
+    """A pool of a checked scenario."""
+    pool, gpu, precision = scenario.deployment.pools()[role], gpu_of(scenario), scenario.precision
+    chunk = pool.chunk_tokens or engine_of(scenario).chunk_for(gpu.memory_bytes)
+    model = catalog.model(scenario.model)
+    known = repository(scenario.model, precision.weights)
+    cannot: list[str] = []
+    name = known or published(scenario.model) or scenario.model.removesuffix("/config.json")
+    if known is None and precision.weights != model.weights:
+        name = f"{name}-{precision.weights.upper()}"
+        cannot.append(f"no checkpoint in {precision.weights} is known; put one in place of {name}")
+    if precision.weights == "nvfp4" and (precision.attention_format, precision.dense_format) != (
+        "bf16",
+        "nvfp4",
+    ):
+        cannot.append(
+            f"the checkpoint has its attention in bf16 and its dense layers in nvfp4, not in "
+            f"{precision.attention_format} and {precision.dense_format}"
+        )
+    elif precision.weights != "nvfp4" and {precision.attention_format, precision.dense_format} != {
+        precision.weights
+    }:
+        cannot.append("formats of attention and dense layers are the checkpoint's")
+    _habits(scenario, cannot)
+    return Wanted(scenario, role, pool, model, gpu, chunk, name, cannot)
+
+
+def _habits(scenario: Scenario, cannot: list[str]) -> None:
+    """Keys that no flag of any engine sets."""
+    if scenario.speculation.adaptive:
+        cannot.append("drafts by batch: the engines choose them by their own tables")
+    cache = scenario.prefix_cache
+    if cache.enabled and cache.scope != "rank":
+        cannot.append(f"a prefix cache of a whole {cache.scope}: every rank has its own")
+    if cache.enabled and cache.hbm_tokens is not None:
+        cannot.append("prefix_cache.hbm_tokens: the cache has what running sequences leave")
+    if scenario.overlap.shared_expert is not None:
+        cannot.append("overlap.shared_expert: no flag turns it on or off")
+
+
+def backend(name: str) -> str | None:
+    """What engines call kernels of the routed experts; None where no flag names them."""
+    return next((theirs for theirs, ours in BACKENDS.items() if ours == name), None)
+
+
+def command(words: Sequence[str], flags: Flags, environment: Mapping[str, str] | None = None) -> str:
+    """A command on as many lines as it needs."""
+    parts = [f"{name}={value}" for name, value in (environment or {}).items()]
+    parts.append(" ".join(words))
+    parts += [flag if isinstance(flag, str) else f"{flag[0]} {_value(flag[1])}" for flag in flags]
+    lines, line = [], ""
+    for part in parts:
+        if line and len(line) + len(part) > LINE:
+            lines.append(line)
+            line = "  "
+        line += part if line in ("", "  ") else f" {part}"
+    return " \\\n".join([*lines, line])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return shlex.quote(json.dumps(value))
+    return shlex.quote(f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def given(pairs: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The flags that have a value."""
+    return [(flag, value) for flag, value in pairs if value is not None]

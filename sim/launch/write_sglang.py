@@ -1,0 +1,117 @@
+"""A pool as SGLang's launch commands, one per node; flags of 0.5.x."""
+
+from collections.abc import Iterator, Mapping
+
+from sim.launch.wanted import PORT, Flags, Wanted, backend, command, given
+from sim.model.deployment import plan_pool
+
+ROUTER = {"prefix_aware": "cache_aware", "round_robin": "round_robin", "least_loaded": "power_of_two"}
+
+BALANCES = {"round_robin": "round_robin", "least_loaded": "total_requests"}
+
+
+def commands(one: Wanted) -> Iterator[str]:
+    """The commands of a pool."""
+    flags = list(_flags(one))
+    for worker in range(one.pool.workers):
+        for node in range(one.nodes):
+            spread = (
+                ("--nnodes", one.nodes), ("--node-rank", node), ("--dist-init-addr", f"{one.host(worker)}:20000")
+            )  # fmt: skip
+            words = ("python3 -m sglang.launch_server",)
+            where: Flags = [*(spread if one.nodes > 1 else ()), ("--host", "0.0.0.0"), ("--port", PORT)]
+            yield f"{one.head(worker, node)}\n{command(words, [*flags, *where])}"
+
+
+def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
+    pool, scenario = one.pool, one.scenario
+    yield from (("--model-path", one.checkpoint), "--trust-remote-code", ("--tp-size", pool.gpus))
+    yield from _ranks(one)
+    if one.role != "serve":
+        yield ("--disaggregation-mode", one.role)
+    if one.role != "prefill":
+        yield ("--max-running-requests", one.seats * one.dp)
+    if one.role != "decode":
+        yield ("--chunked-prefill-size", one.chunk_tokens * one.dp)
+    yield ("--kv-cache-dtype", {"fp8": "fp8_e4m3", "bf16": "bf16"}[scenario.precision.kv_cache])
+    if scenario.precision.weights == "nvfp4":
+        yield ("--quantization", "modelopt_fp4")
+    elif scenario.precision.weights == "fp8" and one.model.weights == "bf16" and "FP8" not in one.checkpoint:
+        yield ("--quantization", "fp8")
+    yield ("--mem-fraction-static", pool.memory_fraction or _static_fraction(one))
+    if pool.moe_backend and (named := backend(pool.moe_backend)):
+        yield ("--moe-runner-backend", named)
+    yield from _habits(one)
+    yield from _cache(one)
+
+
+def _ranks(one: Wanted) -> Iterator[str | tuple[str, object]]:
+    pool, scenario = one.pool, one.scenario
+    if one.dp > 1:
+        yield from (("--dp-size", one.dp), "--enable-dp-attention")
+    if one.dp > 1 and one.role != "prefill":
+        if scenario.router == "prefix_aware":
+            one.cannot.append(
+                "router prefix_aware among the ranks of a worker: SGLang chooses them without the prefix"
+            )
+        yield ("--load-balance-method", BALANCES.get(scenario.router, "total_tokens"))
+    if one.exchanges:
+        mode = {"prefill": "normal", "decode": "low_latency"}.get(one.role, "auto")
+        yield from (("--moe-a2a-backend", "deepep"), ("--deepep-mode", mode))
+    elif pool.ep > 1:
+        yield ("--ep-size", pool.ep)
+
+
+def _static_fraction(one: Wanted) -> float:
+    """Share of the memory for weights and KV cache as the scenario has it; SGLang's own rule may leave less."""
+    memory = plan_pool(one.scenario.model_copy(update={"engine": "sglang"}), one.role).memory
+    return round(1 - memory.reserve_bytes / memory.memory_bytes, 3)
+
+
+def _habits(one: Wanted) -> Iterator[str | tuple[str, object]]:
+    scenario = one.scenario
+    if scenario.speculation.draft_tokens:
+        steps = scenario.speculation.draft_tokens
+        yield from (
+            ("--speculative-algorithm", "EAGLE"), ("--speculative-num-steps", steps),
+            ("--speculative-eagle-topk", 1), ("--speculative-num-draft-tokens", steps + 1),
+        )  # fmt: skip
+    if one.experts.redundant:
+        yield from ("--enable-eplb", ("--ep-num-redundant-experts", one.experts.redundant))
+    if scenario.overlap.two_batch:
+        yield "--enable-two-batch-overlap"
+    if scenario.scheduling.cuda_graphs is False:
+        yield "--disable-cuda-graph"
+    yield from given((("--scheduler-recv-interval", scenario.scheduling.poll_every_steps),))
+
+
+def _cache(one: Wanted) -> Iterator[str | tuple[str, object]]:
+    cache = one.scenario.prefix_cache
+    if one.role == "decode":
+        return
+    if not cache.enabled:
+        yield "--disable-radix-cache"
+        return
+    yield ("--page-size", cache.block_tokens)
+    if cache.host_gb:
+        yield from ("--enable-hierarchical-cache", ("--hicache-size", round(cache.host_gb)))
+    if cache.disk_gb:
+        one.cannot.append("prefix_cache.disk_gb: HiCache stores on disk through a back-end of its own")
+
+
+def router(pools: Mapping[str, Wanted], policy: str) -> str | None:
+    """The router in front of several workers; None where there is one."""
+    if len(pools) == 1 and next(iter(pools.values())).pool.workers == 1:
+        return None
+    flags: list[str | tuple[str, object]] = ["--pd-disaggregation"] if len(pools) > 1 else []
+    if len(pools) == 1:
+        [one] = pools.values()
+        flags.append("--worker-urls " + " ".join(_url(one, worker) for worker in range(one.pool.workers)))
+    for role, one in pools.items():
+        flags += [(f"--{role}", _url(one, worker)) for worker in range(one.pool.workers) if len(pools) > 1]
+    flags.append(("--policy", ROUTER[policy]))
+    return "# the router\n" + command(("python3 -m sglang_router.launch_router",), flags)
+
+
+def _url(one: Wanted, worker: int) -> str:
+    return f"http://{one.host(worker)}:{PORT}"

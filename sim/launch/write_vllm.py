@@ -1,0 +1,119 @@
+"""A pool as vLLM's launch commands, one per node; flags of 0.11 and later."""
+
+from collections.abc import Iterator, Mapping
+
+from sim.launch.wanted import PORT, Wanted, backend, command, given
+from sim.scenario.errors import DeploymentError, Problem
+
+ROUTER = {"prefix_aware": "cache_aware", "round_robin": "round_robin", "least_loaded": "power_of_two"}
+
+
+def commands(one: Wanted) -> Iterator[str]:
+    """The commands of a pool. Raises DeploymentError where vLLM has no such layout."""
+    pool = one.pool
+    at = ("deployment", one.role)
+    if pool.ep not in (1, pool.gpus):
+        says = f"vLLM spreads experts over all {pool.gpus} GPUs of a worker or shards them (EP 1)"
+        raise DeploymentError([Problem((*at, "ep"), says)])
+    per_node = one.gpu.gpus_per_node
+    if one.nodes > 1 and one.dp > 1 and (one.dp % one.nodes or pool.tp > per_node):
+        says = f"vLLM puts whole ranks of {pool.tp} GPUs on a node; {one.dp} do not divide over {one.nodes} nodes"
+        raise DeploymentError([Problem((*at, "tp"), says)])
+    flags = list(_flags(one))
+    for worker in range(pool.workers):
+        for node in range(one.nodes):
+            words = ("vllm serve", one.checkpoint)
+            yield f"{one.head(worker, node)}\n{command(words, [*flags, *_node(one, worker, node)])}"
+
+
+def _node(one: Wanted, worker: int, node: int) -> Iterator[str | tuple[str, object]]:
+    """Which part of the worker a node has."""
+    if one.nodes > 1 and one.dp > 1:
+        local = one.dp // one.nodes
+        yield from (("--data-parallel-size-local", local), ("--data-parallel-address", one.host(worker)))
+        yield ("--data-parallel-rpc-port", 13345)
+        if node:
+            yield from ("--headless", ("--data-parallel-start-rank", node * local))
+    elif one.nodes > 1:
+        yield from (("--nnodes", one.nodes), ("--node-rank", node), ("--master-addr", one.host(worker)))
+        if node:
+            yield "--headless"
+    if not node:
+        yield ("--port", PORT)
+
+
+def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
+    pool, scenario = one.pool, one.scenario
+    yield from ("--trust-remote-code", ("-tp", pool.tp))
+    if one.dp > 1:
+        yield ("-dp", one.dp)
+    if pool.ep > 1:
+        yield "--enable-expert-parallel"
+    if one.spreads:
+        yield ("--all2all-backend", _exchange(one))
+    if one.role != "serve":
+        side = {"prefill": "kv_producer", "decode": "kv_consumer"}[one.role]
+        yield ("--kv-transfer-config", {"kv_connector": "NixlConnector", "kv_role": side})
+    if one.role != "prefill":
+        yield ("--max-num-seqs", one.seats)
+    if one.role != "decode":
+        yield ("--max-num-batched-tokens", one.chunk_tokens)
+    yield ("--kv-cache-dtype", {"fp8": "fp8", "bf16": "bfloat16"}[scenario.precision.kv_cache])
+    if scenario.precision.weights == "fp8" and one.model.weights == "bf16" and "FP8" not in one.checkpoint:
+        yield ("--quantization", "fp8")
+    yield from given((("--gpu-memory-utilization", pool.memory_fraction),))
+    if pool.moe_backend and (named := backend(pool.moe_backend)):
+        yield ("--moe-backend", named)
+    if scenario.speculation.draft_tokens:
+        asked = {"method": "mtp", "num_speculative_tokens": scenario.speculation.draft_tokens}
+        yield ("--speculative-config", asked)
+    if one.experts.redundant:
+        yield from ("--enable-eplb", ("--eplb-config", {"num_redundant_experts": one.experts.redundant}))
+    if scenario.overlap.two_batch:
+        yield "--enable-dbo"
+    if scenario.scheduling.cuda_graphs is False:
+        yield "--enforce-eager"
+    yield from given((("--prefill-schedule-interval", scenario.scheduling.poll_every_steps),))
+    yield from _cache(one)
+
+
+def _exchange(one: Wanted) -> str:
+    if not one.exchanges:
+        return "allgather_reducescatter"
+    if one.role == "serve":
+        one.cannot.append(
+            "one all-to-all for prompts and another for answers: vLLM has the low-latency one for both"
+        )
+    return "deepep_high_throughput" if one.role == "prefill" else "deepep_low_latency"
+
+
+def _cache(one: Wanted) -> Iterator[str | tuple[str, object]]:
+    cache = one.scenario.prefix_cache
+    if one.role == "decode":
+        return
+    if not cache.enabled:
+        yield "--no-enable-prefix-caching"
+        return
+    yield ("--block-size", cache.block_tokens)
+    if cache.host_gb:
+        yield ("--kv-offloading-size", round(cache.host_gb * 1e9 / 2**30, 3))
+    if cache.disk_gb:
+        one.cannot.append("prefix_cache.disk_gb: a store on disk is a connector of its own")
+
+
+def router(pools: Mapping[str, Wanted], policy: str) -> str | None:
+    """The router in front of several workers; None where there is one."""
+    if len(pools) == 1 and next(iter(pools.values())).pool.workers == 1:
+        return None
+    flags: list[str | tuple[str, object]] = ["--vllm-pd-disaggregation"] if len(pools) > 1 else []
+    if len(pools) == 1:
+        [one] = pools.values()
+        flags.append("--worker-urls " + " ".join(_url(one, worker) for worker in range(one.pool.workers)))
+    for role, one in pools.items():
+        flags += [(f"--{role}", _url(one, worker)) for worker in range(one.pool.workers) if len(pools) > 1]
+    flags.append(("--policy", ROUTER[policy]))
+    return "# the router\n" + command(("vllm-router",), flags)
+
+
+def _url(one: Wanted, worker: int) -> str:
+    return f"http://{one.host(worker)}:{PORT}"

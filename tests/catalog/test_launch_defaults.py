@@ -1,0 +1,35 @@
+"""Defaults of launch commands by release: those of the newest known one that is not newer."""
+
+import pytest
+
+from sim import catalog
+
+
+@pytest.mark.parametrize(
+    ("release", "taken"),
+    [
+        (None, "0.33.0"), ("0.33.0", "0.33.0"), ("0.40", "0.33.0"), ("v0.33.1rc2", "0.33.0"),
+        ("0.32.9", "0.9.0"), ("0.10.0", "0.9.0"), ("0.6.4", "0.9.0"), ("nightly", "0.33.0"),
+    ],
+)  # fmt: skip
+def test_the_nearest_release_that_is_known(release: str | None, taken: str) -> None:
+    assert catalog.launch_defaults("vllm", release).release == taken
+
+
+def test_a_release_inherits_what_the_one_before_it_says() -> None:
+    newest = catalog.launch_defaults("vllm")
+    assert newest.get("memory_fraction") == 0.92  # its own
+    assert newest.get("drafts") == 1  # of the one before
+    assert newest.get("nothing") is None
+
+
+def test_defaults_by_memory_take_the_largest_bound_that_is_reached() -> None:
+    """max_num_seqs of vLLM online: 1,024 from 70 GiB, 256 below."""
+    seats = catalog.launch_defaults("vllm")
+    assert seats.by_memory("seats", catalog.gpu("h100")) == 1024
+    sglang = catalog.launch_defaults("sglang")
+    assert [sglang.by_memory("graph_batch_below_tp4", catalog.gpu(name)) for name in ("h200", "b200")] == [
+        256,
+        512,
+    ]
+    assert sglang.chunk_tokens(catalog.gpu("h200")) == 8192

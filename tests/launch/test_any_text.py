@@ -1,0 +1,67 @@
+"""Whatever is pasted, the answer is a scenario that loads, or an error that says what is wrong."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim.catalog import UnknownName
+from sim.launch.read import read_launch
+from sim.launch.table import table
+from sim.scenario.errors import ScenarioError
+from sim.scenario.loading import parse
+
+STARTS = {
+    "vllm": "vllm serve deepseek-ai/DeepSeek-V3.2 -tp 8",
+    "sglang": "python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-R1 --tp 8",
+    "trtllm": "trtllm-serve deepseek-ai/DeepSeek-R1 --tp_size 8",
+}
+VALUES = (
+    *(
+        "0",
+        "-1",
+        "1",
+        "2",
+        "3",
+        "8",
+        "16",
+        "3.5",
+        "99999999999999999999",
+        "1k",
+        "inf",
+        "nan",
+        "x",
+        "true",
+        "null",
+    ),
+    *("{}", "[]", '{"a":1}', '"', "'", "$X", "(", ";", "fp8", "deepep", "mtp", "EAGLE", "prefill", "CONTEXT"),
+    *('{"method":"mtp","num_speculative_tokens":"a"}', '{"kv_role":[]}', '{"num_slots":"x"}'),
+    '{"num_redundant_experts":"q"}',
+)
+engines = st.sampled_from(list(STARTS))
+
+
+def flags(engine: str) -> st.SearchStrategy[list[tuple[str, str]]]:
+    names = [
+        flag.name for flag in table(engine).flags.values() if flag.fate == "setting" and flag.name != "model"
+    ]
+    return st.lists(st.tuples(st.sampled_from(names), st.sampled_from(VALUES)), max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), engine=engines, junk=st.text("{}[]()'\"\\$`#;|&<>= \n\t-a0", max_size=6))
+def test_no_text_breaks_the_reader(data: st.DataObject, engine: str, junk: str) -> None:
+    text, options = STARTS[engine], ""
+    for name, value in data.draw(flags(engine)):
+        if name.startswith("-"):
+            text += f" {name} {value}"
+        else:
+            *sections, key = name.split(".")
+            options += "".join(f"{s}: {{" for s in sections) + f"{key}: {value}" + "}" * len(sections) + "\n"
+    if options:
+        text = f"cat > o.yml <<'EOF'\n{options}EOF\n{text} --config o.yml"
+    text += f" {junk}"
+    try:
+        launch = read_launch(text, "b200")
+    except (ScenarioError, UnknownName) as error:
+        assert str(error)
+    else:
+        assert parse(launch.text).scenario.deployment.pools()
