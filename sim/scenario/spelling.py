@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from sim import catalog
+from sim.scenario.section import Section
 
 CHECKPOINT: Final = "checkpoint"
 """The format of weights that stands for the published checkpoint's."""
@@ -32,6 +33,8 @@ def checkpoint_formats(scenario: object) -> object:
     A model that cannot be read is left to the check of names.
     """
     precision = scenario.get("precision") if isinstance(scenario, dict) else None
+    if isinstance(precision, Section):
+        precision = precision.model_dump()
     if not isinstance(scenario, dict) or not isinstance(precision, dict | None):
         return scenario
     said = {key: value for key, value in (precision or {}).items() if value is not None}
