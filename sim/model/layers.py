@@ -77,11 +77,9 @@ def _dense_ffn(layout: Layout, tokens: float, layers: int) -> list[Operation]:
     if over <= layout.tp:
         return parts
     size = seen * model.hidden * BF16
-    return [
-        collective("all_gather", "dense FFN all-gather", size, over, layers),
-        *parts,
-        collective("reduce_scatter", "dense FFN reduce-scatter", size, over, layers),
-    ]
+    parts.insert(0, collective("all_gather", "dense FFN all-gather", size, over, layers))
+    parts.append(collective("reduce_scatter", "dense FFN reduce-scatter", size, over, layers))
+    return [replace(o, gathered=True) for o in parts]
 
 
 def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, layers: int) -> list[Operation]:
@@ -102,7 +100,9 @@ def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, la
 def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> list[Operation]:
     model, over = layout.model, layout.over.shared
     seen = _seen(layout, tokens, over)
-    parts = [ops.gemm("gate", "moe", seen, model.n_routed, model.hidden, "bf16", layers)]
+    gathered = over > layout.tp
+    gate = ops.gemm("gate", "moe", seen, model.n_routed, model.hidden, "bf16", layers)
+    parts = [replace(gate, gathered=gathered)]
     experts_here = (
         experts.rows,
         experts.slots,
@@ -121,7 +121,7 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
     if model.n_shared and not layout.shared_as_slot:
         inter = model.n_shared * model.moe_inter / over
         shared = _ffn(layout, "shared expert", "dense", seen, inter, layers)
-        parts += [replace(o, stream="shared") for o in shared]
+        parts += [replace(o, stream="shared", gathered=gathered) for o in shared]
     return parts + _exchange(layout, tokens, experts, layers)
 
 
@@ -166,4 +166,4 @@ def _exchange(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -
         collective("all_gather", "MoE all-gather", gathered, layout.gpus, layers),
         collective("reduce_scatter", "MoE reduce-scatter", elements * BF16, layout.gpus, layers),
     ]
-    return [replace(o, stream="exchange") for o in exchange]
+    return [replace(o, stream="exchange", gathered=True) for o in exchange]

@@ -50,6 +50,8 @@ class Operation:
     parts: tuple["Operation", ...] = ()
     stream: Stream = field(default="layers", kw_only=True)
     """What may overlap what: routed experts, the shared one, the exchange, the rest of the layers, once per step."""
+    gathered: bool = field(default=False, kw_only=True)
+    """Whether it runs on the gathered tokens of all attention-DP ranks, beside the routed experts, which always do."""
     options: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """What else selects a measured table: kv_cache, backend, distribution."""
     cache_bytes: float = field(default=0.0, kw_only=True)
