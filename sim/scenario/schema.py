@@ -25,7 +25,14 @@ from sim.scenario.section import (
     SequenceCount,
     TokenCount,
 )
-from sim.scenario.spelling import CHECKPOINT, ReleaseName, checkpoint_formats, engine_name, release_name
+from sim.scenario.spelling import (
+    CHECKPOINT,
+    ReleaseName,
+    checkpoint_formats,
+    engine_name,
+    release_name,
+    with_formats,
+)
 from sim.scenario.step import DraftLevel, Indexer, Overlap, Precision, Scheduling, Speculation
 from sim.scenario.terms import Objectives, Price
 from sim.scenario.workload import Arrivals, Diurnal, Length, Lengths, Workload
@@ -212,8 +219,8 @@ class Scenario(Section):
         copy = super().model_copy(update=update, deep=deep)
         if copy.precision.weights != CHECKPOINT:
             return copy
-        formats = checkpoint_formats({"model": copy.model, "precision": copy.precision})["precision"]
-        return super(Scenario, copy).model_copy(update={"precision": Precision.model_validate(formats)})
+        precision = Precision.model_validate(with_formats(copy.model, copy.precision.model_dump()))
+        return super(Scenario, copy).model_copy(update={"precision": precision})
 
     @model_validator(mode="after")
     def _ends(self) -> "Scenario":
