@@ -12,6 +12,7 @@ from typing import Any, Final
 from sim.catalog import Model, kv_layouts
 from sim.model import operations as ops
 from sim.model.attention import attention_block
+from sim.model.exchanges import all_to_all, collective
 from sim.model.layers import token_operations
 from sim.model.layout import ExpertRows, Layout
 from sim.model.operations import Operation
@@ -228,7 +229,7 @@ def communication(model: Model, axes: Axes, gpus: int) -> Iterator[tuple[Level, 
     kinds: tuple[Any, ...] = ("all_reduce", "all_gather", "reduce_scatter")
     for level, (size, moved) in _grid(sizes, axes.exchanged):
         for kind in kinds:
-            yield level, ops.collective(kind, kind, moved, size)
+            yield level, collective(kind, kind, moved, size)
     if gpus == 1 or not model.n_routed or model.n_routed % gpus:
         return
     # On one node a token reaches min(top_k, gpus) other ranks at most; low latency sends a copy per expert.
@@ -239,7 +240,7 @@ def communication(model: Model, axes: Axes, gpus: int) -> Iterator[tuple[Level, 
             if mode == "normal" or tokens <= MOST_LOW_LATENCY_TOKENS:
                 yield (
                     level,
-                    ops.all_to_all(kind, tokens, gpus, 1, model.hidden, model.top_k, mode, copies[mode], 0.0),
+                    all_to_all(kind, tokens, gpus, 1, model.hidden, model.top_k, mode, copies[mode], 0.0),
                 )
 
 

@@ -1,20 +1,18 @@
 """One step, operation by operation: what `tokenworks explain` prints."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from sim import catalog
 from sim.cost.latency import AnalyticCost, CostModel, PricedOperation, price_all
 from sim.model.deployment import PoolPlan, plan_pool
-from sim.model.layout import Layout
 from sim.model.operations import Operation
 from sim.scenario.device import gpu_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 from sim.scenario.speculation import draft_chances
 from sim.step.assemble import check_backends, cost_model, moe_backends, step_operations
-from sim.step.operations import typical_prompts
+from sim.step.operations import StepOperations, typical_prompts
 from sim.step.overlap import STAGES, Line, Overlap, Stage, projections, stage_of, timeline
 from sim.units import GB_BYTES
 
@@ -43,23 +41,22 @@ def explain(
     check_backends(scenario)
     step = step_operations(scenario, plan, phase)
     if phase == "decode":
-        step = step.at(batch or plan.max_sequences)
         batch, context = batch or plan.max_sequences, DEFAULT_CONTEXT if context is None else context
-        parts = step.overlap.parts(batch)
-        operations = step.decode_attention(batch / parts, context) + step.decode_rest(batch / parts)
+        step = step.at(batch)
         tokens = batch * (1 + step.draft_tokens)
     else:
         batch, context = batch or plan.chunk_tokens, context or 0
-        parts = step.overlap.parts(batch)
-        prompts = typical_prompts(batch / parts, context + (batch + 1) / 2)
-        operations = step.prefill_attention(*prompts) + step.prefill_rest(batch / parts)
         tokens = batch
+    parts = step.overlap.parts(batch)
+    operations = _operations(step, phase, batch, context)
     cost = cost_model(scenario)
     priced, device_s, step_s = _priced(operations, cost, step.overlap, parts, tokens)
-    others = {
-        backend: _priced(chosen, cost, step.overlap, parts, tokens)[2]
-        for backend, chosen in _by_backend(scenario, step.layout, operations)
-    }
+    others = {}
+    for backend in _other_backends(scenario, step, operations):
+        # As if the scenario had named it: some kernels come with operations of their own.
+        named = step_operations(_with_backend(scenario, role, backend), plan, phase)
+        same = _operations(named.at(batch) if phase == "decode" else named, phase, batch, context)
+        others[backend] = _priced(same, cost, step.overlap, parts, tokens)[2]
     roofline = AnalyticCost(gpu_of(scenario), catalog.efficiency())
     accepted = _accept_length(scenario, step.draft_tokens) if phase == "decode" else None
     return Explanation(
@@ -67,21 +64,25 @@ def explain(
     )
 
 
-def _by_backend(
-    scenario: Scenario, layout: Layout, operations: list[Operation]
-) -> Iterator[tuple[str, list[Operation]]]:
-    """The step under each measured kernel of the routed experts, where the scenario leaves open which one runs."""
+def _operations(step: StepOperations, phase: Phase, batch: int, context: int) -> list[Operation]:
+    """What the step runs, or one half of it where the batch runs in two."""
+    parts = step.overlap.parts(batch)
+    if phase == "decode":
+        return step.decode_attention(batch / parts, context) + step.decode_rest(batch / parts)
+    prompts = typical_prompts(batch / parts, context + (batch + 1) / 2)
+    return step.prefill_attention(*prompts) + step.prefill_rest(batch / parts)
+
+
+def _other_backends(scenario: Scenario, step: StepOperations, operations: list[Operation]) -> tuple[str, ...]:
+    """Measured kernels of the routed experts, where the scenario leaves open which of them runs."""
     routed = next((o for o in operations if o.kernel == "moe"), None)
-    if routed is None or layout.moe_backend:
-        return
-    for name in moe_backends(scenario, routed):
-        yield (
-            name,
-            [
-                replace(o, options={**o.options, "backend": name}) if o.kernel == "moe" else o
-                for o in operations
-            ],
-        )
+    return () if routed is None or step.layout.moe_backend else moe_backends(scenario, routed)
+
+
+def _with_backend(scenario: Scenario, role: str, backend: str) -> Scenario:
+    pool = scenario.deployment.pools()[role].model_copy(update={"moe_backend": backend})
+    deployment = scenario.deployment.model_copy(update={role: pool})
+    return scenario.model_copy(update={"deployment": deployment})
 
 
 def _priced(

@@ -11,8 +11,8 @@ from sim.cluster.setup import ClusterPlan, PoolSetup, PrefixSetup, TransferSetup
 from sim.cost.profile import shipped_profiles
 from sim.model.architecture import cache_bytes_per_token
 from sim.model.deployment import Deployment, deploy
+from sim.model.notes import scenario_notes
 from sim.model.prefix_cache import PrefixCachePlan, prefix_cache_plan
-from sim.model.profile_choice import profile_notes
 from sim.model.room import check_room, check_warmup, running_blocks
 from sim.price import price
 from sim.result import Result
@@ -51,7 +51,7 @@ def simulate(
     record = run_cluster(scenario, stream, plan, costs, seed, progress)
     notes = (
         *deployment.model.notes,
-        *profile_notes(scenario),
+        *scenario_notes(scenario),
         *stream.notes,
         *pricing_notes(scenario, deployment.pools),
         *_rejections(record.requests, deployment, plan),

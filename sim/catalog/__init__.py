@@ -6,7 +6,7 @@ read by `sim.price` only.
 
 from sim.catalog.acceptance import accept_length, acceptance, acceptance_tasks
 from sim.catalog.cache_tiers import CacheTiers, cache_tiers
-from sim.catalog.engines import Engine, engine, engine_names
+from sim.catalog.engines import Engine, engine, engine_names, release_taken
 from sim.catalog.facts import UnknownName, aliases, nearest_names, read
 from sim.catalog.hardware import (
     Efficiency,
@@ -62,6 +62,7 @@ __all__ = [
     "popularity_sigma",
     "price_tiers",
     "release",
+    "release_taken",
     "tiles",
 ]
 

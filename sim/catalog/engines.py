@@ -94,7 +94,7 @@ class Engine:
 
 @cache
 def engine(name: str, release: str | None = None) -> Engine:
-    """The engine of that name or alias, by the rules of a release (None: those of the catalog's).
+    """The engine of that name or alias, by the rules of a release (None: those of the catalog's; see `release_taken`).
 
     Memory rules are those of the newest release known that is not newer; else a release older than the measured
     kernels' differs from the catalog's by what `before` lists. Raises UnknownName.
@@ -113,6 +113,24 @@ def engine(name: str, release: str | None = None) -> Engine:
     mappings = ("chunk_tokens", "sharding_all_to_all", "sharding_gathered")
     frozen = {name: MappingProxyType(facts[name]) for name in mappings}
     return Engine(name=key, **{**facts, **frozen, "release": release, "reserve": reserve})
+
+
+def release_taken(name: str, release: str) -> str | None:
+    """Whose rules stand in for those of a release, in words; None where the release lies among those described.
+
+    An engine whose rule of memory bears the release 0 was described once; else from its oldest rule to `release`.
+    Raises UnknownName.
+    """
+    described = values(read("engines.yaml")["engines"][engine(name).name])
+    newest, oldest = described["release"], min(described["reserves"], key=version)
+    asked, last, first = version(release), version(newest), version(oldest)
+    if asked[: len(last)] == last:
+        return None
+    if not any(first):
+        return f"those of {newest}, the only one described" if any(last) else "assumptions: none is published"
+    if asked > last:
+        return f"those of {newest}, the newest described"
+    return f"those of {oldest}, the oldest described" if asked < first else None
 
 
 def engine_names() -> tuple[str, ...]:

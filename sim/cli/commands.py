@@ -127,7 +127,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Validate only: the form, the layout, the memory, the files of workload and experts."""
-    from sim.model.profile_choice import profile_notes
+    from sim.model.notes import scenario_notes
     from sim.model.room import check_room, check_warmup
     from sim.model.understood import understood
     from sim.step.experts import check_recordings
@@ -149,7 +149,7 @@ def check(
         if as_json:
             print_json({"ok": False, "problems": [problem.json() for problem in error.problems]})
         raise
-    notes = [*profile_notes(loaded.scenario), *stream.notes]
+    notes = [*scenario_notes(loaded.scenario), *stream.notes]
     for note in notes:
         screen.note(note)
     pools = {role: pool(plan) for role, plan in deployment.pools.items()}
@@ -186,7 +186,7 @@ def explain(
     """Price one step, operation by operation, whether its KV cache fits or not."""
     from sim.explain import explain as price_step
     from sim.model.deployment import deploy
-    from sim.model.profile_choice import profile_notes
+    from sim.model.notes import scenario_notes
     from sim.scenario.loading import load
 
     screen = Screen(as_json, quiet)
@@ -194,7 +194,7 @@ def explain(
     with loaded.locating():
         data = price_step(loaded.scenario, phase.value if phase else None, batch, context).json()
     note_profile(scenario.stem, loaded.scenario, screen)
-    data["notes"] = [*catalog.model(loaded.scenario.model).notes, *profile_notes(loaded.scenario)]
+    data["notes"] = [*catalog.model(loaded.scenario.model).notes, *scenario_notes(loaded.scenario)]
     for note in data["notes"]:
         screen.note(note)
     try:

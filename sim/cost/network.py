@@ -25,6 +25,7 @@ from math import ceil, inf, log2
 
 from sim.catalog import Collectives, Gpu
 from sim.cost.latency import COLLECTIVES, CostModel, Latency, PricedBy
+from sim.model.exchanges import ring_bytes
 from sim.model.operations import Operation
 
 LEAST_BYTES = 1.0
@@ -82,10 +83,7 @@ class NetworkCost:
         gpus = operation.shape["gpus"] / nodes
         size = operation.shape["bytes"]
         carried = size * (1 - 1 / (nodes * gpus)) / (1 - 1 / gpus) if gpus > 1 else size
-        inside, start = (
-            self._inside(_by_nccl(replace(operation, shape={**operation.shape, "gpus": gpus, "bytes": held})))
-            for held in (carried, LEAST_BYTES)
-        )
+        inside, start = (self._inside(_in_node(operation, held, gpus)) for held in (carried, LEAST_BYTES))
 
         def seconds(route: Route) -> float:
             return route.latency_s + max(inside.seconds, start.seconds + route.wire_s)
@@ -117,6 +115,12 @@ class NetworkCost:
                 hop_s = links.tree_hop_s + protocol.tree_hop_s
                 wire_bytes = size if nodes == 2 else 2 * size
                 yield Route(f"tree ({name})", 2 * ceil(log2(nodes)) * hop_s, max(wire_bytes / nics, least_s))
+
+
+def _in_node(operation: Operation, size: float, gpus: float) -> Operation:
+    """The same collective of another tensor, by NCCL among the GPUs of one node."""
+    shape = {**operation.shape, "gpus": gpus, "bytes": size}
+    return _by_nccl(replace(operation, shape=shape, bytes=ring_bytes(operation.kernel, size, gpus)))
 
 
 def _by_nccl(operation: Operation) -> Operation:

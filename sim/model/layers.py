@@ -6,6 +6,7 @@ They depend only on how many tokens the rank has; see `Layout` for what is shard
 from dataclasses import replace
 
 from sim.model import operations as ops
+from sim.model.exchanges import all_to_all, collective
 from sim.model.layout import ExpertRows, Layout
 from sim.model.operations import Operation
 from sim.units import DTYPE_BYTES
@@ -41,7 +42,7 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
     if layout.tp > 1:
         size = tokens * model.hidden * BF16
         reduced = layout.attention_layers + (dense_layers if layout.over.dense_ffn == layout.tp else 0)
-        step.append(ops.collective("all_reduce", "tensor-parallel all-reduce", size, layout.tp, reduced))
+        step.append(collective("all_reduce", "tensor-parallel all-reduce", size, layout.tp, reduced))
     if extra:
         step.append(ops.gemm("MTP eh_proj", "dense", tokens, model.hidden, 2 * model.hidden, "bf16", extra))
         step += [replace(o, name=f"MTP {o.name}", layers=extra) for o in _head(layout, logits)]
@@ -55,10 +56,10 @@ def _head(layout: Layout, logits: float) -> list[Operation]:
     operations = [ops.gemm("head", "dense", seen, model.vocab / over, model.hidden, "bf16")]
     if over > 1:
         size = seen * model.vocab * BF16
-        operations.append(ops.collective("all_gather", "gather logits", size, over))
+        operations.append(collective("all_gather", "gather logits", size, over))
     if seen > logits:
         size = seen * model.hidden * BF16
-        operations.insert(0, ops.collective("all_gather", "gather tokens for the head", size, over))
+        operations.insert(0, collective("all_gather", "gather tokens for the head", size, over))
     operations.append(ops.elementwise("sampling", "other", logits * model.vocab * DTYPE_BYTES["fp32"]))
     return [replace(o, stream="once") for o in operations]
 
@@ -76,11 +77,9 @@ def _dense_ffn(layout: Layout, tokens: float, layers: int) -> list[Operation]:
     if over <= layout.tp:
         return parts
     size = seen * model.hidden * BF16
-    return [
-        ops.collective("all_gather", "dense FFN all-gather", size, over, layers),
-        *parts,
-        ops.collective("reduce_scatter", "dense FFN reduce-scatter", size, over, layers),
-    ]
+    parts.insert(0, collective("all_gather", "dense FFN all-gather", size, over, layers))
+    parts.append(collective("reduce_scatter", "dense FFN reduce-scatter", size, over, layers))
+    return [replace(o, gathered=True) for o in parts]
 
 
 def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, layers: int) -> list[Operation]:
@@ -101,7 +100,9 @@ def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, la
 def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> list[Operation]:
     model, over = layout.model, layout.over.shared
     seen = _seen(layout, tokens, over)
-    parts = [ops.gemm("gate", "moe", seen, model.n_routed, model.hidden, "bf16", layers)]
+    gathered = over > layout.tp
+    gate = ops.gemm("gate", "moe", seen, model.n_routed, model.hidden, "bf16", layers)
+    parts = [replace(gate, gathered=gathered)]
     experts_here = (
         experts.rows,
         experts.slots,
@@ -120,7 +121,7 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
     if model.n_shared and not layout.shared_as_slot:
         inter = model.n_shared * model.moe_inter / over
         shared = _ffn(layout, "shared expert", "dense", seen, inter, layers)
-        parts += [replace(o, stream="shared") for o in shared]
+        parts += [replace(o, stream="shared", gathered=gathered) for o in shared]
     return parts + _exchange(layout, tokens, experts, layers)
 
 
@@ -151,18 +152,18 @@ def _exchange(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -
         return []
     if layout.dp == 1:
         size = tokens * model.hidden * BF16
-        return [ops.collective("all_reduce", "MoE all-reduce", size, layout.gpus, layers)]
+        return [collective("all_reduce", "MoE all-reduce", size, layout.gpus, layers)]
     if layout.all_to_all:
         # The exchange lasts until the most loaded rank has its tokens, and until it has sent them back.
         busiest = tokens / layout.tp * experts.skew
         shape = (busiest, layout.ep, layout.nodes, model.hidden, model.top_k)
         route = (layout.dispatch_mode, experts.copies, experts.remote_copies, layers)
-        return [ops.all_to_all("dispatch", *shape, *route), ops.all_to_all("combine", *shape, *route)]
+        return [all_to_all("dispatch", *shape, *route), all_to_all("combine", *shape, *route)]
     # NVFP4 experts get tokens that are quantised before they travel (TensorRT-LLM: post-quant all-gather).
     elements = tokens * layout.dp * model.hidden
     gathered = ops.activation_bytes(elements, "nvfp4" if layout.weights == "nvfp4" else "bf16")
     exchange = [
-        ops.collective("all_gather", "MoE all-gather", gathered, layout.gpus, layers),
-        ops.collective("reduce_scatter", "MoE reduce-scatter", elements * BF16, layout.gpus, layers),
+        collective("all_gather", "MoE all-gather", gathered, layout.gpus, layers),
+        collective("reduce_scatter", "MoE reduce-scatter", elements * BF16, layout.gpus, layers),
     ]
-    return [replace(o, stream="exchange") for o in exchange]
+    return [replace(o, stream="exchange", gathered=True) for o in exchange]

@@ -50,6 +50,8 @@ class Operation:
     parts: tuple["Operation", ...] = ()
     stream: Stream = field(default="layers", kw_only=True)
     """What may overlap what: routed experts, the shared one, the exchange, the rest of the layers, once per step."""
+    gathered: bool = field(default=False, kw_only=True)
+    """Whether it runs on the gathered tokens of all attention-DP ranks, beside the routed experts, which always do."""
     options: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """What else selects a measured table: kv_cache, backend, distribution."""
     cache_bytes: float = field(default=0.0, kw_only=True)
@@ -260,52 +262,4 @@ def routed_experts(
     shape = {"rows": rows, "experts": experts, "active": active, "hidden": hidden, "inter": inter}
     return Operation(
         "routed experts", "moe", "moe", shape, dtype, 6 * hidden * inter * rows, weights + moved, layers
-    )
-
-
-def all_to_all(
-    kind: Literal["dispatch", "combine"], tokens: float, ep: int, nodes: int, hidden: int, top_k: int,
-    mode: str, copies: float, remote_copies: float, layers: int = 1,
-) -> Operation:  # fmt: skip
-    """DeepEP exchange: FP8 with scales out (7,392 bytes per copy for V3), BF16 back (14,336).
-
-    `tokens` per rank; `copies` of each leave this GPU, `remote_copies` of them over the NIC: in low-latency mode
-    one per chosen expert, in normal mode one per node touched and the rest forwarded over NVLink.
-    """
-    wire = activation_bytes(hidden, "fp8") if kind == "dispatch" else hidden * DTYPE_BYTES["bf16"]
-    shape = {
-        "tokens": tokens, "ep": ep, "nodes": nodes, "hidden": hidden, "top_k": top_k,
-        "remote_bytes": tokens * remote_copies * wire,
-    }  # fmt: skip
-    dtype = "fp8" if kind == "dispatch" else "bf16"
-    name = f"{kind} ({mode.replace('_', '-')})"
-    traffic = tokens * copies * wire
-    return Operation(
-        name,
-        "communication",
-        kind,
-        shape,
-        dtype,
-        0.0,
-        traffic,
-        layers,
-        stream="exchange",
-        options={"mode": mode},
-    )
-
-
-def collective(
-    kind: Literal["all_reduce", "all_gather", "reduce_scatter"],
-    name: str,
-    size_bytes: float,
-    gpus: int,
-    layers: int = 1,
-) -> Operation:
-    """Collective over `gpus` of a tensor of `size_bytes` (the whole tensor, before or after the exchange).
-
-    Bytes sent by one GPU on a ring: (gpus - 1) / gpus of the tensor, twice that for an all-reduce.
-    """
-    sent = size_bytes * (gpus - 1) / gpus * (2 if kind == "all_reduce" else 1)
-    return Operation(
-        name, "communication", kind, {"bytes": size_bytes, "gpus": gpus}, "bf16", 0.0, sent, layers
     )

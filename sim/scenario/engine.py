@@ -1,5 +1,6 @@
 """The engine of a scenario: the catalog's defaults with what the scenario says instead."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -32,3 +33,10 @@ def engine_of(scenario: Scenario) -> Engine:
     }
     engine = catalog.engine(scenario.engine, scenario.engine_version)
     return replace(engine, **{k: v for k, v in said.items() if v is not None})
+
+
+def release_notes(scenario: Scenario) -> Iterator[str]:
+    """Says so where the engine's release is none that the catalog describes, and whose rules are taken."""
+    asked = scenario.engine_version
+    if asked is not None and (taken := catalog.release_taken(scenario.engine, asked)):
+        yield f"{scenario.engine} {asked} is not described; its rules of memory, CUDA graphs and drafts are {taken}"

@@ -5,7 +5,7 @@ docs. Whether the deployment fits the machine is checked one room up, in `sim.mo
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -25,7 +25,14 @@ from sim.scenario.section import (
     SequenceCount,
     TokenCount,
 )
-from sim.scenario.spelling import ReleaseName, checkpoint_formats, engine_name, release_name
+from sim.scenario.spelling import (
+    CHECKPOINT,
+    ReleaseName,
+    checkpoint_formats,
+    engine_name,
+    release_name,
+    with_formats,
+)
 from sim.scenario.step import DraftLevel, Indexer, Overlap, Precision, Scheduling, Speculation
 from sim.scenario.terms import Objectives, Price
 from sim.scenario.workload import Arrivals, Diurnal, Length, Lengths, Workload
@@ -206,6 +213,14 @@ class Scenario(Section):
     price: Price = Field(default=Price(), description="what a GPU-hour costs, and what stands beside it")
 
     _formats = model_validator(mode="before")(checkpoint_formats)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, unchecked, with some parts replaced; formats left to the checkpoint become those of its model."""
+        copy = super().model_copy(update=update, deep=deep)
+        if copy.precision.weights != CHECKPOINT:
+            return copy
+        precision = Precision.model_validate(with_formats(copy.model, copy.precision.model_dump()))
+        return super(Scenario, copy).model_copy(update={"precision": precision})
 
     @model_validator(mode="after")
     def _ends(self) -> "Scenario":

@@ -1,10 +1,12 @@
 """What people write -> what the rest reads: names of vendors and of the Hugging Face Hub, formats left to the model."""
 
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
 from sim import catalog
+from sim.scenario.section import Section
 
 CHECKPOINT: Final = "checkpoint"
 """The format of weights that stands for the published checkpoint's."""
@@ -27,24 +29,33 @@ def release_name(value: object) -> object:
 
 
 def checkpoint_formats(scenario: object) -> object:
-    """A scenario's data with the formats of its model's published checkpoint, where it does not say others.
+    """A scenario's data with the formats of its model's published checkpoint, where it does not say others."""
+    if not isinstance(scenario, dict) or not isinstance(name := scenario.get("model"), str):
+        return scenario
+    precision = scenario.get("precision")
+    if isinstance(precision, Section):
+        precision = precision.model_dump()
+    if not isinstance(precision, dict | None):
+        return scenario
+    return {**scenario, "precision": with_formats(name, precision or {})}
+
+
+def with_formats(name: str, precision: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of a `precision`, in which formats left to the checkpoint are those of the model of that name.
 
     A model that cannot be read is left to the check of names.
     """
-    precision = scenario.get("precision") if isinstance(scenario, dict) else None
-    if not isinstance(scenario, dict) or not isinstance(precision, dict | None):
-        return scenario
-    said = {key: value for key, value in (precision or {}).items() if value is not None}
-    if said.get("weights", CHECKPOINT) != CHECKPOINT or not isinstance(name := scenario.get("model"), str):
-        return scenario
+    if precision.get("weights") not in (None, CHECKPOINT):
+        return dict(precision)
     try:
         model = catalog.model(name)
     except (catalog.UnknownName, catalog.ConfigError):
-        return scenario
+        return dict(precision)
     published = {
         "weights": model.weights,
         "attention": model.attention_weights,
         "dense": model.dense_weights,
     }
-    given = {key: value for key, value in said.items() if value != CHECKPOINT}
-    return {**scenario, "precision": {**{k: v for k, v in published.items() if v is not None}, **given}}
+    # Whatever else stands there is kept, for the form to judge.
+    given = {k: v for k, v in precision.items() if v != CHECKPOINT and (v is not None or k not in published)}
+    return {**{k: v for k, v in published.items() if v is not None}, **given}

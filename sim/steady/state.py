@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sim.model.deployment import Deployment, deploy
-from sim.model.profile_choice import profile_notes
+from sim.model.notes import scenario_notes
 from sim.scenario.schema import Scenario
 from sim.simulation import cluster_plan
 from sim.steady.capacity import curve, full, overloaded
@@ -154,5 +154,5 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
         priced_by=priced_by(service, at),
         utilization=utilization(service, at),
         doubts=tuple(doubts(scenario, service, at, limit, load)),
-        notes=(*deployment.model.notes, *profile_notes(scenario)),
+        notes=(*deployment.model.notes, *scenario_notes(scenario)),
     )

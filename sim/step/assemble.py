@@ -87,6 +87,9 @@ def _overlap(scenario: Scenario, layout: Layout, phase: str) -> Overlap:
         send_per_token_s=exchange.send_per_token_s,
         combine_sends=exchange.combine_sends,
         exchanging=model.moe_layers / model.layers if model.n_routed else 0.0,
+        # SGLang DpPaddingMode (dp_attention.py): SUM_LEN in a batch with prompts, MAX_LEN in CUDA graphs of decode.
+        # vLLM and TensorRT-LLM gather by the sizes of the ranks too where no graph asks for one size.
+        summed=not decoding,
         launch_s=0.0 if decoding and engine.cuda_graphs else engine.launch_s,
         graph_tokens=0 if decoding else graph_tokens(scenario, layout),
     )

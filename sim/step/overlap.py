@@ -72,12 +72,22 @@ class Overlap:
     """Share of the layers that exchange: MoE layers / layers."""
     launch_s: float = 0.0
     """What an operation costs the host to launch; 0 where CUDA graphs launch the whole step."""
+    summed: bool = False
+    """Whether gathered tokens are as many as the ranks have together. Else each rank is padded to the fullest."""
     graph_tokens: float = 0.0
     """Up to so many tokens a step replays piecewise CUDA graphs, and launches only what stands between them."""
 
     def parts(self, batch: float) -> int:
         """Into how many equal parts a batch is split; a single sequence or token cannot be."""
         return 2 if self.two_batch and batch >= 2 else 1
+
+    def stage(self, operation: Operation) -> Stage:
+        """Where in a step an operation other than attention belongs.
+
+        What runs on all ranks' tokens one after the other belongs with the routed experts, which do so too.
+        """
+        pooled = operation.gathered and self.summed and not (self.two_batch or self.shared_expert)
+        return "experts" if pooled else stage_of(operation)
 
     def stretch(self, stream: Stream, parts: int) -> float:
         """How much longer an operation of the stream takes when the batch runs in `parts` parts."""
@@ -107,7 +117,7 @@ class Overlap:
 
 
 def stage_of(operation: Operation) -> Stage:
-    """Where in a step an operation other than attention belongs."""
+    """Where in a step an operation other than attention belongs, all ranks being equal."""
     if operation.stream == "once":
         return "once"
     if operation.stream == "exchange":

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sim.cost.latency import PRICED_BY, CostModel, price_all
 from sim.model.operations import Operation
-from sim.step.overlap import STAGES, Line, Overlap, Stage, Timeline, projections, stage_of, timeline
+from sim.step.overlap import STAGES, Line, Overlap, Stage, Timeline, projections, timeline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -70,7 +70,7 @@ class Surface:
             others = rest(whole / halves)
             for operation in others:
                 times = overlap.times(operation, halves)
-                stages[stage_of(operation)][i] += times * seconds_by_source([operation], cost)
+                stages[overlap.stage(operation)][i] += times * seconds_by_source([operation], cost)
             first = attention(whole / halves, context[0])
             times = halves * overlap.stretch("layers", halves)
             before = [part for block in first for part in projections(block)]
@@ -83,7 +83,7 @@ class Surface:
             curve[0] = curve[1]
         if ranks > 1:  # the line through one token for all and x[0] for each rank, where it meets none
             least, experts = 1 / ranks, stages["experts"]
-            single = [operation for operation in rest(least) if stage_of(operation) == "experts"]
+            single = [operation for operation in rest(least) if overlap.stage(operation) == "experts"]
             slope = (experts[1] - seconds_by_source(single, cost)) / (x[0] - least)
             experts[0] -= slope * x[0]
         parts = [curve for name, curve in stages.items() if name != "projections"]  # those are attention's
@@ -114,7 +114,8 @@ class Surface:
     def line(self, x: Floats) -> Line:
         """Seconds of a step of `x` tokens per rank, by those of its attention.
 
-        The routed experts see every rank's tokens, hence the mean; all else waits for the fullest rank.
+        The routed experts see every rank's tokens, hence the mean, and so does in prefill what else runs on gathered
+        tokens (see `Overlap.stage`); all else waits for the fullest rank.
         """
         return self.line_at(int(x.max()), float(x.sum()) / len(x))
 

@@ -13,7 +13,8 @@ from sim.cost.latency import AnalyticCost, InSituCost, Latency
 from sim.cost.measured import ProfileCost
 from sim.cost.network import NetworkCost
 from sim.cost.profile import load_profile
-from sim.model.operations import Operation, collective
+from sim.model.exchanges import collective
+from sim.model.operations import Operation
 from sim.step.surface import PRICED_BY, seconds_by_source
 
 H100 = gpu("h100_sxm")
@@ -82,6 +83,17 @@ def test_nvlink_bounds_what_is_faster_than_it() -> None:
     """A node with 400 GB/s of bus bandwidth sends 2 x 15/16 S over it: slower than S over 376 GB/s of NICs."""
     node = NetworkCost(OneNode(15.0, 400.0), H100, LINKS)
     assert us(node, "all_reduce", 64e9, 16) == pytest.approx(2 * 15 / 16 * 64e9 / 400e9 * 1e6, rel=0.01)
+
+
+def test_the_roofline_sends_by_nvlink_and_nics_at_once() -> None:
+    """By hand, 1 GB on 2 x 8 H100 without a profile: 2 x 15/16 GB over 0.8 of 450 GB/s of NVLink take 5.208 ms, longer
+    than the 2.66 ms that the NICs take; 10 us of latency and two hops of 9.4 + 9 us (simple) or 3.5 (ll128) remain.
+    One GPU per node sends nothing over NVLink: 2 x 15/16 GB through 47 GB/s on a ring of 16, 39.89 ms, and hops."""
+    assert us(OVER_NODES, "all_reduce", 1e9, 16) == pytest.approx(5208 + 10 + 2 * (9.4 + 3.5), abs=5)
+    alone = replace(H100, scale_up_domain=1)
+    hops = 10 + 2 * 15 * (7.8 + 11.3)
+    priced = NetworkCost(AnalyticCost(alone, efficiency()), alone, LINKS)
+    assert us(priced, "all_reduce", 1e9, 16) == pytest.approx(39894 + hops, rel=0.001)
 
 
 NDV4 = {"all_reduce": OneNode(16.96, 231.45), "all_gather": OneNode(12.53, 253.59)}

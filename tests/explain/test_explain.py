@@ -128,5 +128,19 @@ def test_where_nobody_says_which_kernels_run_the_experts_every_measured_one_is_p
     assert step(moe_backend="cutlass")["step_s_by_moe_backend"] == {}
 
 
+@pytest.mark.parametrize("engine", ["sglang", "vllm", "trtllm"])
+@pytest.mark.parametrize("ep", [1, 8])
+def test_what_a_kernel_would_take_is_what_it_takes_once_named(engine: str, ep: int) -> None:
+    """vLLM's Triton experts inside a TP group also touch other ranks' rows, which its CUTLASS kernels do not."""
+
+    def step(**pool) -> dict:
+        serve = {"gpus": 8, "tp": 8, "ep": ep, **pool}
+        changes = {"profile": None, "engine": engine, "deployment": {"serve": serve}}
+        return explain(_scenario("deepseek-v3", **changes), "prefill", 2048).json()
+
+    for name, step_s in step()["step_s_by_moe_backend"].items():
+        assert step_s == pytest.approx(step(moe_backend=name)["step_s"]), name
+
+
 def test_an_all_to_all_decides_which_kernels_run_the_experts() -> None:
     assert explain(_scenario("deepseek-v3", profile=None)).json()["step_s_by_moe_backend"] == {}

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.model import operations as ops
+from sim.model.exchanges import all_to_all, collective
 
 
 def test_prefill_attention_flop_per_pair() -> None:
@@ -37,8 +38,8 @@ def test_dispatch_and_combine_bytes_per_copy() -> None:
     # FP8 with an FP32 scale per 128: 7,168 + 56 x 4 = 7,392; BF16 back: 7,168 x 2 = 14,336.
     arguments = {"tokens": 1, "ep": 8, "nodes": 1, "hidden": 7168, "top_k": 8}
     arguments |= {"mode": "low_latency", "copies": 1, "remote_copies": 0}
-    assert ops.all_to_all("dispatch", **arguments).bytes == 7_392
-    assert ops.all_to_all("combine", **arguments).bytes == 14_336
+    assert all_to_all("dispatch", **arguments).bytes == 7_392
+    assert all_to_all("combine", **arguments).bytes == 14_336
 
 
 def test_sparse_gather_reads_656_bytes_for_each_of_2048_keys() -> None:
@@ -76,8 +77,8 @@ def test_experts_count_three_matrices_for_flop_and_for_bytes() -> None:
 
 
 def test_ring_all_reduce_sends_twice_the_share_of_others() -> None:
-    assert ops.collective("all_reduce", "r", 800.0, 8).bytes == 1_400
-    assert ops.collective("all_gather", "g", 800.0, 8).bytes == 700
+    assert collective("all_reduce", "r", 800.0, 8).bytes == 1_400
+    assert collective("all_gather", "g", 800.0, 8).bytes == 700
 
 
 @given(new=st.integers(1, 300), cached=st.integers(0, 300), top_k=st.integers(1, 400))

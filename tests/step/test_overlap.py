@@ -8,8 +8,9 @@ from even_routing import balanced_routing
 
 from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import AnalyticCost
+from sim.model.exchanges import all_to_all
 from sim.model.layout import Layout
-from sim.model.operations import all_to_all, gemm
+from sim.model.operations import gemm
 from sim.step.build import build_step_cost
 from sim.step.operations import StepOperations
 from sim.step.overlap import STAGES, Overlap, launches, timeline

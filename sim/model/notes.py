@@ -1,0 +1,13 @@
+"""What every answer says about a scenario, whatever was asked."""
+
+from collections.abc import Iterator
+
+from sim.model.profile_choice import profile_notes
+from sim.scenario.engine import release_notes
+from sim.scenario.schema import Scenario
+
+
+def scenario_notes(scenario: Scenario) -> Iterator[str]:
+    """Sentences for the user: an engine's release that nobody described, and whose measurements price it all."""
+    yield from release_notes(scenario)
+    yield from profile_notes(scenario)
