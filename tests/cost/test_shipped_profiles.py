@@ -16,7 +16,7 @@ from sim.cost.measured import ProfileCost
 from sim.cost.profile import SHIPPED, load_profile, shipped_profiles
 from sim.model.operations import Operation
 
-MEASURED_GPUS = ("h100_sxm", "h200_sxm", "b200_sxm", "gb200_nvl72")
+MEASURED_GPUS = ("h100_sxm", "h200_sxm", "b200_sxm", "b300_sxm", "gb200_nvl72", "gb300_nvl72")
 ENGINES = ("sglang", "trtllm", "vllm")
 
 
