@@ -27,7 +27,7 @@ READERS: Final[tuple[Callable[[Source], Iterator[Table]], ...]] = (
     exchange.collectives,
 )
 
-GPUS: Final = ("h100_sxm", "h200_sxm", "b200_sxm", "gb200_nvl72")
+GPUS: Final = ("h100_sxm", "h200_sxm", "b200_sxm", "b300_sxm", "gb200_nvl72", "gb300_nvl72")
 ENGINES: Final = ("sglang", "trtllm", "vllm")
 
 ATTRIBUTION: Final[dict[str, Any]] = {

@@ -143,7 +143,7 @@ def test_the_overview_has_every_gpu():
     result = CliRunner().invoke(app, ["show", "--json"])
     assert result.exit_code == 0, result.stderr
     gpus = json.loads(result.stdout.strip().splitlines()[-1])["gpus"]
-    assert sorted(gpus) == ["b200_sxm", "gb200_nvl72", "h100_sxm", "h200_sxm"]
+    assert sorted(gpus) == ["b200_sxm", "b300_sxm", "gb200_nvl72", "gb300_nvl72", "h100_sxm", "h200_sxm"]
     assert all(0 < found["mla_decode_block"]["median"] < 0.03 for found in gpus.values())
 
 

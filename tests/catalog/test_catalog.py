@@ -69,6 +69,7 @@ def test_memory_is_in_bytes() -> None:
 def test_every_gpu_and_its_scale_up_world() -> None:
     assert {g: catalog.gpu(g).scale_up_domain for g in catalog.gpu_names()} == {
         "h100_sxm": 8, "h800_sxm": 8, "h20_96": 8, "h20_141gb": 8, "h200_sxm": 8, "b200_sxm": 8, "gb200_nvl72": 72,
+        "b300_sxm": 8, "gb300_nvl72": 72,
     }  # fmt: skip
 
 
