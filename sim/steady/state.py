@@ -76,6 +76,7 @@ class SteadyState:
     def json(self) -> dict[str, Any]:
         """The steady state under the names of a run's JSON, as far as it has them: every latency is a mean."""
         point = self.point
+        tpot_s = point.tpot_s if self.demand.output_tokens > 1 else None
         return {
             "estimate": True,
             "gpus": self.deployment.gpus,
@@ -84,7 +85,7 @@ class SteadyState:
                 "output_tokens_per_s": point.output_tokens_per_s,
                 "output_tokens_per_s_per_gpu": point.output_tokens_per_s_per_gpu,
             },
-            "latency": {"ttft_s": {"mean": point.ttft_s}, "tpot_s": {"mean": point.tpot_s}},
+            "latency": {"ttft_s": {"mean": point.ttft_s}, "tpot_s": {"mean": tpot_s}},
             "stable": self.stable,
             "batch": point.batch,
             "utilization": {**self.utilization, "kv_cache": point.kv_cache_share},
