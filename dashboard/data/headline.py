@@ -3,18 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from sim.report.objectives import OBJECTIVES, judged
 from sim.report.run import Shown
 from sim.report.tables import at
 from sim.report.terms import TERMS
 from sim.steady import SteadyState
 from sim.units import MILLISECOND_S
-
-OBJECTIVES: Final = {
-    "ttft_p99_s": ("TTFT", "ttft_s"),
-    "tpot_p99_s": ("TPOT", "tpot_s"),
-    "e2e_p99_s": ("end to end", "e2e_s"),
-}
-"""Objective -> what a person reads, and the latency of a run that it bounds at p99."""
 
 
 class Figure(NamedTuple):
@@ -32,6 +26,9 @@ class Figure(NamedTuple):
         return self.value / before.value - 1 if before.value and self.value is not None else None
 
 
+NOTHING_PROMISED: Final = Figure("Objectives", None, "none", "The scenario promises nothing.")
+
+
 def digits(value: float) -> str:
     """A number for people: four significant digits, or all of its whole part."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
@@ -41,12 +38,12 @@ def estimated(one: Shown) -> list[Figure]:
     """The figures of the estimate."""
     state = _state(one)
     point, sold = state.point, state.point.price.usd_per_million
-    means = {"ttft_s": point.ttft_s, "tpot_s": point.tpot_s}
+    means = {"ttft_s": point.ttft_s} | ({"tpot_s": point.tpot_s} if state.demand.output_tokens > 1 else {})
     return [
         *_prices(sold.blended, sold.output),
         *_speed(point.output_tokens_per_s_per_gpu, point.interactivity, point.ttft_s),
         *_deployment(state),
-        _promises(one, {}, means if state.stable else None),
+        _expected(one, means if state.stable else None),
     ]
 
 
@@ -54,7 +51,6 @@ def simulated(one: Shown) -> list[Figure]:
     """The same figures of the simulation; load and price when full are estimates in both."""
     run = one.run.json() if one.run else {}
     tpot_s = at(run, "latency", "tpot_s", "mean")
-    p99 = {latency: at(run, "latency", latency, "p99") for _, latency in OBJECTIVES.values()}
     return [
         *_prices(*(at(run, "cost", "usd_per_million", kind) for kind in ("blended", "output"))),
         *_speed(
@@ -63,7 +59,7 @@ def simulated(one: Shown) -> list[Figure]:
             at(run, "latency", "ttft_s", "mean"),
         ),
         *_deployment(_state(one)),
-        _promises(one, p99, None),
+        _kept(one, run),
     ]
 
 
@@ -120,34 +116,39 @@ def _deployment(state: SteadyState) -> Iterator[Figure]:
     )
 
 
-def _promises(one: Shown, p99: Mapping[str, float | None], means: Mapping[str, float] | None) -> Figure:
-    """How many objectives are kept; by means alone (an estimate) only that one is missed can be known."""
-    promised = {
-        key: bound for key in OBJECTIVES if (bound := getattr(one.scenario.objectives, key)) is not None
-    }
-    bounds = ", ".join(
-        f"{OBJECTIVES[key][0]} p99 within {_seconds(bound)}" for key, bound in promised.items()
+def _expected(one: Shown, means: Mapping[str, float] | None) -> Figure:
+    """Which objectives may be kept; by means alone (None: overloaded) only that one is missed can be known."""
+    bounds = _bounds(one)
+    if not bounds:
+        return NOTHING_PROMISED
+    missed = means is None or any(
+        means.get(OBJECTIVES[key][1], 0.0) > bound_s for key, bound_s in bounds.items()
     )
-    says = f"{bounds}. " if bounds else ""
-    if not promised:
-        return Figure("Objectives", None, "none", "The scenario promises nothing.")
-    if not p99:
-        missed = means is None or any(
-            means.get(OBJECTIVES[key][1], 0.0) > bound for key, bound in promised.items()
-        )
-        says += (
-            "Only a simulation has p99; the estimate knows them missed where already its means exceed them."
-        )
-        return Figure("Objectives", None, "missed" if missed else "simulate", says)
-    kept = sum(
-        (found := p99[OBJECTIVES[key][1]]) is not None and found <= bound for key, bound in promised.items()
-    )
-    found_p99 = ", ".join(f"{label} {_seconds(p99[latency])}" for label, latency in _named(promised))
-    return Figure("Objectives", None, f"{kept} of {len(promised)} kept", f"{says}Found: {found_p99}.", False)
+    says = "Only a simulation has p99; the estimate knows them missed where already its means exceed them."
+    return Figure("Objectives", None, "missed" if missed else "simulate", f"{_told(bounds)}. {says}")
 
 
-def _named(promised: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [OBJECTIVES[key] for key in promised]
+def _kept(one: Shown, run: Mapping[str, Any]) -> Figure:
+    """How many objectives a run kept."""
+    bounds = _bounds(one)
+    if not bounds:
+        return NOTHING_PROMISED
+    found = [*judged(run)]
+    p99 = ", ".join(f"{objective.label} {objective.why or _seconds(objective.p99_s)}" for objective in found)
+    text = f"{sum(objective.kept for objective in found)} of {len(found)} kept"
+    return Figure("Objectives", None, text, f"{_told(bounds)}. Found: {p99}.", less_is_better=False)
+
+
+def _bounds(one: Shown) -> dict[str, float]:
+    """The bound in seconds of each objective that the scenario has."""
+    bounds = {key: getattr(one.scenario.objectives, key) for key in OBJECTIVES}
+    return {key: bound_s for key, bound_s in bounds.items() if bound_s is not None}
+
+
+def _told(bounds: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{OBJECTIVES[key][0]} p99 within {_seconds(bound_s)}" for key, bound_s in bounds.items()
+    )
 
 
 def _usd(value: float | None, per: str = "") -> str:

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.catalog.validated import in_words
-from sim.cli.answers import kept
 from sim.cli.terminal import number, percent, seconds, usd
+from sim.report.objectives import judged
 
 Json = Mapping[str, Any]
 
@@ -129,7 +129,7 @@ def runs(by_name: Mapping[str, Json], api_prices: Mapping[str, Sequence[Json]]) 
         name: {**run, "api": offers(api_prices[run["scenario"]["model"]])} for name, run in by_name.items()
     }
     for run in beside.values():
-        if not any(kept(run)):
+        if not any(judged(run)):
             run["goodput_requests_per_s"] = None  # nothing was promised
     for name, run in beside.items():
         yield headline(name, run)
@@ -154,6 +154,8 @@ def headline(name: str, run: Json) -> Text:
     blended = usd(_at(run, ("cost", "usd_per_million", "blended")))
     load = _at(run, ("capacity", "load"))
     at_load = f" at {percent(load)} of capacity" if load is not None and run["stable"] else ""
+    if at_load and load is not None and load > 1:
+        at_load += ", as estimated: only a longer run tells whether the backlog grows"
     if ends(run):
         at_load = (
             f", paid until the last answer, after {seconds(_at(run, ('throughput', 'client', 'duration_s')))}"
@@ -205,13 +207,10 @@ def _paid(run: Json) -> str:
 
 def promises(run: Json) -> Iterator[Text]:
     """Each objective of the scenario: kept or missed."""
-    for label, bound, p99 in kept(run):
-        met = p99 is not None and p99 <= bound
-        what = "kept" if met else "missed"
-        unknown = "the backlog grows" if run["stable"] is False else "nothing was measured"
-        found = unknown if p99 is None else seconds(p99)
-        told = f"  objective {label} p99 <= {seconds(bound)}: {what} ({found})"
-        yield Text(told, style="green" if met else "bold red")
+    for one in judged(run):
+        what, found = "kept" if one.kept else "missed", one.why or seconds(one.p99_s)
+        told = f"  objective {one.label} p99 <= {seconds(one.bound_s)}: {what} ({found})"
+        yield Text(told, style="green" if one.kept else "bold red")
 
 
 def basis(run: Json) -> str:

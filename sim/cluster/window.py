@@ -67,7 +67,10 @@ def _stays_s(table: RequestTable) -> Floats:
 
 
 def whole_run(table: RequestTable, warmup_s: float, end_s: float) -> tuple[float, float]:
-    """From the first arrival after the warm-up begins to count, or its end, to the last completion."""
+    """From the end of the warm-up, or the first arrival if that is later, to the last completion; empty where all
+    requests came in the warm-up."""
+    if not (table.arrival_s >= warmup_s).any():
+        return warmup_s, warmup_s
     start_s = max(warmup_s, float(table.arrival_s.min(initial=end_s)))
     return start_s, max(start_s, end_s)
 

@@ -16,7 +16,7 @@ def running_blocks(scenario: Scenario, deployment: Deployment) -> dict[str, int]
 
 def check_warmup(scenario: Scenario, last_arrival_s: float | None) -> None:
     """Raises DeploymentError where all requests arrive in the warm-up; None: that is not known before the run."""
-    if last_arrival_s and scenario.warmup_s >= last_arrival_s:
+    if last_arrival_s is not None and 0 < scenario.warmup_s >= last_arrival_s:
         says = f"leaves nothing to measure: the last request arrives at {last_arrival_s:,.1f} s"
         raise DeploymentError([Problem(("warmup_s",), says)])
 

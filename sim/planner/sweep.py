@@ -50,7 +50,8 @@ def run_sweep(
     """Every point of the sweep, those that `folder` holds already taken from there; writes TABLE and JOURNAL.
 
     One row a point, in order: `point`, the overrides by key, `seed`, `error` (None where it ran), and every figure of
-    the run's JSON under its dotted path. A point that cannot run is a row with its error. `ray`: address of a cluster.
+    the run's JSON under its dotted path, but for those of the estimate (`capacity`, `limited_by`). A point that cannot
+    run is a row with its error. `ray`: address of a cluster.
     The rows do not depend on who computed them, but for WALL.
     """
     folder.mkdir(parents=True, exist_ok=True)

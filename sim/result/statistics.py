@@ -221,9 +221,8 @@ def is_stable(record: RunRecord) -> bool | None:
     table = record.requests
     if _is_open_loop(record.scenario) and len(table.arrival_s):
         came, arrivals_s = ~table.rejected, (record.window_s[0], float(table.arrival_s[-1]))
-        if can_tell_growth(table, arrivals_s) and backlog_grows(
-            table.arrival_s[came], table.first_token_s[came], arrivals_s
-        ):
+        tells = record.steady or can_tell_growth(table, arrivals_s)
+        if tells and backlog_grows(table.arrival_s[came], table.first_token_s[came], arrivals_s):
             return False
     return True if record.steady else None
 

@@ -129,3 +129,27 @@ def curve(service: Service, at_capacity: Columns) -> Columns:
     columns = {name: np.concatenate([part[name] for part in parts]) for name in at_capacity}
     order = np.argsort(columns["requests_per_s"], kind="stable")
     return {name: column[order] for name, column in columns.items()}
+
+
+def closed(service: Service, columns: Columns, requests: int) -> dict[str, float]:
+    """Where on the curve `columns` so many requests in flight settle.
+
+    A request that joins finds the others there, one fewer than all (the arrival theorem of closed networks: Sevcik and
+    Mitrani, JACM 28(2), 1981); users in step find what `together` says, their own request included.
+    """
+    points = np.arange(len(columns["batch"]))
+
+    def at(place: float) -> dict[str, float]:
+        return {name: float(np.interp(place, points, column)) for name, column in columns.items()}
+
+    stay_s = columns["ttft_s"] + service.decode_tokens * columns["tpot_s"]
+    in_flight = np.maximum.accumulate(columns["requests_per_s"] * stay_s)
+    if service.in_step:
+        return at(float(np.interp(requests, in_flight, points)))
+    found = at(float(np.interp(requests - 1, in_flight, points)))
+    stays_s = found["ttft_s"] + service.decode_tokens * found["tpot_s"]
+    rate = min(requests / stays_s, float(columns["requests_per_s"][-1]))
+    batch = rate * service.decode_tokens * found["tpot_s"] / service.ranks
+    load = at(float(np.interp(rate, columns["requests_per_s"], points)))
+    same = {"requests_per_s": rate, "batch": batch, "tpot_s": found["tpot_s"], "ttft_s": found["ttft_s"]}
+    return load | same

@@ -254,8 +254,8 @@ def _seconds(
     """Seconds of a step that waits for each of its chunks, with `riding` decode tokens per rank; see
     `SurfaceStepCost.mixed_s`."""
     tokens, surface = step.chunks.tokens, cost.prefill
-    share = np.diff(step.below, prepend=0.0)
-    mean = float(share @ tokens) * step.ranks / ranks + riding
+    mean, fullest = _beside(step)
+    mean = mean * step.ranks / ranks + riding
     core_s = step.core_s
     if riding:
         context = step.chunks.context
@@ -265,13 +265,29 @@ def _seconds(
             - surface.core_s(tokens, context)
             + reading_s
         )
-    fullest = np.maximum.accumulate(tokens) + riding
     return np.array(
         [
-            float(surface.line_at(round(x), min(mean, x)).seconds(core))
-            for x, core in zip(fullest, core_s, strict=True)
+            float(surface.line_at(round(x), min(m, x)).seconds(core))
+            for x, m, core in zip(fullest + riding, mean, core_s, strict=True)
         ]
     )
+
+
+def _beside(step: _Step) -> tuple[Floats, Floats]:
+    """Of the steps that wait for the attention of each chunk: mean tokens of the ranks that compute, and the most.
+
+    The other ranks have chunks whose attention takes no longer, which may well be those of more tokens: kernels of
+    short prompts may be slower.
+    """
+    tokens, others, share = step.chunks.tokens, step.ranks - 1, np.diff(step.below, prepend=0.0)
+    mean, fullest = np.empty(len(tokens)), np.empty(len(tokens))
+    for i, below in enumerate(step.below):
+        order = np.argsort(tokens[: i + 1], kind="stable")
+        theirs, chance = tokens[order], share[order] / below
+        mean[i] = (tokens[i] + others * (chance @ theirs)) / step.ranks
+        most = np.diff(np.minimum(np.cumsum(chance), 1.0) ** others, prepend=0.0)
+        fullest[i] = most @ np.maximum(theirs, tokens[i])
+    return mean, fullest
 
 
 def _at_chances(step: _Step, seconds: Floats) -> Floats:

@@ -44,11 +44,9 @@ class Decoding:
     def seen(self, batch: Floats) -> Floats:
         """Sequences per rank that a token finds in its step, itself among them, where `batch` are there on average.
 
-        Those of independent users are spread as Poisson's: to one of them, there is one more. The router fills idle
-        workers first, and no rank beyond the next whole number.
+        Those of independent users are spread as Poisson's: to one of them, there is one more, on one of all ranks.
         """
-        more = np.minimum(batch + 1 / (self.ranks * self.workers), np.ceil(batch))
-        return np.maximum(1 / self.ranks, more)
+        return np.asarray(np.maximum(1 / self.ranks, batch + 1 / (self.ranks * self.workers)))
 
     def step_s(self, batch: Floats) -> Floats:
         """Seconds of a step of `batch` sequences per rank."""

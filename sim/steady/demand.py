@@ -43,6 +43,8 @@ class Demand:
     """Arrivals per second of requests that can be served; None in a closed loop and in an offline batch."""
     concurrency: int | None = None
     """Requests in flight of a closed loop."""
+    requests: int | None = None
+    """How many come; None where only a duration ends them."""
     answers_alike: bool = False
     """All answers have the same length: those that begin together end together."""
     too_long: float = 0.0
@@ -86,7 +88,7 @@ def demand_of(scenario: Scenario, base_folder: Path | None = None, most_tokens: 
     rate_per_s, concurrency = _rate(workload.arrivals), _concurrency(workload.arrivals)
     if not faithful or (prompts + answers > most_tokens).any():
         counted = _counted(prompts, answers, fraction * prompts, most_tokens, rate_per_s)
-        return replace(counted, concurrency=concurrency, answers_alike=alike)
+        return replace(counted, requests=workload.requests, concurrency=concurrency, answers_alike=alike)
     (prompt, prompt_squares, _), (answer, answer_squares, answer_cubes) = means
     fraction = min(fraction, 1 - 1 / prompt)
     age = answer_squares / (2 * answer)
@@ -100,6 +102,7 @@ def demand_of(scenario: Scenario, base_folder: Path | None = None, most_tokens: 
         new_quantiles=_scaled(_shares(lengths.input), (1 - fraction) * prompt),
         rate_per_s=rate_per_s,
         concurrency=concurrency,
+        requests=workload.requests,
         answers_alike=alike,
     )
 
@@ -158,7 +161,8 @@ def _traced(scenario: Scenario, stream: RequestStream, most_tokens: float) -> De
     columns = (asked.input_tokens, asked.output_tokens, asked.cached_tokens)
     prompt, answer, cached = (column.astype(np.float64) for column in columns)
     counted = _counted(prompt, answer, cached, most_tokens, rate_per_s)
-    return replace(counted, concurrency=stream.concurrency if turns is None else None)
+    concurrency = stream.concurrency if turns is None else None
+    return replace(counted, concurrency=concurrency, requests=len(prompt))
 
 
 def _counted(

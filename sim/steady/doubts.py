@@ -1,5 +1,6 @@
 """Where the estimate may differ from the simulation by more than its usual few percent, in words."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from sim.scenario.schema import Scenario
@@ -53,12 +54,11 @@ def doubts(
             "capacity depends on it."
         )
     stay_s = at["ttft_s"] + service.decode_tokens * at["tpot_s"]
-    if (
-        scenario.duration_s is not None
-        and demand.rate_per_s is not None
-        and STAYS * stay_s > scenario.duration_s
-    ):
+    lasts_s = scenario.duration_s or math.inf
+    if demand.requests is not None:
+        lasts_s = min(lasts_s, demand.requests / (demand.rate_per_s or at["requests_per_s"]))
+    if STAYS * stay_s > lasts_s:
         yield (
-            f"A request stays {stay_s:,.0f} s on average, and the scenario ends after {scenario.duration_s:,.0f} s: a "
-            "simulation of it does not reach the steady state."
+            f"A request stays {stay_s:,.3g} s on average, and requests come for {lasts_s:,.3g} s only: a simulation of "
+            "it does not reach the steady state."
         )

@@ -69,7 +69,7 @@ class Service:
         self.joint = self.prefiller is self.decoder
         self.mixed = cluster.pools[self.prefiller.role].mixed and self.joint
         priced = scenario.model_copy(update=BESIDE_A_STEP)
-        lengths = replace(demand, rate_per_s=None, concurrency=None, too_long=0.0)
+        lengths = replace(demand, rate_per_s=None, concurrency=None, requests=None, too_long=0.0)
         self.decode, self.prefill = phases(priced, lengths)
         self.decode_tokens = max(demand.output_tokens - 1, NEXT_TO_NOTHING)
         room = cluster.pools[self.decoder.role]  # beside what the prefix cache holds for itself

@@ -14,7 +14,7 @@ from sim.model.deployment import Deployment, deploy
 from sim.model.notes import scenario_notes
 from sim.scenario.schema import Scenario
 from sim.simulation import cluster_plan
-from sim.steady.capacity import curve, full, overloaded
+from sim.steady.capacity import closed, curve, full, overloaded
 from sim.steady.demand import Demand, demand_of
 from sim.steady.doubts import doubts
 from sim.steady.point import OperatingPoint, point, priced_by, utilization
@@ -76,6 +76,7 @@ class SteadyState:
     def json(self) -> dict[str, Any]:
         """The steady state under the names of a run's JSON, as far as it has them: every latency is a mean."""
         point = self.point
+        tpot_s = point.tpot_s if self.demand.output_tokens > 1 else None
         return {
             "estimate": True,
             "gpus": self.deployment.gpus,
@@ -84,7 +85,7 @@ class SteadyState:
                 "output_tokens_per_s": point.output_tokens_per_s,
                 "output_tokens_per_s_per_gpu": point.output_tokens_per_s_per_gpu,
             },
-            "latency": {"ttft_s": {"mean": point.ttft_s}, "tpot_s": {"mean": point.tpot_s}},
+            "latency": {"ttft_s": {"mean": point.ttft_s}, "tpot_s": {"mean": tpot_s}},
             "stable": self.stable,
             "batch": point.batch,
             "utilization": {**self.utilization, "kv_cache": point.kv_cache_share},
@@ -132,11 +133,7 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
     capacity = float(columns["requests_per_s"].max())
     at = {name: float(column[0]) for name, column in overloaded(service, at_capacity).items()}
     if demand.concurrency is not None:
-        points = np.arange(len(columns["batch"]))
-        stay_s = columns["ttft_s"] + service.decode_tokens * columns["tpot_s"]
-        in_flight = np.maximum.accumulate(columns["requests_per_s"] * stay_s)
-        place = float(np.interp(demand.concurrency, in_flight, points))
-        at = {name: float(np.interp(place, points, column)) for name, column in columns.items()}
+        at = closed(service, columns, demand.concurrency)
     elif demand.rate_per_s is not None and demand.rate_per_s < capacity:
         at = {name: float(c[0]) for name, c in service.at_rates(np.array([demand.rate_per_s])).items()}
     load = (demand.rate_per_s or at["requests_per_s"]) / capacity

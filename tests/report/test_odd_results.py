@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import sim
+from dashboard.data import headline
 from sim.cli import app
 from sim.cli import tables as printed
 from sim.report import run as services
@@ -22,6 +24,7 @@ from sim.report.html import report
 from sim.report.run import Shown, charts
 from sim.report.service import frontier
 from sim.scenario.loading import parse
+from sim.scenario.schema import Scenario
 
 PLAIN = """
 model: deepseek-v3.2
@@ -95,6 +98,36 @@ def test_each_objective_is_drawn_for_whom_it_binds(odd: Mapping[str, Shown]) -> 
     ]
     assert lines("plain", "drafts") == []
     assert lines("ttft") == [("objective at p99", 2.0)]
+
+
+def test_the_terminal_and_the_page_judge_objectives_as_goodput_does(odd: Mapping[str, Shown]) -> None:
+    """Answers of one token have no TPOT: they keep its objective, whatever it is."""
+    bounds = {"ttft_p99_s": 2.0, "tpot_p99_s": 0.05}
+    told = {}
+    for name in ("plain", "one-token", "unstable", "empty"):
+        one = odd[name]
+        assert one.run is not None
+        data = one.run.json() | {"scenario": one.run.json()["scenario"] | {"objectives": bounds}}
+        promising = replace(
+            one, scenario=Scenario.model_validate(data["scenario"]), run=Run(data, one.run.requests)
+        )
+        lines = [line.plain.split("ms: ")[-1].split("s: ")[-1] for line in printed.promises(data)]
+        told[name] = lines, headline.simulated(promising)[-1].text
+    assert told["plain"][1] == "2 of 2 kept" and all(line.startswith("kept (") for line in told["plain"][0])
+    assert told["one-token"][1] == "2 of 2 kept"
+    assert told["one-token"][0][1] == "kept (no request has a TPOT)"
+    assert told["unstable"] == (["missed (the backlog grows)"] * 2, "0 of 2 kept")
+    assert told["empty"] == (["missed (nothing was measured)"] * 2, "0 of 2 kept")
+
+
+def test_a_load_above_capacity_is_not_told_as_a_plain_fact(odd: Mapping[str, Shown]) -> None:
+    """A run may be too short to tell that its backlog grows."""
+    run = odd["plain"].run
+    assert run is not None
+    loads = {load: run.json() | {"capacity": run.json()["capacity"] | {"load": load}} for load in (0.5, 1.12)}
+    lines = {load: printed.headline("a", data).plain for load, data in loads.items()}
+    assert "at 50.0% of capacity\n" in lines[0.5]
+    assert "at 112.0% of capacity, as estimated: only a longer run tells" in lines[1.12]
 
 
 def test_compare_takes_scenarios_of_different_objectives(tmp_path: Path) -> None:

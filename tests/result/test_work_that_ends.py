@@ -9,6 +9,8 @@ import pytest
 from small_run import small_run
 
 from sim.cluster.window import can_tell_growth, is_steady, whole_run
+from sim.result.statistics import is_stable
+from sim.scenario.errors import DeploymentError
 from sim.scenario.loading import parse
 from sim.simulation import simulate
 
@@ -165,3 +167,32 @@ def test_nothing_served_is_not_steady() -> None:
     assert whole_run(table, 0.0, 27.0) == (2.0, 27.0)
     assert whole_run(table, 10.0, 27.0) == (10.0, 27.0)
     assert whole_run(table, 30.0, 27.0) == (30.0, 30.0), "the run ended in the warm-up"
+    assert whole_run(table, 21.0, 27.0) == (21.0, 21.0), "all requests came in the warm-up"
+
+
+def test_a_steady_window_tells_growth_whatever_the_longest_answers_need() -> None:
+    """19 of 20 answers stay 1 s and the twentieth 40 s, alone: 3 s a request on average. 100 s hold many such stays,
+    though not three of the longest; the wait for the first token grows by half a second every second."""
+    n = 400
+    arrival_s = np.linspace(0, 100, n)
+    stay_s, tokens = np.where(np.arange(n) % 20, 1.0, 40.0), np.where(np.arange(n) % 20, 10, 400)
+    first_s = arrival_s * 1.5 + 0.1
+    table = replace(
+        small_run().requests, arrival_s=arrival_s, output_tokens=tokens, prefill_start_s=first_s,
+        prefill_end_s=first_s, first_token_s=first_s, finish_s=first_s + stay_s, rejected=np.zeros(n, dtype=bool),
+    )  # fmt: skip
+    window_s = (0.0, 100.0)
+    assert is_steady(table, window_s) and not can_tell_growth(table, window_s)
+    record = small_run(requests=table, window_s=window_s, steady=True)
+    assert is_stable(record) is False
+    assert is_stable(replace(record, requests=replace(table, first_token_s=arrival_s + 0.1))) is True
+
+
+def test_requests_that_all_come_in_the_warm_up_are_not_measured() -> None:
+    together = f"arrivals: {{all_at_once: {{}}}}, {LENGTHS}, requests: 8"
+    with pytest.raises(DeploymentError, match="leaves nothing to measure"):
+        ran(together, "warmup_s: 0.1")
+    run = ran(f"arrivals: {{closed_loop: {{concurrency: 8}}}}, {LENGTHS}, requests: 8", "warmup_s: 0.1")
+    assert run["requests"]["arrived"] == 0 and run["notes"][-1].startswith("nothing was measured")
+    assert run["throughput"]["output_tokens_per_s"] is run["cost"]["usd_per_million"]["blended"] is None
+    assert run["utilization"]["serve"] is None
