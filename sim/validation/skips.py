@@ -42,6 +42,8 @@ def _faults(row: Row) -> Iterator[str]:
             yield f"no measured profile {profile}"
     except UnknownName as unknown:
         yield f"no measured profile: {unknown}"
+    if row.by_recipe and row.hardware not in known["scripts_read"]:
+        yield f"InferenceX's launch scripts for {row.hardware} were not read"
     if row.little_ratio is not None and row.little_ratio > MOST_LITTLE_RATIO:
         yield (
             f"inconsistent: little_ratio {row.little_ratio:g} is above {MOST_LITTLE_RATIO:g}, so throughput, "
