@@ -17,8 +17,8 @@ import torch.multiprocessing as mp
 
 from calibrate.cases import Case
 from calibrate.environment import Device
-from calibrate.kernels.backend import describe_error
 from calibrate.kernels.families import FAMILIES
+from calibrate.kernels.library import describe_error
 from calibrate.timing import MAX_SAMPLES, MIN_SAMPLES, WARM_UPS, Timing
 
 ANSWER_S: Final = 120.0

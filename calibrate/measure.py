@@ -14,8 +14,9 @@ import torch
 from calibrate.cases import Case
 from calibrate.environment import Device, Watch
 from calibrate.group import Group
-from calibrate.kernels.backend import Backend, Call, Family, Tensors, describe_error
+from calibrate.kernels.backend import Backend, Call, Family, Tensors
 from calibrate.kernels.families import FAMILIES
+from calibrate.kernels.library import describe_error
 from calibrate.records import Key, Measurement, operation_key
 from calibrate.timing import Timing, copies_needed, time_calls
 
@@ -140,9 +141,8 @@ class Bench:
             return record
         finally:
             self._clean()
-        tolerance = FAMILIES[point.case.operation.kernel].tolerance
         if timing is None:
-            wrong = f"disagrees with its reference: {deviation:.2e}, at most {tolerance:.0e} allowed"
+            wrong = f"disagrees with its reference: {deviation:.2e}, at most {tolerance(point):.0e} allowed"
             return self._record(point, error=wrong, deviation=deviation if isfinite(deviation) else None)
         return self._timed(point, deviation, timing, begin, find_ceilings(records))
 
@@ -161,14 +161,14 @@ class Bench:
         family = FAMILIES[point.case.operation.kernel]
         seconds = SECONDS[self.device.kind]
         if point.case.operation.group == "communication":
-            return self._processes().run(point.case, point.backend.name, family.tolerance, seconds)
+            return self._processes().run(point.case, point.backend.name, tolerance(point), seconds)
         generator = torch.Generator(self.device.kind)
         generator.manual_seed(zlib.crc32(repr(point.key).encode()))
         tensors = family.make(point.case, self.device, generator)
         with torch.inference_mode():
             call = point.backend.build(point.case, tensors)
             deviation = family.error(point.case, tensors, _output(call))
-            if not deviation <= family.tolerance:  # NaN is wrong too
+            if not deviation <= tolerance(point):  # NaN is wrong too
                 return deviation, None
             calls = [call, *self._copies(point, family, tensors, generator)]
             return deviation, time_calls(calls, self.device, seconds)
@@ -247,6 +247,11 @@ class Bench:
                 RuntimeError
             ):  # a lost GPU frees nothing, and must not hide that it is lost
                 torch.cuda.empty_cache()
+
+
+def tolerance(point: Point) -> float:
+    """Largest error of a correct kernel: the family's, and what the backend's own arithmetic may add."""
+    return FAMILIES[point.case.operation.kernel].tolerance + point.backend.loses(point.case)
 
 
 def _output(call: Call) -> Any:

@@ -15,7 +15,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from calibrate.kernels.formats import FP8, FP8_MAX
 from sim.model.operations import BLOCK
 
 INTERPRETED: Final = os.environ.get("TRITON_INTERPRET") == "1"
@@ -108,56 +107,3 @@ def grouped_gemm(
         n, k, GROUPED=True, SCALED=x_scales is not None, WIDEN=INTERPRETED, ROWS=rows, BLOCK=BLOCK,
     )  # fmt: skip
     return output
-
-
-@triton.jit
-def _quantize(
-    x, values, scales, counts, k, capacity,
-    GATED: tl.constexpr, SCALED: tl.constexpr, MASKED: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """One row's group of 128: optionally silu(gate) x up first, then FP8 with the group's own scale, or BF16.
-
-    Masked: rows come in groups of `capacity`, of which the first `counts` are real; the others are skipped.
-    """
-    row, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    c = block * BLOCK + tl.arange(0, BLOCK)
-    end = k
-    if MASKED:
-        end = tl.where(row % capacity < tl.load(counts + row // capacity), k, 0)
-    real = c < end
-    if GATED:
-        gate = tl.load(x + row * 2 * k + c, mask=real, other=0.0).to(tl.float32)
-        up = tl.load(x + row * 2 * k + k + c, mask=real, other=0.0).to(tl.float32)
-        value = gate / (1 + tl.exp(-gate)) * up
-    else:
-        value = tl.load(x + row * k + c, mask=real, other=0.0).to(tl.float32)
-    if SCALED:
-        largest = tl.max(tl.abs(value), 0)
-        scale = tl.where(largest > 0, largest / LIMIT, 1.0)
-        tl.store(scales + row * tl.cdiv(k, BLOCK) + block, scale)
-        value = value / scale
-    tl.store(values + row * k + c, value.to(values.dtype.element_ty), mask=real)
-
-
-def quantize_rows(x: Tensor, values: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
-    """x [m, k] BF16 -> values e4m3 [m, k], scales float32 [m, k / 128]."""
-    m, k = x.shape
-    _quantize[(m, k // BLOCK)](
-        x, values, scales, x, k, m, GATED=False, SCALED=True, MASKED=False, LIMIT=FP8_MAX, BLOCK=BLOCK
-    )
-    return values, scales
-
-
-def gated_activation(
-    x: Tensor, values: Tensor, scales: Tensor | None, counts: Tensor | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """silu(gate) x up of x [.., 2 k] (gate first) -> BF16 [.., k], or e4m3 [.., k] with scales [.., k / 128].
-
-    With `counts` int32 [groups], x is [groups, capacity, 2 k] and only the first rows of each group are computed.
-    """
-    k = values.shape[-1]
-    _quantize[(values.numel() // k, k // BLOCK)](
-        x, values, x if scales is None else scales, x if counts is None else counts, k, x.shape[-2],
-        GATED=True, SCALED=values.dtype == FP8, MASKED=counts is not None, LIMIT=FP8_MAX, BLOCK=BLOCK,
-    )  # fmt: skip
-    return values, scales

@@ -12,8 +12,9 @@ from calibrate import measure
 from calibrate.cases import Case, plan
 from calibrate.environment import Device, Watch, describe, find_device
 from calibrate.grid import moved
-from calibrate.kernels.backend import Backend, difference, missing, sample_rows
+from calibrate.kernels.backend import Backend, difference, sample_rows
 from calibrate.kernels.families import FAMILIES
+from calibrate.kernels.library import Needs
 from calibrate.measure import Bench, Ceilings, Point, find_ceilings, find_points
 from calibrate.records import Measurement
 from sim.catalog import model
@@ -41,19 +42,20 @@ def bench(cpu):
 def test_every_family_that_one_gpu_can_run_has_a_torch_backend_on_a_cpu():
     several = {"all_reduce", "all_gather", "reduce_scatter", "dispatch", "combine"}
     for kernel, family in FAMILIES.items():
-        assert kernel in several or any(b.cpu and b.package is None for b in family.backends), kernel
+        assert kernel in several or any(b.cpu and b.needs is None for b in family.backends), kernel
 
 
 def test_backends_name_the_capability_dtype_shape_or_package_that_is_missing(cpu):
     deep_gemm = backend("gemm", "deep_gemm", "fp8")
-    assert deep_gemm.refuses(gemm(), cpu) == "needs a GPU"
-    assert "needs compute capability 9.x, 10.x, this is 8.0" in str(deep_gemm.refuses(gemm(), A100))
-    if missing("deep_gemm"):
-        assert deep_gemm.refuses(gemm(), H100) == "deep_gemm is not installed"
+    assert deep_gemm.refuses(gemm(4, "fp8"), cpu) == "needs a GPU"
+    assert "needs compute capability 9.x, 10.x, this is 8.0" in str(deep_gemm.refuses(gemm(4, "fp8"), A100))
+    if Needs(("deep_gemm",)).missing:
+        assert deep_gemm.refuses(gemm(4, "fp8"), H100) == "deep_gemm is not installed"
     assert "takes fp8, not bf16" in str(replace(backend("gemm", "torch", "fp8")).refuses(gemm(), H100))
-    flash_mla = replace(backend("mla_decode", "flash_mla", "bf16"), package=None)
-    heads16 = Case(ops.mla_decode(16, 1, 64, 1, 512, 64, 1152, "bf16"), V32)
-    assert flash_mla.refuses(heads16, H100) == "takes 64 or 128 heads"
+    flash_mla = replace(backend("mla_decode", "flash_mla", "bf16"), needs=None)
+    sparse = replace(backend("sparse_mla_decode", "flash_mla", "fp8"), needs=None)
+    wide = Case(ops.sparse_mla("decode", 256, 1, 1, 63, 64, 512, 64, 656, "fp8"), V32)
+    assert sparse.refuses(wide, H100) == "takes up to 128 heads"
     fp8_cache = Case(ops.mla_decode(128, 1, 64, 1, 512, 64, 576, "fp8"), V32)
     assert flash_mla.refuses(fp8_cache, H100) == "reads a BF16 cache"
     heads128 = Case(ops.mla_decode(128, 1, 64, 1, 512, 64, 1152, "bf16"), V32)
@@ -62,8 +64,9 @@ def test_backends_name_the_capability_dtype_shape_or_package_that_is_missing(cpu
 
 
 def test_a_package_that_does_not_load_is_reported_not_raised():
-    assert missing("a_package_that_nobody_has") == "a_package_that_nobody_has is not installed"
-    assert missing("json") is None
+    absent = Needs(("a_package_that_nobody_has", "another_one"), ("call",))
+    assert absent.missing == "a_package_that_nobody_has is not installed"
+    assert Needs(("json",), ("loads",)).missing is None
 
 
 def test_missing_backends_are_listed_and_the_others_planned(cpu):
@@ -74,7 +77,7 @@ def test_missing_backends_are_listed_and_the_others_planned(cpu):
 
 
 def test_every_case_is_planned_with_its_preferred_backend_before_any_other(monkeypatch):
-    monkeypatch.setattr("calibrate.kernels.backend.missing", lambda package: None)
+    monkeypatch.setattr(Needs, "missing", None)
     cases = plan(V32, "cuda", H100.memory_bytes)
     points, _ = find_points(cases, H100)
     first = points[: len(cases)]

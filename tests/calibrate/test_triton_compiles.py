@@ -78,9 +78,14 @@ def compile_all():
         }
         grouped = {"GROUPED": True, "SCALED": True, "WIDEN": False, "ROWS": rows, "BLOCK": 128}
         found[f"gemm {rows}"] = build(gemm._gemm, pointers, {}, grouped)
+    from calibrate.kernels import triton_quantize as quantize
+
     pointers = {"x": "bf16", "values": "fp8e4nv", "scales": "fp32", "counts": "i32"}
-    gated = {"GATED": True, "SCALED": True, "MASKED": True, "LIMIT": 448.0, "BLOCK": 128}
-    found["quantize"] = build(gemm._quantize, pointers, {}, gated)
+    gated = {"GATED": True, "SCALED": True, "PACKED": False, "MASKED": True, "LIMIT": 448.0, "MANTISSA": 23}
+    for configuration in quantize.CONFIGURATIONS:
+        made = {**configuration}
+        constants = gated | {"BLOCK": 128, "GROUPS": 4, "ROWS": made.pop("ROWS")}
+        found[f"quantize {constants['ROWS']}"] = build(quantize._quantize, pointers, {}, constants, **made)
     return found
 
 

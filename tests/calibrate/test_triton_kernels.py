@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenwork
 pytest.importorskip("triton", reason="needs triton: pip install 'tokenworks[kernels]'")
 
 from calibrate.cases import Case
-from calibrate.kernels import triton_attention, triton_gemm
+from calibrate.kernels import triton_attention, triton_gemm, triton_quantize
 from calibrate.kernels.dsa import SPARSE_MLA_DECODE, SPARSE_MLA_PREFILL, sparse_attention
 from calibrate.kernels.dsa_index import INDEX_LOGITS, index_scores, keys_of
 from calibrate.kernels.formats import FP8, dequantize_groups, quantize_groups
@@ -113,7 +113,7 @@ def test_quantisation(generator):
     powers = 2.0 ** torch.arange(-9, 9).view(6, 3)
     x = (exact.float() * powers[..., None]).flatten(1).bfloat16()
 
-    values, scales = triton_gemm.quantize_rows(x, torch.empty(6, 384, dtype=FP8), nan(6, 3))
+    values, scales = triton_quantize.quantize_rows(x, torch.empty(6, 384, dtype=FP8), nan(6, 3))
 
     assert torch.equal(scales, powers)
     assert torch.equal(values.float(), exact.float().flatten(1))
@@ -158,8 +158,8 @@ def test_gated_activation(generator):
     gate, up = x.double().chunk(2, -1)
     expected = gate / (1 + torch.exp(-gate)) * up
 
-    found, _ = triton_gemm.gated_activation(x, nan(4, 256), None)
-    values, scales = triton_gemm.gated_activation(x, torch.empty(4, 256, dtype=FP8), nan(4, 2))
+    found, _ = triton_quantize.gated_activation(x, nan(4, 256), None)
+    values, scales = triton_quantize.gated_activation(x, torch.empty(4, 256, dtype=FP8), nan(4, 2))
 
     assert relative(found, expected) < 1e-6
     assert relative(dequantize_groups(values, scales), expected) < 0.06
@@ -168,7 +168,9 @@ def test_gated_activation(generator):
 def test_a_masked_activation_skips_the_rows_that_are_not_there(generator):
     x = torch.randn(2, 3, 256, generator=generator).bfloat16()
 
-    found, _ = triton_gemm.gated_activation(x, nan(2, 3, 128), None, torch.tensor([3, 1], dtype=torch.int32))
+    found, _ = triton_quantize.gated_activation(
+        x, nan(2, 3, 128), None, torch.tensor([3, 1], dtype=torch.int32)
+    )
 
     assert found[0].isfinite().all()
     assert found[1, 0].isfinite().all()
