@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from calibrate.cases import plan
+from calibrate.coverage import lacks
 from calibrate.records import Measurement, RecordFile, RecordsError
 from sim.catalog import UnknownName
 from sim.catalog import model as find_model
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415 (torch is optional: everything that needs it is imported once the command runs)
 
+GRACE: Final = 0.1
+"""Share of the time budget that the last point may take beyond it, and that compiling ahead takes before it."""
+COMPILERS: Final = 4
+"""Processes at most that compile kernels ahead at the same time."""
+SMALL: Final = 0.02
+"""Share of the device's memory that the inputs of a kernel compiled ahead occupy at most."""
 MINUTES: Final = {"full": 10.0, "quick": 2.5}
 """Time budgets unless `--minutes` says another; what is left then waits for the next run."""
 STOPPED: Final = 130
@@ -58,9 +64,14 @@ def run(
     _show_refusals(console, refusals)
     budget_minutes = MINUTES["quick" if quick else "full"] if minutes is None else minutes
     try:
-        interrupted = _measure_all(console, session, bench, 60 * budget_minutes)
+        ahead_begin = monotonic()
+        _compile_ahead(console, session, bench, 60 * budget_minutes * GRACE)
+        begin += monotonic() - ahead_begin  # not counted, and a tenth of the minutes at most
+        interrupted = _measure_all(console, session, bench, begin, 60 * budget_minutes)
     finally:
+        bench.close()
         session.records.__exit__()
+        session.note_coverage()
     records = session.records.records
     _show_summary(console, records, session)
     summary = summarize(records) | {
@@ -100,6 +111,8 @@ def _prepare(
     from calibrate.environment import Watch, describe, find_device
     from calibrate.measure import Bench, find_points
     from calibrate.session import Session
+    from calibrate.trial import answering
+    from calibrate.worker import Worker
 
     device = find_device(kind)
     environment = describe(device)
@@ -107,24 +120,40 @@ def _prepare(
         plan(catalog_model, device.kind, device.memory_bytes, device.count, quick), device
     )
     records = RecordFile(out, environment)
-    return Session(points, records), Bench(device, environment, Watch(device)), refusals, environment
+    bench = Bench(device, environment, Watch(device), Worker(answering, device))
+    return Session(points, records), bench, refusals, environment
 
 
-def _measure_all(console: Console, session: "Session", bench: "Bench", seconds: float) -> bool:
-    """Measure until done, out of time or interrupted; returns whether it was interrupted.
+def _compile_ahead(console: Console, session: "Session", bench: "Bench", seconds: float) -> None:
+    """Have the kernels of the points to come compiled by several processes at once, where there are kernels to compile.
 
-    A kernel that kills the GPU's context has its failed record; the command then starts itself again, with the
-    time that is left.
+    Triton, DeepGEMM and flashinfer keep them on disk, where the process that measures finds them.
     """
-    from calibrate.measure import DeviceLost
+    from calibrate.trial import answering
+    from calibrate.worker import ahead
 
-    begin = monotonic()
+    device = bench.device
+    compiled = [
+        (point.case, point.backend.name, False)
+        for point in session.pending
+        if point.backend.needs and point.case.footprint_bytes <= SMALL * device.memory_bytes
+    ]
+    if device.kind == "cpu" or not compiled:
+        return
+    workers = max(1, min(COMPILERS, (os.cpu_count() or 1) - 1))
+    done = ahead(compiled, workers, seconds, answering, device)
+    console.print(f"Compiled and compared {done} of {len(compiled)} kernels ahead, {workers} at a time.")
 
+
+def _measure_all(console: Console, session: "Session", bench: "Bench", begin: float, seconds: float) -> bool:
+    """Measure until done, interrupted, or so many seconds after `begin`; returns whether it was interrupted."""
+    bench.until = begin + seconds * (1 + GRACE)
+    left = begin + seconds - monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with bench.watch, Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("starting", total=len(session.pending))
         try:
-            for record in session.run(bench.measure, bench.give_up, seconds):
+            for record in session.run(bench.measure, bench.give_up, left):
                 progress.update(
                     task, advance=1, description=f"{record.operation} {record.dtype} {record.backend}"
                 )
@@ -132,21 +161,6 @@ def _measure_all(console: Console, session: "Session", bench: "Bench", seconds: 
                     progress.console.print(f"{label(record)}: {record.error}", style="yellow", markup=False)
         except KeyboardInterrupt:
             return True
-        except DeviceLost as lost:
-            session.records.append(lost.args[0])
-            session.in_flight.end()
-            console.print(
-                f"{label(lost.args[0])} lost the GPU: {lost.args[0].error}. Starting again.", style="red"
-            )
-            sys.stderr.flush()
-            bench.close()
-            left_minutes = max(0.0, seconds - (monotonic() - begin)) / 60
-            again = [
-                *sys.orig_argv[1:],
-                "--minutes",
-                f"{left_minutes:.2f}",
-            ]  # of an option given twice the last counts
-            os.execv(sys.executable, [sys.executable, *again])
     return False
 
 
@@ -202,4 +216,6 @@ def _show_summary(console: Console, records: Sequence[Measurement], session: "Se
     console.print(table)
     if session.pending:
         console.print(f"{len(session.pending)} points left: run the same command again to go on.")
+    if lacking := lacks(session.coverage()):
+        console.print(f"Not measured yet: {', '.join(lacking)}.", markup=False)
     console.print(f"Records: {session.records.path}", markup=False, soft_wrap=True)

@@ -8,15 +8,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenworks[calibrate]'")
 
-from calibrate import measure
+from calibrate import trial
 from calibrate.cases import Case, plan
 from calibrate.environment import Device, Watch, describe, find_device
 from calibrate.grid import moved
 from calibrate.kernels.backend import Backend, difference, sample_rows
 from calibrate.kernels.families import FAMILIES
 from calibrate.kernels.library import Needs
-from calibrate.measure import Bench, Ceilings, Point, find_ceilings, find_points
+from calibrate.measure import Bench, Ceilings, find_ceilings, find_points
 from calibrate.records import Measurement
+from calibrate.trial import Point
 from sim.catalog import model
 from sim.model import operations as ops
 
@@ -127,7 +128,7 @@ def planted(kernel, build):
 
 
 def test_a_kernel_that_disagrees_is_recorded_without_times(bench, monkeypatch):
-    monkeypatch.setattr(measure, "time_calls", lambda *_: pytest.fail("a wrong kernel was timed"))
+    monkeypatch.setattr(trial, "time_calls", lambda *_: pytest.fail("a wrong kernel was timed"))
     wrong = planted("gemm", lambda case, t: lambda: 1.05 * torch.nn.functional.linear(t["x"], t["w"]))
 
     record = bench.measure(Point(gemm(), wrong), [])
@@ -236,27 +237,20 @@ def test_a_dead_gpu_is_told_from_a_full_one(monkeypatch, broken, lost):
 
     monkeypatch.setattr(torch.cuda, "synchronize", fail)
     monkeypatch.setattr(torch.cuda, "empty_cache", fail)
-    bench = Bench(H100, {"device": "cuda"}, Watch(replace(H100, kind="cpu")))
-    monkeypatch.setattr(bench, "_run", fail)
-    point = Point(gemm(), backend("gemm", "torch", "bf16"))
+    trials = trial.Trials(H100)
+    monkeypatch.setattr(trials, "_run", fail)
 
-    if lost:
-        with pytest.raises(measure.DeviceLost) as raised:
-            bench.measure(point, [])
-        record = raised.value.args[0]
-    else:
-        record = bench.measure(point, [])
+    with pytest.raises(trial.TrialFailed, match="illegal memory access") as raised:
+        trials.run(Point(gemm(), backend("gemm", "torch", "bf16")))
 
-    assert record.key == point.key
-    assert not record.ok
-    assert "illegal memory access" in record.error
+    assert raised.value.lost is lost
 
 
 def test_copies_rotate_what_a_call_reads_not_what_it_could_read(bench, monkeypatch):
     """Sparse attention over 4,096 entries reads 2,048: twice the copies of a kernel that reads all."""
     wanted = []
     monkeypatch.setattr(
-        measure, "copies_needed", lambda touched, held, device: wanted.append((touched, held)) or 1
+        trial, "copies_needed", lambda touched, held, device: wanted.append((touched, held)) or 1
     )
     sparse = Case(ops.sparse_mla("decode", 1, 1, 1, 4095, 2048, 512, 64, 656, "fp8"), V32)
 

@@ -20,7 +20,8 @@ from calibrate.kernels.families import FAMILIES
 from calibrate.kernels.formats import FP8, dequantize_blocks, dequantize_groups, unpack_exponents
 from calibrate.kernels.library import Needs
 from calibrate.kernels.mla import MLA_DECODE
-from calibrate.measure import Point, find_points, tolerance
+from calibrate.measure import find_points
+from calibrate.trial import Point, tolerance
 from sim.catalog import model
 from sim.model import operations as ops
 
