@@ -116,7 +116,7 @@ def _torch_logits(case: Case, tensors: Tensors) -> Call:
 
 
 def _triton_logits(case: Case, tensors: Tensors) -> Call:
-    from calibrate.kernels.triton_attention import index_logits
+    from calibrate.kernels.triton_index import index_logits
 
     q, weights, context = tensors["q"], tensors["weights"], case.size("context")
     logits = poisoned(q.shape[0] * q.shape[1], context, dtype=torch.float32, device=q.device)
@@ -200,6 +200,14 @@ def _torch_topk(case: Case, tensors: Tensors) -> Call:
     return lambda: tensors["scores"].topk(count, sorted=False).indices
 
 
+def _triton_topk(case: Case, tensors: Tensors) -> Call:
+    from calibrate.kernels.triton_index import select_topk
+
+    scores = tensors["scores"]
+    indices = torch.full((len(scores), case.model.index_topk), -1, dtype=torch.int32, device=scores.device)
+    return lambda: select_topk(scores, tensors["lengths"], indices)
+
+
 def _single_query(case: Case) -> str | None:
     return None if case.size("new") == 1 else "takes one query per sequence"
 
@@ -219,6 +227,7 @@ INDEX_TOPK = Family(
             limits=_single_query,
         ),
         Backend("flashinfer", flashinfer_topk, FLASHINFER_TOPK),
+        Backend("triton", _triton_topk, TRITON, capabilities=(HOPPER, BLACKWELL)),
         Backend("torch", _torch_topk, cpu=True),
     ),
 )

@@ -15,9 +15,9 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenwork
 pytest.importorskip("triton", reason="needs triton: pip install 'tokenworks[kernels]'")
 
 from calibrate.cases import Case
-from calibrate.kernels import triton_attention, triton_gemm, triton_quantize
+from calibrate.kernels import triton_attention, triton_gemm, triton_index, triton_quantize
 from calibrate.kernels.dsa import SPARSE_MLA_DECODE, SPARSE_MLA_PREFILL, sparse_attention
-from calibrate.kernels.dsa_index import INDEX_LOGITS, index_scores, keys_of
+from calibrate.kernels.dsa_index import INDEX_LOGITS, INDEX_TOPK, index_scores, keys_of
 from calibrate.kernels.formats import FP8, dequantize_groups, quantize_groups
 from calibrate.kernels.gemm import GEMM, reference_gemm
 from calibrate.kernels.mla import MLA_DECODE, reference_decode
@@ -79,7 +79,9 @@ def test_sparse_attention(kv_cache, family, phase, new, context, cpu, generator)
     assert relative(found.flatten(0, 1), expected) < 1e-5
 
 
-@pytest.mark.parametrize(("batch", "new", "context"), [(2, 1, 130), (1, 2, 64), (2, 5, 70)])
+@pytest.mark.parametrize(
+    ("batch", "new", "context"), [(2, 1, 130), (1, 2, 64), (2, 5, 70), (1, 20, 600), (1, 1, 700)]
+)
 def test_index_logits(batch, new, context, cpu, generator):
     case = Case(ops.index_logits(batch, new, context - new, 64, 128, 132), FEW)
     t = INDEX_LOGITS.make(case, cpu, generator)
@@ -97,7 +99,52 @@ def test_index_logits(batch, new, context, cpu, generator):
             assert found[sequence, query, visible:].isnan().all()  # keys to come are not touched
 
 
-@pytest.mark.parametrize(("m", "n", "k"), [(1, 128, 128), (70, 200, 256), (16, 576, 384)])
+@pytest.mark.parametrize("turn", [1, 2])
+def test_the_other_configurations_agree_too(turn, cpu, generator, monkeypatch):
+    """On a CPU the first configuration runs; here each of the others does."""
+
+    def chosen(key, configurations, run, device):
+        run(**configurations[turn])
+
+    for module in (triton_attention, triton_gemm, triton_index, triton_quantize):
+        monkeypatch.setattr(module, "launch", chosen)
+    cases = [
+        (MLA_DECODE, ops.mla_decode(16, 1, 100, 2, 512, 64, 1152, "bf16")),
+        (SPARSE_MLA_DECODE, ops.sparse_mla("decode", 16, 1, 1, 99, 64, 512, 64, 656, "fp8")),
+        (INDEX_LOGITS, ops.index_logits(1, 2, 258, 64, 128, 132)),
+        (INDEX_LOGITS, ops.index_logits(1, 20, 130, 64, 128, 132)),
+        (INDEX_TOPK, ops.index_topk(1, 2, 500, 64)),
+        (GEMM, ops.gemm("", "dense", 5, 200, 256, "fp8")),
+        (GEMM, ops.gemm("", "dense", 150, 200, 256, "fp8")),
+    ]
+    for family, operation in cases:
+        case = Case(operation, FEW)
+        tensors = family.make(case, cpu, generator)
+        backend = next(b for b in family.backends if b.name == "triton")
+        assert family.error(case, tensors, backend.build(case, tensors)()) < 2e-4, operation.name
+
+
+@pytest.mark.parametrize("distribution", ["normal", "concentrated", "ties"])
+@pytest.mark.parametrize(("new", "context"), [(1, 5000), (3, 100), (2, 64), (1, 40)])
+def test_radix_selection(distribution, new, context, cpu, generator):
+    """Longer and shorter rows than the 64 keys that are kept; many equal scores; negative ones; a narrow band."""
+    case = Case(ops.index_topk(2, new, context - new, 64), FEW)
+    case = replace(case, operation=replace(case.operation, options={"distribution": distribution}))
+    tensors = INDEX_TOPK.make(case, cpu, generator)
+    if distribution == "ties":
+        tensors = {**tensors, "scores": tensors["scores"].mul(2).round()}
+    backend = next(b for b in INDEX_TOPK.backends if b.name == "triton")
+
+    kept = backend.build(case, tensors)()
+
+    assert INDEX_TOPK.error(case, tensors, kept) == 0
+    for row, length in zip(kept.tolist(), tensors["lengths"].tolist(), strict=True):
+        found = [index for index in row if index >= 0]
+        assert len(found) == len(set(found)) == min(64, length)
+        assert max(found) < length
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 128, 128), (70, 200, 256), (16, 576, 384), (300, 136, 256)])
 def test_fp8_block_gemm(m, n, k, cpu, generator):
     case = Case(ops.gemm("", "dense", m, n, k, "fp8"), V3)
     t = GEMM.make(case, cpu, generator)
