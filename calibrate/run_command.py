@@ -1,7 +1,6 @@
 """`tokenworks calibrate run`: measure the kernels of this machine, resumably, into one records file."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
@@ -12,11 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from calibrate.cases import plan
 from calibrate.coverage import lacks
-from calibrate.records import Measurement, RecordFile, RecordsError
+from calibrate.records import Measurement, RecordsError
 from sim.catalog import UnknownName
-from sim.catalog import model as find_model
 
 if TYPE_CHECKING:
     from calibrate.measure import Bench, Refusal
@@ -24,14 +21,6 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415 (torch is optional: everything that needs it is imported once the command runs)
 
-GRACE: Final = 0.1
-"""Share of the time budget that the last point may take beyond it, and that compiling ahead takes before it."""
-COMPILERS: Final = 4
-"""Processes at most that compile kernels ahead at the same time."""
-SMALL: Final = 0.02
-"""Share of the device's memory that the inputs of a kernel compiled ahead occupy at most."""
-MINUTES: Final = {"full": 10.0, "quick": 2.5}
-"""Time budgets unless `--minutes` says another; what is left then waits for the next run."""
 STOPPED: Final = 130
 """Exit code of a run that Ctrl-C ended, by convention 128 + SIGINT."""
 
@@ -56,16 +45,22 @@ def run(
     console = Console(stderr=True, quiet=quiet)
     begin = monotonic()
     try:
-        session, bench, refusals, environment = _prepare(model, out, quick, device)
+        import torch  # noqa: F401 (fails here, before anything is written, where the extra is missing)
+
+        from calibrate import runner
+
+        session, bench, refusals, environment = runner.prepare(model, out, quick, device)
     except (RecordsError, UnknownName, ValueError, ImportError) as error:
         _refuse(console, error)
     if bench.device.kind == "cpu":
         console.print(f"Measuring [bold]this CPU[/] ({bench.device.name}), one thread, on a reduced {model}.")
     _show_refusals(console, refusals)
-    budget_minutes = MINUTES["quick" if quick else "full"] if minutes is None else minutes
+    budget_minutes = runner.MINUTES["quick" if quick else "full"] if minutes is None else minutes
     try:
         ahead_begin = monotonic()
-        _compile_ahead(console, session, bench, 60 * budget_minutes * GRACE)
+        done, kernels = runner.compile_ahead(session, bench, 60 * budget_minutes * runner.GRACE)
+        if kernels:
+            console.print(f"Compiled and compared {done} of {kernels} kernels ahead.")
         begin += monotonic() - ahead_begin  # not counted, and a tenth of the minutes at most
         interrupted = _measure_all(console, session, bench, begin, 60 * budget_minutes)
     finally:
@@ -101,52 +96,10 @@ def _refuse(console: Console, error: Exception) -> Any:
     raise typer.Exit(2) from error
 
 
-def _prepare(
-    model: str, out: Path, quick: bool, kind: str | None
-) -> tuple["Session", "Bench", list["Refusal"], dict[str, Any]]:
-    """Everything up to the first point. Raises RecordsError, UnknownName, ValueError or ImportError."""
-    catalog_model = find_model(model)
-    import torch  # noqa: F401 (fails here, before anything is written, where the extra is missing)
-
-    from calibrate.environment import Watch, describe, find_device
-    from calibrate.measure import Bench, find_points
-    from calibrate.session import Session
-    from calibrate.trial import answering
-    from calibrate.worker import Worker
-
-    device = find_device(kind)
-    environment = describe(device)
-    points, refusals = find_points(
-        plan(catalog_model, device.kind, device.memory_bytes, device.count, quick), device
-    )
-    records = RecordFile(out, environment)
-    bench = Bench(device, environment, Watch(device), Worker(answering, device))
-    return Session(points, records), bench, refusals, environment
-
-
-def _compile_ahead(console: Console, session: "Session", bench: "Bench", seconds: float) -> None:
-    """Have the kernels of the points to come compiled by several processes at once, where there are kernels to compile.
-
-    Triton, DeepGEMM and flashinfer keep them on disk, where the process that measures finds them.
-    """
-    from calibrate.trial import answering
-    from calibrate.worker import ahead
-
-    device = bench.device
-    compiled = [
-        (point.case, point.backend.name, False)
-        for point in session.pending
-        if point.backend.needs and point.case.footprint_bytes <= SMALL * device.memory_bytes
-    ]
-    if device.kind == "cpu" or not compiled:
-        return
-    workers = max(1, min(COMPILERS, (os.cpu_count() or 1) - 1))
-    done = ahead(compiled, workers, seconds, answering, device)
-    console.print(f"Compiled and compared {done} of {len(compiled)} kernels ahead, {workers} at a time.")
-
-
 def _measure_all(console: Console, session: "Session", bench: "Bench", begin: float, seconds: float) -> bool:
     """Measure until done, interrupted, or so many seconds after `begin`; returns whether it was interrupted."""
+    from calibrate.runner import GRACE, label
+
     bench.until = begin + seconds * (1 + GRACE)
     left = begin + seconds - monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -162,12 +115,6 @@ def _measure_all(console: Console, session: "Session", bench: "Bench", begin: fl
         except KeyboardInterrupt:
             return True
     return False
-
-
-def label(record: Measurement) -> str:
-    """A point in words: family, backend, dtype and shape."""
-    shape = " ".join(f"{axis}={value:g}" for axis, value in record.shape.items())
-    return f"{record.operation} {record.dtype} by {record.backend} at {shape}"
 
 
 def summarize(records: Sequence[Measurement]) -> dict[str, Any]:
