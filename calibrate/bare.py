@@ -22,8 +22,8 @@ EXPECTED: Final = {
     "copy": "about 4.3 TB/s read and written on an H200",
     "launch": "1.5 to 2.5 us in a graph",
 }
-"""What to hold the ceilings against: dense BF16 of an H200 (989 TFLOP/s by the datasheet) as cuBLAS and DeepGEMM reach it,
- 90% of 4.8 TB/s, and an empty kernel between others."""
+"""What to hold the ceilings against: dense BF16 as cuBLAS and DeepGEMM reach it (989 TFLOP/s by the datasheet), 90% of
+4.8 TB/s, and an empty kernel between others."""
 
 
 def main(arguments: list[str] | None = None) -> int:
