@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Final, Literal
 
 from calibrate.cases import Case
 from calibrate.grid import moved
@@ -15,6 +15,11 @@ from sim.catalog import model
 from sim.model import operations as ops
 
 V32: Final = model("deepseek-v3.2")
+_SPARSE: Final[tuple[tuple[Literal["prefill", "decode"], int, int, str], ...]] = (
+    ("decode", 4, 1, "fp8"),
+    ("prefill", 1, 100, "fp8"),
+    ("prefill", 1, 100, "bf16"),
+)
 CASES: Final = [
     Case(moved("launch", {"bytes": 4}, 4), V32),
     Case(moved("copy", {"bytes": 2**24}, 2**24), V32),
@@ -39,12 +44,9 @@ CASES: Final = [
     *(Case(ops.index_topk(b, new, 5000, 2048), V32) for b, new in ((4, 1), (1, 100))),
     *(Case(replace(ops.index_topk(4, 1, 5000, 2048), options={"distribution": "concentrated"}), V32),),
     *(
-        Case(ops.sparse_mla(phase, 128, b, new, 5000, 2048, 512, 64, 656, kv_cache), V32)
-        for phase, b, new, kv_cache in (
-            ("decode", 4, 1, "fp8"),
-            ("prefill", 1, 100, "fp8"),
-            ("prefill", 1, 100, "bf16"),
-        )
+        Case(ops.sparse_mla(phase, heads, b, new, 5000, 2048, 512, 64, 656, kv_cache), V32)
+        for phase, b, new, kv_cache in _SPARSE
+        for heads in (16, 128)
     ),
     *(
         Case(ops.routed_experts(rows, 8, 8, 7168, 2048, dtype), V32)

@@ -9,7 +9,7 @@ from calibrate.environment import Watch, describe, find_device
 from calibrate.measure import Bench, Refusal, find_points
 from calibrate.records import Measurement, RecordFile
 from calibrate.session import Session
-from calibrate.trial import answering
+from calibrate.trial import Point, answering
 from calibrate.worker import Worker, ahead
 from sim.catalog import model as find_model
 
@@ -45,7 +45,9 @@ def compile_ahead(session: Session, bench: Bench, seconds: float) -> tuple[int, 
     compiled = [
         (point.case, point.backend.name, False)
         for point in session.pending
-        if point.backend.needs and point.case.footprint_bytes <= SMALL * device.memory_bytes
+        if isinstance(point, Point)
+        and point.backend.needs
+        and point.case.footprint_bytes <= SMALL * device.memory_bytes
     ]
     if device.kind == "cpu" or not compiled:
         return 0, 0

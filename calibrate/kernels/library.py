@@ -54,7 +54,8 @@ def _symbol(module: ModuleType, names: str) -> Any:
 @cache
 def _locate(needs: Needs) -> ModuleType | str:
     """The module that has everything, or the reason: what an installed one lacks rather than that another is absent."""
-    absent, lacking = [], []
+    absent: list[str] = []
+    lacking: list[str] = []
     for name in needs.modules:
         module = _import(name)
         if isinstance(module, str):

@@ -35,6 +35,7 @@ RASTER: Final = 8
 
 def configurations(rows: int) -> Configurations:
     """How tiles of so many rows are cut into columns and pipelined; none of them spills on 9.0 or 10.0 (Triton 3.9)."""
+    shapes: tuple[tuple[int, int, int], ...]
     if rows < SWAPPED_BELOW:
         shapes = ((64, 4, 6), (128, 4, 4), (128, 4, 6), (128, 8, 5))
     elif rows < MOST_ROWS:

@@ -82,7 +82,8 @@ def compile_all(capability, every):
     }  # fmt: skip
     for heads in (16, 32):
         for name, cache in caches.items():
-            if heads > attention.MOST_HEADS[name.startswith("packed")]:
+            most = attention.MOST_HEADS[name.startswith("packed")]
+            if heads > most or (heads < most and not every):
                 continue
             pointers = dict(zip(("entries", "scales", "ropes"), cache, strict=True))
             pointers |= {"q": "bf16", "index": "i32", "lengths": "i32", "parts": "fp32", "logs": "fp32"}
@@ -113,7 +114,7 @@ def compile_all(capability, every):
         rows = {"scores": "fp32", "lengths": "i32", "indices": "i32"}
         build("select", index._select, rows, {}, {"BITS": 8}, configuration)
     tables = {"tile_group": "i32", "tile_start": "i32", "tile_end": "i32"}
-    for scaled, kind in ((True, "fp8e4nv"), (False, "bf16")):
+    for scaled, kind in ((True, "fp8e4nv"), (False, "bf16"))[: 2 if every else 1]:
         pointers = {"x": kind, "x_scales": "fp32", "w": kind, "w_scales": "fp32", "output": "bf16", **tables}
         for rows in (16, 32, 64, 128) if every else (16, 128):
             constants = {
@@ -124,7 +125,7 @@ def compile_all(capability, every):
                 name = f"gemm {'fp8' if scaled else 'bf16'} {rows}"
                 build(name, gemm._gemm, pointers, {}, constants, configuration)
     pointers = {"x": "bf16", "values": "fp8e4nv", "scales": "fp32", "counts": "i32"}
-    for packed in (False, True):
+    for packed in (True, False)[: 2 if every else 1]:
         pointers["scales"] = "i32" if packed else "fp32"
         constants = {"GATED": True, "SCALED": True, "PACKED": packed, "MASKED": True, "LIMIT": 448.0}
         constants |= {"MANTISSA": 23, "BLOCK": 128, "GROUPS": 4}
@@ -150,7 +151,7 @@ def kernels(request, tmp_path_factory):
 
 def test_every_kernel_fits_into_a_blocks_shared_memory_and_its_registers(kernels):
     _, found = kernels
-    assert len(found) >= 14
+    assert len(found) >= 9
     assert {name: k["shared_bytes"] for name, k in found.items() if k["shared_bytes"] > SHARED_BYTES} == {}
     assert {name: k["stack_bytes"] for name, k in found.items() if k["stack_bytes"]} == {}
 

@@ -143,7 +143,7 @@ def test_both_grouped_products_get_their_layouts_and_agree(name, gpu, install, g
         get_mk_alignment_for_contiguous_layout=lambda: 8,
         fp8_m_grouped_gemm_nt_masked=masked,  # the name before 2.1
     )
-    case = Case(ops.routed_experts(20, 3, 2, 640, 640, "fp8"), V32)
+    case = Case(ops.routed_experts(20, 3, 2, 384, 384, "fp8"), V32)
     tensors = FAMILIES["moe"].make(case, gpu, generator)
 
     output = backend("moe", name, case).build(case, tensors)()()
@@ -335,7 +335,7 @@ def test_a_dropped_function_refuses_a_backend_once_and_no_point_is_planned_with_
 
     points, refusals = find_points(cases, H200)
 
-    assert {point.backend.name for point in points} == {"torch"}
+    assert {point.backend.name for point in points} <= {"triton", "torch"}
     reasons = [r.reason for r in refusals if r.backend == "sgl_kernel"]
     assert reasons == ["sgl_kernel has no fast_topk_v2"]
 
