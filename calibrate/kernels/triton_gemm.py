@@ -130,7 +130,7 @@ def _launch(
             INNER=INNER[scaled], BLOCK=BLOCK, RASTER=RASTER, num_warps=num_warps, num_stages=num_stages,
         )  # fmt: skip
 
-    launch(("gemm", grouped, scaled, len(x), n, k), configurations(rows), run, x.device)
+    launch(("gemm", grouped, scaled, rows, len(x), n, k), configurations(rows), run, x.device)
 
 
 def tiles(counts: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
