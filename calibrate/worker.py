@@ -16,8 +16,6 @@ from time import monotonic
 from typing import Any, Final
 
 PRELOADED: Final = "calibrate.trial"
-START_S: Final = 60.0
-"""Longest wait for a new process, whose imports and first touch of a GPU are no request's fault."""
 
 Answerer = Callable[[Any], Any]
 
@@ -47,10 +45,11 @@ class Worker:
 
     def ask(self, request: Any, seconds: float) -> Any:
         """The answer. Raises Overdue after `seconds`, Died where the process ends, Failed for what it raised."""
-        connection = self._connection or self._start(min(seconds, START_S))
+        end = monotonic() + seconds
+        connection = self._connection or self._start(seconds)
         try:
             connection.send(request)
-            if not connection.poll(max(seconds, 0.0)):
+            if not connection.poll(max(end - monotonic(), 0.0)):
                 raise Overdue(f"no answer within {seconds:.3g} s")
             kind, answer = connection.recv()
         except (EOFError, OSError):
@@ -89,7 +88,7 @@ class Worker:
         self._process.start()
         its.close()
         self._connection = mine
-        if not mine.poll(seconds):
+        if not mine.poll(max(seconds, 0.0)):
             self.close()
             raise Overdue(f"no new process within {seconds:.3g} s")
         with contextlib.suppress(EOFError, OSError):
