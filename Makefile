@@ -48,7 +48,7 @@ gpu-check:
 		if $(PYTHON) -c 'import torch, triton' 2>/dev/null; then python=$(PYTHON); else $(MAKE) --no-print-directory .venv/.test || exit 1; fi; \
 	fi; \
 	echo "==> gpu-check: every backend against its reference, then a quick calibration, with $$python"; \
-	$$python -m calibrate.bare --out out/gpu-check
+	$$python -m calibrate.bare --device cuda --out out/gpu-check
 
 clean:
 	rm -rf .venv build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
