@@ -43,6 +43,9 @@ class Case:
 QUICK_CASES: Final = {"cpu": 80, "cuda": 100}
 """Cases of `--quick`, by device: a minute on a CPU, two on a GPU."""
 
+GEMM_TURNS: Final = 4
+"""FP8 products to each case of another table."""
+
 MEMORY_SHARE: Final = 0.2
 """Largest footprint of a case, of the device's memory: backends keep copies in their own layouts."""
 
@@ -88,14 +91,18 @@ def plan(model: Model, kind: str, memory_bytes: int, gpus: int = 1, quick: bool 
 def _by_value(points: Sequence[tuple[Level, Operation]]) -> list[Operation]:
     """Each table of a profile (family, dtype, options) level by level, and the tables take turns.
 
-    So every table has about as many points as the others whenever the measuring stops. An operation that two
-    parts of a grid ask for is kept once.
+    So every table has about as many points as the others whenever the measuring stops, but for FP8 products: most of a
+    step, with ten times the shapes of other tables, they come first in every turn and with `GEMM_TURNS` of them. An
+    operation that two parts of a grid ask for is kept once.
     """
     tables: dict[tuple[Any, ...], dict[tuple[Any, ...], Operation]] = {}
     for _, op in sorted(points, key=lambda point: point[0]):
         table = tables.setdefault((op.kernel, op.dtype, *sorted(op.options.items())), {})
         table.setdefault(tuple(sorted(op.shape.items())), op)
-    turns = zip_longest(*(table.values() for table in tables.values()))
+    early = [list(table.values()) for name, table in tables.items() if name[:2] == ("gemm", "fp8")]
+    strides = [ops[start::GEMM_TURNS] for ops in early for start in range(GEMM_TURNS)]
+    others = [table.values() for name, table in tables.items() if name[:2] != ("gemm", "fp8")]
+    turns = zip_longest(*strides, *others)
     return [op for turn in turns for op in turn if op is not None]
 
 

@@ -1,4 +1,4 @@
-"""`tokenworks calibrate`: measure kernels here, import foreign tables, fit, show the error.
+"""`tokenworks calibrate`: measure kernels here, import foreign tables, fit, show the error, compare profiles.
 
 A subcommand is imported when it is named: `tokenworks --help` lists this group, and needs no pandas and no torch.
 """
@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "import": "calibrate.import_command:import_tables",
     "fit": "calibrate.fit_command:fit",
     "show": "calibrate.show_command:show",
+    "diff": "calibrate.diff_command:diff",
     "run": "calibrate.run_command:run",
 }
 """Subcommand -> the function that is one."""

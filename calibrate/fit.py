@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from calibrate.tables import WEIGHT
 from sim.catalog import Gpu
 from sim.cost.axes import AXES
 from sim.cost.form import LINKS, STAGES, Dims, Form, Stage
@@ -48,12 +49,14 @@ class Problem:
     seconds: Floats
     peaks: Sequence[tuple[float, float]]
     """FLOP/s and bytes/s of each stage, by the datasheet."""
+    weights: Floats
+    """How much each row counts: 1, or less where it was measured on a throttled or unsteady GPU."""
 
     def only(self, kept: NDArray[Any]) -> "Problem":
         """The same problem on some of its rows."""
         rows = len(self.seconds)
         stages = [(np.broadcast_to(f, rows)[kept], np.broadcast_to(b, rows)[kept]) for f, b in self.stages]
-        return replace(self, stages=stages, seconds=self.seconds[kept])
+        return replace(self, stages=stages, seconds=self.seconds[kept], weights=self.weights[kept])
 
     def thinned(self, most: int) -> "Problem":
         """The same problem on `most` rows at most, evenly spread in their order."""
@@ -154,7 +157,8 @@ def _problem(table: Table, dims: Dims, gpu: Gpu) -> Problem:
         gpu.flop_per_s("bf16" if dtype == "fp32" else dtype) or gpu.bf16_flop_per_s for dtype in dtypes
     ]
     peaks = [(c, traffic[carrier]) for c, carrier in zip(compute, carriers, strict=True)]
-    return Problem(stages, table.seconds, peaks)
+    weights = table.columns.get(WEIGHT, np.ones(len(table.seconds)))
+    return Problem(stages, table.seconds, peaks, weights)
 
 
 def _core_dtype(table: Table, gpu: Gpu) -> str:
@@ -205,7 +209,8 @@ def _solve(problem: Problem, start: Floats) -> Floats:
     inside = np.clip(start, np.array(low) + 1e-6, np.array(high) - 1e-6)
 
     def residuals(parameters: Floats) -> Floats:
-        return np.log(_form(problem, parameters).seconds_each(problem.stages, rows)) - target
+        missed = np.log(_form(problem, parameters).seconds_each(problem.stages, rows)) - target
+        return np.asarray(np.sqrt(problem.weights) * missed)
 
     found = least_squares(
         residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=OUTLIER,

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from calibrate.coverage import lacks
+from calibrate.coverage import read as read_coverage
 from calibrate.show import error_table, family_errors, wide_console
 from calibrate.store import save_fits, save_profile
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
@@ -35,6 +37,10 @@ def fit(
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error
     console.print(error_table(profile, fits))
+    if lacking := profile.header.get("lacks"):
+        console.print(
+            f"The plan was cut short. Incomplete: {', '.join(lacking)}.", markup=False, soft_wrap=True
+        )
     console.print(f"Profile: {directory / HEADER}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps({"profile": str(directory / HEADER), "families": family_errors(fits.items())}))
@@ -54,6 +60,8 @@ def _profile_of(source: Path, out: Path | None, engine: str) -> Path:
         "attribution": {"source": "tokenworks calibrate run", "records": len(records)},
         "environment": dict(records[0].environment) if records else {},
     }
+    if lacking := lacks(read_coverage(file.parent)):
+        header["lacks"] = lacking
     if device not in gpu_names():
         header["device"] = {"name": device, **device_ceilings(records)}
     save_profile(directory, header, tables_from_records(records))

@@ -17,10 +17,13 @@ import torch.multiprocessing as mp
 
 from calibrate.cases import Case
 from calibrate.environment import Device
-from calibrate.kernels.backend import describe_error
 from calibrate.kernels.families import FAMILIES
-from calibrate.timing import MAX_SAMPLES, MIN_SAMPLES, WARM_UPS, Timing
+from calibrate.kernels.library import describe_error
+from calibrate.timing import MAX_SAMPLES, MIN_SAMPLES, WARM_UPS, Timing, spin_cycles
 
+CALLS: Final = 8
+"""Calls in a row per sample. The hosts of the ranks leave a barrier some microseconds apart, and the first call waits
+for the last of them: an eighth of that is in each call, nothing where the GPUs spin until all have queued theirs."""
 ANSWER_S: Final = 120.0
 """Longest wait for a point; NCCL and DeepEP start up on the first one."""
 
@@ -50,15 +53,20 @@ class Group:
         for process in self._processes:
             process.start()
 
-    def run(self, case: Case, backend: str, tolerance: float, seconds: float) -> tuple[float, Timing | None]:
-        """Error of the worst rank and, where it is within the tolerance, the times of the slowest."""
+    def run(
+        self, case: Case, backend: str, tolerance: float, seconds: float, wait_s: float = ANSWER_S
+    ) -> tuple[float, Timing | None]:
+        """Error of the worst rank and, where it is within the tolerance, the times of the slowest.
+
+        Raises RuntimeError for what a rank raises, TimeoutError where no answer comes within `wait_s`.
+        """
         for requests in self._requests:
             requests.put((case, backend, tolerance, seconds))
         try:
-            answer: Answer = self._answers.get(timeout=ANSWER_S)
+            answer: Answer = self._answers.get(timeout=max(wait_s, 0.0))
         except Empty:
             self.close()
-            raise RuntimeError(f"no answer from {self.size} processes within {ANSWER_S:g} s") from None
+            raise TimeoutError(f"no answer from {self.size} processes within {wait_s:.3g} s") from None
         if isinstance(answer, str):
             self.close()
             raise RuntimeError(answer)
@@ -117,28 +125,32 @@ def _measure(case: Case, name: str, tolerance: float, seconds: float, device: De
     if inside:
         for _ in range(WARM_UPS):
             call()
-    first_s = _once(call if inside else _nothing, device)
-    count = max(MIN_SAMPLES, min(MAX_SAMPLES, int(seconds / max(first_s, 1e-9))))
-    return deviation, tuple(_once(call if inside else _nothing, device) * 1e6 for _ in range(count))
+    timed = call if inside else _nothing
+    first_s = _each_s(timed, device)
+    count = max(MIN_SAMPLES, min(MAX_SAMPLES, int(seconds / CALLS / max(first_s, 1e-9))))
+    return deviation, tuple(_each_s(timed, device) * 1e6 for _ in range(count))
 
 
 def _nothing() -> None:
     """What a rank outside the group does meanwhile."""
 
 
-def _once(call: Callable[[], Any], device: Device) -> float:
-    """Seconds of one call on the slowest rank; all ranks start together."""
+def _each_s(call: Callable[[], Any], device: Device) -> float:
+    """Seconds of one of `CALLS` calls in a row on the slowest rank; all ranks start together."""
     dist.barrier()
     if device.kind == "cpu":
         begin_s = time.perf_counter()
-        call()
-        return _worst(time.perf_counter() - begin_s, device)
+        for _ in range(CALLS):
+            call()
+        return _worst((time.perf_counter() - begin_s) / CALLS, device)
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda._sleep(spin_cycles(CALLS))
     begin.record()
-    call()
+    for _ in range(CALLS):
+        call()
     end.record()
     end.synchronize()
-    return _worst(float(begin.elapsed_time(end)) * 1e-3, device)
+    return _worst(float(begin.elapsed_time(end)) * 1e-3 / CALLS, device)
 
 
 def _worst(value: float, device: Device) -> float:

@@ -1,44 +1,24 @@
-"""One point: make inputs, compare with the reference, and only then time it."""
+"""Points become records: what runs where, each point's outcome with its conditions and its share of the ceilings."""
 
-import contextlib
-import gc
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from time import monotonic
 from typing import Any, Final
 
-import torch
-
 from calibrate.cases import Case
 from calibrate.environment import Device, Watch
-from calibrate.group import Group
-from calibrate.kernels.backend import Backend, Call, Family, Tensors, describe_error
+from calibrate.group import ANSWER_S, Group
 from calibrate.kernels.families import FAMILIES
-from calibrate.records import Key, Measurement, operation_key
-from calibrate.timing import Timing, copies_needed, time_calls
+from calibrate.records import Measurement
+from calibrate.session import OutOfTime
+from calibrate.timing import Timing
+from calibrate.trial import SECONDS, Outcome, Point, TrialFailed, Trials, tolerance
+from calibrate.worker import Died, Failed, Overdue, Worker
 
 SOURCE: Final = "tokenworks calibrate run"
-SECONDS: Final = {"cpu": 0.05, "cuda": 0.1}
-"""Timed seconds of one point, by device, after warm-up."""
-
-
-class DeviceLost(Exception):
-    """A kernel left the GPU's context unusable: nothing else can run in this process."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """A case and the backend to run it with."""
-
-    case: Case
-    backend: Backend
-
-    @property
-    def key(self) -> Key:
-        """Identity of the point in a records file."""
-        return operation_key(self.case.operation, self.backend.name)
+DEADLINE_S: Final = {"cpu": 30.0, "cuda": 60.0}
+"""Longest time of one point, by device: inputs, compilation, comparison and times."""
 
 
 @dataclass(frozen=True)
@@ -115,39 +95,46 @@ def find_points(cases: Sequence[Case], device: Device) -> tuple[list[Point], lis
 
 
 class Bench:
-    """Measures points on one device; never raises for what a kernel does, but for a lost device."""
+    """Measures points on one device; never raises for what a kernel does.
 
-    def __init__(self, device: Device, environment: Mapping[str, Any], watch: Watch) -> None:
+    In this process, or with `worker` in one of its own, where each point has a deadline.
+    """
+
+    def __init__(
+        self, device: Device, environment: Mapping[str, Any], watch: Watch, worker: Worker | None = None
+    ) -> None:
         self.device = device
         self.environment = environment
         self.watch = watch
+        self.until = inf
+        """When the run must end, on the monotonic clock."""
+        self._worker = worker
+        self._trials = Trials(device) if worker is None else None
         self._group: Group | None = None
-        if device.kind == "cpu":
-            torch.set_num_threads(1)
 
     def measure(self, point: Point, records: Iterable[Measurement]) -> Measurement:
-        """The record of a point; `records` so far give the ceilings.
-
-        Raises DeviceLost, with the point's failed record as its argument, when the GPU no longer answers.
-        """
+        """The record of a point; `records` so far give the ceilings. Raises OutOfTime."""
         begin = monotonic()
         try:
             deviation, timing = self._run(point)
-        except Exception as error:
-            record = self._record(point, error=describe_error(error))
-            if self._lost():
-                raise DeviceLost(record) from error
-            return record
-        finally:
-            self._clean()
-        tolerance = FAMILIES[point.case.operation.kernel].tolerance
+        except (TrialFailed, Failed, Died, RuntimeError) as error:
+            return self._record(point, error=str(error))
         if timing is None:
-            wrong = f"disagrees with its reference: {deviation:.2e}, at most {tolerance:.0e} allowed"
+            wrong = f"disagrees with its reference: {deviation:.2e}, at most {tolerance(point):.0e} allowed"
             return self._record(point, error=wrong, deviation=deviation if isfinite(deviation) else None)
         return self._timed(point, deviation, timing, begin, find_ceilings(records))
 
+    def try_point(self, point: Point) -> Measurement | None:
+        """The record of a point without ceilings; None where time ran out."""
+        try:
+            return self.measure(point, ())
+        except OutOfTime:
+            return None
+
     def close(self) -> None:
-        """End the processes that communication ran in; they would outlive a process that replaces itself."""
+        """End the processes that points and communication ran in."""
+        if self._worker is not None:
+            self._worker.close()
         if self._group is not None:
             self._group.close()
             self._group = None
@@ -156,37 +143,33 @@ class Bench:
         """The failed record of a point that is not tried again."""
         return self._record(point, error=reason)
 
-    def _run(self, point: Point) -> tuple[float, Timing | None]:
-        """Error of the output, and its times if it is correct."""
-        family = FAMILIES[point.case.operation.kernel]
-        seconds = SECONDS[self.device.kind]
-        if point.case.operation.group == "communication":
-            return self._processes().run(point.case, point.backend.name, family.tolerance, seconds)
-        generator = torch.Generator(self.device.kind)
-        generator.manual_seed(zlib.crc32(repr(point.key).encode()))
-        tensors = family.make(point.case, self.device, generator)
-        with torch.inference_mode():
-            call = point.backend.build(point.case, tensors)
-            deviation = family.error(point.case, tensors, _output(call))
-            if not deviation <= family.tolerance:  # NaN is wrong too
-                return deviation, None
-            calls = [call, *self._copies(point, family, tensors, generator)]
-            return deviation, time_calls(calls, self.device, seconds)
+    def _run(self, point: Point) -> Outcome:
+        alone = point.case.operation.group != "communication"
+        if alone and self._trials is not None:
+            return self._trials.run(point)
+        allowed = DEADLINE_S[self.device.kind] if alone else ANSWER_S
+        left = self.until - monotonic()
+        try:
+            return self._asked(point, alone, min(allowed, left))
+        except (Overdue, TimeoutError) as error:
+            if left < allowed:
+                raise OutOfTime from error
+            raise Failed(str(error)) from error
+
+    def _asked(self, point: Point, alone: bool, within_s: float) -> Outcome:
+        case, name = point.case, point.backend.name
+        if not alone:
+            seconds = SECONDS[self.device.kind]
+            return self._processes().run(case, name, tolerance(point), seconds, within_s)
+        assert self._worker is not None
+        outcome: Outcome = self._worker.ask((case, name, True), within_s)
+        return outcome
 
     def _processes(self) -> Group:
         """The group that runs communication, started anew where it has ended."""
         if self._group is None or not self._group.alive:
             self._group = Group(self.device.count, self.device)
         return self._group
-
-    def _copies(
-        self, point: Point, family: Family, tensors: Tensors, generator: torch.Generator
-    ) -> list[Call]:
-        held = sum(tensor.nbytes for tensor in tensors.values())
-        touched = min(held, max(1, round(point.case.operation.bytes)))
-        wanted = copies_needed(touched, held, self.device)
-        more = (family.make(point.case, self.device, generator) for _ in range(wanted - 1))
-        return [point.backend.build(point.case, each) for each in more]
 
     def _record(self, point: Point, **fields: Any) -> Measurement:
         operation = point.case.operation
@@ -210,7 +193,11 @@ class Bench:
         conditions = self.watch.conditions(begin)
         flags = [
             name
-            for name, raised in (("unstable", timing.unstable), ("throttled", "throttled" in conditions))
+            for name, raised in (
+                ("unstable", timing.unstable),
+                ("throttled", "throttled" in conditions),
+                ("warm", timing.warm),
+            )
             if raised
         ]
         return self._record(
@@ -226,30 +213,3 @@ class Bench:
             conditions=conditions,
             fraction_of_ceiling=ceilings.fraction(operation.flop, operation.bytes, operation.dtype, seconds),
         )
-
-    def _lost(self) -> bool:
-        """Whether the GPU's context is dead: an illegal access makes every later call fail."""
-        if self.device.kind == "cpu":
-            return False
-        try:
-            torch.cuda.synchronize()
-            torch.zeros(1, device="cuda").add_(1).item()
-        except torch.OutOfMemoryError:
-            return False  # it answers; what fills its memory goes with the failed point
-        except RuntimeError:
-            return True
-        return False
-
-    def _clean(self) -> None:
-        if self.device.kind == "cuda":
-            gc.collect()
-            with contextlib.suppress(
-                RuntimeError
-            ):  # a lost GPU frees nothing, and must not hide that it is lost
-                torch.cuda.empty_cache()
-
-
-def _output(call: Call) -> Any:
-    """Output of one call; see `Backend.build` for outputs that must be rearranged first."""
-    output = call()
-    return output() if callable(output) else output

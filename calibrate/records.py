@@ -41,8 +41,6 @@ class Measurement(Record):
     """Least time that the measured ceilings allow (compute and copy), over the median."""
     deviation: float | None = None
     """Distance from the reference, 0 when equal; see `calibrate.kernels.backend.difference`."""
-    flags: tuple[str, ...] = ()
-    """unstable, throttled: reasons to distrust the times."""
     conditions: Mapping[str, Any] = field(default_factory=dict)
     """Clock, power, temperature and throttling while it ran."""
     error: str | None = None

@@ -1,8 +1,6 @@
 """`tokenworks calibrate run`: measure the kernels of this machine, resumably, into one records file."""
 
 import json
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
@@ -13,10 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from calibrate.cases import plan
-from calibrate.records import Measurement, RecordFile, RecordsError
+from calibrate.coverage import lacks
+from calibrate.records import Measurement, RecordsError
 from sim.catalog import UnknownName
-from sim.catalog import model as find_model
 
 if TYPE_CHECKING:
     from calibrate.measure import Bench, Refusal
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415 (torch is optional: everything that needs it is imported once the command runs)
 
-MINUTES: Final = {"full": 10.0, "quick": 2.5}
-"""Time budgets unless `--minutes` says another; what is left then waits for the next run."""
 STOPPED: Final = 130
 """Exit code of a run that Ctrl-C ended, by convention 128 + SIGINT."""
 
@@ -50,17 +45,28 @@ def run(
     console = Console(stderr=True, quiet=quiet)
     begin = monotonic()
     try:
-        session, bench, refusals, environment = _prepare(model, out, quick, device)
+        import torch  # noqa: F401 (fails here, before anything is written, where the extra is missing)
+
+        from calibrate import runner
+
+        session, bench, refusals, environment = runner.prepare(model, out, quick, device)
     except (RecordsError, UnknownName, ValueError, ImportError) as error:
         _refuse(console, error)
     if bench.device.kind == "cpu":
         console.print(f"Measuring [bold]this CPU[/] ({bench.device.name}), one thread, on a reduced {model}.")
     _show_refusals(console, refusals)
-    budget_minutes = MINUTES["quick" if quick else "full"] if minutes is None else minutes
+    budget_minutes = runner.MINUTES["quick" if quick else "full"] if minutes is None else minutes
     try:
-        interrupted = _measure_all(console, session, bench, 60 * budget_minutes)
+        ahead_begin = monotonic()
+        done, kernels = runner.compile_ahead(session, bench, 60 * budget_minutes * runner.GRACE)
+        if kernels:
+            console.print(f"Compiled and compared {done} of {kernels} kernels ahead.")
+        begin += monotonic() - ahead_begin  # not counted, and a tenth of the minutes at most
+        interrupted = _measure_all(console, session, bench, begin, 60 * budget_minutes)
     finally:
+        bench.close()
         session.records.__exit__()
+        session.note_coverage()
     records = session.records.records
     _show_summary(console, records, session)
     summary = summarize(records) | {
@@ -90,41 +96,17 @@ def _refuse(console: Console, error: Exception) -> Any:
     raise typer.Exit(2) from error
 
 
-def _prepare(
-    model: str, out: Path, quick: bool, kind: str | None
-) -> tuple["Session", "Bench", list["Refusal"], dict[str, Any]]:
-    """Everything up to the first point. Raises RecordsError, UnknownName, ValueError or ImportError."""
-    catalog_model = find_model(model)
-    import torch  # noqa: F401 (fails here, before anything is written, where the extra is missing)
+def _measure_all(console: Console, session: "Session", bench: "Bench", begin: float, seconds: float) -> bool:
+    """Measure until done, interrupted, or so many seconds after `begin`; returns whether it was interrupted."""
+    from calibrate.runner import GRACE, label
 
-    from calibrate.environment import Watch, describe, find_device
-    from calibrate.measure import Bench, find_points
-    from calibrate.session import Session
-
-    device = find_device(kind)
-    environment = describe(device)
-    points, refusals = find_points(
-        plan(catalog_model, device.kind, device.memory_bytes, device.count, quick), device
-    )
-    records = RecordFile(out, environment)
-    return Session(points, records), Bench(device, environment, Watch(device)), refusals, environment
-
-
-def _measure_all(console: Console, session: "Session", bench: "Bench", seconds: float) -> bool:
-    """Measure until done, out of time or interrupted; returns whether it was interrupted.
-
-    A kernel that kills the GPU's context has its failed record; the command then starts itself again, with the
-    time that is left.
-    """
-    from calibrate.measure import DeviceLost
-
-    begin = monotonic()
-
+    bench.until = begin + seconds * (1 + GRACE)
+    left = begin + seconds - monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with bench.watch, Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("starting", total=len(session.pending))
         try:
-            for record in session.run(bench.measure, bench.give_up, seconds):
+            for record in session.run(bench.measure, bench.give_up, left):
                 progress.update(
                     task, advance=1, description=f"{record.operation} {record.dtype} {record.backend}"
                 )
@@ -132,28 +114,7 @@ def _measure_all(console: Console, session: "Session", bench: "Bench", seconds: 
                     progress.console.print(f"{label(record)}: {record.error}", style="yellow", markup=False)
         except KeyboardInterrupt:
             return True
-        except DeviceLost as lost:
-            session.records.append(lost.args[0])
-            session.in_flight.end()
-            console.print(
-                f"{label(lost.args[0])} lost the GPU: {lost.args[0].error}. Starting again.", style="red"
-            )
-            sys.stderr.flush()
-            bench.close()
-            left_minutes = max(0.0, seconds - (monotonic() - begin)) / 60
-            again = [
-                *sys.orig_argv[1:],
-                "--minutes",
-                f"{left_minutes:.2f}",
-            ]  # of an option given twice the last counts
-            os.execv(sys.executable, [sys.executable, *again])
     return False
-
-
-def label(record: Measurement) -> str:
-    """A point in words: family, backend, dtype and shape."""
-    shape = " ".join(f"{axis}={value:g}" for axis, value in record.shape.items())
-    return f"{record.operation} {record.dtype} by {record.backend} at {shape}"
 
 
 def summarize(records: Sequence[Measurement]) -> dict[str, Any]:
@@ -202,4 +163,6 @@ def _show_summary(console: Console, records: Sequence[Measurement], session: "Se
     console.print(table)
     if session.pending:
         console.print(f"{len(session.pending)} points left: run the same command again to go on.")
+    if lacking := lacks(session.coverage()):
+        console.print(f"Not measured yet: {', '.join(lacking)}.", markup=False)
     console.print(f"Records: {session.records.path}", markup=False, soft_wrap=True)

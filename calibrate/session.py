@@ -12,11 +12,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Protocol
 
+from calibrate.coverage import Coverage, count, write
 from calibrate.records import Key, Measurement, RecordFile
 
 MOST_DEATHS: Final = 3
 """Times that a point may end the process before it is recorded as failed. More than one, since it may have been
 someone's kill and not the point's fault."""
+
+
+class OutOfTime(Exception):
+    """The run's time ended during a point, which is not the point's fault: it is left for the next run."""
 
 
 class Planned(Protocol):
@@ -56,6 +61,7 @@ class Session:
 
     def __init__(self, points: Sequence[Planned], records: RecordFile) -> None:
         self.records = records
+        self.planned = {point.key for point in points}
         self.pending = [point for point in _once(points) if point.key not in records.keys]
         self.in_flight = InFlight(records.path.with_name("in_flight.json"))
 
@@ -68,7 +74,8 @@ class Session:
         """Measure and record, one point after the other; yields each record once it is on disk.
 
         `give_up` makes the failed record of a point that ended the process too often. Stops before the point that
-        would begin after `seconds`. An exception of `measure` leaves the records as they are.
+        would begin after `seconds`, or where `measure` raises OutOfTime. Another exception of it leaves the records as
+        they are.
         """
         begin = monotonic()
         while self.pending and (seconds is None or monotonic() - begin < seconds):
@@ -83,10 +90,28 @@ class Session:
                 except KeyboardInterrupt:
                     self.in_flight.end()  # the user stopped it: not the point's fault
                     raise
+                except OutOfTime:
+                    self.in_flight.end()
+                    return
             self.records.append(record)
             self.in_flight.end()
             self.pending.pop(0)
             yield record
+
+    def coverage(self) -> Coverage:
+        """Tables of the plan with the shapes that some back-end has measured."""
+        measured = (record.key for record in self.records.records if record.ok)
+        return count(map(_table_and_shape, self.planned), map(_table_and_shape, measured))
+
+    def note_coverage(self) -> None:
+        """Write the coverage beside the records."""
+        write(self.records.path.parent, self.coverage())
+
+
+def _table_and_shape(key: Key) -> tuple[str, str]:
+    operation, shape, dtype, options, _ = key
+    words = (f"{name}={value}" for name, value in sorted(json.loads(options).items()))
+    return " ".join((operation, dtype, *words)), shape
 
 
 def _once(points: Sequence[Planned]) -> list[Planned]:

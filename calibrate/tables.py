@@ -16,46 +16,73 @@ MICROSECOND_S: Final = 1e-6
 FAST_MATRIX: Final = {"bf16": "bf16_flop_per_s", "fp8": "fp8_flop_per_s", "nvfp4": "fp4_flop_per_s"}
 
 
+WEIGHT: Final = "weight"
+"""Column of a table whose rows do not all count the same in its fit."""
+DISTRUSTED: Final = frozenset({"unstable", "throttled"})
+FLAGGED_WEIGHT: Final = 0.25
+"""Weight of a flagged row among rows of weight 1: an assumption; it still counts where there is nothing better."""
+
+
 class NoRecords(ValueError):
     """Records that hold nothing the simulator can price; says what was there."""
 
 
-def tables_from_records(records: Iterable[Record]) -> list[Table]:
-    """One table per kernel family, dtype, options and back-end; of those that cover at least half as many shapes as
-    the widest, the one closest to the fastest time of each shape comes first and so prices the family.
+CACHE_BLIND: Final = frozenset({"mla_prefill"})
+"""Families whose kernel reads no cache: what was measured beside a BF16 cache holds for an FP8 one too. Prefill in the
+MHA form reads keys and values that were expanded to BF16, whatever the latents are stored in."""
 
-    Failed points and families that the simulator does not price (launches, copies) are left out.
+
+def tables_from_records(records: Iterable[Record]) -> list[Table]:
+    """One table per kernel family, dtype and options, its shapes each from the best back-end that measured it.
+
+    The best is the one closest to the fastest time of each shape, of those that cover at least half as many shapes as
+    the widest; shapes that it lacks come from the next one. Failed points and families that the simulator does not
+    price (launches, copies) are left out.
 
     Raises:
         NoRecords: nothing is left.
     """
-    grouped: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    variants: dict[tuple[Any, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     seen = set()
     for record in records:
         seen.add(record.operation)
         if record.ok and record.us_median and _placed(record):
-            options = tuple(sorted(record.options.items()))
-            grouped[record.operation, record.dtype, options, record.backend].append(record)
-    if not grouped:
+            for options in _options(record):
+                variants[record.operation, record.dtype, options][record.backend].append(record)
+    if not variants:
         raise NoRecords(
             f"no record that can be priced; operations found: {', '.join(sorted(seen)) or 'none'}"
         )
-    ordered = sorted(grouped.items(), key=lambda item: (item[0][:3], *_preference(item[0], grouped)))
-    return [_table(kernel, dtype, dict(options), rows) for (kernel, dtype, options, _), rows in ordered]
+    return [
+        _table(kernel, dtype, dict(options), _merged(variants[kernel, dtype, options]))
+        for kernel, dtype, options in sorted(variants)
+    ]
 
 
-def _preference(
-    key: tuple[Any, ...], grouped: Mapping[tuple[Any, ...], Sequence[Record]]
-) -> tuple[bool, float, str]:
-    """Sorts a back-end among those of the same family and variant: narrow ones last, then by how slow it is."""
-    rivals = {other: rows for other, rows in grouped.items() if other[:3] == key[:3]}
+def _options(record: Record) -> list[tuple[tuple[str, str], ...]]:
+    """Options of the tables that a record belongs to."""
+    if record.operation not in CACHE_BLIND:
+        return [tuple(sorted(record.options.items()))]
+    return [tuple(sorted({**record.options, "kv_cache": cache}.items())) for cache in ("bf16", "fp8")]
+
+
+def _merged(rivals: Mapping[str, Sequence[Record]]) -> list[Record]:
+    """Each shape once, from the first back-end in order of preference that has it."""
     fastest: dict[tuple[Any, ...], float] = defaultdict(lambda: np.inf)
-    for rows in rivals.values():
-        for row in rows:
-            fastest[_case(row)] = min(fastest[_case(row)], row.us_median or np.inf)
-    narrow = 2 * len(grouped[key]) < max(len(rows) for rows in rivals.values())
-    slowness = float(np.median([(row.us_median or np.inf) / fastest[_case(row)] for row in grouped[key]]))
-    return narrow, slowness, key[3]
+    for row in (row for rows in rivals.values() for row in rows):
+        fastest[_case(row)] = min(fastest[_case(row)], row.us_median or np.inf)
+    widest = max(len(rows) for rows in rivals.values())
+
+    def preference(backend: str) -> tuple[bool, float, str]:
+        rows = rivals[backend]
+        slowness = np.median([(row.us_median or np.inf) / fastest[_case(row)] for row in rows])
+        return 2 * len(rows) < widest, float(slowness), backend
+
+    chosen: dict[tuple[Any, ...], Record] = {}
+    for backend in sorted(rivals, key=preference):
+        for row in rivals[backend]:
+            chosen.setdefault(_case(row), row)
+    return list(chosen.values())
 
 
 def _case(record: Record) -> tuple[Any, ...]:
@@ -77,8 +104,11 @@ def _table(kernel: str, dtype: str, options: Mapping[str, str], rows: Sequence[R
         if r.us_median and r.us_p10 and r.us_p90 is not None
     ]
     columns = {axis: np.array([float(r.shape[axis]) for r in rows]) for axis in axes}
+    if any(set(r.flags) & DISTRUSTED for r in rows):
+        columns[WEIGHT] = np.array([FLAGGED_WEIGHT if set(r.flags) & DISTRUSTED else 1.0 for r in rows])
+    backends = "+".join(dict.fromkeys(r.backend for r in rows if r.backend))
     return Table(
-        kernel, Variant(dtype, dict(options)), rows[0].backend, rows[0].source or "measured records", columns,
+        kernel, Variant(dtype, dict(options)), backends, rows[0].source or "measured records", columns,
         us * MICROSECOND_S, noise=float(np.median(spread)) if spread else None,
     )  # fmt: skip
 

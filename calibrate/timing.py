@@ -1,16 +1,19 @@
 """How a kernel is timed: warm-up, cold L2, CUDA graph or events, every sample kept.
 
 A call is timed over rotated copies of its inputs, together several times the size of the L2 cache, so that no
-call finds its operands there; that is how weights and KV caches are met in serving. On a GPU the copies are
-captured into one CUDA graph (no launch overhead between kernels); where a kernel cannot be captured, events
-around every call, with the L2 overwritten before it. On a CPU the monotonic clock, one thread.
+call finds its operands there; that is how weights and KV caches are met in serving. Where memory or `MAX_COPIES` allow
+fewer copies, the timing says that it is warm. On a GPU the copies are captured into one CUDA graph (no launch overhead
+between kernels), which is replayed several times between two events behind a kernel that spins until the host has
+queued them all; where a kernel cannot be captured, events around every call, with the L2 overwritten before it. On a
+CPU the monotonic clock, one thread.
 """
 
 # ruff: noqa: PLC0415 (torch is optional: it is imported where it is used)
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
 from statistics import median, quantiles
 from typing import Any, Final, Literal
 
@@ -21,9 +24,17 @@ Method = Literal["graph", "events", "clock"]
 
 L2_MULTIPLE: Final = 3
 """Rotated inputs cover the L2 this many times (flashinfer's testing utilities use up to 5, for smaller caches)."""
-MAX_COPIES: Final = 64
+MAX_COPIES: Final = 256
+"""Copies of small inputs at most: a kernel that touches less than a 256th of the cache is timed warm."""
 CALLS_PER_SAMPLE: Final = 16
 """Calls in one graph at least: the graph's own launch then adds under a tenth of a microsecond to each."""
+SAMPLE_S: Final = 1e-3
+"""Time between two events at least: their resolution is half a microsecond (CUDA runtime API,
+`cudaEventElapsedTime`)."""
+SPIN_S: Final = 20e-6
+"""What the GPU spins for every replay that the host is to queue meanwhile: a launch takes the host 5 to 10 us."""
+SPIN_CYCLES_PER_S: Final = 2e9
+"""Cycles that `torch.cuda._sleep` counts in a second; the clock of an H200 rises to 1.98 GHz."""
 MIN_SAMPLES: Final = 5
 MAX_SAMPLES: Final = 100
 WARM_UPS: Final = 2
@@ -40,6 +51,8 @@ class Timing:
 
     samples_us: tuple[float, ...]
     method: Method
+    warm: bool = False
+    """Whether calls may have found their operands in the L2."""
 
     @property
     def median_us(self) -> float:
@@ -80,14 +93,21 @@ def copies_needed(touched_bytes: int, held_bytes: int, device: Device) -> int:
     return int(max(1, min(wanted, allowed, MAX_COPIES)))
 
 
-def time_calls(calls: Sequence[Call], device: Device, seconds: float) -> Timing:
-    """Time the calls, one per copy of the inputs, for about `seconds`."""
+def still_warm(copies: int, touched_bytes: int, device: Device) -> bool:
+    """Whether the copies together fit into the L2, so that each may find its operands there."""
+    return copies * touched_bytes <= device.l2_bytes
+
+
+def time_calls(calls: Iterable[Call], touched_bytes: int, device: Device, seconds: float) -> Timing:
+    """Time the calls, one per copy of the inputs, of which each touches so many bytes, for about `seconds`."""
+    calls = list(calls)
+    warm = still_warm(len(calls), touched_bytes, device)
     if device.kind == "cpu":
-        return _time_on_clock(calls, seconds)
+        return replace(_time_on_clock(calls, seconds), warm=warm)
     import torch
 
     try:
-        return _time_graph(calls, seconds)
+        return replace(_time_graph(calls, seconds), warm=warm)
     except RuntimeError:
         # A kernel that synchronises with the host cannot be captured; its launches are then part of its time.
         torch.cuda.set_stream(
@@ -131,23 +151,37 @@ def _time_graph(calls: Sequence[Call], seconds: float) -> Timing:
         for _ in range(repeats):
             for call in calls:
                 call()
-    per_sample = repeats * len(calls)
+    per_replay = repeats * len(calls)
 
-    def replay_s() -> float:
+    def replay_s(replays: int) -> float:
+        """Seconds of one replay, as a mean over so many in a row."""
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda._sleep(spin_cycles(replays))
         begin.record()
-        graph.replay()
+        for _ in range(replays):
+            graph.replay()
         end.record()
         end.synchronize()
-        return float(begin.elapsed_time(end)) * 1e-3
+        return float(begin.elapsed_time(end)) * 1e-3 / replays
 
-    sample_s = replay_s()
-    for _ in range(min(MAX_WARM_UPS, int(WARM_UP_S / max(sample_s, 1e-9)))):
-        sample_s = replay_s()
-    count = _samples_within(seconds, sample_s)
-    samples = tuple(replay_s() / per_sample * 1e6 for _ in range(count))
+    once_s = replay_s(1)
+    for _ in range(min(MAX_WARM_UPS, int(WARM_UP_S / max(once_s, 1e-9)))):
+        once_s = replay_s(1)
+    replays = replays_needed(once_s)
+    count = _samples_within(seconds, replays * once_s)
+    samples = tuple(replay_s(replays) / per_replay * 1e6 for _ in range(count))
     graph.reset()
     return Timing(samples, "graph")
+
+
+def replays_needed(once_s: float) -> int:
+    """Replays between two events, so that these are `SAMPLE_S` apart."""
+    return max(1, ceil(SAMPLE_S / max(once_s, 1e-9)))
+
+
+def spin_cycles(replays: int) -> int:
+    """Cycles that the GPU waits, so that the host has queued all replays when the first begins."""
+    return int(SPIN_S * (replays + 1) * SPIN_CYCLES_PER_S)
 
 
 def _time_events(calls: Sequence[Call], device: Device, seconds: float) -> Timing:

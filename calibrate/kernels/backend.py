@@ -5,10 +5,8 @@ into a call that can be timed. Everything that an engine does once per weight or
 page tables) belongs into `build`, outside the timed call.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from calibrate.cases import Case
 from calibrate.environment import Device
+from calibrate.kernels.library import Needs
 
 Tensors = Mapping[str, Tensor]
 Call = Callable[[], Any]
@@ -44,8 +43,8 @@ class Backend:
 
     The call returns the output or, where that must be rearranged to be compared, a function that does so.
     """
-    package: str | None = None
-    """What must be importable; None needs torch alone."""
+    needs: Needs | None = None
+    """Functions of another package that it calls; None needs torch alone."""
     capabilities: tuple[int, ...] = ()
     """Major compute capabilities that it runs on; empty means any GPU."""
     cpu: bool = False
@@ -55,6 +54,8 @@ class Backend:
     dtypes: tuple[str, ...] = ("bf16", "fp8", "fp32")
     limits: Callable[[Case], str | None] = anything
     """Why the case is outside what the kernel takes, or None."""
+    loses: Callable[[Case], float] = lambda case: 0.0
+    """Error that the kernel's own arithmetic may add to the family's tolerance."""
 
     def refuses(self, case: Case, device: Device) -> str | None:
         """Why this backend cannot run the case on the device, or None if it can."""
@@ -65,7 +66,7 @@ class Backend:
         if device.kind == "cuda" and self.capabilities and device.capability[0] not in self.capabilities:
             majors = ", ".join(f"{major}.x" for major in self.capabilities)
             return f"needs compute capability {majors}, this is {device.capability[0]}.{device.capability[1]}"
-        if self.package is not None and (reason := missing(self.package)):
+        if self.needs is not None and (reason := self.needs.missing):
             return reason
         if case.operation.dtype not in self.dtypes:
             return f"takes {', '.join(self.dtypes)}, not {case.operation.dtype}"
@@ -86,26 +87,9 @@ class Family:
     backends: tuple[Backend, ...]
 
 
-@cache
-def missing(package: str) -> str | None:
-    """Why a package cannot be used, or None if it can be imported.
-
-    Whatever goes wrong (a wheel built for another CUDA raises all kinds of errors) only means that this machine
-    has no such backend.
-    """
-    try:
-        importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        return f"{error.name or package} is not installed"
-    except Exception as error:
-        return f"{package} does not load: {describe_error(error)}"
-    return None
-
-
-def describe_error(error: BaseException) -> str:
-    """What went wrong, in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+def on_blackwell(tensor: Tensor) -> bool:
+    """Whether a tensor lies on a data-centre Blackwell GPU, whose tensor cores apply power-of-two scales."""
+    return tensor.is_cuda and torch.cuda.get_device_capability(tensor.device)[0] == BLACKWELL
 
 
 def difference(output: Tensor, reference: Tensor) -> float:

@@ -5,7 +5,6 @@ all ranks from their seeds, so each checks its own output. Inputs of collectives
 adds exactly.
 """
 
-import importlib
 from typing import Any, Final
 
 import torch
@@ -25,6 +24,7 @@ from calibrate.kernels.backend import (
     randn,
 )
 from calibrate.kernels.formats import dequantize_groups, quantize_groups
+from calibrate.kernels.library import Needs
 from sim.units import DTYPE_BYTES
 
 LARGEST_NUMBER: Final = 8
@@ -123,9 +123,12 @@ def exchange_error(case: Case, tensors: Tensors, output: Tensor) -> float:
     return abs(float(arrived) - sent) / sent
 
 
+_DEEP_EP: Final = Needs(("deep_ep",), ("Buffer",))
+
+
 def _buffer(case: Case) -> Any:
     """DeepEP's buffer for a case's mode and size."""
-    buffer_type = importlib.import_module("deep_ep").Buffer
+    (buffer_type,) = _DEEP_EP.load()
     group, experts = subgroup(case.size("ep")), case.model.n_routed
     if case.operation.options["mode"] == "low_latency":
         size = buffer_type.get_low_latency_rdma_size_hint(
@@ -190,14 +193,8 @@ def _normal(case: Case) -> str | None:
 
 
 _EXCHANGE = (
-    Backend(
-        "deep_ep",
-        _deep_ep_low_latency,
-        package="deep_ep",
-        capabilities=(HOPPER, BLACKWELL),
-        limits=_low_latency,
-    ),
-    Backend("deep_ep", _deep_ep_normal, package="deep_ep", capabilities=(HOPPER, BLACKWELL), limits=_normal),
+    Backend("deep_ep", _deep_ep_low_latency, _DEEP_EP, capabilities=(HOPPER, BLACKWELL), limits=_low_latency),
+    Backend("deep_ep", _deep_ep_normal, _DEEP_EP, capabilities=(HOPPER, BLACKWELL), limits=_normal),
 )
 # The combine of tokens that travelled in FP8 is off by its rounding.
 DISPATCH = Family("dispatch", make_exchange, exchange_error, 0.0, _EXCHANGE)

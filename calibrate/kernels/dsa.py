@@ -21,11 +21,12 @@ from calibrate.kernels.backend import (
     randn,
     sample_rows,
 )
-from calibrate.kernels.dsa_adapters import flash_mla_packed, flash_mla_rows
+from calibrate.kernels.dsa_adapters import FLASH_MLA_ROWS, flash_mla_packed, flash_mla_rows, too_many_heads
 from calibrate.kernels.formats import LATENT, PAGE_TOKENS, dequantize_latent, quantize_latent
-from calibrate.kernels.mla_adapters import whole_head_groups
+from calibrate.kernels.library import TRITON
+from calibrate.kernels.mla_adapters import FLASH_MLA_DECODE
 
-# ruff: noqa: PLC0415 (other packages are imported only where their backend runs)
+# ruff: noqa: PLC0415 (Triton is imported only where its backend runs)
 
 
 def make_sparse(case: Case, device: Device, generator: torch.Generator) -> Tensors:
@@ -119,26 +120,19 @@ def _triton_sparse(case: Case, tensors: Tensors) -> Call:
 
 def _packed_only(case: Case) -> str | None:
     wrong = "reads the 656-byte FP8 cache" if case.operation.options["kv_cache"] != "fp8" else None
-    return wrong or whole_head_groups(case)
+    return wrong or too_many_heads(case)
 
 
 def _rows_only(case: Case) -> str | None:
     wrong = "reads BF16 rows" if case.operation.options["kv_cache"] != "bf16" else None
-    return wrong or whole_head_groups(case)
+    return wrong or too_many_heads(case)
 
 
+_GPUS = (HOPPER, BLACKWELL)
 _SPARSE = (
-    Backend(
-        "flash_mla",
-        flash_mla_packed,
-        package="flash_mla",
-        capabilities=(HOPPER, BLACKWELL),
-        limits=_packed_only,
-    ),
-    Backend(
-        "flash_mla", flash_mla_rows, package="flash_mla", capabilities=(HOPPER, BLACKWELL), limits=_rows_only
-    ),
-    Backend("triton", _triton_sparse, package="triton", capabilities=(HOPPER, BLACKWELL)),
+    Backend("flash_mla", flash_mla_packed, FLASH_MLA_DECODE, capabilities=_GPUS, limits=_packed_only),
+    Backend("flash_mla", flash_mla_rows, FLASH_MLA_ROWS, capabilities=_GPUS, limits=_rows_only),
+    Backend("triton", _triton_sparse, TRITON, capabilities=_GPUS),
     Backend("torch", _torch_sparse, cpu=True),
 )
 

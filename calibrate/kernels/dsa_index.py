@@ -23,6 +23,11 @@ from calibrate.kernels.backend import (
     sample_rows,
 )
 from calibrate.kernels.dsa_adapters import (
+    FLASHINFER_TOPK,
+    LOGITS,
+    PAGED_LOGITS,
+    SGL_TOPK,
+    VLLM_TOPK,
     deep_gemm_logits,
     deep_gemm_paged_logits,
     flashinfer_topk,
@@ -30,8 +35,9 @@ from calibrate.kernels.dsa_adapters import (
     vllm_topk,
 )
 from calibrate.kernels.formats import FP8, PAGE_TOKENS, pack_index_keys, quantize_groups, unpack_index_keys
+from calibrate.kernels.library import TRITON
 
-# ruff: noqa: PLC0415 (other packages are imported only where their backend runs)
+# ruff: noqa: PLC0415 (Triton is imported only where its backend runs)
 
 DECODE_QUERIES = 4
 """Queries per sequence up to which a step is decode and reads paged keys; more is prefill, over contiguous keys."""
@@ -110,7 +116,7 @@ def _torch_logits(case: Case, tensors: Tensors) -> Call:
 
 
 def _triton_logits(case: Case, tensors: Tensors) -> Call:
-    from calibrate.kernels.triton_attention import index_logits
+    from calibrate.kernels.triton_index import index_logits
 
     q, weights, context = tensors["q"], tensors["weights"], case.size("context")
     logits = poisoned(q.shape[0] * q.shape[1], context, dtype=torch.float32, device=q.device)
@@ -137,14 +143,14 @@ INDEX_LOGITS = Family(
     tolerance=2e-5,
     backends=(
         Backend(
-            "deep_gemm", deep_gemm_logits, package="deep_gemm", capabilities=(HOPPER, BLACKWELL),
+            "deep_gemm", deep_gemm_logits, LOGITS, capabilities=(HOPPER, BLACKWELL),
             limits=_contiguous_only,
         ),
         Backend(
-            "deep_gemm", deep_gemm_paged_logits, package="deep_gemm", capabilities=(HOPPER, BLACKWELL),
+            "deep_gemm", deep_gemm_paged_logits, PAGED_LOGITS, capabilities=(HOPPER, BLACKWELL),
             limits=_paged_only,
         ),
-        Backend("triton", _triton_logits, package="triton", capabilities=(HOPPER, BLACKWELL)),
+        Backend("triton", _triton_logits, TRITON, capabilities=(HOPPER, BLACKWELL)),
         Backend("torch", _torch_logits, cpu=True),
     ),
 )  # fmt: skip
@@ -194,6 +200,14 @@ def _torch_topk(case: Case, tensors: Tensors) -> Call:
     return lambda: tensors["scores"].topk(count, sorted=False).indices
 
 
+def _triton_topk(case: Case, tensors: Tensors) -> Call:
+    from calibrate.kernels.triton_index import select_topk
+
+    scores = tensors["scores"]
+    indices = torch.full((len(scores), case.model.index_topk), -1, dtype=torch.int32, device=scores.device)
+    return lambda: select_topk(scores, tensors["lengths"], indices)
+
+
 def _single_query(case: Case) -> str | None:
     return None if case.size("new") == 1 else "takes one query per sequence"
 
@@ -204,15 +218,16 @@ INDEX_TOPK = Family(
     error=topk_error,
     tolerance=0.0,
     backends=(
-        Backend("sgl_kernel", sgl_topk, package="sgl_kernel", capabilities=(HOPPER, BLACKWELL)),
+        Backend("sgl_kernel", sgl_topk, SGL_TOPK, capabilities=(HOPPER, BLACKWELL)),
         Backend(
             "vllm",
             vllm_topk,
-            package="vllm._custom_ops",
+            VLLM_TOPK,
             capabilities=(HOPPER, BLACKWELL),
             limits=_single_query,
         ),
-        Backend("flashinfer", flashinfer_topk, package="flashinfer"),
+        Backend("flashinfer", flashinfer_topk, FLASHINFER_TOPK),
+        Backend("triton", _triton_topk, TRITON, capabilities=(HOPPER, BLACKWELL)),
         Backend("torch", _torch_topk, cpu=True),
     ),
 )

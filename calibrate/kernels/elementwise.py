@@ -20,9 +20,8 @@ from calibrate.kernels.backend import (
     randn,
     sample_rows,
 )
+from calibrate.kernels.library import Needs
 from sim.units import DTYPE_BYTES
-
-# ruff: noqa: PLC0415 (other packages are imported only where their backend runs)
 
 EPSILON = 1e-6
 """Epsilon of RMSNorm in DeepSeek-V3's configuration (`rms_norm_eps`)."""
@@ -76,16 +75,18 @@ def _torch_elementwise(case: Case, tensors: Tensors) -> Call:
     return lambda: rms_norm(x + residual, width, weight, EPSILON)
 
 
-def _flashinfer_elementwise(case: Case, tensors: Tensors) -> Call:
-    import flashinfer
+_FLASHINFER = Needs(("flashinfer",), ("silu_and_mul", "fused_add_rmsnorm"))
 
+
+def _flashinfer_elementwise(case: Case, tensors: Tensors) -> Call:
+    silu_and_mul, fused_add_rmsnorm = _FLASHINFER.load()
     if _function(case) == "silu_mul":
-        return lambda: flashinfer.silu_and_mul(tensors["x"])
+        return lambda: silu_and_mul(tensors["x"])
     # The kernel works in place: it runs on copies, restored only for the first, compared call.
     x, residual = tensors["x"].clone(), tensors["residual"].clone()
 
     def run() -> Tensor:
-        flashinfer.fused_add_rmsnorm(x, residual, tensors["weight"], EPSILON)
+        fused_add_rmsnorm(x, residual, tensors["weight"], EPSILON)
         return x
 
     return run
@@ -97,9 +98,7 @@ ELEMENTWISE = Family(
     error=elementwise_error,
     tolerance=2e-5,
     backends=(
-        Backend(
-            "flashinfer", _flashinfer_elementwise, package="flashinfer", capabilities=(HOPPER, BLACKWELL)
-        ),
+        Backend("flashinfer", _flashinfer_elementwise, _FLASHINFER, capabilities=(HOPPER, BLACKWELL)),
         Backend("torch", _torch_elementwise, cpu=True),
     ),
 )

@@ -7,9 +7,10 @@ from calibrate.kernels.comm import ALL_GATHER, ALL_REDUCE, COMBINE, DISPATCH, RE
 from calibrate.kernels.dsa import SPARSE_MLA_DECODE, SPARSE_MLA_PREFILL
 from calibrate.kernels.dsa_index import INDEX_LOGITS, INDEX_TOPK
 from calibrate.kernels.elementwise import COPY, ELEMENTWISE, LAUNCH
-from calibrate.kernels.gemm import ABSORB_BMM, GEMM, QUANTIZE
+from calibrate.kernels.gemm import ABSORB_BMM, GEMM
 from calibrate.kernels.mla import MLA_DECODE, MLA_PREFILL
 from calibrate.kernels.moe import MOE
+from calibrate.kernels.quantize import QUANTIZE
 from calibrate.kernels.routing import MOE_GATE, MOE_PERMUTE
 
 FAMILIES: Final[dict[str, Family]] = {

@@ -35,8 +35,48 @@ def _scale(largest: Tensor) -> Tensor:
     return torch.where(largest > 0, largest / FP8_MAX, torch.ones_like(largest))
 
 
-def quantize_groups(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Block-scaled FP8 of activations, one scale per 1 x 128.
+MANTISSA_BITS: Final = 23
+"""Of float32; the eight above them, up to the sign, are the exponent."""
+EXPONENTS: Final = 4
+"""Exponents of one byte that are packed into one int32."""
+
+
+def power_of_two(scales: Tensor) -> Tensor:
+    """The powers of two at or above positive float32 scales: UE8M0, the kind of scale that Blackwell's tensor cores
+    apply (DeepGEMM 2.6.1, `csrc/apis/layout.hpp`: of FP32 scales it would keep the exponents alone)."""
+    bits = scales.contiguous().view(torch.int32)
+    exponent = (bits >> MANTISSA_BITS) + (bits & (1 << MANTISSA_BITS) - 1).bool()
+    return (exponent.int() << MANTISSA_BITS).view(torch.float32)
+
+
+def by_columns(scales: Tensor) -> Tensor:
+    """Scales [.., m, c] of four bytes each with rows next to each other in memory and columns 16 bytes aligned.
+
+    What tensor-core kernels read through TMA; the quantisation kernels of engines write them so. DeepGEMM would
+    rearrange others in a kernel of its own before every product.
+    """
+    *leading, rows, columns = scales.shape
+    laid_out = scales.new_ones(*leading, columns, -(-rows // 4) * 4).transpose(-1, -2)[..., :rows, :]
+    return laid_out.copy_(scales)
+
+
+def pack_exponents(scales: Tensor) -> Tensor:
+    """Powers of two, float32 [.., m, c] -> their exponents, four of one row in an int32 [.., m, ceil(c / 4)], the first
+    in its lowest byte, `by_columns`: how DeepGEMM takes scales on Blackwell (`check_sf_layout`, 2.6.1)."""
+    exponents = (scales.contiguous().view(torch.int32) >> MANTISSA_BITS).to(torch.uint8)
+    padded = torch.nn.functional.pad(exponents, (0, -scales.shape[-1] % EXPONENTS))
+    return by_columns(padded.contiguous().view(torch.int32))
+
+
+def unpack_exponents(packed: Tensor, columns: int) -> Tensor:
+    """Inverse of `pack_exponents` for as many columns of scales."""
+    shifts = 8 * torch.arange(EXPONENTS, dtype=torch.int32, device=packed.device)
+    exponents = (packed.unsqueeze(-1) >> shifts & 0xFF).flatten(-2)[..., :columns]
+    return (exponents << MANTISSA_BITS).view(torch.float32)
+
+
+def quantize_groups(x: Tensor, powers: bool = False) -> tuple[Tensor, Tensor]:
+    """Block-scaled FP8 of activations, one scale per 1 x 128; with `powers` scales are powers of two.
 
     x [..., k] -> values e4m3 [..., k], scales float32 [..., k / 128]; value x scale restores x.
     Raises ValueError unless 128 divides k.
@@ -45,6 +85,7 @@ def quantize_groups(x: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"the last dimension must be a multiple of {BLOCK}, not {x.shape[-1]}")
     groups = x.float().unflatten(-1, (-1, BLOCK))
     scales = _scale(groups.abs().amax(-1))
+    scales = power_of_two(scales) if powers else scales
     return (groups / scales.unsqueeze(-1)).flatten(-2).to(FP8), scales
 
 
@@ -54,8 +95,9 @@ def dequantize_groups(values: Tensor, scales: Tensor) -> Tensor:
     return groups.flatten(-2)
 
 
-def quantize_blocks(weight: Tensor) -> tuple[Tensor, Tensor]:
+def quantize_blocks(weight: Tensor, powers: bool = False) -> tuple[Tensor, Tensor]:
     """Block-scaled FP8 of a weight matrix, one scale per 128 x 128; the last rows may be an incomplete block.
+    With `powers` scales are powers of two.
 
     weight [n, k] -> values e4m3 [n, k], scales float32 [ceil(n / 128), k / 128].
     Raises ValueError unless 128 divides k.
@@ -66,6 +108,7 @@ def quantize_blocks(weight: Tensor) -> tuple[Tensor, Tensor]:
     padded = torch.nn.functional.pad(weight.float(), (0, 0, 0, -rows % BLOCK))
     blocks = padded.unflatten(0, (-1, BLOCK)).unflatten(-1, (-1, BLOCK))
     scales = _scale(blocks.abs().amax((1, 3)))
+    scales = power_of_two(scales) if powers else scales
     values = (blocks / scales[:, None, :, None]).flatten(2).flatten(0, 1)[:rows]
     return values.to(FP8), scales
 

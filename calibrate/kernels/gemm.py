@@ -1,9 +1,9 @@
-"""Dense products: BF16 GEMM, block-scaled FP8 GEMM, activation quantisation, the absorb BMMs of MLA.
+"""Dense products: BF16 GEMM, block-scaled FP8 GEMM, the absorb BMMs of MLA.
 
 A weight is [n, k] as in `y = x W^T`; FP8 activations carry one scale per 1 x 128, weights one per 128 x 128.
 """
 
-# ruff: noqa: PLC0415 (other packages are imported only where their backend runs)
+# ruff: noqa: PLC0415 (Triton is imported only where its backend runs)
 
 from typing import Any
 
@@ -21,29 +21,35 @@ from calibrate.kernels.backend import (
     Tensors,
     difference,
     finite,
+    on_blackwell,
     poisoned,
     randn,
     sample_rows,
 )
 from calibrate.kernels.formats import (
     FP8,
-    FP8_MAX,
+    by_columns,
     dequantize_blocks,
     dequantize_groups,
+    pack_exponents,
     quantize_blocks,
     quantize_groups,
 )
+from calibrate.kernels.library import DEEP_GEMM, TRITON, Needs
 from sim.model.operations import BLOCK
 
 
 def make_gemm(case: Case, device: Device, generator: torch.Generator) -> Tensors:
-    """x [m, k] and w [n, k]; for FP8 their values and `x_scales` [m, k / 128], `w_scales` [n / 128, k / 128]."""
-    del device
+    """x [m, k] and w [n, k]; for FP8 their values and `x_scales` [m, k / 128], `w_scales` [n / 128, k / 128].
+
+    Scales are powers of two on Blackwell, whose tensor cores apply no others.
+    """
     m, n, k = (case.size(axis) for axis in "mnk")
     x, w = randn(m, k, generator=generator), randn(n, k, generator=generator, scale=k**-0.5)
     if case.operation.dtype == "bf16":
         return {"x": x, "w": w}
-    (x_values, x_scales), (w_values, w_scales) = quantize_groups(x), quantize_blocks(w)
+    powers = device.capability[0] == BLACKWELL
+    (x_values, x_scales), (w_values, w_scales) = quantize_groups(x, powers), quantize_blocks(w, powers)
     return {"x": x_values, "x_scales": x_scales, "w": w_values, "w_scales": w_scales}
 
 
@@ -74,16 +80,6 @@ def _torch_gemm(case: Case, tensors: Tensors) -> Call:
     return _scaled_mm(case, tensors)
 
 
-def by_columns(scales: Tensor) -> Tensor:
-    """Scales [m, k / 128] with rows next to each other in memory and columns 16 bytes aligned.
-
-    What tensor-core kernels read through TMA; the quantisation kernels of engines write them so. DeepGEMM would
-    rearrange others in a kernel of its own before every product.
-    """
-    rows = scales.shape[0]
-    return torch.nn.functional.pad(scales, (0, 0, 0, -rows % 4), value=1.0).T.contiguous().T[:rows]
-
-
 def _scaled_mm(case: Case, tensors: Tensors) -> Call:
     """cuBLASLt wants rows in multiples of 4 and both scale matrices with their outer dimension contiguous,
     the 128 x 128 ones padded to 4 along k."""
@@ -109,38 +105,59 @@ def _output(case: Case, tensors: Tensors) -> Tensor:
     return poisoned(case.size("m"), case.size("n"), dtype=torch.bfloat16, device=tensors["x"].device)
 
 
-def _deep_gemm(case: Case, tensors: Tensors) -> Call:
-    import deep_gemm
+def deep_gemm_scales(scales: Tensor, rows: int | None = None) -> Tensor:
+    """Scales as DeepGEMM's kernels read them, so that it rearranges none in a timed call.
 
-    output = _output(case, tensors)
-    if case.operation.dtype == "bf16":
-
-        def run_bf16() -> Tensor:
-            deep_gemm.bf16_gemm_nt(tensors["x"], tensors["w"], output)
-            return output
-
-        return run_bf16
-    # Hopper takes FP32 scales; Blackwell casts them to powers of two unless they already are.
-    float_scales = torch.cuda.get_device_capability(output.device)[0] == HOPPER
-    x_scales = by_columns(tensors["x_scales"]) if float_scales else tensors["x_scales"]
-    x, w = (tensors["x"], x_scales), (tensors["w"], tensors["w_scales"])
-
-    def run_fp8() -> Tensor:
-        deep_gemm.fp8_gemm_nt(x, w, output, disable_ue8m0_cast=float_scales)
-        return output
-
-    return run_fp8
+    Of activations [.., m, k / 128], or of weights [.., n / 128, k / 128] with their `rows` n. Hopper takes FP32: those
+    of activations by columns, those of weights as they are. Blackwell takes packed exponents, of weights one per row
+    (DeepGEMM 2.6.1, `csrc/apis/layout.hpp`, `transform_sf_into_required_layout`).
+    """
+    if not on_blackwell(scales):
+        return by_columns(scales) if rows is None else scales
+    if rows is not None:
+        scales = scales.repeat_interleave(BLOCK, -2)[..., :rows, :]
+    return pack_exponents(scales)
 
 
-def _flashinfer_gemm(case: Case, tensors: Tensors) -> Call:
-    from flashinfer.gemm import fp8_blockscale_gemm_sm90
+_DEEP_BF16 = Needs(DEEP_GEMM, ("bf16_gemm_nt",))
+_DEEP_FP8 = Needs(DEEP_GEMM, ("fp8_gemm_nt",))
 
+
+def _deep_gemm_bf16(case: Case, tensors: Tensors) -> Call:
+    (product,) = _DEEP_BF16.load()
     output = _output(case, tensors)
 
     def run() -> Tensor:
-        fp8_blockscale_gemm_sm90(
-            tensors["x"], tensors["w"], tensors["x_scales"], tensors["w_scales"], output, torch.bfloat16
-        )
+        product(tensors["x"], tensors["w"], output)
+        return output
+
+    return run
+
+
+def _deep_gemm(case: Case, tensors: Tensors) -> Call:
+    (product,) = _DEEP_FP8.load()
+    output = _output(case, tensors)
+    x = (tensors["x"], deep_gemm_scales(tensors["x_scales"]))
+    w = (tensors["w"], deep_gemm_scales(tensors["w_scales"], case.size("n")))
+    float_scales = not on_blackwell(output)
+
+    def run() -> Tensor:
+        product(x, w, output, disable_ue8m0_cast=float_scales)
+        return output
+
+    return run
+
+
+_FLASHINFER = Needs(("flashinfer.gemm",), ("fp8_blockscale_gemm_sm90",))
+_SGL = Needs(("sgl_kernel",), ("fp8_blockwise_scaled_mm",))
+
+
+def _flashinfer_gemm(case: Case, tensors: Tensors) -> Call:
+    (product,) = _FLASHINFER.load()
+    output = _output(case, tensors)
+
+    def run() -> Tensor:
+        product(tensors["x"], tensors["w"], tensors["x_scales"], tensors["w_scales"], output, torch.bfloat16)
         return output
 
     return run
@@ -148,12 +165,11 @@ def _flashinfer_gemm(case: Case, tensors: Tensors) -> Call:
 
 def _sgl_gemm(case: Case, tensors: Tensors) -> Call:
     del case
-    from sgl_kernel import fp8_blockwise_scaled_mm
-
+    (product,) = _SGL.load()
     # CUTLASS reads activation scales column by column and the weight as [k, n].
     x_scales = tensors["x_scales"].T.contiguous().T
     weight, w_scales = tensors["w"].T, tensors["w_scales"].T
-    return lambda: fp8_blockwise_scaled_mm(tensors["x"], weight, x_scales, w_scales, torch.bfloat16)
+    return lambda: product(tensors["x"], weight, x_scales, w_scales, torch.bfloat16)
 
 
 def _triton_gemm(case: Case, tensors: Tensors) -> Call:
@@ -173,93 +189,17 @@ GEMM = Family(
     error=gemm_error,
     tolerance=2e-5,
     backends=(
-        Backend("deep_gemm", _deep_gemm, package="deep_gemm", capabilities=(HOPPER, BLACKWELL)),
+        Backend("deep_gemm", _deep_gemm_bf16, _DEEP_BF16, capabilities=(HOPPER, BLACKWELL), dtypes=("bf16",)),
+        Backend("deep_gemm", _deep_gemm, _DEEP_FP8, capabilities=(HOPPER, BLACKWELL), dtypes=("fp8",)),
         Backend("torch", _torch_gemm, cpu=True, dtypes=("bf16",)),
         Backend("torch", _torch_gemm, cpu=True, capabilities=(HOPPER,), dtypes=("fp8",)),
-        Backend("flashinfer", _flashinfer_gemm, package="flashinfer.gemm", capabilities=(HOPPER,), dtypes=("fp8",)),
+        Backend("flashinfer", _flashinfer_gemm, _FLASHINFER, capabilities=(HOPPER,), dtypes=("fp8",)),
         Backend(
-            "sgl_kernel", _sgl_gemm, package="sgl_kernel", capabilities=(HOPPER, BLACKWELL), dtypes=("fp8",),
-            limits=_whole_blocks,
+            "sgl_kernel", _sgl_gemm, _SGL, capabilities=(HOPPER, BLACKWELL), dtypes=("fp8",), limits=_whole_blocks
         ),
-        Backend("triton", _triton_gemm, package="triton", capabilities=(HOPPER, BLACKWELL), dtypes=("fp8",)),
+        Backend("triton", _triton_gemm, TRITON, capabilities=(HOPPER, BLACKWELL), dtypes=("fp8",)),
     ),
 )  # fmt: skip
-
-
-def make_quantize(case: Case, device: Device, generator: torch.Generator) -> Tensors:
-    """x [m, k] in BF16."""
-    del device
-    return {"x": randn(case.size("m"), case.size("k"), generator=generator)}
-
-
-def quantize_error(case: Case, tensors: Tensors, output: tuple[Tensor, Tensor]) -> float:
-    """Error of the dequantised rows against the dequantised rows of the reference; scales [m, k / 128]."""
-    values, scales = output
-    rows = sample_rows(case.size("m"), values.device)
-    expected = dequantize_groups(*quantize_groups(tensors["x"][rows]))
-    return difference(dequantize_groups(values[rows], scales[rows]), expected)
-
-
-def _torch_quantize(case: Case, tensors: Tensors) -> Call:
-    del case
-    return lambda: quantize_groups(tensors["x"])
-
-
-def _quantized(tensors: Tensors) -> tuple[Tensor, Tensor]:
-    m, k = tensors["x"].shape
-    device = tensors["x"].device
-    return torch.empty(m, k, dtype=FP8, device=device), poisoned(
-        m, k // BLOCK, dtype=torch.float32, device=device
-    )
-
-
-def _triton_quantize(case: Case, tensors: Tensors) -> Call:
-    del case
-    from calibrate.kernels.triton_gemm import quantize_rows
-
-    values, scales = _quantized(tensors)
-    return lambda: quantize_rows(tensors["x"], values, scales)
-
-
-_SMALLEST_SCALE = 1e-10
-"""Guards a block of zeros; the value that vLLM and SGLang pass to these kernels."""
-
-
-def _sgl_quantize(case: Case, tensors: Tensors) -> Call:
-    del case
-    from sgl_kernel import sgl_per_token_group_quant_8bit
-
-    values, scales = _quantized(tensors)
-
-    def run() -> tuple[Tensor, Tensor]:
-        sgl_per_token_group_quant_8bit(
-            tensors["x"], values, scales, BLOCK, _SMALLEST_SCALE, -FP8_MAX, FP8_MAX
-        )
-        return values, scales
-
-    return run
-
-
-def _vllm_quantize(case: Case, tensors: Tensors) -> Call:
-    del case
-    from vllm.model_executor.layers.quantization.utils.fp8_utils import per_token_group_quant_fp8
-
-    return lambda: per_token_group_quant_fp8(tensors["x"], BLOCK, use_ue8m0=False)
-
-
-QUANTIZE = Family(
-    kernel="quantize",
-    make=make_quantize,
-    error=quantize_error,
-    # The rounding of a scale differs in its last bit between kernels, which moves a few values by one step of e4m3.
-    tolerance=1e-4,
-    backends=(
-        Backend("sgl_kernel", _sgl_quantize, package="sgl_kernel", capabilities=(HOPPER, BLACKWELL)),
-        Backend("vllm", _vllm_quantize, package="vllm", capabilities=(HOPPER, BLACKWELL)),
-        Backend("triton", _triton_quantize, package="triton", capabilities=(HOPPER, BLACKWELL)),
-        Backend("torch", _torch_quantize, cpu=True),
-    ),
-)
 
 
 def make_absorb(case: Case, device: Device, generator: torch.Generator) -> Tensors:

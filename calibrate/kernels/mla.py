@@ -7,7 +7,7 @@ The MHA form expands keys W^UK c and values W^UV c first; the absorbed form move
 behind the sum, so that all heads attend to the one latent. Both give the same numbers.
 """
 
-# ruff: noqa: PLC0415 (other packages are imported only where their backend runs)
+# ruff: noqa: PLC0415 (Triton is imported only where its backend runs)
 
 import math
 
@@ -30,14 +30,21 @@ from calibrate.kernels.backend import (
     sample_rows,
 )
 from calibrate.kernels.formats import FP8, FP8_MAX, PAGE_TOKENS
+from calibrate.kernels.library import TRITON
 from calibrate.kernels.mla_adapters import (
+    FLASH_MLA_DECODE,
+    FLASHINFER_DECODE,
+    FLASHINFER_PREFILL,
+    TRTLLM,
+    VLLM_PREFILL,
     flash_mla_decode,
     flashinfer_decode,
     flashinfer_prefill,
     trtllm_decode,
+    trtllm_loses,
     vllm_prefill,
-    whole_head_groups,
 )
+from calibrate.kernels.torch_attention import cudnn_prefill, flash_prefill
 
 
 def expanded_attention(q: Tensor, latent: Tensor, rope: Tensor, up: Tensor, nope: int) -> Tensor:
@@ -106,26 +113,16 @@ def prefill_error(case: Case, tensors: Tensors, output: Tensor) -> float:
     )
 
 
-def _torch_prefill(case: Case, tensors: Tensors) -> Call:
-    """Scaled dot product attention; torch picks FlashAttention, cuDNN or its own kernel."""
-    from torch.nn.attention.bias import causal_lower_right
-
-    q, k, v = (tensors[name].transpose(1, 2) for name in "qkv")
-    mask = causal_lower_right(q.shape[2], k.shape[2])
-    scale = case.softmax_scale
-    attend = torch.nn.functional.scaled_dot_product_attention
-    return lambda: attend(q, k, v, attn_mask=mask, scale=scale).transpose(1, 2)
-
-
 MLA_PREFILL = Family(
     kernel="mla_prefill",
     make=make_prefill,
     error=prefill_error,
     tolerance=2e-5,
     backends=(
-        Backend("vllm_fa3", vllm_prefill, package="vllm.vllm_flash_attn", capabilities=(HOPPER,)),
-        Backend("flashinfer", flashinfer_prefill, package="flashinfer", capabilities=(HOPPER, BLACKWELL)),
-        Backend("torch", _torch_prefill, cpu=True),
+        Backend("vllm_fa3", vllm_prefill, VLLM_PREFILL, capabilities=(HOPPER,)),
+        Backend("flashinfer", flashinfer_prefill, FLASHINFER_PREFILL, capabilities=(HOPPER, BLACKWELL)),
+        Backend("cudnn", cudnn_prefill, capabilities=(HOPPER, BLACKWELL)),
+        Backend("torch", flash_prefill, cpu=True),
     ),
 )
 
@@ -134,11 +131,12 @@ def make_decode(case: Case, device: Device, generator: torch.Generator) -> Tenso
     """Absorbed queries q [b, s, h, 576] and a paged latent cache [pages, 64, 576] that `pages` [b, n] points into.
 
     The pages of a sequence lie in random order; the last page's tokens beyond the context hold large numbers, which
-    a kernel that counts them would show.
+    a kernel that counts them would show. With an FP8 cache queries are numbers of FP8 too: some kernels round them.
     """
     del device
     batch, heads, context = case.size("batch"), case.size("heads"), case.size("context")
     width = case.model.kv_lora_rank + case.model.qk_rope
+    queries = randn(batch, case.size("queries"), heads, width, generator=generator)
     each = -(-context // PAGE_TOKENS)
     where = generator.device
     pages = torch.randperm(batch * each, generator=generator, device=where).int().view(batch, each)
@@ -146,9 +144,9 @@ def make_decode(case: Case, device: Device, generator: torch.Generator) -> Tenso
     if context % PAGE_TOKENS:
         cache[pages[:, -1].long(), context % PAGE_TOKENS :] = FP8_MAX
     if case.operation.options["kv_cache"] == "fp8":
-        cache = cache.to(FP8)
+        cache, queries = cache.to(FP8), queries.to(FP8).to(queries.dtype)
     return {
-        "q": randn(batch, case.size("queries"), heads, width, generator=generator),
+        "q": queries,
         "cache": cache,
         "pages": pages,
         "lengths": torch.full((batch,), context, dtype=torch.int32, device=where),
@@ -220,10 +218,6 @@ def _bf16_cache(case: Case) -> str | None:
     return None if case.operation.options["kv_cache"] == "bf16" else "reads a BF16 cache"
 
 
-def _flash_mla_limits(case: Case) -> str | None:
-    return _bf16_cache(case) or whole_head_groups(case)
-
-
 MLA_DECODE = Family(
     kernel="mla_decode",
     make=make_decode,
@@ -231,14 +225,13 @@ MLA_DECODE = Family(
     tolerance=2e-5,
     backends=(
         Backend(
-            "flash_mla", flash_mla_decode, package="flash_mla", capabilities=(HOPPER,), limits=_flash_mla_limits
+            "flash_mla", flash_mla_decode, FLASH_MLA_DECODE, capabilities=(HOPPER,), limits=_bf16_cache
         ),
-        Backend("flashinfer_trtllm", trtllm_decode, package="flashinfer.mla", capabilities=(BLACKWELL,)),
+        Backend("flashinfer_trtllm", trtllm_decode, TRTLLM, capabilities=(BLACKWELL,), loses=trtllm_loses),
         Backend(
-            "flashinfer", flashinfer_decode, package="flashinfer.mla", capabilities=(HOPPER, BLACKWELL),
-            limits=_bf16_cache,
+            "flashinfer", flashinfer_decode, FLASHINFER_DECODE, capabilities=(HOPPER, BLACKWELL), limits=_bf16_cache
         ),
-        Backend("triton", _triton_decode, package="triton", capabilities=(HOPPER, BLACKWELL)),
+        Backend("triton", _triton_decode, TRITON, capabilities=(HOPPER, BLACKWELL)),
         Backend("torch", _torch_decode, cpu=True),
     ),
 )  # fmt: skip

@@ -20,7 +20,6 @@ from calibrate.kernels.backend import (
     Tensors,
     difference,
     finite,
-    missing,
     poisoned,
     randn,
     sample_rows,
@@ -32,19 +31,26 @@ from calibrate.kernels.formats import (
     quantize_blocks,
     quantize_groups,
 )
-from calibrate.kernels.gemm import by_columns
+from calibrate.kernels.library import TRITON
+from calibrate.kernels.moe_adapters import (
+    CONTIGUOUS,
+    MASKED,
+    deep_gemm_contiguous,
+    deep_gemm_masked,
+    expert_of_rows,
+)
 from sim.model.operations import BLOCK
 
-# ruff: noqa: PLC0415 (other packages are imported only where their backend runs)
+# ruff: noqa: PLC0415 (Triton is imported only where its backend runs)
 
 
 def make_moe(case: Case, device: Device, generator: torch.Generator) -> Tensors:
     """Rows x [rows, hidden] sorted by expert, `counts` int64 [experts], up [e, 2 i, hidden], down [e, hidden, i].
 
-    `active` random experts share the rows at random, at least one each. FP8: `_scales` beside each tensor.
+    `active` random experts share the rows at random, at least one each. FP8: `_scales` beside each tensor,
+    powers of two on Blackwell.
     Raises ValueError when there are fewer rows than active experts.
     """
-    del device
     rows, experts, active, hidden, inter = (
         case.size(axis) for axis in ("rows", "experts", "active", "hidden", "inter")
     )
@@ -61,17 +67,13 @@ def make_moe(case: Case, device: Device, generator: torch.Generator) -> Tensors:
     if case.operation.dtype == "bf16":
         return {"x": x, "counts": counts, "up": torch.stack(up), "down": torch.stack(down)}
     tensors = {"counts": counts}
-    tensors["x"], tensors["x_scales"] = quantize_groups(x)
+    powers = device.capability[0] == BLACKWELL
+    tensors["x"], tensors["x_scales"] = quantize_groups(x, powers)
     for name, weights in (("up", up), ("down", down)):
-        packed = [quantize_blocks(weight) for weight in weights]
+        packed = [quantize_blocks(weight, powers) for weight in weights]
         tensors[name] = torch.stack([values for values, _ in packed])
         tensors[f"{name}_scales"] = torch.stack([scales for _, scales in packed])
     return tensors
-
-
-def expert_of_rows(counts: Tensor) -> Tensor:
-    """Expert of each row, int64 [rows]."""
-    return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
 
 
 def _weight(tensors: Tensors, name: str, expert: int) -> Tensor:
@@ -140,7 +142,8 @@ def _torch_dequantized_moe(case: Case, tensors: Tensors) -> Call:
 
 
 def _triton_moe(case: Case, tensors: Tensors) -> Call:
-    from calibrate.kernels.triton_gemm import gated_activation, grouped_gemm, tiles
+    from calibrate.kernels.triton_gemm import grouped_gemm, tiles
+    from calibrate.kernels.triton_quantize import gated_activation
 
     rows, hidden, inter = (case.size(axis) for axis in ("rows", "hidden", "inter"))
     device, cut = tensors["x"].device, tiles(tensors["counts"])
@@ -159,91 +162,6 @@ def _triton_moe(case: Case, tensors: Tensors) -> Call:
     return run
 
 
-def _deep_gemm_contiguous(case: Case, tensors: Tensors) -> Call:
-    """DeepGEMM's contiguous layout (prefill): each expert's rows are padded to the kernel's alignment."""
-    import deep_gemm
-
-    from calibrate.kernels.triton_gemm import gated_activation
-
-    align = deep_gemm.get_mk_alignment_for_contiguous_layout()
-    hidden, inter, counts, device = (
-        case.size("hidden"),
-        case.size("inter"),
-        tensors["counts"],
-        tensors["x"].device,
-    )
-    padded = (counts + align - 1) // align * align
-    expert = expert_of_rows(counts)
-    shift = (padded.cumsum(0) - padded) - (counts.cumsum(0) - counts)
-    position = torch.arange(len(expert), device=device) + shift[expert]
-    total = int(padded.sum())
-    groups = torch.full((total,), -1, dtype=torch.int32, device=device)
-    groups[position] = expert.int()
-    x = torch.zeros(total, hidden, dtype=torch.uint8, device=device)
-    x[position] = tensors["x"].view(torch.uint8)
-    x_scales = torch.ones(total, hidden // BLOCK, device=device)
-    x_scales[position] = tensors["x_scales"]
-    float_scales = torch.cuda.get_device_capability(device)[0] == HOPPER
-    first, up, down = (x.view(FP8), by_columns(x_scales) if float_scales else x_scales), *_weights(tensors)
-    both = torch.zeros(total, 2 * inter, dtype=torch.bfloat16, device=device)
-    middle, scales = (
-        torch.empty(total, inter, dtype=FP8, device=device),
-        torch.ones(total, inter // BLOCK, device=device),
-    )
-    output = poisoned(total, hidden, dtype=torch.bfloat16, device=device)
-
-    def run() -> Call:
-        deep_gemm.m_grouped_fp8_gemm_nt_contiguous(first, up, both, groups, disable_ue8m0_cast=float_scales)
-        gated_activation(both, middle, scales)
-        deep_gemm.m_grouped_fp8_gemm_nt_contiguous(
-            (middle, scales), down, output, groups, disable_ue8m0_cast=float_scales
-        )
-        return lambda: output[position]
-
-    return run
-
-
-def _deep_gemm_masked(case: Case, tensors: Tensors) -> Call:
-    """DeepGEMM's masked layout (decode): every expert has room for the fullest one; `counts` says how much is real."""
-    import deep_gemm
-
-    from calibrate.kernels.triton_gemm import gated_activation
-
-    hidden, inter, counts, device = (
-        case.size("hidden"),
-        case.size("inter"),
-        tensors["counts"],
-        tensors["x"].device,
-    )
-    experts, expert = len(counts), expert_of_rows(counts)
-    room = -(-int(counts.max()) // BLOCK) * BLOCK
-    place = torch.arange(len(expert), device=device) - (counts.cumsum(0) - counts)[expert]
-    x = torch.zeros(experts, room, hidden, dtype=torch.uint8, device=device)
-    x[expert, place] = tensors["x"].view(torch.uint8)
-    x_scales = torch.ones(experts, room, hidden // BLOCK, device=device)
-    x_scales[expert, place] = tensors["x_scales"]
-    first, up, down = (x.view(FP8), x_scales), *_weights(tensors)
-    both = poisoned(experts, room, 2 * inter, dtype=torch.bfloat16, device=device)
-    middle = torch.zeros(experts, room, inter, dtype=FP8, device=device)
-    scales = torch.ones(experts, room, inter // BLOCK, device=device)
-    output = poisoned(experts, room, hidden, dtype=torch.bfloat16, device=device)
-    filled, expected = counts.int(), -(-case.size("rows") // case.size("active"))
-    float_scales = torch.cuda.get_device_capability(device)[0] == HOPPER
-
-    def run() -> Call:
-        product = deep_gemm.m_grouped_fp8_gemm_nt_masked
-        product(first, up, both, filled, expected, disable_ue8m0_cast=float_scales)
-        gated_activation(both, middle, scales, filled)
-        product((middle, scales), down, output, filled, expected, disable_ue8m0_cast=float_scales)
-        return lambda: output[expert, place]
-
-    return run
-
-
-def _weights(tensors: Tensors) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    return (tensors["up"], tensors["up_scales"]), (tensors["down"], tensors["down_scales"])
-
-
 def _whole_blocks(case: Case) -> str | None:
     if case.size("inter") % BLOCK or case.size("hidden") % BLOCK:
         return f"hidden and inter must be multiples of {BLOCK}"
@@ -252,7 +170,7 @@ def _whole_blocks(case: Case) -> str | None:
 
 def _with_triton(case: Case) -> str | None:
     """The activation between DeepGEMM's products is our Triton kernel."""
-    return missing("triton") or _whole_blocks(case)
+    return TRITON.missing or _whole_blocks(case)
 
 
 MOE = Family(
@@ -263,15 +181,15 @@ MOE = Family(
     tolerance=1e-3,
     backends=(
         Backend(
-            "deep_gemm", _deep_gemm_contiguous, package="deep_gemm", capabilities=(HOPPER, BLACKWELL),
-            dtypes=("fp8",), limits=_with_triton,
+            "deep_gemm", deep_gemm_contiguous, CONTIGUOUS, capabilities=(HOPPER, BLACKWELL), dtypes=("fp8",),
+            limits=_with_triton,
         ),
         Backend(
-            "deep_gemm_masked", _deep_gemm_masked, package="deep_gemm", capabilities=(HOPPER, BLACKWELL),
-            dtypes=("fp8",), limits=_with_triton,
+            "deep_gemm_masked", deep_gemm_masked, MASKED, capabilities=(HOPPER, BLACKWELL), dtypes=("fp8",),
+            limits=_with_triton,
         ),
         Backend(
-            "triton", _triton_moe, package="triton", capabilities=(HOPPER, BLACKWELL), dtypes=("bf16", "fp8"),
+            "triton", _triton_moe, TRITON, capabilities=(HOPPER, BLACKWELL), dtypes=("bf16", "fp8"),
             limits=_whole_blocks,
         ),
         Backend("torch", _torch_moe, cpu=True, dtypes=("bf16",)),

@@ -21,9 +21,8 @@ from calibrate.kernels.backend import (
     randn,
     sample_rows,
 )
+from calibrate.kernels.library import Needs
 from sim.catalog import Model
-
-# ruff: noqa: PLC0415 (other packages are imported only where their backend runs)
 
 BIAS_SPREAD = 0.1
 """Standard deviation of the random load-balancing bias; affinities lie in 0 to 1."""
@@ -72,13 +71,16 @@ def _torch_gate(case: Case, tensors: Tensors) -> Call:
     return lambda: select_experts(tensors["logits"], tensors["bias"], case.model)
 
 
-def _sgl_gate(case: Case, tensors: Tensors) -> Call:
-    from sgl_kernel import moe_fused_gate
+_SGL = Needs(("sgl_kernel",), ("moe_fused_gate",))
+_FLASHINFER = Needs(("flashinfer.fused_moe",), ("fused_topk_deepseek",))
 
+
+def _sgl_gate(case: Case, tensors: Tensors) -> Call:
+    (gate,) = _SGL.load()
     model = case.model
 
     def run() -> tuple[Tensor, Tensor]:
-        weights, chosen = moe_fused_gate(
+        weights, chosen = gate(
             tensors["logits"], tensors["bias"], model.n_group, model.topk_group, model.top_k
         )
         return chosen, weights
@@ -87,14 +89,13 @@ def _sgl_gate(case: Case, tensors: Tensors) -> Call:
 
 
 def _flashinfer_gate(case: Case, tensors: Tensors) -> Call:
-    from flashinfer.fused_moe import fused_topk_deepseek
-
+    (gate,) = _FLASHINFER.load()
     model, device = case.model, tensors["logits"].device
     weights = torch.empty(case.size("tokens"), model.top_k, device=device)
     chosen = torch.empty(case.size("tokens"), model.top_k, dtype=torch.int32, device=device)
 
     def run() -> tuple[Tensor, Tensor]:
-        fused_topk_deepseek(
+        gate(
             tensors["logits"],
             tensors["bias"],
             model.n_group,
@@ -119,9 +120,9 @@ MOE_GATE = Family(
     error=gate_error,
     tolerance=1e-6,
     backends=(
-        Backend("sgl_kernel", _sgl_gate, package="sgl_kernel", capabilities=(HOPPER, BLACKWELL), limits=_grouped),
+        Backend("sgl_kernel", _sgl_gate, _SGL, capabilities=(HOPPER, BLACKWELL), limits=_grouped),
         Backend(
-            "flashinfer", _flashinfer_gate, package="flashinfer.fused_moe", capabilities=(HOPPER, BLACKWELL),
+            "flashinfer", _flashinfer_gate, _FLASHINFER, capabilities=(HOPPER, BLACKWELL),
             limits=_grouped,
         ),
         Backend("torch", _torch_gate, cpu=True),

@@ -1,4 +1,4 @@
-"""Our own Triton kernels for absorbed MLA: dense over a paged cache, sparse over selected entries, index logits.
+"""Our own Triton kernels for absorbed MLA: dense over a paged cache, sparse over selected entries.
 
 Flash-decoding: the keys of a query are split over programs, each keeps a running softmax, and a second kernel
 merges the parts. Triton's interpreter computes BF16 wrongly, so there everything is widened to float32 after the
@@ -18,21 +18,21 @@ from torch import Tensor
 
 from calibrate.kernels.formats import (
     FP8,
-    INDEX_DIM,
-    INDEX_ENTRY_BYTES,
     LATENT,
     LATENT_ENTRY_BYTES,
     PAGE_TOKENS,
     ROPE,
 )
+from calibrate.kernels.tune import Configurations, launch
 from sim.model.operations import BLOCK
 
 INTERPRETED: Final = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether the kernels run on the CPU through Triton's interpreter (set before this module is imported)."""
 FEWEST_ROWS: Final = 16
 """Smallest tile side of `tl.dot`."""
-MOST_HEADS: Final = 64
-"""Heads that one program handles; more would not fit into registers beside a 512-wide accumulator."""
+MOST_HEADS: Final = {False: 32, True: 16}
+"""Heads that one program handles, by whether entries are packed: with twice as many beside a 512-wide accumulator, and
+entries that are unpacked there, registers spill in every configuration."""
 WAVES: Final = 2
 """Programs per multiprocessor that the split of the keys aims for."""
 FEWEST_KEYS: Final = 256
@@ -43,7 +43,7 @@ FEWEST_KEYS: Final = 256
 def _attend(
     q, entries, scales, ropes, index, lengths, parts, logs, scale, queries, heads, width, chunk, splits,
     SPARSE: tl.constexpr, PACKED: tl.constexpr, WIDEN: tl.constexpr, HEADS: tl.constexpr, KEYS: tl.constexpr,
-    LATENT: tl.constexpr, ROPE: tl.constexpr, ENTRY: tl.constexpr, GROUP: tl.constexpr,
+    PAGE: tl.constexpr, LATENT: tl.constexpr, ROPE: tl.constexpr, ENTRY: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """One query row, a block of heads, one split of its keys: running softmax over KEYS keys at a time."""
     row, block, split = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
@@ -71,8 +71,8 @@ def _attend(
             entry = tl.where(valid, found, 0).to(tl.int64)
         else:
             valid = n < end
-            page = tl.load(index + sequence * width + start // KEYS)
-            entry = page.to(tl.int64) * KEYS + tl.arange(0, KEYS)
+            page = tl.load(index + sequence * width + start // PAGE)
+            entry = page.to(tl.int64) * PAGE + start % PAGE + tl.arange(0, KEYS)
         if PACKED:
             k_c = tl.load(entries + entry[:, None] * ENTRY + c[None, :], mask=valid[:, None], other=0.0)
             factor = tl.load(
@@ -129,10 +129,10 @@ def _multiprocessors(device: torch.device) -> int:
     return 1 if device.type == "cpu" else torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def schedule(head_block: int) -> dict[str, int]:
-    """How `_attend` is compiled. Of Triton 3.9 for compute capability 9.0, eight warps spill nothing at 16 heads and
-    440 bytes a thread at 64; four warps spill up to 7 KB."""
-    return {"num_warps": 8, "num_stages": 1 if head_block == MOST_HEADS else 2}
+CONFIGURATIONS: Final[Configurations] = tuple(
+    {"KEYS": 32, "num_warps": 8, "num_stages": stages} for stages in (3, 2, 4)
+)
+"""How `_attend` is tiled and pipelined; none spills on 9.0 or 10.0 (Triton 3.9), where 64 keys or 4 warps do."""
 
 
 def _launch(
@@ -141,19 +141,24 @@ def _launch(
 ) -> Tensor:  # fmt: skip
     batch, queries, heads, _ = q.shape
     rows = batch * queries
-    head_block = max(FEWEST_ROWS, min(MOST_HEADS, triton.next_power_of_2(heads)))
+    packed = views[0].shape[-1] == LATENT_ENTRY_BYTES
+    head_block = max(FEWEST_ROWS, min(MOST_HEADS[packed], triton.next_power_of_2(heads)))
     programs = rows * triton.cdiv(heads, head_block)
     wanted = max(1, WAVES * _multiprocessors(q.device) // programs)
     chunk = max(FEWEST_KEYS, triton.cdiv(triton.cdiv(most_keys, wanted), PAGE_TOKENS) * PAGE_TOKENS)
     splits = triton.cdiv(most_keys, chunk)
     parts = torch.empty(rows * heads, splits, LATENT, dtype=torch.float32, device=q.device)
     logs = torch.empty(rows * heads, splits, dtype=torch.float32, device=q.device)
-    _attend[(rows, triton.cdiv(heads, head_block), splits)](
-        q, *views, index, lengths, parts, logs, scale, queries, heads, index.shape[-1], chunk, splits,
-        SPARSE=sparse, PACKED=views[0].shape[-1] == LATENT_ENTRY_BYTES, WIDEN=INTERPRETED, HEADS=head_block,
-        KEYS=PAGE_TOKENS, LATENT=LATENT, ROPE=ROPE, ENTRY=LATENT_ENTRY_BYTES, GROUP=BLOCK,
-        **schedule(head_block),
-    )  # fmt: skip
+
+    def run(KEYS: int, num_warps: int, num_stages: int) -> None:
+        _attend[(rows, triton.cdiv(heads, head_block), splits)](
+            q, *views, index, lengths, parts, logs, scale, queries, heads, index.shape[-1], chunk, splits,
+            SPARSE=sparse, PACKED=packed, WIDEN=INTERPRETED, HEADS=head_block, KEYS=KEYS, PAGE=PAGE_TOKENS,
+            LATENT=LATENT, ROPE=ROPE, ENTRY=LATENT_ENTRY_BYTES, GROUP=BLOCK, num_warps=num_warps, num_stages=num_stages,
+        )  # fmt: skip
+
+    key = ("attend", sparse, views[0].dtype, rows, heads, most_keys)
+    launch(key, CONFIGURATIONS, run, q.device)
     _merge[(rows * heads,)](parts, logs, output, splits, LATENT=LATENT)
     return output
 
@@ -179,50 +184,3 @@ def sparse(q: Tensor, cache: Tensor, indices: Tensor, output: Tensor, scale: flo
         (cache.view(FP8), cache.view(torch.float32), cache.view(torch.bfloat16)) if packed else (cache,) * 3
     )
     return _launch(q, views, indices, indices, output, scale, indices.shape[-1], True)
-
-
-@triton.jit
-def _index(
-    q, keys, factors, weights, pages, logits, queries, context, width, stride,
-    PAGED: tl.constexpr, HEADS: tl.constexpr, DIM: tl.constexpr, KEYS: tl.constexpr, ENTRY: tl.constexpr,
-):  # fmt: skip
-    """Logits of one query for one page of keys."""
-    row, page = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    sequence, query = row // queries, row % queries
-    h, d, n = tl.arange(0, HEADS), tl.arange(0, DIM), tl.arange(0, KEYS)
-    position = page * KEYS + n
-    visible = position < context - queries + query + 1
-    if PAGED:
-        block = tl.load(pages + sequence * width + page).to(tl.int64)
-        where = block * (KEYS * ENTRY) + n * DIM
-        scale = tl.load(factors + block * (KEYS * ENTRY // 4) + KEYS * DIM // 4 + n)
-    else:
-        where = (sequence * context + position) * DIM
-        scale = tl.load(factors + sequence * context + position, mask=visible, other=0.0)
-    k = tl.load(keys + where[:, None] + d[None, :], mask=visible[:, None], other=0.0)
-    heads = tl.load(q + (row * HEADS + h)[:, None] * DIM + d[None, :])
-    score = tl.maximum(tl.dot(heads, tl.trans(k)), 0.0) * tl.load(weights + row * HEADS + h)[:, None]
-    tl.store(logits + row * stride + position, tl.sum(score, 0) * scale, mask=visible)
-
-
-def index_logits(
-    q: Tensor,
-    keys: Tensor,
-    factors: Tensor,
-    weights: Tensor,
-    pages: Tensor | None,
-    context: int,
-    logits: Tensor,
-) -> Tensor:
-    """Indexer logits sum_h w_h relu(q_h . k) x key scale, for the keys that a query may see; the rest is untouched.
-
-    q e4m3 [b, s, h, 128], weights float32 [b, s, h]. Contiguous: keys e4m3 [b, l, 128], factors float32 [b, l].
-    Paged: keys and factors are two views of the packed uint8 [blocks, 64, 132], pages int32 [b, n].
-    """
-    batch, queries, heads, _ = q.shape
-    _index[(batch * queries, triton.cdiv(context, PAGE_TOKENS))](
-        q, keys, factors, weights, q if pages is None else pages, logits, queries, context,
-        0 if pages is None else pages.shape[1], logits.shape[-1],
-        PAGED=pages is not None, HEADS=heads, DIM=INDEX_DIM, KEYS=PAGE_TOKENS, ENTRY=INDEX_ENTRY_BYTES,
-    )  # fmt: skip
-    return logits

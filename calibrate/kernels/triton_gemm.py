@@ -1,11 +1,15 @@
-"""Our own Triton kernels for block-scaled FP8: GEMM, grouped GEMM of the routed experts, quantisation.
+"""Our own Triton kernels for block-scaled FP8: GEMM, and grouped GEMM of the routed experts.
 
 Scales multiply the accumulator once per 128 along k, outside the tensor core, as DeepSeek-V3's report describes
-(section 3.3.2). Under Triton's interpreter BF16 inputs are widened to float32 after the load (`WIDEN`).
+(section 3.3.2). Tiles of fewer than 64 rows are computed transposed, so that the weight's columns fill the 64 rows that
+Hopper's and Blackwell's tensor cores work on. Under Triton's interpreter BF16 inputs are widened to float32 after the
+load (`WIDEN`).
 """
 
 # The language of Triton has no annotations: a kernel's arguments are pointers and numbers by their use.
+# Its branches on constants are taken by the compiler.
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# ruff: noqa: PLR0912, PLR5501, SIM108
 
 import os
 from typing import Final
@@ -15,65 +19,118 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from calibrate.kernels.formats import FP8, FP8_MAX
+from calibrate.kernels.tune import Configurations, launch
 from sim.model.operations import BLOCK
 
 INTERPRETED: Final = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether the kernels run on the CPU through Triton's interpreter (set before this module is imported)."""
 FEWEST_ROWS: Final = 16
-MOST_ROWS: Final = 64
+MOST_ROWS: Final = 128
 """Rows of one tile of the output."""
+SWAPPED_BELOW: Final = 64
+"""Rows below which a tile is computed transposed."""
+RASTER: Final = 8
+"""Tiles of rows that share the columns in a group of programs that follow each other, so that both stay in the L2."""
+
+
+def configurations(rows: int) -> Configurations:
+    """How tiles of so many rows are cut into columns and pipelined; none of them spills on 9.0 or 10.0 (Triton 3.9)."""
+    shapes: tuple[tuple[int, int, int], ...]
+    if rows < SWAPPED_BELOW:
+        shapes = ((64, 4, 6), (128, 4, 4), (128, 4, 6), (128, 8, 5))
+    elif rows < MOST_ROWS:
+        shapes = ((128, 4, 4), (128, 4, 6), (128, 8, 4))
+    else:
+        shapes = ((128, 8, 3), (128, 8, 4), (128, 8, 5))
+    return [{"COLUMNS": c, "num_warps": warps, "num_stages": stages} for c, warps, stages in shapes]
 
 
 @triton.jit
 def _gemm(
-    x, x_scales, w, w_scales, output, tile_group, tile_start, tile_end, n, k,
-    GROUPED: tl.constexpr, SCALED: tl.constexpr, WIDEN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    x, x_scales, w, w_scales, output, tile_group, tile_start, tile_end, tiles, n, k,
+    GROUPED: tl.constexpr, SCALED: tl.constexpr, WIDEN: tl.constexpr, SWAP: tl.constexpr, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr, INNER: tl.constexpr, BLOCK: tl.constexpr, RASTER: tl.constexpr,
 ):  # fmt: skip
-    """One [ROWS, 128] tile of x w^T. Grouped: a tile's rows belong to one expert, given by three small tables."""
-    tile, column = tl.program_id(0), tl.program_id(1)
+    """One [ROWS, COLUMNS] tile of x w^T. Grouped: a tile's rows belong to one expert, given by three small tables."""
+    columns = tl.cdiv(n, COLUMNS)
+    first = tl.program_id(0) // (RASTER * columns) * RASTER
+    height = tl.minimum(tiles - first, RASTER)
+    tile = first + tl.program_id(0) % (RASTER * columns) % height
+    column = tl.program_id(0) % (RASTER * columns) // height
     if GROUPED:
         group = tl.load(tile_group + tile).to(tl.int64)
         start, end = tl.load(tile_start + tile), tl.load(tile_end + tile)
     else:
-        group = tl.program_id(2).to(tl.int64)  # the grid has two dimensions: always 0
+        group = tl.program_id(1).to(tl.int64)  # the grid has one dimension: always 0
         start, end = tile * ROWS, tile_end
     row = (start + tl.arange(0, ROWS)).to(tl.int64)
-    col = column * BLOCK + tl.arange(0, BLOCK)
-    step = tl.arange(0, BLOCK)
+    col = column * COLUMNS + tl.arange(0, COLUMNS)
+    step = tl.arange(0, INNER)
     blocks = tl.cdiv(k, BLOCK)
-    weight = w + group * n * k + col[None, :].to(tl.int64) * k
-    scale = w_scales + group * tl.cdiv(n, BLOCK) * blocks + column * blocks
-    total = tl.zeros([ROWS, BLOCK], tl.float32)
-    for block in range(0, blocks):
-        inner = block * BLOCK + step
-        a = tl.load(x + row[:, None] * k + inner[None, :], mask=(row < end)[:, None], other=0.0)
-        b = tl.load(weight + inner[:, None], mask=(col < n)[None, :], other=0.0)
+    rows = x + row[:, None] * k + step[None, :]
+    weight = w + group * n * k + col[:, None].to(tl.int64) * k + step[None, :]
+    scale = w_scales + group * tl.cdiv(n, BLOCK) * blocks + column * COLUMNS // BLOCK * blocks
+    if SWAP:
+        total = tl.zeros([COLUMNS, ROWS], tl.float32)
+    else:
+        total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for block in range(0, k // INNER):
+        a = tl.load(rows + block * INNER, mask=(row < end)[:, None], other=0.0)
+        b = tl.load(weight + block * INNER, mask=(col < n)[:, None], other=0.0)
         if WIDEN:
             a = a.to(tl.float32)
             b = b.to(tl.float32)
-        product = tl.dot(a, b)
         if SCALED:
-            rows = tl.load(x_scales + row * blocks + block, mask=row < end, other=0.0)
-            product = product * (rows * tl.load(scale + block))[:, None]
-        total += product
+            factors = tl.load(x_scales + row * blocks + block, mask=row < end, other=0.0) * tl.load(
+                scale + block
+            )
+            if SWAP:
+                total += tl.dot(b, tl.trans(a)) * factors[None, :]
+            else:
+                total += tl.dot(a, tl.trans(b)) * factors[:, None]
+        else:
+            if SWAP:
+                total = tl.dot(b, tl.trans(a), total)
+            else:
+                total = tl.dot(a, tl.trans(b), total)
+    if SWAP:
+        total = tl.trans(total)
     where = output + row[:, None] * n + col[None, :]
     tl.store(where, total.to(output.dtype.element_ty), mask=(row < end)[:, None] & (col < n)[None, :])
 
 
-def _rows_per_tile(rows: int) -> int:
+INNER: Final = {True: BLOCK, False: 64}
+"""Step along k, by whether there are scales: 128 bytes of a row either way."""
+
+
+def rows_per_tile(rows: int) -> int:
+    """Rows of the tiles into which so many are cut."""
     return max(FEWEST_ROWS, min(MOST_ROWS, int(triton.next_power_of_2(rows))))
 
 
 def block_gemm(x: Tensor, x_scales: Tensor, w: Tensor, w_scales: Tensor, output: Tensor) -> Tensor:
     """x w^T of block-scaled FP8: x [m, k], x_scales [m, k / 128], w [n, k], w_scales [n / 128, k / 128] -> [m, n]."""
-    (m, k), n = x.shape, w.shape[0]
-    rows = _rows_per_tile(m)
-    _gemm[(triton.cdiv(m, rows), triton.cdiv(n, BLOCK))](
-        x, x_scales, w, w_scales, output, x, x, m, n, k,
-        GROUPED=False, SCALED=True, WIDEN=INTERPRETED, ROWS=rows, BLOCK=BLOCK,
-    )  # fmt: skip
+    rows = rows_per_tile(len(x))
+    _launch(x, x_scales, w, w_scales, output, (x, x, len(x), rows), triton.cdiv(len(x), rows), False)
     return output
+
+
+def _launch(
+    x: Tensor, x_scales: Tensor | None, w: Tensor, w_scales: Tensor | None, output: Tensor,
+    cut: tuple[Tensor, Tensor, Tensor | int, int], count: int, grouped: bool,
+) -> None:  # fmt: skip
+    group, start, end, rows = cut
+    n, k = w.shape[-2:]
+    scaled = x_scales is not None
+
+    def run(COLUMNS: int, num_warps: int, num_stages: int) -> None:
+        _gemm[(count * triton.cdiv(n, COLUMNS),)](
+            x, x_scales if scaled else x, w, w_scales if scaled else w, output, group, start, end, count, n, k,
+            GROUPED=grouped, SCALED=scaled, WIDEN=INTERPRETED, SWAP=rows < SWAPPED_BELOW, ROWS=rows, COLUMNS=COLUMNS,
+            INNER=INNER[scaled], BLOCK=BLOCK, RASTER=RASTER, num_warps=num_warps, num_stages=num_stages,
+        )  # fmt: skip
+
+    launch(("gemm", grouped, scaled, rows, len(x), n, k), configurations(rows), run, x.device)
 
 
 def tiles(counts: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
@@ -81,7 +138,7 @@ def tiles(counts: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
 
     counts int64 [experts] -> expert, first row and last row + 1 of each tile, int32 [tiles], and rows per tile.
     """
-    rows = _rows_per_tile(int(counts.max()))
+    rows = rows_per_tile(int(counts.max()))
     ends = counts.cumsum(0)
     per_expert = (counts + rows - 1) // rows
     group = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), per_expert)
@@ -100,64 +157,5 @@ def grouped_gemm(
 
     FP8 with scales [rows, k / 128] and [experts, n / 128, k / 128], or BF16 with none -> [rows, n].
     """
-    group, start, end, rows = cut
-    experts, n, k = w.shape
-    del experts
-    _gemm[(len(group), triton.cdiv(n, BLOCK))](
-        x, x if x_scales is None else x_scales, w, w if w_scales is None else w_scales, output, group, start, end,
-        n, k, GROUPED=True, SCALED=x_scales is not None, WIDEN=INTERPRETED, ROWS=rows, BLOCK=BLOCK,
-    )  # fmt: skip
+    _launch(x, x_scales, w, w_scales, output, cut, len(cut[0]), True)
     return output
-
-
-@triton.jit
-def _quantize(
-    x, values, scales, counts, k, capacity,
-    GATED: tl.constexpr, SCALED: tl.constexpr, MASKED: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """One row's group of 128: optionally silu(gate) x up first, then FP8 with the group's own scale, or BF16.
-
-    Masked: rows come in groups of `capacity`, of which the first `counts` are real; the others are skipped.
-    """
-    row, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    c = block * BLOCK + tl.arange(0, BLOCK)
-    end = k
-    if MASKED:
-        end = tl.where(row % capacity < tl.load(counts + row // capacity), k, 0)
-    real = c < end
-    if GATED:
-        gate = tl.load(x + row * 2 * k + c, mask=real, other=0.0).to(tl.float32)
-        up = tl.load(x + row * 2 * k + k + c, mask=real, other=0.0).to(tl.float32)
-        value = gate / (1 + tl.exp(-gate)) * up
-    else:
-        value = tl.load(x + row * k + c, mask=real, other=0.0).to(tl.float32)
-    if SCALED:
-        largest = tl.max(tl.abs(value), 0)
-        scale = tl.where(largest > 0, largest / LIMIT, 1.0)
-        tl.store(scales + row * tl.cdiv(k, BLOCK) + block, scale)
-        value = value / scale
-    tl.store(values + row * k + c, value.to(values.dtype.element_ty), mask=real)
-
-
-def quantize_rows(x: Tensor, values: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
-    """x [m, k] BF16 -> values e4m3 [m, k], scales float32 [m, k / 128]."""
-    m, k = x.shape
-    _quantize[(m, k // BLOCK)](
-        x, values, scales, x, k, m, GATED=False, SCALED=True, MASKED=False, LIMIT=FP8_MAX, BLOCK=BLOCK
-    )
-    return values, scales
-
-
-def gated_activation(
-    x: Tensor, values: Tensor, scales: Tensor | None, counts: Tensor | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """silu(gate) x up of x [.., 2 k] (gate first) -> BF16 [.., k], or e4m3 [.., k] with scales [.., k / 128].
-
-    With `counts` int32 [groups], x is [groups, capacity, 2 k] and only the first rows of each group are computed.
-    """
-    k = values.shape[-1]
-    _quantize[(values.numel() // k, k // BLOCK)](
-        x, values, x if scales is None else scales, x if counts is None else counts, k, x.shape[-2],
-        GATED=True, SCALED=values.dtype == FP8, MASKED=counts is not None, LIMIT=FP8_MAX, BLOCK=BLOCK,
-    )  # fmt: skip
-    return values, scales

@@ -7,7 +7,12 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import yaml
+try:
+    import yaml
+except ModuleNotFoundError:  # a bare machine that calibrates: it reads the models alone
+    yaml = None  # type: ignore[assignment]
+
+from sim.catalog import plain_yaml
 
 FACT_KEYS = frozenset({"value", "unit", "source"})
 OPTIONAL_FACT_KEYS = frozenset({"note", "as_of"})
@@ -53,7 +58,7 @@ def values(node: Any) -> Any:
 def read(file: str) -> Mapping[str, Any]:
     """One YAML file of this folder, facts unopened."""
     text = resources.files("sim.catalog").joinpath(file).read_text(encoding="utf-8")
-    content: Mapping[str, Any] = yaml.safe_load(text)
+    content: Mapping[str, Any] = plain_yaml.parse(text) if yaml is None else yaml.safe_load(text)
     return content
 
 

@@ -38,6 +38,8 @@ class Record:
     """Implementation that ran, such as deepgemm or flashmla."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """GPU, driver, clocks and library versions."""
+    flags: tuple[str, ...] = ()
+    """Reasons to trust the times less, such as throttled."""
 
 
 def to_line(record: Record) -> str:

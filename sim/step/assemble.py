@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
+from warnings import warn
 
 from sim import catalog
 from sim.catalog import Gpu
@@ -190,7 +191,15 @@ def priced_by(scenario: Scenario) -> CostModel:
 def _cost(device: Gpu, profile: str | None) -> CostModel:
     """The cost model of a GPU and a profile; kept, because its tables' interpolations take time to build."""
     roofline = AnalyticCost(device, catalog.efficiency())
-    return ProfileCost(load_profile(profile), roofline, device) if profile else roofline
+    if not profile:
+        return roofline
+    found = load_profile(profile)
+    if found.header.get("environment", {}).get("device") == "cpu" and found.gpu != device.name:
+        warn(
+            f"profile {profile} was measured on a CPU: its times say nothing about a {device.name}",
+            stacklevel=2,
+        )
+    return ProfileCost(found, roofline, device)
 
 
 def pool_step_cost(

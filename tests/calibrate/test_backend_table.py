@@ -24,7 +24,7 @@ def test_every_backend_of_every_family_has_its_row():
 def test_each_row_names_the_package_and_the_gpus_of_its_backend():
     for kernel, name, takes, needs, checked in rows():
         for backend in (b for b in FAMILIES[kernel].backends if b.name == name):
-            assert (backend.package or "torch").split(".")[0] in needs
+            assert (backend.needs.modules[0] if backend.needs else "torch").split(".")[0] in needs
             for major in backend.capabilities:
                 assert f"{major}.x" in takes, (kernel, name)
             assert ("CPU" in checked) == backend.cpu, (kernel, name)

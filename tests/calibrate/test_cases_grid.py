@@ -55,10 +55,16 @@ def test_every_family_of_a_dsa_model_is_asked_for():
 def test_stopping_early_leaves_every_table_with_about_as_many_points():
     cases = plan(V32, "cuda", H100_BYTES)[6:]
     sizes = Counter(table(case) for case in cases)
+    products = ("gemm", "fp8")
     for stop in (60, 150, 300):
         done = Counter(table(case) for case in cases[:stop])
-        unfinished = [done[name] for name in sizes if done[name] < sizes[name]]
+        unfinished = [done[name] for name in sizes if done[name] < sizes[name] and name != products]
         assert max(unfinished) - min(unfinished) <= 1
+        assert done[products] >= 4 * min(unfinished)
+    assert [case.operation.kernel for case in cases[:4]] == [
+        "gemm"
+    ] * 4  # most of a step: four to each other case
+    assert {case.operation.dtype for case in cases[:4]} == {"fp8"}
 
 
 def test_the_corners_of_a_table_come_before_its_inside():

@@ -1,6 +1,7 @@
 """Fitting: known parameters come back, held-out error is what it says, records become a profile."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,12 +152,50 @@ def _gemm_record(backend: str, m: int, us: float) -> Record:
     return Record("gemm", {"m": m, "n": 1024, "k": 1024}, "bf16", us, backend=backend)
 
 
-def test_the_fastest_of_the_widely_measured_back_ends_comes_first():
+def test_each_shape_is_of_the_fastest_widely_measured_back_end_that_has_it():
+    """`fast` has five of eight shapes, `slow` all, `narrow` two: rows of `fast`, and of `slow` where it has none."""
     shapes = [2**i for i in range(4, 12)]
     records = [_gemm_record("slow", m, 20.0) for m in shapes]
     records += [_gemm_record("fast", m, 10.0) for m in shapes[:5]]
     records += [_gemm_record("narrow", m, 5.0) for m in shapes[:2]]
-    assert [table.backend for table in tables_from_records(records)] == ["fast", "slow", "narrow"]
+    (table,) = tables_from_records(records)
+    assert table.backend == "fast+slow"
+    assert table.columns["m"].tolist() == shapes
+    assert (table.seconds * 1e6).tolist() == pytest.approx([10.0] * 5 + [20.0] * 3)
+
+
+def test_prefill_in_the_mha_form_is_priced_for_an_fp8_cache_too():
+    """Its kernel reads keys and values expanded to BF16; decode reads the cache itself."""
+    shape = {"heads": 128.0, "batch": 1.0, "new": 512.0, "cached": 0.0}
+    decode = {"heads": 128.0, "batch": 1.0, "context": 512.0, "queries": 1.0}
+    records = [
+        Record("mla_prefill", shape, "bf16", 50.0, options={"kv_cache": "bf16"}, backend="torch"),
+        Record("mla_decode", decode, "bf16", 50.0, options={"kv_cache": "bf16"}, backend="torch"),
+    ]
+    found = {
+        (t.kernel, t.variant.options["kv_cache"]): [round(us, 6) for us in t.seconds * 1e6]
+        for t in tables_from_records(records)
+    }
+    assert found == {
+        ("mla_decode", "bf16"): [50],
+        ("mla_prefill", "bf16"): [50],
+        ("mla_prefill", "fp8"): [50],
+    }
+
+
+def test_flagged_rows_weigh_less_in_the_fit(tmp_path):
+    """A third of the rows twice as slow on a throttled GPU: the fit stays nearer to the others with the flag."""
+
+    def launch_us(flags):
+        found = [replace(r, flags=flags if n % 3 == 0 else (), us_median=r.us_median * (2 if n % 3 == 0 else 1))
+                 for n, r in enumerate(r for r in records() if r.ok and r.operation == "gemm")]  # fmt: skip
+        write_records(tmp_path / "records.jsonl", found)
+        (table,) = tables_from_records(read_records(tmp_path / "records.jsonl"))
+        form = fit_table(table, DIMS, H200).form
+        return float(np.median(form.seconds_each(STAGES["gemm"](table.shape, table.variant, DIMS), 80)))
+
+    truth = float(np.median(gemm_table().seconds))
+    assert truth < launch_us(("throttled",)) < launch_us(())
 
 
 def test_a_last_line_that_a_kill_tore_is_ignored_and_no_other(tmp_path):

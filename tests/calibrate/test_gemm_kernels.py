@@ -7,16 +7,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenworks[calibrate]'")
 
 from calibrate.cases import Case
-from calibrate.kernels.formats import dequantize_blocks, dequantize_groups
-from calibrate.kernels.gemm import (
-    ABSORB_BMM,
-    GEMM,
-    QUANTIZE,
-    _scaled_mm,
-    by_columns,
-    reference_absorb,
-    reference_gemm,
-)
+from calibrate.kernels.formats import by_columns, dequantize_blocks, dequantize_groups
+from calibrate.kernels.gemm import ABSORB_BMM, GEMM, _scaled_mm, reference_absorb, reference_gemm
+from calibrate.kernels.quantize import QUANTIZE
 from sim.catalog import model
 from sim.model import operations as ops
 

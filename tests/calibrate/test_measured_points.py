@@ -8,14 +8,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenworks[calibrate]'")
 
-from calibrate import measure
+from calibrate import trial
 from calibrate.cases import Case, plan
 from calibrate.environment import Device, Watch, describe, find_device
 from calibrate.grid import moved
-from calibrate.kernels.backend import Backend, difference, missing, sample_rows
+from calibrate.kernels.backend import Backend, difference, sample_rows
 from calibrate.kernels.families import FAMILIES
-from calibrate.measure import Bench, Ceilings, Point, find_ceilings, find_points
+from calibrate.kernels.library import Needs
+from calibrate.measure import Bench, Ceilings, find_ceilings, find_points
 from calibrate.records import Measurement
+from calibrate.trial import Point
 from sim.catalog import model
 from sim.model import operations as ops
 
@@ -41,19 +43,20 @@ def bench(cpu):
 def test_every_family_that_one_gpu_can_run_has_a_torch_backend_on_a_cpu():
     several = {"all_reduce", "all_gather", "reduce_scatter", "dispatch", "combine"}
     for kernel, family in FAMILIES.items():
-        assert kernel in several or any(b.cpu and b.package is None for b in family.backends), kernel
+        assert kernel in several or any(b.cpu and b.needs is None for b in family.backends), kernel
 
 
 def test_backends_name_the_capability_dtype_shape_or_package_that_is_missing(cpu):
     deep_gemm = backend("gemm", "deep_gemm", "fp8")
-    assert deep_gemm.refuses(gemm(), cpu) == "needs a GPU"
-    assert "needs compute capability 9.x, 10.x, this is 8.0" in str(deep_gemm.refuses(gemm(), A100))
-    if missing("deep_gemm"):
-        assert deep_gemm.refuses(gemm(), H100) == "deep_gemm is not installed"
+    assert deep_gemm.refuses(gemm(4, "fp8"), cpu) == "needs a GPU"
+    assert "needs compute capability 9.x, 10.x, this is 8.0" in str(deep_gemm.refuses(gemm(4, "fp8"), A100))
+    if Needs(("deep_gemm",)).missing:
+        assert deep_gemm.refuses(gemm(4, "fp8"), H100) == "deep_gemm is not installed"
     assert "takes fp8, not bf16" in str(replace(backend("gemm", "torch", "fp8")).refuses(gemm(), H100))
-    flash_mla = replace(backend("mla_decode", "flash_mla", "bf16"), package=None)
-    heads16 = Case(ops.mla_decode(16, 1, 64, 1, 512, 64, 1152, "bf16"), V32)
-    assert flash_mla.refuses(heads16, H100) == "takes 64 or 128 heads"
+    flash_mla = replace(backend("mla_decode", "flash_mla", "bf16"), needs=None)
+    sparse = replace(backend("sparse_mla_decode", "flash_mla", "fp8"), needs=None)
+    wide = Case(ops.sparse_mla("decode", 256, 1, 1, 63, 64, 512, 64, 656, "fp8"), V32)
+    assert sparse.refuses(wide, H100) == "takes up to 128 heads"
     fp8_cache = Case(ops.mla_decode(128, 1, 64, 1, 512, 64, 576, "fp8"), V32)
     assert flash_mla.refuses(fp8_cache, H100) == "reads a BF16 cache"
     heads128 = Case(ops.mla_decode(128, 1, 64, 1, 512, 64, 1152, "bf16"), V32)
@@ -62,8 +65,9 @@ def test_backends_name_the_capability_dtype_shape_or_package_that_is_missing(cpu
 
 
 def test_a_package_that_does_not_load_is_reported_not_raised():
-    assert missing("a_package_that_nobody_has") == "a_package_that_nobody_has is not installed"
-    assert missing("json") is None
+    absent = Needs(("a_package_that_nobody_has", "another_one"), ("call",))
+    assert absent.missing == "a_package_that_nobody_has is not installed"
+    assert Needs(("json",), ("loads",)).missing is None
 
 
 def test_missing_backends_are_listed_and_the_others_planned(cpu):
@@ -74,7 +78,7 @@ def test_missing_backends_are_listed_and_the_others_planned(cpu):
 
 
 def test_every_case_is_planned_with_its_preferred_backend_before_any_other(monkeypatch):
-    monkeypatch.setattr("calibrate.kernels.backend.missing", lambda package: None)
+    monkeypatch.setattr(Needs, "missing", None)
     cases = plan(V32, "cuda", H100.memory_bytes)
     points, _ = find_points(cases, H100)
     first = points[: len(cases)]
@@ -124,7 +128,7 @@ def planted(kernel, build):
 
 
 def test_a_kernel_that_disagrees_is_recorded_without_times(bench, monkeypatch):
-    monkeypatch.setattr(measure, "time_calls", lambda *_: pytest.fail("a wrong kernel was timed"))
+    monkeypatch.setattr(trial, "time_calls", lambda *_: pytest.fail("a wrong kernel was timed"))
     wrong = planted("gemm", lambda case, t: lambda: 1.05 * torch.nn.functional.linear(t["x"], t["w"]))
 
     record = bench.measure(Point(gemm(), wrong), [])
@@ -233,27 +237,20 @@ def test_a_dead_gpu_is_told_from_a_full_one(monkeypatch, broken, lost):
 
     monkeypatch.setattr(torch.cuda, "synchronize", fail)
     monkeypatch.setattr(torch.cuda, "empty_cache", fail)
-    bench = Bench(H100, {"device": "cuda"}, Watch(replace(H100, kind="cpu")))
-    monkeypatch.setattr(bench, "_run", fail)
-    point = Point(gemm(), backend("gemm", "torch", "bf16"))
+    trials = trial.Trials(H100)
+    monkeypatch.setattr(trials, "_run", fail)
 
-    if lost:
-        with pytest.raises(measure.DeviceLost) as raised:
-            bench.measure(point, [])
-        record = raised.value.args[0]
-    else:
-        record = bench.measure(point, [])
+    with pytest.raises(trial.TrialFailed, match="illegal memory access") as raised:
+        trials.run(Point(gemm(), backend("gemm", "torch", "bf16")))
 
-    assert record.key == point.key
-    assert not record.ok
-    assert "illegal memory access" in record.error
+    assert raised.value.lost is lost
 
 
 def test_copies_rotate_what_a_call_reads_not_what_it_could_read(bench, monkeypatch):
     """Sparse attention over 4,096 entries reads 2,048: twice the copies of a kernel that reads all."""
     wanted = []
     monkeypatch.setattr(
-        measure, "copies_needed", lambda touched, held, device: wanted.append((touched, held)) or 1
+        trial, "copies_needed", lambda touched, held, device: wanted.append((touched, held)) or 1
     )
     sparse = Case(ops.sparse_mla("decode", 1, 1, 1, 4095, 2048, 512, 64, 656, "fp8"), V32)
 

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenworks[calibrate]'")
 
 from calibrate.cases import Case
+from calibrate.kernels import torch_attention
 from calibrate.kernels.mla import (
     MLA_DECODE,
     MLA_PREFILL,
@@ -125,6 +126,30 @@ def test_torch_prefills_as_the_reference(new, cached, cpu, generator):
     output = torch_backend(MLA_PREFILL, case).build(case, tensors)()
 
     assert MLA_PREFILL.error(case, tensors, output) < MLA_PREFILL.tolerance
+
+
+def test_prefill_takes_one_kernel_with_and_without_a_prefix(cpu, generator, monkeypatch):
+    """Whole prompt: causal. Behind a prefix: causal over the new tokens and unmasked over the prefix."""
+    calls = []
+
+    def attend(q, k, v, causal, scale):
+        calls.append((k.shape[2], causal))
+        return flash(q, k, v, causal, scale)
+
+    flash = torch_attention._flash
+    monkeypatch.setattr(torch_attention, "_flash", attend)
+    for new, cached in ((9, 0), (9, 23)):
+        case = Case(ops.mla_prefill(4, 1, new, cached, 192, 128, "bf16"), V3)
+        tensors = MLA_PREFILL.make(case, cpu, generator)
+        torch_backend(MLA_PREFILL, case).build(case, tensors)()
+    assert calls == [(9, True), (9, True), (23, False)]
+
+
+def test_attention_over_two_halves_is_merged_by_log_sum_exp():
+    """Keys with scores 0, 0 | ln 6: weights 1/8, 1/8, 6/8. Values 1, 3 | 5 -> 1/8 + 3/8 + 30/8 = 4.25."""
+    first, second = torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), 5.0)
+    logs = torch.tensor(2.0).log().view(1, 1, 1), torch.tensor(6.0).log().view(1, 1, 1)
+    assert torch_attention.merge(first, logs[0], second, logs[1]).item() == pytest.approx(4.25)
 
 
 def test_a_decode_that_reads_one_key_too_many_is_found(cpu, generator):

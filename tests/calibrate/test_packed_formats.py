@@ -10,14 +10,18 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenwork
 
 from calibrate.kernels.formats import (
     FP8,
+    by_columns,
     dequantize_blocks,
     dequantize_groups,
     dequantize_latent,
+    pack_exponents,
     pack_index_keys,
     pack_latent,
+    power_of_two,
     quantize_blocks,
     quantize_groups,
     quantize_latent,
+    unpack_exponents,
     unpack_index_keys,
     unpack_latent,
 )
@@ -134,3 +138,34 @@ def test_a_latent_entry_keeps_rope_exactly_and_values_within_a_sixteenth(generat
 def test_widths_that_blocks_do_not_divide_are_refused(quantize):
     with pytest.raises(ValueError, match="multiple of 128, not 100"):
         quantize(torch.ones(4, 100))
+
+
+def test_scales_are_rounded_up_to_powers_of_two():
+    found = power_of_two(torch.tensor([1.0, 1.0001, 0.3, 0.25, 448.0]))
+    assert found.tolist() == [1.0, 2.0, 0.5, 0.25, 512.0]
+
+
+def test_four_exponents_lie_in_an_int32_the_first_lowest():
+    """2^0, 2^1, 2^-1, 2^3 have exponents 127, 128, 126, 130; a fifth one begins the next number."""
+    packed = pack_exponents(torch.tensor([[1.0, 2.0, 0.5, 8.0, 4.0]]))
+    assert packed.shape == (1, 2)
+    assert packed[0].view(torch.int32).tolist() == [127 | 128 << 8 | 126 << 16 | (130 << 24) - (1 << 32), 129]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 9])
+@pytest.mark.parametrize("columns", [1, 4, 6])
+def test_packed_exponents_come_back_from_columns_16_bytes_apart(rows, columns):
+    scales = 2.0 ** torch.arange(2 * rows * columns).remainder(40).sub(20).view(2, rows, columns)
+    packed = pack_exponents(scales)
+    assert torch.equal(unpack_exponents(packed, columns), scales)
+    assert packed.stride()[-2:] == (1, -(-rows // 4) * 4)
+    assert by_columns(scales).stride() == (-(-rows // 4) * 4 * columns, 1, -(-rows // 4) * 4)
+
+
+def test_values_with_powers_of_two_as_scales_use_at_least_half_of_the_range(generator):
+    x = torch.randn(5, 256, generator=generator).bfloat16()
+    values, scales = quantize_groups(x, powers=True)
+    assert torch.equal(power_of_two(scales), scales)
+    largest = values.float().abs().unflatten(-1, (2, 128)).amax(-1)
+    assert largest.min() >= 224
+    assert largest.max() <= 448

@@ -1,13 +1,25 @@
 """Timing: percentiles by hand, rotation of inputs, flags."""
 
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from calibrate import environment
 from calibrate.environment import Device, Watch, summarize
-from calibrate.timing import MAX_COPIES, MIN_SAMPLES, Timing, copies_needed, percentile, time_calls
+from calibrate.timing import (
+    MAX_COPIES,
+    MIN_SAMPLES,
+    SPIN_CYCLES_PER_S,
+    Timing,
+    copies_needed,
+    percentile,
+    replays_needed,
+    spin_cycles,
+    still_warm,
+    time_calls,
+)
 
 GB = 10**9
 H100 = Device("cuda", "H100", 1, 80 * GB, 50 * 10**6, (9, 0), 132)
@@ -60,13 +72,79 @@ def test_the_copies_take_turns_on_a_cpu(cpu):
     called = []
     calls = [lambda n=n: called.append(n) for n in range(3)]
 
-    timing = time_calls(calls, cpu, seconds=0.001)
+    timing = time_calls(calls, 2 * cpu.l2_bytes, cpu, seconds=0.001)
 
     assert timing.method == "clock"
+    assert not timing.warm
     assert len(timing.samples_us) >= MIN_SAMPLES
     assert all(sample >= 0 for sample in timing.samples_us)
     timed = called[-len(timing.samples_us) :]
     assert timed == [n % 3 for n in range(len(timed))]
+
+
+def test_calls_whose_inputs_fit_into_the_cache_together_are_called_warm(cpu):
+    quarter = cpu.l2_bytes // 4
+    assert time_calls([lambda: None] * 4, quarter, cpu, seconds=0.0).warm
+    assert not time_calls([lambda: None] * 5, quarter, cpu, seconds=0.0).warm
+
+
+def test_small_calls_get_enough_copies_to_be_cold():
+    """256 KB of the 50 MB of an H100's L2: 572 copies would cover it three times; 256 of them already exceed it."""
+    touched = 256 * 1024
+    copies = copies_needed(touched, touched, H100)
+    assert copies == MAX_COPIES
+    assert not still_warm(copies, touched, H100)
+    assert still_warm(copies_needed(64 * 1024, 64 * 1024, H100), 64 * 1024, H100)
+
+
+def test_two_events_are_a_millisecond_apart_and_the_host_has_queued_everything_by_then():
+    assert replays_needed(40e-6) == 25  # 25 replays of 40 us are 1 ms
+    assert replays_needed(5e-3) == 1
+    launch_s = 10e-6  # of a graph, by the host
+    for replays in (1, 25, 400):
+        assert spin_cycles(replays) / SPIN_CYCLES_PER_S > replays * launch_s
+
+
+def test_replays_follow_a_spinning_kernel_between_one_pair_of_events(monkeypatch):
+    """A stand-in for a GPU that counts what the host queues: each sample spins first, then all replays in a row."""
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenworks[calibrate]'")
+    queued = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            self.at = None
+
+        def record(self):
+            queued.append("event")
+            self.at = queued.count("replay")
+
+        def synchronize(self):
+            queued.append("wait")
+
+        def elapsed_time(self, end):
+            return 0.2 * (end.at - self.at)  # ms: a replay takes 200 us
+
+    class Graph:
+        def replay(self):
+            queued.append("replay")
+
+        def reset(self):
+            queued.append("reset")
+
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    for name, stand_in in {
+        "Event": Event, "CUDAGraph": Graph, "Stream": lambda: stream, "current_stream": lambda: stream,
+        "stream": lambda _: nullcontext(), "graph": lambda *_, **__: nullcontext(), "synchronize": lambda: None,
+        "_sleep": lambda _: queued.append("spin"),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+
+    timing = time_calls([lambda: None] * 16, H100.l2_bytes, H100, seconds=0.01)
+
+    assert timing.method == "graph"
+    assert timing.median_us == pytest.approx(200 / 16)  # sixteen calls a replay
+    last = queued[: queued.index("reset")][-9:]
+    assert last == ["spin", "event", *["replay"] * 5, "event", "wait"]  # five replays are 1 ms
 
 
 def test_throttling_is_named_by_nvmls_bits():

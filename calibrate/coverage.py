@@ -1,0 +1,42 @@
+"""How much of its plan a calibration has measured, table by table: what a profile that was cut short lacks."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+FILE_NAME: Final = "coverage.json"
+"""Beside the records."""
+
+Coverage = Mapping[str, tuple[int, int]]
+"""Table, such as `moe fp8`, -> shapes measured by some back-end, and shapes planned."""
+
+
+def count(planned: Iterable[tuple[str, object]], measured: Iterable[tuple[str, object]]) -> Coverage:
+    """Coverage from (table, shape) of what was planned and of what was measured."""
+    shapes: dict[str, set[object]] = {}
+    for table, shape in planned:
+        shapes.setdefault(table, set()).add(shape)
+    done = set(measured)
+    return {table: (sum((table, s) in done for s in wanted), len(wanted)) for table, wanted in shapes.items()}
+
+
+def lacks(coverage: Coverage) -> list[str]:
+    """Tables that are not complete, in words, those with the least first."""
+    left = [
+        (done / planned, table, done, planned)
+        for table, (done, planned) in coverage.items()
+        if done < planned
+    ]
+    return [f"{table} ({done} of {planned})" for _, table, done, planned in sorted(left)]
+
+
+def write(folder: Path, coverage: Coverage) -> None:
+    """Note the coverage beside the records of a folder."""
+    (folder / FILE_NAME).write_text(json.dumps(coverage, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> Coverage:
+    """The coverage noted beside records; empty where none is, as for records of other programs."""
+    path = folder / FILE_NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,89 @@
+"""`calibrate diff`: a profile against one that is twice as fast says 2 everywhere, and what that does to a step."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from calibrate import diff
+from calibrate.cli import app
+from calibrate.store import save_fits, save_profile
+from sim.cost.profile import load_profile, read_profile
+
+FAST = "h200_sxm/vllm"
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    """A shipped profile with every time doubled: launches twice as long, rates half."""
+    folder = tmp_path_factory.mktemp("slow")
+    fast = load_profile(FAST)
+    tables = [replace(t, seconds=2 * t.seconds) for kernel in fast.kernels for t in fast.tables(kernel)]
+    save_profile(folder, {name: value for name, value in fast.header.items() if name != "tables"}, tables)
+
+    def slower(form):
+        half = {
+            name: tuple(rate / 2 for rate in getattr(form, name)) for name in ("flop_per_s", "bytes_per_s")
+        }
+        return replace(form, launch_s=2 * form.launch_s, **half)
+
+    save_fits(folder, {key: replace(fit, form=slower(fit.form)) for key, fit in fast.fits.items()})
+    return folder
+
+
+def test_twice_the_time_is_a_ratio_of_two_at_every_shape(slow):
+    compared = diff.compare(read_profile(slow), load_profile(FAST))
+    assert len(compared) > 5
+    firsts = [
+        one for one in compared if one.table.key == one.against.key
+    ]  # a second back-end meets the first
+    assert sum(len(one.known) for one in firsts) > 1000
+    for one in firsts:
+        assert np.allclose(one.known, 2.0, rtol=1e-4), one.table.key
+        assert one.quantile(0.5) == pytest.approx(2.0, rel=1e-4)
+
+
+def test_shapes_that_the_other_cannot_tell_are_not_compared(slow):
+    """A profile with one row count beyond the other's: it lies outside of what was measured there."""
+    fast = load_profile(FAST)
+    gemm = fast.tables("gemm")[0]
+    rows = gemm.columns["m"] == gemm.columns["m"].max()
+    beyond = {**{a: v[rows] for a, v in gemm.columns.items()}, "m": 4 * gemm.columns["m"][rows]}
+    table = replace(gemm, columns=beyond, seconds=gemm.seconds[rows])
+
+    class Own:
+        kernels = ("gemm",)
+
+        def tables(self, kernel):
+            return (table,)
+
+    (one,) = diff.compare(Own(), fast)
+    assert len(one.ratio) == rows.sum()
+    assert len(one.known) == 0
+    assert one.farthest is None
+
+
+def test_the_command_tells_ratios_steps_and_writes_plots(slow, tmp_path):
+    page = tmp_path / "diff.html"
+    found = CliRunner().invoke(app, ["diff", str(slow), FAST, "--html", str(page), "--json"])
+    assert found.exit_code == 0, found.output
+    told = json.loads(found.stdout.splitlines()[-1])
+    assert told["tables"]["gemm/bf16"]["median"] == pytest.approx(2.0, rel=1e-4)
+    assert told["only"] == {"own": [], "other": []}
+    for phase in ("decode", "prefill"):
+        step = told["step"][phase]
+        # what no table prices (the host's share, norms by the roofline) is the same for both
+        assert 1.5 < step["ratio"] < 2.0
+        assert step["operations"]["attention block"]["own"] == pytest.approx(
+            2 * step["operations"]["attention block"]["other"], rel=1e-3
+        )
+    assert "<h2>gemm/bf16</h2>" in page.read_text()
+    assert "what it does to a step" in found.stderr
+
+
+def test_an_unknown_profile_exits_with_two(slow):
+    found = CliRunner().invoke(app, ["diff", str(slow), "h200_sxm/nobody"])
+    assert found.exit_code == 2
+    assert "h200_sxm/vllm" in found.stderr
