@@ -84,11 +84,11 @@ def run(
     results = simulated([scenario], sets, seed, out, screen)
     [(name, result)] = results.items()
     data = result.json()
-    screen.show(tables.runs({name: data}, public_prices(results)))
-    if out:
+    if out:  # before anything is shown: whoever reads may leave
         save(out, result.save)
         save(out, page(results))
         screen.note(f"written to {out}")
+    screen.show(tables.runs({name: data}, public_prices(results)))
     _finish(results, data, as_json)
 
 
@@ -106,7 +106,6 @@ def compare(
     results = simulated(scenarios, sets, seed, out, screen)
     data = {name: result.json() for name, result in results.items()}
     api_prices = public_prices(results)
-    screen.show(tables.runs(data, api_prices))
     together = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}
     if out:
         for name, result in results.items():
@@ -114,6 +113,7 @@ def compare(
         save(out, writer("comparison.json", together))
         save(out, page(results))
         screen.note(f"written to {out}")
+    screen.show(tables.runs(data, api_prices))
     _finish(results, together, as_json)
 
 

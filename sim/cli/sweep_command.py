@@ -1,13 +1,28 @@
 """`tokenworks sweep`: many points of one scenario."""
 
 import os
+from math import isnan
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from sim.cli.files import prepare, print_json
-from sim.cli.terminal import DID_NOT_HOLD, Screen, show_error
+from sim.cli.terminal import DID_NOT_HOLD, Screen, number, seconds, show_error, usd
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_SHOWN = 50
+"""Rows of the table on the terminal; the file has all."""
+FIGURES = {
+    "USD per M tokens": ("cost.usd_per_million.blended", usd),
+    "output tokens/s": ("throughput.output_tokens_per_s", number),
+    "TTFT p99": ("latency.ttft_s.p99", seconds),
+    "TPOT p99": ("latency.tpot_s.p99", seconds),
+}
+"""Heading -> the column of the file, and how it is written."""
 
 
 def sweep(
@@ -46,6 +61,7 @@ def sweep(
     prepare(out)
     with screen.progress(file.stem) as tick:
         table = run_sweep(plan, out, seed, workers or os.cpu_count() or 1, ray, tick)
+    screen.show([_shown(table, [key for point in plan.points for key in point.overrides])])
     failed = table[table.error.notna()]
     for point in failed.itertuples():
         screen.note(f"point {point.point}: {point.error}")
@@ -55,3 +71,18 @@ def sweep(
     if len(failed) == len(table):
         show_error("every point failed")
         raise typer.Exit(DID_NOT_HOLD)
+
+
+def _shown(table: "pd.DataFrame", keys: list[str]) -> Table:
+    """The first points side by side: what was varied, and what most people look at."""
+    shown = Table("point", *dict.fromkeys(keys), *FIGURES)
+    for row in table.head(MOST_SHOWN).to_dict("records"):
+        varied = ["" if _missing(row[key]) else str(row[key]) for key in dict.fromkeys(keys)]
+        figures = [write(None if _missing(row.get(name)) else row[name]) for name, write in FIGURES.values()]
+        shown.add_row(str(row["point"]), *varied, *figures)
+    return shown
+
+
+def _missing(value: object) -> bool:
+    """Whether a cell is empty: None, or not a number."""
+    return value is None or (isinstance(value, float) and isnan(value))

@@ -19,6 +19,7 @@ from sim.planner.points import Point, Sweep
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.schema import Scenario
 from sim.simulation import simulate
+from sim.steady import steady
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +97,9 @@ def run_sweep(
 def figures(job: Job) -> Row:
     """The figures of one run by dotted path, or its `error`. Runs in a worker: nothing may escape."""
     try:
-        data = simulate(job.scenario, job.seed).json()
+        result = simulate(job.scenario, job.seed)
+        result.outlook_from(lambda: steady(job.scenario).outlook())
+        data = result.json()
     except (DeploymentError, ScenarioError) as error:
         return {"error": _said(error)}
     except Exception as error:  # one point's fault must not end the others

@@ -45,6 +45,11 @@ class Result:
             outlook, self._outlook = self._outlook(), None
             if self._json["stable"] is None:  # it ends before a load is reached
                 outlook["capacity"]["load"] = None
+            elif self._json["stable"] and (load := outlook["capacity"]["load"] or 0.0) > 1:
+                self._json["notes"].append(
+                    f"no backlog was seen to grow, but the estimate has the load at {load:.0%} of capacity: "
+                    "near it only a longer run tells, and until then percentiles grow with its length"
+                )
             self._json |= outlook
         return self._json
 

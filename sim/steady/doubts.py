@@ -12,6 +12,8 @@ FEW_SEQUENCES = 4.0
 """Sequences in the KV cache of a rank below which it matters which requests happen to meet."""
 MANY_REJECTED = 0.3
 """Share of requests that are too long beyond which the rest depends on a few that just fit."""
+MANY_USERS = 64
+"""Users per rank of a closed loop on aggregated workers: at 64 the price was 10% off, at 256 25% (8 H200, TP8)."""
 NEARLY_FULL = 0.9
 """Load from which the capacity matters for the figures."""
 STAYS = 2.0
@@ -48,6 +50,11 @@ def doubts(
         )
     if full and limit == "KV cache" and service.largest < FEW_SEQUENCES:
         yield f"The KV cache of a rank holds {service.largest:.2g} requests at a time: it matters which ones meet."
+    if joint and (demand.concurrency or 0) > MANY_USERS * service.ranks:
+        yield (
+            f"{demand.concurrency:,} users in a closed loop on {service.ranks} ranks: those who leave together come "
+            "back together, and such bursts are not followed."
+        )
     if full and joint and demand.answers_alike and demand.output_tokens > 1:
         yield (
             "All answers have the same length: at this load they begin and end together, more or less, and the "

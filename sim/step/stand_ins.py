@@ -38,8 +38,20 @@ def pricing_notes(scenario: Scenario, pools: Mapping[str, PoolPlan]) -> Iterator
     if stand_ins:
         listed = ", ".join(f"{family} ({', '.join(sorted(by))})" for family, by in sorted(stand_ins.items()))
         yield f"priced by kernels of another engine than {cost.profile.engine}: {listed}"
+    if scenario.engine == "vllm" and any(_shares_experts(plan) for plan in pools.values()):
+        named = [pool.moe_backend for pool in scenario.deployment.pools().values()]
+        if not any(named):
+            yield (
+                "which kernels vLLM runs for experts inside a TP group is not known here; with Triton, EP was "
+                "published as slower (docs/experts.md). Name them with moe_backend"
+            )
     for experts in experts_carried(scenario, pools):
         yield f"routed experts: {experts}; what expert parallelism costs is carried on from there, and not validated"
+
+
+def _shares_experts(plan: PoolPlan) -> bool:
+    """Whether experts are spread over the GPUs of one attention rank, without an all-to-all."""
+    return plan.ep > 1 and plan.dp == 1
 
 
 def experts_carried(scenario: Scenario, pools: Mapping[str, PoolPlan]) -> list[str]:

@@ -141,3 +141,9 @@ def test_a_grid_beyond_reason_is_refused_before_it_is_built(file: Path) -> None:
     file.write_text("base: base.yaml\ngrid:\n" + "".join(f"  {key}: [{values}]\n" for key in keys))
     with pytest.raises(ScenarioError, match="24,300,000 combinations"):
         load_sweep(file)
+
+
+def test_a_row_also_holds_what_the_deployment_could_carry(file: Path, tmp_path: Path) -> None:
+    table = run_sweep(load_sweep(file), tmp_path / "out")
+    assert (table["capacity.requests_per_s"].dropna() > 0).all()
+    assert set(table.limited_by.dropna()) == {"serve"}
