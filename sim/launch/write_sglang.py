@@ -1,7 +1,9 @@
 """A pool as SGLang's launch commands, one per node; flags of 0.5.x."""
 
 from collections.abc import Iterator, Mapping
+from math import ceil
 
+from sim import catalog
 from sim.launch.wanted import PORT, Flags, Wanted, backend, command, given
 from sim.model.deployment import plan_pool
 
@@ -65,7 +67,9 @@ def _ranks(one: Wanted) -> Iterator[str | tuple[str, object]]:
 def _static_fraction(one: Wanted) -> float:
     """Share of the memory for weights and KV cache as the scenario has it; SGLang's own rule may leave less."""
     memory = plan_pool(one.scenario.model_copy(update={"engine": "sglang"}), one.role).memory
-    return round(1 - memory.reserve_bytes / memory.memory_bytes, 3)
+    held_bytes = memory.weights_bytes + memory.kv_cache_bytes
+    # Rounded up: what is just enough must not fall short.
+    return ceil(held_bytes / (memory.memory_bytes - catalog.engine("sglang").runtime_bytes) * 1e4) / 1e4
 
 
 def _habits(one: Wanted) -> Iterator[str | tuple[str, object]]:

@@ -9,7 +9,7 @@ from sim.steady.service import Limit, Service
 MOSTLY_PROMPTS = 0.9
 """Share of the time of aggregated workers beyond which little is left for answers."""
 FEW_SEQUENCES = 4.0
-"""Sequences in the KV cache of a rank below which it matters which requests happen to meet."""
+"""Sequences that a rank has room for, in seats or KV cache, up to which it matters which requests happen to meet."""
 MANY_REJECTED = 0.3
 """Share of requests that are too long beyond which the rest depends on a few that just fit."""
 MANY_USERS = 64
@@ -48,8 +48,8 @@ def doubts(
             f"Overloaded, limited by {limit}: a simulation goes on computing prompts until the prefill pool has no "
             "room left, and counts them."
         )
-    if full and limit == "KV cache" and service.largest < FEW_SEQUENCES:
-        yield f"The KV cache of a rank holds {service.largest:.2g} requests at a time: it matters which ones meet."
+    if full and service.largest <= FEW_SEQUENCES:
+        yield f"A rank has room for {service.largest:.2g} requests at a time: it matters which ones meet."
     if joint and (demand.concurrency or 0) > MANY_USERS * service.ranks:
         yield (
             f"{demand.concurrency:,} users in a closed loop on {service.ranks} ranks: those who leave together come "
