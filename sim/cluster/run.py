@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sim.cluster.aggregated import AggregatedCluster
 from sim.cluster.arrivals import Arrivals
@@ -50,6 +51,8 @@ def run_cluster(
     if not window.steady:
         measured_s = whole_run(table, window.start_s, end_s)
     pools = cluster.records()
+    if measured_s[0] == measured_s[1]:  # nothing is measured, whatever ran after the warm-up
+        pools = {role: replace(pool, busy_in_window_s=0.0) for role, pool in pools.items()}
     return RunRecord(
         scenario=scenario,
         seed=seed,

@@ -196,3 +196,11 @@ def test_requests_that_all_come_in_the_warm_up_are_not_measured() -> None:
     assert run["requests"]["arrived"] == 0 and run["notes"][-1].startswith("nothing was measured")
     assert run["throughput"]["output_tokens_per_s"] is run["cost"]["usd_per_million"]["blended"] is None
     assert run["utilization"]["serve"] is None
+
+
+def test_a_loop_that_starts_all_of_its_work_in_the_warm_up_measures_nothing() -> None:
+    work = f"arrivals: {{closed_loop: {{concurrency: 65536}}}}, {LENGTHS}, requests: 40"
+    found = simulate(parse(f"{WORK}workload: {{{work}}}\nwarmup_s: 1").scenario)
+    assert not found.record.invariants
+    assert found.json()["utilization"]["serve"] is None
+    assert any("nothing was measured" in note for note in found.notes)
