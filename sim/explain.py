@@ -205,6 +205,9 @@ class Explanation:
             "group": priced.operation.group,
             "bound": latency.bound,
             "priced_by": latency.priced_by,
+            "priced_by_seconds": {
+                source: seconds * priced.operation.layers for source, seconds in latency.by_source()
+            },
             "source": latency.source,
             "parts": self._parts(priced, total_s),
         }

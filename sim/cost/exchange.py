@@ -45,7 +45,9 @@ class WideExchange:
         times = self.table.dispatch_s if operation.kernel == "dispatch" else self.table.combine_s
         growth = _at(times, shape["ep"]) / _at(times, widest)
         source = f"{latency.source}; beyond EP{widest} as DeepEP's table grows"
-        return replace(latency, seconds=latency.seconds * growth, priced_by="extrapolated", source=source)
+        return replace(
+            latency, seconds=latency.seconds * growth, priced_by="extrapolated", source=source, shares=()
+        )
 
 
 def _at(times: Mapping[int, float], ep: float) -> float:

@@ -13,6 +13,8 @@ from sim.model.operations import Operation
 
 PricedBy = Literal["measured", "fitted", "scaled", "extrapolated", "analytic"]
 PRICED_BY: Final[tuple[PricedBy, ...]] = ("measured", "fitted", "scaled", "extrapolated", "analytic")
+MATTERS: Final = 0.2
+"""Share of a price from which its less certain part gives it its name."""
 Bound = Literal["compute", "memory", "link", "launch"]
 COLLECTIVES: Final = ("all_reduce", "all_gather", "reduce_scatter")
 
@@ -28,6 +30,14 @@ class Latency:
     bound: Bound
     shares: tuple[tuple[PricedBy, float], ...] = ()
     """Seconds by what priced them where that is not one thing; they add up to `seconds`."""
+
+    @classmethod
+    def of_parts(cls, parts: tuple[tuple[PricedBy, float], ...], source: str, bound: Bound) -> "Latency":
+        """The sum of seconds that were priced in different ways, named after the least certain that matters."""
+        total_s = sum(seconds for _, seconds in parts)
+        weighty = [kind for kind, seconds in parts if seconds > MATTERS * total_s]
+        named = max(weighty or [kind for kind, _ in parts], key=PRICED_BY.index)
+        return cls(total_s, named, source, bound, parts if len(parts) > 1 else ())
 
     def by_source(self) -> tuple[tuple[PricedBy, float], ...]:
         """Seconds by what priced them."""
@@ -123,8 +133,8 @@ class ConcentratedScores:
         if select is None:
             return latency
         gained_s = self.cost.price(select).seconds - self.cost.price(_concentrated(select)).seconds
-        source = f"{latency.source}; top-k on concentrated scores"
-        return replace(latency, seconds=latency.seconds - max(0.0, gained_s), source=source)
+        left = 1 - max(0.0, gained_s) / latency.seconds
+        return latency.times(left, "top-k on concentrated scores")
 
 
 def _concentrated(select: Operation) -> Operation:

@@ -60,8 +60,8 @@ class ProfileCost:
         """Seconds of one layer; the fallback prices what nothing measured, and `source` says why."""
         choice = self._choice(operation)
         if isinstance(choice, Choice):
-            seconds, how = choice.priced.seconds(operation.shape)
-            return Latency(seconds, how, choice.source, choice.priced.bound(operation.shape))
+            parts = choice.priced.parts(operation.shape)
+            return Latency.of_parts(parts, choice.source, choice.priced.bound(operation.shape))
         priced = self.fallback.price(operation)
         return replace(priced, source=f"{priced.source}; {choice}") if choice else priced
 

@@ -76,7 +76,7 @@ class NetworkCost:
         steps = beyond * (2 if reduces else 1)
         source = f"{latency.source}; {steps:g} more steps of a ring over NVLink"
         seconds = latency.seconds + steps * self.links.rack_step_s
-        return replace(latency, seconds=seconds, priced_by="extrapolated", source=source)
+        return replace(latency, seconds=seconds, priced_by="extrapolated", source=source, shares=())
 
     def _across(self, operation: Operation) -> Latency:
         nodes = ceil(operation.shape["gpus"] / self.gpu.scale_up_domain)

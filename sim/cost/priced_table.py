@@ -81,6 +81,37 @@ class PricedTable:
             return value, "extrapolated"
         return value, "measured" if where == ON_KNOTS or self.linear else "fitted"
 
+    def parts(self, operation_shape: Mapping[str, float]) -> tuple[tuple[PricedBy, float], ...]:
+        """The same seconds by how they were found: up to the last measured row, and what is carried on from there."""
+        seconds, how = self.seconds(operation_shape)
+        inside = self._inside_s(operation_shape) if how == "extrapolated" else 0.0
+        if not 0 < inside < seconds:
+            return ((how, seconds),)
+        return (("measured" if self.linear else "fitted", inside), (how, seconds - inside))
+
+    def _inside_s(self, operation_shape: Mapping[str, float]) -> float:
+        """Seconds at the last measured row on the way to a shape; 0 where there is none on it."""
+        shape = {**self.defaults, **operation_shape}
+        if any(shape.get(axis, value) != value for axis, value in self.free.items()):
+            return 0.0
+        if self.no_prefix and shape["cached"] > 0:
+            seconds, how = self.seconds({**shape, "cached": 0.0})
+            return seconds if how != "extrapolated" else 0.0
+        at = reference(self.table.kernel, shape)
+
+        def stay(value: float, point: Sequence[float], depth: int, knot: float) -> float:
+            if self.linear:
+                return value
+            places = dict(zip(self.axes, map(expm1, point), strict=True))
+            start = self._moved(at, {**places, self.axes[depth]: expm1(knot)})
+            return value * self._form_seconds(start) / self._form_seconds(self._moved(at, places))
+
+        if self.linear:
+            value, _ = lookup(self.tree, [at[a] for a in self.axes], stay)
+            return value * (1.0 if at is shape else self._form_seconds(shape) / self._form_seconds(at))
+        share, _ = lookup(self.tree, [log1p(at[a]) for a in self.axes], stay)
+        return share * self._form_seconds(shape)
+
     def _behind_prefix(self, shape: Mapping[str, float]) -> tuple[float, PricedBy]:
         """New tokens behind a cached prefix, by a table of prompts without one: what the form adds for the prefix."""
         alone = {**shape, "cached": 0.0}
@@ -105,14 +136,21 @@ class PricedTable:
     def _form_seconds(self, shape: Mapping[str, float]) -> float:
         return self.own.seconds(self.stages(shape, self.table.variant, self.dims))
 
+    @staticmethod
+    def _moved(at: Mapping[str, float], places: Mapping[str, float]) -> dict[str, float]:
+        """The shape at other coordinates, with what follows from them: rows of the experts are load x experts."""
+        moved = {**at, **places}
+        return {**moved, "rows": moved["load"] * moved["experts"]} if "load" in places else moved
+
     def _carry(self, at: Mapping[str, float]) -> Carry:
         """From a knot of one axis to where the shape lies beyond it: by the peer's growth, or in proportion to the
         form."""
 
         def carry(value: float, point: Sequence[float], depth: int, knot: float) -> float:
             places = list(point) if self.linear else [expm1(x) for x in point]
-            shape = {**at, **dict(zip(self.axes, places, strict=True))}
-            start = {**shape, self.axes[depth]: knot if self.linear else expm1(knot)}
+            end = dict(zip(self.axes, places, strict=True))
+            shape = self._moved(at, end)
+            start = self._moved(at, {**end, self.axes[depth]: knot if self.linear else expm1(knot)})
             growth = self._peer_growth(start, shape)
             if growth is None:
                 return value * self._form_seconds(shape) / self._form_seconds(start) if self.linear else value

@@ -216,3 +216,27 @@ def test_another_architecture_is_not_priced_by_what_was_measured_on_one(tmp_path
     other = cost.price(glm)
     assert other.priced_by == "analytic"
     assert "measured with qk_dim 192, not 256" in other.source
+
+
+def test_a_price_beyond_the_hull_says_how_much_of_it_was_measured(cost):
+    # (500, 100, 100): form 1 + 10 + (10_000 + 50_000 + 100_000) B / 1e6 = 11.16 us against 9.13 at 400, measured 60 us.
+    near, far = cost.price(gemm(500)), cost.price(gemm(800))
+    grown = 60e-6 * 11.16 / 9.13
+    assert dict(near.by_source()) == pytest.approx({"measured": 60e-6, "extrapolated": grown - 60e-6})
+    assert near.seconds == pytest.approx(grown)
+    # 18% of the one is carried on, 47% of the other: what matters gives the name.
+    assert (near.priced_by, far.priced_by) == ("measured", "extrapolated")
+    assert sum(seconds for _, seconds in far.by_source()) == pytest.approx(far.seconds)
+    assert near.times(2.0, "twice").by_source()[1][1] == pytest.approx(2 * (grown - 60e-6))
+
+
+def test_experts_beyond_their_rows_are_fitted_up_to_the_last_and_carried_on_from_there():
+    """H200, DeepEP's masked GEMM: 16 experts on a rank were measured with up to 64 rows each."""
+    priced = load_profile("h200_sxm/sglang")
+    [table] = [t for t in priced.tables("moe") if t.backend == "deepep_low_latency"]
+    of = PricedTable(table, priced.dims)
+    shape = {"experts": 16.0, "active": 16.0, "hidden": 7168.0, "inter": 2048.0}
+    last, _ = of.seconds({**shape, "rows": 16 * 64.0})
+    parts = dict(of.parts({**shape, "rows": 16 * 142.0}))
+    assert parts["fitted"] == pytest.approx(last, rel=0.01)
+    assert 0 < parts["extrapolated"] < 0.2 * last
