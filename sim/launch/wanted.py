@@ -18,6 +18,8 @@ from sim.scenario.schema import Experts, Pool, Scenario
 
 PORT: Final = 8000
 """Where every server listens: each has a host of its own."""
+ROUTER: Final = {"prefix_aware": "cache_aware", "round_robin": "round_robin", "least_loaded": "power_of_two"}
+"""Policies in the words of SGLang's router and vLLM's."""
 LINE: Final = 100
 """Characters of a command on one line."""
 
@@ -148,3 +150,24 @@ def _value(value: Any) -> str:
 def given(pairs: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """The flags that have a value."""
     return [(flag, value) for flag, value in pairs if value is not None]
+
+
+def in_front(pools: Mapping[str, Wanted], program: str, disaggregated: str, policy: str) -> str | None:
+    """The command of the router in front of several workers; None where there is one.
+
+    SGLang's router and vLLM's, which came from it, differ in `program` and in the flag for disaggregated pools.
+    """
+    if len(pools) == 1 and next(iter(pools.values())).pool.workers == 1:
+        return None
+    flags: list[str | tuple[str, object]] = [disaggregated] if len(pools) > 1 else []
+    if len(pools) == 1:
+        [one] = pools.values()
+        flags.append("--worker-urls " + " ".join(_url(one, worker) for worker in range(one.pool.workers)))
+    for role, one in pools.items():
+        flags += [(f"--{role}", _url(one, worker)) for worker in range(one.pool.workers) if len(pools) > 1]
+    flags.append(("--policy", ROUTER[policy]))
+    return "# the router\n" + command((program,), flags)
+
+
+def _url(one: Wanted, worker: int) -> str:
+    return f"http://{one.host(worker)}:{PORT}"

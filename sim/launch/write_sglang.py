@@ -4,10 +4,8 @@ from collections.abc import Iterator, Mapping
 from math import ceil
 
 from sim import catalog
-from sim.launch.wanted import PORT, Flags, Wanted, backend, command, given
+from sim.launch.wanted import PORT, Flags, Wanted, backend, command, given, in_front
 from sim.model.deployment import plan_pool
-
-ROUTER = {"prefix_aware": "cache_aware", "round_robin": "round_robin", "least_loaded": "power_of_two"}
 
 BALANCES = {"round_robin": "round_robin", "least_loaded": "total_requests"}
 
@@ -104,18 +102,5 @@ def _cache(one: Wanted) -> Iterator[str | tuple[str, object]]:
 
 
 def router(pools: Mapping[str, Wanted], policy: str) -> str | None:
-    """The router in front of several workers; None where there is one."""
-    if len(pools) == 1 and next(iter(pools.values())).pool.workers == 1:
-        return None
-    flags: list[str | tuple[str, object]] = ["--pd-disaggregation"] if len(pools) > 1 else []
-    if len(pools) == 1:
-        [one] = pools.values()
-        flags.append("--worker-urls " + " ".join(_url(one, worker) for worker in range(one.pool.workers)))
-    for role, one in pools.items():
-        flags += [(f"--{role}", _url(one, worker)) for worker in range(one.pool.workers) if len(pools) > 1]
-    flags.append(("--policy", ROUTER[policy]))
-    return "# the router\n" + command(("python3 -m sglang_router.launch_router",), flags)
-
-
-def _url(one: Wanted, worker: int) -> str:
-    return f"http://{one.host(worker)}:{PORT}"
+    """See `in_front`."""
+    return in_front(pools, "python3 -m sglang_router.launch_router", "--pd-disaggregation", policy)
