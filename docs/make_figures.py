@@ -12,12 +12,12 @@ from line_chart import Axis, Line, chart
 import sim
 from sim.catalog import model
 from sim.cost.latency import price_all
+from sim.deployment.plan import plan_pool
 from sim.mechanisms import attention_parts, published_cost, speculation_gain
 from sim.mechanisms.attention import reference
 from sim.model.attention import attention_block
-from sim.model.deployment import plan_pool
 from sim.model.layout import Layout
-from sim.step.assemble import cost_model, step_operations
+from sim.step.pricing import cost_model, step_operations
 from sim.validation.draft_gains import case_scenario, cases, draft_gains
 from sim.validation.position_curves import cost_at, curve_scenario, intercepts, settings, slopes
 

@@ -40,7 +40,7 @@ def load(
     Raises ScenarioError with every problem found: its file, line, column, key and what was expected.
     """
     from sim.cost.profile import shipped_profiles
-    from sim.model.deployment import deploy
+    from sim.deployment.plan import deploy
     from sim.scenario.loading import apply, from_data
     from sim.scenario.loading import load as read
     from sim.scenario.schema import Scenario

@@ -5,15 +5,15 @@ from typing import Any, Final, Literal
 
 from sim import catalog
 from sim.cost.latency import AnalyticCost, CostModel, PricedOperation, price_all
-from sim.model.deployment import PoolPlan, plan_pool
+from sim.deployment.device import gpu_of
+from sim.deployment.drafts import draft_chances
+from sim.deployment.plan import PoolPlan, plan_pool
 from sim.model.operations import Operation
-from sim.scenario.device import gpu_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
-from sim.scenario.speculation import draft_chances
-from sim.step.assemble import check_backends, cost_model, moe_backends, step_operations
 from sim.step.operations import StepOperations, typical_prompts
 from sim.step.overlap import STAGES, Line, Overlap, Stage, projections, stage_of, timeline
+from sim.step.pricing import check_backends, cost_model, moe_backends, step_operations
 from sim.units import GB_BYTES
 
 Phase = Literal["prefill", "decode"]

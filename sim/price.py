@@ -13,8 +13,8 @@ from sim.catalog import Gpu
 from sim.catalog.facts import read, values
 from sim.cluster.record import PoolRecord, RunRecord
 from sim.cluster.window import Tokens, tokens_in_window, window_length_s
-from sim.model.prefix_cache import prefix_cache_units
-from sim.scenario.device import gpu_of
+from sim.deployment.device import gpu_of
+from sim.deployment.prefix_tiers import prefix_cache_units
 from sim.scenario.schema import Price, Scenario
 from sim.units import HOUR_S, MILLION, MONTH_HOURS
 

@@ -9,21 +9,21 @@ from sim.cluster.record import RequestTable
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, PrefixSetup, TransferSetup
 from sim.cost.profile import shipped_profiles
+from sim.deployment.device import gpu_of
+from sim.deployment.drafts import draft_chances
+from sim.deployment.engine import engine_of
+from sim.deployment.notes import scenario_notes
+from sim.deployment.plan import Deployment, deploy
+from sim.deployment.prefix_tiers import PrefixCachePlan, prefix_cache_plan
+from sim.deployment.room import check_room, check_warmup, running_blocks
 from sim.model.architecture import cache_bytes_per_token
-from sim.model.deployment import Deployment, deploy
-from sim.model.notes import scenario_notes
-from sim.model.prefix_cache import PrefixCachePlan, prefix_cache_plan
-from sim.model.room import check_room, check_warmup, running_blocks
 from sim.price import price
 from sim.result import Result
-from sim.scenario.device import gpu_of
-from sim.scenario.engine import engine_of
 from sim.scenario.schema import Scenario
-from sim.scenario.speculation import draft_chances
 from sim.serving.admission import AdmissionRules
 from sim.serving.prefix_cache import Tier
 from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, OneTokenPerStep, Speculation
-from sim.step.assemble import check_backends, pool_step_cost
+from sim.step.pricing import check_backends, pool_step_cost
 from sim.step.stand_ins import pricing_notes
 from sim.workload import requests
 

@@ -14,7 +14,7 @@ import yaml
 from dashboard.data.problems import BadInput, said
 from sim import catalog
 from sim.cost.profile import shipped_profiles
-from sim.model.deployment import deploy
+from sim.deployment.plan import deploy
 from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.scenario.form import schema_at
 from sim.scenario.loading import FILE_SUFFIXES, load, parse, to_yaml

@@ -65,7 +65,7 @@ class Engine:
     prefill_graph_tokens: int
     """Largest step with prompts, in tokens of a rank, that piecewise CUDA graphs launch; the host launches others."""
     prefill_graph_excludes: tuple[str, ...]
-    """Where even those have none; the names are those of `sim.step.assemble.graph_tokens`."""
+    """Where even those have none; the names are those of `sim.step.pricing.graph_tokens`."""
     draft_host_s: float
     """Host time of a decode step with drafts, on top of `host_overhead_s`, that no kernel hides."""
     memory_flag: Literal["static", "total", "free"]

@@ -127,9 +127,9 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Validate only: the form, the layout, the memory, the files of workload and experts."""
-    from sim.model.notes import scenario_notes
-    from sim.model.room import check_room, check_warmup
-    from sim.model.understood import understood
+    from sim.deployment.notes import scenario_notes
+    from sim.deployment.room import check_room, check_warmup
+    from sim.deployment.understood import understood
     from sim.step.experts import check_recordings
     from sim.workload import requests
 
@@ -138,7 +138,7 @@ def check(
         loaded, deployment = deployed(scenario, sets)
         with loaded.locating():
             if any(pool.moe_backend for pool in loaded.scenario.deployment.pools().values()):
-                from sim.step.assemble import check_backends  # reads the profile, which takes a while
+                from sim.step.pricing import check_backends  # reads the profile, which takes a while
 
                 check_backends(loaded.scenario)
             check_recordings(loaded.scenario)
@@ -184,9 +184,9 @@ def explain(
     quiet: Quiet = False,
 ) -> None:
     """Price one step, operation by operation, whether its KV cache fits or not."""
+    from sim.deployment.notes import scenario_notes
+    from sim.deployment.plan import deploy
     from sim.explain import explain as price_step
-    from sim.model.deployment import deploy
-    from sim.model.notes import scenario_notes
     from sim.scenario.loading import load
 
     screen = Screen(as_json, quiet)

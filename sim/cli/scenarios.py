@@ -13,7 +13,7 @@ from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.units import GB_BYTES
 
 if TYPE_CHECKING:
-    from sim.model.deployment import Deployment, PoolPlan
+    from sim.deployment.plan import Deployment, PoolPlan
     from sim.result import Result
     from sim.scenario.loading import LoadedScenario
     from sim.scenario.schema import Scenario
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def deployed(path: Path, sets: list[str] | None) -> "tuple[LoadedScenario, Deployment]":
     """A scenario that passed both stages."""
-    from sim.model.deployment import deploy
+    from sim.deployment.plan import deploy
     from sim.scenario.loading import load
 
     loaded = load(path, sets or ())
@@ -40,8 +40,8 @@ def profiles(scenario: "Scenario") -> tuple[str, ...] | None:
 
 def note_profile(name: str, scenario: "Scenario", screen: Screen) -> None:
     """Say so where nothing measured stands behind a scenario that did not ask for that."""
-    from sim.scenario.device import gpu_of
-    from sim.step.assemble import profile_name
+    from sim.deployment.device import gpu_of
+    from sim.step.pricing import profile_name
 
     if scenario.profile is None and profile_name(scenario) is None:
         gpu = gpu_of(scenario).name

@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from sim.deployment.plan import deploy
+from sim.deployment.room import running_blocks
 from sim.launch.arguments import Told
 from sim.launch.derived import Noted
 from sim.launch.document import to_text
 from sim.launch.placeholders import LONGEST, shorter
-from sim.model.deployment import deploy
-from sim.model.room import running_blocks
 from sim.scenario.errors import DeploymentError, KeyPath, LocatedProblem, Problem, ScenarioError, dotted
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
-from sim.step.assemble import check_backends
+from sim.step.pricing import check_backends
 
 DROPPED: Final = {
     "memory_fraction": "{value} ({why}) leaves no room for the KV cache: the engine would not start "

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from sim import catalog
 from sim.catalog import Gpu, Model
+from sim.deployment.checks import pool_experts
+from sim.deployment.device import gpu_of
+from sim.deployment.engine import engine_of
 from sim.launch.derived import BACKENDS
 from sim.launch.model_names import published, repository
-from sim.model.checks import pool_experts
 from sim.model.layout import exchanges_all_to_all
-from sim.scenario.device import gpu_of
-from sim.scenario.engine import engine_of
 from sim.scenario.schema import Experts, Pool, Scenario
 
 PORT: Final = 8000

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from math import ceil
 
 from sim import catalog
+from sim.deployment.plan import plan_pool
 from sim.launch.wanted import PORT, Flags, Wanted, backend, command, given, in_front
-from sim.model.deployment import plan_pool
 
 BALANCES = {"round_robin": "round_robin", "least_loaded": "total_requests"}
 

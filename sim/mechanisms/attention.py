@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from sim.cost.latency import PricedOperation, price_all
+from sim.deployment.device import gpu_of
+from sim.deployment.plan import plan_pool
 from sim.mechanisms.speculation import accept_length
-from sim.model.deployment import plan_pool
 from sim.model.operations import Operation
 from sim.price import gpu_hour
-from sim.scenario.device import gpu_of
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
-from sim.step.assemble import cost_model, step_operations
+from sim.step.pricing import cost_model, step_operations
 from sim.step.surface import Surface
 from sim.units import HOUR_S, MILLION
 

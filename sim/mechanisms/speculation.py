@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from sim import catalog
-from sim.model.deployment import plan_pool
+from sim.deployment.drafts import draft_chances
+from sim.deployment.plan import plan_pool
 from sim.scenario.schema import Scenario
-from sim.scenario.speculation import draft_chances
-from sim.step.assemble import cost_model, step_operations
+from sim.step.pricing import cost_model, step_operations
 from sim.step.surface import Floats, Surface
 
 

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 from sim import catalog
 from sim.catalog.validated import Served, Serving, Validated, validated
-from sim.model.checks import pool_experts
-from sim.model.deployment import plan_pool
-from sim.scenario.device import gpu_of
+from sim.deployment.checks import pool_experts
+from sim.deployment.device import gpu_of
+from sim.deployment.plan import plan_pool
 from sim.scenario.schema import Scenario
 from sim.step.stand_ins import experts_carried
 

@@ -2,7 +2,7 @@
 
     read the text -> follow `extends` -> lay `--set` on top -> find its files -> check the form
 
-Whether the deployment is possible is the second stage (`sim.model.deployment`); its problems come back through
+Whether the deployment is possible is the second stage (`sim.deployment.plan`); its problems come back through
 `LoadedScenario.located`.
 """
 

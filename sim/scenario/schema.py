@@ -1,7 +1,7 @@
 """The form of a scenario: frozen pydantic models that refuse unknown keys.
 
 A field's description is its documentation: it reaches the JSON schema, the error messages and the reference in the
-docs. Whether the deployment fits the machine is checked one room up, in `sim.model.deployment`.
+docs. Whether the deployment fits the machine is checked one room up, in `sim.deployment.plan`.
 """
 
 from collections.abc import Mapping

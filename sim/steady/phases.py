@@ -5,15 +5,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.model.deployment import plan_pool
-from sim.scenario.engine import engine_of
+from sim.deployment.engine import engine_of
+from sim.deployment.plan import plan_pool
 from sim.scenario.schema import Scenario
 from sim.steady.computing import Computing, computing, kinds
 from sim.steady.decoding import Decoding, decoding, longest
 from sim.steady.demand import Demand
-from sim.step.assemble import pool_step_cost
 from sim.step.build import Range
 from sim.step.cost import SurfaceStepCost
+from sim.step.pricing import pool_step_cost
 
 Floats = NDArray[np.float64]
 

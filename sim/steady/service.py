@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import pdtr
 
 from sim.cluster.setup import ClusterPlan
-from sim.model.deployment import Deployment, PoolPlan
+from sim.deployment.plan import Deployment, PoolPlan
 from sim.scenario.schema import Objectives, Price, Scenario, Workload
 from sim.steady.decoding import idle_share
 from sim.steady.demand import Demand

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sim.model.deployment import Deployment, deploy
-from sim.model.notes import scenario_notes
+from sim.deployment.notes import scenario_notes
+from sim.deployment.plan import Deployment, deploy
 from sim.scenario.schema import Scenario
 from sim.simulation import cluster_plan
 from sim.steady.capacity import closed, curve, full, overloaded

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from sim import catalog
 from sim.catalog import Model
+from sim.deployment.checks import pool_experts
+from sim.deployment.device import gpu_of
 from sim.experts import LoadTable, expert_load, read_counts
 from sim.experts.popularity import mean_rho
-from sim.model.checks import pool_experts
 from sim.model.layout import ExpertRows, Layout
 from sim.model.operations import Operation, weight_bytes
-from sim.scenario.device import gpu_of
 from sim.scenario.errors import DeploymentError, KeyPath, Problem
 from sim.scenario.schema import Experts, Scenario
 from sim.step.operations import Routing

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 
 from sim.cost.measured import ProfileCost
-from sim.model.deployment import PoolPlan
+from sim.deployment.plan import PoolPlan
 from sim.model.operations import Operation
 from sim.scenario.schema import Scenario
-from sim.step.assemble import PHASES, priced_by, step_operations
 from sim.step.operations import typical_prompts
+from sim.step.pricing import PHASES, priced_by, step_operations
 
 FAMILIES = {
     "gemm": "matrix products",

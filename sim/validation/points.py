@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from sim.model.deployment import PoolPlan, plan_pool
+from sim.deployment.plan import PoolPlan, plan_pool
 from sim.scenario.schema import Scenario
-from sim.step.assemble import pool_step_cost
+from sim.step.pricing import pool_step_cost
 from sim.validation.errors import Case
 
 FILE: Final = Path(__file__).with_name("points.yaml")

@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from sim import catalog
 from sim.catalog.facts import values
 from sim.cost.latency import price_all
+from sim.deployment.device import gpu_of
+from sim.deployment.plan import plan_pool
 from sim.mechanisms import published_cost
 from sim.mechanisms.attention import reference
-from sim.model.deployment import plan_pool
 from sim.price import gpu_hour
-from sim.scenario.device import gpu_of
 from sim.scenario.schema import Scenario
 from sim.scenario.step import Overlap, Speculation
-from sim.step.assemble import cost_model, step_operations
 from sim.step.operations import typical_prompts
+from sim.step.pricing import cost_model, step_operations
 from sim.units import HOUR_S, MILLION
 
 Floats = NDArray[np.float64]

@@ -8,7 +8,7 @@ from calibrate.store import save_profile
 from calibrate.tables import tables_from_records
 from sim.catalog import described_gpu, gpu
 from sim.cost.record import Record
-from sim.step import assemble
+from sim.step import pricing
 
 CPU = {"memory_bytes": 2.0**34, "memory_bytes_per_s": 1e10, "bf16_flop_per_s": 1e11}
 
@@ -23,7 +23,7 @@ def profile(folder, device):
 
 def test_a_cpu_profile_on_a_gpu_warns(tmp_path):
     with pytest.warns(UserWarning, match="measured on a CPU: its times say nothing about a h200_sxm"):
-        assemble._cost(gpu("h200_sxm"), profile(tmp_path / "p", "cpu"))
+        pricing._cost(gpu("h200_sxm"), profile(tmp_path / "p", "cpu"))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -31,4 +31,4 @@ def test_it_does_not_on_that_cpu_nor_does_a_gpus(device, tmp_path):
     priced = described_gpu("a_cpu", CPU) if device == "cpu" else gpu("h200_sxm")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assemble._cost(priced, profile(tmp_path / device, device))
+        pricing._cost(priced, profile(tmp_path / device, device))

@@ -6,7 +6,7 @@ import pytest
 from sim.explain import explain
 from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
-from sim.step.assemble import pool_step_cost
+from sim.step.pricing import pool_step_cost
 
 
 def _scenario(model: str, **changes) -> Scenario:

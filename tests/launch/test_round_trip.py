@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from sim import catalog
+from sim.deployment.plan import deploy
 from sim.launch.read import read_launch
 from sim.launch.write import write_launch
-from sim.model.deployment import deploy
 from sim.scenario.errors import DeploymentError
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario

@@ -3,8 +3,8 @@
 import pytest
 
 from sim import catalog
+from sim.deployment.checks import shape_problems
 from sim.model.architecture import weight_bytes_per_gpu
-from sim.model.checks import shape_problems
 from sim.model.layers import token_operations
 from sim.model.layout import ExpertRows, Layout
 from sim.model.operations import Operation

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sim.model.deployment import deploy
+from sim.deployment.plan import deploy
 from sim.scenario.schema import Deployment, Lengths, Pool, Precision, Scenario, Workload
 
 PARTS: dict[str, Any] = {

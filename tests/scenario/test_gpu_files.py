@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import sim
+from sim.deployment.device import gpu_of
+from sim.deployment.plan import deploy
 from sim.explain import explain
-from sim.model.deployment import deploy
-from sim.scenario.device import gpu_of
 from sim.scenario.errors import ScenarioError
 
 DOCS = (Path(__file__).parents[2] / "docs" / "gpus.md").read_text(encoding="utf-8")

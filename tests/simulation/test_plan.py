@@ -8,8 +8,8 @@ import pytest
 from sim import catalog, simulation
 from sim.cluster.setup import PoolSetup, TransferSetup
 from sim.cluster.transfer import Handoff
-from sim.model import deployment as room
-from sim.model.deployment import deploy
+from sim.deployment import plan as room
+from sim.deployment.plan import deploy
 from sim.scenario.schema import Scenario
 from sim.simulation import cluster_plan, simulate, transfer_setup
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from sim.model.deployment import plan_pool
+from sim.deployment.plan import plan_pool
 from sim.scenario.loading import parse
 from sim.steady import demand_of
 from sim.steady.phases import phases
-from sim.step.assemble import pool_step_cost
+from sim.step.pricing import pool_step_cost
 
 
 @pytest.mark.parametrize("model", ["deepseek-v3.1", "deepseek-v3.2"])

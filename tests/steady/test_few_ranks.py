@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sim
-from sim.model.deployment import deploy
+from sim.deployment.plan import deploy
 from sim.simulation import cluster_plan
 from sim.steady.demand import demand_of
 from sim.steady.service import Service

@@ -6,8 +6,8 @@ import math
 import pytest
 
 from sim import simulate
+from sim.deployment.plan import deploy
 from sim.explain import explain
-from sim.model.deployment import deploy
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
 from sim.simulation import cluster_plan

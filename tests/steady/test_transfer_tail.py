@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sim.cluster.setup import TransferSetup
-from sim.model.deployment import deploy
+from sim.deployment.plan import deploy
 from sim.scenario.loading import parse
 from sim.simulation import cluster_plan
 from sim.steady.demand import demand_of

@@ -10,14 +10,14 @@ import pytest
 from sim import simulate
 from sim.catalog import gpu
 from sim.cost.latency import price_all
+from sim.deployment.plan import deploy, plan_pool
 from sim.explain import explain
-from sim.model.deployment import deploy, plan_pool
 from sim.model.layout import ExpertRows
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
-from sim.step.assemble import cost_model, pool_layout, pool_step_cost, step_operations
 from sim.step.experts import check_recordings, staleness
+from sim.step.pricing import cost_model, pool_layout, pool_step_cost, step_operations
 
 OFF = {
     "redundant": 0,

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from sim.model.deployment import deploy
+from sim.deployment.plan import deploy
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
-from sim.step.assemble import cost_model, pool_step_cost, step_operations
+from sim.step.pricing import cost_model, pool_step_cost, step_operations
 from sim.step.surface import seconds_by_source
 
 RANKS, TOKENS = 8, 4096

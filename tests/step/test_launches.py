@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from sim import catalog
 from sim.cost.latency import AnalyticCost
+from sim.deployment.plan import plan_pool
 from sim.explain import explain
-from sim.model.deployment import plan_pool
 from sim.model.layout import Layout
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
-from sim.step.assemble import graph_tokens, pool_layout
 from sim.step.build import build_step_cost
 from sim.step.cost import SurfaceStepCost
 from sim.step.operations import StepOperations
 from sim.step.overlap import Overlap, launches
+from sim.step.pricing import graph_tokens, pool_layout
 
 LAUNCH_S = 64e-6
 LISTED = 61 * 10 + 61 + 3 * 5 + 58 * 7 + 58 + 64 + 3

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import AnalyticCost, price_all
-from sim.model.deployment import plan_pool
+from sim.deployment.plan import plan_pool
 from sim.model.layout import Layout
 from sim.scenario.schema import Scenario
-from sim.step.assemble import cost_model, step_operations
 from sim.step.build import build_step_cost
 from sim.step.operations import Overlap, StepOperations
+from sim.step.pricing import cost_model, step_operations
 
 ROOFLINE = AnalyticCost(gpu("h200_sxm"), efficiency())
 

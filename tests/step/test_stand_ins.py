@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from sim.catalog.validated import Served, Validated
+from sim.deployment.plan import plan_pool
 from sim.explain import explain
-from sim.model.deployment import plan_pool
 from sim.result import expected_error as room
 from sim.scenario.schema import Scenario
 from sim.step.stand_ins import experts_carried, pricing_notes

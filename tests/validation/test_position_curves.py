@@ -3,8 +3,8 @@
 import pytest
 
 from sim.cost.latency import price_all
-from sim.model.deployment import plan_pool
-from sim.step.assemble import cost_model, step_operations
+from sim.deployment.plan import plan_pool
+from sim.step.pricing import cost_model, step_operations
 from sim.validation.position_curves import cost_at, curve_scenario, intercepts, settings, slopes
 
 

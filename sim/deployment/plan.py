@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from sim import catalog
 from sim.catalog import Engine, Gpu, Model, Work
+from sim.deployment.checks import name_problems, pool_experts, setting_problems, shape_problems
+from sim.deployment.device import gpu_of
+from sim.deployment.engine import engine_of
+from sim.deployment.memory import MemoryBudget, budget_for
+from sim.deployment.prefix_tiers import prefix_cache_problems
 from sim.model import architecture
-from sim.model.checks import name_problems, pool_experts, setting_problems, shape_problems
 from sim.model.layout import exchanges_all_to_all
-from sim.model.memory import MemoryBudget, budget_for
-from sim.model.prefix_cache import prefix_cache_problems
 from sim.model.sharding import engine_sharding
-from sim.scenario.device import gpu_of
-from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 from sim.units import GB_BYTES

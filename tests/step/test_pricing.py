@@ -3,9 +3,9 @@
 import pytest
 
 from sim.cost.latency import price_all
-from sim.model.deployment import plan_pool
+from sim.deployment.plan import plan_pool
 from sim.scenario.schema import Scenario
-from sim.step.assemble import cost_model, profile_name, step_operations
+from sim.step.pricing import cost_model, profile_name, step_operations
 
 
 def _scenario(**changes) -> Scenario:

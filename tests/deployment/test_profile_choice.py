@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 import sim
 from sim.cli import app
+from sim.deployment.plan import deploy
+from sim.deployment.profile_choice import profile_notes
 from sim.explain import explain
-from sim.model.deployment import deploy
-from sim.model.profile_choice import profile_notes
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.loading import parse
 from sim.steady import steady

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from sim import catalog
-from sim.model.deployment import deploy, plan_pool
-from sim.model.memory import MemoryBudget
+from sim.deployment.memory import MemoryBudget
+from sim.deployment.plan import deploy, plan_pool
 from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import sim
-from sim.model.notes import scenario_notes
-from sim.scenario.engine import engine_of
+from sim.deployment.engine import engine_of
+from sim.deployment.notes import scenario_notes
 from sim.scenario.schema import Scenario
 
 FILE = """

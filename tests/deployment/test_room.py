@@ -8,8 +8,8 @@ import yaml
 from typer.testing import CliRunner
 
 from sim.cli import app
-from sim.model.deployment import deploy
-from sim.model.room import check_room, running_blocks
+from sim.deployment.plan import deploy
+from sim.deployment.room import check_room, running_blocks
 from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
 from sim.simulation import simulate

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sim.model.deployment import deploy
-from sim.model.prefix_cache import PrefixCachePlan, prefix_cache_plan, prefix_cache_units
+from sim.deployment.plan import deploy
+from sim.deployment.prefix_tiers import PrefixCachePlan, prefix_cache_plan, prefix_cache_units
 from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
 

@@ -11,13 +11,13 @@ from sim.cost.latency import AnalyticCost, ConcentratedScores, CostModel, InSitu
 from sim.cost.measured import ProfileCost
 from sim.cost.network import NetworkCost
 from sim.cost.profile import ProfileError, load_profile, shipped_profiles
-from sim.model.checks import pool_experts
-from sim.model.deployment import PoolPlan
+from sim.deployment.checks import pool_experts
+from sim.deployment.device import gpu_of
+from sim.deployment.engine import engine_of
+from sim.deployment.plan import PoolPlan
 from sim.model.layout import Layout, exchanges_all_to_all
 from sim.model.operations import Operation, routed_experts
 from sim.model.sharding import engine_sharding
-from sim.scenario.device import gpu_of
-from sim.scenario.engine import engine_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 from sim.step.build import Range, build_step_cost

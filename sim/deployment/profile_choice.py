@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from sim import catalog
-from sim.scenario.device import gpu_of, has_header, measured_by
+from sim.deployment.device import gpu_of, has_header, measured_by
 from sim.scenario.errors import Problem
 from sim.scenario.schema import Scenario
 

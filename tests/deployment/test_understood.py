@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sim.cli import app
-from sim.model.understood import understood
+from sim.deployment.understood import understood
 from sim.scenario.loading import parse, to_yaml
 
 SCENARIO = """\

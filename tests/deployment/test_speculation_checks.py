@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sim.model.deployment import deploy
+from sim.deployment.drafts import draft_chances
+from sim.deployment.plan import deploy
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.loading import parse
-from sim.scenario.speculation import draft_chances
 
 BASE = """
 model: {model}

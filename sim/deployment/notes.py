@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from sim.model.profile_choice import profile_notes
-from sim.scenario.engine import release_notes
+from sim.deployment.engine import release_notes
+from sim.deployment.profile_choice import profile_notes
 from sim.scenario.schema import Scenario
 
 

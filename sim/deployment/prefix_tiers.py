@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from sim import catalog
 from sim.catalog import Gpu
+from sim.deployment.device import gpu_of
+from sim.deployment.memory import MemoryBudget
 from sim.model import architecture
-from sim.model.memory import MemoryBudget
-from sim.scenario.device import gpu_of
 from sim.scenario.errors import Problem
 from sim.scenario.schema import Pool, Scenario
 from sim.units import GB_BYTES

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim import catalog
+from sim.deployment.memory import memory_budget
+from sim.deployment.plan import deploy, plan_pool
 from sim.model import architecture
-from sim.model.deployment import deploy, plan_pool
-from sim.model.memory import memory_budget
 from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
 

@@ -1,7 +1,7 @@
 """Is there room for the requests of a workload? The last question to a deployment that exists, divides and fits."""
 
-from sim.model.deployment import Deployment
-from sim.model.prefix_cache import prefix_cache_plan
+from sim.deployment.plan import Deployment
+from sim.deployment.prefix_tiers import prefix_cache_plan
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 
