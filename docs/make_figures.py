@@ -18,7 +18,7 @@ from sim.mechanisms.attention import reference
 from sim.model.attention import attention_block
 from sim.model.layout import Layout
 from sim.step.pricing import cost_model, step_operations
-from sim.validation.draft_gains import case_scenario, cases, draft_gains
+from sim.validation import draft_gains
 from sim.validation.position_curves import cost_at, curve_scenario, intercepts, settings, slopes
 
 HERE = Path(__file__).parent
@@ -133,11 +133,12 @@ def drafts() -> None:
     ]
     axes = Axis("sequences per GPU", log=True), Axis("tokens/s over no drafts")
     save("drafts-by-batch", chart("What drafts gain: V3.2, 8 H200, 2K context", lines, *axes))
-    tp8 = case_scenario(cases()[0])
+    tp8 = draft_gains.entry_scenario(draft_gains.entries()[0])
     print(
         speculation_gain(tp8, (1, 2, 3), (1, 2, 4, 8, 16, 32, 64), 1024).round(2).to_string(index=False), "\n"
     )
-    print(draft_gains().round(3).to_string(index=False))
+    gains = draft_gains.cases(draft_gains.ids())
+    print(pd.DataFrame([case.json() for case in gains]).round(3).to_string(index=False))
 
 
 def main() -> None:

@@ -1,13 +1,14 @@
 """One step, operation by operation: what `tokenworks explain` prints."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sim import catalog
 from sim.cost.latency import AnalyticCost, CostModel, PricedOperation, price_all
 from sim.deployment.device import gpu_of
-from sim.deployment.drafts import draft_chances
+from sim.deployment.drafts import accept_length
 from sim.deployment.plan import PoolPlan, plan_pool
+from sim.model.layout import Phase
 from sim.model.operations import Operation
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
@@ -16,7 +17,6 @@ from sim.step.overlap import STAGES, Line, Overlap, Stage, projections, stage_of
 from sim.step.pricing import check_backends, cost_model, moe_backends, step_operations
 from sim.units import GB_BYTES
 
-Phase = Literal["prefill", "decode"]
 DEFAULT_CONTEXT: Final = 4096
 
 
@@ -99,10 +99,8 @@ def _priced(
 
 def _accept_length(scenario: Scenario, drafts: int) -> float | None:
     """Tokens per sequence that a decode step yields; None where nobody knows how many drafts are accepted."""
-    if not drafts:
-        return 1.0
     try:
-        return catalog.accept_length(draft_chances(scenario)[:drafts])
+        return accept_length(scenario, drafts)
     except catalog.UnknownName:
         return None
 

@@ -17,7 +17,8 @@ def validate(
     cases: Annotated[
         list[str] | None,
         typer.Argument(
-            help="ids of published cases, or wide-ep for all single steps; default: all", metavar="[CASE ...]"
+            help="ids of published cases, or all of a kind: wide-ep, drafts, curves; default: all",
+            metavar="[CASE ...]",
         ),
     ] = None,
     table: Annotated[
@@ -60,7 +61,7 @@ def _validated(
     try:
         with screen.progress("validate") as tick:
             return tables.validate(
-                table or tables.SHIPPED, cases, points=table is None, progress=tick, **options
+                table or tables.SHIPPED, cases, steps=table is None, progress=tick, **options
             )
     except (TableError, tables.UnknownCase) as error:
         show_error(str(error))

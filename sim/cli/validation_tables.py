@@ -22,9 +22,9 @@ LABELS: Final = {
     "prefill_tput_per_node": "prefill tokens/s per node",
     "decode_tput_per_node": "decode tokens/s per node",
     "gain": "gain of a mechanism",
+    "speedup": "tokens/s with drafts over without",
+    "slope": "USD per M tokens and M positions",
 }
-TIMES: Final = ("tpot", "ttft")
-STEPS: Final = ("prefill_tput_per_node", "decode_tput_per_node", "gain")
 LARGEST: Final = 10
 """Differences that are explained."""
 TARGET: Final = 0.07
@@ -91,10 +91,18 @@ def _headline(found: Validation) -> Iterator[RenderableType]:
 
 def _steps(found: Validation) -> Iterator[RenderableType]:
     """Published single steps and gains, one by one."""
-    steps = [c for c in found.cases if c.metric in STEPS]
+    steps = [c for c in found.cases if c.phase != "service"]
     if not steps:
         return
-    table = _table("\nSingle steps and gains", "case", "layout", "load", "published", "simulated", "error")
+    table = _table(
+        "\nSingle steps: throughputs, gains and slopes",
+        "case",
+        "layout",
+        "load",
+        "published",
+        "simulated",
+        "error",
+    )
     for case in steps:
         shown = [_signed(v) if case.metric == "gain" else number(v) for v in (case.published, case.simulated)]
         table.add_row(case.id, case.layout, case.point, *shown, _signed(case.error))
@@ -102,7 +110,7 @@ def _steps(found: Validation) -> Iterator[RenderableType]:
 
 
 def _layouts(found: Validation) -> Iterator[RenderableType]:
-    served = [case for case in found.cases if case.metric not in STEPS]
+    served = [c for c in found.cases if c.phase == "service"]
     if not served:
         return
     table = _table(

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sim.cost.latency import PricedOperation, price_all
 from sim.deployment.device import gpu_of
+from sim.deployment.drafts import accept_length
 from sim.deployment.plan import plan_pool
-from sim.mechanisms.speculation import accept_length
+from sim.model.layout import Phase
 from sim.model.operations import Operation
 from sim.price import gpu_hour
 from sim.scenario.loading import parse
@@ -20,8 +21,6 @@ from sim.scenario.schema import Scenario
 from sim.step.pricing import cost_model, step_operations
 from sim.step.surface import Surface
 from sim.units import HOUR_S, MILLION
-
-Phase = Literal["prefill", "decode"]
 
 INDEXER = ("index_logits", "index_topk")
 """Kernel families of the indexer; its projections carry its name."""

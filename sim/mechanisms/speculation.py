@@ -5,17 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sim import catalog
-from sim.deployment.drafts import draft_chances
+from sim.deployment.drafts import accept_length
 from sim.deployment.plan import plan_pool
 from sim.scenario.schema import Scenario
 from sim.step.pricing import cost_model, step_operations
 from sim.step.surface import Floats, Surface
-
-
-def accept_length(scenario: Scenario) -> float:
-    """Tokens per decode step and sequence: 1 and the drafts that are accepted on average."""
-    return catalog.accept_length(draft_chances(scenario)) if scenario.speculation.draft_tokens else 1.0
 
 
 def speculation_gain(

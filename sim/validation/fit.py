@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from sim.scenario.schema import Scenario
-from sim.validation.errors import Case
+from sim.validation.case import Case
 from sim.validation.recipes import recipes
 from sim.validation.rows import Row, read_rows
 from sim.validation.split import split_of

@@ -74,6 +74,7 @@ class Row:
     """Started by the launch scripts that `recipes.yaml` was read from."""
     said: Mapping[str, Any] = field(default_factory=dict)
     """Settings that the row itself tells: see `SAID`."""
+    source: str = ""
 
     @property
     def tp(self) -> int:
@@ -189,6 +190,7 @@ def _row(cells: Cells) -> Row:
         model=_model(cells.text("model", recipes()["model"])),
         by_recipe=_by_recipe(cells),
         said=_said(cells),
+        source=cells.text("source", ""),
     )
 
 

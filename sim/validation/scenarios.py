@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sim.result import Result
 from sim.scenario.schema import Scenario
+from sim.validation.errors import quantile
 from sim.validation.recipes import recipes, settings
 from sim.validation.rows import Row
 
@@ -97,7 +98,7 @@ def outcome(result: Result, conc: int, prompts_published: int) -> Outcome:
         seconds = table[column].to_numpy(dtype=np.float64)
         there = ~np.isnan(seconds)
         values[metric] = {
-            "p50": weighted_median(seconds[there], weights[there]),
+            "p50": quantile(seconds[there], weights[there], 0.5),
             "mean": float(np.average(seconds[there], weights=weights[there])),
         }
     duration_s = _duration_s(table["finish_s"].to_numpy(dtype=np.float64), conc, prompts_published)
@@ -105,13 +106,6 @@ def outcome(result: Result, conc: int, prompts_published: int) -> Outcome:
     values["output_tput_per_gpu"] = {"rate": tokens["output_tokens"] / duration_s / gpus}
     values["total_tput_per_gpu"] = {"rate": sum(tokens.values()) / duration_s / gpus}
     return Outcome(values)
-
-
-def weighted_median(values: Floats, weights: Floats) -> float:
-    """The value at which half of the weight lies below, linear between the middles of neighbouring weights."""
-    order = np.argsort(values, kind="stable")
-    middles = np.cumsum(weights[order]) - weights[order] / 2
-    return float(np.interp(weights.sum() / 2, middles, values[order]))
 
 
 def _duration_s(finish_s: Floats, conc: int, prompts: int) -> float:

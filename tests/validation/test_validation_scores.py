@@ -9,11 +9,15 @@ import pytest
 
 from sim.parallel import each
 from sim.validation.blame import Composition
-from sim.validation.errors import Case, by_metric, quantile, score, score_by_layout
+from sim.validation.case import Case
+from sim.validation.errors import by_metric, quantile, score, score_by_layout
 from sim.validation.fit import host_constant, least_deviations
-from sim.validation.scenarios import outcome, weighted_median
+from sim.validation.scenarios import outcome
 
-CASE = Case("A", "tpot", 1.0, 1.0, "train", "x", "")
+CASE = Case(
+    id="A", metric="tpot", published=1.0, simulated=1.0, split="train", layout="x", point="", model="", gpu="",
+    engine="", precision="", phase="service",
+)  # fmt: skip
 
 
 def case(simulated: float, layout: str = "x", metric: str = "tpot") -> Case:
@@ -47,9 +51,9 @@ def test_a_benchmark_cut_short_weighs_its_burst_as_the_whole_one_would() -> None
 
 
 def test_medians_of_weights() -> None:
-    assert weighted_median(np.array([3.0, 1.0, 2.0]), np.ones(3)) == 2
+    assert quantile([3.0, 1.0, 2.0], np.ones(3), 0.5) == 2
     # Middles of the weights 1, 8, 1 are at 0.5, 5, 9.5 of 10.
-    assert weighted_median(np.array([1.0, 2.0, 3.0]), np.array([1.0, 8.0, 1.0])) == 2
+    assert quantile([1.0, 2.0, 3.0], [1.0, 8.0, 1.0], 0.5) == 2
     assert quantile([0.0, 1.0], [1.0, 1.0], 0.5) == 0.5
 
 
