@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-from sim.catalog.facts import version
+from typing import Final
 
 MIB: Final = 2**20
 
@@ -32,7 +30,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """The rule of one release; the equation heads `engines.yaml`. MiB, as engines write them."""
+    """The rule of one release; the equation heads `engines/common.yaml`. MiB, as engines write them."""
 
     floor: float = 0.0
     fixed: Mapping[float, float] = field(default_factory=dict)
@@ -91,13 +89,6 @@ class Reserve:
             wide = default > self.wide_from
             graphs += self.per_sequence_and_rank_wide * default * work.ranks if wide else 0.0
         return graphs
-
-
-def reserve_of(release: str, reserves: Mapping[str, Mapping[str, Any]]) -> Reserve:
-    """The rule of a release: the newest that is not newer, or the oldest that is known."""
-    known = sorted(reserves, key=version)
-    older = [name for name in known if version(name) <= version(release)]
-    return Reserve(**reserves[(older or known[:1])[-1]])
 
 
 def _by_least(values: Mapping[float, float], size: float) -> float:

@@ -91,7 +91,7 @@ class InSituCost:
     """Prices of a running engine: a collective takes `communication_factor` times what it takes back to back.
 
     The factor stands for the skew between ranks and the small kernels around a collective, which benchmarks of
-    the collective alone do not see; `catalog/engines.yaml` has it with its source. It does not hold for dispatch and
+    the collective alone do not see; `catalog/engines` has it with its source. It does not hold for dispatch and
     combine: what lengthens them in a running engine is the load of the most loaded rank, which the operation has.
     """
 

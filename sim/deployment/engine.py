@@ -31,7 +31,7 @@ def engine_of(scenario: Scenario) -> Engine:
         "dsa_dense_threshold": indexer.dense_threshold,
         "index_logits_bytes": None if indexer.logits_gb is None else indexer.logits_gb * GB_BYTES,
     }
-    engine = catalog.engine(scenario.engine, scenario.engine_version)
+    engine = catalog.engine(scenario.engine, scenario.engine_version, scenario.precision.weights)
     return replace(engine, **{k: v for k, v in said.items() if v is not None})
 
 

@@ -1,4 +1,4 @@
-"""SGLang's launch command as a pool. Rules of release 0.5.23, `srt/arg_groups`; defaults in `launch_defaults.yaml`."""
+"""SGLang's launch command as a pool. Rules of release 0.5.23, `srt/arg_groups`; defaults in `sim/catalog/engines`."""
 
 from typing import Final
 

@@ -102,7 +102,7 @@ def _steps(found: Derived) -> None:
         chunk = machine.defaults.chunk_tokens(machine.gpu)
         why = command.said("chunk") or f"{machine.by_default}: max_num_tokens"
         found.put("chunk_tokens", int(command.value("chunk", chunk)), why, "chunk")
-    fraction = command.value("memory_fraction", machine.defaults.get("memory_fraction"))
+    fraction = command.value("memory_fraction", machine.defaults.get("kv_fraction_of_free"))
     found.put(
         "memory_fraction", fraction, command.said("memory_fraction") or machine.by_default, "memory_fraction"
     )

@@ -174,7 +174,7 @@ class Scenario(Section):
     engine_version: ReleaseName | None = Field(
         default=None,
         description="release of the engine, such as 0.5.9: its rules of memory; older ones lack CUDA graphs for "
-        "prompts, or expose more of the host; default: those of the catalog",
+        "prompts, or expose more of the host; default: the newest that the measured tables are of",
     )
     profile: FileName | None = Field(
         default=None,

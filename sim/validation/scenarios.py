@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 MODEL_FORMAT: Final = "bf16"
 """KV cache of an engine that is told nothing: the model's own format."""
-HABITS: Final = ("poll_every_steps", "wait_all_ranks_steps", "host_overhead_s", "prefill_graph_tokens")
+HABITS: Final = ("poll_every_steps", "wait_all_ranks_steps", "prefill_graph_tokens")
 """What a recipe may say about the running engine."""
 
 

@@ -12,7 +12,8 @@ from sim.catalog.facts import is_fact, read
 FILES = (
     "gpus.yaml",
     "models.yaml",
-    "engines.yaml",
+    "engines/common.yaml",
+    *(f"engines/{name}.yaml" for name in catalog.engine_names()),
     "efficiency.yaml",
     "tiles.yaml",
     "prices.yaml",
@@ -20,7 +21,6 @@ FILES = (
     "cache_tiers.yaml",
     "traffic.yaml",
     "network.yaml",
-    "launch_defaults.yaml",
 )
 NOT_FACTS = ("aliases", "organisations", "inherits", "task", "thinking")
 

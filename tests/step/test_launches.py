@@ -143,7 +143,7 @@ def test_older_releases_have_what_they_had() -> None:
     ] * 3
     late = catalog.engine("sglang").draft_host_s
     assert [engine.draft_host_s > late for engine in engines] == [True] * 3 + [False] * 4
-    assert replace(catalog.engine("vllm", "0.1"), release="0.33.0") == catalog.engine("vllm")
+    assert replace(catalog.engine("vllm", "0.30"), release="0.24.0") == catalog.engine("vllm")
 
 
 @pytest.mark.parametrize(

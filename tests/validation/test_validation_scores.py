@@ -109,14 +109,22 @@ def test_least_deviations_finds_constants_behind_a_few_wild_rows() -> None:
 def test_older_releases_have_host_constants_of_their_own() -> None:
     from datetime import date  # noqa: PLC0415
 
-    releases = {"trt": {"1.1": date(2025, 9, 1), "1.2": date(2026, 1, 29), "1.3": date(2026, 5, 18)}}
+    def named(framework: str, ran: date | None, by_recipe: bool = True) -> str:
+        columns = {
+            "framework": framework,
+            "hardware": "b200",
+            "precision": "fp8",
+            "gpus": 8,
+            "ep": 8,
+            "isl": 1024,
+        }
+        columns |= {"osl": 1024, "conc": 64, "dp_attention": False}
+        return host_constant(SimpleNamespace(**columns, columns=columns, ran=ran, by_recipe=by_recipe))
 
-    def named(framework: str, ran: date | None) -> str:
-        return host_constant(SimpleNamespace(framework=framework, precision="fp8", ran=ran), releases)
-
-    assert named("trt", date(2026, 1, 28)) == "trt 1.1 fp8 host_overhead_s"
-    assert named("trt", date(2026, 1, 29)) == "trt 1.2 fp8 host_overhead_s"
+    assert named("trt", date(2026, 1, 28)) == "trt 1.1.0rc2 fp8 host_overhead_s"
+    assert named("trt", date(2026, 1, 29)) == "trt 1.2.0rc6 fp8 host_overhead_s"
     assert named("trt", date(2026, 6, 1)) == named("trt", None) == "trt host_overhead_s"
+    assert named("trt", date(2026, 1, 28), by_recipe=False) == "trt host_overhead_s"
     assert named("sglang", date(2025, 12, 1)) == "sglang host_overhead_s"
 
 

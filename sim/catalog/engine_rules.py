@@ -1,0 +1,93 @@
+"""What a release of a serving engine does by default: chunks, memory, overlap, admission."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Final, Literal
+
+from sim.catalog.reserve import Reserve
+
+DispatchMode = Literal["normal", "low_latency"]
+BatchSchedule = Literal["alternating", "staged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One serving engine with its defaults; the keys of `rules` in its file."""
+
+    name: str
+    chunk_tokens: Mapping[float, int]
+    """New prompt tokens per attention-DP rank and step, by least GPU memory in bytes; see `chunk_for`."""
+    dsa_dense_threshold: int
+    """DSA models prefill with masked MHA while the longest KV of the batch is at most this many tokens."""
+    index_logits_bytes: float
+    """Memory of DSA's index logits: a prompt's queries are scored in chunks that fit. 0: no limit."""
+    mixes_prefill_with_decode: bool
+    """Whether an aggregated step may hold prompt chunks and decoding sequences together."""
+    kv_transfer_overlap: Literal["layer", "chunk", "none"]
+    """What hides the KV transfer: later layers, later chunks, or nothing."""
+    prefill_dispatch: DispatchMode
+    decode_dispatch: DispatchMode
+    shared_expert_overlap_prefill: bool
+    shared_expert_overlap_decode: bool
+    two_batch_overlap_prefill: bool
+    two_batch_overlap_decode: bool
+    two_batch_schedule_prefill: BatchSchedule
+    """In which order two half batches take turns, where they do; see `sim.step.overlap`."""
+    two_batch_schedule_decode: BatchSchedule
+    admission_interval_steps: int
+    """Decode steps between looks for new requests."""
+    admission_wait_steps: int
+    """Steps that a prompt may wait until every attention-DP rank has one."""
+    admission_growth_tokens: int
+    """KV tokens kept free for each running sequence when another one is let in."""
+    host_overhead_s: float
+    """Per step."""
+    fixed_ttft_aggregated_s: float
+    """Part of every TTFT that no kernel explains: HTTP, tokenizer, first scheduling."""
+    fixed_ttft_disaggregated_s: float
+    """The same with a router and a KV handshake."""
+    small_op_s: float
+    """Per layer and step, beyond the operations that are listed one by one."""
+    communication_factor: float
+    """Collectives in a running engine over the same collectives measured back to back."""
+    whole_batch_experts: str
+    """Kernels of the routed experts that, with EP inside a TP group, also run over the rows of other ranks' experts;
+    `none`: none are known to."""
+    exchange_contention: float
+    """DeepEP's normal mode beside a computing half batch, over the same exchange alone."""
+    cuda_graphs: bool
+    """Whether CUDA graphs launch a whole decode step."""
+    launch_s: float
+    """What launching one listed operation costs the host without CUDA graphs."""
+    prefill_graph_tokens: int
+    """Largest step with prompts, in tokens of a rank, that piecewise CUDA graphs launch; the host launches others."""
+    prefill_graph_excludes: tuple[str, ...]
+    """Where even those have none; the names are those of `sim.step.pricing.graph_tokens`."""
+    draft_host_s: float
+    """Host time of a decode step with drafts, on top of `host_overhead_s`, that no kernel hides."""
+    memory_flag: Literal["static", "total", "free"]
+    """What a scenario's `memory_fraction` means: weights and KV cache, everything, or KV cache of what is left."""
+    memory_fraction: float
+    """Share of the GPU memory that the engine may use at all."""
+    kv_fraction_of_free: float
+    """Share of what weights and reserve leave that becomes KV cache."""
+    kv_block_tokens: int
+    """Tokens of one KV block."""
+    release: str
+    runtime_bytes: float
+    """In use before weights are loaded; only where the engine's memory flag does not count it."""
+    absorbed_weights: str | None
+    """Format of the copies of W^UK and W^UV that the absorbed form of MLA keeps; None: there are none."""
+    sharding_all_to_all: Mapping[str, Literal["gpu", "rank", "worker"]]
+    """What holds one copy of `shared`, `dense_ffn`, `head` and `embedding`; see `sim.model.sharding`."""
+    sharding_gathered: Mapping[str, Literal["gpu", "rank", "worker"]]
+    """The same where the ranks' tokens are gathered instead."""
+    reserve: Reserve
+
+    def chunk_for(self, memory_bytes: float) -> int:
+        """Default chunk, in tokens, on a GPU with that much memory."""
+        return self.chunk_tokens[max(least for least in self.chunk_tokens if least <= memory_bytes)]
+
+
+RULES: Final = frozenset(field.name for field in fields(Engine)) - {"name", "release"}
+"""Keys of `rules` in an engine's file."""
