@@ -16,7 +16,8 @@ ORDER = (
 
 def test_a_candidate_comes_before_its_release() -> None:
     """The order of PEP 440: https://peps.python.org/pep-0440/#summary-of-permitted-suffixes-and-relative-ordering"""
-    assert sorted(reversed(ORDER), key=version) == list(ORDER)
+    backwards = ORDER[::-1]
+    assert sorted(backwards, key=version) == list(ORDER)
     assert version("1.3") == version("1.3.0") == version("v1.3.0")
 
 
