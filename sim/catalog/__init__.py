@@ -6,7 +6,7 @@ read by `sim.price` only.
 
 from sim.catalog.acceptance import accept_length, acceptance, acceptance_tasks
 from sim.catalog.cache_tiers import CacheTiers, cache_tiers
-from sim.catalog.engines import Engine, engine, engine_names, release_taken
+from sim.catalog.engines import DispatchMode, Engine, engine, engine_names, release_taken
 from sim.catalog.facts import UnknownName, aliases, nearest_names, read
 from sim.catalog.hardware import (
     Efficiency,
@@ -31,6 +31,7 @@ __all__ = [
     "CacheTiers",
     "Collectives",
     "ConfigError",
+    "DispatchMode",
     "Efficiency",
     "Engine",
     "Gpu",
