@@ -13,7 +13,7 @@ from sim.model.operations import Operation
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 from sim.step.operations import StepOperations, typical_prompts
-from sim.step.overlap import STAGES, Line, Overlap, Stage, projections, stage_of, timeline
+from sim.step.overlap import STAGES, Line, Stage, StepOverlap, projections, stage_of, timeline
 from sim.step.pricing import check_backends, cost_model, moe_backends, step_operations
 from sim.units import GB_BYTES
 
@@ -86,7 +86,7 @@ def _with_backend(scenario: Scenario, role: str, backend: str) -> Scenario:
 
 
 def _priced(
-    operations: list[Operation], cost: CostModel, overlap: Overlap, parts: int, tokens: float
+    operations: list[Operation], cost: CostModel, overlap: StepOverlap, parts: int, tokens: float
 ) -> tuple[list[PricedOperation], float, float]:
     """The operations with their prices, the step's seconds on the GPU, and those with its launches."""
     repeated = [o if o.stream == "once" else _times(o, parts) for o in operations]
@@ -109,7 +109,7 @@ def _line(
     operations: list[Operation],
     priced: list[PricedOperation],
     cost: CostModel,
-    overlap: Overlap,
+    overlap: StepOverlap,
     parts: int,
     tokens: float,
 ) -> Line:
@@ -125,7 +125,7 @@ def _line(
     return timeline(seconds, overlap, parts > 1, sends, launched).line(seconds["experts"])
 
 
-def _stretched(priced: PricedOperation, overlap: Overlap, parts: int) -> PricedOperation:
+def _stretched(priced: PricedOperation, overlap: StepOverlap, parts: int) -> PricedOperation:
     """The price beside an exchange that takes SMs for itself."""
     factor, latency = overlap.stretch(priced.operation.stream, parts), priced.latency
     if factor == 1:

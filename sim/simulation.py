@@ -22,7 +22,7 @@ from sim.result import Result
 from sim.scenario.schema import Scenario
 from sim.serving.admission import AdmissionRules
 from sim.serving.prefix_cache import Tier
-from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, OneTokenPerStep, Speculation
+from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, Drafting, OneTokenPerStep
 from sim.step.pricing import check_backends, pool_step_cost
 from sim.step.stand_ins import pricing_notes
 from sim.workload import requests
@@ -135,7 +135,7 @@ def prefix_setup(plan: PrefixCachePlan, block_tokens: int) -> PrefixSetup:
     )
 
 
-def speculation(scenario: Scenario, seed: int) -> Speculation:
+def speculation(scenario: Scenario, seed: int) -> Drafting:
     """How many decode steps a sequence needs: one per token, or fewer with accepted drafts."""
     asked = scenario.speculation
     if not asked.draft_tokens:
@@ -143,9 +143,7 @@ def speculation(scenario: Scenario, seed: int) -> Speculation:
     chances = draft_chances(scenario)
     if asked.adaptive is None:
         return DraftAcceptance(chances, seed)
-    kinds: dict[int, Speculation] = {
-        k: DraftAcceptance(chances[:k], seed) for k in range(1, len(chances) + 1)
-    }
+    kinds: dict[int, Drafting] = {k: DraftAcceptance(chances[:k], seed) for k in range(1, len(chances) + 1)}
     kinds[0] = OneTokenPerStep()
     return AdaptiveDrafts([(level.up_to_batch, kinds[level.draft_tokens]) for level in asked.adaptive])
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from sim.catalog.acceptance import accept_length, acceptance, acceptance_tasks
 from sim.catalog.cache_tiers import CacheTiers, cache_tiers
-from sim.catalog.engine_rules import Engine
+from sim.catalog.engine_rules import DispatchMode, Engine
 from sim.catalog.engines import engine, engine_aliases, engine_names, release_taken
 from sim.catalog.facts import UnknownName, nearest_names, read
 from sim.catalog.hardware import (
@@ -34,6 +34,7 @@ __all__ = [
     "CacheTiers",
     "Collectives",
     "ConfigError",
+    "DispatchMode",
     "Efficiency",
     "Engine",
     "Gpu",

@@ -5,7 +5,6 @@ subcommands through the entry-point group `tokenworks.commands`.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +22,7 @@ from sim.cli.sweep_command import sweep
 from sim.cli.terminal import DID_NOT_HOLD, Screen, show_error
 from sim.cli.trace_command import show_trace
 from sim.cli.validate_command import validate
+from sim.model.layout import Phase
 from sim.scenario.errors import DeploymentError, ScenarioError
 
 if TYPE_CHECKING:
@@ -52,13 +52,6 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="one JSON object as the last line of stdout; the rest to stderr")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no notes")]
-
-
-class Phase(StrEnum):
-    """What a step does."""
-
-    PREFILL = "prefill"
-    DECODE = "decode"
 
 
 @app.callback(invoke_without_command=True)
@@ -192,7 +185,7 @@ def explain(
     screen = Screen(as_json, quiet)
     loaded = load(scenario, sets or ())
     with loaded.locating():
-        data = price_step(loaded.scenario, phase.value if phase else None, batch, context).json()
+        data = price_step(loaded.scenario, phase, batch, context).json()
     note_profile(scenario.stem, loaded.scenario, screen)
     data["notes"] = [*catalog.model(loaded.scenario.model).notes, *scenario_notes(loaded.scenario)]
     for note in data["notes"]:

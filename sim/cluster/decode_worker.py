@@ -9,7 +9,7 @@ from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.routing import PoolLoads
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.serving.speculation import Pace
 from sim.step import StepCost
 
@@ -19,7 +19,7 @@ class DecodeWorker:
 
     def __init__(
         self, index: int, loads: PoolLoads, clock: Clock, ledger: Ledger, meter: Meter, plan: ClusterPlan,
-        cost: StepCost, prefixes: Prefixes, preempted: Callable[[Sequence], None], freed: Callable[[int], None],
+        cost: StepCost, prefixes: Prefixes, preempted: Callable[[ServedRequest], None], freed: Callable[[int], None],
     ) -> None:  # fmt: skip
         setup = plan.pools["decode"]
         self._clock, self._ledger, self._meter = clock, ledger, meter
@@ -31,7 +31,7 @@ class DecodeWorker:
         )  # fmt: skip
         self._pace = Pace(plan.speculation, self.batch)
         self._advance = Advance(clock, cost, self._end_steps)
-        self._ready: list[tuple[Sequence, int]] = []
+        self._ready: list[tuple[ServedRequest, int]] = []
 
     def fits(self, rank: int, tokens: int) -> bool:
         """Whether a sequence of `tokens` tokens could be reserved now, with the blocks that the running (or next)
@@ -43,7 +43,7 @@ class DecodeWorker:
         self.batch.reserve(rank, tokens)
         self._loads.add(self._index, rank, 1)
 
-    def receive(self, sequence: Sequence, rank: int) -> None:
+    def receive(self, sequence: ServedRequest, rank: int) -> None:
         """The KV of a sequence has arrived; it joins at the next step boundary."""
         self._ready.append((sequence, rank))
         if not self._advance.steps:

@@ -10,10 +10,10 @@ from sim.serving.admission import Refusals
 from sim.serving.kv_blocks import KvBlocks, blocks_for
 from sim.serving.prompts import Chunk, PromptQueues
 from sim.serving.routing import PoolLoads
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
 
-Handover = Callable[[Sequence, "PrefillWorker", int], None]
+Handover = Callable[[ServedRequest, "PrefillWorker", int], None]
 """(sequence, worker, rank): its prompt is computed and there is more to generate."""
 
 
@@ -44,7 +44,7 @@ class PrefillWorker:
         self._seconds: dict[str, float] = {}
         """Of the step that runs, by activity."""
 
-    def submit(self, sequence: Sequence, rank: int, front: bool = False) -> None:
+    def submit(self, sequence: ServedRequest, rank: int, front: bool = False) -> None:
         """Queue a prompt; `wake` starts it."""
         sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
         self._loads.add(self._index, rank, self.queues.add(sequence, rank, front))
@@ -67,7 +67,7 @@ class PrefillWorker:
         self._seconds = by_activity(seconds, cached_s)
         self._clock.at(now + seconds, self._end_step, chunk)
 
-    def release(self, sequence: Sequence, rank: int) -> None:
+    def release(self, sequence: ServedRequest, rank: int) -> None:
         """The KV of a sequence has left."""
         self._give_back(sequence, rank)
         self.wake()
@@ -80,14 +80,14 @@ class PrefillWorker:
             for rank, head in heads
         )
 
-    def _blocks_of(self, sequence: Sequence) -> int:
+    def _blocks_of(self, sequence: ServedRequest) -> int:
         return blocks_for(sequence.prefill_tokens, self._setup.block_tokens)
 
-    def _give_back(self, sequence: Sequence, rank: int) -> None:
+    def _give_back(self, sequence: ServedRequest, rank: int) -> None:
         self.blocks[rank].release(self._blocks_of(sequence))
         self._prefixes.release(sequence)
 
-    def _admit(self, sequence: Sequence, rank: int) -> bool:
+    def _admit(self, sequence: ServedRequest, rank: int) -> bool:
         now = self._clock.now
         if not self.blocks[rank].take(self._blocks_of(sequence)):
             self._refusals.refuse(rank, now)

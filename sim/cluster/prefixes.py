@@ -9,9 +9,9 @@ HiCache, Mooncake): the step that starts the prompt lasts at least as long as th
 from collections.abc import Callable
 
 from sim.cluster.setup import PoolSetup, PrefixSetup
-from sim.serving.prefix_cache import PrefixCache
+from sim.serving.prefix_cache import BlockCache
 from sim.serving.routing import PoolLoads
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
 
 class Prefixes:
@@ -28,22 +28,22 @@ class Prefixes:
         self._ranks_of: list[list[int]] = [[] for _ in range(units)]
         for rank, unit in enumerate(self._unit_of):
             self._ranks_of[unit].append(rank)
-        self._caches = [PrefixCache(setup.tiers, setup.block_tokens) for _ in range(units)] if setup else []
+        self._caches = [BlockCache(setup.tiers, setup.block_tokens) for _ in range(units)] if setup else []
 
-    def loads(self, sequence: Sequence, tokens: PoolLoads) -> PoolLoads:
+    def loads(self, sequence: ServedRequest, tokens: PoolLoads) -> PoolLoads:
         """Loads in tokens, less what each rank would not have to compute of this prompt."""
         if len(self._caches) < 2:
             return tokens
         found = [sum(cache.lookup(sequence.blocks, sequence.prompt_tokens)) for cache in self._caches]
         return tokens.without([found[unit] for unit in self._unit_of])
 
-    def route(self, sequence: Sequence, rank: int) -> None:
+    def route(self, sequence: ServedRequest, rank: int) -> None:
         """The prompt goes to this rank of the pool: expect what its cache holds now."""
         if self._caches:
             sequence.unit = self._unit_of[rank]
             self._look_up(sequence)
 
-    def admit(self, sequence: Sequence) -> None:
+    def admit(self, sequence: ServedRequest) -> None:
         """Its prefill starts: what is cached now need not be computed, but fetched."""
         if self._setup is None:
             return
@@ -51,13 +51,13 @@ class Prefixes:
         fetch_s = zip(sequence.cached_by_tier, self._setup.fetch_s_per_token, strict=True)
         sequence.fetch_s = sum(tokens * s for tokens, s in fetch_s)
 
-    def computed(self, sequence: Sequence) -> None:
+    def computed(self, sequence: ServedRequest) -> None:
         """Its prefill has ended: others find the prompt's blocks, which it holds."""
         if self._caches:
             self._caches[sequence.unit].hold(sequence.blocks)
             self._make_room(sequence.unit)
 
-    def release(self, sequence: Sequence, answered: bool = False) -> None:
+    def release(self, sequence: ServedRequest, answered: bool = False) -> None:
         """The pool's KV blocks of the sequence have been given back; `answered`: its answer stands behind the prompt.
 
         Blocks of an answer are kept where it is known that a later prompt goes on from them.
@@ -70,7 +70,7 @@ class Prefixes:
         if answered and sequence.answer_blocks:
             cache.insert((*sequence.blocks, *sequence.answer_blocks))
 
-    def answer(self, sequence: Sequence) -> None:
+    def answer(self, sequence: ServedRequest) -> None:
         """Another pool has generated the answer: its KV returns to a cache that serves the whole cluster."""
         if self._setup is not None and self._setup.scope == "cluster" and sequence.answer_blocks:
             self._caches[0].insert((*sequence.blocks, *sequence.answer_blocks))
@@ -80,7 +80,7 @@ class Prefixes:
         held = sum(cache.running_blocks for cache in self._caches)
         return [f"{held:,} blocks of the prefix cache were never released"] if held else []
 
-    def _look_up(self, sequence: Sequence) -> None:
+    def _look_up(self, sequence: ServedRequest) -> None:
         cache = self._caches[sequence.unit]
         sequence.cached_by_tier = cache.lookup(sequence.blocks, sequence.prompt_tokens)
         sequence.cached_tokens = sum(sequence.cached_by_tier)

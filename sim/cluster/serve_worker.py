@@ -14,7 +14,7 @@ from sim.cluster.setup import ClusterPlan
 from sim.serving.admission import AdmissionGate, Refusals
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.prompts import Chunk, PromptQueues
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.serving.speculation import Pace
 from sim.step import StepCost
 
@@ -25,7 +25,7 @@ class ServeWorker:
     def __init__(
         self,
         index: int,
-        weigh: Callable[[int, int, Sequence, int], None],
+        weigh: Callable[[int, int, ServedRequest, int], None],
         clock: Clock,
         ledger: Ledger,
         meter: Meter,
@@ -49,14 +49,14 @@ class ServeWorker:
         self._gate = AdmissionGate(plan.rules)
         self._refusals = Refusals(setup.dp)
         self._advance = Advance(clock, cost, self._end_decode)
-        self._inbox: list[tuple[Sequence, int]] = []
+        self._inbox: list[tuple[ServedRequest, int]] = []
         """Arrived since the worker last looked."""
         self._computing = False
         self._start_s = 0.0
         self._seconds: dict[str, float] = {}
         """Of the step with prompt tokens that runs, by activity."""
 
-    def submit(self, sequence: Sequence, rank: int) -> None:
+    def submit(self, sequence: ServedRequest, rank: int) -> None:
         """Take a request; `wake` starts an idle worker."""
         self._requests += 1
         sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
@@ -75,7 +75,7 @@ class ServeWorker:
         """Whether it does nothing though it holds requests: never, if the scheduling is sound."""
         return not self._computing and not self._advance.steps and self._requests > 0
 
-    def _notice(self, sequence: Sequence, rank: int, first: bool) -> None:
+    def _notice(self, sequence: ServedRequest, rank: int, first: bool) -> None:
         """A request came in during decode steps: end them where it can change what is done next."""
         gate, advance = self._gate, self._advance
         if gate.every > 1:
@@ -126,7 +126,7 @@ class ServeWorker:
             return [chunk] * self._setup.dp
         return [max(0, chunk - int(n)) for n in self.batch.sequences]
 
-    def _admit(self, sequence: Sequence, rank: int) -> bool:
+    def _admit(self, sequence: ServedRequest, rank: int) -> bool:
         """Reserve a seat and blocks for a prompt and the token that follows it."""
         tokens, now = sequence.prefill_tokens + 1, self._clock.now
         if not self._advance.fits(self.batch, rank, tokens):
@@ -185,7 +185,7 @@ class ServeWorker:
         self._finish(self.batch.advance(steps), now)
         self._go(decoded=True)
 
-    def _finish(self, finished: list[tuple[Sequence, int]], now: float) -> None:
+    def _finish(self, finished: list[tuple[ServedRequest, int]], now: float) -> None:
         for sequence, rank in finished:
             self._requests -= 1
             self._weigh(self._index, rank, sequence, -1)

@@ -1,8 +1,7 @@
 """What a run is given: pools, transfer, rules and requests. Plain numbers, so that anything may compose them."""
 
 import math
-from collections.abc import Iterator, Mapping
-from collections.abc import Sequence as Several
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from sim.serving.admission import AdmissionRules
 from sim.serving.kv_blocks import BLOCK_TOKENS, blocks_for
 from sim.serving.prefix_cache import Tier
-from sim.serving.sequence import Sequence
-from sim.serving.speculation import OneTokenPerStep, Speculation
+from sim.serving.served_request import ServedRequest
+from sim.serving.speculation import Drafting, OneTokenPerStep
 from sim.workload import Request
 
 
@@ -74,13 +73,13 @@ class ClusterPlan:
     pools: Mapping[str, PoolSetup]
     transfer: TransferSetup | None = None
     rules: AdmissionRules = field(default_factory=AdmissionRules)
-    speculation: Speculation = field(default_factory=OneTokenPerStep)
+    speculation: Drafting = field(default_factory=OneTokenPerStep)
     max_tokens: float = math.inf
     """Prompt and answer at most: the positions of the model."""
     prefixes: PrefixSetup | None = None
     """None: what is cached is the workload's to say."""
 
-    def fits(self, sequence: Sequence) -> bool:
+    def fits(self, sequence: ServedRequest) -> bool:
         """Whether the model takes the whole sequence, and an empty rank of every pool holds it (a preempted one is
         computed as a whole)."""
         tokens = sequence.prompt_tokens + sequence.output_tokens
@@ -121,6 +120,6 @@ class Requests(Protocol):
         """Requests that arrive at most, those that follow included; None: all of them."""
         ...
 
-    def following(self, left: int, now_s: float) -> Several[Request]:
+    def following(self, left: int, now_s: float) -> Sequence[Request]:
         """The requests that arrive because request `left` was completed or rejected at `now_s`; not before then."""
         ...

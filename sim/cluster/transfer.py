@@ -13,7 +13,7 @@ only follows the end of the prefill.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Sequence as Numbers
+from collections.abc import Sequence
 
 from sim.cluster.clock import Clock, Timer
 from sim.cluster.decode_worker import DecodeWorker
@@ -21,7 +21,7 @@ from sim.cluster.ledger import Ledger
 from sim.cluster.prefill_worker import PrefillWorker
 from sim.cluster.setup import ClusterPlan
 from sim.serving.routing import PoolLoads, Router
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
 
 class Handoff:
@@ -39,14 +39,14 @@ class Handoff:
         self._setup = plan.transfer
         gpus_per_rank = min(prefill.gpus / prefill.dp, decode.gpus / decode.dp)
         self._token_s = plan.transfer.bytes_per_token / (plan.transfer.bytes_per_s * gpus_per_rank)
-        self.waiting: deque[tuple[Sequence, PrefillWorker, int]] = deque()
+        self.waiting: deque[tuple[ServedRequest, PrefillWorker, int]] = deque()
         count = decode.workers * decode.dp
         self._ranks = range(count)
         self._ranks_of = [range(w, count, decode.workers) for w in range(decode.workers)]
         self._sending_until: defaultdict[tuple[PrefillWorker, int], float] = defaultdict(float)
         self._receiving_until = [0.0] * count
 
-    def offer(self, sequence: Sequence, sender: PrefillWorker, sender_rank: int) -> None:
+    def offer(self, sequence: ServedRequest, sender: PrefillWorker, sender_rank: int) -> None:
         """A prompt is computed: send it on if a decode rank can take it, else let it wait."""
         place = None if self.waiting else self._place(sequence, self._ranks)
         if place is None:
@@ -59,7 +59,7 @@ class Handoff:
     def pump(self, worker: int) -> None:
         """Decode worker `worker` has gained room, and is at a step boundary."""
         waiting = self.waiting
-        ranks: Numbers[int] = self._ranks_of[worker]
+        ranks: Sequence[int] = self._ranks_of[worker]
         while waiting:
             sequence, sender, sender_rank = waiting[0]
             place = self._place(sequence, ranks)
@@ -69,7 +69,7 @@ class Handoff:
             self._send(sequence, sender, sender_rank, place, self._clock.now)
             ranks = self._ranks  # the others have not seen the new head yet
 
-    def _place(self, sequence: Sequence, ranks: Numbers[int]) -> int | None:
+    def _place(self, sequence: ServedRequest, ranks: Sequence[int]) -> int | None:
         """Reserve a place on one of `ranks`, numbered as in `sim.serving.routing`."""
         workers, tokens = self._workers, sequence.context_tokens
         count = len(workers)
@@ -81,7 +81,7 @@ class Handoff:
         return place
 
     def _send(
-        self, sequence: Sequence, sender: PrefillWorker, sender_rank: int, place: int, earliest_s: float
+        self, sequence: ServedRequest, sender: PrefillWorker, sender_rank: int, place: int, earliest_s: float
     ) -> None:
         now, nic = self._clock.now, (sender, sender_rank)
         self._ledger.place(sequence, now)

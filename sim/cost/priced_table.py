@@ -14,7 +14,7 @@ import numpy as np
 
 from sim.cost.axes import AXES, DEFAULTS, FREE, reference
 from sim.cost.form import STAGES, Dims, Form, Stage
-from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Carry, Node, build, lookup
+from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Carry, GridNode, build, lookup
 from sim.cost.latency import Bound, PricedBy
 from sim.cost.profile import ProfileError, Table
 from sim.cost.tiles import padded
@@ -49,7 +49,7 @@ class PricedTable:
         self.free = {a: float(table.shape[a][0]) for a in free if a in table.shape}
 
     @cached_property
-    def tree(self) -> Node:
+    def tree(self) -> GridNode:
         """Seconds over the axes (linear), or seconds / form over log(1 + axis) (fitted)."""
         shape, seconds = self.table.shape, self.table.seconds
         grid = [shape[axis] for axis in self.axes]

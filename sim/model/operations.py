@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sim.model.layout import Phase
 from sim.units import DTYPE_BYTES
 
 BLOCK = 128
@@ -206,7 +207,7 @@ def index_topk(batch: float, new: float, cached: float, top_k: int, layers: int 
 
 
 def sparse_mla(
-    phase: Literal["prefill", "decode"], heads: int, batch: float, new: float, cached: float, top_k: int,
+    phase: Phase, heads: int, batch: float, new: float, cached: float, top_k: int,
     kv_lora: int, rope: int, entry_bytes: float, kv_cache: str, layers: int = 1,
 ) -> Operation:  # fmt: skip
     """Absorbed MLA over the selected keys: the dense form's FLOP per pair, over min(position, top_k) keys per query.
@@ -226,7 +227,7 @@ def sparse_mla(
 
 
 def gqa(
-    phase: Literal["prefill", "decode"], heads: int, kv_heads: int, head_dim: int, batch: float, new: float,
+    phase: Phase, heads: int, kv_heads: int, head_dim: int, batch: float, new: float,
     cached: float, kv_bytes: float, layers: int = 1,
 ) -> Operation:  # fmt: skip
     """Grouped-query attention: 4 heads head_dim FLOP per causal pair; 2 kv_heads head_dim cache elements per key."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.serving.kv_blocks import BLOCK_TOKENS, GrowingKvBlocks, blocks_for, growth_steps
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
 Floats = NDArray[np.float64]
 
@@ -37,8 +37,8 @@ class DecodeBatch:
         self._base: Floats = np.zeros(ranks)
         self._slope: Floats = np.zeros(ranks)
         self._divisor: Floats = np.ones(ranks)
-        self._members: list[dict[int, Sequence]] = [{} for _ in range(ranks)]
-        self._finishes: list[tuple[int, int, int, int, Sequence]] = []
+        self._members: list[dict[int, ServedRequest]] = [{} for _ in range(ranks)]
+        self._finishes: list[tuple[int, int, int, int, ServedRequest]] = []
         """(step, order of joining, stint, rank, sequence); stale where the stint has passed."""
         self._joined = 0
         self.decoded_tokens = self.sequence_steps = 0
@@ -64,7 +64,7 @@ class DecodeBatch:
         self.blocks[rank].settle(self.step - 1)
         self.blocks[rank].release(blocks_for(tokens, self._block_tokens))
 
-    def join(self, sequence: Sequence, rank: int, steps: int) -> None:
+    def join(self, sequence: ServedRequest, rank: int, steps: int) -> None:
         """Decode a sequence from the next step on, for `steps` steps. Its context was reserved."""
         tokens, context = sequence.remaining_tokens, sequence.context_tokens
         sequence.first_step, sequence.steps = self.step, steps
@@ -98,7 +98,7 @@ class DecodeBatch:
                 end = blocks.first_shortage(self.step, end)
         return end
 
-    def advance(self, steps: int) -> list[tuple[Sequence, int]]:
+    def advance(self, steps: int) -> list[tuple[ServedRequest, int]]:
         """Do `steps` steps, at most up to `next_change`; the sequences that finished, and their ranks."""
         self.step += steps
         finishes, done = self._finishes, []
@@ -112,7 +112,7 @@ class DecodeBatch:
                 done.append((sequence, rank))
         return done
 
-    def preempt(self) -> list[tuple[Sequence, int]]:
+    def preempt(self) -> list[tuple[ServedRequest, int]]:
         """Evict the last arrived sequences of the ranks that are short of blocks; who left, and from which rank."""
         evicted = []
         for rank, blocks in enumerate(self.blocks):
@@ -126,7 +126,7 @@ class DecodeBatch:
                 evicted.append((sequence, rank))
         return evicted
 
-    def redraw(self, steps: Callable[[Sequence], int]) -> None:
+    def redraw(self, steps: Callable[[ServedRequest], int]) -> None:
         """Give every sequence a new number of steps for the tokens that it still needs; nobody loses its place."""
         for rank, members in enumerate(self._members):
             self.blocks[rank].settle(self.step)
@@ -135,7 +135,7 @@ class DecodeBatch:
                 self.reserve(rank, sequence.context_tokens)
                 self.join(sequence, rank, steps(sequence))
 
-    def _interrupt(self, sequence: Sequence, rank: int) -> None:
+    def _interrupt(self, sequence: ServedRequest, rank: int) -> None:
         """Take a sequence off its rank before it is done; it keeps its tokens. Call `settle` first."""
         done = self.step - sequence.first_step
         growth = growth_steps(
@@ -150,7 +150,7 @@ class DecodeBatch:
         self.decoded_tokens += tokens
         self.sequence_steps += steps
 
-    def _leave(self, sequence: Sequence, rank: int, held_after: int) -> None:
+    def _leave(self, sequence: ServedRequest, rank: int, held_after: int) -> None:
         """Take a sequence off its rank; it holds the blocks of the end of its step `held_after`."""
         context = sequence.context_tokens
         slope = sequence.remaining_tokens / sequence.steps

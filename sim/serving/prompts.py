@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
 Floats = NDArray[np.float64]
 
-Admit = Callable[[Sequence, int], bool]
+Admit = Callable[[ServedRequest, int], bool]
 """(sequence, rank) -> whether its KV fits; if so it is reserved, and what is cached is looked up for good."""
 
 
@@ -34,8 +34,8 @@ class Chunk:
     """KV tokens of a rank's longest prompt: max(before + new)."""
     longest_without_prefix: Floats | None
     """The same if no prefix had been cached; None where none was."""
-    started: list[Sequence]
-    completed: list[tuple[Sequence, int]]
+    started: list[ServedRequest]
+    completed: list[tuple[ServedRequest, int]]
     """Prompts whose last token is in this step, with their ranks."""
     fetch_s: float
     """Until the slowest rank has fetched the cached prefixes of the prompts that start."""
@@ -51,10 +51,10 @@ class PromptQueues:
     def __init__(self, ranks: int) -> None:
         self.queued_tokens = [0] * ranks
         """Prompt tokens that no step has taken yet, per rank."""
-        self.waiting: list[deque[Sequence]] = [deque() for _ in range(ranks)]
-        self._partial: list[Sequence | None] = [None] * ranks
+        self.waiting: list[deque[ServedRequest]] = [deque() for _ in range(ranks)]
+        self._partial: list[ServedRequest | None] = [None] * ranks
 
-    def add(self, sequence: Sequence, rank: int, front: bool = False) -> int:
+    def add(self, sequence: ServedRequest, rank: int, front: bool = False) -> int:
         """Queue a prompt (`front`: before those that wait); generated tokens are part of it. The tokens to compute."""
         sequence.prefill_tokens = sequence.context_tokens
         sequence.computed_tokens = sequence.cached_tokens
@@ -71,7 +71,7 @@ class PromptQueues:
         """Whether no prompt waits or is under way."""
         return not any(self.queued_tokens)
 
-    def head(self, rank: int) -> Sequence | None:
+    def head(self, rank: int) -> ServedRequest | None:
         """The next prompt to start on a rank."""
         waiting = self.waiting[rank]
         return waiting[0] if waiting else None
@@ -117,10 +117,10 @@ class _Planned:
         self.several = False
         """Whether a rank has several prompts, one of them with KV before it."""
         self.fetch_s = [0.0] * ranks
-        self.started: list[Sequence] = []
-        self.completed: list[tuple[Sequence, int]] = []
+        self.started: list[ServedRequest] = []
+        self.completed: list[tuple[ServedRequest, int]] = []
 
-    def start(self, sequence: Sequence, rank: int) -> int:
+    def start(self, sequence: ServedRequest, rank: int) -> int:
         """A prompt is admitted: tokens that are cached beyond those that were when it was queued."""
         more = sequence.cached_tokens - sequence.computed_tokens
         sequence.computed_tokens = sequence.cached_tokens
@@ -128,7 +128,7 @@ class _Planned:
         self.started.append(sequence)
         return more
 
-    def take(self, sequence: Sequence, rank: int, budget: int) -> int:
+    def take(self, sequence: ServedRequest, rank: int, budget: int) -> int:
         """Put up to `budget` tokens of a prompt into the step."""
         before = sequence.computed_tokens
         new = min(budget, sequence.prefill_tokens - before)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from sim.serving.sequence import Sequence as Served
+from sim.serving.served_request import ServedRequest
 
 Fits = Callable[[int], bool]
 """Rank of the pool -> whether it can take the request now."""
@@ -75,7 +75,7 @@ class Router(Protocol):
     by_prefix: bool
     """Whether loads are tokens, and count less where the prompt's prefix is cached."""
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
+    def pick(self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
         """The rank for `request` among `ranks`, or None if it fits none of them."""
         ...
 
@@ -88,7 +88,7 @@ class RoundRobin:
     def __init__(self) -> None:
         self._next = 0
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
+    def pick(self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
         """See `Router.pick`."""
         count = len(loads.ranks)
         for rank in sorted(ranks, key=lambda r: (r - self._next) % count):
@@ -104,7 +104,7 @@ class LeastLoaded:
 
     by_prefix = False
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
+    def pick(self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
         """See `Router.pick`."""
         everywhere = len(ranks) == len(loads.ranks)
         best = loads.least() if everywhere else min(ranks, key=loads.order)

@@ -25,7 +25,7 @@ NO_EXPERTS = ExpertRows(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RankGroup:
     """One EP group, as far as routing cares."""
 
     model: str
@@ -57,7 +57,7 @@ def pool_load(scenario: Scenario, role: str, layout: Layout) -> LoadTable:
     if experts.counts is not None and (file := Path(experts.counts)).exists():
         stamp = file.stat().st_mtime_ns
     try:
-        return _load(Group(scenario.model, layout.ep, layout.dp, domain), experts, stamp)
+        return _load(RankGroup(scenario.model, layout.ep, layout.dp, domain), experts, stamp)
     except _CountsError as error:
         raise DeploymentError([Problem((*where, "counts"), str(error))]) from error
     except ValueError as error:
@@ -69,7 +69,7 @@ class _CountsError(ValueError):
 
 
 @lru_cache(maxsize=64)
-def _load(group: Group, experts: Experts, _stamp: int) -> LoadTable:
+def _load(group: RankGroup, experts: Experts, _stamp: int) -> LoadTable:
     """Kept, because sampling takes time; `_stamp` tells one version of the recording from another."""
     model = catalog.model(group.model)
     counts = None if experts.counts is None else _counts(model, experts.counts)

@@ -47,7 +47,7 @@ EAGER: Final = (*CORES, "index_topk")
 
 
 @dataclass(frozen=True)
-class Overlap:
+class StepOverlap:
     """What runs at the same time in a step, and what that costs."""
 
     shared_expert: bool = False
@@ -223,12 +223,12 @@ class Timeline:
 
 
 def timeline(
-    seconds: Mapping[Stage, Any], overlap: Overlap, halves: bool, sends: Any = 0.0, launched: Any = 0.0
+    seconds: Mapping[Stage, Any], overlap: StepOverlap, halves: bool, sends: Any = 0.0, launched: Any = 0.0
 ) -> Timeline:
     """How the stages of a step share its time.
 
     seconds: of every stage but attention, over all layers and both halves; `projections` is a part of attention.
-    halves: whether the batch runs in two parts. sends: see `Overlap.sends_s`. launched: operations.
+    halves: whether the batch runs in two parts. sends: see `StepOverlap.sends_s`. launched: operations.
     """
     s, nothing = seconds, 0.0 * seconds["once"]
     fixed, launch_s = s["dense"] + s["once"], launched * overlap.launch_s + nothing

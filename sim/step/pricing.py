@@ -24,7 +24,7 @@ from sim.step.build import Range, build_step_cost
 from sim.step.cost import SurfaceStepCost
 from sim.step.experts import pool_routing, rebalance
 from sim.step.operations import StepOperations
-from sim.step.overlap import Overlap
+from sim.step.overlap import StepOverlap
 
 PHASES = {"prefill": ("prefill",), "decode": ("decode",), "serve": ("prefill", "decode")}
 """What each kind of pool does."""
@@ -69,13 +69,13 @@ def step_operations(scenario: Scenario, plan: PoolPlan, phase: str) -> StepOpera
     return StepOperations(layout, routing, engine, drafts, overlap, levels, tuple(fetch))
 
 
-def _overlap(scenario: Scenario, layout: Layout, phase: str) -> Overlap:
+def _overlap(scenario: Scenario, layout: Layout, phase: str) -> StepOverlap:
     """What the engine runs at the same time in the phase, on this GPU and in this layout."""
     engine, gpu, model = engine_of(scenario), gpu_of(scenario), layout.model
     decoding = phase == "decode"
     normal = layout.all_to_all and layout.dispatch_mode == "normal"
     exchange = catalog.efficiency().low_latency_all_to_all
-    return Overlap(
+    return StepOverlap(
         shared_expert=engine.shared_expert_overlap_decode
         if decoding
         else engine.shared_expert_overlap_prefill,

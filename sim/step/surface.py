@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sim.cost.latency import PRICED_BY, CostModel, price_all
 from sim.model.operations import Operation
-from sim.step.overlap import STAGES, Line, Overlap, Stage, Timeline, projections, timeline
+from sim.step.overlap import STAGES, Line, Stage, StepOverlap, Timeline, projections, timeline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -56,7 +56,7 @@ class Surface:
         attention: Callable[[float, float], list[Operation]],
         rest: Callable[[float], list[Operation]],
         cost: CostModel,
-        overlap: Overlap,
+        overlap: StepOverlap,
         ranks: int = 1,
     ) -> None:
         self.context = context
@@ -115,7 +115,7 @@ class Surface:
         """Seconds of a step of `x` tokens per rank, by those of its attention.
 
         The routed experts see every rank's tokens, hence the mean, and so does in prefill what else runs on gathered
-        tokens (see `Overlap.stage`); all else waits for the fullest rank.
+        tokens (see `StepOverlap.stage`); all else waits for the fullest rank.
         """
         return self.line_at(int(x.max()), float(x.sum()) / len(x))
 

@@ -15,10 +15,9 @@ from sim.validation.cells import Cells, TableError
 from sim.validation.recipes import recipes
 from sim.validation.split import split_of
 
-NEEDED: Final = (
-    "row_id", "hardware", "framework", "precision", "spec", "disagg", "decode_tp", "decode_ep",
-    "decode_dp_attn", "total_gpu", "isl", "osl", "conc",
-)  # fmt: skip
+NEEDED: Final = ("hardware", "framework", "precision", "isl", "osl", "conc")
+SIZES: Final = ("total_gpu", "decode_tp")
+"""Columns of which a table has one at least."""
 SAID: Final = ("kv_cache", "chunk_tokens", "memory_fraction", "moe_backend", "exchange")
 """Columns that a table may have, which a scenario has by the same names; they win over a recipe."""
 MEASURES: Final = {
@@ -119,7 +118,10 @@ def read_table(path: Path) -> TableRows:
         table = pd.read_parquet(path) if parquet else pd.read_csv(path, dtype=str, skip_blank_lines=False)
     except (OSError, ValueError) as error:
         raise TableError(f"{path}: cannot be read as a table: {error}") from None
-    if missing := [name for name in NEEDED if name not in table.columns]:
+    missing = [name for name in NEEDED if name not in table.columns]
+    if not any(name in table.columns for name in SIZES):
+        missing.append(" or ".join(SIZES))
+    if missing:
         raise TableError(
             f"{path}:1: expected the columns of inferencex_r1.csv; missing: {', '.join(missing)}"
         )
@@ -128,7 +130,7 @@ def read_table(path: Path) -> TableRows:
     for number, record in enumerate(table.to_dict("records"), start=2):
         if cells := Cells({str(column): value for column, value in record.items()}):
             try:
-                row = _row(cells)
+                row = _row(cells, number)
                 asked |= cells.asked
                 if row.id in rows:
                     raise TableError(f"row_id: {row.id!r} stands in an earlier line too")
@@ -154,7 +156,7 @@ def _dated(rows: Sequence[Row]) -> list[Row]:
     return dated
 
 
-def _row(cells: Cells) -> Row:
+def _row(cells: Cells, line: int) -> Row:
     framework, _, version = cells.text("framework").lower().partition(" ")
     published: dict[str, Published] = {}
     figures: dict[str, float] = {}
@@ -168,13 +170,13 @@ def _row(cells: Cells) -> Row:
     except ValueError:
         ran = None
     return Row(
-        id=cells.text("row_id"),
+        id=cells.text("row_id", f"line-{line}"),
         hardware=cells.text("hardware"),
         framework=framework,
         version=version or cells.text("image", "").rpartition(":")[2],
         precision=cells.text("precision").lower(),
-        spec=cells.text("spec"),
-        disaggregated=cells.flag("disagg"),
+        spec=cells.text("spec", "none"),
+        disaggregated=cells.flag("disagg", False),
         gpus=cells.count("total_gpu", cells.count("decode_tp", 0)),
         ep=max(1, cells.count("decode_ep", 1)),
         dp_attention=cells.flag("decode_dp_attn", False),

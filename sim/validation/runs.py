@@ -16,7 +16,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Trial:
     """One simulation, picklable."""
 
     scenario: Scenario
@@ -35,13 +35,13 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
-    """A published service: what its client printed, and the simulation that repeats it."""
+class Benchmark:
+    """A published benchmark: what its client printed, and the simulation that repeats it."""
 
     columns: Mapping[str, Any]
     """Those of its cases, the id among them."""
     published: Mapping[str, Published]
-    job: Job
+    job: Trial
 
     def cases(self, found: Outcome) -> Iterator[Case]:
         """One per published metric."""
@@ -50,7 +50,7 @@ class Service:
             yield Case(metric=metric, published=one.value, simulated=simulated, **self.columns)
 
 
-def run_job(job: Job) -> Answer:
+def run_job(job: Trial) -> Answer:
     """Simulate a job; what the deployment does not allow comes back as words."""
     try:
         result = simulate(job.scenario, job.seed)
@@ -63,10 +63,10 @@ def run_job(job: Job) -> Answer:
     return Answer(outcome(result, job.conc, job.prompts))
 
 
-def answers(jobs: Sequence[Job], workers: int, progress: Progress | None) -> list[Answer]:
+def answers(jobs: Sequence[Trial], workers: int, progress: Progress | None) -> list[Answer]:
     """The answer of every job; equal ones share one simulation, and its answer."""
     keys = [job.scenario.model_dump_json() for job in jobs]
-    first: dict[str, Job] = {}
+    first: dict[str, Trial] = {}
     for key, job in zip(keys, jobs, strict=True):
         first.setdefault(key, job)
     lost = Answer(problem="its process died twice (out of memory?)")

@@ -13,7 +13,7 @@ from sim.validation.case import Case, described
 from sim.validation.errors import by_metric, grouped, score, score_by_layout
 from sim.validation.recipes import recipes
 from sim.validation.rows import Row, read_table
-from sim.validation.runs import Job, Progress, Service, answers
+from sim.validation.runs import Benchmark, Progress, Trial, answers
 from sim.validation.scenarios import scenario_of
 from sim.validation.skips import skipped
 from sim.validation.split import split_of
@@ -139,25 +139,25 @@ def validate_rows(
     """As `validate`, on rows at hand. `change` is applied to every scenario: what-if on the whole table."""
     reasons = skipped(rows)
     kept = [row for row in rows if row.id not in reasons]
-    services = [_service(row, change(scenario_of(row, max_prompts)), seed) for row in kept]
+    benchmarks = [_benchmark(row, change(scenario_of(row, max_prompts)), seed) for row in kept]
     cases: list[Case] = []
     compositions: dict[str, Composition] = {}
     made: dict[int, Composition] = {}
-    found = answers([service.job for service in services], workers, progress)
-    for row, service, answer in zip(kept, services, found, strict=True):
+    found = answers([one.job for one in benchmarks], workers, progress)
+    for row, benchmark, answer in zip(kept, benchmarks, found, strict=True):
         if answer.outcome is None:
             reasons[row.id] = answer.problem
             continue
-        cases += service.cases(answer.outcome)
+        cases += benchmark.cases(answer.outcome)
         if id(answer) not in made:
-            made[id(answer)] = composition(service.job.scenario, answer.outcome.value("tpot", "p50"))
+            made[id(answer)] = composition(benchmark.job.scenario, answer.outcome.value("tpot", "p50"))
         compositions[row.id] = made[id(answer)]
     by_recipe = sum(row.by_recipe for row in kept if row.id in compositions)
     by_default = len(compositions) - by_recipe
     return Validation(cases, reasons, compositions, max_prompts, seed, by_recipe, by_default)
 
 
-def _service(row: Row, scenario: Scenario, seed: int) -> Service:
+def _benchmark(row: Row, scenario: Scenario, seed: int) -> Benchmark:
     columns = {
         "id": row.id,
         "split": split_of(row.deployment_id),
@@ -167,4 +167,4 @@ def _service(row: Row, scenario: Scenario, seed: int) -> Service:
         **described(scenario, "service"),
     }
     prompts = row.conc * recipes()["benchmark"]["prompts_per_seat"]["value"]
-    return Service(columns, row.published, Job(scenario, seed, row.conc, prompts))
+    return Benchmark(columns, row.published, Trial(scenario, seed, row.conc, prompts))

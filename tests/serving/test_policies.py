@@ -5,9 +5,9 @@ import pytest
 from sim.serving.admission import AdmissionGate, AdmissionRules
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.routing import LeastLoaded, PoolLoads, RoundRobin, make_router
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
-REQUEST = Sequence(0, 10, 0, 10)
+REQUEST = ServedRequest(0, 10, 0, 10)
 
 
 def alone(*loads):
@@ -82,7 +82,7 @@ def test_a_gate_that_waits_for_all_ranks_five_steps_at_most():
 
 
 def decoding(index, prompt, output):
-    return Sequence(index, prompt, 0, output, generated_tokens=1)
+    return ServedRequest(index, prompt, 0, output, generated_tokens=1)
 
 
 def test_a_batch_knows_load_finishes_and_the_context_of_every_step():

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.serving.prompts import PromptQueues
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
 
 def prompt(index, tokens, cached=0, generated=0):
-    return Sequence(index, tokens, cached, 10_000, generated)
+    return ServedRequest(index, tokens, cached, 10_000, generated)
 
 
 def always(sequence, rank):

@@ -18,7 +18,7 @@ from sim.scenario.schema import Scenario
 from sim.step.build import build_step_cost
 from sim.step.cost import SurfaceStepCost
 from sim.step.operations import StepOperations
-from sim.step.overlap import Overlap, launches
+from sim.step.overlap import StepOverlap, launches
 from sim.step.pricing import graph_tokens, pool_layout
 
 LAUNCH_S = 64e-6
@@ -39,14 +39,14 @@ def scenario(text: str = "", **pool: int) -> Scenario:
     ).scenario
 
 
-def prompts(overlap: Overlap, most: int = 16384) -> SurfaceStepCost:
+def prompts(overlap: StepOverlap, most: int = 16384) -> SurfaceStepCost:
     step = StepOperations(LAYOUT, balanced_routing(LAYOUT, 256), catalog.engine("sglang"), overlap=overlap)
     cost = AnalyticCost(catalog.gpu("h200_sxm"), catalog.efficiency())
     return build_step_cost({"prefill": step}, cost, 1, most)
 
 
 HIDDEN, EAGER, GRAPHS = (
-    prompts(Overlap(launch_s=seconds, graph_tokens=graphs))
+    prompts(StepOverlap(launch_s=seconds, graph_tokens=graphs))
     for seconds, graphs in ((0.0, 0), (LAUNCH_S, 0), (LAUNCH_S, 2048))
 )
 
@@ -100,7 +100,7 @@ def test_piecewise_graphs_leave_the_core_and_one_graph_a_layer_to_launch() -> No
 def test_launching_never_makes_a_step_cheaper(
     tokens: int, launch_s: float, graphs: int, two_batch: bool
 ) -> None:
-    free = Overlap(two_batch=two_batch)
+    free = StepOverlap(two_batch=two_batch)
     costly = replace(free, launch_s=launch_s, graph_tokens=graphs)
     step = StepOperations(LAYOUT, balanced_routing(LAYOUT, 256), catalog.engine("sglang"))
     parts = free.parts(tokens)

@@ -14,19 +14,19 @@ from sim.deployment.plan import plan_pool
 from sim.model.layout import Layout
 from sim.scenario.schema import Scenario
 from sim.step.build import build_step_cost
-from sim.step.operations import Overlap, StepOperations
+from sim.step.operations import StepOperations, StepOverlap
 from sim.step.pricing import cost_model, step_operations
 
 ROOFLINE = AnalyticCost(gpu("h200_sxm"), efficiency())
 
 
-def _operations(name: str, overlap: Overlap) -> StepOperations:
+def _operations(name: str, overlap: StepOverlap) -> StepOperations:
     layout = Layout(model(name), 8, 1, 8, 8, dense_prefill_max_kv=2048)
     return StepOperations(layout, balanced_routing(layout, 32), engine("sglang"), overlap=overlap)
 
 
 KINDS = {
-    (name, two): _operations(name, Overlap(two_batch=two))
+    (name, two): _operations(name, StepOverlap(two_batch=two))
     for name in ("deepseek-v3", "deepseek-v3.2")
     for two in (False, True)
 }

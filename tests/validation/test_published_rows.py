@@ -96,7 +96,7 @@ def test_what_is_no_table_says_so(tmp_path: Path) -> None:
             read_rows(tmp_path / "no.csv")
         return str(error.value)
 
-    assert "no.csv:1: expected the columns of inferencex_r1.csv; missing: row_id," in told("a,b\n1,2\n")
+    assert "no.csv:1: expected the columns of inferencex_r1.csv; missing: hardware," in told("a,b\n1,2\n")
     assert "cannot be read" in told("")
     assert "no row" in told(table(tmp_path / "t.csv").read_text())
     with pytest.raises(TableError, match="cannot be read"):
@@ -121,6 +121,28 @@ def test_a_wrong_cell_is_told_with_line_and_column(tmp_path: Path, change: dict,
     with pytest.raises(TableError) as error:
         read_rows(table(tmp_path / "t.csv", {}, change))
     assert str(error.value) == f"{tmp_path / 't.csv'}:3: {wrong}"
+
+
+def test_a_table_may_leave_out_what_has_an_obvious_default(tmp_path: Path) -> None:
+    """Aggregated, without drafts, one deployment of tensor parallelism over all GPUs."""
+    file = tmp_path / "short.csv"
+    file.write_text(
+        "hardware,framework,precision,total_gpu,isl,osl,conc,median_tpot_ms\nh200,sglang,fp8,8,1024,1024,4,11\n"
+    )
+    [row] = read_rows(file)
+    assert (row.id, row.spec, row.disaggregated, row.gpus, row.tp, row.ep) == (
+        "line-2",
+        "none",
+        False,
+        8,
+        8,
+        1,
+    )
+    file.write_text(file.read_text().replace("total_gpu", "decode_tp"))
+    assert read_rows(file)[0].gpus == 8
+    file.write_text(file.read_text().replace("decode_tp", "gpus"))
+    with pytest.raises(TableError, match="missing: total_gpu or decode_tp"):
+        read_rows(file)
 
 
 def test_an_empty_line_counts_but_is_no_row(tmp_path: Path) -> None:
