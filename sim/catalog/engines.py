@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from types import MappingProxyType
 from typing import Literal
 
 from sim.catalog.facts import read, resolve, values, version
 from sim.catalog.reserve import Reserve, reserve_of
+from sim.frozen import Frozen
 
 DispatchMode = Literal["normal", "low_latency"]
 BatchSchedule = Literal["alternating", "staged"]
@@ -65,7 +65,7 @@ class Engine:
     prefill_graph_tokens: int
     """Largest step with prompts, in tokens of a rank, that piecewise CUDA graphs launch; the host launches others."""
     prefill_graph_excludes: tuple[str, ...]
-    """Where even those have none; the names are those of `sim.step.pricing.graph_tokens`."""
+    """Where even those have none; the names are those of `sim.deployment.layouts.graph_tokens`."""
     draft_host_s: float
     """Host time of a decode step with drafts, on top of `host_overhead_s`, that no kernel hides."""
     memory_flag: Literal["static", "total", "free"]
@@ -111,7 +111,7 @@ def engine(name: str, release: str | None = None) -> Engine:
     reserve = reserve_of(release, facts.pop("reserves"))
     facts["prefill_graph_excludes"] = tuple(facts["prefill_graph_excludes"])
     mappings = ("chunk_tokens", "sharding_all_to_all", "sharding_gathered")
-    frozen = {name: MappingProxyType(facts[name]) for name in mappings}
+    frozen = {name: Frozen(facts[name]) for name in mappings}
     return Engine(name=key, **{**facts, **frozen, "release": release, "reserve": reserve})
 
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from sim.deployment.plan import PoolPlan, plan_pool
+from sim.deployment.plan import Deployment, resolve
+from sim.deployment.pools import PoolPlan
 from sim.scenario.schema import Scenario
 from sim.step.pricing import pool_step_cost
 from sim.validation.errors import Case
@@ -43,7 +44,8 @@ def validate_points(ids: Sequence[str]) -> Iterator[Case]:
 
 
 def _case(point: Mapping[str, Any]) -> Case:
-    scenario, plan = setup(point)
+    scenario, deployment = setup(point)
+    plan = deployment.pool(point["phase"])
     gpus = points()["gpus_per_node"]
     published = point.get("tokens_per_s_per_node") or point["tokens_per_s_per_gpu"] * gpus
     simulated = _tokens_per_s(point) * gpus / plan.gpus
@@ -59,16 +61,16 @@ def _gain(gain: Mapping[str, Any]) -> Case:
     here = {**point, load: gain.get("load", point[load])}
     without = {**here, "set": {**point.get("set", {}), **gain["without"]}}
     simulated = _tokens_per_s(here) / _tokens_per_s(without) - 1
-    scenario, plan = setup(here)
-    where, what = _described(here, scenario, plan)
+    scenario, deployment = setup(here)
+    where, what = _described(here, scenario, deployment.pool(point["phase"]))
     said = f"{gain['name']}: {what}"
     return Case(gain["id"], "gain", gain["gain"], simulated, None, where, said, scenario.model)
 
 
-def setup(point: Mapping[str, Any]) -> tuple[Scenario, PoolPlan]:
-    """The scenario of a point, and the pool that it is about."""
+def setup(point: Mapping[str, Any]) -> tuple[Scenario, Deployment]:
+    """The scenario of a point, and its deployment, with the pool that it is about."""
     scenario = Scenario.model_validate({**points()["bases"][point["base"]], **point.get("set", {})})
-    return scenario, plan_pool(scenario, point["phase"])
+    return scenario, resolve(scenario, point["phase"])
 
 
 def _described(point: Mapping[str, Any], scenario: Scenario, plan: PoolPlan) -> tuple[str, str]:
@@ -80,8 +82,9 @@ def _described(point: Mapping[str, Any], scenario: Scenario, plan: PoolPlan) -> 
 
 def _tokens_per_s(point: Mapping[str, Any]) -> float:
     """Of all ranks, which have the same load; prompts attend to half of themselves on average."""
-    scenario, plan = setup(point)
-    cost = pool_step_cost(scenario, plan)
+    scenario, deployment = setup(point)
+    plan = deployment.pool(point["phase"])
+    cost = pool_step_cost(deployment, plan.role)
     if point["phase"] == "decode":
         load, context = np.full(plan.dp, float(point["sequences"])), np.full(plan.dp, float(point["context"]))
         tokens = point["sequences"] * _tokens_per_step(scenario)
