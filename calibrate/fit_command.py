@@ -12,7 +12,8 @@ from calibrate.show import error_table, family_errors, wide_console
 from calibrate.store import save_fits, save_profile
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu_names
-from sim.cost.profile import HEADER, ProfileError, device_gpu, read_profile
+from sim.catalog.profiles import HEADER
+from sim.cost.profile import ProfileError, device_gpu, read_profile
 from sim.cost.record import BadRecord, read_records
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from sim.cost.profile import FIT, HEADER, Fit, Table, fit_to_json
+from sim.catalog.profiles import HEADER
+from sim.cost.profile import FIT, Fit, Table, fit_to_json
 
 
 def save_profile(directory: Path, header: Mapping[str, Any], tables: Sequence[Table]) -> None:

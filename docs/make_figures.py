@@ -12,7 +12,7 @@ from line_chart import Axis, Line, chart
 import sim
 from sim.catalog import model
 from sim.cost.latency import price_all
-from sim.deployment.plan import plan_pool
+from sim.deployment.plan import resolve
 from sim.mechanisms import attention_parts, published_cost, speculation_gain
 from sim.mechanisms.attention import reference
 from sim.model.attention import attention_block
@@ -106,8 +106,8 @@ def blocks() -> None:
     ):
         lines = []
         for i, name in enumerate((DENSE, SPARSE)):
-            mine = scenario.model_copy(update={"model": name})
-            step, cost = step_operations(mine, plan_pool(mine, "serve"), phase), cost_model(mine)
+            mine = resolve(scenario.model_copy(update={"model": name}))
+            step, cost = step_operations(mine, phase), cost_model(mine)
             points = []
             for n in lengths:
                 if phase == "decode":

@@ -39,7 +39,7 @@ def load(
     looked for in the working folder.
     Raises ScenarioError with every problem found: its file, line, column, key and what was expected.
     """
-    from sim.cost.profile import shipped_profiles
+    from sim.catalog.profiles import shipped_profiles
     from sim.deployment.plan import deploy
     from sim.scenario.loading import apply, from_data
     from sim.scenario.loading import load as read

@@ -5,9 +5,8 @@ from typing import Any, Final
 
 from sim import catalog
 from sim.cost.latency import AnalyticCost, CostModel, PricedOperation, price_all
-from sim.deployment.device import gpu_of
-from sim.deployment.drafts import accept_length
-from sim.deployment.plan import PoolPlan, plan_pool
+from sim.deployment.plan import Deployment, resolve
+from sim.deployment.pools import PoolPlan
 from sim.model.layout import Phase
 from sim.model.operations import Operation
 from sim.scenario.errors import DeploymentError, Problem
@@ -31,15 +30,14 @@ def explain(
     that does not fit is priced all the same.
     """
     phase = phase or "decode"
-    role = phase if phase in scenario.deployment.pools() else "serve"
-    plan = plan_pool(scenario, role)
-    positions = catalog.model(scenario.model).max_positions
+    deployment = resolve(scenario, phase)
+    plan, positions = deployment.pool(phase), deployment.model.max_positions
     if context is not None and context > positions:
         raise DeploymentError(
             [Problem(("model",), f"has {positions:,} positions; the context is {context:,}")]
         )
-    check_backends(scenario)
-    step = step_operations(scenario, plan, phase)
+    check_backends(deployment)
+    step = step_operations(deployment, phase)
     if phase == "decode":
         batch, context = batch or plan.max_sequences, DEFAULT_CONTEXT if context is None else context
         step = step.at(batch)
@@ -49,18 +47,18 @@ def explain(
         tokens = batch
     parts = step.overlap.parts(batch)
     operations = _operations(step, phase, batch, context)
-    cost = cost_model(scenario)
+    cost = cost_model(deployment)
     priced, device_s, step_s = _priced(operations, cost, step.overlap, parts, tokens)
     others = {}
-    for backend in _other_backends(scenario, step, operations):
+    for backend in _other_backends(deployment, step, operations):
         # As if the scenario had named it: some kernels come with operations of their own.
-        named = step_operations(_with_backend(scenario, role, backend), plan, phase)
+        named = step_operations(resolve(_with_backend(scenario, plan.role, backend), phase), phase)
         same = _operations(named.at(batch) if phase == "decode" else named, phase, batch, context)
         others[backend] = _priced(same, cost, step.overlap, parts, tokens)[2]
-    roofline = AnalyticCost(gpu_of(scenario), catalog.efficiency())
-    accepted = _accept_length(scenario, step.draft_tokens) if phase == "decode" else None
+    roofline = AnalyticCost(deployment.gpu, catalog.efficiency())
+    accepted = deployment.drafts.accept_length(step.draft_tokens) if phase == "decode" else None
     return Explanation(
-        phase, batch, context, tokens, accepted, priced, device_s, step_s, others, plan, roofline
+        phase, batch, context, tokens, accepted, priced, device_s, step_s, others, deployment, roofline
     )
 
 
@@ -73,10 +71,12 @@ def _operations(step: StepOperations, phase: Phase, batch: int, context: int) ->
     return step.prefill_attention(*prompts) + step.prefill_rest(batch / parts)
 
 
-def _other_backends(scenario: Scenario, step: StepOperations, operations: list[Operation]) -> tuple[str, ...]:
-    """Measured kernels of the routed experts, where the scenario leaves open which of them runs."""
+def _other_backends(
+    deployment: Deployment, step: StepOperations, operations: list[Operation]
+) -> tuple[str, ...]:
+    """Measured kernels of the routed experts, where the deployment leaves open which of them runs."""
     routed = next((o for o in operations if o.kernel == "moe"), None)
-    return () if routed is None or step.layout.moe_backend else moe_backends(scenario, routed)
+    return () if routed is None or step.layout.moe_backend else moe_backends(deployment, routed)
 
 
 def _with_backend(scenario: Scenario, role: str, backend: str) -> Scenario:
@@ -95,14 +95,6 @@ def _priced(
     attention_s = sum(p.total_s for p in priced if p.operation.group == "attention")
     device_s = float(replace(line, launch=0.0).seconds(attention_s))
     return priced, device_s, max(device_s, line.launch)
-
-
-def _accept_length(scenario: Scenario, drafts: int) -> float | None:
-    """Tokens per sequence that a decode step yields; None where nobody knows how many drafts are accepted."""
-    try:
-        return accept_length(scenario, drafts)
-    except catalog.UnknownName:
-        return None
 
 
 def _line(
@@ -158,9 +150,15 @@ class Explanation:
     """Seconds of the step: longer than on the GPU where the host, without CUDA graphs, launches more slowly."""
     step_s_by_moe_backend: dict[str, float]
     """The same with each measured kernel of the routed experts; empty where scenario or exchange decide which one."""
-    plan: PoolPlan
+    deployment: Deployment
+    """Of the one pool that does the phase."""
     roofline: CostModel
     """Shares out a block that was measured whole among its parts."""
+
+    @property
+    def plan(self) -> PoolPlan:
+        """The pool that does the phase."""
+        return self.deployment.pool(self.phase)
 
     @property
     def hidden_s(self) -> float:

@@ -10,7 +10,8 @@ from typing import Final
 import streamlit as st
 
 from dashboard.data.problems import BadInput, harmless, said
-from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
+from sim.catalog.profiles import shipped_profiles
+from sim.cost.profile import Profile, Table, device_gpu, load_profile
 from sim.cost.record import Record, read_records
 from sim.report import calibration
 from sim.report.look import Chart

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
-from types import MappingProxyType
 from typing import Any, Final
 
 from sim.catalog.engine_rules import RULES, Engine
@@ -20,6 +19,7 @@ from sim.catalog.facts import (
     version,
 )
 from sim.catalog.reserve import Reserve
+from sim.frozen import Frozen
 
 FOLDER: Final = "engines"
 COMMON: Final = "common"
@@ -44,10 +44,13 @@ def engine(name: str, release: str | None = None, weights: str | None = None) ->
     release = release or described(key)["default"]
     facts = {fact: value for fact, value in facts_of(key, release).items() if fact in RULES}
     facts["prefill_graph_excludes"] = tuple(facts["prefill_graph_excludes"])
-    facts["reserve"] = Reserve(**facts["reserve"])
+    rule: dict[str, Any] = {
+        k: Frozen(v) if isinstance(v, Mapping) else v for k, v in facts["reserve"].items()
+    }
+    facts["reserve"] = Reserve(**rule)
     if isinstance(host_s := facts["host_overhead_s"], Mapping):
         facts["host_overhead_s"] = host_s.get(weights, host_s["other"])
-    frozen = {rule: MappingProxyType(value) for rule, value in facts.items() if isinstance(value, dict)}
+    frozen = {name: Frozen(value) for name, value in facts.items() if isinstance(value, dict)}
     return Engine(name=key, release=release, **{**facts, **frozen})
 
 

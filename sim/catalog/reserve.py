@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from sim.frozen import Frozen
+
 MIB: Final = 2**20
 
 
@@ -33,13 +35,13 @@ class Reserve:
     """The rule of one release; the equation heads `engines/common.yaml`. MiB, as engines write them."""
 
     floor: float = 0.0
-    fixed: Mapping[float, float] = field(default_factory=dict)
+    fixed: Mapping[float, float] = field(default_factory=Frozen)
     """By least GPU memory, in bytes."""
-    per_gpu: Mapping[float, float] = field(default_factory=dict)
+    per_gpu: Mapping[float, float] = field(default_factory=Frozen)
     """Per GPU of the worker, by least GPU memory."""
     per_token: float = 0.0
     min_tokens: int = 0
-    captured: Mapping[float, int] = field(default_factory=dict)
+    captured: Mapping[float, int] = field(default_factory=Frozen)
     """Sequences of the largest decode batch that is captured by default, by least GPUs of the worker; none: as many
     as run."""
     per_sequence: float = 0.0

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim import catalog
 from sim.cli import step_tables, tables
 from sim.cli.catalog_command import show_catalog
 from sim.cli.files import page, print_json, save, writer
@@ -130,13 +129,13 @@ def check(
     try:
         loaded, deployment = deployed(scenario, sets)
         with loaded.locating():
-            if any(pool.moe_backend for pool in loaded.scenario.deployment.pools().values()):
+            if any(plan.layout.moe_backend for plan in deployment.pools.values()):
                 from sim.step.pricing import check_backends  # reads the profile, which takes a while
 
-                check_backends(loaded.scenario)
-            check_recordings(loaded.scenario)
+                check_backends(deployment)
+            check_recordings(deployment)
             stream = requests(loaded.scenario, seed)
-            check_room(loaded.scenario, deployment, stream.least_tokens)
+            check_room(deployment, stream.least_tokens)
             check_warmup(loaded.scenario, stream.last_arrival_s)
     except ScenarioError as error:
         if as_json:
@@ -185,9 +184,10 @@ def explain(
     screen = Screen(as_json, quiet)
     loaded = load(scenario, sets or ())
     with loaded.locating():
-        data = price_step(loaded.scenario, phase, batch, context).json()
-    note_profile(scenario.stem, loaded.scenario, screen)
-    data["notes"] = [*catalog.model(loaded.scenario.model).notes, *scenario_notes(loaded.scenario)]
+        explained = price_step(loaded.scenario, phase, batch, context)
+    data, deployment = explained.json(), explained.deployment
+    note_profile(scenario.stem, deployment, screen)
+    data["notes"] = [*deployment.model.notes, *scenario_notes(loaded.scenario)]
     for note in data["notes"]:
         screen.note(note)
     try:

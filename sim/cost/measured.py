@@ -14,9 +14,10 @@ from typing import Any, Final
 import yaml
 
 from sim.catalog import Gpu, efficiency
+from sim.catalog.profiles import shipped_profiles
 from sim.cost.latency import COLLECTIVES, CostModel, Latency
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
+from sim.cost.profile import Profile, Table, device_gpu, load_profile
 from sim.cost.tiles import at_least
 from sim.model.operations import Operation
 

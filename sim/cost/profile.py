@@ -18,14 +18,13 @@ import yaml
 from numpy.typing import NDArray
 
 from sim.catalog import Gpu, described_gpu, gpu, model
+from sim.catalog.profiles import HEADER, SHIPPED, shipped_profiles
 from sim.cost.axes import DEFAULTS, reference
 from sim.cost.form import Dims, Form, Variant
 from sim.files import read_text
 
 Floats = NDArray[np.float64]
 
-SHIPPED: Final = Path(__file__).parent / "profiles"
-HEADER: Final = "profile.yaml"
 FIT: Final = "fit.json"
 MEASURED_MODEL: Final = "deepseek-v3.2"
 """Architecture of the kernels unless the header names another: V3's widths, and the indexer's."""
@@ -158,11 +157,6 @@ def _read_columns(path: Path) -> dict[str, Floats]:
 
 def _fields(table: Table) -> dict[str, Any]:
     return {name: getattr(table, name) for name in table.__dataclass_fields__}
-
-
-def shipped_profiles() -> tuple[str, ...]:
-    """Names of the profiles that come with the package, such as `h200_sxm/vllm`."""
-    return tuple(sorted(p.parent.relative_to(SHIPPED).as_posix() for p in SHIPPED.glob(f"*/*/{HEADER}")))
 
 
 @cache

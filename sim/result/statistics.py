@@ -10,7 +10,6 @@ from sim import catalog
 from sim.cluster.record import RunRecord
 from sim.cluster.window import can_tell_growth, tokens_in_window, window_length_s, within
 from sim.cost.latency import PRICED_BY
-from sim.result.expected_error import expected_error
 from sim.result.percentiles import intervals, percentiles
 from sim.result.stability import backlog_grows
 from sim.scenario.schema import Objectives, Scenario
@@ -43,7 +42,9 @@ def request_columns(record: RunRecord) -> dict[str, NDArray[Any]]:
     }
 
 
-def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
+def summary(
+    record: RunRecord, cost: dict[str, Any], expected_error: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The JSON of a run, but for what identifies it to the reader: plain Python numbers, None where undefined.
 
     Requests, tokens and latencies are those of requests that arrived after the warm-up; throughput and utilisation
@@ -98,7 +99,7 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
         },
         "cost": cost,
         "priced_by": priced_by(record.priced_gpu_s),
-        "expected_error": expected_error(record.scenario),
+        "expected_error": expected_error,
         "invariants": record.invariants,
         "wall_s": record.wall_s,
         "events": record.events,

@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sim import catalog
 from sim.scenario.schema import Scenario
 
 
@@ -50,7 +49,7 @@ def described(scenario: Scenario, phase: str) -> dict[str, Any]:
     """The columns of a case that its scenario tells."""
     return {
         "model": scenario.model,
-        "gpu": catalog.gpu(scenario.gpu).name,
+        "gpu": scenario.gpu,
         "engine": scenario.engine,
         "release": scenario.engine_version,
         "precision": scenario.precision.weights,

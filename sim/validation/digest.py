@@ -16,6 +16,7 @@ from typing import Any, Final
 import sim.catalog
 from sim.catalog.validated import FILE as VALIDATED
 from sim.catalog.validated import Served, Validated, written
+from sim.deployment.plan import resolve
 from sim.result.expected_error import METRICS, served
 from sim.validation.case import Case
 from sim.validation.errors import Score, grouped, score
@@ -81,8 +82,8 @@ def pools(rows: Iterable[Row]) -> dict[str, Served]:
     """Id of a row, or of a published step -> the pool that was measured."""
     steps = points()["points"]
     return {
-        **{point["id"]: served(setup(point)[0], point["phase"]) for point in steps},
-        **{row.id: served(scenario_of(row, row.conc), "serve") for row in rows},
+        **{point["id"]: served(setup(point)[1], point["phase"]) for point in steps},
+        **{row.id: served(resolve(scenario_of(row, row.conc)), "serve") for row in rows},
     }
 
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from sim.deployment.drafts import accept_length
-from sim.deployment.plan import PoolPlan, plan_pool
+from sim.deployment.plan import Deployment, resolve
+from sim.mechanisms.speculation import accept_length
 from sim.scenario.schema import Scenario
 from sim.step.pricing import pool_step_cost
 from sim.validation.case import Case, described
@@ -57,33 +57,35 @@ def _gain(gain: Mapping[str, Any]) -> Case:
 def _case(
     point: Mapping[str, Any], id: str, metric: str, published: float, simulated: float, name: str = ""
 ) -> Case:
-    scenario, plan = setup(point)
+    scenario, deployment = setup(point)
+    ep = deployment.pool(point["phase"]).ep
     load, length = (point.get(a) or point[b] for a, b in (("tokens", "sequences"), ("prompt", "context")))
     return Case(
         id=id,
         metric=metric,
         published=published,
         simulated=simulated,
-        layout=f"{scenario.gpu} {scenario.engine} {scenario.precision.weights} EP{plan.ep}",
+        layout=f"{scenario.gpu} {scenario.engine} {scenario.precision.weights} EP{ep}",
         point=f"{name}{point['phase']} of {load} at {length}",
         source=points()["sources"][point["base"]],
         **described(scenario, point["phase"]),
     )
 
 
-def setup(point: Mapping[str, Any]) -> tuple[Scenario, PoolPlan]:
-    """The scenario of a point, and the pool that it is about."""
+def setup(point: Mapping[str, Any]) -> tuple[Scenario, Deployment]:
+    """The scenario of a point, and its deployment, with the pool that it is about."""
     scenario = Scenario.model_validate({**points()["bases"][point["base"]], **point.get("set", {})})
-    return scenario, plan_pool(scenario, point["phase"])
+    return scenario, resolve(scenario, point["phase"])
 
 
 def _tokens_per_s(point: Mapping[str, Any]) -> float:
     """Of all ranks, which have the same load; prompts attend to half of themselves on average."""
-    scenario, plan = setup(point)
-    cost = pool_step_cost(scenario, plan)
+    _, deployment = setup(point)
+    plan = deployment.pool(point["phase"])
+    cost = pool_step_cost(deployment, plan.role)
     if point["phase"] == "decode":
         load, context = np.full(plan.dp, float(point["sequences"])), np.full(plan.dp, float(point["context"]))
-        tokens = point["sequences"] * accept_length(scenario)
+        tokens = point["sequences"] * accept_length(deployment)
         return float(plan.dp * tokens / cost.decode_s(load, context))
     load, context = np.full(plan.dp, float(point["tokens"])), np.full(plan.dp, (point["prompt"] + 1) / 2)
     return float(plan.dp * point["tokens"] / cost.prefill_s(load, context))

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from sim.catalog.facts import values
 from sim.cost.latency import price_all
-from sim.deployment.device import gpu_of
-from sim.deployment.drafts import accept_length
-from sim.deployment.plan import plan_pool
+from sim.deployment.plan import resolve
 from sim.mechanisms import published_cost
 from sim.mechanisms.attention import reference
+from sim.mechanisms.speculation import accept_length
 from sim.model.layout import Phase
 from sim.price import gpu_hour
 from sim.scenario.schema import Scenario
@@ -73,11 +72,12 @@ def cost_at(
     prefill: price of a GPU second x S(n, L) / n, n = `batch` new tokens that attend to L keys on average; positions
              before the middle of the shortest prompt cost what it costs
     """
-    step = step_operations(scenario, plan_pool(scenario, phase), phase)
-    step, cost = step.at(batch) if phase == "decode" else step, cost_model(scenario)
+    deployment = resolve(scenario, phase)
+    step, cost = step_operations(deployment, phase), cost_model(deployment)
+    step = step.at(batch) if phase == "decode" else step
     rest = step.decode_rest(batch) if phase == "decode" else step.prefill_rest(batch)
-    accepted = accept_length(scenario) if phase == "decode" else 1.0
-    usd_per_s = gpu_hour(gpu_of(scenario), scenario.price).usd / HOUR_S
+    accepted = accept_length(deployment) if phase == "decode" else 1.0
+    usd_per_s = gpu_hour(deployment.gpu, scenario.price).usd / HOUR_S
     rest = [o for o in rest if exchange or o.group != "communication"]
     rest_s = sum(priced.total_s for priced in price_all(rest, cost))
     found = []

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sim import catalog
 from sim.catalog.facts import UnknownName
-from sim.cost.profile import shipped_profiles
+from sim.catalog.profiles import shipped_profiles
 from sim.validation.recipes import recipes
 from sim.validation.rows import Row
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.catalog import efficiency, gpu
+from sim.catalog.profiles import shipped_profiles
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
-from sim.cost.profile import load_profile, shipped_profiles
+from sim.cost.profile import load_profile
 from sim.explain import explain
 from sim.scenario.schema import Scenario
 

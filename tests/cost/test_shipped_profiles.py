@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.catalog import efficiency, gpu
+from sim.catalog.profiles import SHIPPED, shipped_profiles
 from sim.cost.axes import AXES
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
-from sim.cost.profile import SHIPPED, load_profile, shipped_profiles
+from sim.cost.profile import load_profile
 from sim.model.operations import Operation
 
 MEASURED_GPUS = ("h100_sxm", "h200_sxm", "b200_sxm", "b300_sxm", "gb200_nvl72", "gb300_nvl72")

@@ -43,7 +43,7 @@ def test_plan_of_a_disaggregated_deployment() -> None:
     assert deployment.gpus == 4 * 8 + 2 * 16
     assert deployment.gpu.name == "h200_sxm"
     prefill, decode = deployment.pools["prefill"], deployment.pools["decode"]
-    assert (prefill.dp, prefill.moe_tp, prefill.redundant) == (8, 1, 32)
+    assert (prefill.dp, prefill.layout.moe_tp, prefill.experts.redundant) == (8, 1, 32)
     assert prefill.chunk_tokens == 8192  # SGLang, 60 to 160 GB
     assert (decode.dp, decode.max_sequences) == (16, 128)
 

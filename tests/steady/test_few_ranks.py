@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import sim
+from sim.cluster.plan import cluster_plan
 from sim.deployment.plan import deploy
-from sim.simulation import cluster_plan
 from sim.steady.demand import demand_of
 from sim.steady.service import Service
 
@@ -36,7 +36,8 @@ def closed(concurrency: int) -> dict[str, Any]:
 def service(data: dict[str, Any]) -> Service:
     scenario = sim.load(data)
     deployment = deploy(scenario)
-    return Service(scenario, deployment, demand_of(scenario), cluster_plan(scenario, deployment, seed=0))
+    cluster = cluster_plan(deployment, seed=0)
+    return Service(deployment, demand_of(scenario), cluster, scenario.price)
 
 
 def test_a_prompt_alone_on_one_rank_takes_what_its_own_tokens_take() -> None:

@@ -6,11 +6,11 @@ import math
 import pytest
 
 from sim import simulate
+from sim.cluster.plan import cluster_plan
 from sim.deployment.plan import deploy
 from sim.explain import explain
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
-from sim.simulation import cluster_plan
 from sim.steady import demand_of, steady
 from sim.steady.service import Service
 
@@ -117,7 +117,7 @@ def test_tokens_set_aside_for_cached_prefixes_hold_no_sequences() -> None:
     cache = "prefix_cache: {enabled: true, scope: rank, block_tokens: 64, hbm_tokens: 128000}"
     form = scenario(poisson(0.1), "{serve: {gpus: 8, tp: 8, ep: 1}}", lengths, more=cache)
     deployment = deploy(form)
-    service = Service(form, deployment, demand_of(form), cluster_plan(form, deployment, seed=0))
+    service = Service(deployment, demand_of(form), cluster_plan(deployment, seed=0), form.price)
     tokens = deployment.pools["serve"].memory.kv_tokens // 64 * 64  # whole blocks
     assert service.largest == pytest.approx((tokens - 128_000 - 50_000) / (101_000 + 512))
 

@@ -19,7 +19,6 @@ from sim.step.build import build_step_cost
 from sim.step.cost import SurfaceStepCost
 from sim.step.operations import StepOperations
 from sim.step.overlap import StepOverlap, launches
-from sim.step.pricing import graph_tokens, pool_layout
 
 LAUNCH_S = 64e-6
 LISTED = 61 * 10 + 61 + 3 * 5 + 58 * 7 + 58 + 64 + 3
@@ -160,5 +159,4 @@ def test_older_releases_have_what_they_had() -> None:
     ],
 )
 def test_which_prompts_are_captured(text: str, pool: dict[str, int], tokens: int) -> None:
-    it = scenario(text, **pool)
-    assert graph_tokens(it, pool_layout(it, plan_pool(it, "serve"), "prefill")) == tokens
+    assert plan_pool(scenario(text, **pool), "serve").graph_tokens == tokens

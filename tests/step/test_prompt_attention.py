@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import AnalyticCost, price_all
-from sim.deployment.plan import plan_pool
+from sim.deployment.plan import resolve
 from sim.model.layout import Layout
 from sim.scenario.schema import Scenario
 from sim.step.build import build_step_cost
@@ -61,8 +61,8 @@ def test_prompts_behind_prefixes_cost_what_they_cost(name, batch, new, cached, e
         {"model": name, "gpu": "h200_sxm", "deployment": {"prefill": pool, "decode": pool}}
         | {"workload": {"arrivals": {"poisson": {"rate_per_s": 1.0}}, "lengths": lengths, "requests": 10}}
     )
-    step = step_operations(scenario, plan_pool(scenario, "prefill"), "prefill")
-    cost = cost_model(scenario)
+    step = step_operations(resolve(scenario, "prefill"), "prefill")
+    cost = cost_model(resolve(scenario))
     direct_s = _attention_s(step, cost, batch, new, cached)
     if expected_ms is not None:
         assert direct_s * 1e3 == pytest.approx(expected_ms, rel=0.02)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sim.catalog.validated import Served, Validated
-from sim.deployment.plan import plan_pool
+from sim.deployment.plan import resolve
 from sim.explain import explain
 from sim.result import expected_error as room
 from sim.scenario.schema import Scenario
@@ -35,7 +35,7 @@ def scenario(ep: int = 1, backend: str | None = "triton", sigma: float = 1.05, *
 
 
 def notes(of: Scenario) -> list[str]:
-    return list(pricing_notes(of, {role: plan_pool(of, role) for role in of.deployment.pools()}))
+    return list(pricing_notes(resolve(of)))
 
 
 def experts(of: Scenario) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def test_a_result_says_where_experts_are_carried_on_and_expects_no_error(
     pool = Served("deepseek-v3", "h200_sxm", "vllm", "fp8", "aggregated", False, gpus=8, tp=8, ep=1)
     known = Validated(pool, True, 10, 0.05, 0.2, None, None, 0.1, 0.3)
     monkeypatch.setattr(room, "validated", lambda: (known, replace(known, pool=replace(pool, ep=8))))
-    assert room.expected_error(scenario(1)) is not None
-    assert room.expected_error(scenario(8)) is None
-    default = scenario(8, backend=None)
-    assert not experts_carried(default, {"serve": plan_pool(default, "serve")})
+    assert room.expected_error(resolve(scenario(1))) is not None
+    assert room.expected_error(resolve(scenario(8))) is None
+    default = resolve(scenario(8, backend=None))
+    assert not experts_carried(default)
     assert room.expected_error(default) is not None

@@ -4,7 +4,7 @@ import pytest
 
 from sim.catalog import acceptance
 from sim.cost.latency import price_all
-from sim.deployment.plan import plan_pool
+from sim.deployment.plan import resolve
 from sim.scenario.step import Speculation
 from sim.step.pricing import cost_model, step_operations
 from sim.validation.position_curves import cases, cost_at, curve_scenario, ids, intercepts, settings, slopes
@@ -33,9 +33,9 @@ def test_the_slope_of_every_curve_is_within_fifteen_percent(batch: int) -> None:
 def test_cost_at_a_position_by_hand() -> None:
     """2 USD per 3,600 s, 88 sequences and 1.8 tokens each per step."""
     scenario = curve_scenario("deepseek-v3.1")
-    step = step_operations(scenario, plan_pool(scenario, "decode"), "decode")
+    step = step_operations(resolve(scenario, "decode"), "decode")
     operations = step.decode_attention(88, 4096) + step.decode_rest(88)
-    seconds = sum(p.total_s for p in price_all(operations, cost_model(scenario)))
+    seconds = sum(p.total_s for p in price_all(operations, cost_model(resolve(scenario))))
     assert cost_at(scenario, "decode", [4096], 88)[0] == pytest.approx(2 / 3600 * seconds / (1.8 * 88) * 1e6)
     assert settings()["batch"]["decode"] == 88
 
