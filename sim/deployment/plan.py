@@ -26,8 +26,8 @@ from sim.scenario.schema import Precision, Scenario
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A scenario's deployment, resolved: all that a step depends on. Equal ones have equal steps, and it may be the key
-    of a cache; loads and prices are not part of it."""
+    """A scenario's deployment, resolved: all that a step depends on. Equal ones have equal steps as long as the files
+    that they name stay as they are, so that it may be the key of a cache; loads and prices are not part of it."""
 
     model: Model
     gpu: Gpu

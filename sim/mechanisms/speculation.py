@@ -19,7 +19,8 @@ def accept_length(deployment: Deployment) -> float:
     """
     found = deployment.drafts.accept_length()
     if found is None:
-        raise catalog.UnknownName("accept length of", deployment.model.name, ("one of a model that has one",))
+        expected = ("a model of which one is published",)
+        raise catalog.UnknownName("accept length", deployment.model.name, expected)
     return found
 
 
