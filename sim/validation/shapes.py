@@ -44,9 +44,9 @@ def disaggregated(cells: Cells) -> Mapping[str, Shape]:
 
 def _pool(cells: Cells, role: str) -> Shape:
     """TP1 EP1 with attention DP on several GPUs is how a label tells attention DP, and EP, over all of them."""
-    workers = cells.count(f"{role}_workers", 1)
     width, ep = cells.count(f"{role}_tp", 0), max(1, cells.count(f"{role}_ep", 1))
-    gpus = cells.count(f"num_{role}_gpu", workers * width)
+    gpus = cells.count(f"num_{role}_gpu", width)
+    workers = cells.count(f"{role}_workers", gpus // width if width else 0)
     each = gpus // workers if workers and gpus % workers == 0 else 0
     spread = cells.flag(f"{role}_dp_attn", False)
     return Shape(workers, each, each if spread and width == ep == 1 else ep, spread)
