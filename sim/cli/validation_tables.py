@@ -12,6 +12,7 @@ from rich.text import Text
 from sim.cli.terminal import number, percent, seconds
 from sim.validation.blame import GROUPS, PROMPTS
 from sim.validation.errors import grouped, score, score_by_layout
+from sim.validation.skips import general
 from sim.validation.table import Validation
 
 LABELS: Final = {
@@ -134,7 +135,7 @@ def _missing(found: Validation) -> Iterator[RenderableType]:
         "layout", "split", "rows", "error", "bias",
         *GROUPS, PROMPTS,
     )  # fmt: skip
-    cases = [c for c in found.cases if c.metric == "tpot"]
+    cases = [c for c in found.cases if c.metric == "tpot" and c.id in found.compositions]
     for layout, group in sorted(grouped(cases, lambda c: c.layout).items()):
         one = score(group)
         if one is None or one.median <= TARGET:
@@ -185,7 +186,7 @@ def _skipped(found: Validation) -> Iterator[RenderableType]:
     if not found.skipped:
         return
     table = _table("\nSkipped", "reason", "rows")
-    for reason, count in Counter(_general(r) for r in found.skipped.values()).most_common():
+    for reason, count in Counter(general(r) for r in found.skipped.values()).most_common():
         table.add_row(reason, number(count))
     yield table
 
@@ -200,11 +201,6 @@ def _read(found: Validation) -> Iterator[RenderableType]:
         )
     if found.ignored:
         yield Text(f"Columns that say nothing to the simulation: {', '.join(found.ignored)}.", style="dim")
-
-
-def _general(reason: str) -> str:
-    """A reason without the row that it names."""
-    return " ".join("another row" if word.startswith("IX") else word for word in reason.split())
 
 
 def _signed(value: float) -> str:

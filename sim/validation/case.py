@@ -34,6 +34,10 @@ class Case:
     phase: str
     """`prefill` or `decode` for a single step, `service` for what a client measured."""
     source: str = ""
+    simulated_range: tuple[float, float] | None = None
+    """Where a launch is not told to the end (how many drafts), the least and the most that it may have been."""
+    note: str = ""
+    """What stands in for what, where a launch asked for something that nobody measured."""
 
     @property
     def error(self) -> float:

@@ -3,12 +3,13 @@
     python -m sim.validation.digest
 
 `digest.json` is the JSON of `tokenworks validate`, small enough to ship and one case a line: rounded, what the cases
-of a layout have in common told once, without scores by layout and the compositions of steps, and without the rows that
-no aggregated simulation is for.
+of a layout have in common told once, what was skipped counted by reason, without scores by layout and the compositions
+of steps.
 `catalog/validated.csv` holds the errors by deployment, from which a run takes its expected error.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from sim.validation.errors import Score, grouped, score
 from sim.validation.points import points, setup
 from sim.validation.rows import Row, read_rows
 from sim.validation.scenarios import scenario_of
+from sim.validation.skips import general
 from sim.validation.table import SHIPPED, Validation, validate
 
 FILE: Final = Path(__file__).with_name("digest.json")
@@ -40,8 +42,8 @@ SHARED: Final = ("model", "gpu", "engine", "release", "precision", "phase", "spl
 """Columns that the cases of a layout mostly have in common."""
 
 
-def brief(found: Validation, kept: set[str]) -> dict[str, Any]:
-    """The result without what takes most of its room; of the skipped rows those in `kept`."""
+def brief(found: Validation) -> dict[str, Any]:
+    """The result without what takes most of its room."""
     data: dict[str, Any] = rounded(found.json())
     del data["compositions"], data["layouts"]
     data["columns"] = {}
@@ -51,9 +53,9 @@ def brief(found: Validation, kept: set[str]) -> dict[str, Any]:
         }
         data["columns"][layout] = shared
         for case in cases:
-            for name in [*shared, "band", "source"]:
-                case.pop(name, None)
-    data["skipped"] = [one for one in data["skipped"] if one["id"] in kept]
+            for name in [name for name, value in case.items() if name in (*shared, "source") or not value]:
+                del case[name]
+    data["skipped"] = dict(Counter(general(one["reason"]) for one in data["skipped"]))
     return data
 
 
@@ -112,11 +114,12 @@ def _errors(cases: Sequence[Case]) -> dict[str, float | None]:
 
 def main() -> None:
     """Validate all that is shipped, which takes about a minute and a half, and write both files."""
-    rows = [row for row in read_rows(SHIPPED) if not row.disaggregated and row.spec == "none"]
-    found = validate(SHIPPED, steps=True)
-    FILE.write_text(lines(brief(found, {row.id for row in rows})), encoding="utf-8")
-    simulated = {case.id for case in found.cases}
-    table = by_pool(found.cases, pools(row for row in rows if row.id in simulated))
+    found = validate(SHIPPED, published=True, workers=2)
+    FILE.write_text(lines(brief(found)), encoding="utf-8")
+    measured = pools(
+        row for row in read_rows(SHIPPED) if not row.disaggregated and row.id not in found.skipped
+    )
+    table = by_pool([case for case in found.cases if case.id in measured], measured)
     Path(sim.catalog.__file__).with_name(VALIDATED).write_text(written(table), encoding="utf-8")
 
 

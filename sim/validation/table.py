@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from sim.scenario.schema import Scenario
-from sim.validation import draft_gains, points, position_curves
-from sim.validation.blame import Composition, composition
+from sim.validation import draft_gains, points, position_curves, services
+from sim.validation.blame import Composition, composition, explainable
 from sim.validation.case import Case, described
 from sim.validation.errors import by_metric, grouped, score, score_by_layout
 from sim.validation.recipes import recipes
 from sim.validation.rows import Row, read_table
 from sim.validation.runs import Benchmark, Progress, Trial, answers
-from sim.validation.scenarios import scenario_of
+from sim.validation.scenarios import draft_counts, scenario_of
 from sim.validation.skips import skipped
 from sim.validation.split import split_of
 
@@ -22,6 +22,8 @@ SHIPPED: Final = Path(__file__).parent / "data" / "rows.parquet"
 """The published rows that come with the product; see `data/README.md`."""
 STEPS: Final = {"wide-ep": points, "drafts": draft_gains, "curves": position_curves}
 """Readers of published single steps, by the name that means all of their cases: each has `ids()` and `cases(ids)`."""
+SERVICES: Final = "services"
+"""The same for `services.yaml`."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +97,17 @@ def validate(
     path: Path,
     wanted: Sequence[str] = (),
     *,
-    steps: bool = False,
+    published: bool = False,
+    quick: bool = False,
     max_prompts: int = 2000,
     workers: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Validation:
-    """Simulate the rows of a table and, with `steps`, what `STEPS` read; only ids or names of readers in `wanted`,
-    where there are some.
+    """Simulate the rows of a table and, with `published`, the services and single steps that ship; only ids or names
+    of readers in `wanted`, where there are some.
 
+    quick: a `sample` of the rows.
     max_prompts: bound on the prompts of a row; see `scenario_of`.
 
     Raises:
@@ -111,21 +115,34 @@ def validate(
         UnknownCase: nothing has one of the ids.
     """
     table = read_table(path)
-    readers = {name: (reader, reader.ids()) for name, reader in (STEPS if steps else {}).items()}
-    ids = [id for _, ids in readers.values() for id in ids] + [row.id for row in table.rows]
-    known = {*readers, *ids}
-    if strange := [id for id in wanted if id not in known]:
-        near = get_close_matches(strange[0], known, 3, cutoff=0.3) or ids[:3]
+    readers = {
+        name: reader.ids() for name, reader in ({**STEPS, SERVICES: services} if published else {}).items()
+    }
+    ids = [id for ids in readers.values() for id in ids] + [row.id for row in table.rows]
+    if strange := [id for id in wanted if id not in {*readers, *ids}]:
+        near = get_close_matches(strange[0], {*readers, *ids}, 3, cutoff=0.3) or ids[:3]
         raise UnknownCase(f"no case '{strange[0]}' in {path.name}; expected an id such as {', '.join(near)}")
+    asked = {
+        name: [id for id in ids if not wanted or name in wanted or id in wanted]
+        for name, ids in readers.items()
+    }
+    rows = [row for row in table.rows if not wanted or row.id in wanted]
+    others = services.benchmarks(asked.get(SERVICES, []), seed)
     found = validate_rows(
-        [row for row in table.rows if not wanted or row.id in wanted], max_prompts, workers, seed, progress
+        sample(rows) if quick else rows, max_prompts, workers, seed, progress, others=others
     )
-    single = [
-        case
-        for name, (reader, mine) in readers.items()
-        for case in reader.cases([id for id in mine if not wanted or name in wanted or id in wanted])
-    ]
+    single = [case for name, reader in STEPS.items() for case in reader.cases(asked.get(name, []))]
     return replace(found, cases=[*single, *found.cases], ignored=() if path == SHIPPED else table.ignored)
+
+
+def sample(rows: Sequence[Row]) -> list[Row]:
+    """Of every GPU, engine, format and kind of service the row with the least work that is simulated at all."""
+    left_out = skipped(rows)
+    kinds: dict[tuple[str, ...], Row] = {}
+    for row in sorted(rows, key=lambda r: (r.conc * (r.isl + r.osl), r.id)):
+        if row.id not in left_out:
+            kinds.setdefault((row.hardware, row.framework, row.precision, row.spec), row)
+    return list(kinds.values())
 
 
 def validate_rows(
@@ -135,36 +152,43 @@ def validate_rows(
     seed: int = 0,
     progress: Progress | None = None,
     change: Callable[[Scenario], Scenario] = lambda scenario: scenario,
+    others: Sequence[Benchmark] = (),
 ) -> Validation:
-    """As `validate`, on rows at hand. `change` is applied to every scenario: what-if on the whole table."""
+    """As `validate`, on rows at hand, after `others`. `change` is applied to the scenario of every row: what-if on
+    the whole table.
+    """
     reasons = skipped(rows)
     kept = [row for row in rows if row.id not in reasons]
-    benchmarks = [_benchmark(row, change(scenario_of(row, max_prompts)), seed) for row in kept]
+    benchmarks = [*others, *(_benchmark(row, max_prompts, seed, change) for row in kept)]
     cases: list[Case] = []
     compositions: dict[str, Composition] = {}
     made: dict[int, Composition] = {}
-    found = answers([one.job for one in benchmarks], workers, progress)
-    for row, benchmark, answer in zip(kept, benchmarks, found, strict=True):
+    found = iter(answers([trial for one in benchmarks for trial in one.trials], workers, progress))
+    for benchmark in benchmarks:
+        mine, id_ = [next(found) for _ in benchmark.trials], benchmark.columns["id"]
+        answer, ran = mine[0], mine[0].scenario or benchmark.trials[0].scenario
         if answer.outcome is None:
-            reasons[row.id] = answer.problem
+            reasons[id_] = answer.problem
             continue
-        cases += benchmark.cases(answer.outcome)
-        if id(answer) not in made:
-            made[id(answer)] = composition(benchmark.job.scenario, answer.outcome.value("tpot", "p50"))
-        compositions[row.id] = made[id(answer)]
-    by_recipe = sum(row.by_recipe for row in kept if row.id in compositions)
-    by_default = len(compositions) - by_recipe
-    return Validation(cases, reasons, compositions, max_prompts, seed, by_recipe, by_default)
+        cases += benchmark.cases(mine)
+        if explainable(ran):
+            if id(answer) not in made:
+                made[id(answer)] = composition(ran, answer.outcome.value("tpot", "p50"))
+            compositions[id_] = made[id(answer)]
+    simulated = [row for row in kept if row.id not in reasons]
+    by_recipe = sum(row.by_recipe for row in simulated)
+    return Validation(cases, reasons, compositions, max_prompts, seed, by_recipe, len(simulated) - by_recipe)
 
 
-def _benchmark(row: Row, scenario: Scenario, seed: int) -> Benchmark:
+def _benchmark(row: Row, max_prompts: int, seed: int, change: Callable[[Scenario], Scenario]) -> Benchmark:
+    scenarios = [change(scenario_of(row, max_prompts, drafts)) for drafts in reversed(draft_counts(row))]
     columns = {
         "id": row.id,
         "split": split_of(row.deployment_id),
         "layout": row.layout,
         "point": f"{row.isl}/{row.osl} conc {row.conc}",
         "source": row.source,
-        **described(scenario, "service"),
+        **described(scenarios[0], "service"),
     }
     prompts = row.conc * recipes()["benchmark"]["prompts_per_seat"]["value"]
-    return Benchmark(columns, row.published, Trial(scenario, seed, row.conc, prompts))
+    return Benchmark(columns, row.published, [Trial(one, seed, row.conc, prompts) for one in scenarios])

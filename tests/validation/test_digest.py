@@ -60,7 +60,7 @@ def test_a_case_takes_a_line() -> None:
 def test_what_a_layout_has_in_common_is_told_once_and_read_back() -> None:
     mine = [replace(case(id, "tpot", 0.9), layout=layout, release=release, model="m") for id, layout, release in
             (("A", "x", "1"), ("B", "x", "2"), ("C", "y", None))]  # fmt: skip
-    data = brief(Validation(mine, {}, {}, 10, 0), set())
+    data = brief(Validation(mine, {}, {}, 10, 0))
     assert data["columns"]["x"]["model"] == "m" and "release" not in data["columns"]["x"]
     assert [one.get("release") for one in data["cases"]] == ["1", "2", None]
     assert cases_table(data).model.tolist() == ["m"] * 3

@@ -118,7 +118,7 @@ def test_older_releases_have_host_constants_of_their_own() -> None:
             "ep": 8,
             "isl": 1024,
         }
-        columns |= {"osl": 1024, "conc": 64, "dp_attention": False}
+        columns |= {"osl": 1024, "conc": 64, "dp_attention": False, "spec": "none"}
         return host_constant(SimpleNamespace(**columns, columns=columns, ran=ran, by_recipe=by_recipe))
 
     assert named("trt", date(2026, 1, 28)) == "trt 1.1.0rc2 fp8 host_overhead_s"
