@@ -91,10 +91,14 @@ def test_the_step_is_the_one_that_the_simulation_runs(overlap: dict, phase: str)
     scenario = _scenario("deepseek-v3", overlap=overlap)
     if phase == "decode":
         explained = explain(scenario, "decode", 64, 4096)
-        step_s = pool_step_cost(explained.deployment, explained.plan.role).decode_s(np.full(16, 64.0), np.full(16, 4096.0))
+        step_s = pool_step_cost(explained.deployment, explained.plan.role).decode_s(
+            np.full(16, 64.0), np.full(16, 4096.0)
+        )
     else:
         explained = explain(scenario, "prefill", 4096, 0)
-        step_s = pool_step_cost(explained.deployment, explained.plan.role).prefill_s(np.full(8, 4096.0), np.full(8, 2048.5))
+        step_s = pool_step_cost(explained.deployment, explained.plan.role).prefill_s(
+            np.full(8, 4096.0), np.full(8, 2048.5)
+        )
     assert explained.step_s == pytest.approx(step_s, rel=0.02)
     assert (explained.hidden_s > 1e-6) == (bool(overlap) or phase == "decode")
 
