@@ -37,7 +37,17 @@ class Engine:
     admission_interval_steps: int
     """Decode steps between looks for new requests."""
     admission_wait_steps: int
-    """Steps that a prompt may wait until every attention-DP rank has one."""
+    """Steps after which prompts start although not every attention-DP rank has one; 0: they do not wait for that."""
+    admission_gather_steps: int
+    """Steps that prompts are held once every rank has one."""
+    admission_idle_rank_opens: bool
+    """Whether a rank without any request ends the wait for a prompt on every rank."""
+    batch_wait_steps: int
+    """Without attention DP: steps that prompts are held at most, until a step is full enough."""
+    batch_wait_fill: float
+    """Share of the chunk that is full enough."""
+    whole_prompts: bool
+    """Whether a step takes no part of a prompt, unless that is larger than the step."""
     admission_growth_tokens: int
     """KV tokens kept free for each running sequence when another one is let in."""
     host_overhead_s: float
