@@ -16,7 +16,9 @@ class Engine:
 
     name: str
     chunk_tokens: Mapping[float, int]
-    """New prompt tokens per attention-DP rank and step, by least GPU memory in bytes; see `chunk_for`."""
+    """New prompt tokens per step, by least GPU memory in bytes; see `chunk_for`."""
+    divides_chunk_by_dp: bool
+    """Whether those are of all attention-DP ranks of a worker together, or of each."""
     dsa_dense_threshold: int
     """DSA models prefill with masked MHA while the longest KV of the batch is at most this many tokens."""
     index_logits_bytes: float
@@ -94,8 +96,13 @@ class Engine:
     """The same where the ranks' tokens are gathered instead."""
     reserve: Reserve
 
-    def chunk_for(self, memory_bytes: float) -> int:
-        """Default chunk, in tokens, on a GPU with that much memory."""
+    def chunk_for(self, memory_bytes: float, ranks: int) -> int:
+        """Default chunk of an attention-DP rank, in tokens, on GPUs with that much memory and so many ranks."""
+        whole = self.whole_chunk_for(memory_bytes)
+        return max(1, whole // ranks) if self.divides_chunk_by_dp else whole
+
+    def whole_chunk_for(self, memory_bytes: float) -> int:
+        """The same before any division by ranks, from which engines draw up their reserve."""
         return self.chunk_tokens[max(least for least in self.chunk_tokens if least <= memory_bytes)]
 
 

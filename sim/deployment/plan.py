@@ -121,7 +121,7 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
     experts, _ = pool_experts(scenario, role)
     drafts = scenario.speculation.draft_tokens
     sequences = pool.max_batch_per_gpu * pool.tp
-    chunk = pool.chunk_tokens or engine.chunk_for(gpu.memory_bytes)
+    chunk = pool.chunk_tokens or engine.chunk_for(gpu.memory_bytes, pool.gpus // pool.tp)
     all_to_all = exchanges_all_to_all(pool.exchange, pool.gpus, pool.tp, pool.ep)
     weights = architecture.weight_bytes_per_gpu(
         model,
@@ -142,7 +142,7 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         gpus=pool.gpus,
         ranks=pool.gpus // pool.tp,
         all_to_all=all_to_all,
-        chunk_tokens=chunk,
+        chunk_tokens=pool.chunk_tokens or engine.whole_chunk_for(gpu.memory_bytes),
         sequences=sequences,
         drafts=drafts,
         prefill_graphs=gpu.generation == "hopper" and not model.sparse,

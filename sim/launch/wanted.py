@@ -85,7 +85,7 @@ class Wanted:
 def wanted(scenario: Scenario, role: str) -> Wanted:
     """A pool of a checked scenario."""
     pool, gpu, precision = scenario.deployment.pools()[role], gpu_of(scenario), scenario.precision
-    chunk = pool.chunk_tokens or engine_of(scenario).chunk_for(gpu.memory_bytes)
+    chunk = pool.chunk_tokens or engine_of(scenario).chunk_for(gpu.memory_bytes, pool.gpus // pool.tp)
     model = catalog.model(scenario.model)
     known = repository(scenario.model, precision.weights)
     cannot: list[str] = []
