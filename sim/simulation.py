@@ -112,6 +112,7 @@ def cluster_plan(
             idle_rank_opens=engine.admission_idle_rank_opens,
             batch_wait_steps=engine.batch_wait_steps if serve.dp == 1 else 0,
             batch_wait_tokens=engine.batch_wait_fill * serve.chunk_tokens,
+            rest_after_prompts_steps=engine.admission_rest_steps,
             tokens_per_sequence=1 + scenario.speculation.draft_tokens,
             growth_reserve_tokens=engine.admission_growth_tokens,
         )

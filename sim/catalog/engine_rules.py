@@ -48,6 +48,8 @@ class Engine:
     """Without attention DP: steps that prompts are held at most, until a step is full enough."""
     batch_wait_fill: float
     """Share of the chunk that is full enough."""
+    admission_rest_steps: int
+    """Decode steps after a step with prompts before the next one."""
     whole_prompts: bool
     """Whether a step takes no part of a prompt, unless that is larger than the step."""
     admission_growth_tokens: int

@@ -102,13 +102,15 @@ class ServeWorker:
             self._inbox.clear()
         chunk = self._queues.plan(self._budgets(), self._admit) if self._may_compute() else None
         if chunk is not None:
+            if self._holds:
+                self._holds.started()
             self._compute(chunk)
         elif batch.running:
             steps = batch.next_change() - step
             if self._inbox:
                 steps = min(steps, gate.steps_to_look(step))
             if self._holds and not self._queues.empty:
-                steps = min(steps, self._holds.steps())
+                steps = min(steps, self._holds.steps() or steps)
             self._advance.begin(batch, steps)
 
     def _may_compute(self) -> bool:

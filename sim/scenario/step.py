@@ -185,6 +185,11 @@ class Scheduling(Section):
         description="share of chunk_tokens that is full enough (TensorRT-LLM: batch_wait_max_tokens_ratio); default by "
         "engine",
     )
+    rest_after_prompts_steps: NonNegativeInt | None = Field(
+        default=None,
+        description="decode steps after every step with prompts before the next one, while anything decodes (SGLang: "
+        "prefill_decode_interval); default by engine",
+    )
     whole_prompts: Flag | None = Field(
         default=None,
         description="whether a step takes no part of a prompt, unless that is larger than the step (no chunked "

@@ -23,6 +23,8 @@ class AdmissionRules:
     """Steps that a worker of one rank holds prompts at most (batch_wait_timeout_iters)."""
     batch_wait_tokens: float = 0.0
     """Tokens of a step with which they start before that (batch_wait_max_tokens_ratio x max_num_tokens)."""
+    rest_after_prompts_steps: int = 0
+    """Decode steps after a step with prompts before the next one (SGLang: prefill_decode_interval)."""
     tokens_per_sequence: int = 1
     """Tokens of a decoding sequence in a step: itself and its drafts."""
     growth_reserve_tokens: int = 0

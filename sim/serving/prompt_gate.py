@@ -1,7 +1,8 @@
 """Whether an engine starts the prompts that it has room for, or holds them for company. Asked before every step.
 
-TensorRT-LLM has both rules: `_torch/pyexecutor`, `scheduler/scheduler.py` (`_balance_adp_context_requests`) and
-`py_executor.py` (`_waiting_requests`). Both count iterations, that is steps of the worker.
+TensorRT-LLM has the first two rules (`_torch/pyexecutor/scheduler/scheduler.py`: `_balance_adp_context_requests` and
+`_apply_batch_waiting`), SGLang the third (`managers/scheduler.py`: `_should_defer_prefill`). All count steps of the
+worker.
 """
 
 from collections.abc import Sequence as Several
@@ -17,12 +18,17 @@ class PromptGate(Protocol):
         """Whether the next step may hold prompts."""
         ...
 
-    def steps(self) -> int:
-        """Decode steps from here to the next that may be answered otherwise, if nothing comes and nothing leaves."""
+    def steps(self) -> int | None:
+        """Decode steps from here to the next that may be answered otherwise, if nothing comes and nothing leaves; None:
+        none will."""
         ...
 
     def pass_by(self, steps: int) -> None:
         """So many steps were begun with the same before them, and no prompt started."""
+        ...
+
+    def started(self) -> None:
+        """The step holds prompts."""
         ...
 
 
@@ -70,6 +76,9 @@ class BalanceGate:
         if not self._company:
             self._waited = 0 if self._idle else (self._waited + steps) % self._limit
 
+    def started(self) -> None:
+        """Nothing: it counts questions."""
+
 
 class FullStepGate:
     """Batch waiting: prompts are held until the step would have enough tokens, or for a number of steps.
@@ -99,13 +108,71 @@ class FullStepGate:
     def pass_by(self, steps: int) -> None:
         """Nothing: it counts only where a prompt could start, and then step by step."""
 
+    def started(self) -> None:
+        """Nothing: it counts questions."""
+
+
+class RestGate:
+    """After a step with prompts, on whichever rank, so many steps without, while anything decodes."""
+
+    def __init__(self, steps: int) -> None:
+        self._rest = steps
+        self._left = 0
+        self._held = False
+        """At the last question."""
+
+    def opens(self, prompts: Several[float], decoding: Several[float]) -> bool:
+        """See `PromptGate`."""
+        self._held = self._left > 0 and sum(decoding) > 0
+        self.pass_by(1)
+        return not self._held
+
+    def steps(self) -> int | None:
+        """See `PromptGate`."""
+        return self._left + 1 if self._held else None
+
+    def pass_by(self, steps: int) -> None:
+        """See `PromptGate`."""
+        self._left = max(0, self._left - steps)
+
+    def started(self) -> None:
+        """It counts from here."""
+        self._left = self._rest
+
+
+class Gates:
+    """Several rules at once: each is asked before every step, and all must agree."""
+
+    def __init__(self, gates: Several[PromptGate]) -> None:
+        self._gates = gates
+
+    def opens(self, prompts: Several[float], decoding: Several[float]) -> bool:
+        """See `PromptGate`."""
+        answers = [gate.opens(prompts, decoding) for gate in self._gates]
+        return all(answers)
+
+    def steps(self) -> int | None:
+        """See `PromptGate`."""
+        return min((steps for gate in self._gates if (steps := gate.steps()) is not None), default=None)
+
+    def pass_by(self, steps: int) -> None:
+        """See `PromptGate`."""
+        for gate in self._gates:
+            gate.pass_by(steps)
+
+    def started(self) -> None:
+        """See `PromptGate`."""
+        for gate in self._gates:
+            gate.started()
+
 
 def prompt_gate(rules: AdmissionRules, ranks: int, seats: int) -> PromptGate | None:
     """The gate of a worker with so many attention-DP ranks and seats on each; None where prompts start at once."""
-    if rules.wait_all_ranks_steps and ranks > 1:
-        return BalanceGate(
-            rules.wait_all_ranks_steps, rules.gather_prompts_steps, seats, rules.idle_rank_opens
-        )
-    if rules.batch_wait_steps and ranks == 1:
-        return FullStepGate(rules.batch_wait_steps, rules.batch_wait_tokens, rules.tokens_per_sequence)
-    return None
+    gates: list[PromptGate] = []
+    if (limit := rules.wait_all_ranks_steps) and ranks > 1:
+        gates.append(BalanceGate(limit, rules.gather_prompts_steps, seats, rules.idle_rank_opens))
+    if (limit := rules.batch_wait_steps) and ranks == 1:
+        gates.append(FullStepGate(limit, rules.batch_wait_tokens, rules.tokens_per_sequence))
+    if rules.rest_after_prompts_steps:
+        gates.append(RestGate(rules.rest_after_prompts_steps))
+    return Gates(gates) if len(gates) > 1 else next(iter(gates), None)

@@ -15,7 +15,7 @@ class ServeRef(Stepper):
         self.queues = [[] for _ in range(self.setup.dp)]  # seen, but not started
         self.partial = [None] * self.setup.dp
         self.steps = self.polled_from = 0
-        self.waiting_iters = self.batching_iters = self.batch_wait_iters = 0
+        self.rest = self.waiting_iters = self.batching_iters = self.batch_wait_iters = 0
 
     def load(self, rank):
         return sum(r == rank for _, r in self.running + self.resident + self.inbox) + len(self.queues[rank])
@@ -69,9 +69,13 @@ class ServeRef(Stepper):
         rules = self.cluster.plan.rules
         new = [self.proposed(rank) for rank in range(self.setup.dp)]
         old = [sum(r == rank for _, r in self.running) for rank in range(self.setup.dp)]
+        deferred = self.rest > 0 and any(old)
+        self.rest = max(0, self.rest - 1)  # SGLang's `_should_defer_prefill`
         if self.setup.dp > 1:
-            return not rules.wait_all_ranks_steps or self.balance(rules, new, old)
-        return not rules.batch_wait_steps or self.batch_waiting(rules, new[0], old[0])
+            agreed = not rules.wait_all_ranks_steps or self.balance(rules, new, old)
+        else:
+            agreed = not rules.batch_wait_steps or self.batch_waiting(rules, new[0], old[0])
+        return agreed and not deferred
 
     def balance(self, rules, new, old):
         """TensorRT-LLM's `_balance_adp_context_requests`, line by line."""
@@ -136,6 +140,8 @@ class ServeRef(Stepper):
                 if s.computed == s.goal:
                     done.append((s, rank))
                     self.partial[rank] = None
+        if tokens.any():
+            self.rest = self.cluster.plan.rules.rest_after_prompts_steps
         self.start_step(tokens, pairs / np.maximum(tokens, 1), held, done)
 
     def start_step(self, tokens, token_context, held, done):

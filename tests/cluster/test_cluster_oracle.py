@@ -102,6 +102,7 @@ def aggregated(draw):
         poll_every_steps=draw(st.sampled_from([1, 1, 10])),
         wait_all_ranks_steps=draw(st.sampled_from([0, 0, 13])),
         gather_prompts_steps=draw(st.sampled_from([0, 0, 3])),
+        rest_after_prompts_steps=draw(st.sampled_from([0, 0, 5])),
         idle_rank_opens=draw(st.booleans()),
         batch_wait_steps=draw(st.sampled_from([0, 7])),
         batch_wait_tokens=draw(st.sampled_from([40.0, 400.0, 7000.0])),

@@ -109,6 +109,19 @@ def test_prompts_are_held_for_so_many_steps_at_most_and_anew_each_time():
     assert found == pytest.approx([0.0, 0.32, 0.60])
 
 
+def test_a_step_of_prompts_is_followed_by_decode_steps():
+    """One rank, three decode steps. The first prompt is computed until 0.10 s, so that the second starts at 0.16 s,
+    until 0.26 s; the third at 0.32 s, until 0.42 s; the fourth, which comes at 0.45 s, at 0.48 s."""
+    found = starts([0.0, 0.11, 0.27, 0.45], 100, dp=1, rest_after_prompts_steps=3)
+    assert found == pytest.approx([0.0, 0.16, 0.32, 0.48])
+
+
+def test_nothing_rests_where_nothing_decodes():
+    """Answers of one token: the second request, which comes while the first is computed, starts when it is done."""
+    found = starts([0.0, 0.05], 1, dp=1, rest_after_prompts_steps=3)
+    assert found == pytest.approx([0.0, 0.1])
+
+
 def test_drafts_fill_a_step_too():
     gate = FullStepGate(40, tokens=110, per_sequence=4)
     assert not gate.opens([100], [2])
