@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -90,7 +90,7 @@ def version(release: str) -> tuple[tuple[int, ...], int, int, int]:
     return numbers(release), stage, count, int(after[1] or 0) + 1 if after else 0
 
 
-def resolve(kind: str, name: str, known: Mapping[str, Any], aliases: Mapping[str, str]) -> str:
+def resolve(kind: str, name: str, known: Collection[str], aliases: Mapping[str, str]) -> str:
     """The catalog's own name for `name`, in any case. Raises UnknownName."""
     key = name.lower()
     key = aliases.get(key, key)

@@ -48,6 +48,7 @@ class ServeWorker:
         """Waiting or served."""
         self._queues = PromptQueues(setup.dp, setup.whole_prompts)
         self._gate = AdmissionGate(plan.rules.poll_every_steps)
+        self._tokens_per_sequence = plan.rules.tokens_per_sequence
         self._holds = prompt_gate(plan.rules, setup.dp, setup.max_sequences)
         self._refusals = Refusals(setup.dp)
         self._advance = Advance(clock, cost, self._end_decode)
@@ -126,12 +127,12 @@ class ServeWorker:
         return self._holds.opens(proposed, batch.sequences.tolist()) and not queues.empty
 
     def _budgets(self) -> list[int]:
-        """New prompt tokens that each rank may compute: in a mixed step the decoding sequences count, too
-        (vLLM: max_num_batched_tokens covers both)."""
+        """New prompt tokens that each rank may compute: in a mixed step the decoding sequences count, too, with their
+        drafts (vLLM's max_num_batched_tokens and TensorRT-LLM's max_num_tokens cover all)."""
         chunk = self._setup.chunk_tokens
         if not self._setup.mixed:
             return [chunk] * self._setup.dp
-        return [max(0, chunk - int(n)) for n in self.batch.sequences]
+        return [max(0, chunk - int(n) * self._tokens_per_sequence) for n in self.batch.sequences]
 
     def _admit(self, sequence: Sequence, rank: int) -> bool:
         """Reserve a seat and blocks for a prompt and the token that follows it."""

@@ -118,7 +118,8 @@ class ServeRef(Stepper):
         for rank in range(self.setup.dp) if self.may_compute() else ():
             budget = self.setup.chunk_tokens
             if self.setup.mixed:
-                budget = max(0, budget - sum(r == rank for _, r in self.running))
+                decoding = sum(r == rank for _, r in self.running)
+                budget = max(0, budget - decoding * self.cluster.plan.rules.tokens_per_sequence)
             taken = False
             while budget:
                 s = self.partial[rank]
