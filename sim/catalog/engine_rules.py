@@ -16,7 +16,9 @@ class Engine:
 
     name: str
     chunk_tokens: Mapping[float, int]
-    """New prompt tokens per attention-DP rank and step, by least GPU memory in bytes; see `chunk_for`."""
+    """New prompt tokens per step, by least GPU memory in bytes; see `chunk_for`."""
+    divides_chunk_by_dp: bool
+    """Whether those are of all attention-DP ranks of a worker together, or of each."""
     dsa_dense_threshold: int
     """DSA models prefill with masked MHA while the longest KV of the batch is at most this many tokens."""
     index_logits_bytes: float
@@ -37,7 +39,19 @@ class Engine:
     admission_interval_steps: int
     """Decode steps between looks for new requests."""
     admission_wait_steps: int
-    """Steps that a prompt may wait until every attention-DP rank has one."""
+    """Steps after which prompts start although not every attention-DP rank has one; 0: they do not wait for that."""
+    admission_gather_steps: int
+    """Steps that prompts are held once every rank has one."""
+    admission_idle_rank_opens: bool
+    """Whether a rank without any request ends the wait for a prompt on every rank."""
+    batch_wait_steps: int
+    """Without attention DP: steps that prompts are held at most, until a step is full enough."""
+    batch_wait_fill: float
+    """Share of the chunk that is full enough."""
+    admission_rest_steps: int
+    """Decode steps after a step with prompts before the next one."""
+    whole_prompts: bool
+    """Whether a step takes no part of a prompt, unless that is larger than the step."""
     admission_growth_tokens: int
     """KV tokens kept free for each running sequence when another one is let in."""
     host_overhead_s: float
@@ -84,8 +98,13 @@ class Engine:
     """The same where the ranks' tokens are gathered instead."""
     reserve: Reserve
 
-    def chunk_for(self, memory_bytes: float) -> int:
-        """Default chunk, in tokens, on a GPU with that much memory."""
+    def chunk_for(self, memory_bytes: float, ranks: int) -> int:
+        """Default chunk of an attention-DP rank, in tokens, on GPUs with that much memory and so many ranks."""
+        whole = self.whole_chunk_for(memory_bytes)
+        return max(1, whole // ranks) if self.divides_chunk_by_dp else whole
+
+    def whole_chunk_for(self, memory_bytes: float) -> int:
+        """The same before any division by ranks, from which engines draw up their reserve."""
         return self.chunk_tokens[max(least for least in self.chunk_tokens if least <= memory_bytes)]
 
 

@@ -26,7 +26,7 @@ COMMON: Final = "common"
 """The file of what holds of every engine."""
 RELEASES: Final = ("oldest", "default", "newest")
 LAUNCH: Final = (
-    "divides_chunk_by_dp", "seats", "seats_with_drafts", "drafts", "whole_prompt_tokens", "kv_cache",
+    "seats", "seats_with_drafts", "drafts", "whole_prompt_tokens", "kv_cache",
     "kv_cache_sparse", "graph_batch_below_tp4", "graph_batch", "wait_all_ranks_steps",
 )  # fmt: skip
 """What a silent launch command means, beside the rules."""

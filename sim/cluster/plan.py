@@ -30,6 +30,7 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
             kv_blocks=kv_blocks[role],
             block_tokens=engine.kv_block_tokens,
             mixed=engine.mixes_prefill_with_decode,
+            whole_prompts=engine.whole_prompts,
         )
         for role, plan in deployment.pools.items()
     }
@@ -38,6 +39,12 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
             ingress_s=engine.fixed_ttft_aggregated_s,
             poll_every_steps=engine.admission_interval_steps,
             wait_all_ranks_steps=engine.admission_wait_steps if serve.dp > 1 else 0,
+            gather_prompts_steps=engine.admission_gather_steps,
+            idle_rank_opens=engine.admission_idle_rank_opens,
+            batch_wait_steps=engine.batch_wait_steps if serve.dp == 1 else 0,
+            batch_wait_tokens=engine.batch_wait_fill * serve.chunk_tokens,
+            rest_after_prompts_steps=engine.admission_rest_steps,
+            tokens_per_sequence=1 + deployment.drafts.tokens,
             growth_reserve_tokens=engine.admission_growth_tokens,
         )
         return ClusterPlan(

@@ -35,7 +35,7 @@ class PrefillWorker:
         self._clock, self._ledger, self._meter, self._setup, self._cost = clock, ledger, meter, setup, cost
         self._prefixes, self._hand_over = prefixes, hand_over
         self._index, self._loads = index, loads
-        self.queues = PromptQueues(setup.dp)
+        self.queues = PromptQueues(setup.dp, setup.whole_prompts)
         self._refusals = Refusals(setup.dp)
         self.blocks = [KvBlocks(setup.kv_blocks) for _ in range(setup.dp)]
         self._busy = False

@@ -13,6 +13,7 @@ from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
 from sim.serving.admission import AdmissionGate, Refusals
 from sim.serving.decode_batch import DecodeBatch
+from sim.serving.prompt_gate import prompt_gate
 from sim.serving.prompts import Chunk, PromptQueues
 from sim.serving.served_request import ServedRequest
 from sim.serving.speculation import Pace
@@ -45,8 +46,10 @@ class ServeWorker:
         self._pace = Pace(plan.speculation, self.batch)
         self._requests = 0
         """Waiting or served."""
-        self._queues = PromptQueues(setup.dp)
-        self._gate = AdmissionGate(plan.rules)
+        self._queues = PromptQueues(setup.dp, setup.whole_prompts)
+        self._gate = AdmissionGate(plan.rules.poll_every_steps)
+        self._tokens_per_sequence = plan.rules.tokens_per_sequence
+        self._holds = prompt_gate(plan.rules, setup.dp, setup.max_sequences)
         self._refusals = Refusals(setup.dp)
         self._advance = Advance(clock, cost, self._end_decode)
         self._inbox: list[tuple[ServedRequest, int]] = []
@@ -81,7 +84,7 @@ class ServeWorker:
         if gate.every > 1:
             if len(self._inbox) == 1:
                 advance.cut(gate.every, gate.steps_to_look(self.batch.step))
-        elif first and (gate.waits or advance.fits(self.batch, rank, sequence.context_tokens + 1)):
+        elif first and (self._holds or advance.fits(self.batch, rank, sequence.context_tokens + 1)):
             advance.cut()
 
     def _go(self, decoded: bool) -> None:
@@ -100,31 +103,36 @@ class ServeWorker:
             self._inbox.clear()
         chunk = self._queues.plan(self._budgets(), self._admit) if self._may_compute() else None
         if chunk is not None:
-            gate.started()
+            if self._holds:
+                self._holds.started()
             self._compute(chunk)
         elif batch.running:
             steps = batch.next_change() - step
             if self._inbox:
                 steps = min(steps, gate.steps_to_look(step))
-            if (held := gate.steps_to_open(step)) is not None:
-                steps = min(steps, held)
+            if self._holds and not self._queues.empty:
+                steps = min(steps, self._holds.steps() or steps)
             self._advance.begin(batch, steps)
 
     def _may_compute(self) -> bool:
-        """Whether this step may compute prompt tokens."""
-        queues = self._queues
-        if queues.empty or not self.batch.running or queues.under_way():
+        """Whether this step may compute prompt tokens. A gate is asked before every step of a worker that is not idle,
+        whether a prompt waits or not."""
+        queues, batch = self._queues, self.batch
+        if self._holds is None or (queues.empty and not batch.running):
             return not queues.empty
-        waiting = sum(bool(w) for w in queues.waiting)
-        return self._gate.opens(self.batch.step, waiting, self._setup.dp)
+        proposed = [
+            queues.tokens(rank, batch.takes(rank, (s.prefill_tokens + 1 for s in waiting)))
+            for rank, waiting in enumerate(queues.waiting)
+        ]
+        return self._holds.opens(proposed, batch.sequences.tolist()) and not queues.empty
 
     def _budgets(self) -> list[int]:
-        """New prompt tokens that each rank may compute: in a mixed step the decoding sequences count, too
-        (vLLM: max_num_batched_tokens covers both)."""
+        """New prompt tokens that each rank may compute: in a mixed step the decoding sequences count, too, with their
+        drafts (vLLM's max_num_batched_tokens and TensorRT-LLM's max_num_tokens cover all)."""
         chunk = self._setup.chunk_tokens
         if not self._setup.mixed:
             return [chunk] * self._setup.dp
-        return [max(0, chunk - int(n)) for n in self.batch.sequences]
+        return [max(0, chunk - int(n) * self._tokens_per_sequence) for n in self.batch.sequences]
 
     def _admit(self, sequence: ServedRequest, rank: int) -> bool:
         """Reserve a seat and blocks for a prompt and the token that follows it."""
@@ -182,6 +190,8 @@ class ServeWorker:
         now, steps = self._clock.now, self._advance.end()
         self._meter.work(self._advance.start_s, now, {"decode": now - self._advance.start_s})
         self._meter.steps += steps
+        if self._holds:
+            self._holds.pass_by(steps - 1)
         self._finish(self.batch.advance(steps), now)
         self._go(decoded=True)
 

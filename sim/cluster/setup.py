@@ -34,6 +34,8 @@ class PoolSetup:
     block_tokens: int = BLOCK_TOKENS
     mixed: bool = False
     """serve: prompt tokens ride along in decode steps; otherwise waiting prompts go first and decode pauses."""
+    whole_prompts: bool = False
+    """A step takes no part of a prompt, unless that is larger than the step (prefill and serve)."""
 
 
 @dataclass(frozen=True)

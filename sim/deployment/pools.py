@@ -74,14 +74,14 @@ def unchecked_pool(scenario: Scenario, role: str) -> PoolPlan:
     layouts = pool_layouts(scenario, role, model, gpu, engine)
     experts, experts_at = pool_experts(scenario, role)
     sequences = pool.max_batch_per_gpu * pool.tp
-    chunk = pool.chunk_tokens or engine.chunk_for(gpu.memory_bytes)
+    chunk = pool.chunk_tokens or engine.chunk_for(gpu.memory_bytes, pool.gpus // pool.tp)
     work = Work(
         role=role,
         memory_bytes=gpu.memory_bytes,
         gpus=pool.gpus,
         ranks=pool.gpus // pool.tp,
         all_to_all=next(iter(layouts.values())).all_to_all,
-        chunk_tokens=chunk,
+        chunk_tokens=pool.chunk_tokens or engine.whole_chunk_for(gpu.memory_bytes),
         sequences=sequences,
         drafts=scenario.speculation.draft_tokens,
         prefill_graphs=gpu.generation == "hopper" and not model.sparse,

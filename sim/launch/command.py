@@ -86,7 +86,8 @@ def read_commands(text: str, name: str, folder: Path) -> Read:
     for statement in script.statements:
         entry = _entry(statement.words)
         if entry is None:
-            others.append(" ".join(word.text for word in statement.words[:2]))
+            if said := " ".join(word.text for word in statement.words[:2]).strip():
+                others.append(said)
         elif entry[0] == "router":
             routers.append(_router(statement.words[entry[1] :]))
         else:

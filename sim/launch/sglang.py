@@ -148,6 +148,10 @@ def _steps(found: Derived, dp: int) -> None:
         found.say(
             ("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll"
         )
+    if command.given("rest"):
+        found.say(
+            ("scheduling", "rest_after_prompts_steps"), command.value("rest"), command.said("rest"), "rest"
+        )
 
 
 def _chunk(found: Derived, dp: int) -> Noted:

@@ -82,7 +82,8 @@ class Pool(Section):
     )
     chunk_tokens: TokenCount | None = Field(
         default=None,
-        description="new prompt tokens per attention-DP rank and step at most (prefill); default by engine",
+        description="new prompt tokens per attention-DP rank and step at most (prefill); default by engine, GPU memory "
+        "and, in SGLang, ranks",
     )
     memory_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] | None = Field(
         default=None,

@@ -1,6 +1,6 @@
 """Continuous batching of one worker: who decodes on which rank, until when, and who must leave."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 import numpy as np
@@ -52,6 +52,18 @@ class DecodeBatch:
         """Blocks free at the end of `step`, if nobody joins or leaves."""
         blocks = self.blocks[rank]
         return blocks.capacity - blocks.used_after(step)
+
+    def takes(self, rank: int, tokens: Iterable[int]) -> int:
+        """How many sequences of these `tokens` find a seat and blocks in the next step, in order, up to the first that
+        does not."""
+        seats, room = self.seats[rank], self.room_after(rank, self.step + 1)
+        before = seats
+        for size in tokens:
+            own = blocks_for(size, self._block_tokens)
+            if seats >= self.max_sequences or own + self._reserve_blocks * seats > room:
+                break
+            seats, room = seats + 1, room - own
+        return seats - before
 
     def reserve(self, rank: int, tokens: int) -> None:
         """Hold a seat and the blocks of `tokens` tokens. The caller has checked that there is room."""

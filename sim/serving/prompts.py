@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +46,12 @@ class PromptQueues:
     """Waiting prompts, first in first out on each rank. The ranks step together.
 
     A step takes up to a budget of new tokens per rank: several short prompts, or a part of a long one, which goes
-    on in the next step.
+    on in the next step. `whole`: no part of a prompt is taken where the step already has another; only one that is
+    larger than a whole step goes in parts (TensorRT-LLM without enable_chunked_prefill, which refuses even that).
     """
 
-    def __init__(self, ranks: int) -> None:
+    def __init__(self, ranks: int, whole: bool = False) -> None:
+        self._whole = whole
         self.queued_tokens = [0] * ranks
         """Prompt tokens that no step has taken yet, per rank."""
         self.waiting: list[deque[ServedRequest]] = [deque() for _ in range(ranks)]
@@ -76,9 +79,11 @@ class PromptQueues:
         waiting = self.waiting[rank]
         return waiting[0] if waiting else None
 
-    def under_way(self) -> bool:
-        """Whether a prompt is partly computed."""
-        return any(p is not None for p in self._partial)
+    def tokens(self, rank: int, waiting: int) -> int:
+        """Tokens that a rank's prompt under way and the first `waiting` others still have to compute."""
+        partial = self._partial[rank]
+        heads = islice(self.waiting[rank], waiting)
+        return sum(map(_new_tokens, heads), _new_tokens(partial) if partial else 0)
 
     def plan(self, budgets: list[int], admit: Admit) -> Chunk | None:
         """The prompt tokens of the next step, at most `budgets[rank]`; None if there are none."""
@@ -90,7 +95,9 @@ class PromptQueues:
             sequence = self._partial[rank]
             while left:
                 if sequence is None:
-                    if not waiting or not admit(waiting[0], rank):
+                    if not waiting or (self._whole and left < budget and _new_tokens(waiting[0]) > left):
+                        break
+                    if not admit(waiting[0], rank):
                         break
                     sequence = waiting.popleft()
                     self.queued_tokens[rank] -= step.start(sequence, rank)
@@ -101,6 +108,11 @@ class PromptQueues:
             self._partial[rank] = sequence
             self.queued_tokens[rank] -= budget - left
         return step.chunk()
+
+
+def _new_tokens(sequence: ServedRequest) -> int:
+    """Tokens of a prompt that are still to compute."""
+    return sequence.prefill_tokens - sequence.computed_tokens
 
 
 class _Planned:

@@ -18,7 +18,10 @@ Floats = NDArray[np.float64]
 
 MODEL_FORMAT: Final = "bf16"
 """KV cache of an engine that is told nothing: the model's own format."""
-HABITS: Final = ("poll_every_steps", "wait_all_ranks_steps", "prefill_graph_tokens")
+HABITS: Final = (
+    "poll_every_steps", "wait_all_ranks_steps", "gather_prompts_steps", "batch_wait_steps", "batch_wait_fill",
+    "prefill_graph_tokens",
+)  # fmt: skip
 """What a recipe may say about the running engine."""
 POOL: Final = ("chunk_tokens", "memory_fraction", "exchange", "moe_backend")
 """What it may say of every pool, or of one by its role."""

@@ -137,8 +137,11 @@ def test_catalog_objects_are_frozen() -> None:
 
 def test_chunk_by_memory_class() -> None:
     sglang = catalog.engine("sglang")
-    assert sglang.chunk_for(catalog.gpu("h200").memory_bytes) == 8192
-    assert sglang.chunk_for(catalog.gpu("b200").memory_bytes) == 16384
+    h200, b200 = (catalog.gpu(name).memory_bytes for name in ("h200", "b200"))
+    assert (sglang.chunk_for(h200, 1), sglang.chunk_for(b200, 1)) == (8192, 16384)
+    assert (sglang.chunk_for(h200, 8), sglang.chunk_for(b200, 32)) == (1024, 512)
+    vllm = catalog.engine("vllm")
+    assert [vllm.chunk_for(gib * 2**30, 8) for gib in (48, 80, 141, 180)] == [2048, 8192, 8192, 16384]
 
 
 def test_low_latency_table_reproduces_the_printed_bandwidth() -> None:

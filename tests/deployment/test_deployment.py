@@ -44,7 +44,7 @@ def test_plan_of_a_disaggregated_deployment() -> None:
     assert deployment.gpu.name == "h200_sxm"
     prefill, decode = deployment.pools["prefill"], deployment.pools["decode"]
     assert (prefill.dp, prefill.layout.moe_tp, prefill.experts.redundant) == (8, 1, 32)
-    assert prefill.chunk_tokens == 8192  # SGLang, 60 to 160 GB
+    assert prefill.chunk_tokens == 8192 // 8  # SGLang, 60 to 160 GB, over eight attention-DP ranks
     assert (decode.dp, decode.max_sequences) == (16, 128)
 
 

@@ -37,7 +37,7 @@ def scenario(tmp_path: Path, engine: str, release: str) -> Scenario:
         ("sglang", "0.9", "0.5.23", "those of 0.5.23, the newest described"),
         ("vllm", "0.2.0", "0.9.0", "those of 0.9.0, the oldest described"),
         ("trtllm", "0.20", "1.1.0rc2", "those of 1.1.0rc2, the oldest described"),
-        ("trtllm", "1.4.0rc1", "1.3", "those of 1.3, the newest described"),
+        ("trtllm", "1.5.0rc1", "1.4.0rc1", "those of 1.4.0rc1, the newest described"),
         ("deepseek", "1.0", "0.0", "assumptions: none is published"),
     ],
 )

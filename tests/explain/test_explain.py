@@ -14,7 +14,10 @@ def _scenario(model: str, **changes) -> Scenario:
         "model": model,
         "gpu": "h200_sxm",
         "profile": "analytic",
-        "deployment": {"prefill": {"gpus": 8, "ep": 8}, "decode": {"gpus": 16, "ep": 16}},
+        "deployment": {
+            "prefill": {"gpus": 8, "ep": 8, "chunk_tokens": 8192},
+            "decode": {"gpus": 16, "ep": 16},
+        },
         "workload": {
             "arrivals": {"poisson": {"rate_per_s": 1.0}},
             "lengths": {"input": {"constant": 1000}, "output": {"constant": 100}},

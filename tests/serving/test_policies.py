@@ -2,7 +2,7 @@
 
 import pytest
 
-from sim.serving.admission import AdmissionGate, AdmissionRules
+from sim.serving.admission import AdmissionGate
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.routing import LeastLoaded, PoolLoads, RoundRobin, make_router
 from sim.serving.served_request import ServedRequest
@@ -64,21 +64,10 @@ def test_a_router_that_does_not_exist_is_an_error_with_the_choices():
 
 
 def test_a_gate_that_looks_every_three_steps():
-    gate = AdmissionGate(AdmissionRules(poll_every_steps=3))
+    gate = AdmissionGate(3)
     gate.restart(4)
     assert [step for step in range(4, 14) if gate.looks(step)] == [4, 7, 10, 13]
     assert [gate.steps_to_look(step) for step in (4, 5, 6, 7)] == [3, 2, 1, 3]
-
-
-def test_a_gate_that_waits_for_all_ranks_five_steps_at_most():
-    gate = AdmissionGate(AdmissionRules(wait_all_ranks_steps=5))
-    assert not gate.opens(10, ranks_waiting=1, ranks=2)
-    assert gate.steps_to_open(10) == 5
-    assert gate.opens(11, ranks_waiting=2, ranks=2)
-    assert not gate.opens(14, ranks_waiting=1, ranks=2)
-    assert gate.opens(15, ranks_waiting=1, ranks=2)
-    gate.started()
-    assert not gate.opens(16, ranks_waiting=1, ranks=2)
 
 
 def decoding(index, prompt, output):

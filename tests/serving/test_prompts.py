@@ -33,6 +33,17 @@ def test_short_prompts_share_a_step_and_a_long_one_takes_several():
     assert queues.plan([100], always) is None
 
 
+def test_a_whole_prompt_waits_for_a_step_that_it_fits_and_one_larger_than_a_step_goes_in_parts():
+    """Steps of 100. 60 leave 40, too few for 50; 50 leave 50 for 30; 250 take three steps, and 40 fit the last."""
+    queues = PromptQueues(1, whole=True)
+    for index, tokens in enumerate([60, 50, 30, 250, 40, 90]):
+        queues.add(prompt(index, tokens), 0)
+    steps = []
+    while (chunk := queues.plan([100], always)) is not None:
+        steps.append(([s.id for s in chunk.started], chunk.tokens[0]))
+    assert steps == [([0], 60), ([1, 2], 80), ([3], 100), ([], 100), ([4], 90), ([5], 90)]
+
+
 def test_a_cached_prefix_is_attended_to_but_not_computed():
     """100 tokens, 60 cached: 40 x 60 + 40 x 41 / 2 pairs, 820 of them without the prefix."""
     queues = PromptQueues(2)
@@ -83,7 +94,7 @@ def test_a_preempted_prompt_goes_first_but_not_before_the_one_under_way():
     queues.add(prompt(1, 10), 0)
     queues.plan([100], always)
     queues.add(prompt(2, 10), 0, front=True)
-    assert queues.under_way()
+    assert queues.tokens(0, waiting=0) == 50, "the one under way"
     assert [s.id for s, _ in queues.plan([100], always).completed] == [0, 2, 1]
 
 

@@ -17,7 +17,7 @@ def test_a_step_of_prompts_behind_prefixes_is_the_simulated_one(model: str) -> N
 model: {model}
 gpu: h200_sxm
 profile: analytic
-deployment: {{prefill: {{gpus: 8, ep: 8}}, decode: {{gpus: 16, ep: 16}}}}
+deployment: {{prefill: {{gpus: 8, ep: 8, chunk_tokens: 8192}}, decode: {{gpus: 16, ep: 16}}}}
 workload:
   arrivals: {{poisson: {{rate_per_s: 1}}}}
   lengths: {{input: {{constant: 1600}}, output: {{constant: 300}}}}

@@ -92,8 +92,9 @@ def test_littles_law_holds_along_the_curve(deployment: str, lengths: str) -> Non
 
 
 def test_prefill_capacity_is_that_of_one_full_step() -> None:
-    state = steady(scenario(poisson(1), lengths="{input: {constant: 8192}, output: {constant: 10}}"))
-    one = scenario(poisson(1), deployment=SPLIT.replace("gpus: 8,", "gpus: 8, chunk_tokens: 8192,"))
+    whole = SPLIT.replace("gpus: 8,", "gpus: 8, chunk_tokens: 8192,")
+    state = steady(scenario(poisson(1), whole, "{input: {constant: 8192}, output: {constant: 10}}"))
+    one = scenario(poisson(1), deployment=whole)
     step_s = explain(one, "prefill", batch=8192, context=0).step_s
     assert state.limit == "prefill"
     # 8 ranks compute one prompt of 8192 tokens each per step, priced on the simulation's grid.
