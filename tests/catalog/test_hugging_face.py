@@ -143,7 +143,7 @@ def test_layers_that_are_all_alike_are_read(tmp_path: Path) -> None:
         == 126
     )
     every = {"layer_types": ["deepseek_sparse_attention"] * 61, "indexer_types": ["full"] * 61}
-    assert described(tmp_path, GLM5 | every).sparse
+    assert described(tmp_path, GLM5 | every).attention[0].attention == "dsa"
 
 
 def test_sparse_attention_without_its_indexer_is_never_read_as_dense(tmp_path: Path) -> None:
