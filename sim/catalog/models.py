@@ -34,13 +34,13 @@ def _known(name: str) -> Model:
     file = read("models.yaml")
     key = resolve("model", release(name), file["models"], file["aliases"])
     shapes = values(_facts(key))
-    parts, attention = tuple(shapes.pop("bf16_parts")), shapes.pop("attention")
+    parts, attention, layers = (shapes.pop(name, None) for name in ("bf16_parts", "attention", "layers"))
     groups = (
-        (LayerGroup(attention, shapes.pop("layers")),)
+        (LayerGroup(attention, layers),)
         if isinstance(attention, str)
         else tuple(_group(**group) for group in attention)
     )
-    return Model(name=key, attention=groups, bf16_parts=parts, **shapes)
+    return Model(name=key, attention=groups, bf16_parts=tuple(parts), **shapes)
 
 
 def _group(kind: str, layers: int, **sizes: int) -> LayerGroup:

@@ -7,7 +7,7 @@ from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import PoolSetup
 from sim.serving.admission import Refusals
-from sim.serving.kv_blocks import KvBlocks, blocks_for
+from sim.serving.kv_blocks import KvBlocks
 from sim.serving.prompts import Chunk, PromptQueues
 from sim.serving.routing import PoolLoads
 from sim.serving.sequence import Sequence
@@ -81,7 +81,7 @@ class PrefillWorker:
         )
 
     def _blocks_of(self, sequence: Sequence) -> int:
-        return blocks_for(sequence.prefill_tokens, self._setup.block_tokens)
+        return self._setup.blocks_of(sequence.prefill_tokens)
 
     def _give_back(self, sequence: Sequence, rank: int) -> None:
         self.blocks[rank].release(self._blocks_of(sequence))

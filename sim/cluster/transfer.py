@@ -4,12 +4,12 @@ A transfer starts when a decode rank has reserved a seat and blocks for it; unti
 worker. Each rank's NICs carry one transfer after another, in both directions independently: a transfer begins when
 sender and receiver are free and takes
 
-    seconds = tokens x bytes_per_token / (bytes_per_s x GPUs of the rank),  the slower side counting,
+    seconds = (tokens x bytes_per_token + bytes_per_request) / (bytes_per_s x GPUs of the rank)
 
-where `bytes_per_token` is the whole cache of a token: each GPU of a rank sends its slice of it, once. The first
-token reaches the client `latency_s` later. With a `tail_fraction` below 1 the KV leaves while the prompt is computed,
-layer by layer: the transfer may begin as early as the prefill did, if a decode rank was free at once, but its tail
-only follows the end of the prefill.
+with the slower side counting, where `bytes_per_token` is the whole cache of a token: each GPU of a rank sends its slice
+of it, once. The first token reaches the client `latency_s` later. With a `tail_fraction` below 1 the KV leaves while
+the prompt is computed, layer by layer: the transfer may begin as early as the prefill did, if a decode rank was free at
+once, but its tail only follows the end of the prefill.
 """
 
 from collections import defaultdict, deque
@@ -38,7 +38,9 @@ class Handoff:
         self._router, self.loads = router, loads
         self._setup = plan.transfer
         gpus_per_rank = min(prefill.gpus / prefill.dp, decode.gpus / decode.dp)
-        self._token_s = plan.transfer.bytes_per_token / (plan.transfer.bytes_per_s * gpus_per_rank)
+        bytes_per_s = plan.transfer.bytes_per_s * gpus_per_rank
+        self._token_s = plan.transfer.bytes_per_token / bytes_per_s
+        self._request_s = plan.transfer.bytes_per_request / bytes_per_s
         self.waiting: deque[tuple[Sequence, PrefillWorker, int]] = deque()
         count = decode.workers * decode.dp
         self._ranks = range(count)
@@ -85,7 +87,7 @@ class Handoff:
     ) -> None:
         now, nic = self._clock.now, (sender, sender_rank)
         self._ledger.place(sequence, now)
-        transfer_s = sequence.prefill_tokens * self._token_s
+        transfer_s = sequence.prefill_tokens * self._token_s + self._request_s
         begin_s = max(earliest_s, self._sending_until[nic], self._receiving_until[place])
         end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
         self._sending_until[nic] = self._receiving_until[place] = end_s

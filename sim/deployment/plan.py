@@ -149,7 +149,7 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         prefill_graphs=gpu.generation == "hopper" and not chooses_keys(model),
     )
     reserve = engine.reserve.bytes(work)
-    cache = architecture.cache_bytes_per_token(model, scenario.precision.kv_cache, drafts > 0, pool.tp)
+    cache = (model, scenario.precision.kv_cache, drafts > 0, pool.tp)
     return PoolPlan(
         role=role,
         workers=pool.workers,
@@ -160,7 +160,13 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         max_sequences=sequences,
         chunk_tokens=chunk,
         memory=budget_for(
-            engine, gpu.memory_bytes, sum(weights.values()), reserve, cache, pool.memory_fraction
+            engine,
+            gpu.memory_bytes,
+            sum(weights.values()),
+            reserve,
+            architecture.cache_bytes_per_token(*cache),
+            pool.memory_fraction,
+            architecture.cache_bytes_per_request(*cache),
         ),
     )
 

@@ -69,10 +69,13 @@ def attention_operations(
         kind = kind_of(layout.model, group)
         form = forms[index] if forms else kind.form(layout, batch.phase, batch.context)
         operations = kind.operations(layout, batch, group.layers, form)
-        if len(groups) > 1:
-            operations = [replace(o, name=f"{o.name}, {kind.label}") for o in operations]
-        found += operations
+        found += operations if len(groups) == 1 else [_told_apart(o, kind.label) for o in operations]
     return found
+
+
+def _told_apart(operation: Operation, label: str) -> Operation:
+    parts = tuple(_told_apart(part, label) for part in operation.parts)
+    return replace(operation, name=f"{operation.name}, {label}", parts=parts)
 
 
 def prefill_forms(layout: Layout) -> list[tuple[float, Forms]]:
