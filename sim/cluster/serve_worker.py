@@ -148,15 +148,15 @@ class ServeWorker:
             sequences, context, growth = batch.load()
             decode = cost.decode_run(sequences, context, growth)
             alone_s = decode.total_s(1)
-            mixed_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context, chunk.held, chunk.longest)
+            mixed_s = cost.mixed_s(sequences, context, chunk.load)
             total_s = max(mixed_s, chunk.fetch_s)
             share = total_s / (alone_s + seconds)
             decode.book(alone_s * share)
-            cost.book_prefill(chunk.tokens, chunk.context, seconds * share)
+            cost.book_prefill(chunk.load, seconds * share)
             self._seconds = by_activity(seconds * share, cached_s * share) | {"decode": alone_s * share}
             seconds = total_s
         else:
-            cost.book_prefill(chunk.tokens, chunk.context, seconds)
+            cost.book_prefill(chunk.load, seconds)
             self._seconds = by_activity(seconds, cached_s)
         self._clock.at(now + seconds, self._end_compute, chunk)
 

@@ -134,7 +134,7 @@ def typical_prompts(tokens: float, context: float) -> tuple[float, float, float]
     return tokens / new, new, 0.0
 
 
-def equal_prompts(tokens: float, context: float, new: float) -> tuple[float, float, float]:
+def prompts_of(tokens: float, context: float, new: float) -> tuple[float, float, float]:
     """(batch, new, cached) of equal prompts of `new` tokens each, or of one if they are more than `tokens`, with
     `tokens` new tokens in all that attend to `context` keys on average."""
     new = max(1.0, min(new, tokens))

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from sim.cost.latency import CostModel, price_all
 from sim.model.attention import prefill_forms
-from sim.step.operations import StepOperations, equal_prompts
+from sim.step.load import PromptLoad, equal_prompts, one_prompt
+from sim.step.operations import StepOperations, prompts_of
 from sim.step.surface import Surface
 
 Floats = NDArray[np.float64]
@@ -45,28 +46,22 @@ class PromptAttention:
         self._forms = [forms for _, forms in (*switches, last)]
         self._seconds: dict[tuple[float, float, float, int], float] = {}
 
-    def core_s(
-        self, tokens: Floats, context: Floats, held: Floats | None = None, longest: Floats | None = None
-    ) -> Floats:
-        """Attention seconds of each rank; shape (ranks,). `held` and `longest` as in `StepCost.prefill_s`."""
-        core, switches = self._surface.core_s(tokens, context), self._switches
-        near = len(switches) > 0 and (longest is None or longest.max() >= switches[0] / NEAR)
-        if held is None and not near:
+    def core_s(self, load: PromptLoad) -> Floats:
+        """Attention seconds of each rank; shape (ranks,)."""
+        tokens, context, switches = load.tokens, load.context, self._switches
+        core = self._surface.core_s(tokens, context)
+        if not load.differ and not (len(switches) and load.longest.max() >= switches[0] / NEAR):
             return core
-        pairs = np.maximum(context - 0.5, 0.5)
-        new = np.minimum(np.maximum(tokens, 1.0), 2 * pairs)
-        length = pairs + new / 2
+        new, length = one_prompt(tokens, context)
         differs = np.zeros(len(length), dtype=bool)
         for switch in switches:
             differs |= (length > switch / NEAR) & (length < switch * NEAR)
-        known_form = switches.searchsorted(length)
-        if held is not None:
+        form = switches.searchsorted(load.longest)
+        differs |= form != switches.searchsorted(length)
+        if load.differ:
             typical_held = tokens * length / new
-            differs |= np.abs(held - typical_held) > SAME * typical_held
-            new = pairs / (np.maximum(held / np.maximum(tokens, 1.0), 1.0) - 0.5)
-            length = pairs + new / 2
-        form = switches.searchsorted(length if longest is None else longest)
-        differs |= form != known_form
+            differs |= np.abs(load.held - typical_held) > SAME * typical_held
+            new, _ = equal_prompts(tokens, context, load.held)
         for rank in np.flatnonzero(differs & (tokens > 0)):
             of_rank = float(tokens[rank]), float(context[rank]), float(new[rank])
             core[rank] = self._priced_s(*of_rank, int(form[rank]))
@@ -77,7 +72,7 @@ class PromptAttention:
         of that number whatever their length."""
         overlap = self._step.overlap
         parts = overlap.parts(tokens)
-        _, new, cached = equal_prompts(tokens / parts, context, new)
+        _, new, cached = prompts_of(tokens / parts, context, new)
         key = _rounded(tokens), _rounded(new), _rounded(cached), form
         if key not in self._seconds:
             tokens, new, cached, _ = key
