@@ -61,7 +61,7 @@ def _rejections(requests: RequestTable, deployment: Deployment, plan: ClusterPla
             f"{model.max_positions:,} positions of {model.name}"
         )
     for role, pool in plan.pools.items():
-        room = pool.kv_blocks * pool.block_tokens
+        room = pool.longest_tokens
         too_long = (tokens > room) & (tokens <= model.max_positions)
         if count := int(too_long.sum()):
             beside = pool.kv_blocks < deployment.pools[role].memory.kv_blocks

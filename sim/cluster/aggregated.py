@@ -9,6 +9,7 @@ from sim.cluster.record import PoolRecord
 from sim.cluster.serve_worker import ServeWorker
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.window import Window
+from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, make_router
 from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
@@ -30,7 +31,6 @@ class AggregatedCluster:
             ServeWorker(w, self._weigh, clock, ledger, self._meter, plan, costs["serve"], self._prefixes)
             for w in range(self._setup.workers)
         ]
-        self._ranks = range(self._setup.workers * self._setup.dp)
 
     def submit(self, sequences: list[ServedRequest]) -> None:
         """See `Frontend.submit`."""
@@ -63,19 +63,19 @@ class AggregatedCluster:
             + self._loads.unsound()
         )
 
-    def _held_blocks(self, rank: int) -> int:
-        batch = self._workers[rank % len(self._workers)].batch
-        return batch.blocks[rank // len(self._workers)].used_after(batch.step)
+    def _held_blocks(self, at: RankAddress) -> int:
+        batch = self._workers[at.worker].batch
+        return batch.blocks[at.rank].used_after(batch.step)
 
     def _enqueue(self, sequence: ServedRequest) -> ServeWorker:
-        workers, loads = self._workers, self._loads
+        loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
-        rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)
-        assert rank is not None
-        self._prefixes.route(sequence, rank)
-        worker = workers[rank % len(workers)]
-        worker.submit(sequence, rank // len(workers))
+        place = self._router.pick(sequence, loads, loads.addresses, lambda _: True)
+        assert place is not None
+        self._prefixes.route(sequence, place)
+        worker = self._workers[place.worker]
+        worker.submit(sequence, place.rank)
         return worker
 
     def _weigh(self, worker: int, rank: int, sequence: ServedRequest, sign: int) -> None:

@@ -27,7 +27,7 @@ class DecodeWorker:
         self._index, self._loads = index, loads
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
-            plan.rules.growth_reserve_tokens,
+            plan.rules.growth_reserve_tokens, setup.request_blocks,
         )  # fmt: skip
         self._pace = Pace(plan.speculation, self.batch)
         self._advance = Advance(clock, cost, self._end_steps)

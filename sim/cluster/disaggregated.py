@@ -12,6 +12,7 @@ from sim.cluster.setup import ClusterPlan
 from sim.cluster.transfer import Handoff
 from sim.cluster.window import Window
 from sim.serving.kv_blocks import GrowingKvBlocks, KvBlocks
+from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, make_router
 from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
@@ -46,7 +47,6 @@ class DisaggregatedCluster:
             for w in range(self._prefill.workers)
         ]  # fmt: skip
         self._router = make_router(router)
-        self._ranks = range(self._prefill.workers * self._prefill.dp)
 
     def submit(self, sequences: list[ServedRequest]) -> None:
         """See `Frontend.submit`."""
@@ -91,20 +91,18 @@ class DisaggregatedCluster:
         return found + self._prefixes.unsound() + self._loads.unsound() + self._handoff.loads.unsound()
 
     def _enqueue(self, sequence: ServedRequest, front: bool = False) -> PrefillWorker:
-        workers = self._prefillers
         loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
-        rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)
-        assert rank is not None
-        self._prefixes.route(sequence, rank)
-        worker = workers[rank % len(workers)]
-        worker.submit(sequence, rank // len(workers), front)
+        place = self._router.pick(sequence, loads, loads.addresses, lambda _: True)
+        assert place is not None
+        self._prefixes.route(sequence, place)
+        worker = self._prefillers[place.worker]
+        worker.submit(sequence, place.rank, front)
         return worker
 
-    def _held_blocks(self, rank: int) -> int:
-        count = len(self._prefillers)
-        return self._prefillers[rank % count].blocks[rank // count].used
+    def _held_blocks(self, at: RankAddress) -> int:
+        return self._prefillers[at.worker].blocks[at.rank].used
 
     def _recompute(self, sequence: ServedRequest) -> None:
         self._enqueue(sequence, front=True).wake()

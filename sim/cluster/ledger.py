@@ -165,7 +165,7 @@ class Meter:
 
     def compute(self, chunk: Chunk) -> None:
         """Count a step that computes prompt tokens."""
-        self.new_tokens += int(chunk.tokens.sum())
+        self.new_tokens += int(chunk.load.tokens.sum())
         self.steps += 1
 
     def record(self, peak_blocks: int, blocks_left: int, batches: Iterable[DecodeBatch] = ()) -> PoolRecord:

@@ -6,7 +6,7 @@ from sim.deployment.drafts import Drafts
 from sim.deployment.plan import Deployment
 from sim.deployment.prefix_tiers import PrefixCachePlan
 from sim.deployment.room import running_blocks
-from sim.model.architecture import cache_bytes_per_token
+from sim.model.architecture import cache_bytes_per_request, cache_bytes_per_token
 from sim.serving.admission import AdmissionRules
 from sim.serving.prefix_cache import Tier
 from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, Drafting, OneTokenPerStep
@@ -29,6 +29,7 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
             chunk_tokens=plan.chunk_tokens,
             kv_blocks=kv_blocks[role],
             block_tokens=engine.kv_block_tokens,
+            request_blocks=plan.memory.request_blocks,
             mixed=engine.mixes_prefill_with_decode,
             whole_prompts=engine.whole_prompts,
         )
@@ -98,9 +99,10 @@ def transfer_setup(deployment: Deployment) -> TransferSetup:
     """
     gpu, model, efficiency = deployment.gpu, deployment.model, catalog.efficiency()
     link = gpu.scale_up_bytes_per_s if deployment.gpus <= gpu.scale_up_domain else gpu.scale_out_bytes_per_s
-    drafts = deployment.drafts.tokens > 0
+    cached = model, deployment.precision.kv_cache, deployment.drafts.tokens > 0
     return TransferSetup(
-        bytes_per_token=cache_bytes_per_token(model, deployment.precision.kv_cache, drafts),
+        bytes_per_token=cache_bytes_per_token(*cached),
+        bytes_per_request=cache_bytes_per_request(*cached),
         bytes_per_s=link * efficiency.link,
         latency_s=efficiency.link_latency_s,
         tail_fraction=1 / model.layers if deployment.engine.kv_transfer_overlap == "layer" else 1.0,

@@ -7,7 +7,7 @@ from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import PoolSetup
 from sim.serving.admission import Refusals
-from sim.serving.kv_blocks import KvBlocks, blocks_for
+from sim.serving.kv_blocks import KvBlocks
 from sim.serving.prompts import Chunk, PromptQueues
 from sim.serving.routing import PoolLoads
 from sim.serving.served_request import ServedRequest
@@ -59,10 +59,10 @@ class PrefillWorker:
         now = self._clock.now
         self._ledger.start_prefill(chunk.started, now)
         self._busy, self._start_s = True, now
-        fullest = int(chunk.tokens.max())
+        fullest = int(chunk.load.tokens.max())
         self._loads.put(self._index, [queued + fullest for queued in self.queues.queued_tokens])
         seconds, cached_s = prefill_seconds(self._cost, chunk)
-        self._cost.book_prefill(chunk.tokens, chunk.context, seconds)
+        self._cost.book_prefill(chunk.load, seconds)
         self._meter.compute(chunk)
         self._seconds = by_activity(seconds, cached_s)
         self._clock.at(now + seconds, self._end_step, chunk)
@@ -81,7 +81,7 @@ class PrefillWorker:
         )
 
     def _blocks_of(self, sequence: ServedRequest) -> int:
-        return blocks_for(sequence.prefill_tokens, self._setup.block_tokens)
+        return self._setup.blocks_of(sequence.prefill_tokens)
 
     def _give_back(self, sequence: ServedRequest, rank: int) -> None:
         self.blocks[rank].release(self._blocks_of(sequence))
@@ -121,13 +121,10 @@ def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
     cached = step - the same step with the context of its new tokens and earlier chunks only. A step that fetches
     prefixes lasts at least as long as that.
     """
-    seconds = cost.prefill_s(chunk.tokens, chunk.context, chunk.held, chunk.longest)
-    if chunk.context_without_prefix is None:
+    seconds = cost.prefill_s(chunk.load)
+    if not chunk.load.has_prefix:
         return seconds, 0.0
-    without_s = cost.prefill_s(
-        chunk.tokens, chunk.context_without_prefix, chunk.held_without_prefix, chunk.longest_without_prefix
-    )
-    alone_s = min(seconds, without_s)
+    alone_s = min(seconds, cost.prefill_s(chunk.load.without_prefix()))
     seconds = max(seconds, chunk.fetch_s)
     return seconds, seconds - alone_s
 

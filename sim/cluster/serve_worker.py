@@ -41,7 +41,7 @@ class ServeWorker:
         self._prefixes = prefixes
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
-            plan.rules.growth_reserve_tokens,
+            plan.rules.growth_reserve_tokens, setup.request_blocks,
         )  # fmt: skip
         self._pace = Pace(plan.speculation, self.batch)
         self._requests = 0
@@ -156,15 +156,15 @@ class ServeWorker:
             sequences, context, growth = batch.load()
             decode = cost.decode_run(sequences, context, growth)
             alone_s = decode.total_s(1)
-            mixed_s = cost.mixed_s(sequences, context, chunk.tokens, chunk.context, chunk.held, chunk.longest)
+            mixed_s = cost.mixed_s(sequences, context, chunk.load)
             total_s = max(mixed_s, chunk.fetch_s)
             share = total_s / (alone_s + seconds)
             decode.book(alone_s * share)
-            cost.book_prefill(chunk.tokens, chunk.context, seconds * share)
+            cost.book_prefill(chunk.load, seconds * share)
             self._seconds = by_activity(seconds * share, cached_s * share) | {"decode": alone_s * share}
             seconds = total_s
         else:
-            cost.book_prefill(chunk.tokens, chunk.context, seconds)
+            cost.book_prefill(chunk.load, seconds)
             self._seconds = by_activity(seconds, cached_s)
         self._clock.at(now + seconds, self._end_compute, chunk)
 

@@ -32,10 +32,26 @@ class PoolSetup:
     kv_blocks: int
     """KV blocks per rank."""
     block_tokens: int = BLOCK_TOKENS
+    request_blocks: int = 0
+    """KV blocks of each sequence, however long it is: windows, and states of a fixed size."""
     mixed: bool = False
     """serve: prompt tokens ride along in decode steps; otherwise waiting prompts go first and decode pauses."""
     whole_prompts: bool = False
     """A step takes no part of a prompt, unless that is larger than the step (prefill and serve)."""
+
+    def blocks_of(self, tokens: int) -> int:
+        """KV blocks of a sequence of `tokens` tokens."""
+        return blocks_for(tokens, self.block_tokens, self.request_blocks)
+
+    @property
+    def longest_tokens(self) -> int:
+        """KV tokens of the longest sequence that an empty rank holds."""
+        return (self.kv_blocks - self.request_blocks) * self.block_tokens
+
+    @property
+    def request_tokens(self) -> int:
+        """KV tokens that would take as much as a sequence has beside its own."""
+        return self.request_blocks * self.block_tokens
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,8 @@ class TransferSetup:
     """From the prompt's last byte to the first token at the client, beside the bytes themselves (handshake)."""
     tail_fraction: float = 1.0
     """Share of the bytes that can only leave when the prefill is over: 1 without overlap, 1 / layers layer by layer."""
+    bytes_per_request: float = 0.0
+    """Of a sequence beside those of its tokens: windows, and states of a fixed size."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,7 @@ class ClusterPlan:
         computed as a whole)."""
         tokens = sequence.prompt_tokens + sequence.output_tokens
         return tokens <= self.max_tokens and all(
-            blocks_for(tokens, pool.block_tokens) <= pool.kv_blocks for pool in self.pools.values()
+            pool.blocks_of(tokens) <= pool.kv_blocks for pool in self.pools.values()
         )
 
 

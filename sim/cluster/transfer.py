@@ -4,12 +4,12 @@ A transfer starts when a decode rank has reserved a seat and blocks for it; unti
 worker. Each rank's NICs carry one transfer after another, in both directions independently: a transfer begins when
 sender and receiver are free and takes
 
-    seconds = tokens x bytes_per_token / (bytes_per_s x GPUs of the rank),  the slower side counting,
+    seconds = (tokens x bytes_per_token + bytes_per_request) / (bytes_per_s x GPUs of the rank)
 
-where `bytes_per_token` is the whole cache of a token: each GPU of a rank sends its slice of it, once. The first
-token reaches the client `latency_s` later. With a `tail_fraction` below 1 the KV leaves while the prompt is computed,
-layer by layer: the transfer may begin as early as the prefill did, if a decode rank was free at once, but its tail
-only follows the end of the prefill.
+with the slower side counting, where `bytes_per_token` is the whole cache of a token: each GPU of a rank sends its slice
+of it, once. The first token reaches the client `latency_s` later. With a `tail_fraction` below 1 the KV leaves while
+the prompt is computed, layer by layer: the transfer may begin as early as the prefill did, if a decode rank was free at
+once, but its tail only follows the end of the prefill.
 """
 
 from collections import defaultdict, deque
@@ -20,6 +20,7 @@ from sim.cluster.decode_worker import DecodeWorker
 from sim.cluster.ledger import Ledger
 from sim.cluster.prefill_worker import PrefillWorker
 from sim.cluster.setup import ClusterPlan
+from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, Router
 from sim.serving.served_request import ServedRequest
 
@@ -38,17 +39,19 @@ class Handoff:
         self._router, self.loads = router, loads
         self._setup = plan.transfer
         gpus_per_rank = min(prefill.gpus / prefill.dp, decode.gpus / decode.dp)
-        self._token_s = plan.transfer.bytes_per_token / (plan.transfer.bytes_per_s * gpus_per_rank)
+        bytes_per_s = plan.transfer.bytes_per_s * gpus_per_rank
+        self._token_s = plan.transfer.bytes_per_token / bytes_per_s
+        self._request_s = plan.transfer.bytes_per_request / bytes_per_s
         self.waiting: deque[tuple[ServedRequest, PrefillWorker, int]] = deque()
-        count = decode.workers * decode.dp
-        self._ranks = range(count)
-        self._ranks_of = [range(w, count, decode.workers) for w in range(decode.workers)]
+        self._ranks_of = [
+            [at for at in loads.addresses if at.worker == worker] for worker in range(decode.workers)
+        ]
         self._sending_until: defaultdict[tuple[PrefillWorker, int], float] = defaultdict(float)
-        self._receiving_until = [0.0] * count
+        self._receiving_until: defaultdict[RankAddress, float] = defaultdict(float)
 
     def offer(self, sequence: ServedRequest, sender: PrefillWorker, sender_rank: int) -> None:
         """A prompt is computed: send it on if a decode rank can take it, else let it wait."""
-        place = None if self.waiting else self._place(sequence, self._ranks)
+        place = None if self.waiting else self._place(sequence, self.loads.addresses)
         if place is None:
             self.waiting.append((sequence, sender, sender_rank))
         else:
@@ -59,7 +62,7 @@ class Handoff:
     def pump(self, worker: int) -> None:
         """Decode worker `worker` has gained room, and is at a step boundary."""
         waiting = self.waiting
-        ranks: Sequence[int] = self._ranks_of[worker]
+        ranks: Sequence[RankAddress] = self._ranks_of[worker]
         while waiting:
             sequence, sender, sender_rank = waiting[0]
             place = self._place(sequence, ranks)
@@ -67,25 +70,29 @@ class Handoff:
                 return
             waiting.popleft()
             self._send(sequence, sender, sender_rank, place, self._clock.now)
-            ranks = self._ranks  # the others have not seen the new head yet
+            ranks = self.loads.addresses  # the others have not seen the new head yet
 
-    def _place(self, sequence: ServedRequest, ranks: Sequence[int]) -> int | None:
-        """Reserve a place on one of `ranks`, numbered as in `sim.serving.routing`."""
+    def _place(self, sequence: ServedRequest, ranks: Sequence[RankAddress]) -> RankAddress | None:
+        """Reserve a place on one of `ranks`."""
         workers, tokens = self._workers, sequence.context_tokens
-        count = len(workers)
         place = self._router.pick(
-            sequence, self.loads, ranks, lambda rank: workers[rank % count].fits(rank // count, tokens)
+            sequence, self.loads, ranks, lambda at: workers[at.worker].fits(at.rank, tokens)
         )
         if place is not None:
-            workers[place % count].reserve(place // count, tokens)
+            workers[place.worker].reserve(place.rank, tokens)
         return place
 
     def _send(
-        self, sequence: ServedRequest, sender: PrefillWorker, sender_rank: int, place: int, earliest_s: float
+        self,
+        sequence: ServedRequest,
+        sender: PrefillWorker,
+        sender_rank: int,
+        place: RankAddress,
+        earliest_s: float,
     ) -> None:
         now, nic = self._clock.now, (sender, sender_rank)
         self._ledger.place(sequence, now)
-        transfer_s = sequence.prefill_tokens * self._token_s
+        transfer_s = sequence.prefill_tokens * self._token_s + self._request_s
         begin_s = max(earliest_s, self._sending_until[nic], self._receiving_until[place])
         end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
         self._sending_until[nic] = self._receiving_until[place] = end_s
@@ -96,6 +103,5 @@ class Handoff:
     def _arrive(self, timer: Timer) -> None:
         sequence, sender, sender_rank, place, received_s = timer.value
         self._ledger.deliver_first(sequence, self._clock.now, received_s)
-        count = len(self._workers)
-        self._workers[place % count].receive(sequence, place // count)
+        self._workers[place.worker].receive(sequence, place.rank)
         sender.release(sequence, sender_rank)

@@ -3,6 +3,7 @@
 from sim.catalog import Engine, Gpu, Model
 from sim.deployment.checks import pool_experts
 from sim.frozen import Frozen
+from sim.model.attention import chooses_keys
 from sim.model.layout import Layout, Phase, exchanges_all_to_all
 from sim.model.sharding import engine_sharding
 from sim.scenario.schema import Scenario
@@ -55,7 +56,7 @@ def graph_tokens(scenario: Scenario, engine: Engine, layout: Layout) -> int:
         "all_to_all": layout.all_to_all,
         "disaggregated": "prefill" in scenario.deployment.pools(),
         "speculation": scenario.speculation.draft_tokens > 0,
-        "sparse_attention": layout.model.sparse,
+        "sparse_attention": chooses_keys(layout.model),
     }
     if not engine.cuda_graphs or any(excluded[name] for name in engine.prefill_graph_excludes):
         return 0

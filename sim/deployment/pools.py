@@ -11,6 +11,7 @@ from sim.deployment.engine import engine_of
 from sim.deployment.layouts import graph_tokens, pool_layouts
 from sim.deployment.memory import MemoryBudget, budget_for
 from sim.model import architecture
+from sim.model.attention import chooses_keys
 from sim.model.layout import Layout, Phase
 from sim.scenario.errors import KeyPath
 from sim.scenario.schema import Experts, Pool, Scenario
@@ -84,7 +85,7 @@ def unchecked_pool(scenario: Scenario, role: str) -> PoolPlan:
         chunk_tokens=pool.chunk_tokens or engine.whole_chunk_for(gpu.memory_bytes),
         sequences=sequences,
         drafts=scenario.speculation.draft_tokens,
-        prefill_graphs=gpu.generation == "hopper" and not model.sparse,
+        prefill_graphs=gpu.generation == "hopper" and not chooses_keys(model),
     )
     return PoolPlan(
         role=role,
@@ -116,6 +117,13 @@ def _memory(
         sharding=layout.over,
         absorbed=engine.absorbed_weights,
     )
-    cache = architecture.cache_bytes_per_token(layout.model, layout.kv_cache, layout.mtp, layout.tp)
-    weights_bytes, reserve_bytes = sum(weights.values()), engine.reserve.bytes(work)
-    return budget_for(engine, gpu.memory_bytes, weights_bytes, reserve_bytes, cache, pool.memory_fraction)
+    cached = layout.model, layout.kv_cache, layout.mtp, layout.tp
+    return budget_for(
+        engine,
+        gpu.memory_bytes,
+        sum(weights.values()),
+        engine.reserve.bytes(work),
+        architecture.cache_bytes_per_token(*cached),
+        pool.memory_fraction,
+        architecture.cache_bytes_per_request(*cached),
+    )

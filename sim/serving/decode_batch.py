@@ -22,8 +22,9 @@ class DecodeBatch:
 
     def __init__(
         self, ranks: int, max_sequences: int, kv_blocks: int, block_tokens: int = BLOCK_TOKENS,
-        growth_reserve_tokens: int = 0,
+        growth_reserve_tokens: int = 0, request_blocks: int = 0,
     ) -> None:  # fmt: skip
+        """`request_blocks`: of each sequence, however long it is."""
         self.step = 0
         self.running = 0
         self.max_sequences = max_sequences
@@ -32,7 +33,7 @@ class DecodeBatch:
         self.sequences: Floats = np.zeros(ranks)
         """Running sequences per rank."""
         self.blocks = [GrowingKvBlocks(kv_blocks) for _ in range(ranks)]
-        self._block_tokens = block_tokens
+        self._block_tokens, self._request_blocks = block_tokens, request_blocks
         self._reserve_blocks = blocks_for(growth_reserve_tokens, block_tokens)
         self._base: Floats = np.zeros(ranks)
         self._slope: Floats = np.zeros(ranks)
@@ -46,7 +47,7 @@ class DecodeBatch:
 
     def need(self, rank: int, tokens: int) -> int:
         """Blocks that must be free for a sequence of `tokens` tokens: its own and the growth reserve of those there."""
-        return blocks_for(tokens, self._block_tokens) + self._reserve_blocks * self.seats[rank]
+        return self._blocks_of(tokens) + self._reserve_blocks * self.seats[rank]
 
     def room_after(self, rank: int, step: int) -> int:
         """Blocks free at the end of `step`, if nobody joins or leaves."""
@@ -68,13 +69,13 @@ class DecodeBatch:
     def reserve(self, rank: int, tokens: int) -> None:
         """Hold a seat and the blocks of `tokens` tokens. The caller has checked that there is room."""
         self.seats[rank] += 1
-        self.blocks[rank].reserve(blocks_for(tokens, self._block_tokens))
+        self.blocks[rank].reserve(self._blocks_of(tokens))
 
     def cancel(self, rank: int, tokens: int) -> None:
         """Give back what `reserve` held."""
         self.seats[rank] -= 1
         self.blocks[rank].settle(self.step - 1)
-        self.blocks[rank].release(blocks_for(tokens, self._block_tokens))
+        self.blocks[rank].release(self._blocks_of(tokens))
 
     def join(self, sequence: ServedRequest, rank: int, steps: int) -> None:
         """Decode a sequence from the next step on, for `steps` steps. Its context was reserved."""
@@ -147,6 +148,9 @@ class DecodeBatch:
                 self.reserve(rank, sequence.context_tokens)
                 self.join(sequence, rank, steps(sequence))
 
+    def _blocks_of(self, tokens: int) -> int:
+        return blocks_for(tokens, self._block_tokens, self._request_blocks)
+
     def _interrupt(self, sequence: ServedRequest, rank: int) -> None:
         """Take a sequence off its rank before it is done; it keeps its tokens. Call `settle` first."""
         done = self.step - sequence.first_step
@@ -167,7 +171,7 @@ class DecodeBatch:
         context = sequence.context_tokens
         slope = sequence.remaining_tokens / sequence.steps
         held = context + sequence.tokens_after(held_after)
-        self.blocks[rank].release(blocks_for(held, self._block_tokens))
+        self.blocks[rank].release(self._blocks_of(held))
         sequence.stint += 1
         del self._members[rank][sequence.id]
         self.seats[rank] -= 1

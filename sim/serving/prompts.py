@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.serving.served_request import ServedRequest
-
-Floats = NDArray[np.float64]
+from sim.step import PromptLoad
 
 Admit = Callable[[ServedRequest, int], bool]
 """(sequence, rank) -> whether its KV fits; if so it is reserved, and what is cached is looked up for good."""
@@ -18,23 +16,9 @@ Admit = Callable[[ServedRequest, int], bool]
 
 @dataclass(slots=True, frozen=True)
 class Chunk:
-    """The prompt tokens of one step. Arrays have one entry per attention-DP rank."""
+    """The prompt tokens of one step, and whose they are."""
 
-    tokens: Floats
-    context: Floats
-    """Mean KV tokens that a rank's new tokens attend to: sum(new x before + new (new + 1) / 2) / tokens, where
-    `before` counts the cached prefix and earlier chunks."""
-    context_without_prefix: Floats | None
-    """The same if no prefix had been cached; None where none was."""
-    held: Floats | None
-    """KV tokens of a rank's prompts, those before the chunk and those in it: sum(before + new). None where they follow
-    from tokens and context, because each rank has a single prompt or nothing before its prompts."""
-    held_without_prefix: Floats | None
-    """The same if no prefix had been cached; None where one of the two above is."""
-    longest: Floats
-    """KV tokens of a rank's longest prompt: max(before + new)."""
-    longest_without_prefix: Floats | None
-    """The same if no prefix had been cached; None where none was."""
+    load: PromptLoad
     started: list[ServedRequest]
     completed: list[tuple[ServedRequest, int]]
     """Prompts whose last token is in this step, with their ranks."""
@@ -157,18 +141,15 @@ class _Planned:
         return new
 
     def chunk(self) -> Chunk | None:
+        """The chunk, with sum(new x before + new (new + 1) / 2) pairs of new token and key on each rank, where `before`
+        counts the cached prefix and earlier chunks; None without tokens."""
         if not any(self.tokens):
             return None
-        tokens = np.array(self.tokens)
-        pairs = np.array(self.pairs)
-        divisor = np.maximum(tokens, 1.0)
-        held = np.array(self.held) if self.several else None
-        without, held_without, longest_without = None, None, None
+        tokens, pairs, held = np.array(self.tokens), np.array(self.pairs), np.array(self.held)
+        divisor, alone = np.maximum(tokens, 1.0), None
         if any(self.prefix_pairs):
-            without = (pairs - np.array(self.prefix_pairs)) / divisor
-            held_without = None if held is None else held - np.array(self.prefix_held)
-            longest_without = np.array(self.longest_alone)
-        return Chunk(
-            tokens, pairs / divisor, without, held, held_without, np.array(self.longest), longest_without,
-            self.started, self.completed, max(self.fetch_s),
-        )  # fmt: skip
+            context = (pairs - np.array(self.prefix_pairs)) / divisor
+            held_alone = held - np.array(self.prefix_held)
+            alone = PromptLoad(tokens, context, held_alone, np.array(self.longest_alone), self.several)
+        load = PromptLoad(tokens, pairs / divisor, held, np.array(self.longest), self.several, alone)
+        return Chunk(load, self.started, self.completed, max(self.fetch_s))

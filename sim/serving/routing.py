@@ -1,7 +1,5 @@
 """Routing policies: which rank serves a request, and the loads that they compare.
 
-Ranks of a pool are numbered so that neighbours sit on different workers: rank r of worker w is r x workers + w.
-
 A load counts what waits and what is under way, so that a busy worker never looks idle:
 
 - prefill: prompt tokens, of the queue and of the step that runs. The ranks of a worker step together, so a step
@@ -19,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from sim.serving.ranks import RankAddress, pool_ranks
 from sim.serving.served_request import ServedRequest
 
-Fits = Callable[[int], bool]
+Fits = Callable[[RankAddress], bool]
 """Rank of the pool -> whether it can take the request now."""
 
 
@@ -29,14 +28,15 @@ class PoolLoads:
     """Loads of a pool's ranks and workers, changed in place as work comes and goes."""
 
     def __init__(self, workers: int, dp: int) -> None:
+        self.addresses = pool_ranks(workers, dp)
         self.ranks = [0] * (workers * dp)
-        """In the numbering of the pool."""
+        """In the order of `addresses`."""
         self.workers = [0] * workers
         """Sums over the ranks of each."""
 
     def add(self, worker: int, rank: int, load: int) -> None:
         """Rank `rank` of a worker has so much more to do, or less."""
-        self.ranks[rank * len(self.workers) + worker] += load
+        self.ranks[self.number(worker, rank)] += load
         self.workers[worker] += load
 
     def put(self, worker: int, loads: Sequence[int]) -> None:
@@ -47,6 +47,7 @@ class PoolLoads:
     def without(self, found: Sequence[int]) -> PoolLoads:
         """The same, less what each rank has `found`."""
         less = PoolLoads(len(self.workers), 0)
+        less.addresses = self.addresses
         less.ranks = [load - there for load, there in zip(self.ranks, found, strict=True)]
         less.workers = self.workers
         return less
@@ -55,18 +56,22 @@ class PoolLoads:
         """What should not be when everything is over: load that nobody carries."""
         return [f"{sum(self.ranks):,} of load were never taken off"] if any(self.ranks) else []
 
-    def order(self, rank: int) -> tuple[int, int]:
-        """What a rank is chosen by: its load, and among equals that of its worker, with which it steps."""
-        return self.ranks[rank], self.workers[rank % len(self.workers)]
+    def number(self, worker: int, rank: int) -> int:
+        """Where a rank stands in `addresses`."""
+        return rank * len(self.workers) + worker
 
-    def least(self) -> int:
-        """The rank that comes first by `order`; the lowest number among equals."""
+    def order(self, address: RankAddress) -> tuple[int, int]:
+        """What a rank is chosen by: its load, and among equals that of its worker, with which it steps."""
+        return self.ranks[self.number(*address)], self.workers[address.worker]
+
+    def least(self) -> RankAddress:
+        """The rank that comes first by `order`; among equals the first of `addresses`."""
         load = min(self.ranks)
-        first, count = self.ranks.index(load), len(self.workers)
-        if self.workers[first % count] == min(self.workers):
+        first = self.addresses[self.ranks.index(load)]
+        if self.workers[first.worker] == min(self.workers):
             return first
-        equals = [rank for rank, one in enumerate(self.ranks) if one == load]
-        return min(equals, key=lambda rank: self.workers[rank % count])
+        equals = [at for at, one in zip(self.addresses, self.ranks, strict=True) if one == load]
+        return min(equals, key=lambda at: self.workers[at.worker])
 
 
 class Router(Protocol):
@@ -75,7 +80,9 @@ class Router(Protocol):
     by_prefix: bool
     """Whether loads are tokens, and count less where the prompt's prefix is cached."""
 
-    def pick(self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
+    def pick(
+        self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[RankAddress], fits: Fits
+    ) -> RankAddress | None:
         """The rank for `request` among `ranks`, or None if it fits none of them."""
         ...
 
@@ -88,23 +95,27 @@ class RoundRobin:
     def __init__(self) -> None:
         self._next = 0
 
-    def pick(self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
+    def pick(
+        self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[RankAddress], fits: Fits
+    ) -> RankAddress | None:
         """See `Router.pick`."""
-        count = len(loads.ranks)
-        for rank in sorted(ranks, key=lambda r: (r - self._next) % count):
+        count, number = len(loads.ranks), loads.number
+        for rank in sorted(ranks, key=lambda at: (number(*at) - self._next) % count):
             if fits(rank):
-                self._next = (rank + 1) % count
+                self._next = (number(*rank) + 1) % count
                 return rank
         return None
 
 
 class LeastLoaded:
-    """Each request to the rank with the smallest load; among equals to the worker with the smallest, then the lowest
-    number."""
+    """Each request to the rank with the smallest load; among equals to the worker with the smallest, then to the first
+    of `pool_ranks`."""
 
     by_prefix = False
 
-    def pick(self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
+    def pick(
+        self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[RankAddress], fits: Fits
+    ) -> RankAddress | None:
         """See `Router.pick`."""
         everywhere = len(ranks) == len(loads.ranks)
         best = loads.least() if everywhere else min(ranks, key=loads.order)

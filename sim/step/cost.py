@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.cost.latency import PRICED_BY
+from sim.step.load import PromptLoad
 from sim.step.prompts import PromptAttention
 from sim.step.surface import Surface, interpolate
 
@@ -72,46 +73,31 @@ class SurfaceStepCost:
         """See `StepCost.decode_run`."""
         return SurfaceRun(self.level(sequences).surface, sequences, context, growth)
 
-    def prefill_s(
-        self,
-        tokens: Floats,
-        context: Floats,
-        held: Floats | None = None,
-        longest: Floats | None = None,
-    ) -> float:
+    def prefill_s(self, load: PromptLoad) -> float:
         """See `StepCost.prefill_s`."""
-        return self.prefill.step_s(self.prompts.core_s(tokens, context, held, longest), tokens)
+        return self.prefill.step_s(self.prompts.core_s(load), load.tokens)
 
-    def book_prefill(self, tokens: Floats, context: Floats, seconds: float) -> None:
+    def book_prefill(self, load: PromptLoad, seconds: float) -> None:
         """See `StepCost.book_prefill`: at the rank with the most pairs of new token and key."""
-        heaviest = int((tokens * context).argmax())
-        self.prefill.charge(float(tokens[heaviest]), float(context[heaviest]), seconds)
+        heaviest = int((load.tokens * load.context).argmax())
+        self.prefill.charge(float(load.tokens[heaviest]), float(load.context[heaviest]), seconds)
 
-    def mixed_s(
-        self,
-        sequences: Floats,
-        context: Floats,
-        tokens: Floats,
-        token_context: Floats,
-        held: Floats | None = None,
-        longest: Floats | None = None,
-    ) -> float:
+    def mixed_s(self, sequences: Floats, context: Floats, load: PromptLoad) -> float:
         """See `StepCost.mixed_s`.
 
         The linear work runs once on all tokens: attention of the prompt tokens as priced for prompt and decode
-        tokens together at the prompt's context, plus what `held` makes of the prompt tokens, plus what the decode's
-        context adds over a context of one block. A rank without prompt tokens runs the attention of decode.
+        tokens together at the prompt's context, plus what the rank's own prompts make of the prompt tokens, plus what
+        the decode's context adds over a context of one block. A rank without prompt tokens runs the attention of
+        decode.
         """
         level = self.level(sequences)
         short = np.broadcast_to(level.surface.context[:1], len(context))
         decode = level.surface.core_s(sequences, context)
         kv_s = decode - level.surface.core_s(sequences, short)
-        together = tokens + sequences * level.tokens_per_sequence
-        chunk = self.prefill.core_s(together, token_context)
-        if held is not None or longest is not None:
-            alone = self.prefill.core_s(tokens, token_context)
-            chunk += self.prompts.core_s(tokens, token_context, held, longest) - alone
-        core = np.where(tokens > 0, chunk + kv_s, decode)
+        together = load.tokens + sequences * level.tokens_per_sequence
+        typical = self.prefill.core_s(load.tokens, load.context)
+        chunk = self.prefill.core_s(together, load.context) + (self.prompts.core_s(load) - typical)
+        core = np.where(load.tokens > 0, chunk + kv_s, decode)
         return self.prefill.step_s(core, together)
 
     def provenance_s(self) -> dict[str, float]:

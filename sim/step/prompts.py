@@ -1,13 +1,14 @@
 """Attention of several different prompts in one chunk, which the prefill surface has no axis for."""
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.cost.latency import CostModel, price_all
-from sim.step.operations import StepOperations, equal_prompts
+from sim.model.attention import prefill_forms
+from sim.step.load import PromptLoad, equal_prompts, one_prompt
+from sim.step.operations import StepOperations, prompts_of
 from sim.step.surface import Surface
 
 Floats = NDArray[np.float64]
@@ -15,7 +16,7 @@ Floats = NDArray[np.float64]
 SAME: Final = 0.01
 """KV tokens that differ by less than this share count as those of the surface's prompts."""
 NEAR: Final = 2**0.5
-"""Within this factor of the length at which DSA switches from dense to sparse the surface is not asked: a cell."""
+"""Within this factor of the length at which attention changes its form the surface is not asked: a cell."""
 DIGITS: Final = 3
 """Significant digits of a batch that are told apart: 0.5% at most, and many batches share a price."""
 
@@ -32,56 +33,51 @@ class PromptAttention:
     because their P = cached + (new + 1) / 2 and K / T = 1 + cached / new. The surface knows T and P only and has the K
     of one prompt, or of prompts without prefix; where a rank's differs, equal prompts are priced.
 
-    The longest prompt decides whether DSA runs the dense or the sparse form, for all prompts of the rank. The surface
-    knows the form of its own prompts, but smears the switch over a cell of its grid: near it, and where the longest
-    prompt decides otherwise, equal prompts are priced in the form that runs.
+    The longest prompt decides in which form attention runs, such as DSA's dense or sparse one, for all prompts of the
+    rank. The surface knows the form of its own prompts, but smears a switch over a cell of its grid: near it, and where
+    the longest prompt decides otherwise, equal prompts are priced in the form that runs.
     """
 
     def __init__(self, step: StepOperations, surface: Surface, cost: CostModel) -> None:
-        self._surface, self._cost = surface, cost
-        self._forms = {
-            sparse: replace(step, layout=replace(step.layout, dense_prefill_max_kv=up_to))
-            for sparse, up_to in ((False, step.layout.model.max_positions), (True, 0))
-        }
-        self._dense_up_to = step.layout.dense_prefill_max_kv if step.layout.model.sparse else 0
-        self._seconds: dict[tuple[float, float, float, bool], float] = {}
+        self._step, self._surface, self._cost = step, surface, cost
+        *switches, last = prefill_forms(step.layout)
+        self._switches = np.array([up_to for up_to, _ in switches])
+        """Lengths of the longest prompt beyond which the next form runs."""
+        self._forms = [forms for _, forms in (*switches, last)]
+        self._seconds: dict[tuple[float, float, float, int], float] = {}
 
-    def core_s(
-        self, tokens: Floats, context: Floats, held: Floats | None = None, longest: Floats | None = None
-    ) -> Floats:
-        """Attention seconds of each rank; shape (ranks,). `held` and `longest` as in `StepCost.prefill_s`."""
+    def core_s(self, load: PromptLoad) -> Floats:
+        """Attention seconds of each rank; shape (ranks,)."""
+        tokens, context, switches = load.tokens, load.context, self._switches
         core = self._surface.core_s(tokens, context)
-        up_to = self._dense_up_to
-        if held is None and (not up_to or (longest is not None and longest.max() < up_to / NEAR)):
+        if not load.differ and not (len(switches) and load.longest.max() >= switches[0] / NEAR):
             return core
-        pairs = np.maximum(context - 0.5, 0.5)
-        new = np.minimum(np.maximum(tokens, 1.0), 2 * pairs)
-        length = pairs + new / 2
-        differs = (length > up_to / NEAR) & (length < up_to * NEAR)
-        known_sparse = length > up_to
-        if held is not None:
+        new, length = one_prompt(tokens, context)
+        differs = np.zeros(len(length), dtype=bool)
+        for switch in switches:
+            differs |= (length > switch / NEAR) & (length < switch * NEAR)
+        form = switches.searchsorted(load.longest)
+        differs |= form != switches.searchsorted(length)
+        if load.differ:
             typical_held = tokens * length / new
-            differs |= np.abs(held - typical_held) > SAME * typical_held
-            new = pairs / (np.maximum(held / np.maximum(tokens, 1.0), 1.0) - 0.5)
-            length = pairs + new / 2
-        sparse = (length if longest is None else longest) > up_to
-        differs |= sparse != known_sparse
+            differs |= np.abs(load.held - typical_held) > SAME * typical_held
+            new, _ = equal_prompts(tokens, context, load.held)
         for rank in np.flatnonzero(differs & (tokens > 0)):
             of_rank = float(tokens[rank]), float(context[rank]), float(new[rank])
-            core[rank] = self._priced_s(*of_rank, sparse=bool(sparse[rank]))
+            core[rank] = self._priced_s(*of_rank, int(form[rank]))
         return core
 
-    def _priced_s(self, tokens: float, context: float, new: float, sparse: bool) -> float:
-        """Attention seconds of equal prompts of `new` tokens each, both half batches where there are two; `sparse`
-        or dense whatever their length."""
-        step = self._forms[sparse]
-        overlap = step.overlap
+    def _priced_s(self, tokens: float, context: float, new: float, form: int) -> float:
+        """Attention seconds of equal prompts of `new` tokens each, both half batches where there are two, in the form
+        of that number whatever their length."""
+        overlap = self._step.overlap
         parts = overlap.parts(tokens)
-        _, new, cached = equal_prompts(tokens / parts, context, new)
-        key = _rounded(tokens), _rounded(new), _rounded(cached), sparse
+        _, new, cached = prompts_of(tokens / parts, context, new)
+        key = _rounded(tokens), _rounded(new), _rounded(cached), form
         if key not in self._seconds:
             tokens, new, cached, _ = key
-            operations = step.prefill_attention(tokens / parts / new, new, cached)
+            forms = self._forms[form]
+            operations = self._step.prefill_attention(tokens / parts / new, new, cached, forms)
             seconds = sum(priced.total_s for priced in price_all(operations, self._cost))
             self._seconds[key] = parts * overlap.stretch("layers", parts) * seconds
         return self._seconds[key]

@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.step.load import PromptLoad
+
 Floats = NDArray[np.float64]
 
 
@@ -42,34 +44,16 @@ class StepCost(Protocol):
         """Decode steps of which number i, from 0, is `decode_s(sequences, context + i * growth)`."""
         ...
 
-    def prefill_s(
-        self,
-        tokens: Floats,
-        context: Floats,
-        held: Floats | None = None,
-        longest: Floats | None = None,
-    ) -> float:
-        """One prefill step of `tokens` new prompt tokens per rank; `context` as above, cached prefix included.
-
-        `held`: KV tokens of a rank's prompts, sum(cached + new). None: each rank has one prompt, or none of its prompts
-        has a prefix. `longest`: KV tokens of a rank's longest prompt; None: its prompts are alike. Books nothing.
-        """
+    def prefill_s(self, load: PromptLoad) -> float:
+        """One prefill step. Books nothing."""
         ...
 
-    def mixed_s(
-        self,
-        sequences: Floats,
-        context: Floats,
-        tokens: Floats,
-        token_context: Floats,
-        held: Floats | None = None,
-        longest: Floats | None = None,
-    ) -> float:
-        """One step that decodes and computes prompt tokens together (aggregated serving); `held` and `longest` as
-        above. Books nothing."""
+    def mixed_s(self, sequences: Floats, context: Floats, load: PromptLoad) -> float:
+        """One step that decodes as `decode_s` does and computes prompt tokens as well (aggregated serving). Books
+        nothing."""
         ...
 
-    def book_prefill(self, tokens: Floats, context: Floats, seconds: float) -> None:
+    def book_prefill(self, load: PromptLoad, seconds: float) -> None:
         """A step, or the part of a mixed one, that computed these prompt tokens for `seconds` has been run: count it
         in `provenance_s`."""
         ...

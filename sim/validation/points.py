@@ -14,6 +14,7 @@ import yaml
 from sim.deployment.plan import Deployment, resolve
 from sim.mechanisms.speculation import accept_length
 from sim.scenario.schema import Scenario
+from sim.step import PromptLoad
 from sim.step.pricing import pool_step_cost
 from sim.validation.case import Case, described
 
@@ -88,4 +89,4 @@ def _tokens_per_s(point: Mapping[str, Any]) -> float:
         tokens = point["sequences"] * accept_length(deployment)
         return float(plan.dp * tokens / cost.decode_s(load, context))
     load, context = np.full(plan.dp, float(point["tokens"])), np.full(plan.dp, (point["prompt"] + 1) / 2)
-    return float(plan.dp * point["tokens"] / cost.prefill_s(load, context))
+    return float(plan.dp * point["tokens"] / cost.prefill_s(PromptLoad.alike(load, context)))

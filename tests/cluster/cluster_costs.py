@@ -75,21 +75,21 @@ class LinearStepCost:
             low, high = (middle, high) if total_s(middle) < elapsed_s else (low, middle)
         return high, total_s(high)
 
-    def _prompts_s(self, tokens, context, held):
-        if held is None:
+    def _prompts_s(self, load):
+        tokens, context, held = load.tokens, load.context, load.held
+        if not load.differ:
             # One prompt behind a prefix, or prompts without: these attend to (T + 1) / 2 tokens on average at most.
             behind = context - (tokens + 1) / 2
             held = tokens + np.where(tokens > 0, np.maximum(behind, 0.0), 0.0)
         return self.token_s * tokens + self.pair_s * tokens * context + self.held_s * held
 
-    def prefill_s(self, tokens, context, held=None, longest=None):
-        return self.prompt_base_s + float(self._prompts_s(tokens, context, held).max())
+    def prefill_s(self, load):
+        return self.prompt_base_s + float(self._prompts_s(load).max())
 
-    def mixed_s(self, sequences, context, tokens, token_context, held=None, longest=None):
-        prompts = self._prompts_s(tokens, token_context, held)
-        return self.base_s + float((self._ranks_s(sequences, context) + prompts).max())
+    def mixed_s(self, sequences, context, load):
+        return self.base_s + float((self._ranks_s(sequences, context) + self._prompts_s(load)).max())
 
-    def book_prefill(self, tokens, context, seconds):
+    def book_prefill(self, load, seconds):
         self.booked_s += seconds
 
     def provenance_s(self):

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sim.cluster.plan import cluster_plan
 from sim.deployment.plan import deploy
 from sim.scenario.schema import Scenario
-from sim.simulation import cluster_plan, simulate
+from sim.simulation import simulate
 from sim.step.pricing import pool_step_cost
 
 
@@ -40,7 +41,7 @@ def scenario(engine: str, **pool: Any) -> Scenario:
 )
 def test_the_chunk_of_a_rank(engine: str, pool: dict[str, int], tokens: int) -> None:
     one = scenario(engine, **pool)
-    assert cluster_plan(one, deploy(one), seed=0).pools["serve"].chunk_tokens == tokens
+    assert cluster_plan(deploy(one), seed=0).pools["serve"].chunk_tokens == tokens
 
 
 def test_a_prompt_of_2500_tokens_takes_three_steps_of_its_rank() -> None:

@@ -35,7 +35,7 @@ def test_a_stream_is_cut_as_the_simulation_cuts_it() -> None:
     for i in range(len(chunks.tokens)):
         planned = queues.plan([512], lambda *_: True)
         assert planned is not None
-        assert planned.tokens[0] == chunks.tokens[i]
-        assert planned.context[0] == pytest.approx(chunks.context[i])
-        assert planned.longest[0] == chunks.longest[i]
+        assert planned.load.tokens[0] == chunks.tokens[i]
+        assert planned.load.context[0] == pytest.approx(chunks.context[i])
+        assert planned.load.longest[0] == chunks.longest[i]
     assert queues.empty

@@ -6,6 +6,7 @@ import pytest
 from sim.deployment.plan import deploy
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
+from sim.step import PromptLoad
 from sim.step.pricing import cost_model, pool_step_cost, step_operations
 from sim.step.surface import seconds_by_source
 
@@ -16,7 +17,7 @@ LAYOUTS = {"slices of experts": "ep: 1", "whole experts": "ep: 8, exchange: all_
 def scenario(engine: str, layout: str) -> Scenario:
     text = (
         f"model: deepseek-v3\ngpu: h200_sxm\nengine: {engine}\n"
-        f"deployment: {{serve: {{gpus: {RANKS}, dp: {RANKS}, {LAYOUTS[layout]}}}}}\n"
+        f"deployment: {{serve: {{gpus: {RANKS}, dp: {RANKS}, {LAYOUTS[layout]}, chunk_tokens: 8192}}}}\n"
         "workload: {arrivals: {poisson: {rate_per_s: 1}}, lengths: {input: {constant: 9}, output: {constant: 9}}}\n"
         "duration_s: 9\n"
     )
@@ -39,8 +40,11 @@ def test_a_prompt_on_one_rank_gathers_its_own_tokens(engine: str, layout: str) -
     mine = scenario(engine, layout)
     cost = pool_step_cost(deploy(mine), "serve")
     context = np.full(RANKS, (TOKENS + 1) / 2)
-    all_ranks, one = np.full(RANKS, float(TOKENS)), np.eye(RANKS)[0] * TOKENS
-    saved_s = cost.prefill_s(all_ranks, context) - cost.prefill_s(one, context)
+    all_ranks, one = (
+        PromptLoad.alike(tokens, context)
+        for tokens in (np.full(RANKS, float(TOKENS)), np.eye(RANKS)[0] * TOKENS)
+    )
+    saved_s = cost.prefill_s(all_ranks) - cost.prefill_s(one)
     assert saved_s == pytest.approx(gathered_s(mine, TOKENS) - gathered_s(mine, TOKENS / RANKS), rel=0.02)
 
 
