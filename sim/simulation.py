@@ -23,7 +23,7 @@ from sim.scenario.schema import Scenario
 from sim.serving.admission import AdmissionRules
 from sim.serving.prefix_cache import Tier
 from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, OneTokenPerStep, Speculation
-from sim.step.pricing import check_backends, pool_step_cost
+from sim.step.pricing import check_backends, run_step_cost
 from sim.step.stand_ins import pricing_notes
 from sim.workload import requests
 
@@ -46,7 +46,7 @@ def simulate(
     stream = requests(scenario, seed, base_folder)
     check_room(scenario, deployment, stream.least_tokens)
     check_warmup(scenario, stream.last_arrival_s)
-    costs = {role: pool_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
+    costs = {role: run_step_cost(scenario, plan) for role, plan in deployment.pools.items()}
     plan = cluster_plan(scenario, deployment, seed, stream.block_tokens)
     record = run_cluster(scenario, stream, plan, costs, seed, progress)
     notes = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Final
 from warnings import warn
 
 from sim import catalog
@@ -19,7 +20,7 @@ from sim.model.layout import Layout, exchanges_all_to_all
 from sim.model.operations import Operation, routed_experts
 from sim.model.sharding import engine_sharding
 from sim.scenario.errors import DeploymentError, Problem
-from sim.scenario.schema import Scenario
+from sim.scenario.schema import Objectives, Price, Scenario, Workload
 from sim.step.build import Range, build_step_cost
 from sim.step.cost import SurfaceStepCost
 from sim.step.experts import pool_routing, rebalance
@@ -28,6 +29,16 @@ from sim.step.overlap import Overlap
 
 PHASES = {"prefill": ("prefill",), "decode": ("decode",), "serve": ("prefill", "decode")}
 """What each kind of pool does."""
+
+
+BESIDE_A_STEP: Final = {
+    "workload": Workload(trace="any"),
+    "duration_s": None,
+    "warmup_s": 0.0,
+    "objectives": Objectives(),
+    "price": Price(),
+}
+"""What no step depends on: the same for all scenarios that share priced steps."""
 
 
 def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
@@ -210,3 +221,13 @@ def pool_step_cost(
     decoding = plan.max_sequences * (1 + scenario.speculation.draft_tokens) if plan.role == "serve" else 0
     most_tokens = plan.chunk_tokens + decoding
     return build_step_cost(operations, cost_model(scenario), plan.max_sequences, most_tokens, contexts)
+
+
+def run_step_cost(scenario: Scenario, plan: PoolPlan) -> SurfaceStepCost:
+    """The step cost of a pool for one run. Its prices are kept: who tries many loads on one deployment waits once."""
+    return _run_step_cost(scenario.model_copy(update=BESIDE_A_STEP), plan).unused()
+
+
+@lru_cache(maxsize=8)
+def _run_step_cost(scenario: Scenario, plan: PoolPlan) -> SurfaceStepCost:
+    return pool_step_cost(scenario, plan)
