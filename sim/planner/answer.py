@@ -59,6 +59,7 @@ def candidate(found: Found, entry: Entry, target: int = SAFE, confirmed: Confirm
         "priced_by": measured.data["priced_by"] if measured else None,
         "expected_error": entry.margin.expected if entry.margin else None,
         "margin": dict(entry.margin.errors) if entry.margin else None,
+        "why_not": None,
         "meets_objectives": measured is not None and all(o["kept"] for o in objectives) and not at_best,
         "scenario": scenario(question, entry, size),
     }

@@ -94,7 +94,7 @@ def load_question(path: str | Path) -> Question:
     objectives, known = _objectives(tree, problems)
     if problems:
         raise ScenarioError(problems)
-    loaded = from_tree(_scenario_tree(tree, search, known))
+    loaded = _without_deployment(from_tree(_scenario_tree(tree, search, known)))
     objectives = objectives or _own_objectives(loaded.scenario)
     if not objectives:
         says = "expected `objectives`, such as {ttft_p99_s: 2.0, tpot_p99_s: 0.05}: without a promise one GPU will do"
@@ -136,6 +136,13 @@ def _scenario_tree(tree: Node, search: Node, objectives: dict[str, Node] | None)
     if not ends and "trace" not in _section(own.get("workload")):
         assumed = merge(assumed, nest(("duration_s",), graft(ASSUMED_DURATION_S, tree.place)), None)
     return merge(assumed, Node(own, tree.place), Scenario)
+
+
+def _without_deployment(loaded: LoadedScenario) -> LoadedScenario:
+    """The scenario with the stand-in where its base had a deployment: nothing of that is to stay."""
+    assert isinstance(loaded.tree.value, dict)
+    standing_in = graft(ASSUMED["deployment"], loaded.tree.place)
+    return replace(loaded, tree=replace(loaded.tree, value={**loaded.tree.value, "deployment": standing_in}))
 
 
 def _section(node: Node | None) -> dict[str, Node]:
