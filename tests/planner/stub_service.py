@@ -8,7 +8,6 @@ More than one expert-parallel rank makes TPOT half as long; a prefill or a decod
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,38 +15,11 @@ import pytest
 from sim.planner import full, holding, search, sensitivity
 from sim.planner.holding import HoldJob, Measured
 from sim.planner.margin import Margin
-from sim.planner.plan import plan
-from sim.planner.question import Question, load_question
 from sim.planner.screening import Part, PartJob, Screened
 
 USD = {"h200_sxm": 2.0, "b200_sxm": 3.5}
 SPEED = {"h200_sxm": 0.5, "b200_sxm": 1.0}
 TOKENS, OUTPUT = 1200.0, 200.0
-
-PLAN = """
-model: deepseek-v3
-profile: analytic
-workload:
-  arrivals: {{poisson: {{rate_per_s: {rate}}}}}
-  lengths: {{input: {{constant: 1000}}, output: {{constant: 200}}}}
-objectives: {{ttft_p99_s: {ttft}, tpot_p99_s: {tpot}}}
-search:
-  gpu: [h200_sxm, b200_sxm]
-  kind: [{kinds}]
-  ratio: ["1:1", "1:2"]
-  deployment.serve.gpus: [8, 12]
-  deployment.serve.tp: [1]
-  deployment.serve.ep: [1, 4]
-  deployment.serve.max_batch_per_gpu: [64]
-  deployment.prefill.gpus: [8]
-  deployment.prefill.tp: [1]
-  deployment.prefill.ep: [8]
-  deployment.decode.gpus: [8]
-  deployment.decode.tp: [1]
-  deployment.decode.ep: [8]
-  deployment.decode.max_batch_per_gpu: [64]
-  exclude: {exclude}
-"""
 
 
 def capacity(setting: Mapping[str, Any], role: str, gpus: int) -> float:
@@ -101,32 +73,6 @@ def measured(screened: Screened, rate: float, replicas: int = 1) -> Measured:
 
 
 Ask = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def question(tmp_path: Path) -> Callable[..., Question]:
-    """A question with other numbers in it."""
-
-    def ask(
-        rate: float = 20,
-        ttft: float = 1.0,
-        tpot: float = 0.05,
-        kinds: str = "aggregated",
-        exclude: str = "[]",
-    ) -> Question:
-        file = tmp_path / "plan.yaml"
-        text = PLAN.format(rate=rate, ttft=ttft, tpot=tpot, kinds=kinds, exclude=exclude)
-        file.write_text(text)
-        return load_question(file)
-
-    return ask
-
-
-@pytest.fixture
-def ask(question: Callable[..., Question], monkeypatch: pytest.MonkeyPatch) -> Ask:
-    """The answer to such a question, by the formulas."""
-    stub(monkeypatch)
-    return lambda **words: plan(question(**words), workers=1).json()
 
 
 def stub(monkeypatch: pytest.MonkeyPatch, errors: float = 0.0) -> None:

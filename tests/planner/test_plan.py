@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from stub_service import USD, Ask, ask, estimate, measured, question, stub  # noqa: F401 - fixtures
+from stub_service import USD, Ask, estimate, measured, stub
 
 from sim.parallel import Crew
 from sim.planner import full, search
@@ -18,11 +18,11 @@ from sim.planner.sizing import replicas_for, sized
 from sim.planner.traffic import traffic_of
 
 
-def test_the_plan_is_what_one_computes_by_hand(ask: Ask) -> None:  # noqa: F811
-    """8 GPUs of an H200 are full at 4 requests/s. TTFT p99 0.2 / (1 - u) <= 1 s holds to u = 0.8, TPOT p99 20 ms x (1 + u)
-    <= 50 ms always. Rates are tried in steps of 1.1 x 4 / 64 = 0.06875: the highest below 3.2 is 46 steps, 3.1625.
-    20 requests/s take ceil(20 / 3.1625) = 7 replicas, 56 GPUs at 2 dollars: 112. A B200 is twice as fast and 1.75 times as
-    dear: 4 replicas, 32 GPUs, 112 dollars, too, on fewer GPUs."""
+def test_the_plan_is_what_one_computes_by_hand(ask: Ask) -> None:
+    """8 GPUs of an H200 are full at 4 requests/s. TTFT p99 0.2 / (1 - u) <= 1 s holds to u = 0.8, TPOT p99 20 ms x
+    (1 + u) <= 50 ms always. Rates are tried in steps of 1.1 x 4 / 64 = 0.06875: the highest below 3.2 is 46 steps,
+    3.1625. 20 requests/s take ceil(20 / 3.1625) = 7 replicas, 56 GPUs at 2 dollars: 112. A B200 is twice as fast and
+    1.75 times as dear: 4 replicas, 32 GPUs, 112 dollars, too, on fewer GPUs."""
     best = ask()["best"]
     assert best["meets_objectives"] and best["gpu"] == "b200_sxm"
     assert (best["replicas"], best["gpus"], best["gpus_paid"], best["stranded"]) == (4, 32, 32, 0)
@@ -34,7 +34,7 @@ def test_the_plan_is_what_one_computes_by_hand(ask: Ask) -> None:  # noqa: F811
     assert (h200["replicas"], h200["gpus"], h200["usd_per_hour"]) == (7, 56, pytest.approx(112))
 
 
-def test_whole_nodes_are_paid_for(ask: Ask) -> None:  # noqa: F811
+def test_whole_nodes_are_paid_for(ask: Ask) -> None:
     """12 GPUs of an H200 hold 1.5 x 3.1625 = 4.74: 3 replicas for 14 requests/s are 36 GPUs in 5 nodes of 8."""
     only = "[{deployment.serve.gpus: 8}, {gpu: b200_sxm}]"
     best = ask(rate=14, exclude=only)["best"]
@@ -42,7 +42,7 @@ def test_whole_nodes_are_paid_for(ask: Ask) -> None:  # noqa: F811
     assert best["usd_per_hour"] == pytest.approx(80)
 
 
-def test_a_rack_is_bought_whole(question: Callable[..., Question]) -> None:  # noqa: F811
+def test_a_rack_is_bought_whole(question: Callable[..., Question]) -> None:
     """Ten workers of 8 GPUs in racks of 72: two racks."""
     one = _entries(question())[0].screened
     rack = Part(**{**vars(one.any_part), "unit_gpus": 72})
@@ -54,7 +54,7 @@ def test_a_whole_quotient_takes_no_replica_more() -> None:
     assert [replicas_for(rate, 0.1) for rate in (0.3, 0.30001, 0.05)] == [3, 4, 1]
 
 
-def test_a_worker_to_spare_in_each_pool(ask: Ask) -> None:  # noqa: F811
+def test_a_worker_to_spare_in_each_pool(ask: Ask) -> None:
     """Either kind of worker may fail: a prefill and a decode worker of 8 GPUs more."""
     answer = ask(kinds="disaggregated")
     best, spare = answer["best"], answer["n_plus_1"]
@@ -67,9 +67,9 @@ def test_a_worker_to_spare_in_each_pool(ask: Ask) -> None:  # noqa: F811
 
 def test_the_margin_is_a_slower_service(
     question: Callable[..., Question], monkeypatch: pytest.MonkeyPatch
-) -> None:  # noqa: F811
-    """25% slower in everything: TTFT p99 must stay below 0.8 s (u <= 0.75) at 25 requests/s, not 20. In steps of 0.1375 a
-    B200 worker holds 43 of them, 5.9125 (6.0 is the limit): 5 replicas instead of 4."""
+) -> None:
+    """25% slower in everything: TTFT p99 must stay below 0.8 s (u <= 0.75) at 25 requests/s, not 20. In steps of
+    0.1375 a B200 worker holds 43 of them, 5.9125 (6.0 is the limit): 5 replicas instead of 4."""
     stub(monkeypatch, errors=0.25)
     answer = plan(question(exclude="[{gpu: h200_sxm}, {deployment.serve.gpus: 12}]"), workers=1).json()
     assert answer["best"]["replicas"] == 5 and answer["best"]["held_per_s"] == pytest.approx(43 * 0.1375)
@@ -79,7 +79,7 @@ def test_the_margin_is_a_slower_service(
 LADDER = (1, 3, 5, 11, 20, 40, 80, 160)
 
 
-def test_more_traffic_never_takes_fewer_gpus_nor_less_money(ask: Ask) -> None:  # noqa: F811
+def test_more_traffic_never_takes_fewer_gpus_nor_less_money(ask: Ask) -> None:
     for exclude in ("[{gpu: h200_sxm}]", "[{gpu: b200_sxm}]"):
         best = [ask(rate=rate, exclude=exclude)["best"] for rate in LADDER]
         assert all(a["gpus"] <= b["gpus"] for a, b in pairwise(best))
@@ -88,13 +88,13 @@ def test_more_traffic_never_takes_fewer_gpus_nor_less_money(ask: Ask) -> None:  
 
 
 @pytest.mark.parametrize("words", [{"ttft": t} for t in (0.3, 0.5)] + [{"tpot": t} for t in (0.025, 0.03)])
-def test_a_looser_objective_never_costs_more(ask: Ask, words: dict[str, float]) -> None:  # noqa: F811
+def test_a_looser_objective_never_costs_more(ask: Ask, words: dict[str, float]) -> None:
     [(key, bound)] = words.items()
     prices = [ask(**{key: bound * factor})["best"]["usd_per_hour"] for factor in (1, 1.05, 1.2, 1.5, 2, 4)]
     assert prices == sorted(prices, reverse=True)
 
 
-def test_without_the_winner_it_is_dearer_or_larger(ask: Ask) -> None:  # noqa: F811
+def test_without_the_winner_it_is_dearer_or_larger(ask: Ask) -> None:
     exclude: list[dict[str, Any]] = []
     before: tuple[float, int] = (0.0, 0)
     for _ in range(3):
@@ -118,7 +118,7 @@ def _entries(asked: Question) -> list[search.Entry]:
 def test_trying_everything_finds_the_same_winner(
     question: Callable[..., Question],
     ask: Ask,
-    rate: float,  # noqa: F811
+    rate: float,
 ) -> None:
     """Every candidate bisected to the end, none left out by a bound or a lesson."""
     kinds = "aggregated, disaggregated"
@@ -133,14 +133,14 @@ def test_trying_everything_finds_the_same_winner(
     assert ask(rate=rate, kinds=kinds)["best"]["name"] == min(outcomes)[1]
 
 
-def test_a_loser_is_told_why(ask: Ask) -> None:  # noqa: F811
+def test_a_loser_is_told_why(ask: Ask) -> None:
     answer = ask(kinds="aggregated, disaggregated")
     losers = [one for one in answer["candidates"] if one["name"] != answer["best"]["name"]]
     assert losers and all(one["why_not"] for one in losers)
     assert all(one["usd_per_hour"] >= answer["best"]["usd_per_hour"] for one in losers)
 
 
-def test_what_nothing_keeps_is_named_with_the_closest_plan(ask: Ask) -> None:  # noqa: F811
+def test_what_nothing_keeps_is_named_with_the_closest_plan(ask: Ask) -> None:
     """TPOT p99 is 10 ms at the least, with experts spread; 4 ms is out of reach, and no mean of 5 ms allows it."""
     answer = ask(tpot=0.004)
     [out] = answer["out_of_reach"]
@@ -150,7 +150,7 @@ def test_what_nothing_keeps_is_named_with_the_closest_plan(ask: Ask) -> None:  #
 
 def test_too_few_gpus_are_named_with_the_closest_plan(
     question: Callable[..., Question],
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stub(monkeypatch)
     asked = question(rate=100)
@@ -161,10 +161,10 @@ def test_too_few_gpus_are_named_with_the_closest_plan(
 
 def test_a_plan_that_misses_at_full_traffic_is_repaired(
     question: Callable[..., Question],
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All together are slower here than each alone: 22 requests/s worth of work for 20. Four B200 workers of 8 keep 0.2 /
-    (1 - 22 / 32) = 0.64 s; with 26 it is 1.07 s, and a fifth is needed."""
+    """All together are slower here than each alone: as if 26 requests/s came, not 20. Four B200 workers of 8 GPUs have
+    0.2 / (1 - 26 / 32) = 1.07 s then, and a fifth is needed: 0.57 s."""
     stub(monkeypatch)
 
     def slower(job: full.FullJob) -> tuple[Any, float]:
@@ -175,13 +175,13 @@ def test_a_plan_that_misses_at_full_traffic_is_repaired(
     assert (best["replicas"], best["repaired"], best["meets_objectives"]) == (5, 1, True)
 
 
-def test_the_curve_of_prices_only_falls(ask: Ask) -> None:  # noqa: F811
+def test_the_curve_of_prices_only_falls(ask: Ask) -> None:
     frontier = [p for p in ask()["frontier"] if not p["simulated"]]
     speeds, prices = ([p[k] for p in frontier] for k in ("tokens_per_s_per_user", "usd_per_million"))
     assert speeds == sorted(speeds, reverse=True) and prices == sorted(prices, reverse=True)
 
 
-def test_a_dearer_gpu_may_change_the_winner(ask: Ask) -> None:  # noqa: F811
+def test_a_dearer_gpu_may_change_the_winner(ask: Ask) -> None:
     """Both cost 112 dollars an hour; 20% more for the B200 makes it the H200."""
     moved = {(s["input"], s["change"]): s for s in ask()["sensitivity"]}
     assert moved["price of b200_sxm", "+20%"]["best_changes"]

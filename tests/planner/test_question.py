@@ -95,7 +95,7 @@ def test_what_is_pinned_takes_the_place_of_what_is_searched(tmp_path: Path) -> N
         ("base: chat.yaml\nsearch: {max_gpus: -1}\n", "expected a whole number above 0, got -1"),
         ("base: chat.yaml\nsearch: {exclude: h200}\n", "expected a list of sections"),
         ("base: chat.yaml\nsearch: {precision.kv_cache: []}\n", "expected at least one value"),
-        ("base: chat.yaml\nobjectives: {ttft_s: 2}\nsearch: {}\n", "plan.yaml:2:14: objectives.ttft_s: unknown objective"),
+        ("base: chat.yaml\nobjectives: {ttft_s: 2}\nsearch: {}\n", "plan.yaml:2:14: objectives.ttft_s: unknown"),
         ("base: chat.yaml\nobjectives: {ttft_p95_s: -2}\nsearch: {}\n", "expected seconds above 0, got -2"),
         ("base: chat.yaml\nmodle: x\nsearch: {}\n", "did you mean 'model'?"),
         ("base: chat.yml\nsearch: {}\n", "did you mean 'chat.yaml'?"),
@@ -111,7 +111,7 @@ def test_a_plan_without_a_promise_is_none(tmp_path: Path) -> None:
 
 
 def test_a_day_has_a_peak_and_a_mean(tmp_path: Path) -> None:
-    """A curve that is 3 for six hours and 1 for eighteen: mean 1.5, so that 4 requests/s on the mean are 8 at the peak."""
+    """A curve that is 3 for six hours and 1 for eighteen: mean 1.5; 4 requests/s on the mean are 8 at the peak."""
     (tmp_path / "day.csv").write_text("hour,load\n0,1\n9,3\n15,1\n")
     arrivals = "arrivals: {diurnal: {mean_rate_per_s: 4, curve: day.csv}}"
     question = asked(tmp_path, f"base: chat.yaml\nworkload: {{{arrivals}}}\nsearch: {{}}\n")
