@@ -10,9 +10,9 @@ from sim.planner.budgets import telling
 from sim.planner.full import Confirmed
 from sim.planner.holding import Measured
 from sim.planner.question import Question
-from sim.planner.reasons import RELIEF, ends_at, why_not
+from sim.planner.reasons import RELIEF, at_best, ends_at, why_not
 from sim.planner.search import PLAIN, SAFE, Entry, Found
-from sim.planner.sizing import Size, rank, replicas_for, sized
+from sim.planner.sizing import Size, rank, sized
 from sim.price import api_prices
 from sim.units import HOUR_S, MILLION
 
@@ -23,8 +23,8 @@ def candidate(found: Found, entry: Entry, target: int = SAFE, confirmed: Confirm
     """What is said of one candidate. Numbers of one that was not simulated to its end are at best so good."""
     size = confirmed.size if confirmed else entry.sizes[target]
     measured = confirmed.measured if confirmed else _held(entry, target)
-    at_best = size is None
-    size = size or _at_best(found, entry)
+    unknown = size is None
+    size = size or at_best(found, entry)
     role, limit = entry.screened.fills_first
     question, one = found.question, entry.screened.candidate
     objectives = [
@@ -47,7 +47,7 @@ def candidate(found: Found, entry: Entry, target: int = SAFE, confirmed: Confirm
         "stranded": size.stranded,
         "usd_per_hour": size.usd_per_hour,
         "usd_per_million": prices(found, entry, size, measured),
-        "at_best": at_best,
+        "at_best": unknown,
         "latency": measured.data["latency"] if measured else None,
         "objectives": objectives,
         "held_per_s": entry.held.brackets[target].low if entry.held else None,
@@ -60,7 +60,7 @@ def candidate(found: Found, entry: Entry, target: int = SAFE, confirmed: Confirm
         "expected_error": entry.margin.expected if entry.margin else None,
         "margin": dict(entry.margin.errors) if entry.margin else None,
         "why_not": None,
-        "meets_objectives": measured is not None and all(o["kept"] for o in objectives) and not at_best,
+        "meets_objectives": measured is not None and all(o["kept"] for o in objectives) and not unknown,
         "scenario": scenario(question, entry, size),
     }
 
@@ -119,15 +119,7 @@ def runners_up(found: Found, best: Confirmed | None) -> list[Json]:
 def _order(found: Found, entry: Entry) -> tuple[bool, bool, Any]:
     """What holds first, then what was simulated, then the rest; each by price."""
     size = entry.sizes[SAFE]
-    return size is None, entry.held is None, rank(entry.screened, size or _at_best(found, entry))
-
-
-def _at_best(found: Found, entry: Entry) -> Size:
-    """The size by what is known at best: by the bracket's end, or by the estimate."""
-    high = entry.held.brackets[SAFE].high if entry.held else 0.0
-    more = entry.margin.rate if entry.margin and entry.held else 1.0
-    rate = high or entry.bound or entry.screened.capacity
-    return sized(found.question, entry.screened, replicas_for(found.traffic.peak_per_s * more, rate))
+    return size is None, entry.held is None, rank(entry.screened, size or at_best(found, entry))
 
 
 def _held(entry: Entry, target: int) -> Measured | None:

@@ -1,7 +1,7 @@
 """Why a candidate lost: memory, an objective and by how much, the price, or the GPUs that are allowed."""
 
 from sim.planner.question import Objective
-from sim.planner.search import PLAIN, SAFE, Entry, Found
+from sim.planner.search import PLAIN, SAFE, Entry, Found, wanted
 from sim.planner.sizing import Size, allowed, most_replicas_below, replicas_for, sized
 
 RELIEF = {
@@ -33,15 +33,25 @@ def why_not(found: Found, entry: Entry, best: Size | None) -> str | None:
         return _after_simulation(found, entry, best)
     if entry.bound == 0:
         return _at_light_load(found, entry)
-    size = entry.optimistic
-    assert size is not None
+    seen, size = found.bound(entry, PLAIN), at_best(found, entry)
     if not allowed(found.question, size):
         return f"even without queues it takes {size.paid:,} GPUs; {found.question.max_gpus:,} are allowed"
     if not found.complete and any(
         most_replicas_below(found.question, entry.screened, found.best(t)) for t in (PLAIN, SAFE)
     ):
         return "not simulated: the budget of simulated requests ran out"
-    return f"even without queues it costs ${size.usd_per_hour:,.2f} an hour{_dearer(size, best)}"
+    price = f"${size.usd_per_hour:,.2f} an hour{_dearer(size, best)}"
+    if seen < entry.bound:
+        return f"at least {price}: beside another pool one of its own held less than {seen:.3g} requests/s a replica"
+    return f"even without queues it costs {price}"
+
+
+def at_best(found: Found, entry: Entry) -> Size:
+    """The size by what is known at best: by the bracket's end, by other candidates with the same pool, by the estimate."""
+    high = entry.held.brackets[SAFE].high if entry.held else 0.0
+    more = entry.margin.rate if entry.margin and entry.held else 1.0
+    rate = high or found.bound(entry, PLAIN) or entry.screened.capacity
+    return sized(found.question, entry.screened, replicas_for(found.traffic.peak_per_s * more, rate))
 
 
 def _at_light_load(found: Found, entry: Entry) -> str:
@@ -71,8 +81,9 @@ def ends_at(found: Found, entry: Entry, target: int) -> str | None:
         return "the estimate"
     if not measured.keeps_up:
         return "the backlog grows"
-    missed = measured.missed(found.question.objectives)
-    return " and ".join(over(one, measured.values_s[one.key]) for one in missed) or "the margin"
+    missed = measured.missed(wanted(entry, found.question, target))
+    after = " (with the margin)" if target == SAFE else ""
+    return " and ".join(over(one, measured.values_s[one.key]) for one in missed) + after
 
 
 def _after_simulation(found: Found, entry: Entry, best: Size | None) -> str | None:
@@ -82,8 +93,6 @@ def _after_simulation(found: Found, entry: Entry, best: Size | None) -> str | No
     size, bracket = entry.sizes[SAFE], entry.held.brackets[SAFE]
     if size is not None and not allowed(found.question, size):
         return f"takes {size.paid:,} GPUs; {found.question.max_gpus:,} are allowed"
-    if size is not None and size == best:
-        return None
     end = ends_at(found, entry, SAFE)
     if size is not None:
         says = f"a replica holds {bracket.low:.3g} requests/s, and at {bracket.high:.3g}: {end}"
