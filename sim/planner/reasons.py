@@ -47,7 +47,7 @@ def why_not(found: Found, entry: Entry, best: Size | None) -> str | None:
 
 
 def at_best(found: Found, entry: Entry) -> Size:
-    """The size by what is known at best: by the bracket's end, by other candidates with the same pool, by the estimate."""
+    """The size by what is known at best: the bracket's end, other candidates with the same pool, or the estimate."""
     high = entry.held.brackets[SAFE].high if entry.held else 0.0
     more = entry.margin.rate if entry.margin and entry.held else 1.0
     rate = high or found.bound(entry, PLAIN) or entry.screened.capacity
@@ -113,6 +113,6 @@ def _dearer(size: Size, best: Size | None) -> str:
     share = size.usd_per_hour / best.usd_per_hour - 1
     if share > 0:
         return f", {share:.1%} more than the best"
-    return (
-        ", as the best, with less room" if size.gpus == best.gpus else f", as the best, on {size.gpus} GPUs"
-    )
+    if share < 0:  # at best so little, by what is known of it
+        return ""
+    return ", as the best, with less room" if size.gpus == best.gpus else f", as the best, on {size.gpus} GPUs"
