@@ -115,4 +115,6 @@ def _dearer(size: Size, best: Size | None) -> str:
         return f", {share:.1%} more than the best"
     if share < 0:  # at best so little, by what is known of it
         return ""
-    return ", as the best, with less room" if size.gpus == best.gpus else f", as the best, on {size.gpus} GPUs"
+    return (
+        ", as the best, with less room" if size.gpus == best.gpus else f", as the best, on {size.gpus} GPUs"
+    )

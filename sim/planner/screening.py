@@ -134,11 +134,18 @@ def capped(part: Part, cap: float) -> Part:
     if part.why_not or not part.batch or cap >= part.batch[-1]:
         return part
     inside = sum(b < cap for b in part.batch)
-    last = {
-        name: float(np.interp(cap, part.batch, getattr(part, name))) for name in ("rates", "ttft_s", "tpot_s")
-    }
-    shorter = {name: (*getattr(part, name)[:inside], value) for name, value in last.items()}
-    return replace(part, **shorter, batch=(*part.batch[:inside], cap), limit="decode batch")
+
+    def up_to_cap(values: tuple[float, ...]) -> tuple[float, ...]:
+        return (*values[:inside], float(np.interp(cap, part.batch, values)))
+
+    return replace(
+        part,
+        rates=up_to_cap(part.rates),
+        ttft_s=up_to_cap(part.ttft_s),
+        tpot_s=up_to_cap(part.tpot_s),
+        batch=up_to_cap(part.batch),
+        limit="decode batch",
+    )
 
 
 @dataclass(frozen=True)

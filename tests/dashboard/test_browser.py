@@ -148,6 +148,17 @@ def test_a_simulation_can_be_cancelled(open_page) -> None:
     expect(page.get_by_role("button", name="Simulate")).to_be_enabled()
 
 
+def test_a_plan_shows_its_progress_and_can_be_cancelled(open_page) -> None:
+    page = open_page("/capacity")
+    ready(page)
+    page.get_by_role("button", name="Plan", exact=True).click()
+    expect(page.get_by_text(re.compile(r"Plan: [\d,]+ of [\d,]+ requests"))).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("cancelled")).to_be_visible()
+    ready(page)
+    expect(page.get_by_role("button", name="Plan", exact=True)).to_be_enabled()
+
+
 BROKEN = {
     "words.yaml": (b"just words", "expected a section"),
     "list.yaml": (b"model: [deepseek", "list.yaml:1"),
