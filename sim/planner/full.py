@@ -54,9 +54,11 @@ def confirm(found: Found, target: int, seed: int, crew: Crew) -> Confirmed | Non
         entry = ranking[0]
         size, name = entry.sizes[target], entry.screened.candidate.name
         assert size is not None
-        job = FullJob(found.question, found.traffic, entry.screened, size.replicas, seed)
-        [(measured, share)] = crew.map(at_full_traffic, [job], _lost)
-        found.requests += measured.requests
+        if (name, size.replicas) not in found.full:
+            job = FullJob(found.question, found.traffic, entry.screened, size.replicas, seed)
+            [found.full[name, size.replicas]] = crew.map(at_full_traffic, [job], _lost)
+            found.requests += found.full[name, size.replicas][0].requests
+        measured, share = found.full[name, size.replicas]
         last = Confirmed(entry, size, measured, repaired.get(name, 0), share)
         if not last.missed(found.question.objectives):
             return last

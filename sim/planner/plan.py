@@ -11,8 +11,9 @@ from sim.planner import answer
 from sim.planner.budgets import budget, telling
 from sim.planner.full import Confirmed, cheaper_of, confirm
 from sim.planner.holding import HoldJob, Target, hold, lost
+from sim.planner.progress import Tick
 from sim.planner.question import Objective, Question, load_question
-from sim.planner.search import PLAIN, SAFE, Entry, Found, Tick, search
+from sim.planner.search import PLAIN, SAFE, Entry, Found, search
 from sim.planner.sensitivity import sensitivity
 from sim.planner.traffic import traffic_of
 from sim.scenario.errors import DeploymentError, Problem
@@ -86,7 +87,7 @@ def _told(
         },
         "objectives": [{"objective": o.key, "label": o.label, "bound_s": o.bound_s} for o in question.objectives],
         "max_gpus": question.max_gpus,
-        "best": _best(asked, found, best, SAFE),
+        "best": _best(asked, found, best, SAFE if best and best.entry.sizes[SAFE] else PLAIN),
         "without_margin": _best(asked, found, without, PLAIN),
         "n_plus_1": None if best is None else answer.n_plus_1(found, best),
         "out_of_reach": out_of_reach,
@@ -128,9 +129,12 @@ def _closest(found: Found, seed: int, crew: Crew, progress: Tick | None) -> tupl
     candidate misses at the lightest load moves to what that candidate reaches, and a step beyond.
     """
     question = found.question
-    if any(size for entry in found.entries for size in entry.sizes):
+    if question.max_gpus is not None:
         free = search(replace(question, max_gpus=None), found.traffic, seed, crew, progress)
-        return free, [{"objective": "max_gpus", "bound": question.max_gpus, "reached": None, "with": None}]
+        if free.ranking(PLAIN) or free.ranking(SAFE):
+            return free, [
+                {"objective": "max_gpus", "bound": question.max_gpus, "reached": None, "with": None}
+            ]
     entry, values = _lightest(found, seed, crew)
     told, relaxed = [], []
     for one in question.objectives:
@@ -141,11 +145,8 @@ def _closest(found: Found, seed: int, crew: Crew, progress: Tick | None) -> tupl
             relaxed.append(replace(one, bound_s=reached * (1 + telling().sensitivity)))
         else:
             relaxed.append(one)
-    again = replace(question, objectives=tuple(relaxed))
-    nearest = search(again, found.traffic, seed, crew, progress)
-    if not (nearest.ranking(PLAIN) or nearest.ranking(SAFE)):
-        nearest = search(replace(again, max_gpus=None), found.traffic, seed, crew, progress)
-    return nearest, told
+    again = replace(question, objectives=tuple(relaxed), max_gpus=None)
+    return search(again, found.traffic, seed, crew, progress), told
 
 
 def _lightest(found: Found, seed: int, crew: Crew) -> tuple[Entry, dict[str, float]]:

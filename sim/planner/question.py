@@ -26,8 +26,8 @@ KNOWN_PERCENTILE: Final = "p99"
 """The one that a scenario's own objectives have; others are the plan's alone."""
 ASSUMED: Final = {"deployment": {"serve": {"gpus": 8}}, "gpu": "h200_sxm"}
 """Stands in a plan's scenario where the search will put something else."""
-ASSUMED_DURATION_S: Final = 600.0
-"""Of a workload without an end: the planner decides how long it simulates."""
+ASSUMED_DURATION_S, ASSUMED_DAY_S = 600.0, 86_400.0
+"""Of a workload without an end, and of one through a day: the planner decides how long it simulates itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,9 @@ def _scenario_tree(tree: Node, search: Node, objectives: dict[str, Node] | None)
         return Node(own, tree.place)
     ends = {"duration_s", "requests"} & {*own, *_section(own.get("workload"))}
     if not ends and "trace" not in _section(own.get("workload")):
-        assumed = merge(assumed, nest(("duration_s",), graft(ASSUMED_DURATION_S, tree.place)), None)
+        through_a_day = "diurnal" in _section(_section(own.get("workload")).get("arrivals"))
+        lasts_s = ASSUMED_DAY_S if through_a_day else ASSUMED_DURATION_S
+        assumed = merge(assumed, nest(("duration_s",), graft(lasts_s, tree.place)), None)
     return merge(assumed, Node(own, tree.place), Scenario)
 
 

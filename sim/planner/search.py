@@ -6,7 +6,7 @@ A candidate is left when even its estimate, which has no queues, costs more than
 cannot win. The rounds are of a fixed size: how many processes there are changes nothing but the time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +14,10 @@ import numpy as np
 from sim.parallel import Crew
 from sim.planner.budgets import budget
 from sim.planner.candidates import Shape, replicas, roles, settings, shapes
-from sim.planner.holding import Held, HoldJob, Target, hold, lost
+from sim.planner.holding import Held, HoldJob, Measured, Target, hold, lost
 from sim.planner.lessons import Lessons
 from sim.planner.margin import Margin, margin_of
+from sim.planner.progress import Progress, Tick
 from sim.planner.question import Objective, Question
 from sim.planner.screening import Part, PartJob, Screened, capped, estimate
 from sim.planner.sizing import (
@@ -34,12 +35,11 @@ from sim.planner.traffic import Traffic
 
 PLAIN, SAFE = 0, 1
 """Targets: the objectives as they are, and with the expected error as margin."""
-Tick = Callable[[int, int], None]
 PART_REQUESTS = 600
 """What an estimate counts for in the progress, in simulated requests: about as long."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """A candidate and what is known of it."""
 
@@ -74,6 +74,8 @@ class Found:
     estimated: int
     lessons: Lessons = field(default_factory=Lessons)
     margins: dict[str, Margin] = field(default_factory=dict)
+    full: dict[tuple[str, int], tuple[Measured, float]] = field(default_factory=dict)
+    """By candidate and replicas: the simulation at full traffic, and the share of it that was simulated."""
     complete: bool = True
     """False where the budget of simulated requests ran out before every candidate that could win was tried."""
     requests: int = 0
@@ -109,7 +111,7 @@ class Found:
 def search(question: Question, traffic: Traffic, seed: int, crew: Crew, tick: Tick | None = None) -> Found:
     """Every candidate that can win, simulated; the others with what rules them out."""
     jobs = list(_part_jobs(question, traffic))
-    tell = _Progress(tick, PART_REQUESTS * len(jobs))
+    tell = Progress(tick, PART_REQUESTS * len(jobs))
     parts: list[Part] = []
     for part in estimates(jobs, crew):
         parts.append(part)
@@ -275,24 +277,3 @@ def _hold_job(found: Found, entry: Entry, seed: int) -> HoldJob:
         for t in (PLAIN, SAFE)
     )
     return HoldJob(found.question, found.traffic, entry.screened, tuple(targets), seed)
-
-
-class _Progress:
-    """Simulated requests done, and how many there may be, as far as is known."""
-
-    def __init__(self, tick: Tick | None, estimates: int) -> None:
-        self.tick, self.done, self.estimates = tick, 0, estimates
-        self.candidates, self.simulated = 0, 0
-
-    def __call__(self, done: int, candidates: int | None = None, left: int = 0) -> None:
-        self.done += done
-        total = 2 * self.estimates  # before the first round: as much again
-        if candidates is not None:
-            self.candidates, self.simulated = self.candidates + 1, self.simulated + done
-            total = self.done + min(left, candidates * self.simulated // self.candidates)
-        if self.tick:
-            self.tick(self.done, max(self.done, total))
-
-    def finish(self) -> None:
-        if self.tick:
-            self.tick(self.done, self.done)

@@ -157,6 +157,7 @@ def test_too_few_gpus_are_named_with_the_closest_plan(
     answer = plan(Question(**{**vars(asked), "max_gpus": 64}), workers=1).json()
     assert answer["best"]["gpus_paid"] > 64 and not answer["best"]["meets_objectives"]
     assert "64 are allowed" in answer["best"]["why_not"]
+    assert [out["objective"] for out in answer["out_of_reach"]] == ["max_gpus"]
 
 
 def test_a_plan_that_misses_at_full_traffic_is_repaired(
