@@ -73,16 +73,17 @@ def scenario(question: Question, entry: Entry, size: Size, spare: int = 0) -> Js
 
 
 def prices(found: Found, entry: Entry, size: Size, measured: Measured | None) -> Json:
-    """USD per million tokens at the mean load: those of the simulation, times what an hour costs per request here over
-    what it cost there. Where nothing was simulated only `blended` is known."""
+    """USD per million tokens at the mean load: an hour's cost over the tokens that an hour's requests ask for.
+
+    How it is shared between cached, new and generated tokens is the simulation's; without one only `blended` is known.
+    """
     per_arrival_usd = size.usd_per_hour / HOUR_S / found.traffic.mean_per_s
-    if measured is None or measured.data["cost"]["usd_per_million"]["blended"] is None:
-        sold = 1 - found.question.loaded.scenario.price.margin
-        blended = per_arrival_usd / entry.screened.any_part.tokens * MILLION / sold
+    sold = 1 - found.question.loaded.scenario.price.margin
+    blended = per_arrival_usd / entry.screened.any_part.tokens * MILLION / sold
+    of_run = measured.data["cost"]["usd_per_million"] if measured else {}
+    if not of_run.get("blended"):
         return {"input_cache_hit": None, "input_cache_miss": None, "output": None, "blended": blended}
-    cost = measured.data["cost"]
-    factor = per_arrival_usd / (cost["usd_per_hour"] / HOUR_S / measured.rate_per_s)
-    return {k: None if usd is None else usd * factor for k, usd in cost["usd_per_million"].items()}
+    return {k: None if usd is None else usd * blended / of_run["blended"] for k, usd in of_run.items()}
 
 
 def n_plus_1(found: Found, confirmed: Confirmed) -> Json:

@@ -116,5 +116,7 @@ def _dearer(size: Size, best: Size | None) -> str:
     if share < 0:  # at best so little, by what is known of it
         return ""
     return (
-        ", as the best, with less room" if size.gpus == best.gpus else f", as the best, on {size.gpus} GPUs"
+        ", as the best, with less room by the estimate"
+        if size.gpus == best.gpus
+        else f", as the best, on {size.gpus} GPUs"
     )
