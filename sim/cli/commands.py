@@ -16,6 +16,7 @@ from sim.cli.catalog_command import show_catalog
 from sim.cli.files import page, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.launch_command import app as launch
+from sim.cli.plan_command import plan
 from sim.cli.scenarios import deployed, note_profile, pool, profiles, public_prices, simulated
 from sim.cli.sweep_command import sweep
 from sim.cli.terminal import DID_NOT_HOLD, Screen, show_error
@@ -211,6 +212,7 @@ def bench(seed: Seed = 0, out: Out = None, as_json: AsJson = False, quiet: Quiet
 
 
 app.command()(sweep)
+app.command()(plan)
 app.command()(validate)
 app.command("catalog")(show_catalog)
 app.command("trace")(show_trace)

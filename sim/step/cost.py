@@ -1,7 +1,7 @@
 """The real `StepCost`: two surfaces, and sums over many steps in a row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -42,6 +42,11 @@ class SurfaceStepCost:
     ) -> None:
         """`decode`: levels from small to large batches; `prompts`: attention of the prefill steps."""
         self._levels, self._prefill, self._prompts = decode, prefill, prompts
+
+    def unused(self) -> "SurfaceStepCost":
+        """The same prices with nothing booked yet, for another run."""
+        decode = [replace(level, surface=level.surface.unused()) for level in self._levels]
+        return SurfaceStepCost(decode, self._prefill and self._prefill.unused(), self._prompts)
 
     def level(self, sequences: Floats) -> DecodeLevel:
         """The decode level of a batch. Raises LookupError in a prefill pool."""

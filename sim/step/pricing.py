@@ -150,3 +150,13 @@ def pool_step_cost(
     decoding = plan.max_sequences * (1 + deployment.drafts.tokens) if role == "serve" else 0
     most_tokens = plan.chunk_tokens + decoding
     return build_step_cost(operations, cost_model(deployment), plan.max_sequences, most_tokens, contexts)
+
+
+def run_step_cost(deployment: Deployment, role: str) -> SurfaceStepCost:
+    """The step cost of a pool for one run. Its prices are kept: who tries many loads on one deployment waits once."""
+    return _run_step_cost(deployment, role).unused()
+
+
+@lru_cache(maxsize=8)
+def _run_step_cost(deployment: Deployment, role: str) -> SurfaceStepCost:
+    return pool_step_cost(deployment, role)

@@ -5,6 +5,7 @@ rank. Between grid points all is linear.
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import fields
 from functools import cache
 from typing import Final
@@ -130,6 +131,12 @@ class Surface:
     def step_s(self, core: Floats, x: Floats) -> float:
         """Seconds of a step of `x` tokens per rank whose ranks spend `core` on attention."""
         return float(self.line(x).seconds(float(core.max())))
+
+    def unused(self) -> "Surface":
+        """The same prices with nothing booked yet."""
+        fresh = copy(self)
+        fresh._visits = np.zeros_like(self._visits)
+        return fresh
 
     def charge(self, x: float, context: float, seconds: float) -> None:
         """Book `seconds` of simulated time at the nearest grid point, for the provenance of the run."""

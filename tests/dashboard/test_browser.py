@@ -18,6 +18,7 @@ pytestmark = pytest.mark.browser
 PAGES = {
     "": "Compare",
     "what_if": "What if",
+    "capacity": "Capacity",
     "mechanisms": "Mechanisms",
     "step": "Step",
     "calibration": "Calibration",
@@ -59,7 +60,7 @@ def test_every_page_shows_something_at_first_sight(open_page, address: str, dark
         page.goto(f"{address}/{path}")
         ready(page)
         expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
-        if path != "validation":
+        if path not in ("validation", "capacity"):  # what they show is uploaded, or asked for
             drawn(page)
             first = page.get_by_test_id("stPlotlyChart").first.bounding_box()
             assert first["y"] < FOLD, f"{title}: the first figure is below what a laptop shows"
@@ -157,6 +158,17 @@ def test_a_simulation_can_be_cancelled(open_page) -> None:
     expect(page.get_by_text("cancelled")).to_be_visible()
     ready(page)
     expect(page.get_by_role("button", name="Simulate")).to_be_enabled()
+
+
+def test_a_plan_shows_its_progress_and_can_be_cancelled(open_page) -> None:
+    page = open_page("/capacity")
+    ready(page)
+    page.get_by_role("button", name="Plan", exact=True).click()
+    expect(page.get_by_text(re.compile(r"Plan: [\d,]+ of [\d,]+ requests"))).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("cancelled")).to_be_visible()
+    ready(page)
+    expect(page.get_by_role("button", name="Plan", exact=True)).to_be_enabled()
 
 
 BROKEN = {

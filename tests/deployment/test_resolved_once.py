@@ -40,6 +40,10 @@ ALLOWED = {
         "sim/launch/read.py",
         "catalog.model",
     ): "the model of a command, from which a scenario is yet to be made",
+    (
+        "sim/planner/candidates.py",
+        "gpu_of",
+    ): "layouts to try, of which none is a deployment yet: of the GPU only its NVLink domain is asked",
 }
 
 

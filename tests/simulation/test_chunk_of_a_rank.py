@@ -9,6 +9,7 @@ from sim.cluster.plan import cluster_plan
 from sim.deployment.plan import deploy
 from sim.scenario.schema import Scenario
 from sim.simulation import simulate
+from sim.step import PromptLoad
 from sim.step.pricing import pool_step_cost
 
 
@@ -47,12 +48,11 @@ def test_the_chunk_of_a_rank(engine: str, pool: dict[str, int], tokens: int) -> 
 def test_a_prompt_of_2500_tokens_takes_three_steps_of_its_rank() -> None:
     """1,024 tokens behind nothing, 1,024 behind 1,024, and 452 behind 2,048, while the seven other ranks wait."""
     one = scenario("sglang")
-    plan = deploy(one).pools["serve"]
-    cost = pool_step_cost(one, plan)
+    cost = pool_step_cost(deploy(one), "serve")
     steps_s = 0.0
     for new, before in ((1024, 0), (1024, 1024), (452, 2048)):
         tokens, context = np.zeros(8), np.zeros(8)
         tokens[0], context[0] = new, before + (new + 1) / 2
-        steps_s += cost.prefill_s(tokens, context)
+        steps_s += cost.prefill_s(PromptLoad.alike(tokens, context))
     table = simulate(one, seed=0).requests
     assert table["prefill_end_s"][0] - table["prefill_start_s"][0] == pytest.approx(steps_s)
