@@ -57,11 +57,17 @@ def frontier_chart(plan: Json) -> Chart:
                     hovertemplate="%{text}<br>%{x:.3g} tokens/s, $%{y:.3g}<extra></extra>",
                 )
             )  # fmt: skip
+    ends = table["USD per million tokens"].agg(["min", "max"])
     for one in plan["objectives"]:
-        if one["objective"].startswith("tpot"):
-            figure.add_vline(
-                x=1 / one["bound_s"], line={"color": GREY, "dash": "dash"}, annotation_text=one["label"]
-            )
+        if one["objective"].startswith(
+            "tpot"
+        ):  # a line of its own: plotly misplaces the words of a rule on log axes
+            figure.add_trace(
+                go.Scatter(
+                    x=[1 / one["bound_s"]] * 2, y=ends, mode="lines", name=f"objective {one['label']}",
+                    line={"color": GREY, "dash": "dash"},
+                )
+            )  # fmt: skip
     axes(figure, "tokens/s per user", "USD per million tokens", log_x=True, log_y=True, wide=True)
     return Chart(
         "frontier",
