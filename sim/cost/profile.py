@@ -27,6 +27,9 @@ Floats = NDArray[np.float64]
 SHIPPED: Final = Path(__file__).parent / "profiles"
 HEADER: Final = "profile.yaml"
 FIT: Final = "fit.json"
+TAKEN_OUT: Final = "taken_out_us"
+"""Column of rows that measured something beside their kernels, launches or unfused norms: what was taken out of each
+(`launches.csv` beside the profiles lists the tables). A price that rests on such rows is not called measured."""
 MEASURED_MODEL: Final = "deepseek-v3.2"
 """Architecture of the kernels unless the header names another: V3's widths, and the indexer's."""
 

@@ -38,6 +38,12 @@ def pricing_notes(scenario: Scenario, pools: Mapping[str, PoolPlan]) -> Iterator
     if stand_ins:
         listed = ", ".join(f"{family} ({', '.join(sorted(by))})" for family, by in sorted(stand_ins.items()))
         yield f"priced by kernels of another engine than {cost.profile.engine}: {listed}"
+    taken, left = _taken_out(scenario, pools, cost)
+    if taken > 0:
+        yield (
+            f"attention blocks that were timed with launches showing or norms unfused are priced without them: "
+            f"{taken / (taken + left):.0%} of what was measured (sim/cost/profiles/launches.csv)"
+        )
     if scenario.engine == "vllm" and any(_shares_experts(plan) for plan in pools.values()):
         named = [pool.moe_backend for pool in scenario.deployment.pools().values()]
         if not any(named):
@@ -47,6 +53,17 @@ def pricing_notes(scenario: Scenario, pools: Mapping[str, PoolPlan]) -> Iterator
             )
     for experts in experts_carried(scenario, pools):
         yield f"routed experts: {experts}; what expert parallelism costs is carried on from there, and not validated"
+
+
+def _taken_out(
+    scenario: Scenario, pools: Mapping[str, PoolPlan], cost: ProfileCost
+) -> tuple[float, float]:
+    """Seconds taken out of the measured rows of the attention blocks in such a step, and those left there."""
+    taken = left = 0.0
+    for operation in _operations(scenario, pools, cost):
+        if operation.parts and (out := cost.taken_out_s(operation)):
+            taken, left = taken + out, left + cost.price(operation).seconds
+    return taken, left
 
 
 def _shares_experts(plan: PoolPlan) -> bool:
