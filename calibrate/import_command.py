@@ -42,7 +42,7 @@ def import_tables(
 
 
 def _import(console: Console, folder: Path, device: str, engine: str, out: Path) -> None:
-    from calibrate.fit import fit_profile, fit_table  # noqa: PLC0415 (scipy takes half a second to import)
+    from calibrate.fit import fit_again, fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
 
     tables = aiconfigurator.read_tables(folder, device, engine)
     if not tables:
@@ -57,7 +57,7 @@ def _import(console: Console, folder: Path, device: str, engine: str, out: Path)
     mended, found = Mending(folder, gpu(device), engine, cost).mended(tables)
     if found:
         changed = [table for table, before in zip(mended, tables, strict=True) if table is not before]
-        fits |= {table.key: fit_table(table, profile.dims, gpu(device)) for table in changed}
+        fits |= {t.key: fit_again(fits[t.key], t, profile.dims, gpu(device)) for t in changed}
         save_profile(out, header, mended)
         save_fits(out, fits)
     write_list(out.parent.parent / LIST, device, engine, found)

@@ -132,7 +132,7 @@ def excess(table: Table, other: Table) -> Excess | None:
     apart = few.more - few.tokens.map(few.groupby("tokens")["more"].median())
     spread = (apart.quantile(0.75) - apart.quantile(0.25)) / 2
     wide = by_tokens[by_tokens.index <= 8 * FULL].tail(2)
-    slope = float(np.diff(wide)[0] / np.diff(wide.index)[0]) if len(wide) == 2 else 0.0  # noqa: PLR2004
+    slope = float(np.diff(wide)[0] / np.diff(wide.index)[0]) if len(wide) == 2 else 0.0
     return Excess(by_tokens, float(few.more.median()), float(spread), FULL * slope)
 
 

@@ -75,12 +75,18 @@ class Mending:
         return [(decode | prefill).get(table.key, table) for table in tables], found
 
     def _decode(
-        self, table: Table, norms: UnfusedNorms | None, indexer: Floats | None, found: list[Finding]
+        self,
+        table: Table,
+        norms: UnfusedNorms | None,
+        indexer: tuple[Floats, Floats] | None,
+        found: list[Finding],
     ) -> Table:
         eager = launches.uncaptured(table)
         if eager.rows.any():
             told = "far more than in proportion to the next smaller batch"
-            instead = "left out; carried on from smaller batches, by another engine's growth where it was measured"
+            instead = (
+                "left out; carried on from smaller batches, by another engine's growth where it was measured"
+            )
             found.append(self._finding(table, "launches", eager, int(eager.rows.sum()), told, instead))
             table = only(table, ~eager.rows)
         kernels = kernel_seconds(self.cost, table)
@@ -122,7 +128,11 @@ class Mending:
             chains = self._norms(norms, table, kernels)
             taken = np.where(host.rows, taken, chains)
             floor, spread = (beside.floor_s, beside.spread_s) if beside else (float(np.median(chains)), 0.0)
-            told = f"against {other} and the sum of the kernels" if beside else "as the decode block of this release"
+            told = (
+                f"against {other} and the sum of the kernels"
+                if beside
+                else "as the decode block of this release"
+            )
             instead = "less unfused norms as timed in two releases of vLLM on GB300"
             rows = int((~host.rows).sum())
             found.append(
@@ -136,7 +146,10 @@ class Mending:
     def _norms(self, norms: UnfusedNorms, table: Table, kernels: Floats) -> Floats:
         """Seconds of the unfused norms in every row; on another generation than they were timed on no more than the
         row exceeds its kernels by."""
-        heads, tokens = table.shape["heads"], table.shape["batch"] * table.shape.get("new", 1.0)
+        heads, tokens = (
+            table.shape["heads"],
+            table.shape["batch"] * table.shape.get("new", np.ones(len(kernels))),
+        )
         chains = norms.on(self.device, heads, tokens)
         if self.device.generation == norms.timed_on.generation:
             return chains
@@ -159,31 +172,34 @@ class Mending:
         for engine in ("sglang", "trtllm", "vllm"):
             if engine != self.engine:
                 for table in _blocks(Source(self.folder, self.device.name, engine), kernel):
-                    eager = launches.uncaptured(table).rows if kernel in DECODE else False
-                    yield engine, only(table, ~eager) if np.any(eager) else table
+                    yield engine, only(table, ~launches.uncaptured(table).rows) if kernel in DECODE else table
 
     def _with_indexer(self, norms: UnfusedNorms | None) -> tuple[Floats, Floats] | None:
         """(tokens, seconds) that a DSA block takes longer where nothing is fused; beyond the sequences that both
         engines measured, as the norms without an indexer grow."""
         mine = _blocks(Source(self.folder, self.device.name, self.engine), "dsa_decode_block")
         own = next((t for t in mine if _is_fp8(t)), None)
-        other = next((t for who, t in self._others("dsa_decode_block") if who == INDEXED_BY and _is_fp8(t)), None)
+        other = next(
+            (t for who, t in self._others("dsa_decode_block") if who == INDEXED_BY and _is_fp8(t)), None
+        )
         beside = launches.excess(own, other) if own and other and norms else None
         if beside is None or norms is None:
             return None
         tokens, seconds = beside.by_tokens.index.to_numpy(float), beside.by_tokens.to_numpy(float)
         known = tokens <= LATENCY_TOKENS
         tokens, seconds = tokens[known], np.maximum.accumulate(seconds[known])
-        further = LATENCY_TOKENS * 2.0 ** np.arange(1, 6)
-        heads = np.full(len(further), 16.0)
-        growth = norms.on(self.device, heads, further) / norms.on(self.device, heads[:1], tokens[-1:])
+        further = LATENCY_TOKENS * np.array([2.0, 4.0, 8.0, 16.0, 32.0])
+        heads = np.full(5, 16.0)
+        growth = norms.on(self.device, heads, further) / norms.on(self.device, heads[:1], np.array([LATENCY_TOKENS]))
         return np.append(tokens, further), np.append(seconds, seconds[-1] * growth)
 
     def _finding(
         self, table: Table, kind: str, host: launches.Plateau, rows: int, told: str, instead: str
     ) -> Finding:
         name = self.device.name
-        return Finding(name, self.engine, table.key, kind, _us(host.seconds), _us(host.spread), rows, told, instead)
+        return Finding(
+            name, self.engine, table.key, kind, _us(host.seconds), _us(host.spread), rows, told, instead
+        )
 
 
 def _blocks(source: Source, kernel: str) -> Iterator[Table]:
@@ -194,7 +210,10 @@ def _blocks(source: Source, kernel: str) -> Iterator[Table]:
 def _comparable(table: Table, other: Table) -> bool:
     """Same cache, and the same weights or FP8 ones."""
     mine, theirs = table.variant.options, other.variant.options
-    return mine.get("kv_cache") == theirs.get("kv_cache") and other.variant.dtype in (table.variant.dtype, "fp8")
+    return mine.get("kv_cache") == theirs.get("kv_cache") and other.variant.dtype in (
+        table.variant.dtype,
+        "fp8",
+    )
 
 
 def _is_fp8(table: Table) -> bool:
@@ -226,7 +245,9 @@ def write_list(path: Path, gpu: str, engine: str, found: Iterable[Finding]) -> N
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as lines:
             kept = [row for row in csv.DictReader(lines) if (row["gpu"], row["engine"]) != (gpu, engine)]
-    rows = sorted([*kept, *map(asdict, found)], key=lambda row: (row["gpu"], row["engine"], row["table"], row["kind"]))
+    rows = sorted(
+        [*kept, *map(asdict, found)], key=lambda row: (row["gpu"], row["engine"], row["table"], row["kind"])
+    )
     with path.open("w", encoding="utf-8", newline="") as lines:
         writer = csv.DictWriter(lines, names, lineterminator="\n")
         writer.writeheader()

@@ -67,9 +67,7 @@ def unfused_norms(folder: Path) -> UnfusedNorms | None:
     """
     frame = read_frame(folder / f"{TABLE}.parquet")
     system = SYSTEMS.get(PAIR_GPU, PAIR_GPU)
-    frame = frame[
-        (frame.system == system) & (frame.fw == ENGINE) & (frame.op_name == "mla_context_module")
-    ]
+    frame = frame[(frame.system == system) & (frame.fw == ENGINE) & (frame.op_name == "mla_context_module")]
     keys = ["num_heads", "batch_size", "isl", "step", "kv_cache_dtype", "gemm_type", "kernel_source"]
     before, after = (
         frame[frame.ver == version].groupby(keys)["latency_ms"].median() for version in (BEFORE, AFTER)

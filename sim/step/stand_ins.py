@@ -55,9 +55,7 @@ def pricing_notes(scenario: Scenario, pools: Mapping[str, PoolPlan]) -> Iterator
         yield f"routed experts: {experts}; what expert parallelism costs is carried on from there, and not validated"
 
 
-def _taken_out(
-    scenario: Scenario, pools: Mapping[str, PoolPlan], cost: ProfileCost
-) -> tuple[float, float]:
+def _taken_out(scenario: Scenario, pools: Mapping[str, PoolPlan], cost: ProfileCost) -> tuple[float, float]:
     """Seconds taken out of the measured rows of the attention blocks in such a step, and those left there."""
     taken = left = 0.0
     for operation in _operations(scenario, pools, cost):
