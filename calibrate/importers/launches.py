@@ -30,7 +30,7 @@ Bools = NDArray[np.bool_]
 IDLE = 3.0
 """Times its kernels' sum that a row on the plateau takes at least where there is least work."""
 FLAT = 0.25
-"""Spread (interquartile range over median) of a plateau at most."""
+"""How far the fastest tenth of a plateau lies below its median at most; interrupted hosts scatter above it."""
 NEAR = 1.2
 """Times the plateau up to which a row lies on it."""
 JUMP = 1.5
@@ -59,11 +59,11 @@ def plateau(table: Table, kernels: Floats) -> Plateau:
     kernels: seconds of the rows' own kernels.
     """
     least = kernels <= np.quantile(kernels, 0.25)
-    low, level, high = np.quantile(table.seconds[least], (0.25, 0.5, 0.75))
-    if least.sum() < LEAST_ROWS or level < IDLE * np.median(kernels[least]) or high - low > FLAT * level:
+    low, level = np.quantile(table.seconds[least], (0.1, 0.5))
+    if least.sum() < LEAST_ROWS or level < IDLE * np.median(kernels[least]) or level - low > FLAT * level:
         return Plateau(np.zeros(len(kernels), bool), 0.0, 0.0)
     on = (table.seconds <= NEAR * level) & (table.seconds >= ABOVE * kernels)
-    return Plateau(_up_to_the_last(table, on), float(level), float((high - low) / 2))
+    return Plateau(_up_to_the_last(table, on), float(level), float(level - low))
 
 
 def uncaptured(table: Table) -> Plateau:

@@ -71,7 +71,8 @@ def test_other_kernels_and_exchanges_run_over_their_own_rows_only() -> None:
 
 def test_a_result_says_whose_kernels_stand_in() -> None:
     """vLLM's FP8 GEMM table is left out (see qa_flags.csv); SGLang's quantisation too."""
-    [said] = notes(scenario())
+    said, taken = notes(scenario())
+    assert "launches showing or norms unfused" in taken
     assert said == "priced by kernels of another engine than vllm: matrix products (h200_sxm/trtllm)"
     assert "quantisation (h200_sxm/trtllm)" in notes(scenario(engine="sglang", gpu="h200"))[0]
     assert notes(scenario(profile="analytic", backend=None)) == []
