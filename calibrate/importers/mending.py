@@ -190,7 +190,9 @@ class Mending:
         tokens, seconds = tokens[known], np.maximum.accumulate(seconds[known])
         further = LATENCY_TOKENS * np.array([2.0, 4.0, 8.0, 16.0, 32.0])
         heads = np.full(5, 16.0)
-        growth = norms.on(self.device, heads, further) / norms.on(self.device, heads[:1], np.array([LATENCY_TOKENS]))
+        growth = norms.on(self.device, heads, further) / norms.on(
+            self.device, heads[:1], np.array([LATENCY_TOKENS])
+        )
         return np.append(tokens, further), np.append(seconds, seconds[-1] * growth)
 
     def _finding(
