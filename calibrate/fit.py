@@ -18,7 +18,7 @@ from sim.catalog import Gpu
 from sim.cost.axes import AXES
 from sim.cost.form import LINKS, STAGES, Dims, Form, Stage
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Fit, Profile, Table
+from sim.cost.profile import TAKEN_OUT, Fit, Profile, Table
 
 Floats = NDArray[np.float64]
 
@@ -37,6 +37,8 @@ OUTLIER: Final = 0.1
 EVALUATIONS: Final = 60
 TOLERANCE: Final = 1e-5
 """The solver stops where a step gains less than this share, or after so many evaluations."""
+LEAST_WORK: Final = 0.25
+"""Share of a table's rows, those of least work, that tell the launch cost of a mended one."""
 MOST_ROWS: Final = 1500
 """Rows that determine the parameters at most, evenly spread over a larger table: there are at most eight of them."""
 
@@ -87,6 +89,22 @@ def fit_table(table: Table, dims: Dims, gpu: Gpu) -> Fit:
     method = min(methods, key=lambda m: _score(errors[m]))
     held_out = {axis: summary(found) for axis, found in errors[method].items() if found}
     return Fit(form, method, held_out, table.noise if table.noise is not None else neighbour_noise(table))
+
+
+def fit_again(fit: Fit, table: Table, dims: Dims, gpu: Gpu) -> Fit:
+    """The fit of a table whose rows were mended, from that of the rows as they were measured.
+
+    Where time was taken out of rows the rates stay, which the others told, and the launch cost is what the rows of
+    least work have left; where rows were left out, all is fitted again. Method and held-out error stay those of the
+    rows as measured, which alone can tell them.
+    """
+    problem = _problem(table, dims, gpu)
+    if TAKEN_OUT not in table.columns:
+        return replace(fit, form=_form(problem, _solve(problem, _starts(problem))))
+    work = replace(fit.form, launch_s=0.0).seconds_each(problem.stages, len(problem.seconds))
+    least = work <= np.quantile(work, LEAST_WORK)
+    left = float(np.median((problem.seconds - work)[least]))
+    return replace(fit, form=replace(fit.form, launch_s=max(left, float(problem.seconds.min()) / 100)))
 
 
 def summary(errors: Sequence[float]) -> dict[str, float]:

@@ -35,7 +35,8 @@ def flags() -> pd.DataFrame:
 
 
 @cache
-def _read(path: Path) -> pd.DataFrame:
+def read_frame(path: Path) -> pd.DataFrame:
+    """A table as it is, with the rows that the flags leave out. Raises MissingTable."""
     if not path.is_file():
         raise MissingTable(f"{path}: expected this table in the folder given with --from")
     frame = pd.read_parquet(path)
@@ -57,7 +58,7 @@ class Source:
         Raises:
             MissingTable: the folder has no such table.
         """
-        frame = _read(self.folder / f"{name}.parquet")
+        frame = read_frame(self.folder / f"{name}.parquet")
         wanted = {"system": SYSTEMS.get(self.gpu, self.gpu), "fw": engine or self.engine, **equal}
         for column, value in wanted.items():
             frame = frame[frame[column] == value]

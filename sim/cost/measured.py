@@ -17,7 +17,7 @@ from sim.catalog import Gpu, efficiency
 from sim.catalog.profiles import shipped_profiles
 from sim.cost.latency import COLLECTIVES, CostModel, Latency
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Profile, Table, device_gpu, load_profile
+from sim.cost.profile import TAKEN_OUT, Profile, Table, device_gpu, load_profile
 from sim.cost.tiles import at_least
 from sim.model.operations import Operation
 
@@ -70,6 +70,11 @@ class ProfileCost:
         """The profile of another engine that prices the operation; empty where none does."""
         choice = self._choice(operation)
         return choice.stand_in if isinstance(choice, Choice) else ""
+
+    def taken_out_s(self, operation: Operation) -> float:
+        """Seconds that were taken out of the measured rows behind a price: launches, unfused norms."""
+        choice = self._choice(operation)
+        return choice.priced.taken_out_s(operation.shape) if isinstance(choice, Choice) else 0.0
 
     def experts_beyond(self, operation: Operation) -> str:
         """Says so where a GPU holds another number of routed experts than any that was measured; else empty."""
@@ -164,6 +169,8 @@ class ProfileCost:
             peer = next((PricedTable(t, p.dims) for t, p in found if p.engine != profile.engine), None)
         source = f"{profile.name}: {table.backend or table.kernel} ({table.source})"
         stand_in = profile.name if profile.engine != self.profile.engine else ""
+        if TAKEN_OUT in table.columns:
+            source += ", less launches and unfused norms"
         if stand_in:
             source += f", standing in for {self.profile.engine}"
         form = None

@@ -16,7 +16,7 @@ from sim.cost.axes import AXES, DEFAULTS, FREE, reference
 from sim.cost.form import STAGES, Dims, Form, Stage
 from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Carry, GridNode, build, lookup
 from sim.cost.latency import Bound, PricedBy
-from sim.cost.profile import ProfileError, Table
+from sim.cost.profile import TAKEN_OUT, ProfileError, Table
 from sim.cost.tiles import padded
 
 BOUNDS: Mapping[str, Bound] = {
@@ -58,6 +58,21 @@ class PricedTable:
         stages = self.stages(shape, self.table.variant, self.dims)
         return build([np.log1p(axis) for axis in grid], seconds / self.own.seconds_each(stages, len(seconds)))
 
+    @cached_property
+    def taken(self) -> GridNode | None:
+        """Seconds that were taken out of the rows, over the axes; None where they stand as measured."""
+        if TAKEN_OUT not in self.table.columns:
+            return None
+        shape = self.table.shape
+        return build([np.log1p(shape[axis]) for axis in self.axes], self.table.columns[TAKEN_OUT] * 1e-6)
+
+    def taken_out_s(self, operation_shape: Mapping[str, float]) -> float:
+        """Seconds that were taken out of the rows around a shape."""
+        if self.taken is None:
+            return 0.0
+        at = reference(self.table.kernel, {**self.defaults, **operation_shape})
+        return lookup(self.taken, [log1p(at[a]) for a in self.axes])[0]
+
     def seconds(self, operation_shape: Mapping[str, float]) -> tuple[float, PricedBy]:
         """Seconds of one layer at a shape, and how they were found."""
         shape = {**self.defaults, **operation_shape}
@@ -79,15 +94,28 @@ class PricedTable:
             return value * self.form.seconds(work) / self.own.seconds(work), "scaled"
         if where == OUTSIDE or not same:
             return value, "extrapolated"
-        return value, "measured" if where == ON_KNOTS or self.linear else "fitted"
+        return value, self._inside(shape, where == ON_KNOTS)
+
+    def _inside(self, shape: Mapping[str, float], on_knots: bool = False) -> PricedBy:
+        """How a price between the rows was found."""
+        as_measured = (on_knots or self.linear) and self.taken_out_s(shape) == 0
+        return "measured" if as_measured else "fitted"
 
     def parts(self, operation_shape: Mapping[str, float]) -> tuple[tuple[PricedBy, float], ...]:
-        """The same seconds by how they were found: up to the last measured row, and what is carried on from there."""
+        """The same seconds by how they were found: up to the last measured row, and what is carried on from there.
+
+        Several queries of a sequence are held by the measured row of as many sequences of one query each; what the
+        form adds or takes off for the cache that they share is carried on.
+        """
         seconds, how = self.seconds(operation_shape)
         inside = self._inside_s(operation_shape) if how == "extrapolated" else 0.0
+        if operation_shape.get("queries", 1.0) > 1 and "queries" in self.free and how == "extrapolated":
+            alone = reference(self.table.kernel, {**self.defaults, **operation_shape})
+            held, known = self.seconds(alone)
+            inside = seconds - abs(held - seconds) if known != "extrapolated" else 0.0
         if not 0 < inside < seconds:
             return ((how, seconds),)
-        return (("measured" if self.linear else "fitted", inside), (how, seconds - inside))
+        return ((self._inside({**self.defaults, **operation_shape}), inside), (how, seconds - inside))
 
     def _inside_s(self, operation_shape: Mapping[str, float]) -> float:
         """Seconds at the last measured row on the way to a shape; 0 where there is none on it."""

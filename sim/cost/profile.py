@@ -26,6 +26,9 @@ from sim.files import read_text
 Floats = NDArray[np.float64]
 
 FIT: Final = "fit.json"
+TAKEN_OUT: Final = "taken_out_us"
+"""Column of rows that measured something beside their kernels, launches or unfused norms: what was taken out of each
+(`launches.csv` beside the profiles lists the tables). A price that rests on such rows is not called measured."""
 MEASURED_MODEL: Final = "deepseek-v3.2"
 """Architecture of the kernels unless the header names another: V3's widths, and the indexer's."""
 

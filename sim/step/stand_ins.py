@@ -39,6 +39,12 @@ def pricing_notes(deployment: Deployment) -> Iterator[str]:
     if stand_ins:
         listed = ", ".join(f"{family} ({', '.join(sorted(by))})" for family, by in sorted(stand_ins.items()))
         yield f"priced by kernels of another engine than {cost.profile.engine}: {listed}"
+    taken, left = _taken_out(deployment, cost)
+    if taken > 0:
+        yield (
+            f"attention blocks that were timed with launches showing or norms unfused are priced without them: "
+            f"{taken / (taken + left):.0%} of what was measured (sim/cost/profiles/launches.csv)"
+        )
     plans = deployment.pools.values()
     open_to_it = engine == "vllm" and not any(plan.layout.moe_backend for plan in plans)
     if open_to_it and any(_shares_experts(plan) for plan in plans):
@@ -48,6 +54,15 @@ def pricing_notes(deployment: Deployment) -> Iterator[str]:
         )
     for experts in experts_carried(deployment):
         yield f"routed experts: {experts}; what expert parallelism costs is carried on from there, and not validated"
+
+
+def _taken_out(deployment: Deployment, cost: ProfileCost) -> tuple[float, float]:
+    """Seconds taken out of the measured rows of the attention blocks in such a step, and those left there."""
+    taken = left = 0.0
+    for operation in _operations(deployment, cost):
+        if operation.parts and (out := cost.taken_out_s(operation)):
+            taken, left = taken + out, left + cost.price(operation).seconds
+    return taken, left
 
 
 def _shares_experts(plan: PoolPlan) -> bool:

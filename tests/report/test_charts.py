@@ -21,6 +21,7 @@ from sim.report import run as services
 from sim.report.look import Chart, legend_rows, log_ticks, short
 from sim.report.run import Shown, charts
 from sim.report.terms import TERMS, meaning
+from sim.result import Result
 from sim.scenario.loading import parse
 from sim.scenario.schema import Experts
 
@@ -37,7 +38,7 @@ objectives: {ttft_p99_s: 2.0, tpot_p99_s: 0.05}
 
 
 @pytest.fixture(scope="module")
-def result() -> sim.simulation.Result:
+def result() -> Result:
     return sim.simulate(parse(CHAT).scenario)
 
 
