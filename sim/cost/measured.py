@@ -14,10 +14,11 @@ from typing import Any, Final
 import yaml
 
 from sim.catalog import Gpu, efficiency
-from sim.cost.latency import COLLECTIVES, CostModel, Latency
+from sim.cost.latency import CostModel, Latency
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
 from sim.cost.tiles import at_least
+from sim.kernels import plays
 from sim.model.operations import Operation
 
 SELECTION: Final = Path(__file__).parent / "selection.yaml"
@@ -85,7 +86,8 @@ class ProfileCost:
     @cached_property
     def collectives_to(self) -> float:
         """Most GPUs whose collectives the profile measured; infinite where it measured none."""
-        tables = [table for kernel in COLLECTIVES for table in self.profile.tables(kernel)]
+        measured = [kernel for kernel in self.profile.kernels if plays(kernel, "collective")]
+        tables = [table for kernel in measured for table in self.profile.tables(kernel)]
         return max((float(table.shape["gpus"].max()) for table in tables), default=inf)
 
     @property

@@ -18,9 +18,10 @@ import yaml
 from numpy.typing import NDArray
 
 from sim.catalog import Gpu, described_gpu, gpu, model
-from sim.cost.axes import DEFAULTS, reference
-from sim.cost.form import Dims, Form, Variant
+from sim.cost.form import Form
 from sim.files import read_text
+from sim.kernels import FAMILIES
+from sim.kernels.family import DEFAULTS, Dims, Variant
 
 Floats = NDArray[np.float64]
 
@@ -67,7 +68,7 @@ class Table:
     def shape(self) -> dict[str, Floats]:
         """Every axis of the rows, with the ones that derive from others or were left out."""
         rows = len(self.seconds)
-        placed = reference(self.kernel, {**DEFAULTS, **self.columns})
+        placed = FAMILIES[self.kernel].reference({**DEFAULTS, **self.columns})
         return {axis: np.broadcast_to(np.asarray(value, np.float64), rows) for axis, value in placed.items()}
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from sim.catalog import Model, kv_layouts
-from sim.model.operations import weight_bytes
+from sim.kernels.formats import weight_bytes
 from sim.model.sharding import Sharding
 from sim.units import DTYPE_BYTES
 

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from sim.model.operations import Operation, activation_bytes
-from sim.units import DTYPE_BYTES
+from sim.kernels.collectives import ring_bytes
+from sim.kernels.exchange import WIRE, sent
+from sim.model.operations import Operation
 
 CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter"]
 
@@ -17,14 +18,13 @@ def all_to_all(
     `tokens` per rank; `copies` of each leave this GPU, `remote_copies` of them over the NIC: in low-latency mode
     one per chosen expert, in normal mode one per node touched and the rest forwarded over NVLink.
     """
-    wire = activation_bytes(hidden, "fp8") if kind == "dispatch" else hidden * DTYPE_BYTES["bf16"]
+    dtype = WIRE[kind]
     shape = {
         "tokens": tokens, "ep": ep, "nodes": nodes, "hidden": hidden, "top_k": top_k,
-        "remote_bytes": tokens * remote_copies * wire,
+        "remote_bytes": sent(tokens, remote_copies, hidden, dtype),
     }  # fmt: skip
-    dtype = "fp8" if kind == "dispatch" else "bf16"
     name = f"{kind} ({mode.replace('_', '-')})"
-    traffic = tokens * copies * wire
+    traffic = sent(tokens, copies, hidden, dtype)
     return Operation(
         name,
         "communication",
@@ -37,12 +37,6 @@ def all_to_all(
         stream="exchange",
         options={"mode": mode},
     )
-
-
-def ring_bytes(kind: str, size_bytes: float, gpus: float) -> float:
-    """Bytes that each of `gpus` sends on a ring for a collective of a tensor of `size_bytes`: (gpus - 1) / gpus of it,
-    twice that for an all-reduce."""
-    return size_bytes * (gpus - 1) / gpus * (2 if kind == "all_reduce" else 1)
 
 
 def collective(

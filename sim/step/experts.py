@@ -13,8 +13,9 @@ from sim.deployment.checks import pool_experts
 from sim.deployment.device import gpu_of
 from sim.experts import LoadTable, expert_load, read_counts
 from sim.experts.popularity import mean_rho
+from sim.kernels.formats import weight_bytes
 from sim.model.layout import ExpertRows, Layout
-from sim.model.operations import Operation, weight_bytes
+from sim.model.operations import Operation
 from sim.scenario.errors import DeploymentError, KeyPath, Problem
 from sim.scenario.schema import Experts, Scenario
 from sim.step.operations import Routing

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from sim.catalog import model
-from sim.cost.axes import reference
-from sim.cost.form import STAGES, Dims, Form, Variant
+from sim.cost.form import Form
+from sim.kernels import FAMILIES
+from sim.kernels.family import Dims, Variant
 from sim.model import operations as ops
 
 DIMS = Dims.of(model("deepseek-v3.2"))
@@ -39,7 +40,7 @@ def test_another_gpu_scales_only_the_resource_that_differs():
 
 
 def flop_of(kernel, shape, variant=BF16):
-    return sum(stage[0] for stage in STAGES[kernel](shape, variant, DIMS))
+    return sum(stage[0] for stage in FAMILIES[kernel].work(shape, variant, DIMS))
 
 
 def test_flop_are_those_of_the_simulator():
@@ -63,11 +64,11 @@ def test_flop_are_those_of_the_simulator():
 def test_a_block_does_the_linear_work_of_the_published_parameters():
     """187,105,280 attention parameters per layer of V3 and 13,959,168 of the indexer: 2 FLOP each per token."""
     shape = {"heads": 128, "batch": 1, "context": 0, "queries": 1}
-    assert STAGES["mla_decode_block"](shape, FP8, DIMS)[0][0] == 2 * 187_105_280
-    assert STAGES["dsa_decode_block"](shape, FP8, DIMS)[0][0] == 2 * (187_105_280 + 13_959_168)
+    assert FAMILIES["mla_decode_block"].work(shape, FP8, DIMS)[0][0] == 2 * 187_105_280
+    assert FAMILIES["dsa_decode_block"].work(shape, FP8, DIMS)[0][0] == 2 * (187_105_280 + 13_959_168)
 
 
 def test_two_queries_are_twice_the_heads_of_a_core_and_twice_the_sequences_of_a_block():
     shape = {"heads": 16, "batch": 4, "context": 1000, "queries": 2}
-    assert reference("mla_decode", shape)["heads"] == 32
-    assert reference("mla_decode_block", shape)["batch"] == 8
+    assert FAMILIES["mla_decode"].reference(shape)["heads"] == 32
+    assert FAMILIES["mla_decode_block"].reference(shape)["batch"] == 8
