@@ -149,6 +149,7 @@ def _problem(table: Table, dims: Dims, gpu: Gpu) -> Problem:
     stages = family.work(table.shape, table.variant, dims)
     traffic = {
         "memory": gpu.memory_bytes_per_s,
+        "cache": gpu.memory_bytes_per_s,
         "scale_up": gpu.scale_up_bytes_per_s,
         "scale_out": gpu.scale_out_bytes_per_s,
     }

@@ -10,8 +10,7 @@ from itertools import product
 from typing import Any, Final
 
 from sim.catalog import Model, kv_layouts
-from sim.kernels import collectives
-from sim.kernels.exchange import WIRE
+from sim.kernels import collectives, exchange
 from sim.kernels.formats import activation_bytes
 from sim.model import operations as ops
 from sim.model.attention import attention_block
@@ -230,14 +229,14 @@ def communication(model: Model, axes: Axes, gpus: int) -> Iterator[tuple[Level, 
     """Collectives over 2, 4, .. GPUs of one machine, and the expert exchange over all of them."""
     sizes = [2**power for power in range(1, gpus.bit_length()) if 2**power <= gpus]
     for level, (size, moved) in _grid(sizes, axes.exchanged):
-        for kind in collectives.KINDS:
-            yield level, collective(kind, kind, moved, size)
+        for ring in collectives.KINDS:
+            yield level, collective(ring, ring, moved, size)
     if gpus == 1 or not model.n_routed or model.n_routed % gpus:
         return
     # On one node a token reaches min(top_k, gpus) other ranks at most; low latency sends a copy per expert.
     copies = {"low_latency": model.top_k, "normal": min(model.top_k, gpus)}
     for level, (tokens,) in _grid(axes.routed):
-        for kind, mode in product(WIRE, copies):
+        for kind, mode in product(exchange.KINDS, copies):
             if mode == "normal" or tokens <= MOST_LOW_LATENCY_TOKENS:
                 yield (
                     level,

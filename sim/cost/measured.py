@@ -232,6 +232,8 @@ def _speeds(gpu: Gpu, measured: Gpu) -> dict[str, float]:
         **{dtype: ratio or 1.0 for dtype, ratio in arithmetic.items()},
         "fp32": arithmetic["bf16"],
         "memory": gpu.memory_bytes_per_s / measured.memory_bytes_per_s,
+        "cache": gpu.memory_bytes_per_s
+        / measured.memory_bytes_per_s,  # no datasheet tells: taken as the memory's
         "scale_up": gpu.scale_up_bytes_per_s / measured.scale_up_bytes_per_s,
         "scale_out": gpu.scale_out_bytes_per_s / measured.scale_out_bytes_per_s,
     }

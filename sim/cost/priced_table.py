@@ -21,7 +21,8 @@ from sim.kernels import FAMILIES
 from sim.kernels.family import DEFAULTS, Dims, Stage
 
 BOUNDS: Mapping[str, Bound] = {
-    "launch": "launch", "compute": "compute", "memory": "memory", "scale_up": "link", "scale_out": "link",
+    "launch": "launch", "compute": "compute", "memory": "memory", "cache": "memory",
+    "scale_up": "link", "scale_out": "link",
 }  # fmt: skip
 
 

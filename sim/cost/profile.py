@@ -28,6 +28,8 @@ Floats = NDArray[np.float64]
 SHIPPED: Final = Path(__file__).parent / "profiles"
 HEADER: Final = "profile.yaml"
 FIT: Final = "fit.json"
+COUNTED: Final = 2
+"""Which counts of `sim.kernels` the rates of a fit stand on; a fit on others says nothing and must be made again."""
 MEASURED_MODEL: Final = "deepseek-v3.2"
 """Architecture of the kernels unless the header names another: V3's widths, and the indexer's."""
 
@@ -180,8 +182,11 @@ def load_profile(name: str) -> Profile:
     return read_profile(directory)
 
 
-def read_profile(directory: Path) -> Profile:
-    """The profile of a directory, read afresh. Raises ProfileError."""
+def read_profile(directory: Path, fitted: bool = True) -> Profile:
+    """The profile of a directory, read afresh; without `fitted` as if nothing had been fitted yet.
+
+    Raises ProfileError: no header, or fits that an earlier release made on other counts of FLOP and bytes.
+    """
     try:
         text = read_text(directory / HEADER)
         header = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -189,13 +194,18 @@ def read_profile(directory: Path) -> Profile:
         raise ProfileError(f"{directory / HEADER}: expected the header of a profile ({error})") from error
     if not isinstance(header, dict) or not {"gpu", "engine", "tables"} <= header.keys():
         raise ProfileError(f"{directory / HEADER}: expected keys gpu, engine and tables")
-    return Profile(directory, header, _read_fits(directory / FIT))
+    return Profile(directory, header, _read_fits(directory / FIT) if fitted else {})
 
 
 def _read_fits(path: Path) -> dict[str, Fit]:
     if not path.is_file():
         return {}
     raw = json.loads(read_text(path))
+    if raw.get("counted") != COUNTED:
+        raise ProfileError(
+            f"{path}: fitted by a release that counted FLOP and bytes otherwise: run `tokenworks calibrate fit "
+            f"{path.parent}` again"
+        )
     return {key: fit_from_json(entry) for key, entry in raw["tables"].items()}
 
 

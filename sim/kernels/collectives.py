@@ -1,22 +1,22 @@
 """Collectives of a tensor among GPUs."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from sim.kernels.family import Dims, Family, Role, Shape, Stage, Variant
+from sim.kernels.family import Family, Role, Work
 
-KINDS: Final = ("all_reduce", "all_gather", "reduce_scatter")
+Kind = Literal["all_reduce", "all_gather", "reduce_scatter"]
+KINDS: Final[tuple[Kind, ...]] = ("all_reduce", "all_gather", "reduce_scatter")
 ROLES: Final[dict[str, tuple[Role, ...]]] = {"all_gather": ("collective", "outward")}
 
 
 def ring_bytes(kind: str, size_bytes: Any, gpus: Any) -> Any:
     """Bytes that each of `gpus` sends on a ring for a collective of a tensor of `size_bytes`: (gpus - 1) / gpus of it,
-    twice that for an all-reduce."""
+    twice that for an all-reduce (NCCL's bus bandwidth: nccl-tests, doc/PERFORMANCE.md)."""
     return size_bytes * (gpus - 1) / gpus * (2 if kind == "all_reduce" else 1)
 
 
-def _form(s: Shape, v: Variant, d: Dims) -> list[Stage]:
-    # Differs from `ring_bytes`: once for an all-reduce.
-    return [(0.0, s["bytes"] * (s["gpus"] - 1) / s["gpus"])]
+def _ring(kind: str) -> Work:
+    return lambda s, v, d: [(0.0, ring_bytes(kind, s["bytes"], s["gpus"]))]
 
 
 FAMILIES = tuple(
@@ -24,7 +24,7 @@ FAMILIES = tuple(
         kind,
         "collectives",
         ("gpus", "bytes"),
-        _form,
+        _ring(kind),
         carriers=("scale_up",),
         roles=ROLES.get(kind, ("collective",)),
         arithmetic=False,

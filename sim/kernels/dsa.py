@@ -26,10 +26,10 @@ def topk(batch: Any, new: Any, cached: Any, top_k: Any) -> Stage:
 
 
 def entries(phase: Phase, batch: Any, new: Any, cached: Any, top_k: Any) -> Any:
-    """Entries of the cache that a sparse core reads from memory.
+    """Entries of the cache that a sparse core reads from the GPU's memory.
 
-    In decode every query gathers its own; in prefill neighbouring queries share them through the L2, so each counts
-    once at most.
+    In decode every query gathers its own. In prefill the queries of a prompt pick from one cache, which each entry
+    leaves once: the rest comes from the L2 (see `gathered`).
     """
     pairs = batch * sparse_pairs(new, cached, top_k)
     if phase == "decode":
@@ -41,16 +41,33 @@ def entries(phase: Phase, batch: Any, new: Any, cached: Any, top_k: Any) -> Any:
 def core(
     phase: Phase, heads: Any, batch: Any, new: Any, cached: Any, top_k: Any, kv_lora: Any, rope: Any, entry_bytes: Any
 ) -> Stage:  # fmt: skip
-    """Absorbed MLA over the selected keys: the dense form's FLOP per pair, over min(position, top_k) keys per query."""
+    """Absorbed MLA over the selected keys: the dense form's FLOP per pair, over min(position, top_k) keys per query;
+    `entries` read, queries and outputs moved."""
     flop = 2 * heads * (2 * kv_lora + rope) * (batch * sparse_pairs(new, cached, top_k))
     read = entries(phase, batch, new, cached, top_k) * entry_bytes
     return flop, read + mla.latent_activations(batch * new, heads, kv_lora, rope)
 
 
-def _core(heads: Any, batch: Any, new: Any, cached: Any, v: Variant, d: Dims) -> Stage:
-    # Differs from `core` in prefill: every query gathers its own entries there too.
+def gathered(heads: Any, batch: Any, new: Any, cached: Any, v: Variant, d: Dims) -> Stage:
+    """A sparse core and what passes the L2: every query fetches its own keys, in prefill too.
+
+    FlashMLA's tests/lib.py counts these bytes. That they are not the memory's is in the tables of aiconfigurator
+    0.12.0: on H100 they run at up to 1.56 times its peak, and H200, with 1.43 times the bandwidth, takes as long.
+    """
     entry = v.sparse_entry_bytes(d)
     return core("decode", heads, batch, new, cached, d.index_topk, d.kv_lora, d.rope, entry)
+
+
+def _read(heads: Any, batch: Any, new: Any, cached: Any, v: Variant, d: Dims) -> Any:
+    """Bytes that the memory moves in prefill behind what is `gathered`."""
+    entry = v.sparse_entry_bytes(d)
+    return core("prefill", heads, batch, new, cached, d.index_topk, d.kv_lora, d.rope, entry)[1]
+
+
+def _indexer(batch: Any, new: Any, cached: Any, d: Dims) -> Stage:
+    """Logits, and the selection from them."""
+    scored = logits(batch, new, cached, d.index_heads, d.index_dim, d.index_key_bytes)
+    return mla.together(scored, topk(batch, new, cached, d.index_topk))
 
 
 def _before(s: Shape) -> Any:
@@ -69,35 +86,47 @@ def _topk(s: Shape, v: Variant, d: Dims) -> list[Stage]:
 
 
 def _sparse(s: Shape, v: Variant, d: Dims) -> list[Stage]:
-    return [_core(s["heads"], s["batch"], s["new"], _before(s), v, d)]
+    return [gathered(s["heads"], s["batch"], s["new"], _before(s), v, d)]
 
 
 def _decode_block(s: Shape, v: Variant, d: Dims) -> list[Stage]:
     batch, queries = s["batch"], s["queries"]
     seen = _before({**s, "new": queries})
     return [
-        mla.projections(s, v, d, batch * queries, batch * queries, True),
-        # Differs from the sum of a block's parts, here and below: without the selection.
-        logits(batch, queries, seen, d.index_heads, d.index_dim, d.index_key_bytes),
-        _core(s["heads"], batch, queries, seen, v, d),
+        mla.projections(s["heads"], batch * queries, d, v.dtype, indexer=True),
+        _indexer(batch, queries, seen, d),
+        gathered(s["heads"], batch, queries, seen, v, d),
     ]
 
 
 def _prefill_block(s: Shape, v: Variant, d: Dims) -> list[Stage]:
-    batch, new, cached = s["batch"], s["new"], s["cached"]
-    tokens = batch * new
+    heads, batch, new, cached = s["heads"], s["batch"], s["new"], s["cached"]
     if v.options.get("branch") == "dense":
         expanded = batch * (new + cached)
-        core = mla.prefill(s["heads"], batch, new, cached, d.qk_dim, d.v_head)
-        return [mla.projections(s, v, d, tokens, expanded, True), core]
+        return [
+            mla.projections(heads, batch * new, d, v.dtype, expanded, indexer=True),
+            mla.prefill(heads, batch, new, cached, d.qk_dim, d.v_head),
+        ]
     return [
-        mla.projections(s, v, d, tokens, tokens, True),
-        logits(batch, new, cached, d.index_heads, d.index_dim, d.index_key_bytes),
-        _core(s["heads"], batch, new, cached, v, d),
+        mla.projections(heads, batch * new, d, v.dtype, indexer=True),
+        _indexer(batch, new, cached, d),
+        gathered(heads, batch, new, cached, v, d),
     ]
 
 
+def _behind_core(s: Shape, v: Variant, d: Dims) -> Any:
+    return _read(s["heads"], s["batch"], s["new"], _before(s), v, d)
+
+
+def _behind_block(s: Shape, v: Variant, d: Dims) -> Any:
+    if v.options.get("branch") == "dense":
+        return 0.0
+    return _read(s["heads"], s["batch"], s["new"], s["cached"], v, d)
+
+
 CONTEXT_AXES: Final = ("batch", "new", "context")
+SPARSE_AXES: Final = ("heads", *CONTEXT_AXES)
+SPARSE_WIDTHS: Final = ("kv_lora", "rope", "index_topk")
 FAMILIES = (
     Family(
         "index_logits",
@@ -117,16 +146,23 @@ FAMILIES = (
         roles=("indexer",),
         arithmetic=False,
     ),
-    *(
-        Family(
-            f"sparse_mla_{phase}",
-            "attention",
-            ("heads", *CONTEXT_AXES),
-            _sparse,
-            widths=("kv_lora", "rope", "index_topk"),
-            roles=("core",),
-        )
-        for phase in ("prefill", "decode")
+    Family(
+        "sparse_mla_prefill",
+        "attention",
+        SPARSE_AXES,
+        _sparse,
+        widths=SPARSE_WIDTHS,
+        carriers=("cache",),
+        behind=_behind_core,
+        roles=("core",),
+    ),
+    Family(
+        "sparse_mla_decode",
+        "attention",
+        SPARSE_AXES,
+        _sparse,
+        widths=SPARSE_WIDTHS,
+        roles=("core",),
     ),
     Family(
         "dsa_prefill_block",
@@ -135,6 +171,8 @@ FAMILIES = (
         _prefill_block,
         widths=BLOCK_WIDTHS,
         stages=("gemm", "", "sparse_mla_prefill"),
+        carriers=("memory", "memory", "cache"),
+        behind=_behind_block,
     ),
     Family(
         "dsa_decode_block",

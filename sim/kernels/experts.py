@@ -4,14 +4,13 @@ from typing import Any
 
 from sim.kernels.family import Dims, Family, Shape, Stage, Variant
 from sim.kernels.formats import BF16, activation_bytes, weight_bytes
-from sim.units import DTYPE_BYTES
 
 
 def work(rows: Any, active: Any, hidden: Any, inter: Any, dtype: str) -> list[Stage]:
     """6 hidden inter FLOP per row beside the weights of the `active` experts; then what the rows themselves move.
 
-    rows: token-expert pairs. Each operand of the two grouped products once: rows and activations in `dtype`, gate, up
-    and the result in BF16.
+    rows: token-expert pairs. Each operand of the two grouped products once: rows and activations in `dtype`, with
+    scales, as DeepGEMM's `m_grouped_fp8_gemm_nt_*` take them; gate, up and the result in BF16.
     """
     weights = weight_bytes(active * 3 * hidden * inter, dtype)
     moved = activation_bytes(rows * (hidden + inter), dtype) + rows * (2 * inter + hidden) * BF16
@@ -23,11 +22,8 @@ def _placed(s: Shape) -> Shape:
     return {**s, "load": s["rows"] / s["experts"]}
 
 
-def _form(s: Shape, v: Variant, d: Dims) -> list[Stage]:
-    # Differs from `work`: no scales, and inputs in BF16.
-    matrices = 3 * s["hidden"] * s["inter"]
-    moved = s["rows"] * (2 * s["hidden"] + 3 * s["inter"]) * BF16
-    return [(2 * matrices * s["rows"], s["active"] * matrices * DTYPE_BYTES[v.dtype]), (0.0, moved)]
+def _moe(s: Shape, v: Variant, d: Dims) -> list[Stage]:
+    return work(s["rows"], s["active"], s["hidden"], s["inter"], v.dtype)
 
 
 FAMILIES = (
@@ -35,7 +31,7 @@ FAMILIES = (
         "moe",
         "routed experts",
         ("inter", "experts", "load"),
-        _form,
+        _moe,
         free=("hidden",),
         equivalent=_placed,
         computed=("load",),

@@ -11,8 +11,8 @@ Shape = Mapping[str, Any]
 """Axis name to value: numbers, or numpy arrays of equal length."""
 Stage = tuple[Any, Any]
 """(FLOP, bytes) of one stage of a kernel; stages follow one another, the two of one stage overlap."""
-Carrier = Literal["memory", "scale_up", "scale_out"]
-"""What moves the bytes of a stage: the GPU's memory, NVLink, the network."""
+Carrier = Literal["memory", "cache", "scale_up", "scale_out"]
+"""What moves the bytes of a stage: the GPU's memory, its L2, NVLink, the network."""
 Role = Literal["core", "indexer", "outward", "collective"]
 """Part in a step.
 
@@ -110,6 +110,8 @@ class Family:
     """The family whose tiles each stage fills, where there are several; empty: nothing is padded."""
     carriers: tuple[Carrier, ...] | None = None
     """What carries the bytes of each stage; None: the GPU's memory."""
+    behind: Callable[[Shape, Variant, Dims], Any] | None = None
+    """Bytes that the memory moves meanwhile, where the L2 carries a stage's."""
     roles: tuple[Role, ...] = ()
     arithmetic: bool = True
     """Whether it multiplies matrices, so that a roofline tells something."""
@@ -128,8 +130,17 @@ class Family:
         return {**moved, **{axis: of(moved) for axis, of in self.follows.items()}} if self.follows else moved
 
     def carried_by(self, stages: int) -> tuple[Carrier, ...]:
-        """What carries the bytes of so many stages."""
-        return self.carriers or ("memory",) * stages
+        """What carries the bytes of so many stages; a branch of a block may have only the first."""
+        memory: Carrier = "memory"
+        return self.carriers[:stages] if self.carriers else (memory,) * stages
+
+    def traffic(self, shape: Shape, variant: Variant, dims: Dims) -> Stage:
+        """(FLOP, bytes) of all stages; the bytes are what the GPU's memory or its links move."""
+        stages = self.work(shape, variant, dims)
+        carried = zip(stages, self.carried_by(len(stages)), strict=True)
+        moved = sum(traffic for (_, traffic), by in carried if by != "cache")
+        behind = self.behind(shape, variant, dims) if self.behind else 0.0
+        return sum(flop for flop, _ in stages), moved + behind
 
     def tiled_as(self, stages: int) -> tuple[str, ...]:
         """The family whose tiles each of so many stages fills: a branch of a block without a core has fewer."""

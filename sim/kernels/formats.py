@@ -15,24 +15,28 @@ INT4_BLOCK: Final = 32
 BF16: Final = DTYPE_BYTES["bf16"]
 
 
+_WEIGHT: Final = DTYPE_BYTES | {
+    "fp8": DTYPE_BYTES["fp8"] + SCALE_BYTES / BLOCK**2,
+    "nvfp4": DTYPE_BYTES["nvfp4"] + 1 / NVFP4_BLOCK,
+    "int4": DTYPE_BYTES["int4"] + BF16 / INT4_BLOCK,
+}
+_ACTIVATION: Final = DTYPE_BYTES | {
+    "fp8": DTYPE_BYTES["fp8"] + SCALE_BYTES / BLOCK,
+    "nvfp4": DTYPE_BYTES["nvfp4"] + 1 / NVFP4_BLOCK,
+    "int4": BF16,
+}
+
+
 def weight_bytes(elements: Any, dtype: str) -> Any:
     """Bytes of a weight matrix with the scales of its format: FP8 one per 128 x 128 block, NVFP4 one per 16, INT4 one
     per 32. A number, or an array, as everywhere in `sim.kernels`."""
-    scales = {
-        "fp8": SCALE_BYTES / BLOCK**2,
-        "nvfp4": 1 / NVFP4_BLOCK,
-        "int4": DTYPE_BYTES["bf16"] / INT4_BLOCK,
-    }.get(dtype, 0.0)
-    return elements * (DTYPE_BYTES[dtype] + scales)
+    return elements * _WEIGHT[dtype]
 
 
 def activation_bytes(elements: Any, dtype: str) -> Any:
     """Bytes of activations with the scales of their format: FP8 one per 1 x 128 group, NVFP4 one per 16. Beside INT4
     weights they stay BF16."""
-    if dtype == "int4":
-        dtype = "bf16"
-    scales = {"fp8": SCALE_BYTES / BLOCK, "nvfp4": 1 / NVFP4_BLOCK}.get(dtype, 0.0)
-    return elements * (DTYPE_BYTES[dtype] + scales)
+    return elements * _ACTIVATION[dtype]
 
 
 def causal_pairs(new: Any, cached: Any) -> Any:

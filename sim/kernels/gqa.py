@@ -26,7 +26,8 @@ def core(
 
 def _stages(s: Shape, v: Variant, d: Dims) -> list[Stage]:
     kv_bytes = DTYPE_BYTES.get(v.options.get("kv_cache", "bf16"), BF16)
-    return [core(*(s[axis] for axis in AXES), kv_bytes=kv_bytes)]
+    heads, kv_heads, head_dim, batch, new, cached = (s[axis] for axis in AXES)
+    return [core(heads, kv_heads, head_dim, batch, new, cached, kv_bytes)]
 
 
 FAMILIES = tuple(

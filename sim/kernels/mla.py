@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from sim.kernels import gemm
 from sim.kernels.family import Dims, Family, Shape, Stage, Variant
 from sim.kernels.formats import BF16, causal_pairs
 from sim.units import DTYPE_BYTES
@@ -57,29 +58,49 @@ def _absorb(s: Shape, v: Variant, d: Dims) -> list[Stage]:
     return [absorb(s["tokens"], s["heads"], head_dim, d.kv_lora, v.dtype)]
 
 
-def projections(s: Shape, v: Variant, d: Dims, tokens: Any, expanded: Any, indexer: bool) -> Stage:
-    """q_a, kv_a, q_b, o_proj on `tokens`; W^UK and W^UV on `expanded` tokens; the indexer's projections."""
-    # Differs from the sum of a block's parts: no quantisation, no norms, W^UK and W^UV always in the block's format.
-    heads = s["heads"]
-    fixed = d.hidden * (d.q_lora + d.kv_lora + d.rope)
+def projections(
+    heads: Any, tokens: Any, d: Dims, dtype: str, expanded: Any = None, indexer: bool = False
+) -> Stage:
+    """What a block runs on its tokens beside the core: each projection with the quantisation of its input, latent
+    norms and RoPE; W^UK and W^UV on the `expanded` tokens of the MHA form, or as BMMs of the absorbed one; the
+    indexer's projections.
+
+    The BMMs are BF16, as `weight_dequant(wkv_b)` of DeepSeek's `inference/model.py` is, and as vLLM's attention keeps
+    W_UK and W_UV. SGLang's deepseek_v2.py can keep them in FP8 with one scale (`block_quant_to_tensor_quant`): half of
+    these bytes, which the rate fitted to its tables takes up.
+    """
+    latents = d.kv_lora + d.rope
+    down, up = (d.q_lora + latents, d.hidden), (heads * d.qk_dim, d.q_lora or d.hidden)
+    matrices = [down, up, (d.hidden, heads * d.v_head)]
     if indexer:
-        fixed += d.q_lora * d.index_heads * d.index_dim + d.hidden * (d.index_dim + d.index_heads)
-    per_head = d.q_lora * (d.nope + d.rope) + d.v_head * d.hidden
-    latent = d.kv_lora * (d.nope + d.v_head)
-    flop = 2 * (tokens * (fixed + heads * per_head) + expanded * heads * latent)
-    weights = (fixed + heads * (per_head + latent)) * DTYPE_BYTES[v.dtype]
-    width = d.hidden * 2 + heads * (d.nope + d.rope + 2 * d.v_head + 2 * d.kv_lora)
-    return flop, weights + tokens * width * BF16
+        matrices += [(d.index_heads * d.index_dim, d.q_lora), (d.index_dim, d.hidden)]
+    norms = (0.0, tokens * 2 * (d.q_lora + latents) * BF16)
+    work = [gemm.linear(tokens, matrices, dtype), norms]
+    if indexer:
+        work.append(gemm.work(tokens, d.index_heads, d.hidden, "bf16"))
+    if expanded is None:
+        work += [absorb(tokens, heads, d.nope, d.kv_lora), absorb(tokens, heads, d.v_head, d.kv_lora)]
+    else:
+        work.append(gemm.linear(expanded, [(heads * (d.nope + d.v_head), d.kv_lora)], dtype))
+    return together(*work)
+
+
+def together(*work: Stage) -> Stage:
+    """Several pieces of work as one stage."""
+    flop, moved = work[0]
+    for more_flop, more_moved in work[1:]:
+        flop, moved = flop + more_flop, moved + more_moved
+    return flop, moved
 
 
 def _prefill_block(s: Shape, v: Variant, d: Dims) -> list[Stage]:
     tokens, expanded = s["batch"] * s["new"], s["batch"] * (s["new"] + s["cached"])
-    return [projections(s, v, d, tokens, expanded, False), *_prefill(s, v, d)]
+    return [projections(s["heads"], tokens, d, v.dtype, expanded), *_prefill(s, v, d)]
 
 
 def _decode_block(s: Shape, v: Variant, d: Dims) -> list[Stage]:
     tokens = s["batch"] * s["queries"]
-    return [projections(s, v, d, tokens, tokens, False), *_decode(s, v, d)]
+    return [projections(s["heads"], tokens, d, v.dtype), *_decode(s, v, d)]
 
 
 def queries_as_heads(s: Shape) -> Shape:

@@ -29,7 +29,8 @@ def points_table(table: Table, profile: Profile) -> pd.DataFrame:
     family = FAMILIES[table.kernel]
     stages = family.work(table.shape, table.variant, profile.dims)
     rows = len(table.seconds)
-    flop, moved = (np.broadcast_to(sum(part), rows).astype(float) for part in zip(*stages, strict=True))
+    work = family.traffic(table.shape, table.variant, profile.dims)
+    flop, moved = (np.broadcast_to(amount, rows).astype(float) for amount in work)
     model = table.fit.form.seconds_each(stages, rows) if table.fit else np.full(rows, np.nan)
     return pd.DataFrame(
         {
