@@ -15,16 +15,15 @@ from scipy.optimize import least_squares
 
 from calibrate.tables import WEIGHT
 from sim.catalog import Gpu
-from sim.cost.axes import AXES
-from sim.cost.form import LINKS, STAGES, Dims, Form, Stage
+from sim.cost.form import Form
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import TAKEN_OUT, Fit, Profile, Table
+from sim.kernels import FAMILIES
+from sim.kernels.family import Dims, Stage
 
 Floats = NDArray[np.float64]
 
 METHODS: Final = ("linear", "fitted")
-FITTED_ONLY: Final = frozenset({"moe"})
-"""Families whose grid is placed by derived coordinates; the form's work tells shapes on one coordinate apart."""
 
 COMPUTE_SHARE: Final = (0.02, 1.0)
 TRAFFIC_SHARE: Final = (0.02, 2.0)
@@ -78,7 +77,8 @@ def fit_table(table: Table, dims: Dims, gpu: Gpu) -> Fit:
     start = _starts(problem)
     parameters = _solve(problem, start)
     form = _form(problem, parameters)
-    methods = ("fitted",) if table.kernel in FITTED_ONLY else METHODS
+    # Only the form's work tells shapes apart that share a computed coordinate.
+    methods = ("fitted",) if FAMILIES[table.kernel].computed else METHODS
     errors: dict[str, dict[str, list[float]]] = {m: {} for m in methods}
     for axis, dropped in _left_out(table):
         kept = _solve(problem.only(~dropped), parameters)
@@ -121,7 +121,7 @@ def neighbour_noise(table: Table) -> float | None:
 
     Stands for the noise of tables that repeat no shape: GEMM tables measure m and m + 1. None without such pairs.
     """
-    *outer, inner = (table.shape[axis] for axis in AXES[table.kernel])
+    *outer, inner = (table.shape[axis] for axis in FAMILIES[table.kernel].axes)
     order = np.lexsort((inner, *outer[::-1]))
     same = np.all([np.diff(axis[order]) == 0 for axis in outer], axis=0) if outer else True
     close = same & (np.diff(inner[order]) < CLOSE * inner[order][1:])
@@ -139,7 +139,7 @@ def _score(errors: Mapping[str, Sequence[float]]) -> float:
 
 def _left_out(table: Table) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """(axis, rows to leave out) for every inner value of every axis of the grid."""
-    for axis in AXES[table.kernel]:
+    for axis in FAMILIES[table.kernel].axes:
         values = table.shape[axis]
         for value in np.unique(values)[1:-1]:
             yield axis, values == value
@@ -163,13 +163,15 @@ def _errors(table: Table, dims: Dims, fit: Fit, dropped: NDArray[np.bool_]) -> l
 
 
 def _problem(table: Table, dims: Dims, gpu: Gpu) -> Problem:
-    stages = STAGES[table.kernel](table.shape, table.variant, dims)
+    family = FAMILIES[table.kernel]
+    stages = family.work(table.shape, table.variant, dims)
     traffic = {
         "memory": gpu.memory_bytes_per_s,
+        "cache": gpu.memory_bytes_per_s,
         "scale_up": gpu.scale_up_bytes_per_s,
         "scale_out": gpu.scale_out_bytes_per_s,
     }
-    carriers = LINKS.get(table.kernel, ("memory",) * len(stages))
+    carriers = family.carried_by(len(stages))
     dtypes = [table.variant.dtype] + [_core_dtype(table, gpu)] * (len(stages) - 1)
     compute = [
         gpu.flop_per_s("bf16" if dtype == "fp32" else dtype) or gpu.bf16_flop_per_s for dtype in dtypes

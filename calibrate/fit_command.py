@@ -29,7 +29,7 @@ def fit(
     console = wide_console(stderr=True)
     try:
         directory = _profile_of(source, out, engine)
-        profile = read_profile(directory)
+        profile = read_profile(directory, fitted=False)
         from calibrate.fit import fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
 
         fits = fit_profile(profile, device_gpu(profile))

@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from sim.cost.form import Variant
 from sim.cost.profile import Table
+from sim.kernels.family import Variant
 
 FLAGS: Final = Path(__file__).parent / "data" / "qa_flags.csv"
 SYSTEMS: Final = {"gb200_nvl72": "gb200", "gb300_nvl72": "gb300"}

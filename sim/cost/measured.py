@@ -15,10 +15,11 @@ import yaml
 
 from sim.catalog import Gpu, efficiency
 from sim.catalog.profiles import shipped_profiles
-from sim.cost.latency import COLLECTIVES, CostModel, Latency
+from sim.cost.latency import CostModel, Latency
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import TAKEN_OUT, Profile, Table, device_gpu, load_profile
 from sim.cost.tiles import at_least
+from sim.kernels import plays
 from sim.model.operations import Operation
 
 SELECTION: Final = Path(__file__).parent / "selection.yaml"
@@ -91,7 +92,8 @@ class ProfileCost:
     @cached_property
     def collectives_to(self) -> float:
         """Most GPUs whose collectives the profile measured; infinite where it measured none."""
-        tables = [table for kernel in COLLECTIVES for table in self.profile.tables(kernel)]
+        measured = [kernel for kernel in self.profile.kernels if plays(kernel, "collective")]
+        tables = [table for kernel in measured for table in self.profile.tables(kernel)]
         return max((float(table.shape["gpus"].max()) for table in tables), default=inf)
 
     @property
@@ -238,6 +240,8 @@ def _speeds(gpu: Gpu, measured: Gpu) -> dict[str, float]:
         **{dtype: ratio or 1.0 for dtype, ratio in arithmetic.items()},
         "fp32": arithmetic["bf16"],
         "memory": gpu.memory_bytes_per_s / measured.memory_bytes_per_s,
+        "cache": gpu.memory_bytes_per_s
+        / measured.memory_bytes_per_s,  # no datasheet tells: taken as the memory's
         "scale_up": gpu.scale_up_bytes_per_s / measured.scale_up_bytes_per_s,
         "scale_out": gpu.scale_out_bytes_per_s / measured.scale_out_bytes_per_s,
     }

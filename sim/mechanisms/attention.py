@@ -11,6 +11,7 @@ import pandas as pd
 
 from sim.cost.latency import PricedOperation, price_all
 from sim.deployment.plan import Deployment, resolve
+from sim.kernels import plays
 from sim.mechanisms.speculation import accept_length
 from sim.model.layout import Phase
 from sim.model.operations import Operation
@@ -20,9 +21,6 @@ from sim.scenario.schema import Scenario
 from sim.step.pricing import cost_model, step_operations
 from sim.step.surface import Surface
 from sim.units import HOUR_S, MILLION
-
-INDEXER = ("index_logits", "index_topk")
-"""Kernel families of the indexer; its projections carry its name."""
 
 
 @cache
@@ -134,7 +132,6 @@ def _by_part(priced: Sequence[PricedOperation], row: dict[str, Any]) -> list[dic
 
 
 def _part(operation: Operation) -> str:
-    if operation.kernel in INDEXER or "indexer" in operation.name:
+    if plays(operation.kernel, "indexer") or "indexer" in operation.name:  # its projections carry its name
         return "indexer"
-    core = ("mla_", "sparse_mla_", "gqa_")
-    return "core" if operation.kernel.startswith(core) else "projections"
+    return "core" if plays(operation.kernel, "core") else "projections"

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sim.catalog import DispatchMode, Model
+from sim.kernels.family import Phase as Phase  # noqa: PLC0414 - of a layout, too
 from sim.model.sharding import Sharding
 
-Phase = Literal["prefill", "decode"]
 Exchange = Literal["all_to_all", "all_gather"]
 """How attention-DP ranks reach the experts: DeepEP-like all-to-all, or all-gather and reduce-scatter."""
 

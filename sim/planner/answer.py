@@ -8,7 +8,7 @@ from typing import Any
 from sim.catalog import catalog_date
 from sim.planner.budgets import telling
 from sim.planner.full import Confirmed
-from sim.planner.holding import Measured
+from sim.planner.holding import Simulated
 from sim.planner.question import Question
 from sim.planner.reasons import RELIEF, at_best, ends_at, why_not
 from sim.planner.search import PLAIN, SAFE, Entry, Found
@@ -72,7 +72,7 @@ def scenario(question: Question, entry: Entry, size: Size, spare: int = 0) -> Js
     return data
 
 
-def prices(found: Found, entry: Entry, size: Size, measured: Measured | None) -> Json:
+def prices(found: Found, entry: Entry, size: Size, measured: Simulated | None) -> Json:
     """USD per million tokens at the mean load: an hour's cost over the tokens that an hour's requests ask for.
 
     How it is shared between cached, new and generated tokens is the simulation's; without one only `blended` is known.
@@ -123,12 +123,12 @@ def _order(found: Found, entry: Entry) -> tuple[bool, bool, Any]:
     return size is None, entry.held is None, rank(entry.screened, size or at_best(found, entry))
 
 
-def _held(entry: Entry, target: int) -> Measured | None:
+def _held(entry: Entry, target: int) -> Simulated | None:
     """What was simulated at the rate that is held."""
     return entry.held.at(entry.held.brackets[target].low) if entry.held else None
 
 
-def _idle(found: Found, size: Size, measured: Measured | None) -> Json | None:
+def _idle(found: Found, size: Size, measured: Simulated | None) -> Json | None:
     """By pool: share of the time without work at the mean load, from the busy share that was simulated."""
     if measured is None:
         return None

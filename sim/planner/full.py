@@ -5,7 +5,7 @@ from typing import Any
 
 from sim.parallel import Crew
 from sim.planner.budgets import budget
-from sim.planner.holding import Measured, judged, length
+from sim.planner.holding import Simulated, judged, length
 from sim.planner.question import Objective, Question
 from sim.planner.screening import Screened
 from sim.planner.search import Entry, Found
@@ -30,7 +30,7 @@ class Confirmed:
 
     entry: Entry
     size: Size
-    measured: Measured
+    measured: Simulated
     repaired: int
     """Replicas added because the first number missed an objective."""
     share: float
@@ -67,7 +67,7 @@ def confirm(found: Found, target: int, seed: int, crew: Crew) -> Confirmed | Non
     return last
 
 
-def at_full_traffic(job: FullJob) -> tuple[Measured, float]:
+def at_full_traffic(job: FullJob) -> tuple[Simulated, float]:
     """The deployment at the peak, and the share of it that was simulated. Runs in a worker process.
 
     A trace comes at its own times, from its start. Of what would take more than `full_requests` a whole number of
@@ -89,7 +89,7 @@ def at_full_traffic(job: FullJob) -> tuple[Measured, float]:
     return judged(scenario, job.seed, objectives, peak, simulated), simulated / job.replicas
 
 
-def _lost(job: FullJob) -> tuple[Measured, float]:
+def _lost(job: FullJob) -> tuple[Simulated, float]:
     raise MemoryError
 
 

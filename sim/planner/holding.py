@@ -25,7 +25,7 @@ KEPT: Final = ("cost", "latency", "utilization", "priced_by", "stable", "request
 
 
 @dataclass(frozen=True)
-class Measured:
+class Simulated:
     """What a simulation says of the objectives."""
 
     rate_per_s: float
@@ -80,7 +80,7 @@ class Held:
 
     brackets: tuple[Bracket, ...]
     """One for each target; the search ends early where `high` cannot win."""
-    points: tuple[Measured, ...] = ()
+    points: tuple[Simulated, ...] = ()
     why_not: str | None = None
 
     @property
@@ -88,7 +88,7 @@ class Held:
         """Simulated in all."""
         return sum(point.requests for point in self.points)
 
-    def at(self, rate: float) -> Measured | None:
+    def at(self, rate: float) -> Simulated | None:
         """What was simulated at a rate."""
         return next((point for point in self.points if point.rate_per_s == rate), None)
 
@@ -97,7 +97,7 @@ def hold(job: HoldJob) -> Held:
     """The brackets of a candidate. Runs in a worker process: its own faults are answers, too."""
     steps = 2 ** budget().halvings
     top = job.screened.capacity * (1 + budget().estimate_tolerance)
-    tried: dict[int, Measured] = {}
+    tried: dict[int, Simulated] = {}
 
     def kept(k: int, target: Target) -> bool:
         if k * top / steps > target.at_most:
@@ -129,7 +129,7 @@ def lost(job: HoldJob) -> Held:
     return Held(tuple(Bracket(0.0, 0.0) for _ in job.targets), why_not=why)
 
 
-def measure(job: HoldJob, rate: float) -> Measured:
+def measure(job: HoldJob, rate: float) -> Simulated:
     """One replica at a rate, for as long as the percentiles need."""
     stay_s = job.screened.mean_s("e2e_s", min(rate, job.screened.capacity))
     warmup_s, count = length(stay_s, job.question.objectives, rate)
@@ -158,11 +158,11 @@ def length(
 
 def judged(
     scenario: Scenario, seed: int, objectives: Sequence[Objective], rate: float, replicas: int
-) -> Measured:
+) -> Simulated:
     """The scenario simulated, and what its requests say of the objectives."""
     result = simulate(scenario, seed)
     data = result.json()
-    return Measured(
+    return Simulated(
         rate_per_s=rate,
         values_s={one.key: _value(result, one) for one in objectives},
         keeps_up=data["stable"] is not False,

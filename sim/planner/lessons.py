@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sim.planner.budgets import budget
-from sim.planner.holding import Measured
+from sim.planner.holding import Simulated
 from sim.planner.question import Objective
 from sim.planner.screening import LATENCIES, PARTNER, Screened
 
@@ -18,9 +18,9 @@ Key = tuple[str, str, int]
 class Lessons:
     """What was measured of each pool: so many workers of a shape, under a setting."""
 
-    seen: dict[Key, list[Measured]] = field(default_factory=dict)
+    seen: dict[Key, list[Simulated]] = field(default_factory=dict)
 
-    def learn(self, screened: Screened, points: Sequence[Measured]) -> None:
+    def learn(self, screened: Screened, points: Sequence[Simulated]) -> None:
         """Keep a candidate's points for its pools; where the partner was nearly full, they say nothing of a pool."""
         for role in screened.candidate.pools:
             partner = PARTNER.get(role)

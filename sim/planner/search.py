@@ -14,7 +14,7 @@ import numpy as np
 from sim.parallel import Crew
 from sim.planner.budgets import budget
 from sim.planner.candidates import Shape, replicas, roles, settings, shapes
-from sim.planner.holding import Held, HoldJob, Measured, Target, hold, lost
+from sim.planner.holding import Held, HoldJob, Simulated, Target, hold, lost
 from sim.planner.lessons import Lessons
 from sim.planner.margin import Margin, margin_of
 from sim.planner.progress import Progress, Tick
@@ -74,7 +74,7 @@ class Found:
     estimated: int
     lessons: Lessons = field(default_factory=Lessons)
     margins: dict[str, Margin] = field(default_factory=dict)
-    full: dict[tuple[str, int], tuple[Measured, float]] = field(default_factory=dict)
+    full: dict[tuple[str, int], tuple[Simulated, float]] = field(default_factory=dict)
     """By candidate and replicas: the simulation at full traffic, and the share of it that was simulated."""
     complete: bool = True
     """False where the budget of simulated requests ran out before every candidate that could win was tried."""

@@ -12,8 +12,9 @@ from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
 from sim.experts import LoadTable, expert_load, read_counts
 from sim.experts.popularity import mean_rho
+from sim.kernels.formats import weight_bytes
 from sim.model.layout import ExpertRows, Layout
-from sim.model.operations import Operation, weight_bytes
+from sim.model.operations import Operation
 from sim.scenario.errors import DeploymentError, KeyPath, Problem
 from sim.scenario.schema import Experts
 from sim.step.operations import Routing

@@ -5,21 +5,11 @@ from collections.abc import Iterator
 from sim.cost.measured import ProfileCost
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
+from sim.kernels import FAMILIES
 from sim.model.operations import Operation
 from sim.step.operations import typical_prompts
 from sim.step.pricing import priced_by, step_operations
 
-FAMILIES = {
-    "gemm": "matrix products",
-    "moe": "routed experts",
-    "quantize": "quantisation",
-    "absorb_bmm": "weight absorption",
-    "dispatch": "dispatch",
-    "combine": "combine",
-    "index_logits": "index logits",
-    "index_topk": "index top-k",
-}
-"""Kernel families in words; the others are attention or collectives."""
 TOKENS, CONTEXT = 64.0, 4096.0
 """A step to look at: which tables are chosen hardly depends on it."""
 
@@ -35,7 +25,7 @@ def pricing_notes(deployment: Deployment) -> Iterator[str]:
     stand_ins: dict[str, set[str]] = {}
     for operation in _operations(deployment, cost):
         if profile := cost.stand_in(operation):
-            stand_ins.setdefault(_family(operation), set()).add(profile)
+            stand_ins.setdefault(FAMILIES[operation.kernel].words, set()).add(profile)
     if stand_ins:
         listed = ", ".join(f"{family} ({', '.join(sorted(by))})" for family, by in sorted(stand_ins.items()))
         yield f"priced by kernels of another engine than {cost.profile.engine}: {listed}"
@@ -91,8 +81,3 @@ def _operations(deployment: Deployment, cost: ProfileCost) -> Iterator[Operation
                 listed = step.prefill_attention(*prompts) + step.prefill_rest(TOKENS)
             for operation in listed:
                 yield from (operation,) if cost.knows(operation) else operation.parts
-
-
-def _family(operation: Operation) -> str:
-    group = "collectives" if operation.group == "communication" else "attention"
-    return FAMILIES.get(operation.kernel, group)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from sim.catalog import efficiency, gpu
 from sim.catalog.profiles import SHIPPED, shipped_profiles
-from sim.cost.axes import AXES
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
 from sim.cost.profile import load_profile
+from sim.kernels import FAMILIES
 from sim.model.operations import Operation
 
 MEASURED_GPUS = ("h100_sxm", "h200_sxm", "b200_sxm", "b300_sxm", "gb200_nvl72", "gb300_nvl72")
@@ -243,8 +243,8 @@ def noise(table_id):
     """
     table = TABLES[table_id]
     worst = 0.0
-    for axis in AXES[table.kernel]:
-        others = [table.shape[a] for a in AXES[table.kernel] if a != axis]
+    for axis in FAMILIES[table.kernel].axes:
+        others = [table.shape[a] for a in FAMILIES[table.kernel].axes if a != axis]
         order = np.lexsort((table.shape[axis], *others))
         new_line = np.any([np.diff(other[order]) != 0 for other in others], axis=0)
         for line in np.split(table.seconds[order], np.flatnonzero(new_line) + 1):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sim.planner import full, holding, search, sensitivity
-from sim.planner.holding import HoldJob, Measured
+from sim.planner.holding import HoldJob, Simulated
 from sim.planner.margin import Margin
 from sim.planner.screening import Part, PartJob, Screened
 
@@ -43,7 +43,7 @@ def estimate(job: PartJob) -> Part:
     )
 
 
-def measured(screened: Screened, rate: float, replicas: int = 1) -> Measured:
+def measured(screened: Screened, rate: float, replicas: int = 1) -> Simulated:
     """The percentiles at a rate of so many replicas together."""
     load = rate / replicas / screened.capacity
     last = screened.candidate.pools.get("decode") or screened.candidate.pools["serve"]
@@ -54,7 +54,7 @@ def measured(screened: Screened, rate: float, replicas: int = 1) -> Measured:
     latency = {
         name: {"mean": s, "p50": s, "p90": s, "p99": s} for name, s in (("ttft_s", 0.1), ("tpot_s", tpot_s))
     }
-    return Measured(
+    return Simulated(
         rate,
         {"ttft_p99_s": ttft_s, "tpot_p99_s": tpot_s},
         keeps_up=load < 1,
@@ -78,10 +78,10 @@ Ask = Callable[..., dict[str, Any]]
 def stub(monkeypatch: pytest.MonkeyPatch, errors: float = 0.0) -> None:
     """Let the planner ask the formulas; `errors`: expected of every metric."""
 
-    def hold_measure(job: HoldJob, rate: float) -> Measured:
+    def hold_measure(job: HoldJob, rate: float) -> Simulated:
         return measured(job.screened, rate)
 
-    def at_full_traffic(job: full.FullJob) -> tuple[Measured, float]:
+    def at_full_traffic(job: full.FullJob) -> tuple[Simulated, float]:
         return measured(job.screened, job.traffic.peak_per_s, job.replicas), 1.0
 
     margin = Margin(dict.fromkeys(("ttft", "tpot", "throughput"), errors), None)
