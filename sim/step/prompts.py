@@ -53,11 +53,10 @@ class PromptAttention:
         if not load.differ and not (len(switches) and load.longest.max() >= switches[0] / NEAR):
             return core
         new, length = one_prompt(tokens, context)
-        differs = np.zeros(len(length), dtype=bool)
+        form = switches.searchsorted(load.longest)
+        differs = form != switches.searchsorted(length)
         for switch in switches:
             differs |= (length > switch / NEAR) & (length < switch * NEAR)
-        form = switches.searchsorted(load.longest)
-        differs |= form != switches.searchsorted(length)
         if load.differ:
             typical_held = tokens * length / new
             differs |= np.abs(load.held - typical_held) > SAME * typical_held
