@@ -47,7 +47,8 @@ class DecodeBatch:
 
     def need(self, rank: int, tokens: int) -> int:
         """Blocks that must be free for a sequence of `tokens` tokens: its own and the growth reserve of those there."""
-        return self._blocks_of(tokens) + self._reserve_blocks * self.seats[rank]
+        own = blocks_for(tokens, self._block_tokens, self._request_blocks)
+        return own + self._reserve_blocks * self.seats[rank]
 
     def room_after(self, rank: int, step: int) -> int:
         """Blocks free at the end of `step`, if nobody joins or leaves."""

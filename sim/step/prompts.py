@@ -1,5 +1,6 @@
 """Attention of several different prompts in one chunk, which the prefill surface has no axis for."""
 
+from bisect import bisect_left
 from typing import Final
 
 import numpy as np
@@ -41,7 +42,7 @@ class PromptAttention:
     def __init__(self, step: StepOperations, surface: Surface, cost: CostModel) -> None:
         self._step, self._surface, self._cost = step, surface, cost
         *switches, last = prefill_forms(step.layout)
-        self._switches = np.array([up_to for up_to, _ in switches])
+        self._switches = [float(up_to) for up_to, _ in switches]
         """Lengths of the longest prompt beyond which the next form runs."""
         self._forms = [forms for _, forms in (*switches, last)]
         self._seconds: dict[tuple[float, float, float, int], float] = {}
@@ -50,21 +51,20 @@ class PromptAttention:
         """Attention seconds of each rank; shape (ranks,)."""
         tokens, context, switches = load.tokens, load.context, self._switches
         core = self._surface.core_s(tokens, context)
-        if not load.differ and not (len(switches) and load.longest.max() >= switches[0] / NEAR):
+        if not load.differ and not (switches and load.longest.max() >= switches[0] / NEAR):
             return core
         new, length = one_prompt(tokens, context)
         differs = np.zeros(len(length), dtype=bool)
         for switch in switches:
             differs |= (length > switch / NEAR) & (length < switch * NEAR)
-        form = switches.searchsorted(load.longest)
-        differs |= form != switches.searchsorted(length)
+            differs |= (load.longest > switch) != (length > switch)
         if load.differ:
             typical_held = tokens * length / new
             differs |= np.abs(load.held - typical_held) > SAME * typical_held
             new, _ = equal_prompts(tokens, context, load.held)
         for rank in np.flatnonzero(differs & (tokens > 0)):
             of_rank = float(tokens[rank]), float(context[rank]), float(new[rank])
-            core[rank] = self._priced_s(*of_rank, int(form[rank]))
+            core[rank] = self._priced_s(*of_rank, bisect_left(switches, load.longest[rank]))
         return core
 
     def _priced_s(self, tokens: float, context: float, new: float, form: int) -> float:
