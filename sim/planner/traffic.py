@@ -80,7 +80,7 @@ def _of_a_trace(scenario: Scenario, seed: int) -> Traffic:
     if stream.concurrency is not None or not len(times_s):
         raise _not_open()
     if stream.turns is not None:
-        says = "holds sessions, whose turns wait for each other; expected requests that do not (lengths, cached_fraction)"
+        says = "holds sessions, whose turns wait for each other; expected lengths and a cached_fraction"
         raise DeploymentError([Problem(("workload", "trace"), says)])
     most = len(requests(scenario.model_copy(update={"duration_s": None}), seed))
     opened = (arrivals.poisson or arrivals.gamma) if arrivals else None
