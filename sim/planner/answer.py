@@ -12,7 +12,7 @@ from sim.planner.holding import Simulated
 from sim.planner.question import Question
 from sim.planner.reasons import RELIEF, at_best, ends_at, why_not
 from sim.planner.search import PLAIN, SAFE, Entry, Found
-from sim.planner.sizing import Size, rank, sized
+from sim.planner.sizing import Size, most_replicas, rank, sized
 from sim.price import api_prices
 from sim.units import HOUR_S, MILLION
 
@@ -67,7 +67,10 @@ def candidate(found: Found, entry: Entry, target: int = SAFE, confirmed: Confirm
 
 def scenario(question: Question, entry: Entry, size: Size, spare: int = 0) -> Json:
     """The deployment under the workload as it was asked, ready for `run`."""
-    built = question.scenario(entry.screened.candidate.overrides(size.replicas, spare))
+    replicas = min(
+        size.replicas, most_replicas(entry.screened)
+    )  # of a loser there may be more than any scenario has
+    built = question.scenario(entry.screened.candidate.overrides(replicas, spare))
     data: Json = built.model_dump(mode="json", exclude_defaults=True)
     return data
 

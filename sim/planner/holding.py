@@ -176,10 +176,12 @@ def _value(result: Result, objective: Objective) -> float:
     """The percentile, or the mean, over the counted requests; a request that was turned away waits for ever."""
     table = result.requests
     rows = table[table.counted & (table.finish_s.notna() | table.rejected)]
+    if not len(rows):
+        return inf  # nothing was measured, so nothing was kept
     values = np.where(rows.rejected, inf, rows[objective.metric])
     values = values[~np.isnan(values)]
     if not len(values):
-        return 0.0
+        return 0.0  # answers of one token have no TPOT
     if objective.percentile is None:
         return float(values.mean())
     order = np.sort(values)

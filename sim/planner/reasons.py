@@ -35,7 +35,7 @@ def why_not(found: Found, entry: Entry, best: Size | None) -> str | None:
         return _at_light_load(found, entry)
     seen, size = found.bound(entry, PLAIN), at_best(found, entry)
     if not allowed(found.question, size):
-        return f"even without queues it takes {size.paid:,} GPUs; {found.question.max_gpus:,} are allowed"
+        return f"even without queues it takes {size.paid:,} GPUs, more than are allowed"
     if not found.complete and any(
         most_replicas_below(found.question, entry.screened, found.best(t)) for t in (PLAIN, SAFE)
     ):
@@ -92,7 +92,7 @@ def _after_simulation(found: Found, entry: Entry, best: Size | None) -> str | No
         return entry.held.why_not
     size, bracket = entry.sizes[SAFE], entry.held.brackets[SAFE]
     if size is not None and not allowed(found.question, size):
-        return f"takes {size.paid:,} GPUs; {found.question.max_gpus:,} are allowed"
+        return f"takes {size.paid:,} GPUs, more than are allowed"
     end = ends_at(found, entry, SAFE)
     if size is not None:
         says = f"a replica holds {bracket.low:.3g} requests/s, and at {bracket.high:.3g}: {end}"

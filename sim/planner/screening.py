@@ -51,6 +51,8 @@ class Part:
     """Per arrival: generated, and all."""
     usd_per_gpu_hour: float = 0.0
     """With what comes on top of the GPUs."""
+    storage_usd_per_hour: float = 0.0
+    """Of the prefix cache below the GPUs' memory, per worker that computes prompts, or in all where they share it."""
     unit_gpus: int = 1
     """Bought at once."""
     why_not: str | None = None
@@ -125,6 +127,7 @@ def _part(job: PartJob, state: SteadyState) -> Part:
         output_tokens=state.demand.output_tokens * per_arrival,
         tokens=(state.demand.output_tokens + state.demand.input_tokens) * per_arrival,
         usd_per_gpu_hour=price.gpu_hour.usd * (1 + price.overhead_fraction),
+        storage_usd_per_hour=0.0 if job.role == "decode" else price.storage_usd_per_hour,
         unit_gpus=price.purchase.unit,
     )
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from math import ceil, inf
 
-from sim.deployment.plan import resolve
 from sim.planner.question import Question
 from sim.planner.screening import Screened
-from sim.price import purchase, storage_usd_per_hour
+from sim.price import purchase
+from sim.scenario.section import MOST_GPUS
 
 NEARLY = 1e-9
 """Replicas by which a quotient may exceed a whole number before it takes one more: floating point."""
@@ -27,6 +27,11 @@ class Size:
         return self.paid - self.gpus
 
 
+def most_replicas(screened: Screened) -> int:
+    """Replicas that a scenario may have, with one to spare."""
+    return max(1, MOST_GPUS // screened.candidate.gpus - 1)
+
+
 def replicas_for(rate_per_s: float, held_per_s: float) -> int:
     """Replicas that carry a rate, each no more than it holds."""
     return max(1, ceil(rate_per_s / held_per_s - NEARLY))
@@ -40,17 +45,12 @@ def sized(question: Question, screened: Screened, replicas: int, spare: int = 0)
     candidate, part = screened.candidate, screened.any_part
     gpus = replicas * candidate.gpus + spare * sum(int(shape["gpus"]) for shape in candidate.pools.values())
     paid = purchase(gpus, part.unit_gpus).bought
-    usd = paid * part.usd_per_gpu_hour
-    if _has_storage(question):
-        scenario = question.scenario(candidate.overrides(replicas, spare))
-        usd += storage_usd_per_hour(resolve(scenario).prefix_cache, scenario.price)
-    return Size(replicas, gpus, paid, usd)
-
-
-def _has_storage(question: Question) -> bool:
-    cache = question.loaded.scenario.prefix_cache
-    varied = any(key.startswith("prefix_cache") for key in question.varied)
-    return varied or bool(cache.host_gb or cache.disk_gb)
+    shared = question.loaded.scenario.prefix_cache.scope == "cluster"
+    storage = sum(
+        of_pool.storage_usd_per_hour * (1 if shared else replicas * candidate.ratio[role] + spare)
+        for role, of_pool in screened.parts.items()
+    )
+    return Size(replicas, gpus, paid, paid * part.usd_per_gpu_hour + storage)
 
 
 Rank = tuple[float, int, float, str]
@@ -85,5 +85,5 @@ NO_LIMIT = 10**9
 
 
 def allowed(question: Question, size: Size) -> bool:
-    """Whether no more GPUs are paid for than the question allows."""
-    return question.max_gpus is None or size.paid <= question.max_gpus
+    """Whether no more GPUs are paid for than the question allows, or than a scenario may have."""
+    return size.paid <= (question.max_gpus or MOST_GPUS)

@@ -16,7 +16,7 @@ from sim.workload.arrivals import HOURS_PER_DAY, DailyCurve
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Arrivals per second (of sessions, where a trace has them), and what they look like."""
+    """Arrivals per second, and what they look like."""
 
     peak_per_s: float
     mean_per_s: float
@@ -56,7 +56,8 @@ def traffic_of(scenario: Scenario, seed: int) -> Traffic:
     - a trace at its own times: the busiest window of `peak_window_s` and the mean; a trace shorter than two such
       windows has one rate. Candidates see its requests with gaps without memory, the winner its own times.
 
-    Raises DeploymentError where requests come whenever others end: that asks how fast, not how many GPUs.
+    Raises DeploymentError where requests come whenever others end, which asks how fast, not how many GPUs; and where
+    a trace holds sessions: they last longer than a candidate is simulated.
     """
     arrivals = scenario.workload.arrivals
     if arrivals is None or scenario.workload.trace is not None:
@@ -78,6 +79,9 @@ def _of_a_trace(scenario: Scenario, seed: int) -> Traffic:
     arrivals, times_s = scenario.workload.arrivals, stream.arrival_s
     if stream.concurrency is not None or not len(times_s):
         raise _not_open()
+    if stream.turns is not None:
+        says = "holds sessions, whose turns wait for each other; expected lengths and a cached_fraction"
+        raise DeploymentError([Problem(("workload", "trace"), says)])
     most = len(requests(scenario.model_copy(update={"duration_s": None}), seed))
     opened = (arrivals.poisson or arrivals.gamma) if arrivals else None
     if opened is not None:

@@ -50,6 +50,22 @@ def test_a_rack_is_bought_whole(question: Callable[..., Question]) -> None:
     assert (size.paid, size.stranded) == (144, 144 - 10 * one.candidate.gpus)
 
 
+def test_storage_is_paid_for_by_every_worker_that_computes_prompts(question: Callable[..., Question]) -> None:
+    """Half a dollar an hour beside each of three workers, and of one to spare."""
+    one = _entries(question())[0].screened
+    stored = search.Screened(
+        one.candidate, {"serve": Part(**{**vars(one.any_part), "storage_usd_per_hour": 0.5})}
+    )
+    bare, with_storage = (sized(question(), s, 3, spare=1).usd_per_hour for s in (one, stored))
+    assert with_storage - bare == pytest.approx(2.0)
+
+
+def test_a_loser_may_need_more_gpus_than_a_scenario_can_have(ask: Ask) -> None:
+    """TTFT p99 is 0.2 s without load: a promise of 0.2033 s leaves 1.6% of the capacity, one step of 64."""
+    answer = ask(rate=2000, ttft=0.204)
+    assert answer["candidates"] and all(one["scenario"] for one in answer["candidates"])
+
+
 def test_a_whole_quotient_takes_no_replica_more() -> None:
     assert [replicas_for(rate, 0.1) for rate in (0.3, 0.30001, 0.05)] == [3, 4, 1]
 

@@ -136,6 +136,13 @@ def test_a_trace_has_a_busiest_window(tmp_path: Path) -> None:
     )
 
 
+def test_sessions_are_not_planned_for(tmp_path: Path) -> None:
+    workload = "{trace: agentic-coding, arrivals: {poisson: {rate_per_s: 1}}}"
+    question = asked(tmp_path, f"base: chat.yaml\nworkload: {workload}\nsearch: {{}}\n")
+    with pytest.raises(DeploymentError, match="holds sessions"):
+        traffic_of(question.loaded.scenario, 0)
+
+
 def test_a_closed_loop_has_no_rate_to_plan_for(tmp_path: Path) -> None:
     question = asked(
         tmp_path, "base: chat.yaml\nworkload: {arrivals: {closed_loop: {concurrency: 9}}}\nsearch: {}\n"
