@@ -118,6 +118,8 @@ def outcome(result: Result, conc: int, prompts_published: int) -> Outcome:
     for metric, column in (("tpot", "tpot_s"), ("ttft", "ttft_s")):
         seconds = table[column].to_numpy(dtype=np.float64)
         there = ~np.isnan(seconds)
+        if not there.any():  # answers of one token have no TPOT
+            continue
         values[metric] = {
             "p50": quantile(seconds[there], weights[there], 0.5),
             "mean": float(np.average(seconds[there], weights=weights[there])),
