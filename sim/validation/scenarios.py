@@ -12,7 +12,6 @@ from sim.scenario.schema import Scenario
 from sim.validation.errors import quantile
 from sim.validation.recipes import recipes, settings
 from sim.validation.rows import Row
-from sim.validation.shapes import Shape
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +20,7 @@ MODEL_FORMAT: Final = "bf16"
 HABITS: Final = ("poll_every_steps", "wait_all_ranks_steps", "host_overhead_s", "prefill_graph_tokens")
 """What a recipe may say about the running engine."""
 POOL: Final = ("chunk_tokens", "memory_fraction", "exchange", "moe_backend")
-"""What it may say of every pool, or of one by its role."""
+"""What it may say about a pool."""
 
 
 def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenario:
@@ -42,7 +41,7 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
             "gpu": row.hardware,
             "engine": known["engines"][row.engine],
             "engine_version": said.get("engine_version"),
-            "deployment": {role: _pool(shape, row.conc, said, role) for role, shape in row.pools.items()},
+            "deployment": {role: _pool(row, role) for role in row.pools},
             "precision": {
                 **known["precisions"][row.precision],
                 "kv_cache": said.get("kv_cache", MODEL_FORMAT),
@@ -64,9 +63,9 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
     )
 
 
-def settings_of(row: Row) -> dict[str, Any]:
-    """What its launch script and the row itself say; the row wins."""
-    return {**(settings(row.columns, row.ran) if row.by_recipe else {}), **row.said}
+def settings_of(row: Row, role: str = "") -> dict[str, Any]:
+    """What the launch script of a pool (default: of the one that decodes) and the row itself say; the row wins."""
+    return {**(settings(row.columns(role), row.ran) if row.by_recipe else {}), **row.said}
 
 
 def drafts_of(row: Row) -> tuple[int, ...]:
@@ -77,15 +76,15 @@ def drafts_of(row: Row) -> tuple[int, ...]:
     return (told,) if told else tuple(recipes()["drafts"][row.spec])
 
 
-def _pool(shape: Shape, conc: int, said: dict[str, Any], role: str) -> dict[str, Any]:
+def _pool(row: Row, role: str) -> dict[str, Any]:
+    shape, flags = row.pools[role], settings_of(row, role)
     pool: dict[str, Any] = {
         "workers": shape.workers,
         "gpus": shape.gpus,
         "tp": shape.tp,
         "ep": shape.ep,
-        "max_batch_per_gpu": ceil(conc / shape.tp),
+        "max_batch_per_gpu": ceil(row.conc / shape.tp),
     }
-    flags = {**said, **said.get(role, {})}
     return pool | {name: flags[name] for name in POOL if flags.get(name) is not None}
 
 

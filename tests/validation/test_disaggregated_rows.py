@@ -77,3 +77,16 @@ def test_a_quick_look_has_one_row_of_every_kind() -> None:
     left_out = skipped(rows)
     kinds = {(r.hardware, r.framework, r.precision, r.spec) for r in rows if r.id not in left_out}
     assert len(sample(rows)) == len(kinds)
+
+
+def test_each_pool_is_started_as_its_own_recipe_says(tmp_path: Path) -> None:
+    """Attention DP of the prefill side alone gathers on B200; on a rack TensorRT-LLM exchanges all to all."""
+    [row] = read_rows(own(tmp_path, source="InferenceX", **SPLIT))
+    pools = scenario_of(row, 100).deployment
+    assert (pools.prefill.exchange, pools.decode.exchange) == ("all_gather", None)
+    wide = {"hardware": "gb200", "decode_dp_attn": 1}
+    [row] = read_rows(own(tmp_path, source="InferenceX", **{**SPLIT, **wide}))
+    assert {pool.exchange for pool in scenario_of(row, 100).deployment.pools().values()} == {"all_to_all"}
+    [row] = read_rows(own(tmp_path, source="InferenceX", **{**SPLIT, **wide, "framework": "dynamo-sglang"}))
+    pools = scenario_of(row, 100).deployment
+    assert (pools.prefill.exchange, pools.decode.exchange) == ("all_gather", "all_to_all")
