@@ -85,6 +85,8 @@ def _pool(row: Row, role: str) -> dict[str, Any]:
         "ep": shape.ep,
         "max_batch_per_gpu": ceil(row.conc / shape.tp),
     }
+    if redundant := flags.get("redundant"):
+        pool["experts"] = {**recipes()["experts"], "redundant": redundant}
     return pool | {name: flags[name] for name in POOL if flags.get(name) is not None}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from published_rows import own
 
+from sim.deployment.plan import deploy
 from sim.validation.rows import read_rows
 from sim.validation.scenarios import drafts_of, scenario_of
 from sim.validation.shapes import Shape
@@ -90,3 +91,12 @@ def test_each_pool_is_started_as_its_own_recipe_says(tmp_path: Path) -> None:
     [row] = read_rows(own(tmp_path, source="InferenceX", **{**SPLIT, **wide, "framework": "dynamo-sglang"}))
     pools = scenario_of(row, 100).deployment
     assert (pools.prefill.exchange, pools.decode.exchange) == ("all_gather", "all_to_all")
+    assert pools.decode.experts.redundant == 32 and pools.prefill.experts is None
+
+
+def test_decode_over_48_gpus_has_slots_that_divide(tmp_path: Path) -> None:
+    """256 experts and the recipe's 32 copies are 288 slots, 6 on each of 48; without copies there is no such layout."""
+    label = {"decode_workers": 1, "decode_tp": 1, "decode_ep": 1, "decode_dp_attn": 1, "num_decode_gpu": 48}
+    change = {**SPLIT, **label, "hardware": "gb200", "framework": "dynamo-sglang", "source": "InferenceX"}
+    [row] = read_rows(own(tmp_path, **change))
+    deploy(scenario_of(row, 100))
