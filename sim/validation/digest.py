@@ -24,6 +24,7 @@ from sim.validation.errors import Score, grouped, score
 from sim.validation.points import points, setup
 from sim.validation.rows import Row, read_rows
 from sim.validation.scenarios import scenario_of
+from sim.validation.services import service_scenario, services
 from sim.validation.skips import general
 from sim.validation.table import SHIPPED, Validation, validate
 
@@ -53,7 +54,9 @@ def brief(found: Validation) -> dict[str, Any]:
         }
         data["columns"][layout] = shared
         for case in cases:
-            for name in [name for name, value in case.items() if name in (*shared, "source") or not value]:
+            for name in [
+                name for name, value in case.items() if name in (*shared, "source") or value in (None, "")
+            ]:
                 del case[name]
     data["skipped"] = dict(Counter(general(one["reason"]) for one in data["skipped"]))
     return data
@@ -81,9 +84,10 @@ def lines(data: Mapping[str, Any]) -> str:
 
 
 def pools(rows: Iterable[Row]) -> dict[str, Served]:
-    """Id of a row, or of a published step -> the pool that was measured."""
+    """Id of a row, of a service or of a published step -> the pool that was measured."""
     steps = points()["points"]
     return {
+        **{one["id"]: served(resolve(service_scenario(one)), "serve") for one in services()["services"]},
         **{point["id"]: served(setup(point)[1], point["phase"]) for point in steps},
         **{row.id: served(resolve(scenario_of(row, row.conc)), "serve") for row in rows},
     }

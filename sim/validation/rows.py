@@ -101,12 +101,12 @@ class Row:
         other = "" if self.model.startswith(recipes()["model"]) else f" {self.model}"
         return f"{self.hardware} {self.framework} {self.precision} {told}{drafts}{other}"
 
-    @property
-    def columns(self) -> dict[str, Any]:
-        """What the rules of a recipe may ask for."""
+    def columns(self, role: str = "") -> dict[str, Any]:
+        """What the rules of a recipe may ask for, of the pool of that role; default: of the one that decodes."""
+        shape = self.pools.get(role, self.decoding)
         names = ("hardware", "framework", "precision", "spec", "isl", "osl", "conc")
-        sizes = {name: getattr(self.decoding, name) for name in ("gpus", "ep", "dp_attention")}
-        return {**{name: getattr(self, name) for name in names}, **sizes}
+        sizes = {name: getattr(shape, name) for name in ("gpus", "ep", "dp_attention")}
+        return {"role": role, **{name: getattr(self, name) for name in names}, **sizes}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from sim.scenario.schema import Scenario
 from sim.validation.errors import quantile
 from sim.validation.recipes import recipes, settings
 from sim.validation.rows import Row
-from sim.validation.shapes import Shape
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +23,7 @@ HABITS: Final = (
 )  # fmt: skip
 """What a recipe may say about the running engine."""
 POOL: Final = ("chunk_tokens", "memory_fraction", "exchange", "moe_backend")
-"""What it may say of every pool, or of one by its role."""
+"""What it may say about a pool."""
 
 
 def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenario:
@@ -45,7 +44,7 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
             "gpu": row.hardware,
             "engine": known["engines"][row.engine],
             "engine_version": said.get("engine_version"),
-            "deployment": {role: _pool(shape, row.conc, said, role) for role, shape in row.pools.items()},
+            "deployment": {role: _pool(row, role) for role in row.pools},
             "precision": {
                 **known["precisions"][row.precision],
                 "kv_cache": said.get("kv_cache", MODEL_FORMAT),
@@ -67,9 +66,9 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
     )
 
 
-def settings_of(row: Row) -> dict[str, Any]:
-    """What its launch script and the row itself say; the row wins."""
-    return {**(settings(row.columns, row.ran) if row.by_recipe else {}), **row.said}
+def settings_of(row: Row, role: str = "") -> dict[str, Any]:
+    """What the launch script of a pool (default: of the one that decodes) and the row itself say; the row wins."""
+    return {**(settings(row.columns(role), row.ran) if row.by_recipe else {}), **row.said}
 
 
 def draft_counts(row: Row) -> tuple[int, ...]:
@@ -80,15 +79,17 @@ def draft_counts(row: Row) -> tuple[int, ...]:
     return (told,) if told else tuple(recipes()["drafts"][row.spec])
 
 
-def _pool(shape: Shape, conc: int, said: dict[str, Any], role: str) -> dict[str, Any]:
+def _pool(row: Row, role: str) -> dict[str, Any]:
+    shape, flags = row.pools[role], settings_of(row, role)
     pool: dict[str, Any] = {
         "workers": shape.workers,
         "gpus": shape.gpus,
         "tp": shape.tp,
         "ep": shape.ep,
-        "max_batch_per_gpu": ceil(conc / shape.tp),
+        "max_batch_per_gpu": ceil(row.conc / shape.tp),
     }
-    flags = {**said, **said.get(role, {})}
+    if redundant := flags.get("redundant"):
+        pool["experts"] = {**recipes()["experts"], "redundant": redundant}
     return pool | {name: flags[name] for name in POOL if flags.get(name) is not None}
 
 
@@ -121,6 +122,8 @@ def outcome(result: Result, conc: int, prompts_published: int) -> Outcome:
     for metric, column in (("tpot", "tpot_s"), ("ttft", "ttft_s")):
         seconds = table[column].to_numpy(dtype=np.float64)
         there = ~np.isnan(seconds)
+        if not there.any():  # answers of one token have no TPOT
+            continue
         values[metric] = {
             "p50": quantile(seconds[there], weights[there], 0.5),
             "mean": float(np.average(seconds[there], weights=weights[there])),

@@ -41,6 +41,7 @@ def service_scenario(entry: Mapping[str, Any]) -> Scenario:
         "arrivals": {"closed_loop": {"concurrency": loop}} if loop else {"all_at_once": {}},
         "lengths": {"input": _length(entry, "in"), "output": _length(entry, "out")},
         "requests": entry["requests"],
+        "cached_fraction": entry.get("cached"),
     }
     base = services()["bases"][entry["base"]]
     return Scenario.model_validate({**base, **entry.get("set", {}), "workload": workload})

@@ -367,7 +367,7 @@ def test_validation_stands_every_choice_and_filters_that_leave_nothing() -> None
         assert metric in app.markdown[0].value
     for by in range(5):
         sound(app.selectbox(key="vby").select_index(by).run())
-    sound(app.multiselect(key="gpu").set_value(["h100_sxm"]).run())
+    sound(app.multiselect(key="gpu").set_value(["h800_sxm"]).run())
     sound(app.selectbox(key="vm").select_index(0).run())
     assert "No case is left" in app.info[0].value
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from published_rows import own
 
+from sim.deployment.plan import deploy
 from sim.validation.rows import read_rows
 from sim.validation.scenarios import draft_counts, scenario_of
 from sim.validation.shapes import Shape
@@ -77,3 +78,25 @@ def test_a_quick_look_has_one_row_of_every_kind() -> None:
     left_out = skipped(rows)
     kinds = {(r.hardware, r.framework, r.precision, r.spec) for r in rows if r.id not in left_out}
     assert len(sample(rows)) == len(kinds)
+
+
+def test_each_pool_is_started_as_its_own_recipe_says(tmp_path: Path) -> None:
+    """Attention DP of the prefill side alone gathers on B200; on a rack TensorRT-LLM exchanges all to all."""
+    [row] = read_rows(own(tmp_path, source="InferenceX", **SPLIT))
+    pools = scenario_of(row, 100).deployment
+    assert (pools.prefill.exchange, pools.decode.exchange) == ("all_gather", None)
+    wide = {"hardware": "gb200", "decode_dp_attn": 1}
+    [row] = read_rows(own(tmp_path, source="InferenceX", **{**SPLIT, **wide}))
+    assert {pool.exchange for pool in scenario_of(row, 100).deployment.pools().values()} == {"all_to_all"}
+    [row] = read_rows(own(tmp_path, source="InferenceX", **{**SPLIT, **wide, "framework": "dynamo-sglang"}))
+    pools = scenario_of(row, 100).deployment
+    assert (pools.prefill.exchange, pools.decode.exchange) == ("all_gather", "all_to_all")
+    assert pools.decode.experts.redundant == 32 and pools.prefill.experts is None
+
+
+def test_decode_over_48_gpus_has_slots_that_divide(tmp_path: Path) -> None:
+    """256 experts and the recipe's 32 copies are 288 slots, 6 on each of 48; without copies there is no such layout."""
+    label = {"decode_workers": 1, "decode_tp": 1, "decode_ep": 1, "decode_dp_attn": 1, "num_decode_gpu": 48}
+    change = {**SPLIT, **label, "hardware": "gb200", "framework": "dynamo-sglang", "source": "InferenceX"}
+    [row] = read_rows(own(tmp_path, **change))
+    deploy(scenario_of(row, 100))

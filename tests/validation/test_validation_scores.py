@@ -143,3 +143,9 @@ def die_on_three(value: int) -> int:
 def test_results_come_in_order_and_a_dead_process_costs_only_its_own_input() -> None:
     assert list(each(double, range(5), 1, double)) == [0, 2, 4, 6, 8]
     assert list(each(die_on_three, range(6), 2, lambda value: -value)) == [0, 1, 2, -3, 4, 5]
+
+
+def test_answers_of_one_token_have_no_tpot_and_all_else() -> None:
+    found = outcome(run([np.nan] * 3, [5, 5, 5.0], [10, 20, 30.0], [100] * 3, [1] * 3), 1, 3)
+    assert "tpot" not in found.values
+    assert (found.value("ttft", "mean"), found.value("total_tput_per_gpu", "rate")) == (5, 303 / 30 / 2)
