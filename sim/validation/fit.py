@@ -104,7 +104,7 @@ def host_constant(row: Row) -> str:
     known = recipes()
     engine = known["engines"][row.framework]
     default = described(engine)["default"]
-    ran = (settings(row.columns, row.ran) if row.by_recipe else {}).get("engine_version", default)
+    ran = (settings(row.columns(), row.ran) if row.by_recipe else {}).get("engine_version", default)
     of, todays = (since(engine, release, HOST) for release in (ran, default))
     return f"{row.framework} {HOST}" if of == todays else f"{row.framework} {of} {row.precision} {HOST}"
 
