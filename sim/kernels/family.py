@@ -112,7 +112,7 @@ class Family:
     carriers: tuple[Carrier, ...] | None = None
     """What carries the bytes of each stage; None: the GPU's memory."""
     behind: Callable[[Shape, Variant, Dims], Any] | None = None
-    """Bytes that the memory moves meanwhile, where the L2 carries a stage's."""
+    """Bytes moved meanwhile: by the memory where the L2 carries a stage's, over NVLink where the network does."""
     roles: tuple[Role, ...] = ()
     arithmetic: bool = True
     """Whether it multiplies matrices, so that a roofline tells something."""
@@ -136,7 +136,7 @@ class Family:
         return self.carriers[:stages] if self.carriers else (memory,) * stages
 
     def traffic(self, shape: Shape, variant: Variant, dims: Dims) -> Stage:
-        """(FLOP, bytes) of all stages; the bytes are what the GPU's memory or its links move."""
+        """(FLOP, bytes) of all that runs; the bytes are what the GPU's memory or its links move."""
         stages = self.work(shape, variant, dims)
         carried = zip(stages, self.carried_by(len(stages)), strict=True)
         moved = sum(traffic for (_, traffic), by in carried if by != "cache")

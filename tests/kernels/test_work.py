@@ -139,16 +139,23 @@ def test_a_ring_by_hand(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "wire"), [("dispatch", 7168 + 56 * 4), ("combine", 14_336)])
 def test_an_exchange_by_hand(kind: str, wire: int) -> None:
     """100 tokens, 8 experts each, on 16 GPUs of 2 nodes. Low latency: half of the copies to the other node, 1/16 stay.
-    Normal: one copy to the other node where it is touched, 1 - 1/2^8, passed on to the other 14 GPUs where they are,
-    1 - (15/16)^8 each.
+    Normal: one to each of 7 GPUs of the own node where it is touched, 1 - (15/16)^8, and one to the other node where
+    that is, 1 - 1/2^8; of those that arrive as many are passed on to 7 GPUs again.
     """
-    normal_up, normal_out = 14 * (1 - (15 / 16) ** 8), 1 - 0.5**8
-    for mode, up, out in (("low_latency", 8 * (1 / 2 - 1 / 16), 8 / 2), ("normal", normal_up, normal_out)):
-        operation = all_to_all(kind, 100, 16, 2, 7168, 8, mode, up + out, out)  # type: ignore[arg-type]
+    near = 7 * (1 - (15 / 16) ** 8)
+    for mode, up, out, passed in (
+        ("low_latency", 8 * (1 / 2 - 1 / 16), 8 / 2, 0),
+        ("normal", near, 1 - 0.5**8, near),
+    ):
+        sent = up + out + passed
+        operation = all_to_all(kind, 100, 16, 2, 7168, 8, mode, sent, out)  # type: ignore[arg-type]
         assert work(operation, "scale_up") == pytest.approx((0, 100 * up * wire))
         assert work(operation, "scale_out") == pytest.approx((0, 100 * out * wire))
-        assert operation.bytes == pytest.approx(100 * (up + out) * wire)
+        assert operation.bytes == pytest.approx(100 * sent * wire)
         assert operation.shape["remote_bytes"] == pytest.approx(100 * out * wire)
+        variant = Variant(operation.dtype, dict(operation.options))
+        counted = FAMILIES[kind].traffic({**DEFAULTS, **operation.shape}, variant, DIMS)
+        assert counted == pytest.approx((0, operation.bytes))
 
 
 def test_what_a_sparse_prompt_gathers_passes_the_l2() -> None:
