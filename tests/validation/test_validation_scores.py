@@ -119,7 +119,9 @@ def test_older_releases_have_host_constants_of_their_own() -> None:
             "isl": 1024,
         }
         columns |= {"osl": 1024, "conc": 64, "dp_attention": False, "spec": "none"}
-        return host_constant(SimpleNamespace(**columns, columns=lambda: columns, ran=ran, by_recipe=by_recipe))
+        return host_constant(
+            SimpleNamespace(**columns, columns=lambda: columns, ran=ran, by_recipe=by_recipe)
+        )
 
     assert named("trt", date(2026, 1, 28)) == "trt 1.1.0rc2 fp8 host_overhead_s"
     assert named("trt", date(2026, 1, 29)) == "trt 1.2.0rc6 fp8 host_overhead_s"
