@@ -24,8 +24,8 @@ def test_published_slopes_are_those_of_the_figure() -> None:
 
 
 BEYOND: Final = (
-    "V3.2's decode slope is 16.9% too steep at 128: drafts are no axis of the DSA decode tables, and what the fitted form "
-    "makes of them grew when its counts were mended"
+    "V3.2's decode slope is 16.9% too steep at 128: drafts are no axis of the DSA decode tables, and what the fitted "
+    "form makes of them grew when its counts were mended"
 )
 
 
