@@ -43,6 +43,10 @@ class NotAValidation(ValueError):
     """A file that is no result of `tokenworks validate --json`; says what was expected."""
 
 
+SHOWN: Final = ("id", "layout", "point", "half", "published", "simulated", "error")
+"""Columns of the cases that stand below the chart: a layout names GPU, engine and format already."""
+
+
 def cases_table(validation: Json) -> pd.DataFrame:
     """The cases as a table.
 
@@ -121,7 +125,7 @@ def scatter_chart(cases: pd.DataFrame, metric: str, by: str) -> Chart:
         "Each point is a published measurement; on the line the simulation agrees, between the dotted lines it is "
         "less than 20% off.",
         axes(figure, f"measured {unit}", f"simulated {unit}", log_x=True, log_y=True, height=420, wide=True),
-        mine,
+        mine[list(SHOWN)],
     )
 
 
