@@ -45,10 +45,9 @@ class AggregatedCluster:
     def records(self) -> dict[str, PoolRecord]:
         """Totals of the pool."""
         batches = [worker.batch for worker in self._workers]
-        blocks = [b for batch in batches for b in batch.blocks]
-        return {
-            "serve": self._meter.record(max(b.peak for b in blocks), sum(b.used for b in blocks), batches)
-        }
+        ranks = [rank for batch in batches for rank in batch.ranks]
+        peak, left = max(r.peak for r in ranks), sum(r.demand for r in ranks)
+        return {"serve": self._meter.record(peak, left, batches)}
 
     def unsound(self) -> list[str]:
         """What should not be when no timer is left: work that nobody does."""
@@ -64,7 +63,7 @@ class AggregatedCluster:
 
     def _held_blocks(self, rank: int) -> int:
         batch = self._workers[rank % len(self._workers)].batch
-        return batch.blocks[rank // len(self._workers)].used_after(batch.step)
+        return batch.ranks[rank // len(self._workers)].used_after(batch.step)
 
     def _enqueue(self, sequence: Sequence) -> ServeWorker:
         workers, loads = self._workers, self._loads

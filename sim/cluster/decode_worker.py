@@ -1,9 +1,11 @@
 """A decode worker: continuous batching of sequences whose prompts were computed elsewhere."""
 
+import math
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 from sim.cluster.advance import Advance
-from sim.cluster.clock import Clock
+from sim.cluster.clock import Clock, Timer
 from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
@@ -30,56 +32,79 @@ class DecodeWorker:
             plan.rules.growth_reserve_tokens,
         )  # fmt: skip
         self._pace = Pace(plan.speculation, self.batch)
-        self._advance = Advance(clock, cost, self._end_steps)
-        self._ready: list[tuple[Sequence, int]] = []
-
-    def fits(self, rank: int, tokens: int) -> bool:
-        """Whether a sequence of `tokens` tokens could be reserved now, with the blocks that the running (or next)
-        step still takes left aside."""
-        return self._advance.fits(self.batch, rank, tokens)
+        self._advance = Advance(clock, cost, self.batch, self._end_steps)
+        self.fits = self._advance.fits
+        """(rank, tokens) -> whether a sequence of so many could be reserved now, with the blocks that the running (or
+        next) step still takes left aside."""
+        self._coming: list[tuple[float, int, Sequence, int]] = []
+        """(time, order of sending, sequence, rank), the next first."""
+        self._sent = 0
+        self._deciding = False
 
     def reserve(self, rank: int, tokens: int) -> None:
         """Keep a place for a sequence of `tokens` tokens that is on its way. The caller has checked that it fits."""
         self.batch.reserve(rank, tokens)
         self._loads.add(self._index, rank, 1)
 
-    def receive(self, sequence: Sequence, rank: int) -> None:
-        """The KV of a sequence has arrived; it joins at the next step boundary."""
-        self._ready.append((sequence, rank))
-        if not self._advance.steps:
-            self._go()
-        elif len(self._ready) == 1:
-            self._advance.cut()
+    def expect(self, sequence: Sequence, rank: int, time_s: float) -> None:
+        """The KV of a sequence will be here at `time_s`; it joins at the next step boundary.
+
+        Known beforehand, this is no event: the steps that run end with the one that runs then.
+        """
+        self._sent += 1
+        heappush(self._coming, (time_s, self._sent, sequence, rank))
+        if self._advance.steps:
+            if time_s < self._advance.end_s:
+                self._advance.cut(time_s)
+        elif not self._deciding and self._coming[0][2] is sequence:
+            self._clock.at(time_s, self._begin, time_s)
 
     def stands_still(self) -> bool:
         """Whether it does nothing though it holds sequences: never, if the scheduling is sound."""
-        return not self._advance.steps and bool(self._ready or self.batch.running)
+        here = bool(self._coming) and self._coming[0][0] < self._clock.now
+        return not self._advance.steps and (here or self.batch.running > 0)
+
+    def _begin(self, timer: Timer) -> None:
+        """The KV of a sequence has come to an idle worker, which starts with it at once."""
+        if not self._advance.steps and self._coming and self._coming[0][0] <= timer.value:
+            self._join()
+            self._go()
 
     def _end_steps(self) -> None:
         advance, now = self._advance, self._clock.now
         steps = advance.end()
         finished = self.batch.advance(steps)
         self._meter.steps += steps
-        self._meter.work(advance.start_s, now, {"decode": now - advance.start_s})
+        self._meter.work(advance.start_s, now)
+        self._meter.spend("decode", now - advance.start_s)
         for sequence, rank in finished:
             self._loads.add(self._index, rank, -1)
             self._prefixes.answer(sequence)
             self._ledger.finish(sequence, now)
+        while self._coming and self._coming[0][0] <= advance.end_s:
+            self._join()
         self._go(freed=bool(finished))
 
+    def _join(self) -> None:
+        _, _, sequence, rank = heappop(self._coming)
+        self._pace.join(sequence, rank)
+
     def _go(self, freed: bool = False) -> None:
-        """At a step boundary: let the ready ones join, make room, and start the next steps."""
+        """At a step boundary, when those who are here have joined: make room, and start the next steps."""
         batch = self.batch
-        for sequence, rank in self._ready:
-            self._pace.join(sequence, rank)
-        self._ready.clear()
-        for sequence, rank in batch.preempt():
-            self._loads.add(self._index, rank, -1)
-            self._ledger.preempt(sequence)
-            self._preempted(sequence)
-            freed = True
+        self._deciding = True
+        if batch.tight:
+            for sequence, rank in batch.preempt():
+                self._loads.add(self._index, rank, -1)
+                self._ledger.preempt(sequence)
+                self._preempted(sequence)
+                freed = True
         if freed:
             self._freed(self._index)
         self._pace.adapt()
+        self._deciding = False
+        next_s = self._coming[0][0] if self._coming else math.inf
         if batch.running:
-            self._advance.begin(batch, batch.next_change() - batch.step)
+            self._advance.begin(batch.next_change() - batch.step, next_s)
+        elif self._coming:
+            self._clock.at(next_s, self._begin, next_s)

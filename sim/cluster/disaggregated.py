@@ -10,7 +10,6 @@ from sim.cluster.prefixes import Prefixes
 from sim.cluster.record import PoolRecord
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.transfer import Handoff
-from sim.serving.kv_blocks import GrowingKvBlocks, KvBlocks
 from sim.serving.routing import PoolLoads, make_router
 from sim.serving.sequence import Sequence
 from sim.step import StepCost
@@ -61,16 +60,16 @@ class DisaggregatedCluster:
     def records(self) -> dict[str, PoolRecord]:
         """Totals per pool."""
         batches = [worker.batch for worker in self._decoders]
-        pools: dict[str, list[KvBlocks] | list[GrowingKvBlocks]] = {
-            "prefill": [b for w in self._prefillers for b in w.blocks],
-            "decode": [b for batch in batches for b in batch.blocks],
-        }
-        decoding = {"prefill": (), "decode": batches}
+        for worker in self._prefillers:
+            for rank in range(self._prefill.dp):
+                worker.settle(rank)
+        sent = [blocks for worker in self._prefillers for blocks in worker.blocks]
+        ranks = [rank for batch in batches for rank in batch.ranks]
         return {
-            role: self.meters[role].record(
-                max(b.peak for b in blocks), sum(b.used for b in blocks), decoding[role]
-            )
-            for role, blocks in pools.items()
+            "prefill": self.meters["prefill"].record(max(b.peak for b in sent), sum(b.used for b in sent)),
+            "decode": self.meters["decode"].record(
+                max(r.peak for r in ranks), sum(r.demand for r in ranks), batches
+            ),
         }
 
     def unsound(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -39,8 +39,6 @@ class Ledger:
         self.arrived = self.completed = 0
         self.end_s = 0.0
         """When the latest request completed."""
-        self.latest_prefill_start_s = array("d")
-        """As `prefill_start_s`, but of the latest prefill where preemption caused several."""
         self.arrival_s, self.prefill_start_s, self.prefill_end_s = array("d"), array("d"), array("d")
         self.placed_s, self.received_s = array("d"), array("d")
         self.first_token_s, self.finish_s = array("d"), array("d")
@@ -81,7 +79,7 @@ class Ledger:
         """Prompts began to be computed (again, if preempted)."""
         for sequence in started:
             row = sequence.id
-            self.latest_prefill_start_s[row] = now
+            sequence.started_s = now
             if not math.isnan(self.prefill_start_s[row]):
                 self.recomputed_tokens[row] += sequence.prefill_tokens - sequence.cached_tokens
                 continue
@@ -97,18 +95,16 @@ class Ledger:
             self.prefill_end_s[sequence.id] = now
         sequence.generated_tokens += 1
 
-    def place(self, sequence: Sequence, now: float) -> None:
-        """A decode rank has room for the sequence; only the first one is noted."""
-        if math.isnan(self.placed_s[sequence.id]):
-            self.placed_s[sequence.id] = now
-
-    def deliver_first(self, sequence: Sequence, now: float, received_s: float | None = None) -> None:
-        """A token reaches the client, the KV its rank at `received_s`, if it had to travel; only the first is noted."""
+    def deliver_first(
+        self, sequence: Sequence, placed_s: float, received_s: float, first_token_s: float
+    ) -> None:
+        """A decode rank has room for the sequence, gets its KV, and a token reaches the client at these times; only the
+        first ones are noted."""
         row = sequence.id
         if math.isnan(self.first_token_s[row]):
-            self.first_token_s[row] = now
-            self.received_s[row] = now if received_s is None else received_s
-            self.place(sequence, now)
+            self.placed_s[row], self.received_s[row], self.first_token_s[row] = (
+                placed_s, received_s, first_token_s,
+            )  # fmt: skip
 
     def preempt(self, sequence: Sequence) -> None:
         """The sequence lost its KV; prompt and generated tokens will be computed again, but for what is cached."""
@@ -127,7 +123,7 @@ class Ledger:
         return RequestTable(**columns, rejected=np.array(self.rejected[: self.arrived], dtype=bool))
 
     def _grow(self, rows: int) -> None:
-        for name in (*TIMES, "latest_prefill_start_s"):
+        for name in TIMES:
             getattr(self, name).extend([math.nan] * rows)
         for name in (*COUNTS, "rejected"):
             getattr(self, name).extend([0] * rows)
@@ -135,10 +131,11 @@ class Ledger:
 
     def _end(self, sequence: Sequence) -> None:
         self._done += 1
-        total = max(self._expected, self.arrived)
-        if self._progress is not None and (self._done >= self._report_at or self._done == total):
-            self._progress(self._done, total)
-            self._report_at = self._done + max(1, total // PROGRESS_REPORTS)
+        if self._progress is not None:
+            total = max(self._expected, self.arrived)
+            if self._done >= self._report_at or self._done == total:
+                self._progress(self._done, total)
+                self._report_at = self._done + max(1, total // PROGRESS_REPORTS)
         if self.on_end is not None:
             self.on_end(sequence.request)
 
@@ -154,18 +151,29 @@ class Meter:
         self.new_tokens = 0
         self.steps = 0
 
-    def work(self, start_s: float, end_s: float, seconds: Mapping[str, float]) -> None:
-        """A worker was busy from `start_s` to `end_s`: its `seconds` by activity, spread evenly over that time."""
-        start_s = max(start_s, self._window.start_s)
-        self._in_window_s += max(0.0, min(end_s, self._window.end_s) - start_s)
-        self._after_warmup_s += max(0.0, end_s - start_s)
-        for activity, s in seconds.items():
-            self._busy_s[activity] = self._busy_s.get(activity, 0.0) + s
+    def work(self, start_s: float, end_s: float) -> None:
+        """A worker was busy from `start_s` to `end_s`."""
+        window = self._window
+        start_s = max(start_s, window.start_s)
+        if end_s > start_s:
+            self._after_warmup_s += end_s - start_s
+            if start_s < window.end_s:
+                self._in_window_s += (end_s if end_s < window.end_s else window.end_s) - start_s
+
+    def spend(self, activity: str, seconds: float) -> None:
+        """What a worker did in its busy time."""
+        self._busy_s[activity] = self._busy_s.get(activity, 0.0) + seconds
 
     def compute(self, chunk: Chunk) -> None:
         """Count a step that computes prompt tokens."""
-        self.new_tokens += int(chunk.tokens.sum())
+        self.new_tokens += chunk.tokens
         self.steps += 1
+
+    def compute_for(self, seconds: float, cached_s: float) -> None:
+        """Seconds spent on prompts, `cached_s` of them on cached prefixes."""
+        self.spend("prefill", seconds - cached_s)
+        if cached_s:
+            self.spend("cached", cached_s)
 
     def record(self, peak_blocks: int, blocks_left: int, batches: Iterable[DecodeBatch] = ()) -> PoolRecord:
         """The pool's totals; `batches` of its workers, where they decode."""

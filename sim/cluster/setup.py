@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.serving.admission import AdmissionRules
-from sim.serving.kv_blocks import BLOCK_TOKENS, blocks_for
+from sim.serving.kv_blocks import BLOCK_TOKENS
 from sim.serving.prefix_cache import Tier
 from sim.serving.sequence import Sequence
 from sim.serving.speculation import OneTokenPerStep, Speculation
@@ -83,10 +84,11 @@ class ClusterPlan:
     def fits(self, sequence: Sequence) -> bool:
         """Whether the model takes the whole sequence, and an empty rank of every pool holds it (a preempted one is
         computed as a whole)."""
-        tokens = sequence.prompt_tokens + sequence.output_tokens
-        return tokens <= self.max_tokens and all(
-            blocks_for(tokens, pool.block_tokens) <= pool.kv_blocks for pool in self.pools.values()
-        )
+        return sequence.prompt_tokens + sequence.output_tokens <= self._most_tokens
+
+    @cached_property
+    def _most_tokens(self) -> float:
+        return min(self.max_tokens, *(pool.kv_blocks * pool.block_tokens for pool in self.pools.values()))
 
 
 class Requests(Protocol):
@@ -114,6 +116,11 @@ class Requests(Protocol):
     @property
     def full(self) -> bool:
         """Whether every place of a closed loop was taken again so far; always true in an open loop."""
+        ...
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing ever follows from requests that leave."""
         ...
 
     @property

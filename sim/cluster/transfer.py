@@ -15,7 +15,7 @@ only follows the end of the prefill.
 from collections import defaultdict, deque
 from collections.abc import Sequence as Numbers
 
-from sim.cluster.clock import Clock, Timer
+from sim.cluster.clock import Clock
 from sim.cluster.decode_worker import DecodeWorker
 from sim.cluster.ledger import Ledger
 from sim.cluster.prefill_worker import PrefillWorker
@@ -52,7 +52,7 @@ class Handoff:
         if place is None:
             self.waiting.append((sequence, sender, sender_rank))
         else:
-            started = self._ledger.latest_prefill_start_s[sequence.id]
+            started = sequence.started_s
             overlapped = self._setup.tail_fraction < 1
             self._send(sequence, sender, sender_rank, place, started if overlapped else self._clock.now)
 
@@ -84,18 +84,12 @@ class Handoff:
         self, sequence: Sequence, sender: PrefillWorker, sender_rank: int, place: int, earliest_s: float
     ) -> None:
         now, nic = self._clock.now, (sender, sender_rank)
-        self._ledger.place(sequence, now)
         transfer_s = sequence.prefill_tokens * self._token_s
         begin_s = max(earliest_s, self._sending_until[nic], self._receiving_until[place])
         end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
         self._sending_until[nic] = self._receiving_until[place] = end_s
-        self._clock.at(
-            end_s + self._setup.latency_s, self._arrive, (sequence, sender, sender_rank, place, end_s)
-        )
-
-    def _arrive(self, timer: Timer) -> None:
-        sequence, sender, sender_rank, place, received_s = timer.value
-        self._ledger.deliver_first(sequence, self._clock.now, received_s)
+        arrival_s = end_s + self._setup.latency_s
+        self._ledger.deliver_first(sequence, now, end_s, arrival_s)
+        sender.release_at(arrival_s, sequence, sender_rank)
         count = len(self._workers)
-        self._workers[place % count].receive(sequence, place // count)
-        sender.release(sequence, sender_rank)
+        self._workers[place % count].expect(sequence, place // count, arrival_s)

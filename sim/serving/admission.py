@@ -81,6 +81,10 @@ class Refusals:
         self._since: list[float | None] = [None] * ranks
         self._before = [0.0] * ranks
 
+    def refuses(self, rank: int) -> bool:
+        """Whether there was no room for it the last time."""
+        return self._since[rank] is not None
+
     def refuse(self, rank: int, now: float) -> None:
         """There is no room for it."""
         if self._since[rank] is None:
@@ -88,8 +92,9 @@ class Refusals:
 
     def admit(self, rank: int, now: float) -> None:
         """There is."""
-        self._before[rank] = self.seconds(rank, now)
-        self._since[rank] = None
+        if self._since[rank] is not None:
+            self._before[rank] = self.seconds(rank, now)
+            self._since[rank] = None
 
     def seconds(self, rank: int, now: float) -> float:
         """Seconds until now."""

@@ -2,43 +2,34 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, field
 
 from sim.serving.sequence import Sequence
-
-Floats = NDArray[np.float64]
+from sim.step import RankPrompts
 
 Admit = Callable[[Sequence, int], bool]
 """(sequence, rank) -> whether its KV fits; if so it is reserved, and what is cached is looked up for good."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Chunk:
-    """The prompt tokens of one step. Arrays have one entry per attention-DP rank."""
+    """The prompt tokens of one step."""
 
-    tokens: Floats
-    context: Floats
-    """Mean KV tokens that a rank's new tokens attend to: sum(new x before + new (new + 1) / 2) / tokens, where
-    `before` counts the cached prefix and earlier chunks."""
-    context_without_prefix: Floats | None
-    """The same if no prefix had been cached; None where none was."""
-    held: Floats | None
-    """KV tokens of a rank's prompts, those before the chunk and those in it: sum(before + new). None where they follow
-    from tokens and context, because each rank has a single prompt or nothing before its prompts."""
-    held_without_prefix: Floats | None
-    """The same if no prefix had been cached; None where one of the two above is."""
-    longest: Floats
-    """KV tokens of a rank's longest prompt: max(before + new)."""
-    longest_without_prefix: Floats | None
-    """The same if no prefix had been cached; None where none was."""
-    started: list[Sequence]
-    completed: list[tuple[Sequence, int]]
+    prompts: list[RankPrompts] = field(default_factory=list)
+    """Of the ranks that compute some."""
+    without_prefix: list[RankPrompts] = field(default_factory=list)
+    """The same if no prefix had been cached."""
+    has_prefix: bool = False
+    """Whether one was."""
+    started: list[Sequence] = field(default_factory=list)
+    completed: list[tuple[Sequence, int]] = field(default_factory=list)
     """Prompts whose last token is in this step, with their ranks."""
-    fetch_s: float
+    fetch_s: float = 0.0
     """Until the slowest rank has fetched the cached prefixes of the prompts that start."""
+    tokens: int = 0
+    """New ones of all ranks."""
+    fullest: int = 0
+    """New ones of the rank that has most."""
 
 
 class PromptQueues:
@@ -82,81 +73,56 @@ class PromptQueues:
 
     def plan(self, budgets: list[int], admit: Admit) -> Chunk | None:
         """The prompt tokens of the next step, at most `budgets[rank]`; None if there are none."""
-        step = _Planned(len(budgets))
-        for rank, budget in enumerate(budgets):
-            if not self.queued_tokens[rank]:
-                continue
-            left, waiting = budget, self.waiting[rank]
-            sequence = self._partial[rank]
-            while left:
-                if sequence is None:
-                    if not waiting or not admit(waiting[0], rank):
-                        break
-                    sequence = waiting.popleft()
-                    self.queued_tokens[rank] -= step.start(sequence, rank)
-                left -= step.take(sequence, rank, left)
-                if sequence.computed_tokens == sequence.prefill_tokens:
-                    step.completed.append((sequence, rank))
-                    sequence = None
-            self._partial[rank] = sequence
-            self.queued_tokens[rank] -= budget - left
-        return step.chunk()
+        chunk = Chunk()
+        for rank, queued in enumerate(self.queued_tokens):
+            if queued and budgets[rank]:
+                self._plan_rank(chunk, rank, budgets[rank], admit)
+        return chunk if chunk.prompts else None
 
-
-class _Planned:
-    """A chunk in the making."""
-
-    def __init__(self, ranks: int) -> None:
-        self.tokens = [0.0] * ranks
-        self.pairs = [0.0] * ranks
-        self.held = [0.0] * ranks
-        self.prefix_pairs = [0.0] * ranks
-        self.prefix_held = [0.0] * ranks
-        self.longest = [0.0] * ranks
-        self.longest_alone = [0.0] * ranks
-        self.several = False
-        """Whether a rank has several prompts, one of them with KV before it."""
-        self.fetch_s = [0.0] * ranks
-        self.started: list[Sequence] = []
-        self.completed: list[tuple[Sequence, int]] = []
-
-    def start(self, sequence: Sequence, rank: int) -> int:
-        """A prompt is admitted: tokens that are cached beyond those that were when it was queued."""
-        more = sequence.cached_tokens - sequence.computed_tokens
-        sequence.computed_tokens = sequence.cached_tokens
-        self.fetch_s[rank] += sequence.fetch_s
-        self.started.append(sequence)
-        return more
-
-    def take(self, sequence: Sequence, rank: int, budget: int) -> int:
-        """Put up to `budget` tokens of a prompt into the step."""
-        before = sequence.computed_tokens
-        new = min(budget, sequence.prefill_tokens - before)
-        sequence.computed_tokens = before + new
-        if self.tokens[rank] and (before or self.held[rank] > self.tokens[rank]):
-            self.several = True
-        self.tokens[rank] += new
-        self.held[rank] += before + new
-        self.pairs[rank] += new * before + new * (new + 1) / 2
-        self.prefix_pairs[rank] += new * sequence.cached_tokens
-        self.prefix_held[rank] += sequence.cached_tokens
-        self.longest[rank] = max(self.longest[rank], before + new)
-        self.longest_alone[rank] = max(self.longest_alone[rank], before + new - sequence.cached_tokens)
-        return new
-
-    def chunk(self) -> Chunk | None:
-        if not any(self.tokens):
-            return None
-        tokens = np.array(self.tokens)
-        pairs = np.array(self.pairs)
-        divisor = np.maximum(tokens, 1.0)
-        held = np.array(self.held) if self.several else None
-        without, held_without, longest_without = None, None, None
-        if any(self.prefix_pairs):
-            without = (pairs - np.array(self.prefix_pairs)) / divisor
-            held_without = None if held is None else held - np.array(self.prefix_held)
-            longest_without = np.array(self.longest_alone)
-        return Chunk(
-            tokens, pairs / divisor, without, held, held_without, np.array(self.longest), longest_without,
-            self.started, self.completed, max(self.fetch_s),
-        )  # fmt: skip
+    def _plan_rank(self, chunk: Chunk, rank: int, budget: int, admit: Admit) -> None:
+        """Put up to `budget` prompt tokens of a rank into the step."""
+        waiting, sequence, left = self.waiting[rank], self._partial[rank], budget
+        held = longest = prefix_held = longest_alone = more_cached = 0
+        pairs = prefix_pairs = fetch_s = 0.0
+        several = False  # a rank has several prompts, one of them with KV before it
+        while left:
+            if sequence is None:
+                if not waiting or not admit(waiting[0], rank):
+                    break
+                sequence = waiting.popleft()
+                more_cached += sequence.cached_tokens - sequence.computed_tokens
+                sequence.computed_tokens = sequence.cached_tokens
+                fetch_s += sequence.fetch_s
+                chunk.started.append(sequence)
+            before, cached = sequence.computed_tokens, sequence.cached_tokens
+            rest = sequence.prefill_tokens - before
+            new = left if left < rest else rest
+            after = before + new
+            several = several or (left < budget and (before > 0 or held > budget - left))
+            left -= new
+            held += after
+            pairs += new * before + new * (new + 1) / 2
+            longest = after if after > longest else longest
+            if cached:
+                prefix_held += cached
+                prefix_pairs += new * cached
+            longest_alone = after - cached if after - cached > longest_alone else longest_alone
+            sequence.computed_tokens = after
+            if after == sequence.prefill_tokens:
+                chunk.completed.append((sequence, rank))
+                sequence = None
+        self._partial[rank] = sequence
+        tokens = budget - left
+        self.queued_tokens[rank] -= tokens + more_cached
+        if not tokens:
+            return
+        prompts = alone = RankPrompts(rank, tokens, pairs / tokens, held if several else None, longest)
+        if prefix_pairs:
+            chunk.has_prefix = True
+            held_alone = held - prefix_held if several else None
+            alone = RankPrompts(rank, tokens, (pairs - prefix_pairs) / tokens, held_alone, longest_alone)
+        chunk.prompts.append(prompts)
+        chunk.without_prefix.append(alone)
+        chunk.tokens += tokens
+        chunk.fullest = max(chunk.fullest, tokens)
+        chunk.fetch_s = max(chunk.fetch_s, fetch_s)

@@ -17,32 +17,51 @@ Dynamo's KV router the prompt tokens assigned to a rank and not yet computed, an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
 from typing import Final, Protocol
 
 from sim.serving.sequence import Sequence as Served
+
+FEW_RANKS: Final = 64
+"""Ranks of a pool up to which looking at all of them is as fast as keeping them in order."""
+STALE: Final = 8
+"""Entries of the heap per worker at which the stale ones are cleared out."""
 
 Fits = Callable[[int], bool]
 """Rank of the pool -> whether it can take the request now."""
 
 
 class PoolLoads:
-    """Loads of a pool's ranks and workers, changed in place as work comes and goes."""
+    """Loads of a pool's ranks and workers, changed in place as work comes and goes.
+
+    Of a large pool each worker's best rank is on a heap. What a change makes stale is left there until it comes up.
+    """
 
     def __init__(self, workers: int, dp: int) -> None:
         self.ranks = [0] * (workers * dp)
         """In the numbering of the pool."""
         self.workers = [0] * workers
         """Sums over the ranks of each."""
+        self._heap: list[tuple[int, int, int]] = []
+        """(load of the rank, load of its worker, rank) of each worker's best rank, and stale ones. Empty: not kept."""
+        self._best: list[tuple[int, int, int]] = []
+        if workers > 1 and workers * dp > FEW_RANKS:
+            self._best = [(0, 0, worker) for worker in range(workers)]
+            self._heap = [*self._best]
 
     def add(self, worker: int, rank: int, load: int) -> None:
         """Rank `rank` of a worker has so much more to do, or less."""
         self.ranks[rank * len(self.workers) + worker] += load
         self.workers[worker] += load
+        if self._heap:
+            self._note(worker)
 
     def put(self, worker: int, loads: Sequence[int]) -> None:
         """The ranks of a worker now have these loads."""
         self.ranks[worker :: len(self.workers)] = loads
         self.workers[worker] = sum(loads)
+        if self._heap:
+            self._note(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
         """The same, less what each rank has `found`."""
@@ -61,12 +80,28 @@ class PoolLoads:
 
     def least(self) -> int:
         """The rank that comes first by `order`; the lowest number among equals."""
+        count = len(self.workers)
+        if self._heap:
+            heap, best = self._heap, self._best
+            while heap[0] != best[heap[0][2] % count]:
+                heappop(heap)
+            return heap[0][2]
         load = min(self.ranks)
-        first, count = self.ranks.index(load), len(self.workers)
-        if self.workers[first % count] == min(self.workers):
+        first = self.ranks.index(load)
+        if count == 1 or self.workers[first % count] == min(self.workers):
             return first
         equals = [rank for rank, one in enumerate(self.ranks) if one == load]
         return min(equals, key=lambda rank: self.workers[rank % count])
+
+    def _note(self, worker: int) -> None:
+        """The loads of a worker have changed."""
+        loads, count = self.ranks[worker :: len(self.workers)], len(self.workers)
+        least = min(loads)
+        self._best[worker] = best = least, self.workers[worker], loads.index(least) * count + worker
+        if len(self._heap) < STALE * count:
+            heappush(self._heap, best)
+        else:
+            self._heap = sorted(self._best)
 
 
 class Router(Protocol):

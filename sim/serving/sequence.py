@@ -22,10 +22,16 @@ class Sequence:
     """Tokens whose KV the prefill makes: the prompt, and what was generated before a preemption."""
     computed_tokens: int = 0
     """Tokens of the running prefill whose KV exists, cached prefix included."""
+    started_s: float = 0.0
+    """When its latest prefill started."""
     first_step: int = 0
     """Decode step of the worker after which the sequence joined."""
     steps: int = 0
     """Decode steps that it needs from there."""
+    growth: float = 0.0
+    """Tokens of each of these steps."""
+    most_blocks: int = 0
+    """KV blocks that it holds before the last of them."""
     stint: int = 0
     """Times that it has left a decode batch, finished or preempted."""
     request: int = 0

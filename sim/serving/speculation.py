@@ -137,14 +137,18 @@ class Pace:
     def __init__(self, speculation: Speculation, batch: DecodeBatch) -> None:
         self._speculation, self._batch = speculation, batch
         self._now = speculation.at(1)
+        self._fixed = self._now is speculation
 
     def join(self, sequence: Served, rank: int) -> None:
         """Let a sequence decode from the next step on."""
-        self._batch.join(sequence, rank, self._steps(sequence))
+        tokens = sequence.output_tokens - sequence.generated_tokens
+        self._batch.join(sequence, rank, self._now.steps(sequence.request, tokens))
 
     def adapt(self) -> None:
         """Change the drafts if the batch asks for it. At a step boundary, when all have joined and left."""
-        now = self._speculation.at(int(self._batch.sequences.max()))
+        if self._fixed:
+            return
+        now = self._speculation.at(self._batch.fullest)
         if now is not self._now:
             self._now = now
             self._batch.redraw(self._steps)

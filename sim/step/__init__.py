@@ -1,5 +1,5 @@
 """A batch -> one step's seconds, broken down by operation."""
 
-from sim.step.protocol import DecodeRun, StepCost
+from sim.step.protocol import DecodeTable, RankPrompts, StepCost
 
-__all__ = ["DecodeRun", "StepCost"]
+__all__ = ["DecodeTable", "RankPrompts", "StepCost"]

@@ -46,30 +46,37 @@ class PromptAttention:
         self._dense_up_to = step.layout.dense_prefill_max_kv if step.layout.model.sparse else 0
         self._seconds: dict[tuple[float, float, float, bool], float] = {}
 
-    def core_s(
-        self, tokens: Floats, context: Floats, held: Floats | None = None, longest: Floats | None = None
-    ) -> Floats:
-        """Attention seconds of each rank; shape (ranks,). `held` and `longest` as in `StepCost.prefill_s`."""
-        core = self._surface.core_s(tokens, context)
+    def attention_s(
+        self, tokens: int, context: float, held: float | None = None, longest: float | None = None
+    ) -> float:
+        """Attention seconds of one rank; see `RankPrompts`."""
+        core_s = self._surface.at(tokens, context)
         up_to = self._dense_up_to
-        if held is None and (not up_to or (longest is not None and longest.max() < up_to / NEAR)):
-            return core
-        pairs = np.maximum(context - 0.5, 0.5)
-        new = np.minimum(np.maximum(tokens, 1.0), 2 * pairs)
+        if held is None and (not up_to or (longest is not None and longest < up_to / NEAR)):
+            return core_s
+        pairs = max(context - 0.5, 0.5)
+        new = min(tokens, 2 * pairs)
         length = pairs + new / 2
-        differs = (length > up_to / NEAR) & (length < up_to * NEAR)
+        differs = up_to / NEAR < length < up_to * NEAR
         known_sparse = length > up_to
         if held is not None:
             typical_held = tokens * length / new
-            differs |= np.abs(held - typical_held) > SAME * typical_held
-            new = pairs / (np.maximum(held / np.maximum(tokens, 1.0), 1.0) - 0.5)
+            differs = differs or abs(held - typical_held) > SAME * typical_held
+            new = pairs / (max(held / tokens, 1.0) - 0.5)
             length = pairs + new / 2
         sparse = (length if longest is None else longest) > up_to
-        differs |= sparse != known_sparse
-        for rank in np.flatnonzero(differs & (tokens > 0)):
-            of_rank = float(tokens[rank]), float(context[rank]), float(new[rank])
-            core[rank] = self._priced_s(*of_rank, sparse=bool(sparse[rank]))
-        return core
+        if differs or sparse != known_sparse:
+            return self._priced_s(float(tokens), context, new, sparse=sparse)
+        return core_s
+
+    def core_s(
+        self, tokens: Floats, context: Floats, held: Floats | None = None, longest: Floats | None = None
+    ) -> Floats:
+        """`attention_s` of many; shape as given. No tokens, no seconds."""
+        none = [None] * len(tokens)
+        columns = (none if column is None else column.tolist() for column in (held, longest))
+        of_each = zip(tokens.astype(int).tolist(), context.tolist(), *columns, strict=True)
+        return np.array([self.attention_s(*of) if of[0] else 0.0 for of in of_each])
 
     def _priced_s(self, tokens: float, context: float, new: float, sparse: bool) -> float:
         """Attention seconds of equal prompts of `new` tokens each, both half batches where there are two; `sparse`

@@ -57,10 +57,10 @@ def test_a_redrawn_sequence_keeps_its_tokens_and_blocks_and_finishes_later_or_so
     pace.adapt()  # two sequences: no more drafts
     assert first.generated_tokens == 40
     assert batch.next_change() == 20 + 60
-    assert batch.blocks[0].used == 5 + 2  # 70 and 30 tokens in blocks of 16
+    assert batch.ranks[0].used_after(batch.step) == 5 + 2  # 70 and 30 tokens in blocks of 16
     [(done, _)] = batch.advance(60)
     assert done is first and first.generated_tokens == 100
     pace.adapt()  # one sequence: drafts again for its last 40 tokens
     assert batch.next_change() == 80 + 20
     batch.advance(20)
-    assert (batch.running, batch.blocks[0].used) == (0, 0)
+    assert (batch.running, batch.ranks[0].demand) == (0, 0)

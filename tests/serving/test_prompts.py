@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sim.serving.prompts import PromptQueues
 from sim.serving.sequence import Sequence
+from sim.step import RankPrompts
 
 
 def prompt(index, tokens, cached=0, generated=0):
@@ -24,11 +25,11 @@ def test_short_prompts_share_a_step_and_a_long_one_takes_several():
     first, second, third = (queues.plan([100], always) for _ in range(3))
     assert [s.id for s in first.started] == [0, 1, 2]
     assert [s.id for s, _ in first.completed] == [0, 1]
-    assert (first.tokens[0], second.tokens[0], third.tokens[0]) == (100, 100, 80)
+    assert (first.tokens, second.tokens, third.tokens) == (100, 100, 80)
     assert [s.id for s, _ in third.completed] == [2]
     # pairs of the first step: 30 x 31 / 2 + 50 x 51 / 2 + 20 x 21 / 2; second: 100 x 20 + 100 x 101 / 2
-    assert first.context[0] == (465 + 1275 + 210) / 100
-    assert second.context[0] == (2000 + 5050) / 100
+    assert first.prompts[0].context == (465 + 1275 + 210) / 100
+    assert second.prompts[0].context == (2000 + 5050) / 100
     assert queues.empty
     assert queues.plan([100], always) is None
 
@@ -38,9 +39,8 @@ def test_a_cached_prefix_is_attended_to_but_not_computed():
     queues = PromptQueues(2)
     queues.add(prompt(0, 100, cached=60), 1)
     chunk = queues.plan([512, 512], always)
-    assert chunk.tokens.tolist() == [0, 40]
-    assert chunk.context.tolist() == [0, (2400 + 820) / 40]
-    assert chunk.context_without_prefix.tolist() == [0, 820 / 40]
+    assert chunk.prompts == [RankPrompts(1, 40, (2400 + 820) / 40, None, 100)]
+    assert chunk.without_prefix == [RankPrompts(1, 40, 820 / 40, None, 40)]
 
 
 def test_what_prompts_hold_is_told_where_tokens_and_context_do_not_tell():
@@ -50,22 +50,20 @@ def test_what_prompts_hold_is_told_where_tokens_and_context_do_not_tell():
     for rank, tokens, cached in ((0, 1000, 900), (0, 200, 0), (1, 50, 0)):
         queues.add(prompt(0, tokens, cached), rank)
     chunk = queues.plan([512, 512], always)
-    assert chunk.held.tolist() == [1200, 50]
-    assert chunk.held_without_prefix.tolist() == [300, 50]
-    assert chunk.longest.tolist() == [1000, 50]
-    assert chunk.longest_without_prefix.tolist() == [200, 50]
+    assert [(p.held, p.longest) for p in chunk.prompts] == [(1200, 1000), (None, 50)]
+    assert [(p.held, p.longest) for p in chunk.without_prefix] == [(300, 200), (None, 50)]
     for prompts in ([(1000, 900)], [(30, 0), (50, 0)]):
         for tokens, cached in prompts:
             queues.add(prompt(0, tokens, cached), 0)
         chunk = queues.plan([512, 512], always)
-        assert chunk.held is None
-        assert chunk.held_without_prefix is None
+        assert chunk.prompts[0].held is None
+        assert chunk.without_prefix[0].held is None
 
 
 def test_a_preempted_prompt_includes_what_it_had_generated():
     queues = PromptQueues(1)
     queues.add(prompt(0, 100, cached=60, generated=7), 0)
-    assert queues.plan([512], always).tokens[0] == 47
+    assert queues.plan([512], always).tokens == 47
 
 
 def test_a_prompt_that_does_not_fit_blocks_those_behind_it():
@@ -96,9 +94,9 @@ def test_every_new_token_is_computed_once_and_attends_to_all_before_it(prompts, 
     for index, (length, cached, rank) in enumerate(prompts):
         queues.add(prompt(index, length, min(cached, length - 1)), rank)
     while (chunk := queues.plan([budget] * 3, always)) is not None:
-        assert chunk.tokens.max() <= budget
-        pairs += float(chunk.tokens @ chunk.context)
-        tokens += float(chunk.tokens.sum())
+        assert max(p.tokens for p in chunk.prompts) == chunk.fullest <= budget
+        pairs += sum(p.tokens * p.context for p in chunk.prompts)
+        tokens += chunk.tokens
         completed += [s.id for s, _ in chunk.completed]
     computed = [(min(c, n - 1), n) for n, c, _ in prompts]
     assert tokens == sum(n - c for c, n in computed)
