@@ -56,9 +56,10 @@ class Advance:
         batch, of_rank = self._batch, self._batch.ranks[rank]
         if of_rank.seats >= batch.max_sequences:
             return False
-        need, first = batch.need(rank, tokens), batch.step + 1
+        need = batch.need(rank, tokens)
         if of_rank.demand + need <= of_rank.capacity:
             return True
+        first = batch.step + 1
         if not self.steps:
             return batch.room_after(rank, first) >= need
         if batch.room_after(rank, batch.step + self.steps) >= need:

@@ -35,7 +35,7 @@ class AggregatedCluster:
         """See `Frontend.submit`."""
         woken = []
         for sequence in sequences:
-            if self._plan.fits(sequence):
+            if sequence.prompt_tokens + sequence.output_tokens <= self._plan.most_tokens:
                 woken.append(self._enqueue(sequence))
             else:
                 self._ledger.reject(sequence)
@@ -69,9 +69,10 @@ class AggregatedCluster:
         workers, loads = self._workers, self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
-        rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)
+        rank = self._router.pick(sequence, loads, self._ranks, None)
         assert rank is not None
-        self._prefixes.route(sequence, rank)
+        if self._prefixes.kept:
+            self._prefixes.route(sequence, rank)
         worker = workers[rank % len(workers)]
         worker.submit(sequence, rank // len(workers))
         return worker

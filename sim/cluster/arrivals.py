@@ -52,10 +52,10 @@ class Arrivals:
 
     def _arrive(self, _: Timer) -> None:
         request = self._next
-        if request is None or self._room == 0:
+        if request is None or (self._most is not None and self._room == 0):
             return
-        together, following = [request], next(self._known, None)
-        while following is not None and following.arrival_s == request.arrival_s:
+        time_s, together, following = request.arrival_s, [request], next(self._known, None)
+        while following is not None and following.arrival_s == time_s:
             together.append(following)
             following = next(self._known, None)
         self._await(following)

@@ -79,7 +79,8 @@ class DecodeWorker:
         self._meter.spend("decode", now - advance.start_s)
         for sequence, rank in finished:
             self._loads.add(self._index, rank, -1)
-            self._prefixes.answer(sequence)
+            if sequence.answer_blocks:
+                self._prefixes.answer(sequence)
             self._ledger.finish(sequence, now)
         while self._coming and self._coming[0][0] <= advance.end_s:
             self._join()

@@ -22,7 +22,7 @@ class DisaggregatedCluster:
         self, clock: Clock, ledger: Ledger, plan: ClusterPlan, costs: Mapping[str, StepCost], router: str,
         window: Window,
     ) -> None:  # fmt: skip
-        self._ledger, self._plan = ledger, plan
+        self._ledger, self._most_tokens = ledger, plan.most_tokens
         self._prefill, self._decode = plan.pools["prefill"], plan.pools["decode"]
         self.meters = {role: Meter(plan.pools[role], window) for role in ("prefill", "decode")}
         self._prefixes = Prefixes(plan.prefixes, self._prefill, self._held_blocks)
@@ -50,7 +50,7 @@ class DisaggregatedCluster:
         """See `Frontend.submit`."""
         workers = []
         for sequence in sequences:
-            if self._plan.fits(sequence):
+            if sequence.prompt_tokens + sequence.output_tokens <= self._most_tokens:
                 workers.append(self._enqueue(sequence))
             else:
                 self._ledger.reject(sequence)
@@ -93,9 +93,10 @@ class DisaggregatedCluster:
         loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
-        rank = self._router.pick(sequence, loads, self._ranks, lambda _: True)
+        rank = self._router.pick(sequence, loads, self._ranks, None)
         assert rank is not None
-        self._prefixes.route(sequence, rank)
+        if self._prefixes.kept:
+            self._prefixes.route(sequence, rank)
         worker = workers[rank % len(workers)]
         worker.submit(sequence, rank // len(workers), front)
         return worker

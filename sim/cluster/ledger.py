@@ -2,6 +2,7 @@
 
 import math
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -146,7 +147,7 @@ class Meter:
     def __init__(self, setup: PoolSetup, window: "Window") -> None:
         self._setup = setup
         self._window = window
-        self._busy_s: dict[str, float] = {}
+        self._busy_s: defaultdict[str, float] = defaultdict(float)
         self._in_window_s = self._after_warmup_s = 0.0
         self.new_tokens = 0
         self.steps = 0
@@ -162,7 +163,7 @@ class Meter:
 
     def spend(self, activity: str, seconds: float) -> None:
         """What a worker did in its busy time."""
-        self._busy_s[activity] = self._busy_s.get(activity, 0.0) + seconds
+        self._busy_s[activity] += seconds
 
     def compute(self, chunk: Chunk) -> None:
         """Count a step that computes prompt tokens."""

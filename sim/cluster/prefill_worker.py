@@ -51,6 +51,7 @@ class PrefillWorker:
         """Queue a prompt; `wake` starts it."""
         sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
         self._loads.add(self._index, rank, self.queues.add(sequence, rank, front))
+        sequence.prefill_blocks = blocks_for(sequence.prefill_tokens, self._setup.block_tokens)
 
     def wake(self) -> None:
         """Start a step if none is running and there is something to compute."""
@@ -74,8 +75,8 @@ class PrefillWorker:
 
         That is an event only if somebody waits for its room, or looks at what the prefix cache holds.
         """
-        self._leaving[rank].append((time_s, self._blocks_of(sequence), sequence))
-        if self._refusals.refuses(rank) or self._prefixes.kept:
+        self._leaving[rank].append((time_s, sequence.prefill_blocks, sequence))
+        if self._prefixes.kept or self._refusals.refuses(rank):
             self._clock.at(time_s, self._released, (time_s, rank))
 
     def settle(self, rank: int, until_s: float = math.inf) -> None:
@@ -84,7 +85,8 @@ class PrefillWorker:
         while leaving and leaving[0][0] <= until_s:
             _, blocks, sequence = leaving.popleft()
             self.blocks[rank].release(blocks)
-            self._prefixes.release(sequence)
+            if self._prefixes.kept:
+                self._prefixes.release(sequence)
 
     def stands_still(self) -> bool:
         """Whether it stands still though a waiting prompt would fit: never, if the scheduling is sound."""
@@ -93,7 +95,7 @@ class PrefillWorker:
         for rank in range(self._setup.dp):
             self.settle(rank, self._clock.now)
             head = self.queues.head(rank)
-            if head is not None and self.blocks[rank].used + self._blocks_of(head) <= self._setup.kv_blocks:
+            if head is not None and self.blocks[rank].used + head.prefill_blocks <= self._setup.kv_blocks:
                 return True
         return False
 
@@ -102,13 +104,11 @@ class PrefillWorker:
         self.settle(rank, time_s)
         self.wake()
 
-    def _blocks_of(self, sequence: Sequence) -> int:
-        return blocks_for(sequence.prefill_tokens, self._setup.block_tokens)
-
     def _admit(self, sequence: Sequence, rank: int) -> bool:
         now, refusals = self._clock.now, self._refusals
-        self.settle(rank, now)
-        if not self.blocks[rank].take(self._blocks_of(sequence)):
+        if self._leaving[rank]:
+            self.settle(rank, now)
+        if not self.blocks[rank].take(sequence.prefill_blocks):
             if not refusals.refuses(rank) and not self._prefixes.kept:
                 for time_s, _, _ in self._leaving[rank]:
                     self._clock.at(time_s, self._released, (time_s, rank))
@@ -116,7 +116,8 @@ class PrefillWorker:
             return False
         refusals.admit(rank, now)
         sequence.blocked_s += refusals.seconds(rank, now)
-        self._prefixes.admit(sequence)
+        if self._prefixes.kept:
+            self._prefixes.admit(sequence)
         return True
 
     def _end_step(self, timer: Timer) -> None:
@@ -128,12 +129,13 @@ class PrefillWorker:
         self._meter.compute_for(self._seconds, self._cached_s)
         for sequence, rank in chunk.completed:
             self._ledger.end_prefill(sequence, now)
-            self._prefixes.computed(sequence)
-            if sequence.remaining_tokens:
+            if self._prefixes.kept:
+                self._prefixes.computed(sequence)
+            if sequence.generated_tokens < sequence.output_tokens:
                 self._hand_over(sequence, self, rank)
             else:
                 self._ledger.deliver_first(sequence, now, now, now)
-                self.blocks[rank].release(self._blocks_of(sequence))
+                self.blocks[rank].release(sequence.prefill_blocks)
                 self._prefixes.release(sequence)
                 self._ledger.finish(sequence, now)
         self.wake()

@@ -29,11 +29,8 @@ class Prefixes:
         for rank, unit in enumerate(self._unit_of):
             self._ranks_of[unit].append(rank)
         self._caches = [PrefixCache(setup.tiers, setup.block_tokens) for _ in range(units)] if setup else []
-
-    @property
-    def kept(self) -> bool:
+        self.kept = bool(self._caches)
         """Whether there are caches: what they hold depends on when KV is released."""
-        return bool(self._caches)
 
     def loads(self, sequence: Sequence, tokens: PoolLoads) -> PoolLoads:
         """Loads in tokens, less what each rank would not have to compute of this prompt."""

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from sim.serving.admission import AdmissionRules
 from sim.serving.kv_blocks import BLOCK_TOKENS
 from sim.serving.prefix_cache import Tier
-from sim.serving.sequence import Sequence
 from sim.serving.speculation import OneTokenPerStep, Speculation
 from sim.workload import Request
 
@@ -81,13 +80,10 @@ class ClusterPlan:
     prefixes: PrefixSetup | None = None
     """None: what is cached is the workload's to say."""
 
-    def fits(self, sequence: Sequence) -> bool:
-        """Whether the model takes the whole sequence, and an empty rank of every pool holds it (a preempted one is
-        computed as a whole)."""
-        return sequence.prompt_tokens + sequence.output_tokens <= self._most_tokens
-
     @cached_property
-    def _most_tokens(self) -> float:
+    def most_tokens(self) -> float:
+        """Prompt and answer at most that the model takes, and an empty rank of every pool holds (a preempted request is
+        computed as a whole)."""
         return min(self.max_tokens, *(pool.kv_blocks * pool.block_tokens for pool in self.pools.values()))
 
 

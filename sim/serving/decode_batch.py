@@ -41,7 +41,7 @@ class DecodeBatch:
 
     def need(self, rank: int, tokens: int) -> int:
         """Blocks that must be free for a sequence of `tokens` tokens: its own and the growth reserve of those there."""
-        return blocks_for(tokens, self._block_tokens) + self._reserve_blocks * self.ranks[rank].seats
+        return -(-tokens // self._block_tokens) + self._reserve_blocks * self.ranks[rank].seats
 
     def room_after(self, rank: int, step: int) -> int:
         """Blocks free at the end of `step`, if nobody joins or leaves."""
@@ -49,19 +49,23 @@ class DecodeBatch:
 
     def reserve(self, rank: int, tokens: int) -> None:
         """Hold a seat and the blocks of `tokens` tokens. The caller has checked that there is room."""
-        self.ranks[rank].reserve(tokens)
-        self._note(rank)
+        of_rank = self.ranks[rank]
+        of_rank.reserve(tokens)
+        if of_rank.demand > of_rank.capacity:
+            self.tight.add(rank)
 
     def cancel(self, rank: int, tokens: int) -> None:
         """Give back what `reserve` held."""
         self.ranks[rank].cancel(tokens, self.step)
-        self._note(rank)
+        self._relax(rank)
 
     def join(self, sequence: Sequence, rank: int, steps: int) -> None:
         """Decode a sequence from the next step on, for `steps` steps. Its context was reserved."""
         sequence.first_step, sequence.steps = self.step, steps
-        self.ranks[rank].join(sequence)
-        self._note(rank)
+        of_rank = self.ranks[rank]
+        of_rank.join(sequence)
+        if of_rank.demand > of_rank.capacity:
+            self.tight.add(rank)
         self.changed.add(rank)
         self.running += 1
         self.sequences[rank] = count = self.sequences[rank] + 1
@@ -75,9 +79,10 @@ class DecodeBatch:
         Equals `step` where blocks are short already: call `preempt`.
         """
         finishes = self._finishes
-        while finishes[0][4].stint != finishes[0][2]:
+        end, _, stint, _, sequence = finishes[0]
+        while sequence.stint != stint:
             heappop(finishes)
-        end = finishes[0][0]
+            end, _, stint, _, sequence = finishes[0]
         for rank in self.tight:
             end = self.ranks[rank].first_shortage(self.step, end)
         return end
@@ -89,7 +94,8 @@ class DecodeBatch:
         while finishes and finishes[0][0] <= self.step:
             _, _, stint, rank, sequence = heappop(finishes)
             if sequence.stint == stint:
-                self._leave(sequence, rank, sequence.steps, sequence.remaining_tokens)
+                tokens = sequence.output_tokens - sequence.generated_tokens
+                self._leave(sequence, rank, sequence.steps, tokens)
                 done.append((sequence, rank))
         return done
 
@@ -120,7 +126,8 @@ class DecodeBatch:
     def _leave(self, sequence: Sequence, rank: int, done: int, tokens: int) -> None:
         """Take a sequence off its rank after `done` steps, in which it generated `tokens`."""
         self.ranks[rank].leave(sequence, self.step, done)
-        self._note(rank)
+        if self.tight:
+            self._relax(rank)
         self.changed.add(rank)
         self.running -= 1
         self.sequences[rank] = left = self.sequences[rank] - 1
@@ -131,10 +138,7 @@ class DecodeBatch:
         self.decoded_tokens += tokens
         self.sequence_steps += done
 
-    def _note(self, rank: int) -> None:
-        """Whether the blocks of a rank may run out."""
-        of_rank = self.ranks[rank]
-        if of_rank.demand > of_rank.capacity:
-            self.tight.add(rank)
-        elif self.tight:
+    def _relax(self, rank: int) -> None:
+        """Somebody has left a rank: its blocks may suffice again."""
+        if self.ranks[rank].demand <= self.ranks[rank].capacity:
             self.tight.discard(rank)

@@ -61,18 +61,21 @@ class DecodeRank:
         self.seats -= 1
         self.demand -= blocks
         self._coming -= blocks
-        self._release(blocks)
+        self._used -= blocks
+        if not self.seats:
+            self._growth, self._used = None, 0
 
     def join(self, sequence: Sequence) -> None:
         """A sequence whose place was reserved runs from its `first_step` on."""
         steps, context = sequence.steps, sequence.prompt_tokens + sequence.generated_tokens
         tokens = sequence.output_tokens - sequence.generated_tokens
         sequence.growth = tokens / steps
-        sequence.most_blocks = blocks_for(context + tokens * (steps - 1) // steps, self._block_tokens)
+        block = self._block_tokens
+        sequence.most_blocks = -(-(context + tokens * (steps - 1) // steps) // block)
         self._slope += sequence.growth
         self._base += context - sequence.growth * sequence.first_step
         self.members[sequence.id] = sequence
-        blocks = blocks_for(context, self._block_tokens)
+        blocks = -(-context // block)
         self._coming -= blocks
         self.demand += sequence.most_blocks - blocks
         if self._growth is not None:
@@ -82,7 +85,7 @@ class DecodeRank:
         """A sequence leaves after `step`, its own step `done`. It holds the blocks of its step before the last, if that
         was its last."""
         self._note_peak(step if done < sequence.steps else step - 1)
-        context, held = sequence.context_tokens, sequence.most_blocks
+        context, held = sequence.prompt_tokens + sequence.generated_tokens, sequence.most_blocks
         del self.members[sequence.id]
         self.seats -= 1
         self.demand -= held
@@ -97,7 +100,9 @@ class DecodeRank:
                 for at in self._growth_steps(sequence):
                     if at > step:
                         self._growth[at] -= 1
-        self._release(held)
+        self._used -= held
+        if not self.seats:
+            self._growth, self._used = None, 0
 
     def used_after(self, step: int) -> int:
         """Blocks held at the end of `step`, not before the last change, if nobody joins or leaves."""
@@ -119,11 +124,6 @@ class DecodeRank:
             if used > self.capacity:
                 return s
         return end
-
-    def _release(self, blocks: int) -> None:
-        self._used -= blocks
-        if not self.seats:
-            self._growth, self._used = None, 0
 
     def _note_peak(self, step: int) -> None:
         """Blocks only grow until somebody leaves, so what is held before that is all that counts.

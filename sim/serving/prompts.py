@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from sim.serving.sequence import Sequence
 from sim.step import RankPrompts
@@ -11,25 +10,27 @@ Admit = Callable[[Sequence, int], bool]
 """(sequence, rank) -> whether its KV fits; if so it is reserved, and what is cached is looked up for good."""
 
 
-@dataclass(slots=True)
 class Chunk:
     """The prompt tokens of one step."""
 
-    prompts: list[RankPrompts] = field(default_factory=list)
-    """Of the ranks that compute some."""
-    without_prefix: list[RankPrompts] = field(default_factory=list)
-    """The same if no prefix had been cached."""
-    has_prefix: bool = False
-    """Whether one was."""
-    started: list[Sequence] = field(default_factory=list)
-    completed: list[tuple[Sequence, int]] = field(default_factory=list)
-    """Prompts whose last token is in this step, with their ranks."""
-    fetch_s: float = 0.0
-    """Until the slowest rank has fetched the cached prefixes of the prompts that start."""
-    tokens: int = 0
-    """New ones of all ranks."""
-    fullest: int = 0
-    """New ones of the rank that has most."""
+    __slots__ = (
+        "completed", "fetch_s", "fullest", "has_prefix", "prompts", "started", "tokens", "without_prefix",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.prompts: list[RankPrompts] = []
+        """Of the ranks that compute some."""
+        self.without_prefix: list[RankPrompts] = []
+        """The same if no prefix had been cached."""
+        self.has_prefix = False
+        """Whether one was."""
+        self.started: list[Sequence] = []
+        self.completed: list[tuple[Sequence, int]] = []
+        """Prompts whose last token is in this step, with their ranks."""
+        self.fetch_s = 0.0
+        """Until the slowest rank has fetched the cached prefixes of the prompts that start."""
+        self.tokens = self.fullest = 0
+        """New ones of all ranks, and of the rank that has most."""
 
 
 class PromptQueues:
@@ -47,9 +48,10 @@ class PromptQueues:
 
     def add(self, sequence: Sequence, rank: int, front: bool = False) -> int:
         """Queue a prompt (`front`: before those that wait); generated tokens are part of it. The tokens to compute."""
-        sequence.prefill_tokens = sequence.context_tokens
-        sequence.computed_tokens = sequence.cached_tokens
-        tokens = sequence.prefill_tokens - sequence.cached_tokens
+        cached = sequence.cached_tokens
+        sequence.prefill_tokens = prefill = sequence.prompt_tokens + sequence.generated_tokens
+        sequence.computed_tokens = cached
+        tokens = prefill - cached
         self.queued_tokens[rank] += tokens
         if front:
             self.waiting[rank].appendleft(sequence)
@@ -106,9 +108,10 @@ class PromptQueues:
             if cached:
                 prefix_held += cached
                 prefix_pairs += new * cached
-            longest_alone = after - cached if after - cached > longest_alone else longest_alone
-            sequence.computed_tokens = after
-            if after == sequence.prefill_tokens:
+                after -= cached
+            longest_alone = after if after > longest_alone else longest_alone
+            sequence.computed_tokens = before + new
+            if new == rest:
                 chunk.completed.append((sequence, rank))
                 sequence = None
         self._partial[rank] = sequence

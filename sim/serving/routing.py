@@ -27,8 +27,8 @@ FEW_RANKS: Final = 64
 STALE: Final = 8
 """Entries of the heap per worker at which the stale ones are cleared out."""
 
-Fits = Callable[[int], bool]
-"""Rank of the pool -> whether it can take the request now."""
+Fits = Callable[[int], bool] | None
+"""Rank of the pool -> whether it can take the request now; None: any can."""
 
 
 class PoolLoads:
@@ -45,6 +45,8 @@ class PoolLoads:
         self._heap: list[tuple[int, int, int]] = []
         """(load of the rank, load of its worker, rank) of each worker's best rank, and stale ones. Empty: not kept."""
         self._best: list[tuple[int, int, int]] = []
+        self._changed: set[int] = set()
+        """Workers whose best rank may be another one by now."""
         if workers > 1 and workers * dp > FEW_RANKS:
             self._best = [(0, 0, worker) for worker in range(workers)]
             self._heap = [*self._best]
@@ -54,14 +56,14 @@ class PoolLoads:
         self.ranks[rank * len(self.workers) + worker] += load
         self.workers[worker] += load
         if self._heap:
-            self._note(worker)
+            self._changed.add(worker)
 
     def put(self, worker: int, loads: Sequence[int]) -> None:
         """The ranks of a worker now have these loads."""
         self.ranks[worker :: len(self.workers)] = loads
         self.workers[worker] = sum(loads)
         if self._heap:
-            self._note(worker)
+            self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
         """The same, less what each rank has `found`."""
@@ -82,6 +84,9 @@ class PoolLoads:
         """The rank that comes first by `order`; the lowest number among equals."""
         count = len(self.workers)
         if self._heap:
+            for worker in self._changed:
+                self._note(worker)
+            self._changed.clear()
             heap, best = self._heap, self._best
             while heap[0] != best[heap[0][2] % count]:
                 heappop(heap)
@@ -95,9 +100,13 @@ class PoolLoads:
 
     def _note(self, worker: int) -> None:
         """The loads of a worker have changed."""
-        loads, count = self.ranks[worker :: len(self.workers)], len(self.workers)
+        count = len(self.workers)
+        loads = self.ranks[worker::count]
         least = min(loads)
-        self._best[worker] = best = least, self.workers[worker], loads.index(least) * count + worker
+        best = least, self.workers[worker], loads.index(least) * count + worker
+        if best == self._best[worker]:
+            return
+        self._best[worker] = best
         if len(self._heap) < STALE * count:
             heappush(self._heap, best)
         else:
@@ -127,7 +136,7 @@ class RoundRobin:
         """See `Router.pick`."""
         count = len(loads.ranks)
         for rank in sorted(ranks, key=lambda r: (r - self._next) % count):
-            if fits(rank):
+            if fits is None or fits(rank):
                 self._next = (rank + 1) % count
                 return rank
         return None
@@ -143,7 +152,7 @@ class LeastLoaded:
         """See `Router.pick`."""
         everywhere = len(ranks) == len(loads.ranks)
         best = loads.least() if everywhere else min(ranks, key=loads.order)
-        if fits(best):
+        if fits is None or fits(best):
             return best
         for rank in sorted(ranks, key=loads.order):
             if rank != best and fits(rank):

@@ -20,6 +20,8 @@ class Sequence:
     generated_tokens: int = 0
     prefill_tokens: int = 0
     """Tokens whose KV the prefill makes: the prompt, and what was generated before a preemption."""
+    prefill_blocks: int = 0
+    """KV blocks that hold these."""
     computed_tokens: int = 0
     """Tokens of the running prefill whose KV exists, cached prefix included."""
     started_s: float = 0.0

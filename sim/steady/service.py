@@ -10,23 +10,16 @@ from scipy.special import pdtr
 
 from sim.cluster.setup import ClusterPlan
 from sim.deployment.plan import Deployment, PoolPlan
-from sim.scenario.schema import Objectives, Price, Scenario, Workload
+from sim.scenario.schema import Scenario
 from sim.steady.decoding import idle_share
 from sim.steady.demand import Demand
 from sim.steady.phases import phases
+from sim.step.pricing import BESIDE_A_STEP
 
 Floats = NDArray[np.float64]
 Columns = dict[str, Floats]
 Limit = Literal["prefill", "decode batch", "KV cache", "KV transfer"]
 
-BESIDE_A_STEP = {
-    "workload": Workload(trace="any"),
-    "duration_s": None,
-    "warmup_s": 0.0,
-    "objectives": Objectives(),
-    "price": Price(),
-}
-"""What no step depends on beyond the means of the workload: the same for all scenarios that share priced steps."""
 HALVINGS = 32
 """Bisections of a batch or a rate between its bounds."""
 SMALLEST = 1e-9

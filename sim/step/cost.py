@@ -1,7 +1,7 @@
 """The real `StepCost`: the surfaces of a pool, looked up."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,20 +59,25 @@ class SurfaceStepCost:
             raise LookupError("this pool does not prefill")
         return self._prompts
 
+    def unbooked(self) -> "SurfaceStepCost":
+        """The same prices for another run: nothing booked yet."""
+        decode = [replace(level, surface=level.surface.unbooked()) for level in self._levels]
+        return SurfaceStepCost(decode, self._prefill.unbooked() if self._prefill else None, self._prompts)
+
     def decode_table(self, fullest: int) -> Surface:
         """See `StepCost.decode_table`."""
         return self.level(fullest).surface
 
     def prompts_s(self, prompts: Sequence[RankPrompts], ranks: int) -> float:
         """See `StepCost.prompts_s`."""
-        attention_s = self.prompts.attention_s
+        prefill, attention_s = self.prefill, self.prompts.attention_s
         slowest_s, fullest, total = 0.0, 0, 0
         for _, tokens, context, held, longest in prompts:
             core_s = attention_s(tokens, context, held, longest)
             slowest_s = core_s if core_s > slowest_s else slowest_s
             fullest = tokens if tokens > fullest else fullest
             total += tokens
-        return self.prefill.line_at(fullest, total / ranks).seconds(slowest_s)
+        return prefill.seconds(fullest, total / ranks, slowest_s)
 
     def together_s(
         self, sequences: Sequence[int], attention_s: Sequence[float], prompts: Sequence[RankPrompts]
@@ -93,16 +98,13 @@ class SurfaceStepCost:
             chunk_s += self.prompts.attention_s(tokens, context, held, longest)
             chunk_s -= self.prefill.at(tokens, context)
             core_s[rank] += chunk_s - level.surface.at(sequences[rank], short)
-        line = self.prefill.line_at(max(together), sum(together) / len(together))
-        return line.seconds(max(core_s))
+        return self.prefill.seconds(max(together), sum(together) / len(together), max(core_s))
 
     def book_prompts(self, prompts: Sequence[RankPrompts], seconds: float) -> None:
         """See `StepCost.book_prompts`: at the rank with the most pairs of new token and key."""
-        most = 0.0
-        for _, tokens, context, _, _ in prompts:
-            if tokens * context > most:
-                most, x, at = tokens * context, tokens, context
-        self.prefill.book(x, self.prefill.knot(at), seconds)
+        _, tokens, context, _, _ = prompts[0] if len(prompts) == 1 else max(prompts, key=_pairs)
+        prefill = self.prefill
+        prefill.book(tokens, prefill.knot(context), seconds)
 
     def provenance_s(self) -> dict[str, float]:
         """See `StepCost.provenance_s`."""
@@ -131,6 +133,10 @@ class SurfaceStepCost:
         return self.together_s(
             whole, attention_s.tolist(), [*_of_ranks(tokens, token_context, held, longest)]
         )
+
+
+def _pairs(prompts: RankPrompts) -> float:
+    return prompts.tokens * prompts.context
 
 
 def _of_ranks(

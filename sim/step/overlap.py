@@ -210,6 +210,13 @@ class Timeline:
     hidden_2: Any
     launch: Any
 
+    def seconds(self, experts: float, attention: float) -> float:
+        """`line(experts).seconds(attention)`, for loads that hardly come twice."""
+        if self.beside or self.hidden_1 or self.hidden_2:
+            return self.line(experts).seconds(attention)
+        total: float = self.rest + experts + self.aside_1 + self.aside_2 + self.alone * attention
+        return total if total > self.launch else self.launch
+
     def line(self, experts: float) -> Line:
         """With the seconds of the experts, at one load."""
         half = experts / 2

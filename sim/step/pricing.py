@@ -1,7 +1,9 @@
 """A scenario -> how its pools shard the model, what their steps run, and what prices them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
+from typing import Final
 from warnings import warn
 
 from sim import catalog
@@ -19,15 +21,25 @@ from sim.model.layout import Layout, exchanges_all_to_all
 from sim.model.operations import Operation, routed_experts
 from sim.model.sharding import engine_sharding
 from sim.scenario.errors import DeploymentError, Problem
-from sim.scenario.schema import Scenario
+from sim.scenario.schema import Objectives, Price, Scenario, Workload
 from sim.step.build import Range, build_step_cost
 from sim.step.cost import SurfaceStepCost
-from sim.step.experts import pool_routing, rebalance
+from sim.step.experts import pool_routing, rebalance, recording_stamp
 from sim.step.operations import StepOperations
 from sim.step.overlap import Overlap
 
 PHASES = {"prefill": ("prefill",), "decode": ("decode",), "serve": ("prefill", "decode")}
 """What each kind of pool does."""
+
+
+BESIDE_A_STEP: Final = {
+    "workload": Workload(trace="any"),
+    "duration_s": None,
+    "warmup_s": 0.0,
+    "objectives": Objectives(),
+    "price": Price(),
+}
+"""What no step depends on: the same for all scenarios that share priced steps."""
 
 
 def pool_layout(scenario: Scenario, plan: PoolPlan, phase: str) -> Layout:
@@ -205,8 +217,34 @@ def _cost(device: Gpu, profile: str | None) -> CostModel:
 def pool_step_cost(
     scenario: Scenario, plan: PoolPlan, contexts: Mapping[str, Range] | None = None
 ) -> SurfaceStepCost:
-    """The step cost of a pool, priced on its grid; `contexts`: see `build_step_cost`."""
+    """The step cost of a pool, priced on its grid; `contexts`: see `build_step_cost`.
+
+    Priced once for all scenarios whose steps are the same, whatever their load and their number of workers.
+    """
+    asked = tuple(sorted((contexts or {}).items()))
+    return _priced(
+        _beside_load(scenario), replace(plan, workers=1), asked, _files(scenario, plan.role)
+    ).unbooked()
+
+
+def _beside_load(scenario: Scenario) -> Scenario:
+    """What all scenarios have in common that share the steps of this one."""
+    deployment = scenario.deployment
+    one = {role: pool.model_copy(update={"workers": 1}) for role, pool in deployment.pools().items()}
+    alone = {**BESIDE_A_STEP, "deployment": deployment.model_copy(update=one)}
+    return scenario.model_copy(update=alone)
+
+
+def _files(scenario: Scenario, role: str) -> tuple[object, ...]:
+    """What a scenario names by its file, in its present state."""
+    return gpu_of(scenario), catalog.model(scenario.model), recording_stamp(pool_experts(scenario, role)[0])
+
+
+@lru_cache(maxsize=32)
+def _priced(
+    scenario: Scenario, plan: PoolPlan, contexts: tuple[tuple[str, Range], ...], _files: tuple[object, ...]
+) -> SurfaceStepCost:
     operations = {phase: step_operations(scenario, plan, phase) for phase in PHASES[plan.role]}
     decoding = plan.max_sequences * (1 + scenario.speculation.draft_tokens) if plan.role == "serve" else 0
     most_tokens = plan.chunk_tokens + decoding
-    return build_step_cost(operations, cost_model(scenario), plan.max_sequences, most_tokens, contexts)
+    return build_step_cost(operations, cost_model(scenario), plan.max_sequences, most_tokens, dict(contexts))

@@ -6,10 +6,11 @@ rank. Between grid points all is linear.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import fields
 from functools import cache
 from math import inf
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +119,12 @@ class Surface:
         """Attention seconds of each rank; shape (ranks,)."""
         return interpolate(self.context, self.rows(x), context[:, None])[:, 0]
 
+    def unbooked(self) -> Self:
+        """The same prices, of which nothing has been booked."""
+        fresh = copy(self)
+        fresh._visits = {}
+        return fresh
+
     def attention(self, x: int, context: float) -> tuple[float, float, float, float]:
         """See `DecodeTable.attention`.
 
@@ -163,15 +170,22 @@ class Surface:
         The routed experts see every rank's tokens, hence the mean, and so does in prefill what else runs on gathered
         tokens (see `Overlap.stage`); all else waits for the fullest rank.
         """
+        return self._spelled[fullest][1].line(self._experts_s(mean))
+
+    def seconds(self, fullest: int, mean: float, attention_s: float) -> float:
+        """Seconds of a step: `line_at` at once."""
+        return self._spelled[fullest][1].seconds(self._experts_s(mean), attention_s)
+
+    def _experts_s(self, mean: float) -> float:
         low = int(mean)
-        experts = self._spelled[low][0]
+        experts_s = self._spelled[low][0]
         if mean > low:
-            experts += (self._spelled[low + 1][0] - experts) * (mean - low)
-        return self._spelled[fullest][1].line(experts)
+            experts_s += (self._spelled[low + 1][0] - experts_s) * (mean - low)
+        return experts_s
 
     def step_s(self, core: Floats, x: Floats) -> float:
         """Seconds of a step of `x` tokens per rank whose ranks spend `core` on attention."""
-        return self.line_at(int(x.max()), float(x.sum()) / len(x)).seconds(float(core.max()))
+        return self.seconds(int(x.max()), float(x.sum()) / len(x), float(core.max()))
 
     def book(self, x: float, context: float, seconds: float) -> None:
         """Count `seconds` of simulated time, for the provenance of the run. `context`: of the grid (see `knot`)."""
@@ -206,7 +220,11 @@ class _Spelled(dict[int, tuple[float, Timeline]]):
         self._curves = curves
 
     def __missing__(self, whole: int) -> tuple[float, Timeline]:
-        experts, *rest = self._curves[whole].tolist()
+        last = len(self._curves) - 1
+        curves = self._curves[min(whole, last)]
+        if whole > last:  # the last segment goes on
+            curves = curves + (curves - self._curves[last - 1]) * (whole - last)
+        experts, *rest = curves.tolist()
         self[whole] = found = (experts, Timeline(*rest))
         return found
 
