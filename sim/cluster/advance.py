@@ -6,6 +6,7 @@ worker advances to the next change at once. What comes in meanwhile cuts the adv
 
 import math
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 from sim.cluster.clock import Clock, Timer
 from sim.serving.decode_batch import DecodeBatch
@@ -14,7 +15,10 @@ from sim.step.decode_lines import DecodeLines, DecodeRun
 
 
 class Advance:
-    """Decode steps of a batch under way: one outstanding timer, and an epoch that tells it from superseded ones."""
+    """Decode steps of a batch under way.
+
+    A timer stays set when the steps are cut; where it rings before the next ones end, these need no other until then.
+    """
 
     def __init__(
         self, clock: Clock, cost: StepCost, batch: DecodeBatch, callback: Callable[[], None]
@@ -24,7 +28,8 @@ class Advance:
         self.steps = 0
         """Steps at whose end `callback` is called; 0 when none are under way."""
         self.start_s = self.end_s = 0.0
-        self._epoch = 0
+        self._rings: list[float] = []
+        """When the timers that are set will ring, the next first."""
         self._run: DecodeRun
 
     def begin(self, steps: int, arrival_s: float = math.inf) -> None:
@@ -98,11 +103,20 @@ class Advance:
         return lines.run(batch.step, steps, batch.running)
 
     def _end_after(self, seconds: float) -> None:
-        """Set the timer; one that was set before is void."""
         self.end_s = self.start_s + seconds
-        self._epoch += 1
-        self._clock.at(self.end_s, self._ring, self._epoch)
+        self._set()
+
+    def _set(self) -> None:
+        """Have a timer ring at the end, or before."""
+        rings = self._rings
+        if not rings or rings[0] > self.end_s:
+            heappush(rings, self.end_s)
+            self._clock.at(self.end_s, self._ring, self.end_s)
 
     def _ring(self, timer: Timer) -> None:
-        if timer.value == self._epoch:
-            self._callback()
+        heappop(self._rings)
+        if self.steps:
+            if timer.value >= self.end_s:
+                self._callback()
+            else:
+                self._set()

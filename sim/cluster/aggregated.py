@@ -29,7 +29,6 @@ class AggregatedCluster:
             ServeWorker(w, self._weigh, clock, ledger, self._meter, plan, costs["serve"], self._prefixes)
             for w in range(self._setup.workers)
         ]
-        self._ranks = range(self._setup.workers * self._setup.dp)
 
     def submit(self, sequences: list[Sequence]) -> None:
         """See `Frontend.submit`."""
@@ -69,7 +68,7 @@ class AggregatedCluster:
         workers, loads = self._workers, self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
-        rank = self._router.pick(sequence, loads, self._ranks, None)
+        rank = self._router.pick(sequence, loads, None, None)
         assert rank is not None
         if self._prefixes.kept:
             self._prefixes.route(sequence, rank)

@@ -75,8 +75,7 @@ class DecodeWorker:
         steps = advance.end()
         finished = self.batch.advance(steps)
         self._meter.steps += steps
-        self._meter.work(advance.start_s, now)
-        self._meter.spend("decode", now - advance.start_s)
+        self._meter.work(advance.start_s, now, "decode", now - advance.start_s)
         for sequence, rank in finished:
             self._loads.add(self._index, rank, -1)
             if sequence.answer_blocks:

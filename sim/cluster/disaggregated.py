@@ -44,7 +44,6 @@ class DisaggregatedCluster:
             for w in range(self._prefill.workers)
         ]  # fmt: skip
         self._router = make_router(router)
-        self._ranks = range(self._prefill.workers * self._prefill.dp)
 
     def submit(self, sequences: list[Sequence]) -> None:
         """See `Frontend.submit`."""
@@ -93,7 +92,7 @@ class DisaggregatedCluster:
         loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
-        rank = self._router.pick(sequence, loads, self._ranks, None)
+        rank = self._router.pick(sequence, loads, None, None)
         assert rank is not None
         if self._prefixes.kept:
             self._prefixes.route(sequence, rank)

@@ -152,29 +152,25 @@ class Meter:
         self.new_tokens = 0
         self.steps = 0
 
-    def work(self, start_s: float, end_s: float) -> None:
-        """A worker was busy from `start_s` to `end_s`."""
+    def work(self, start_s: float, end_s: float, activity: str, seconds: float) -> None:
+        """A worker was busy from `start_s` to `end_s`, for `seconds` of it with this; see `spend` for the rest."""
         window = self._window
-        start_s = max(start_s, window.start_s)
+        start_s = start_s if start_s > window.start_s else window.start_s
         if end_s > start_s:
             self._after_warmup_s += end_s - start_s
             if start_s < window.end_s:
                 self._in_window_s += (end_s if end_s < window.end_s else window.end_s) - start_s
+        self._busy_s[activity] += seconds
 
     def spend(self, activity: str, seconds: float) -> None:
-        """What a worker did in its busy time."""
-        self._busy_s[activity] += seconds
+        """What else it did in that time."""
+        if seconds:
+            self._busy_s[activity] += seconds
 
     def compute(self, chunk: Chunk) -> None:
         """Count a step that computes prompt tokens."""
         self.new_tokens += chunk.tokens
         self.steps += 1
-
-    def compute_for(self, seconds: float, cached_s: float) -> None:
-        """Seconds spent on prompts, `cached_s` of them on cached prefixes."""
-        self.spend("prefill", seconds - cached_s)
-        if cached_s:
-            self.spend("cached", cached_s)
 
     def record(self, peak_blocks: int, blocks_left: int, batches: Iterable[DecodeBatch] = ()) -> PoolRecord:
         """The pool's totals; `batches` of its workers, where they decode."""

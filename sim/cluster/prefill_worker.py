@@ -125,8 +125,8 @@ class PrefillWorker:
         now = self._clock.now
         self._busy = False
         self._loads.put(self._index, self.queues.queued_tokens)
-        self._meter.work(self._start_s, now)
-        self._meter.compute_for(self._seconds, self._cached_s)
+        self._meter.work(self._start_s, now, "prefill", self._seconds - self._cached_s)
+        self._meter.spend("cached", self._cached_s)
         for sequence, rank in chunk.completed:
             self._ledger.end_prefill(sequence, now)
             if self._prefixes.kept:

@@ -159,10 +159,9 @@ class ServeWorker:
         chunk: Chunk = timer.value
         now, batch, ledger = self._clock.now, self.batch, self._ledger
         self._computing = False
-        self._meter.work(self._start_s, now)
-        self._meter.compute_for(self._prompts_s, self._cached_s)
-        if self._decode_s:
-            self._meter.spend("decode", self._decode_s)
+        self._meter.work(self._start_s, now, "prefill", self._prompts_s - self._cached_s)
+        self._meter.spend("cached", self._cached_s)
+        self._meter.spend("decode", self._decode_s)
         if self._setup.mixed and batch.running:
             self._finish(batch.advance(1), now)
         for sequence, rank in chunk.completed:
@@ -178,8 +177,7 @@ class ServeWorker:
 
     def _end_decode(self) -> None:
         now, steps = self._clock.now, self._advance.end()
-        self._meter.work(self._advance.start_s, now)
-        self._meter.spend("decode", now - self._advance.start_s)
+        self._meter.work(self._advance.start_s, now, "decode", now - self._advance.start_s)
         self._meter.steps += steps
         self._finish(self.batch.advance(steps), now)
         self._go(decoded=True)

@@ -41,14 +41,13 @@ class Handoff:
         self._token_s = plan.transfer.bytes_per_token / (plan.transfer.bytes_per_s * gpus_per_rank)
         self.waiting: deque[tuple[Sequence, PrefillWorker, int]] = deque()
         count = decode.workers * decode.dp
-        self._ranks = range(count)
         self._ranks_of = [range(w, count, decode.workers) for w in range(decode.workers)]
         self._sending_until: defaultdict[tuple[PrefillWorker, int], float] = defaultdict(float)
         self._receiving_until = [0.0] * count
 
     def offer(self, sequence: Sequence, sender: PrefillWorker, sender_rank: int) -> None:
         """A prompt is computed: send it on if a decode rank can take it, else let it wait."""
-        place = None if self.waiting else self._place(sequence, self._ranks)
+        place = None if self.waiting else self._place(sequence, None)
         if place is None:
             self.waiting.append((sequence, sender, sender_rank))
         else:
@@ -59,7 +58,7 @@ class Handoff:
     def pump(self, worker: int) -> None:
         """Decode worker `worker` has gained room, and is at a step boundary."""
         waiting = self.waiting
-        ranks: Numbers[int] = self._ranks_of[worker]
+        ranks: Numbers[int] | None = self._ranks_of[worker]
         while waiting:
             sequence, sender, sender_rank = waiting[0]
             place = self._place(sequence, ranks)
@@ -67,10 +66,10 @@ class Handoff:
                 return
             waiting.popleft()
             self._send(sequence, sender, sender_rank, place, self._clock.now)
-            ranks = self._ranks  # the others have not seen the new head yet
+            ranks = None  # all: the others have not seen the new head yet
 
-    def _place(self, sequence: Sequence, ranks: Numbers[int]) -> int | None:
-        """Reserve a place on one of `ranks`, numbered as in `sim.serving.routing`."""
+    def _place(self, sequence: Sequence, ranks: Numbers[int] | None) -> int | None:
+        """Reserve a place on one of `ranks` (None: all), numbered as in `sim.serving.routing`."""
         workers, tokens = self._workers, sequence.context_tokens
         count = len(workers)
         place = self._router.pick(

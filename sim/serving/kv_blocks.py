@@ -42,10 +42,11 @@ class KvBlocks:
 
     def take(self, blocks: int) -> bool:
         """Take `blocks` if they are free; say whether they were."""
-        if self.used + blocks > self.capacity:
+        used = self.used + blocks
+        if used > self.capacity:
             return False
-        self.used += blocks
-        self.peak = max(self.peak, self.used)
+        self.used = used
+        self.peak = used if used > self.peak else self.peak
         return True
 
     def release(self, blocks: int) -> None:

@@ -22,8 +22,8 @@ from typing import Final, Protocol
 
 from sim.serving.sequence import Sequence as Served
 
-FEW_RANKS: Final = 64
-"""Ranks of a pool up to which looking at all of them is as fast as keeping them in order."""
+FEW_WORKERS: Final = 8
+"""Up to which looking at all of them is as fast as keeping them in order."""
 STALE: Final = 8
 """Entries of the heap per worker at which the stale ones are cleared out."""
 
@@ -34,42 +34,47 @@ Fits = Callable[[int], bool] | None
 class PoolLoads:
     """Loads of a pool's ranks and workers, changed in place as work comes and goes.
 
-    Of a large pool each worker's best rank is on a heap. What a change makes stale is left there until it comes up.
+    Of each worker the best rank is known, and of many workers these are on a heap. What a change makes stale stays on
+    it until it comes up.
     """
 
     def __init__(self, workers: int, dp: int) -> None:
-        self.ranks = [0] * (workers * dp)
-        """In the numbering of the pool."""
+        self._count, self._dp, self.size = workers, dp, workers * dp
+        self._of_worker = [[0] * dp for _ in range(workers)]
         self.workers = [0] * workers
         """Sums over the ranks of each."""
-        self._heap: list[tuple[int, int, int]] = []
-        """(load of the rank, load of its worker, rank) of each worker's best rank, and stale ones. Empty: not kept."""
-        self._best: list[tuple[int, int, int]] = []
+        self._best = [(0, 0, worker) for worker in range(workers)]
+        """(load of the rank, load of its worker, rank) of each worker's best rank."""
         self._changed: set[int] = set()
         """Workers whose best rank may be another one by now."""
-        if workers > 1 and workers * dp > FEW_RANKS:
-            self._best = [(0, 0, worker) for worker in range(workers)]
-            self._heap = [*self._best]
+        self._heap = [*self._best] if workers > FEW_WORKERS else []
+
+    @property
+    def ranks(self) -> list[int]:
+        """In the numbering of the pool."""
+        return [loads[rank] for rank in range(self._dp) for loads in self._of_worker]
 
     def add(self, worker: int, rank: int, load: int) -> None:
         """Rank `rank` of a worker has so much more to do, or less."""
-        self.ranks[rank * len(self.workers) + worker] += load
+        self._of_worker[worker][rank] += load
         self.workers[worker] += load
-        if self._heap:
-            self._changed.add(worker)
+        self._changed.add(worker)
 
     def put(self, worker: int, loads: Sequence[int]) -> None:
         """The ranks of a worker now have these loads."""
-        self.ranks[worker :: len(self.workers)] = loads
+        self._of_worker[worker][:] = loads
         self.workers[worker] = sum(loads)
-        if self._heap:
-            self._changed.add(worker)
+        self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
         """The same, less what each rank has `found`."""
-        less = PoolLoads(len(self.workers), 0)
-        less.ranks = [load - there for load, there in zip(self.ranks, found, strict=True)]
+        less, count = PoolLoads(self._count, self._dp), self._count
+        less._of_worker = [
+            [load - found[rank * count + worker] for rank, load in enumerate(loads)]
+            for worker, loads in enumerate(self._of_worker)
+        ]
         less.workers = self.workers
+        less._changed = set(range(count))
         return less
 
     def unsound(self) -> list[str]:
@@ -78,39 +83,26 @@ class PoolLoads:
 
     def order(self, rank: int) -> tuple[int, int]:
         """What a rank is chosen by: its load, and among equals that of its worker, with which it steps."""
-        return self.ranks[rank], self.workers[rank % len(self.workers)]
+        worker = rank % self._count
+        return self._of_worker[worker][rank // self._count], self.workers[worker]
 
     def least(self) -> int:
         """The rank that comes first by `order`; the lowest number among equals."""
-        count = len(self.workers)
-        if self._heap:
-            for worker in self._changed:
-                self._note(worker)
-            self._changed.clear()
-            heap, best = self._heap, self._best
-            while heap[0] != best[heap[0][2] % count]:
-                heappop(heap)
-            return heap[0][2]
-        load = min(self.ranks)
-        first = self.ranks.index(load)
-        if count == 1 or self.workers[first % count] == min(self.workers):
-            return first
-        equals = [rank for rank, one in enumerate(self.ranks) if one == load]
-        return min(equals, key=lambda rank: self.workers[rank % count])
-
-    def _note(self, worker: int) -> None:
-        """The loads of a worker have changed."""
-        count = len(self.workers)
-        loads = self.ranks[worker::count]
-        least = min(loads)
-        best = least, self.workers[worker], loads.index(least) * count + worker
-        if best == self._best[worker]:
-            return
-        self._best[worker] = best
-        if len(self._heap) < STALE * count:
-            heappush(self._heap, best)
-        else:
-            self._heap = sorted(self._best)
+        best, heap = self._best, self._heap
+        for worker in self._changed:
+            loads = self._of_worker[worker]
+            least = min(loads)
+            best[worker] = of_worker = least, self.workers[worker], loads.index(least) * self._count + worker
+            if heap:
+                heappush(heap, of_worker)
+        self._changed.clear()
+        if not heap:
+            return min(best)[2]
+        if len(heap) > STALE * self._count:
+            self._heap = heap = sorted(best)
+        while heap[0] != best[heap[0][2] % self._count]:
+            heappop(heap)
+        return heap[0][2]
 
 
 class Router(Protocol):
@@ -119,8 +111,8 @@ class Router(Protocol):
     by_prefix: bool
     """Whether loads are tokens, and count less where the prompt's prefix is cached."""
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
-        """The rank for `request` among `ranks`, or None if it fits none of them."""
+    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int] | None, fits: Fits) -> int | None:
+        """The rank for `request` among `ranks` (None: all), or None if it fits none of them."""
         ...
 
 
@@ -132,10 +124,10 @@ class RoundRobin:
     def __init__(self) -> None:
         self._next = 0
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
+    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int] | None, fits: Fits) -> int | None:
         """See `Router.pick`."""
-        count = len(loads.ranks)
-        for rank in sorted(ranks, key=lambda r: (r - self._next) % count):
+        count = loads.size
+        for rank in sorted(range(count) if ranks is None else ranks, key=lambda r: (r - self._next) % count):
             if fits is None or fits(rank):
                 self._next = (rank + 1) % count
                 return rank
@@ -148,13 +140,12 @@ class LeastLoaded:
 
     by_prefix = False
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int], fits: Fits) -> int | None:
+    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int] | None, fits: Fits) -> int | None:
         """See `Router.pick`."""
-        everywhere = len(ranks) == len(loads.ranks)
-        best = loads.least() if everywhere else min(ranks, key=loads.order)
+        best = loads.least() if ranks is None else min(ranks, key=loads.order)
         if fits is None or fits(best):
             return best
-        for rank in sorted(ranks, key=loads.order):
+        for rank in sorted(range(loads.size) if ranks is None else ranks, key=loads.order):
             if rank != best and fits(rank):
                 return rank
         return None

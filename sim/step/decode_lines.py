@@ -75,12 +75,17 @@ def _within(piece: Piece, elapsed_s: float) -> tuple[int, float]:
             return step, seconds
 
 
+RankLine = tuple[float, float, float, float, float, float]
+"""(seconds at step 0, more with each step, the most that a later one may add, first and last step for which it holds,
+context at which the segment of the table ends)"""
+EMPTY: Final = (0.0, 0.0, 0.0, 0.0, inf, 0.0)
+
+
 class DecodeLines:
     """Attention of each rank of a worker over its decode steps, and which rank is the slowest for how long.
 
-    Steps are numbered by the worker. A rank's line holds from the step in `_since` to that in `_until`. The slowest
-    rank is the slowest from `_sure_since` to `_sure_until`: its own line holds, and no other rank's can have overtaken
-    it, even if each further token cost that one the most that any does.
+    Steps are numbered by the worker. The slowest rank is the slowest from `_sure_since` to `_sure_until`: its own line
+    holds, and no other rank's can have overtaken it, even if each further token cost that one the most that any does.
     """
 
     def __init__(self, cost: StepCost, ranks: int) -> None:
@@ -88,14 +93,11 @@ class DecodeLines:
         self._table: DecodeTable | None = None
         self.fullest = 0
         """Sequences of the fullest rank; see `hold`."""
-        self._ranks = range(ranks)
-        self._sequences = [0] * ranks
-        # Mean KV tokens at step 0, their growth per step, and where the segment of the table ends.
-        self._context, self._growth, self._segment = [0.0] * ranks, [0.0] * ranks, [0.0] * ranks
-        self._start_s, self._slope_s, self._steepest_s = [0.0] * ranks, [0.0] * ranks, [0.0] * ranks
-        self._since, self._until = [0] * ranks, [inf] * ranks
-        self._slowest = 0
-        self._sure_since, self._sure_until = 0, -1.0
+        self._loads = [(0, 0.0, 0.0)] * ranks
+        """Per rank: sequences, their mean KV tokens at step 0, and the growth of these per step."""
+        self._lines: list[RankLine] = [EMPTY] * ranks
+        self._count, self._slowest = ranks, 0
+        self._sure_since, self._sure_until = 0.0, -1.0
 
     def hold(self, fullest: int) -> None:
         """The fullest rank now holds so many sequences, on which drafts may depend: to be said before ranks change."""
@@ -103,82 +105,79 @@ class DecodeLines:
         table = self._cost.decode_table(fullest)
         if table is not self._table:
             self._table = table
-            self._until = [-1.0] * len(self._ranks)
+            self._lines = [(*line[:4], -1.0, line[5]) for line in self._lines]
             self._sure_until = -1.0
 
     def renew(self, rank: int, step: int, sequences: int, context: float, growth: float) -> None:
         """From `step` on a rank decodes `sequences` of `context` KV tokens on average, growing by `growth` a step."""
-        self._sequences[rank] = sequences
-        self._context[rank], self._growth[rank] = context - growth * step, growth
+        self._loads[rank] = (sequences, context - growth * step, growth)
+        top_s, top_slope_s, _, _, _, _ = self._lines[self._slowest]
+        start_s, slope_s, steepest_s, _, until, _ = self._draw(rank, step)
         if not self._sure_since <= step <= self._sure_until:
-            self._draw(rank, step)
             return
-        starts, slopes, top = self._start_s, self._slope_s, self._slowest
-        top_s, top_slope_s = starts[top] + slopes[top] * step, slopes[top]
-        self._draw(rank, step)
         self._sure_since = step
-        ahead_s = starts[rank] + slopes[rank] * step - top_s
-        if ahead_s >= 0 and slopes[rank] >= top_slope_s:  # whom the slowest rank was ahead of, this one is
+        ahead_s = start_s - top_s + (slope_s - top_slope_s) * step
+        if ahead_s >= 0 and slope_s >= top_slope_s:  # whom the slowest rank was ahead of, this one is
             self._slowest = rank
-            self._sure_until = min(self._sure_until, self._until[rank])
-        elif ahead_s >= 0 or rank == top:
+            self._sure_until = min(self._sure_until, until)
+        elif ahead_s >= 0 or rank == self._slowest:
             self._sure_until = -1.0
-        elif (gain_s := self._steepest_s[rank] - top_slope_s) > 0:
-            self._sure_until = min(self._sure_until, step - ahead_s / gain_s)
+        elif steepest_s > top_slope_s:
+            overtakes = step - ahead_s / (steepest_s - top_slope_s)
+            self._sure_until = overtakes if overtakes < self._sure_until else self._sure_until
 
     def attention_s(self, rank: int, step: int) -> float:
         """Attention seconds of a rank in a step; call `run` for that step first."""
-        return self._start_s[rank] + self._slope_s[rank] * step
+        line = self._lines[rank]
+        return line[0] + line[1] * step
 
     def run(self, step: int, steps: int, sequences: int) -> DecodeRun:
         """Up to `steps` steps from `step` on: fewer where they bend often. `sequences`: of all ranks."""
         assert self._table is not None
-        line = self._table.line(self.fullest, sequences / len(self._ranks))
+        line = self._table.line(self.fullest, sequences / self._count)
         pieces: list[Piece] = []
         while steps and len(pieces) < MOST_PIECES:
             if not self._sure_since <= step <= self._sure_until:
                 self._settle(step)
-            ahead, top = self._sure_until - step + 1, self._slowest
+            ahead = self._sure_until - step + 1
             count = steps if steps <= ahead else int(ahead)
-            _straighten(pieces, line, self._start_s[top], self._slope_s[top], step, count)
+            start_s, slope_s, _, _, _, _ = self._lines[self._slowest]
+            _straighten(pieces, line, start_s, slope_s, step, count)
             step, steps = step + count, steps - count
         return DecodeRun(pieces)
 
     def book(self, seconds: float) -> None:
         """Steps that lasted `seconds` have been run: count them, at the slowest rank, in `StepCost.provenance_s`."""
         assert self._table is not None
-        self._table.book(self.fullest, self._segment[self._slowest], seconds)
+        self._table.book(self.fullest, self._lines[self._slowest][5], seconds)
 
-    def _draw(self, rank: int, step: int) -> None:
+    def _draw(self, rank: int, step: int) -> RankLine:
         """The line of a rank as it is at `step`."""
-        assert self._table is not None
-        self._since[rank] = step
-        if not self._sequences[rank]:
-            self._start_s[rank] = self._slope_s[rank] = self._steepest_s[rank] = 0.0
-            self._until[rank] = inf
-            return
-        growth = self._growth[rank]
-        context = self._context[rank] + growth * step
-        seconds, per_token_s, up_to, steepest_s = self._table.attention(self._sequences[rank], context)
-        self._slope_s[rank] = slope_s = per_token_s * growth
-        self._start_s[rank] = seconds - slope_s * step
-        self._steepest_s[rank] = steepest_s * growth
-        self._segment[rank] = up_to
-        self._until[rank] = step + (up_to - context) / growth if growth else inf
+        sequences, context, growth = self._loads[rank]
+        if not sequences:
+            line = EMPTY
+        else:
+            assert self._table is not None
+            context += growth * step
+            seconds, per_token_s, up_to, steepest_s = self._table.attention(sequences, context)
+            slope_s = per_token_s * growth
+            until = step + (up_to - context) / growth if growth else inf
+            line = (seconds - slope_s * step, slope_s, steepest_s * growth, step, until, up_to)
+        self._lines[rank] = line
+        return line
 
     def _settle(self, step: int) -> None:
         """Make sure of every line at `step`, and of the slowest rank."""
-        since, until = self._since, self._until
-        for rank in self._ranks:
-            if not since[rank] <= step <= until[rank]:
+        for rank, (_, _, _, since, until, _) in enumerate(self._lines):
+            if not since <= step <= until:
                 self._draw(rank, step)
-        seconds = [start + slope * step for start, slope in zip(self._start_s, self._slope_s, strict=True)]
+        seconds = [line[0] + line[1] * step for line in self._lines]
         most_s = max(seconds)
         self._slowest = top = seconds.index(most_s)
-        sure, slope_s = until[top], self._slope_s[top]
-        for rank, steepest_s in enumerate(self._steepest_s):
-            if steepest_s > slope_s and rank != top:
-                overtakes = step + (most_s - seconds[rank]) / (steepest_s - slope_s)
+        _, slope_s, _, _, sure, _ = self._lines[top]
+        for rank, line in enumerate(self._lines):
+            if line[2] > slope_s and rank != top:
+                overtakes = step + (most_s - seconds[rank]) / (line[2] - slope_s)
                 sure = overtakes if overtakes < sure else sure
         self._sure_since, self._sure_until = step, sure if sure > step else step
 

@@ -194,7 +194,8 @@ class Surface:
 
     def knot(self, context: float) -> float:
         """The context of the grid at or above this one."""
-        return self._knots[min(bisect_left(self._knots, context), self._last + 1)]
+        j = bisect_left(self._knots, context)
+        return self._knots[j] if j <= self._last else self._knots[-1]
 
     def shares(self, x: float, context: float) -> Floats:
         """Shares of a step's seconds by the source that priced them, at the nearest grid point above."""
