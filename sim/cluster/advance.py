@@ -39,7 +39,8 @@ class Advance:
         self.steps, seconds = run.steps, run.seconds
         if arrival_s < now + seconds:
             self.steps, seconds = run.within(arrival_s - now)
-        self._end_after(seconds)
+        self.end_s = now + seconds
+        self._set()
 
     def cut(self, at_s: float, every: int = 1, offset: int = 0) -> None:
         """End with the step that runs at `at_s`, or the first one after it whose number is `offset` plus a multiple of
@@ -50,7 +51,8 @@ class Advance:
         last = running + (offset - running) % every
         if last < self.steps:
             self.steps = last
-            self._end_after(seconds if last == running else self._run.total_s(last))
+            self.end_s = self.start_s + (seconds if last == running else self._run.total_s(last))
+            self._set()
 
     def fits(self, rank: int, tokens: int) -> bool:
         """Whether the batch has a seat and blocks for `tokens` tokens at the end of the running step (or the next one,
@@ -101,10 +103,6 @@ class Advance:
                 lines.renew(rank, batch.step, *batch.ranks[rank].load(batch.step))
             batch.changed.clear()
         return lines.run(batch.step, steps, batch.running)
-
-    def _end_after(self, seconds: float) -> None:
-        self.end_s = self.start_s + seconds
-        self._set()
 
     def _set(self) -> None:
         """Have a timer ring at the end, or before."""

@@ -83,7 +83,8 @@ class Arrivals:
     def _enter(self, together: list[Request]) -> None:
         """These have arrived; those beyond the number of requests that the workload asks for have not."""
         if self._most is None:
-            arrived = [self._ledger.arrive(request) for request in together]
+            arrive = self._ledger.arrive
+            arrived = [arrive(request) for request in together]
         else:
             window = self._window
             arrived = [self._ledger.arrive(request) for request in together[: self._room]]

@@ -67,7 +67,8 @@ class DecodeWorker:
     def _begin(self, timer: Timer) -> None:
         """The KV of a sequence has come to an idle worker, which starts with it at once."""
         if not self._advance.steps and self._coming and self._coming[0][0] <= timer.value:
-            self._join()
+            _, _, sequence, rank = heappop(self._coming)
+            self._pace.join(sequence, rank)
             self._go()
 
     def _end_steps(self) -> None:
@@ -81,13 +82,11 @@ class DecodeWorker:
             if sequence.answer_blocks:
                 self._prefixes.answer(sequence)
             self._ledger.finish(sequence, now)
-        while self._coming and self._coming[0][0] <= advance.end_s:
-            self._join()
+        coming = self._coming
+        while coming and coming[0][0] <= advance.end_s:
+            _, _, sequence, rank = heappop(coming)
+            self._pace.join(sequence, rank)
         self._go(freed=bool(finished))
-
-    def _join(self) -> None:
-        _, _, sequence, rank = heappop(self._coming)
-        self._pace.join(sequence, rank)
 
     def _go(self, freed: bool = False) -> None:
         """At a step boundary, when those who are here have joined: make room, and start the next steps."""
@@ -101,7 +100,8 @@ class DecodeWorker:
                 freed = True
         if freed:
             self._freed(self._index)
-        self._pace.adapt()
+        if not self._pace.fixed:
+            self._pace.adapt()
         self._deciding = False
         next_s = self._coming[0][0] if self._coming else math.inf
         if batch.running:

@@ -64,7 +64,7 @@ class Ledger:
         self.arrival_s[index] = request.arrival_s
         self.input_tokens[index] = prompt = request.input_tokens
         self.output_tokens[index] = request.output_tokens
-        cached = min(request.cached_tokens, prompt - 1)
+        cached = request.cached_tokens if request.cached_tokens < prompt else prompt - 1
         self.cached_tokens[index] = cached
         return Sequence(
             index, prompt, cached, request.output_tokens, request=request.id,
@@ -116,7 +116,8 @@ class Ledger:
         self.finish_s[sequence.id] = self.end_s = now
         self.generated_tokens[sequence.id] = sequence.generated_tokens
         self.completed += 1
-        self._end(sequence)
+        if self._progress is not None or self.on_end is not None:
+            self._end(sequence)
 
     def table(self) -> RequestTable:
         """The columns of the run record."""

@@ -55,7 +55,7 @@ class PrefillWorker:
 
     def wake(self) -> None:
         """Start a step if none is running and there is something to compute."""
-        if self._busy or self.queues.empty:
+        if self._busy or not any(self.queues.queued_tokens):
             return
         chunk = self.queues.plan(self._budgets, self._admit)
         if chunk is None:
@@ -63,8 +63,7 @@ class PrefillWorker:
         now = self._clock.now
         self._ledger.start_prefill(chunk.started, now)
         self._busy, self._start_s = True, now
-        fullest = chunk.fullest
-        self._loads.put(self._index, [queued + fullest for queued in self.queues.queued_tokens])
+        self._loads.put(self._index, self.queues.queued_tokens, chunk.fullest)
         self._seconds, self._cached_s = prefill_seconds(self._cost, chunk, self._setup.dp)
         self._cost.book_prompts(chunk.prompts, self._seconds)
         self._meter.compute(chunk)
@@ -114,8 +113,7 @@ class PrefillWorker:
                     self._clock.at(time_s, self._released, (time_s, rank))
             refusals.refuse(rank, now)
             return False
-        refusals.admit(rank, now)
-        sequence.blocked_s += refusals.seconds(rank, now)
+        sequence.blocked_s += refusals.admit(rank, now)
         if self._prefixes.kept:
             self._prefixes.admit(sequence)
         return True

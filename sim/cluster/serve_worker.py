@@ -91,7 +91,8 @@ class ServeWorker:
             self._ledger.preempt(sequence)
             self._prefixes.release(sequence)
             self._queues.add(sequence, rank, front=True)
-        self._pace.adapt()
+        if not self._pace.fixed:
+            self._pace.adapt()
         if not decoded or not batch.running:
             gate.restart(step)
         if self._inbox and gate.looks(step):
@@ -132,8 +133,7 @@ class ServeWorker:
         if not self._advance.fits(rank, tokens):
             self._refusals.refuse(rank, now)
             return False
-        self._refusals.admit(rank, now)
-        sequence.blocked_s += self._refusals.seconds(rank, now)
+        sequence.blocked_s += self._refusals.admit(rank, now)
         self.batch.reserve(rank, tokens)
         self._prefixes.admit(sequence)
         return True

@@ -70,7 +70,7 @@ class Handoff:
 
     def _place(self, sequence: Sequence, ranks: Numbers[int] | None) -> int | None:
         """Reserve a place on one of `ranks` (None: all), numbered as in `sim.serving.routing`."""
-        workers, tokens = self._workers, sequence.context_tokens
+        workers, tokens = self._workers, sequence.prompt_tokens + sequence.generated_tokens
         count = len(workers)
         place = self._router.pick(
             sequence, self.loads, ranks, lambda rank: workers[rank % count].fits(rank // count, tokens)

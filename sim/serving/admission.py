@@ -90,11 +90,12 @@ class Refusals:
         if self._since[rank] is None:
             self._since[rank] = now
 
-    def admit(self, rank: int, now: float) -> None:
-        """There is."""
+    def admit(self, rank: int, now: float) -> float:
+        """There is; the seconds until now."""
         if self._since[rank] is not None:
             self._before[rank] = self.seconds(rank, now)
             self._since[rank] = None
+        return self._before[rank]
 
     def seconds(self, rank: int, now: float) -> float:
         """Seconds until now."""

@@ -69,7 +69,7 @@ class DecodeBatch:
         self.changed.add(rank)
         self.running += 1
         self.sequences[rank] = count = self.sequences[rank] + 1
-        self.fullest = max(self.fullest, count)
+        self.fullest = count if count > self.fullest else self.fullest
         self._joined += 1
         heappush(self._finishes, (self.step + steps, self._joined, sequence.stint, rank, sequence))
 

@@ -41,6 +41,7 @@ class PoolLoads:
     def __init__(self, workers: int, dp: int) -> None:
         self._count, self._dp, self.size = workers, dp, workers * dp
         self._of_worker = [[0] * dp for _ in range(workers)]
+        self._each = [0] * workers
         self.workers = [0] * workers
         """Sums over the ranks of each."""
         self._best = [(0, 0, worker) for worker in range(workers)]
@@ -52,7 +53,11 @@ class PoolLoads:
     @property
     def ranks(self) -> list[int]:
         """In the numbering of the pool."""
-        return [loads[rank] for rank in range(self._dp) for loads in self._of_worker]
+        return [
+            loads[rank] + each
+            for rank in range(self._dp)
+            for loads, each in zip(self._of_worker, self._each, strict=True)
+        ]
 
     def add(self, worker: int, rank: int, load: int) -> None:
         """Rank `rank` of a worker has so much more to do, or less."""
@@ -60,10 +65,11 @@ class PoolLoads:
         self.workers[worker] += load
         self._changed.add(worker)
 
-    def put(self, worker: int, loads: Sequence[int]) -> None:
-        """The ranks of a worker now have these loads."""
+    def put(self, worker: int, loads: Sequence[int], each: int = 0) -> None:
+        """The ranks of a worker now have these loads, and `each` of them as much more."""
         self._of_worker[worker][:] = loads
-        self.workers[worker] = sum(loads)
+        self._each[worker] = each
+        self.workers[worker] = sum(loads) + each * self._dp
         self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
@@ -73,7 +79,7 @@ class PoolLoads:
             [load - found[rank * count + worker] for rank, load in enumerate(loads)]
             for worker, loads in enumerate(self._of_worker)
         ]
-        less.workers = self.workers
+        less.workers, less._each = self.workers, self._each
         less._changed = set(range(count))
         return less
 
@@ -84,7 +90,7 @@ class PoolLoads:
     def order(self, rank: int) -> tuple[int, int]:
         """What a rank is chosen by: its load, and among equals that of its worker, with which it steps."""
         worker = rank % self._count
-        return self._of_worker[worker][rank // self._count], self.workers[worker]
+        return self._of_worker[worker][rank // self._count] + self._each[worker], self.workers[worker]
 
     def least(self) -> int:
         """The rank that comes first by `order`; the lowest number among equals."""
@@ -92,9 +98,11 @@ class PoolLoads:
         for worker in self._changed:
             loads = self._of_worker[worker]
             least = min(loads)
-            best[worker] = of_worker = least, self.workers[worker], loads.index(least) * self._count + worker
-            if heap:
+            rank = loads.index(least) * self._count + worker
+            of_worker = least + self._each[worker], self.workers[worker], rank
+            if heap and of_worker != best[worker]:
                 heappush(heap, of_worker)
+            best[worker] = of_worker
         self._changed.clear()
         if not heap:
             return min(best)[2]

@@ -137,7 +137,8 @@ class Pace:
     def __init__(self, speculation: Speculation, batch: DecodeBatch) -> None:
         self._speculation, self._batch = speculation, batch
         self._now = speculation.at(1)
-        self._fixed = self._now is speculation
+        self.fixed = self._now is speculation
+        """Whether the drafts do not depend on the batch."""
 
     def join(self, sequence: Served, rank: int) -> None:
         """Let a sequence decode from the next step on."""
@@ -146,8 +147,6 @@ class Pace:
 
     def adapt(self) -> None:
         """Change the drafts if the batch asks for it. At a step boundary, when all have joined and left."""
-        if self._fixed:
-            return
         now = self._speculation.at(self._batch.fullest)
         if now is not self._now:
             self._now = now

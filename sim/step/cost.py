@@ -70,10 +70,11 @@ class SurfaceStepCost:
 
     def prompts_s(self, prompts: Sequence[RankPrompts], ranks: int) -> float:
         """See `StepCost.prompts_s`."""
-        prefill, attention_s = self.prefill, self.prompts.attention_s
+        prefill, of_prompts = self._prefill, self._prompts
+        assert prefill is not None and of_prompts is not None, "this pool does not prefill"
         slowest_s, fullest, total = 0.0, 0, 0
         for _, tokens, context, held, longest in prompts:
-            core_s = attention_s(tokens, context, held, longest)
+            core_s = of_prompts.attention_s(tokens, context, held, longest)
             slowest_s = core_s if core_s > slowest_s else slowest_s
             fullest = tokens if tokens > fullest else fullest
             total += tokens
@@ -103,7 +104,8 @@ class SurfaceStepCost:
     def book_prompts(self, prompts: Sequence[RankPrompts], seconds: float) -> None:
         """See `StepCost.book_prompts`: at the rank with the most pairs of new token and key."""
         _, tokens, context, _, _ = prompts[0] if len(prompts) == 1 else max(prompts, key=_pairs)
-        prefill = self.prefill
+        prefill = self._prefill
+        assert prefill is not None, "this pool does not prefill"
         prefill.book(tokens, prefill.knot(context), seconds)
 
     def provenance_s(self) -> dict[str, float]:

@@ -191,7 +191,7 @@ def _straighten(
         pieces.append((1, first_s, 0.0))
         return
     last_s = line.seconds(start_s + slope_s * (step + count - 1))
-    if count > 2 and line.bends:
+    if count > 2 and (line.beside or line.launch):
         straight_s = (first_s + last_s) / 2
         middle_s = line.seconds(start_s + slope_s * (step + (count - 1) / 2))
         if abs(middle_s - straight_s) > STRAIGHT * straight_s:

@@ -173,11 +173,6 @@ class Line:
     exchange_2: float
     launch: float
 
-    @property
-    def bends(self) -> bool:
-        """Whether the seconds are more than a straight line over those of attention."""
-        return self.beside > 0.0 or self.launch > 0.0
-
     def seconds(self, attention: float) -> float:
         """Seconds of the step."""
         total = self.base + self.alone * attention
