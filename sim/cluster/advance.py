@@ -20,6 +20,10 @@ class Advance:
     A timer stays set when the steps are cut; where it rings before the next ones end, these need no other until then.
     """
 
+    __slots__ = (
+        "_batch", "_callback", "_clock", "_lines", "_rings", "_run", "end_s", "start_s", "steps",
+    )  # fmt: skip
+
     def __init__(
         self, clock: Clock, cost: StepCost, batch: DecodeBatch, callback: Callable[[], None]
     ) -> None:

@@ -19,6 +19,11 @@ from sim.step import StepCost
 class DecodeWorker:
     """One worker. `preempted` takes the sequences that lost their blocks; `freed` hears that there is room."""
 
+    __slots__ = (
+        "_advance", "_clock", "_coming", "_deciding", "_freed", "_index", "_ledger", "_loads", "_meter", "_pace",
+        "_preempted", "_prefixes", "_sent", "batch", "fits",
+    )  # fmt: skip
+
     def __init__(
         self, index: int, loads: PoolLoads, clock: Clock, ledger: Ledger, meter: Meter, plan: ClusterPlan,
         cost: StepCost, prefixes: Prefixes, preempted: Callable[[Sequence], None], freed: Callable[[int], None],

@@ -22,6 +22,11 @@ Handover = Callable[[Sequence, "PrefillWorker", int], None]
 class PrefillWorker:
     """One worker. Its ranks step together; a step is one timer."""
 
+    __slots__ = (
+        "_budgets", "_busy", "_cached_s", "_clock", "_cost", "_hand_over", "_index", "_leaving", "_ledger",
+        "_loads", "_meter", "_prefixes", "_refusals", "_seconds", "_setup", "_start_s", "blocks", "queues",
+    )  # fmt: skip
+
     def __init__(
         self,
         index: int,

@@ -77,6 +77,10 @@ class AdmissionGate:
 class Refusals:
     """For how long the next prompt of each rank has found no seat or no KV blocks, added up."""
 
+    __slots__ = (
+        "_before", "_since",
+    )  # fmt: skip
+
     def __init__(self, ranks: int) -> None:
         self._since: list[float | None] = [None] * ranks
         self._before = [0.0] * ranks

@@ -15,6 +15,11 @@ class DecodeBatch:
     its prompt and every token generated.
     """
 
+    __slots__ = (
+        "_block_tokens", "_finishes", "_joined", "_reserve_blocks", "changed", "decoded_tokens", "fullest",
+        "max_sequences", "ranks", "running", "sequence_steps", "sequences", "step", "tight",
+    )  # fmt: skip
+
     def __init__(
         self, ranks: int, max_sequences: int, kv_blocks: int, block_tokens: int = BLOCK_TOKENS,
         growth_reserve_tokens: int = 0,

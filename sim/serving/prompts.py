@@ -40,6 +40,10 @@ class PromptQueues:
     on in the next step.
     """
 
+    __slots__ = (
+        "_partial", "queued_tokens", "waiting",
+    )  # fmt: skip
+
     def __init__(self, ranks: int) -> None:
         self.queued_tokens = [0] * ranks
         """Prompt tokens that no step has taken yet, per rank."""

@@ -38,6 +38,10 @@ class PoolLoads:
     it until it comes up.
     """
 
+    __slots__ = (
+        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_of_worker", "size", "workers",
+    )  # fmt: skip
+
     def __init__(self, workers: int, dp: int) -> None:
         self._count, self._dp, self.size = workers, dp, workers * dp
         self._of_worker = [[0] * dp for _ in range(workers)]

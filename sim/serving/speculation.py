@@ -134,6 +134,10 @@ class Pace:
     drawn anew for the tokens that each sequence still needs.
     """
 
+    __slots__ = (
+        "_batch", "_now", "_speculation", "fixed",
+    )  # fmt: skip
+
     def __init__(self, speculation: Speculation, batch: DecodeBatch) -> None:
         self._speculation, self._batch = speculation, batch
         self._now = speculation.at(1)

@@ -88,6 +88,10 @@ class DecodeLines:
     holds, and no other rank's can have overtaken it, even if each further token cost that one the most that any does.
     """
 
+    __slots__ = (
+        "_cost", "_count", "_lines", "_loads", "_slowest", "_sure_since", "_sure_until", "_table", "fullest",
+    )  # fmt: skip
+
     def __init__(self, cost: StepCost, ranks: int) -> None:
         self._cost = cost
         self._table: DecodeTable | None = None
