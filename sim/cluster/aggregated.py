@@ -45,7 +45,7 @@ class AggregatedCluster:
         """Totals of the pool."""
         batches = [worker.batch for worker in self._workers]
         ranks = [rank for batch in batches for rank in batch.ranks]
-        peak, left = max(r.peak for r in ranks), sum(r.demand for r in ranks)
+        peak, left = self._meter.peak.blocks, sum(r.demand for r in ranks)
         return {"serve": self._meter.record(peak, left, batches)}
 
     def unsound(self) -> list[str]:

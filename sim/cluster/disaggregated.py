@@ -67,7 +67,7 @@ class DisaggregatedCluster:
         return {
             "prefill": self.meters["prefill"].record(max(b.peak for b in sent), sum(b.used for b in sent)),
             "decode": self.meters["decode"].record(
-                max(r.peak for r in ranks), sum(r.demand for r in ranks), batches
+                self.meters["decode"].peak.blocks, sum(r.demand for r in ranks), batches
             ),
         }
 

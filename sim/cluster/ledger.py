@@ -10,6 +10,7 @@ import numpy as np
 from sim.cluster.record import PoolRecord, RequestTable
 from sim.cluster.setup import PoolSetup
 from sim.serving.decode_batch import DecodeBatch
+from sim.serving.decode_rank import Peak
 from sim.serving.prompts import Chunk
 from sim.serving.sequence import Sequence
 from sim.workload import Request
@@ -150,6 +151,8 @@ class Meter:
         self._window = window
         self._busy_s: defaultdict[str, float] = defaultdict(float)
         self._in_window_s = self._after_warmup_s = 0.0
+        self.peak = Peak()
+        """Of the ranks that decode."""
         self.new_tokens = 0
         self.steps = 0
 

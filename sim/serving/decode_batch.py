@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from sim.serving.decode_rank import DecodeRank
+from sim.serving.decode_rank import DecodeRank, Peak
 from sim.serving.kv_blocks import BLOCK_TOKENS, blocks_for
 from sim.serving.sequence import Sequence
 
@@ -22,7 +22,7 @@ class DecodeBatch:
 
     def __init__(
         self, ranks: int, max_sequences: int, kv_blocks: int, block_tokens: int = BLOCK_TOKENS,
-        growth_reserve_tokens: int = 0,
+        growth_reserve_tokens: int = 0, peak: Peak | None = None,
     ) -> None:  # fmt: skip
         self.step = 0
         self.running = 0
@@ -31,7 +31,7 @@ class DecodeBatch:
         self.fullest = 0
         """Those of the fullest rank."""
         self.max_sequences = max_sequences
-        self.ranks = [DecodeRank(kv_blocks, block_tokens) for _ in range(ranks)]
+        self.ranks = [DecodeRank(kv_blocks, block_tokens, peak) for _ in range(ranks)]
         self.changed: set[int] = set()
         """Ranks that somebody has joined or left; whoever prices the batch empties it."""
         self.tight: set[int] = set()

@@ -1,9 +1,17 @@
 """One attention-DP rank while it decodes: its seats, its KV blocks, and the context of its sequences."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sim.serving.kv_blocks import blocks_for, growth_steps
 from sim.serving.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Peak:
+    """The most KV blocks that a rank has held."""
+
+    blocks: int = 0
 
 
 class DecodeRank:
@@ -20,7 +28,7 @@ class DecodeRank:
         "peak", "seats",
     )  # fmt: skip
 
-    def __init__(self, capacity: int, block_tokens: int) -> None:
+    def __init__(self, capacity: int, block_tokens: int, peak: Peak | None = None) -> None:
         self.capacity = capacity
         """KV blocks."""
         self._block_tokens = block_tokens
@@ -31,8 +39,8 @@ class DecodeRank:
         self._base = self._slope = 0.0
         self.demand = 0
         """Blocks that the present sequences hold at their longest; up to `capacity` nothing can run out."""
-        self.peak = 0
-        """Most blocks held, as far as `capacity` goes."""
+        self.peak = peak or Peak()
+        """Most blocks held, as far as `capacity` goes, on any rank that shares this."""
         self._coming = 0
         """Blocks of sequences on their way."""
         self._growth: dict[int, int] | None = None
@@ -132,9 +140,9 @@ class DecodeRank:
         """
         block = self._block_tokens
         tokens = self._base + step * self._slope + len(self.members) * (block - 1)
-        if self._growth is None and (self._coming * block + tokens) / block + 1 <= self.peak:
+        if self._growth is None and (self._coming * block + tokens) / block + 1 <= self.peak.blocks:
             return
-        self.peak = max(self.peak, min(self._held(step), self.capacity))
+        self.peak.blocks = max(self.peak.blocks, min(self._held(step), self.capacity))
 
     def _held(self, step: int) -> int:
         """Blocks held at the end of `step`."""

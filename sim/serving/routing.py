@@ -17,14 +17,14 @@ Dynamo's KV router the prompt tokens assigned to a rank and not yet computed, an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from typing import Final, Protocol
 
 from sim.serving.sequence import Sequence as Served
 
 FEW_WORKERS: Final = 8
 """Up to which looking at all of them is as fast as keeping them in order."""
-STALE: Final = 8
+STALE: Final = 2
 """Entries of the heap per worker at which the stale ones are cleared out."""
 
 Fits = Callable[[int], bool] | None
@@ -34,12 +34,12 @@ Fits = Callable[[int], bool] | None
 class PoolLoads:
     """Loads of a pool's ranks and workers, changed in place as work comes and goes.
 
-    Of each worker the best rank is known, and of many workers these are on a heap. What a change makes stale stays on
-    it until it comes up.
+    Of each worker the best rank is known, and of many workers these are on a heap. A worker that has more to do stays
+    where it is on it until it comes up.
     """
 
     __slots__ = (
-        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_of_worker", "size", "workers",
+        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_listed", "_of_worker", "size", "workers",
     )  # fmt: skip
 
     def __init__(self, workers: int, dp: int) -> None:
@@ -53,6 +53,8 @@ class PoolLoads:
         self._changed: set[int] = set()
         """Workers whose best rank may be another one by now."""
         self._heap = [*self._best] if workers > FEW_WORKERS else []
+        self._listed = [*self._best]
+        """What the heap has of each worker: no more than the load of its best rank, and other entries are stale."""
 
     @property
     def ranks(self) -> list[int]:
@@ -98,23 +100,28 @@ class PoolLoads:
 
     def least(self) -> int:
         """The rank that comes first by `order`; the lowest number among equals."""
-        best, heap = self._best, self._heap
+        best, heap, listed = self._best, self._heap, self._listed
         for worker in self._changed:
             loads = self._of_worker[worker]
             least = min(loads)
             rank = loads.index(least) * self._count + worker
             of_worker = least + self._each[worker], self.workers[worker], rank
-            if heap and of_worker != best[worker]:
-                heappush(heap, of_worker)
             best[worker] = of_worker
+            if heap and of_worker < listed[worker]:
+                listed[worker] = of_worker
+                heappush(heap, of_worker)
         self._changed.clear()
         if not heap:
             return min(best)[2]
         if len(heap) > STALE * self._count:
-            self._heap = heap = sorted(best)
-        while heap[0] != best[heap[0][2] % self._count]:
-            heappop(heap)
-        return heap[0][2]
+            self._heap, self._listed = heap, listed = sorted(best), [*best]
+        while (first := heap[0]) != best[worker := first[2] % self._count]:
+            if first == listed[worker]:  # it has more to do by now
+                listed[worker] = best[worker]
+                heapreplace(heap, best[worker])
+            else:
+                heappop(heap)
+        return first[2]
 
 
 class Router(Protocol):

@@ -78,7 +78,7 @@ def test_blocks_followed_or_not_equal_a_recount(of_rank, step):
             end = leaving.first_step + leaving.steps
             peak = max(peak, recount([s for s in sequences if s.id in rank.members], end - 1))
             rank.leave(leaving, end, leaving.steps)
-        assert (rank.demand, rank.seats, rank.peak) == (0, 0, peak)
+        assert (rank.demand, rank.seats, rank.peak.blocks) == (0, 0, peak)
 
 
 @given(st.lists(stays(), min_size=1, max_size=6), st.integers(1, 60))
@@ -109,7 +109,7 @@ def test_a_place_that_was_reserved_and_cancelled_leaves_nothing():
     rank.reserve(100)
     assert (rank.seats, rank.demand, rank.used_after(7)) == (1, 2, 2)
     rank.cancel(100, 8)
-    assert (rank.seats, rank.demand, rank.used_after(8), rank.peak) == (0, 0, 0, 2)
+    assert (rank.seats, rank.demand, rank.used_after(8), rank.peak.blocks) == (0, 0, 0, 2)
 
 
 def test_a_full_rank_takes_nothing():
