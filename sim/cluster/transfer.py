@@ -42,7 +42,7 @@ class Handoff:
         self.waiting: deque[tuple[Sequence, PrefillWorker, int]] = deque()
         count = decode.workers * decode.dp
         self._ranks_of = [range(w, count, decode.workers) for w in range(decode.workers)]
-        self._sending_until: defaultdict[tuple[PrefillWorker, int], float] = defaultdict(float)
+        self._sending_until: defaultdict[PrefillWorker, list[float]] = defaultdict(lambda: [0.0] * prefill.dp)
         self._receiving_until = [0.0] * count
 
     def offer(self, sequence: Sequence, sender: PrefillWorker, sender_rank: int) -> None:
@@ -82,11 +82,11 @@ class Handoff:
     def _send(
         self, sequence: Sequence, sender: PrefillWorker, sender_rank: int, place: int, earliest_s: float
     ) -> None:
-        now, nic = self._clock.now, (sender, sender_rank)
+        now, sending_until = self._clock.now, self._sending_until[sender]
         transfer_s = sequence.prefill_tokens * self._token_s
-        begin_s = max(earliest_s, self._sending_until[nic], self._receiving_until[place])
+        begin_s = max(earliest_s, sending_until[sender_rank], self._receiving_until[place])
         end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
-        self._sending_until[nic] = self._receiving_until[place] = end_s
+        sending_until[sender_rank] = self._receiving_until[place] = end_s
         arrival_s = end_s + self._setup.latency_s
         self._ledger.deliver_first(sequence, now, end_s, arrival_s)
         sender.release_at(arrival_s, sequence, sender_rank)

@@ -22,10 +22,10 @@ class RankPrompts(NamedTuple):
     """New ones."""
     context: float
     """Mean KV tokens that they attend to, cached prefix included."""
-    held: int | None
+    held: float | None
     """KV tokens of the rank's prompts, sum(cached + new); None where that follows, because it has one prompt or none of
     its prompts has a prefix."""
-    longest: int | None
+    longest: float | None
     """KV tokens of its longest prompt; None: its prompts are alike."""
 
 
