@@ -31,7 +31,7 @@ if given is not None:
     with parts.mending("The uploaded validation cannot be used; the shipped one is shown"):
         cases = validations.read(given.getvalue())
 if cases is None:
-    cases = validations.first_look()
+    cases = validations.digest()
 if cases is None or cases.empty:
     st.info("No validation result is at hand. Make one, which takes some minutes, and drop it on the left:")
     st.code(validations.COMMAND, language="bash")

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 
 from sim.cluster.clock import Clock
-from sim.cluster.ledger import Ledger, Meter, Window
+from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.record import PoolRecord
 from sim.cluster.serve_worker import ServeWorker
 from sim.cluster.setup import ClusterPlan
+from sim.cluster.window import Window
+from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, make_router
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
 
 
@@ -30,7 +32,7 @@ class AggregatedCluster:
             for w in range(self._setup.workers)
         ]
 
-    def submit(self, sequences: list[Sequence]) -> None:
+    def submit(self, sequences: list[ServedRequest]) -> None:
         """See `Frontend.submit`."""
         woken = []
         for sequence in sequences:
@@ -60,22 +62,22 @@ class AggregatedCluster:
             + self._loads.unsound()
         )
 
-    def _held_blocks(self, rank: int) -> int:
-        batch = self._workers[rank % len(self._workers)].batch
-        return batch.ranks[rank // len(self._workers)].used_after(batch.step)
+    def _held_blocks(self, at: RankAddress) -> int:
+        batch = self._workers[at.worker].batch
+        return batch.ranks[at.rank].used_after(batch.step)
 
-    def _enqueue(self, sequence: Sequence) -> ServeWorker:
-        workers, loads = self._workers, self._loads
+    def _enqueue(self, sequence: ServedRequest) -> ServeWorker:
+        loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
-        rank = self._router.pick(sequence, loads, None, None)
-        assert rank is not None
+        place = self._router.pick(sequence, loads)
+        assert place is not None
         if self._prefixes.kept:
-            self._prefixes.route(sequence, rank)
-        worker = workers[rank % len(workers)]
-        worker.submit(sequence, rank // len(workers))
+            self._prefixes.route(sequence, place)
+        worker = self._workers[place.worker]
+        worker.submit(sequence, place.rank)
         return worker
 
-    def _weigh(self, worker: int, rank: int, sequence: Sequence, sign: int) -> None:
+    def _weigh(self, worker: int, rank: int, sequence: ServedRequest, sign: int) -> None:
         """A request has come to a rank (`sign` 1) or is done (-1)."""
         self._loads.add(worker, rank, sign * (sequence.prompt_tokens if self._router.by_prefix else 1))

@@ -1,8 +1,7 @@
 """What a run is given: pools, transfer, rules and requests. Plain numbers, so that anything may compose them."""
 
 import math
-from collections.abc import Iterator, Mapping
-from collections.abc import Sequence as Several
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -11,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.serving.admission import AdmissionRules
-from sim.serving.kv_blocks import BLOCK_TOKENS
+from sim.serving.kv_blocks import BLOCK_TOKENS, blocks_for
 from sim.serving.prefix_cache import Tier
-from sim.serving.speculation import OneTokenPerStep, Speculation
+from sim.serving.speculation import Drafting, OneTokenPerStep
 from sim.workload import Request
 
 
@@ -33,8 +32,26 @@ class PoolSetup:
     kv_blocks: int
     """KV blocks per rank."""
     block_tokens: int = BLOCK_TOKENS
+    request_blocks: int = 0
+    """KV blocks of each sequence, however long it is: windows, and states of a fixed size."""
     mixed: bool = False
     """serve: prompt tokens ride along in decode steps; otherwise waiting prompts go first and decode pauses."""
+    whole_prompts: bool = False
+    """A step takes no part of a prompt, unless that is larger than the step (prefill and serve)."""
+
+    def blocks_of(self, tokens: int) -> int:
+        """KV blocks of a sequence of `tokens` tokens."""
+        return blocks_for(tokens, self.block_tokens, self.request_blocks)
+
+    @property
+    def longest_tokens(self) -> int:
+        """KV tokens of the longest sequence that an empty rank holds."""
+        return (self.kv_blocks - self.request_blocks) * self.block_tokens
+
+    @property
+    def request_tokens(self) -> int:
+        """KV tokens that would take as much as a sequence has beside its own."""
+        return self.request_blocks * self.block_tokens
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,8 @@ class TransferSetup:
     """From the prompt's last byte to the first token at the client, beside the bytes themselves (handshake)."""
     tail_fraction: float = 1.0
     """Share of the bytes that can only leave when the prefill is over: 1 without overlap, 1 / layers layer by layer."""
+    bytes_per_request: float = 0.0
+    """Of a sequence beside those of its tokens: windows, and states of a fixed size."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,7 @@ class ClusterPlan:
     pools: Mapping[str, PoolSetup]
     transfer: TransferSetup | None = None
     rules: AdmissionRules = field(default_factory=AdmissionRules)
-    speculation: Speculation = field(default_factory=OneTokenPerStep)
+    speculation: Drafting = field(default_factory=OneTokenPerStep)
     max_tokens: float = math.inf
     """Prompt and answer at most: the positions of the model."""
     prefixes: PrefixSetup | None = None
@@ -84,7 +103,7 @@ class ClusterPlan:
     def most_tokens(self) -> float:
         """Prompt and answer at most that the model takes, and an empty rank of every pool holds (a preempted request is
         computed as a whole)."""
-        return min(self.max_tokens, *(pool.kv_blocks * pool.block_tokens for pool in self.pools.values()))
+        return min(self.max_tokens, *(pool.longest_tokens for pool in self.pools.values()))
 
 
 class Requests(Protocol):
@@ -124,6 +143,6 @@ class Requests(Protocol):
         """Requests that arrive at most, those that follow included; None: all of them."""
         ...
 
-    def following(self, left: int, now_s: float) -> Several[Request]:
+    def following(self, left: int, now_s: float) -> Sequence[Request]:
         """The requests that arrive because request `left` was completed or rejected at `now_s`; not before then."""
         ...

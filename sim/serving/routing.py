@@ -1,7 +1,5 @@
 """Routing policies: which rank serves a request, and the loads that they compare.
 
-Ranks of a pool are numbered so that neighbours sit on different workers: rank r of worker w is r x workers + w.
-
 A load counts what waits and what is under way, so that a busy worker never looks idle:
 
 - prefill: prompt tokens, of the queue and of the step that runs. The ranks of a worker step together, so a step
@@ -20,14 +18,17 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import Final, Protocol
 
-from sim.serving.sequence import Sequence as Served
+from sim.serving.ranks import RankAddress, pool_ranks
+from sim.serving.served_request import ServedRequest
 
 FEW_WORKERS: Final = 8
 """Up to which looking at all of them is as fast as keeping them in order."""
 STALE: Final = 2
 """Entries of the heap per worker at which the stale ones are cleared out."""
 
-Fits = Callable[[int], bool] | None
+Ranks = Sequence[RankAddress] | None
+"""Some of the pool; None: all."""
+Fits = Callable[[RankAddress], bool] | None
 """Rank of the pool -> whether it can take the request now; None: any can."""
 
 
@@ -39,17 +40,18 @@ class PoolLoads:
     """
 
     __slots__ = (
-        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_listed", "_of_worker", "size", "workers",
+        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_listed", "_of_worker", "addresses", "workers",
     )  # fmt: skip
 
     def __init__(self, workers: int, dp: int) -> None:
-        self._count, self._dp, self.size = workers, dp, workers * dp
+        self.addresses = pool_ranks(workers, dp)
+        self._count, self._dp = workers, dp
         self._of_worker = [[0] * dp for _ in range(workers)]
         self._each = [0] * workers
         self.workers = [0] * workers
         """Sums over the ranks of each."""
         self._best = [(0, 0, worker) for worker in range(workers)]
-        """(load of the rank, load of its worker, rank) of each worker's best rank."""
+        """(load of the rank, load of its worker, where it stands in `addresses`) of each worker's best rank."""
         self._changed: set[int] = set()
         """Workers whose best rank may be another one by now."""
         self._heap = [*self._best] if workers > FEW_WORKERS else []
@@ -58,7 +60,7 @@ class PoolLoads:
 
     @property
     def ranks(self) -> list[int]:
-        """In the numbering of the pool."""
+        """In the order of `addresses`."""
         return [
             loads[rank] + each
             for rank in range(self._dp)
@@ -93,26 +95,30 @@ class PoolLoads:
         """What should not be when everything is over: load that nobody carries."""
         return [f"{sum(self.ranks):,} of load were never taken off"] if any(self.ranks) else []
 
-    def order(self, rank: int) -> tuple[int, int]:
-        """What a rank is chosen by: its load, and among equals that of its worker, with which it steps."""
-        worker = rank % self._count
-        return self._of_worker[worker][rank // self._count] + self._each[worker], self.workers[worker]
+    def number(self, worker: int, rank: int) -> int:
+        """Where a rank stands in `addresses`."""
+        return rank * self._count + worker
 
-    def least(self) -> int:
-        """The rank that comes first by `order`; the lowest number among equals."""
+    def order(self, address: RankAddress) -> tuple[int, int]:
+        """What a rank is chosen by: its load, and among equals that of its worker, with which it steps."""
+        worker, rank = address
+        return self._of_worker[worker][rank] + self._each[worker], self.workers[worker]
+
+    def least(self) -> RankAddress:
+        """The rank that comes first by `order`; among equals the first of `addresses`."""
         best, heap, listed = self._best, self._heap, self._listed
         for worker in self._changed:
             loads = self._of_worker[worker]
             least = min(loads)
-            rank = loads.index(least) * self._count + worker
-            of_worker = least + self._each[worker], self.workers[worker], rank
+            number = loads.index(least) * self._count + worker
+            of_worker = least + self._each[worker], self.workers[worker], number
             best[worker] = of_worker
             if heap and of_worker < listed[worker]:
                 listed[worker] = of_worker
                 heappush(heap, of_worker)
         self._changed.clear()
         if not heap:
-            return min(best)[2]
+            return self.addresses[min(best)[2]]
         if len(heap) > STALE * self._count:
             self._heap, self._listed = heap, listed = sorted(best), [*best]
         while (first := heap[0]) != best[worker := first[2] % self._count]:
@@ -121,7 +127,7 @@ class PoolLoads:
                 heapreplace(heap, best[worker])
             else:
                 heappop(heap)
-        return first[2]
+        return self.addresses[first[2]]
 
 
 class Router(Protocol):
@@ -130,8 +136,10 @@ class Router(Protocol):
     by_prefix: bool
     """Whether loads are tokens, and count less where the prompt's prefix is cached."""
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int] | None, fits: Fits) -> int | None:
-        """The rank for `request` among `ranks` (None: all), or None if it fits none of them."""
+    def pick(
+        self, request: ServedRequest, loads: PoolLoads, ranks: Ranks = None, fits: Fits = None
+    ) -> RankAddress | None:
+        """The rank for `request` among `ranks`, or None if it fits none of them."""
         ...
 
 
@@ -143,28 +151,33 @@ class RoundRobin:
     def __init__(self) -> None:
         self._next = 0
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int] | None, fits: Fits) -> int | None:
+    def pick(
+        self, request: ServedRequest, loads: PoolLoads, ranks: Ranks = None, fits: Fits = None
+    ) -> RankAddress | None:
         """See `Router.pick`."""
-        count = loads.size
-        for rank in sorted(range(count) if ranks is None else ranks, key=lambda r: (r - self._next) % count):
+        among, number = loads.addresses if ranks is None else ranks, loads.number
+        count = len(loads.addresses)
+        for rank in sorted(among, key=lambda at: (number(*at) - self._next) % count):
             if fits is None or fits(rank):
-                self._next = (rank + 1) % count
+                self._next = (number(*rank) + 1) % count
                 return rank
         return None
 
 
 class LeastLoaded:
-    """Each request to the rank with the smallest load; among equals to the worker with the smallest, then the lowest
-    number."""
+    """Each request to the rank with the smallest load; among equals to the worker with the smallest, then to the first
+    of `pool_ranks`."""
 
     by_prefix = False
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int] | None, fits: Fits) -> int | None:
+    def pick(
+        self, request: ServedRequest, loads: PoolLoads, ranks: Ranks = None, fits: Fits = None
+    ) -> RankAddress | None:
         """See `Router.pick`."""
         best = loads.least() if ranks is None else min(ranks, key=loads.order)
         if fits is None or fits(best):
             return best
-        for rank in sorted(range(loads.size) if ranks is None else ranks, key=loads.order):
+        for rank in sorted(loads.addresses if ranks is None else ranks, key=loads.order):
             if rank != best and fits(rank):
                 return rank
         return None

@@ -47,7 +47,7 @@ def point(service: Service, at: Mapping[str, float]) -> OperatingPoint:
         ttft_s=at["ttft_s"],
         output_tokens_per_s=tokens,
         output_tokens_per_s_per_gpu=tokens / service.deployment.gpus,
-        kv_cache_share=at["batch"] * service.demand.decode_context / service.cache_tokens,
+        kv_cache_share=at["batch"] * service.held_tokens / service.cache_tokens,
         prefill_share=at["prefill_share"],
         price=_price(service, at),
     )
@@ -67,7 +67,8 @@ def _price(service: Service, at: Mapping[str, float]) -> RunPrice:
     served = at["requests_per_s"] * HOUR_S
     demand = service.demand
     return price_tokens(
-        service.scenario,
+        service.deployment,
+        service.price,
         pools,
         1.0,
         Tokens(served * demand.cached_tokens, served * demand.new_tokens, served * demand.output_tokens),

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import pdtr
 
 from sim.cluster.setup import ClusterPlan
-from sim.deployment.plan import Deployment, PoolPlan
-from sim.scenario.schema import Scenario
+from sim.deployment.plan import Deployment
+from sim.deployment.pools import PoolPlan
+from sim.scenario.schema import Price
 from sim.steady.decoding import idle_share
 from sim.steady.demand import Demand
 from sim.steady.phases import phases
-from sim.step.pricing import BESIDE_A_STEP
 
 Floats = NDArray[np.float64]
 Columns = dict[str, Floats]
@@ -52,27 +52,25 @@ class _Prompts:
 class Service:
     """The pieces of one steady state."""
 
-    def __init__(
-        self, scenario: Scenario, deployment: Deployment, demand: Demand, cluster: ClusterPlan
-    ) -> None:
-        self.scenario, self.deployment, self.demand, self.cluster = scenario, deployment, demand, cluster
-        pools = deployment.pools
-        self.decoder: PoolPlan = pools.get("decode") or pools["serve"]
-        self.prefiller: PoolPlan = pools.get("prefill") or pools["serve"]
+    def __init__(self, deployment: Deployment, demand: Demand, cluster: ClusterPlan, price: Price) -> None:
+        """`price`: what the scenario says of prices."""
+        self.deployment, self.demand, self.cluster, self.price = deployment, demand, cluster, price
+        self.decoder: PoolPlan = deployment.pool("decode")
+        self.prefiller: PoolPlan = deployment.pool("prefill")
         self.joint = self.prefiller is self.decoder
         self.mixed = cluster.pools[self.prefiller.role].mixed and self.joint
-        priced = scenario.model_copy(update=BESIDE_A_STEP)
         lengths = replace(demand, rate_per_s=None, concurrency=None, requests=None, too_long=0.0)
-        self.decode, self.prefill = phases(priced, lengths)
+        self.decode, self.prefill = phases(deployment, lengths)
         self.decode_tokens = max(demand.output_tokens - 1, NEXT_TO_NOTHING)
         room = cluster.pools[self.decoder.role]  # beside what the prefix cache holds for itself
-        each = demand.decode_context + cluster.rules.growth_reserve_tokens
+        self.held_tokens = demand.decode_context + room.request_tokens
+        each = self.held_tokens + cluster.rules.growth_reserve_tokens
         self.cache_tokens = room.kv_blocks * room.block_tokens
         # The next prompt waits for as much room as it needs: half of that is free on average.
         self.cache_batch = max(self.cache_tokens - demand.input_tokens / 2, self.cache_tokens / 2) / each
         self.largest = min(float(self.decoder.max_sequences), self.cache_batch)
         self.ranks = self.decoder.workers * self.decoder.dp
-        self.in_step = self.joint and demand.answers_alike and not scenario.speculation.draft_tokens
+        self.in_step = self.joint and demand.answers_alike and not deployment.drafts.tokens
 
     def tokens_per_step(self, batch: Floats) -> Floats:
         """Tokens of an answer per decode step: those of the drafts that run at each batch, less what the last step of
@@ -194,7 +192,8 @@ class Service:
         transfer, pool = self.cluster.transfer, self.prefiller
         assert transfer is not None
         gpus_per_rank = min(pool.gpus / pool.dp, self.decoder.gpus / self.decoder.dp)
-        sent_s = self.demand.input_tokens * transfer.bytes_per_token / (transfer.bytes_per_s * gpus_per_rank)
+        sent_bytes = self.demand.input_tokens * transfer.bytes_per_token + transfer.bytes_per_request
+        sent_s = sent_bytes / (transfer.bytes_per_s * gpus_per_rank)
         return transfer.latency_s + sent_s * (transfer.tail_fraction if rest else 1.0)
 
     def room(self) -> Limit:

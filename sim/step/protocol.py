@@ -4,29 +4,10 @@ The cluster asks only through `StepCost`; `sim.step.cost` makes the real one fro
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from sim.step.load import PromptLoad
 from sim.step.overlap import Line
-
-Floats = NDArray[np.float64]
-
-
-class RankPrompts(NamedTuple):
-    """The prompt tokens that one rank computes in a step."""
-
-    rank: int
-    tokens: int
-    """New ones."""
-    context: float
-    """Mean KV tokens that they attend to, cached prefix included."""
-    held: float | None
-    """KV tokens of the rank's prompts, sum(cached + new); None where that follows, because it has one prompt or none of
-    its prompts has a prefix."""
-    longest: float | None
-    """KV tokens of its longest prompt; None: its prompts are alike."""
 
 
 class DecodeTable(Protocol):
@@ -55,18 +36,16 @@ class StepCost(Protocol):
         """Of decode steps whose fullest rank holds so many sequences; the same object until drafts change."""
         ...
 
-    def prompts_s(self, prompts: Sequence[RankPrompts], ranks: int) -> float:
-        """One prefill step of these prompt tokens, on a worker of `ranks` ranks. Books nothing."""
+    def prefill_s(self, load: PromptLoad) -> float:
+        """One prefill step. Books nothing."""
         ...
 
-    def together_s(
-        self, sequences: Sequence[int], attention_s: Sequence[float], prompts: Sequence[RankPrompts]
-    ) -> float:
+    def together_s(self, sequences: Sequence[int], attention_s: Sequence[float], load: PromptLoad) -> float:
         """One step that decodes and computes prompt tokens together (aggregated serving); `sequences` per rank, and the
         `attention_s` of their decode alone. Books nothing."""
         ...
 
-    def book_prompts(self, prompts: Sequence[RankPrompts], seconds: float) -> None:
+    def book_prefill(self, load: PromptLoad, seconds: float) -> None:
         """A step, or the part of a mixed one, that computed these prompt tokens for `seconds` has been run: count it in
         `provenance_s`."""
         ...

@@ -12,7 +12,8 @@ from sim.catalog.facts import is_fact, read
 FILES = (
     "gpus.yaml",
     "models.yaml",
-    "engines.yaml",
+    "engines/common.yaml",
+    *(f"engines/{name}.yaml" for name in catalog.engine_names()),
     "efficiency.yaml",
     "tiles.yaml",
     "prices.yaml",
@@ -20,7 +21,6 @@ FILES = (
     "cache_tiers.yaml",
     "traffic.yaml",
     "network.yaml",
-    "launch_defaults.yaml",
 )
 NOT_FACTS = ("aliases", "organisations", "inherits", "task", "thinking")
 
@@ -104,7 +104,8 @@ def test_v32_inherits_v3_and_adds_the_indexer() -> None:
     v3, v32 = catalog.model("deepseek-v3"), catalog.model("deepseek-v3.2")
     assert (v32.layers, v32.hidden, v32.n_routed) == (v3.layers, v3.hidden, v3.n_routed)
     assert (v32.index_heads, v32.index_head_dim, v32.index_topk) == (64, 128, 2048)
-    assert v32.sparse and not v3.sparse
+    assert [(group.attention, group.layers) for group in v3.attention] == [("mla", 61)]
+    assert [(group.attention, group.layers) for group in v32.attention] == [("dsa", 61)]
 
 
 @pytest.mark.parametrize(
@@ -137,8 +138,11 @@ def test_catalog_objects_are_frozen() -> None:
 
 def test_chunk_by_memory_class() -> None:
     sglang = catalog.engine("sglang")
-    assert sglang.chunk_for(catalog.gpu("h200").memory_bytes) == 8192
-    assert sglang.chunk_for(catalog.gpu("b200").memory_bytes) == 16384
+    h200, b200 = (catalog.gpu(name).memory_bytes for name in ("h200", "b200"))
+    assert (sglang.chunk_for(h200, 1), sglang.chunk_for(b200, 1)) == (8192, 16384)
+    assert (sglang.chunk_for(h200, 8), sglang.chunk_for(b200, 32)) == (1024, 512)
+    vllm = catalog.engine("vllm")
+    assert [vllm.chunk_for(gib * 2**30, 8) for gib in (48, 80, 141, 180)] == [2048, 8192, 8192, 16384]
 
 
 def test_low_latency_table_reproduces_the_printed_bandwidth() -> None:

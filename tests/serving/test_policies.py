@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.serving.admission import AdmissionGate, AdmissionRules
+from sim.serving.admission import AdmissionGate
 from sim.serving.decode_batch import DecodeBatch
+from sim.serving.ranks import RankAddress, pool_ranks
 from sim.serving.routing import LeastLoaded, PoolLoads, RoundRobin, make_router
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
-REQUEST = Sequence(0, 10, 0, 10)
+REQUEST = ServedRequest(0, 10, 0, 10)
 
 
 def alone(*loads):
@@ -20,32 +21,45 @@ def alone(*loads):
     return pool
 
 
+def picked(router, loads, fits=lambda worker: True, among=None):
+    """The worker that is picked, of workers of one rank each; the same is picked `among` all of them by name."""
+    ranks = None if among is None else [at for at in loads.addresses if at.worker in among]
+    place = router.pick(REQUEST, loads, ranks, lambda at: fits(at.worker))
+    return None if place is None else place.worker
+
+
+def test_neighbours_in_the_order_of_ranks_sit_on_different_workers():
+    assert pool_ranks(2, 2) == ((0, 0), (1, 0), (0, 1), (1, 1))
+    loads = PoolLoads(3, 4)
+    assert [loads.number(*at) for at in loads.addresses] == list(range(12))
+
+
 def test_round_robin_goes_on_after_the_last_pick_and_skips_what_does_not_fit():
     router, loads = RoundRobin(), alone(0, 0, 0)
-    picks = [router.pick(REQUEST, loads, range(3), lambda rank: rank != 1) for _ in range(4)]
-    assert picks == [0, 2, 0, 2]
+    assert [picked(router, loads, lambda worker: worker != 1) for _ in range(4)] == [0, 2, 0, 2]
 
 
-def test_least_loaded_takes_the_lowest_number_among_equals_and_the_next_where_full():
+def test_least_loaded_takes_the_first_among_equals_and_the_next_where_full():
     router = LeastLoaded()
-    assert router.pick(REQUEST, alone(3, 1, 1), None, lambda rank: True) == 1
-    assert router.pick(REQUEST, alone(3, 1, 1), range(3), lambda rank: rank != 1) == 2
-    assert router.pick(REQUEST, alone(3, 1, 1), range(3), lambda rank: rank == 0) == 0
-    assert router.pick(REQUEST, alone(3, 1, 1), range(3), lambda rank: False) is None
-    assert router.pick(REQUEST, alone(3, 1, 9), [0, 2], lambda rank: True) == 0
+    assert picked(router, alone(3, 1, 1)) == 1
+    assert picked(router, alone(3, 1, 1), lambda worker: worker != 1) == 2
+    assert picked(router, alone(3, 1, 1), lambda worker: worker == 0) == 0
+    assert picked(router, alone(3, 1, 1), lambda worker: False) is None
+    assert picked(router, alone(3, 1, 9), among=[0, 2]) == 0
 
 
 def test_among_equal_ranks_the_one_on_the_least_loaded_worker():
-    """Rank r of worker w is r x 2 + w. Worker 0 serves on its second rank, worker 1 rests."""
+    """Worker 0 serves on its second rank, worker 1 rests."""
     loads = PoolLoads(2, 2)
     loads.put(0, [0, 5])
     assert (loads.ranks, loads.workers) == ([0, 0, 5, 0], [5, 0])
-    router = LeastLoaded()
-    assert router.pick(REQUEST, loads, range(4), lambda rank: True) == 1
-    assert router.pick(REQUEST, loads, range(4), lambda rank: rank != 1) == 3
-    assert router.pick(REQUEST, loads, [0, 2], lambda rank: True) == 0
+    router, every = LeastLoaded(), loads.addresses
+    first, second = RankAddress(1, 0), RankAddress(1, 1)
+    assert router.pick(REQUEST, loads, every, lambda at: True) == first
+    assert router.pick(REQUEST, loads, every, lambda at: at != first) == second
+    assert router.pick(REQUEST, loads, [at for at in every if at.worker == 0], lambda at: True) == (0, 0)
     loads.add(1, 0, 6)
-    assert router.pick(REQUEST, loads, range(4), lambda rank: True) == 0, "5 on worker 0, 6 on worker 1"
+    assert router.pick(REQUEST, loads, every, lambda at: True) == (0, 0), "5 on worker 0, 6 on worker 1"
 
 
 @given(
@@ -59,8 +73,8 @@ def test_a_large_pool_chooses_as_a_small_one_does(workers, dp, changes):
     for worker, rank, load in changes:
         pool.add(worker % workers, rank % dp, load)
         if load == 5:
-            pool.put(worker % workers, [load + r % 3 for r in range(dp)])
-        assert pool.least() == min(range(workers * dp), key=lambda r: (*pool.order(r), r))
+            pool.put(worker % workers, [load + r % 3 for r in range(dp)], each=rank % 2)
+        assert pool.least() == min(pool.addresses, key=pool.order)
 
 
 def test_a_prefix_makes_up_for_load():
@@ -72,7 +86,7 @@ def test_a_prefix_makes_up_for_load():
 def test_prefix_aware_is_least_loaded_by_what_is_left_to_compute():
     router = make_router("prefix_aware")
     assert router.by_prefix and not make_router("least_loaded").by_prefix
-    assert router.pick(REQUEST, alone(40, -10, 20), range(3), lambda rank: True) == 1
+    assert picked(router, alone(40, -10, 20)) == 1
 
 
 def test_a_router_that_does_not_exist_is_an_error_with_the_choices():
@@ -81,25 +95,14 @@ def test_a_router_that_does_not_exist_is_an_error_with_the_choices():
 
 
 def test_a_gate_that_looks_every_three_steps():
-    gate = AdmissionGate(AdmissionRules(poll_every_steps=3))
+    gate = AdmissionGate(3)
     gate.restart(4)
     assert [step for step in range(4, 14) if gate.looks(step)] == [4, 7, 10, 13]
     assert [gate.steps_to_look(step) for step in (4, 5, 6, 7)] == [3, 2, 1, 3]
 
 
-def test_a_gate_that_waits_for_all_ranks_five_steps_at_most():
-    gate = AdmissionGate(AdmissionRules(wait_all_ranks_steps=5))
-    assert not gate.opens(10, ranks_waiting=1, ranks=2)
-    assert gate.steps_to_open(10) == 5
-    assert gate.opens(11, ranks_waiting=2, ranks=2)
-    assert not gate.opens(14, ranks_waiting=1, ranks=2)
-    assert gate.opens(15, ranks_waiting=1, ranks=2)
-    gate.started()
-    assert not gate.opens(16, ranks_waiting=1, ranks=2)
-
-
 def decoding(index, prompt, output):
-    return Sequence(index, prompt, 0, output, generated_tokens=1)
+    return ServedRequest(index, prompt, 0, output, generated_tokens=1)
 
 
 def test_a_batch_knows_load_finishes_and_the_context_of_every_step():

@@ -1,20 +1,26 @@
 """What is shipped of the validation: a readable file, and the errors by deployment that runs quote."""
 
 import json
+from dataclasses import replace
 from statistics import median
 
 import pytest
 
 from sim.catalog.validated import Served, Validated, validated
-from sim.validation.errors import Case
-from sim.validation.first_look import FILE, NAMES, by_pool, lines, pools, rounded
+from sim.report.validation import cases_table
+from sim.validation.case import Case
+from sim.validation.digest import FILE, NAMES, brief, by_pool, lines, pools, rounded
 from sim.validation.points import points
+from sim.validation.table import Validation
 
 POOL = Served("deepseek-v3", "h200_sxm", "sglang", "fp8", "aggregated", False, gpus=8, tp=8, ep=1)
 
 
 def case(id: str, metric: str, simulated: float, split: str | None = "test") -> Case:
-    return Case(id, metric, 1.0, simulated, split, "", "")
+    return Case(
+        id=id, metric=metric, published=1.0, simulated=simulated, split=split, layout="", point="", model="", gpu="",
+        engine="", precision="", phase="service",
+    )  # fmt: skip
 
 
 def test_errors_by_pool_by_hand() -> None:
@@ -49,6 +55,15 @@ def test_a_case_takes_a_line() -> None:
     data = {"cases": [{"id": "A"}, {"id": "B"}], "seed": 0}
     assert lines(data).splitlines() == ["{", '"cases":[', '{"id":"A"},', '{"id":"B"}', "],", '"seed":0', "}"]
     assert json.loads(lines(data)) == data
+
+
+def test_what_a_layout_has_in_common_is_told_once_and_read_back() -> None:
+    mine = [replace(case(id, "tpot", 0.9), layout=layout, release=release, model="m") for id, layout, release in
+            (("A", "x", "1"), ("B", "x", "2"), ("C", "y", None))]  # fmt: skip
+    data = brief(Validation(mine, {}, {}, 10, 0))
+    assert data["columns"]["x"]["model"] == "m" and "release" not in data["columns"]["x"]
+    assert [one.get("release") for one in data["cases"]] == ["1", "2", None]
+    assert cases_table(data).model.tolist() == ["m"] * 3
 
 
 def test_the_shipped_file_is_small_and_one_case_a_line() -> None:
