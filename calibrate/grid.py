@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sim.catalog import Model, kv_layouts
 from sim.model import operations as ops
-from sim.model.attention import attention_block
+from sim.model.attention import Batch, attention_operations, kinds
 from sim.model.exchanges import all_to_all, collective
 from sim.model.layers import token_operations
 from sim.model.layout import ExpertRows, Layout
@@ -144,9 +144,10 @@ def moved(kernel: str, shape: dict[str, float], traffic_bytes: float, **options:
 
 
 def operations(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
-    if model.attention == "mla":
+    attention = {kind.name: kind for kind, _ in kinds(model)}
+    if attention.keys() & {"mla", "dsa"}:
         yield from _mla(model, axes)
-    if model.sparse:
+    if "dsa" in attention:
         yield from _dsa(model, axes)
     if model.n_routed:
         yield from _experts(model, axes)
@@ -271,10 +272,8 @@ def gemm_widths(model: Model, tp: Sequence[int]) -> list[tuple[str, int, int]]:
             dense_prefill_max_kv=model.max_positions,
             mtp=True,
         )
-        blocks = (
-            attention_block(layout, "prefill", 1, 1, 0, 1),
-            attention_block(layout, "decode", 1, 1, 1, 1),
-        )
+        batches = Batch("prefill", 1, 1, 0), Batch("decode", 1, 1, 1)
+        blocks = [o for batch in batches for o in attention_operations(layout, model.attention, batch)]
         parts = [part for block in blocks for part in block.parts] + token_operations(layout, 1, one, 1)
         for part in (part for part in parts if part.kernel == "gemm"):
             found[part.dtype, round(part.shape["n"]), round(part.shape["k"])] = None

@@ -15,7 +15,7 @@ from sim.cost.latency import price_all
 from sim.deployment.plan import plan_pool
 from sim.mechanisms import attention_parts, published_cost, speculation_gain
 from sim.mechanisms.attention import reference
-from sim.model.attention import attention_block
+from sim.model.attention import Batch, attention_operations
 from sim.model.layout import Layout
 from sim.step.pricing import cost_model, step_operations
 from sim.validation.draft_gains import case_scenario, cases, draft_gains
@@ -40,7 +40,8 @@ def work() -> None:
     dense = Layout(model(DENSE), 1, 1, 1, 8)
 
     def flop(layout: Layout, kernel: str) -> list[tuple[float, float]]:
-        blocks = [attention_block(layout, "prefill", 1, n, 0, 61) for n in lengths]
+        batches = [Batch("prefill", 1, n, 0) for n in lengths]
+        blocks = [attention_operations(layout, layout.model.attention, batch)[0] for batch in batches]
         return [
             (n, sum(p.flop * 61 for p in block.parts if p.kernel == kernel) / 1e12)
             for n, block in zip(lengths, blocks, strict=True)

@@ -196,7 +196,10 @@ class Explanation:
     @property
     def kv_tokens_needed(self) -> int:
         """KV tokens of the step's sequences on one rank, to hold against the rank's `kv_tokens`."""
-        return self.batch * self.context if self.phase == "decode" else self.context + self.tokens
+        memory = self.plan.memory
+        if self.phase == "decode":
+            return memory.tokens_of(self.batch, self.context)
+        return memory.tokens_of(1, self.context + self.tokens)
 
     def _row(self, priced: PricedOperation, total_s: float) -> dict[str, Any]:
         latency = priced.latency

@@ -16,7 +16,7 @@ from sim.deployment.notes import scenario_notes
 from sim.deployment.plan import Deployment, deploy
 from sim.deployment.prefix_tiers import PrefixCachePlan, prefix_cache_plan
 from sim.deployment.room import check_room, check_warmup, running_blocks
-from sim.model.architecture import cache_bytes_per_token
+from sim.model.architecture import cache_bytes_per_request, cache_bytes_per_token
 from sim.price import price
 from sim.result import Result
 from sim.scenario.schema import Scenario
@@ -68,7 +68,7 @@ def _rejections(requests: RequestTable, deployment: Deployment, plan: ClusterPla
             f"{model.max_positions:,} positions of {model.name}"
         )
     for role, pool in plan.pools.items():
-        room = pool.kv_blocks * pool.block_tokens
+        room = pool.longest_tokens
         too_long = (tokens > room) & (tokens <= model.max_positions)
         if count := int(too_long.sum()):
             beside = pool.kv_blocks < deployment.pools[role].memory.kv_blocks
@@ -98,6 +98,7 @@ def cluster_plan(
             chunk_tokens=plan.chunk_tokens,
             kv_blocks=kv_blocks[role],
             block_tokens=engine.kv_block_tokens,
+            request_blocks=plan.memory.request_blocks,
             mixed=engine.mixes_prefill_with_decode,
         )
         for role, plan in deployment.pools.items()
@@ -164,9 +165,10 @@ def transfer_setup(scenario: Scenario, deployment: Deployment) -> TransferSetup:
     gpus = sum(plan.workers * plan.gpus for plan in deployment.pools.values())
     link = gpu.scale_up_bytes_per_s if gpus <= gpu.scale_up_domain else gpu.scale_out_bytes_per_s
     model = catalog.model(scenario.model)
-    drafts = scenario.speculation.draft_tokens > 0
+    cache = (model, scenario.precision.kv_cache, scenario.speculation.draft_tokens > 0)
     return TransferSetup(
-        bytes_per_token=cache_bytes_per_token(model, scenario.precision.kv_cache, drafts),
+        bytes_per_token=cache_bytes_per_token(*cache),
+        bytes_per_request=cache_bytes_per_request(*cache),
         bytes_per_s=link * efficiency.link,
         latency_s=efficiency.link_latency_s,
         tail_fraction=1 / model.layers if engine.kv_transfer_overlap == "layer" else 1.0,

@@ -24,7 +24,7 @@ from sim.catalog.launch_defaults import LaunchDefaults, launch_defaults
 from sim.catalog.models import kv_layouts, model, model_names, release
 from sim.catalog.network import Collectives, Protocol, collectives
 from sim.catalog.reserve import Reserve, Work
-from sim.catalog.shapes import Model
+from sim.catalog.shapes import LayerGroup, Model
 from sim.catalog.traffic import popularity_sigma
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Engine",
     "Gpu",
     "LaunchDefaults",
+    "LayerGroup",
     "LowLatencyAllToAll",
     "Model",
     "Protocol",

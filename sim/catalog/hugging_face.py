@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sim.catalog.facts import read, values
 from sim.catalog.quantization import formats_of
-from sim.catalog.shapes import Model
+from sim.catalog.shapes import LayerGroup, Model
 from sim.files import read_text
 
 MAX_FILE_BYTES: Final = 4 * 2**20
@@ -76,10 +76,10 @@ def _model(name: str, whole: Mapping[str, Any]) -> Model:
         dense if routed else layers,
         layers,
     )
+    kind = "gqa" if not mla else "dsa" if config.get("index_topk") else "mla"
     model = Model(
         name=name,
-        attention="mla" if mla else "gqa",
-        layers=layers,
+        attention=(LayerGroup(kind, layers),),
         dense_layers=dense,
         hidden=hidden,
         heads=heads,
@@ -262,10 +262,12 @@ def _contradictions(model: Model, family: Mapping[str, Any]) -> Iterator[str]:
         yield f"{model.n_routed} experts in n_group {model.n_group}, of which topk_group {model.topk_group}"
     layouts = values(read("models.yaml")["kv_layouts"])
     width = layouts["mla_bf16"] // 2
-    if model.attention == "mla" and model.kv_lora_rank + model.qk_rope != width:
+    if model.kv_lora_rank and model.kv_lora_rank + model.qk_rope != width:
         yield (
             f"kv_lora_rank {model.kv_lora_rank} + qk_rope_head_dim {model.qk_rope}: caches are known for latents of "
             f"{width} elements"
         )
-    if model.sparse and model.index_head_dim + 4 != layouts["dsa_index_key"]:
+    if any(given) and not model.kv_lora_rank:
+        yield "sparse attention (DSA) without kv_lora_rank; expected it over the latent of MLA"
+    if any(given) and model.index_head_dim + 4 != layouts["dsa_index_key"]:
         yield f"index_head_dim {model.index_head_dim}: index keys are known for {layouts['dsa_index_key'] - 4} elements"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sim.catalog.facts import read, resolve, values
 from sim.catalog.hugging_face import read_config
-from sim.catalog.shapes import Model
+from sim.catalog.shapes import LayerGroup, Model
 
 CONFIG: Final = "config.json"
 """The file of a checkpoint that describes its architecture."""
@@ -34,7 +34,18 @@ def _known(name: str) -> Model:
     file = read("models.yaml")
     key = resolve("model", release(name), file["models"], file["aliases"])
     shapes = values(_facts(key))
-    return Model(name=key, **{**shapes, "bf16_parts": tuple(shapes["bf16_parts"])})
+    parts, attention, layers = (shapes.pop(name, None) for name in ("bf16_parts", "attention", "layers"))
+    groups = (
+        (LayerGroup(attention, layers),)
+        if isinstance(attention, str)
+        else tuple(_group(**group) for group in attention)
+    )
+    return Model(name=key, attention=groups, bf16_parts=tuple(parts), **shapes)
+
+
+def _group(kind: str, layers: int, **sizes: int) -> LayerGroup:
+    """One entry of a list of groups."""
+    return LayerGroup(kind, layers, tuple(sorted(sizes.items())))
 
 
 @lru_cache(maxsize=64)

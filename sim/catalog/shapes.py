@@ -1,7 +1,21 @@
 """The shapes of a model, whoever describes them."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGroup:
+    """Layers whose attention is of one kind, wherever in the model they stand."""
+
+    attention: str
+    """A kind's name in `sim.model.attention`."""
+    layers: int
+    sizes: tuple[tuple[str, int], ...] = ()
+    """What the kind has beside the model's own shapes, such as the width of a window: (name, size)."""
+
+    def size(self, name: str) -> int:
+        """One of `sizes`. Raises KeyError."""
+        return dict(self.sizes)[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +27,8 @@ class Model:
     """
 
     name: str
-    attention: Literal["mla", "gqa"]
-    layers: int
+    attention: tuple[LayerGroup, ...]
+    """All layers, by their kind of attention."""
     dense_layers: int
     """Leading layers with a dense FFN; the others are MoE."""
     hidden: int
@@ -43,7 +57,7 @@ class Model:
     index_heads: int
     index_head_dim: int
     index_topk: int
-    """Keys that DSA attends to per query; 0 where there is no DSA."""
+    """Keys that DSA attends to per query; 0 where there is no DSA, as are the indexer's other widths."""
     max_positions: int
     tied_embedding: bool
     weights: str
@@ -60,15 +74,25 @@ class Model:
     """What was taken for granted or left out where a config.json was read, in sentences for the user."""
 
     @property
+    def layers(self) -> int:
+        """Layers of the main model."""
+        return sum(group.layers for group in self.attention)
+
+    @property
     def moe_layers(self) -> int:
         """Layers with routed experts."""
         return self.layers - self.dense_layers
 
-    @property
-    def sparse(self) -> bool:
-        """Whether DeepSeek Sparse Attention selects keys."""
-        return self.index_topk > 0
+    def module_group(self, layers: int) -> LayerGroup:
+        """`layers` layers that attend as an MTP module does: like the last group's."""
+        return replace(self.attention[-1], layers=layers)
+
+    def layer_groups(self, mtp: bool) -> tuple[LayerGroup, ...]:
+        """All layers; with `mtp` those of the MTP modules too, beside the main model's of their kind."""
+        if not mtp:
+            return self.attention
+        return (*self.attention[:-1], self.module_group(self.attention[-1].layers + self.nextn))
 
     def only_layer(self) -> "Model":
         """The decoder layer of the MTP module, as a model of that one MoE layer."""
-        return replace(self, layers=1, dense_layers=0, nextn=0)
+        return replace(self, attention=(self.module_group(1),), dense_layers=0, nextn=0)

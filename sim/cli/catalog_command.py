@@ -69,7 +69,7 @@ def models() -> Rows:
             "also": _aliases("model", name),
             "parameters_b": architecture.total_parameters(model) / 1e9,
             "active_b": architecture.active_parameters(model) / 1e9,
-            "attention": f"{model.attention}, sparse" if model.sparse else model.attention,
+            "attention": " + ".join(group.attention for group in model.attention),
             "cache_bytes_per_token_fp8": architecture.cache_bytes_per_token(model, "fp8"),
         }
         for name in catalog.model_names()

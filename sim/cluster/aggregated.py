@@ -8,6 +8,7 @@ from sim.cluster.prefixes import Prefixes
 from sim.cluster.record import PoolRecord
 from sim.cluster.serve_worker import ServeWorker
 from sim.cluster.setup import ClusterPlan
+from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, make_router
 from sim.serving.sequence import Sequence
 from sim.step import StepCost
@@ -60,20 +61,20 @@ class AggregatedCluster:
             + self._loads.unsound()
         )
 
-    def _held_blocks(self, rank: int) -> int:
-        batch = self._workers[rank % len(self._workers)].batch
-        return batch.ranks[rank // len(self._workers)].used_after(batch.step)
+    def _held_blocks(self, at: RankAddress) -> int:
+        batch = self._workers[at.worker].batch
+        return batch.ranks[at.rank].used_after(batch.step)
 
     def _enqueue(self, sequence: Sequence) -> ServeWorker:
-        workers, loads = self._workers, self._loads
+        loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
-        rank = self._router.pick(sequence, loads, None, None)
-        assert rank is not None
+        place = self._router.pick(sequence, loads)
+        assert place is not None
         if self._prefixes.kept:
-            self._prefixes.route(sequence, rank)
-        worker = workers[rank % len(workers)]
-        worker.submit(sequence, rank // len(workers))
+            self._prefixes.route(sequence, place)
+        worker = self._workers[place.worker]
+        worker.submit(sequence, place.rank)
         return worker
 
     def _weigh(self, worker: int, rank: int, sequence: Sequence, sign: int) -> None:

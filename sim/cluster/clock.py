@@ -36,4 +36,5 @@ class Clock(simpy.Environment):
         """Call `callback` at `time_s`, or now if that has passed by rounding."""
         self.events += 1
         delay_s = time_s - self._now
-        self.schedule(Timer(callback, value), delay=delay_s if delay_s > 0.0 else 0.0)
+        timer: Any = Timer(callback, value)
+        self.schedule(timer, delay=delay_s if delay_s > 0.0 else 0.0)

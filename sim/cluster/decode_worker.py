@@ -34,7 +34,7 @@ class DecodeWorker:
         self._index, self._loads = index, loads
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
-            plan.rules.growth_reserve_tokens, meter.peak,
+            plan.rules.growth_reserve_tokens, setup.request_blocks, meter.peak,
         )  # fmt: skip
         self._pace = Pace(plan.speculation, self.batch)
         self._advance = Advance(clock, cost, self.batch, self._end_steps)

@@ -10,6 +10,7 @@ from sim.cluster.prefixes import Prefixes
 from sim.cluster.record import PoolRecord
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.transfer import Handoff
+from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, make_router
 from sim.serving.sequence import Sequence
 from sim.step import StepCost
@@ -88,21 +89,19 @@ class DisaggregatedCluster:
         return found + self._prefixes.unsound() + self._loads.unsound() + self._handoff.loads.unsound()
 
     def _enqueue(self, sequence: Sequence, front: bool = False) -> PrefillWorker:
-        workers = self._prefillers
         loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
-        rank = self._router.pick(sequence, loads, None, None)
-        assert rank is not None
+        place = self._router.pick(sequence, loads)
+        assert place is not None
         if self._prefixes.kept:
-            self._prefixes.route(sequence, rank)
-        worker = workers[rank % len(workers)]
-        worker.submit(sequence, rank // len(workers), front)
+            self._prefixes.route(sequence, place)
+        worker = self._prefillers[place.worker]
+        worker.submit(sequence, place.rank, front)
         return worker
 
-    def _held_blocks(self, rank: int) -> int:
-        count = len(self._prefillers)
-        return self._prefillers[rank % count].blocks[rank // count].used
+    def _held_blocks(self, at: RankAddress) -> int:
+        return self._prefillers[at.worker].blocks[at.rank].used
 
     def _recompute(self, sequence: Sequence) -> None:
         self._enqueue(sequence, front=True).wake()

@@ -9,7 +9,7 @@ from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import PoolSetup
 from sim.serving.admission import Refusals
-from sim.serving.kv_blocks import KvBlocks, blocks_for
+from sim.serving.kv_blocks import KvBlocks
 from sim.serving.prompts import Chunk, PromptQueues
 from sim.serving.routing import PoolLoads
 from sim.serving.sequence import Sequence
@@ -56,7 +56,7 @@ class PrefillWorker:
         """Queue a prompt; `wake` starts it."""
         sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
         self._loads.add(self._index, rank, self.queues.add(sequence, rank, front))
-        sequence.prefill_blocks = blocks_for(sequence.prefill_tokens, self._setup.block_tokens)
+        sequence.prefill_blocks = self._setup.blocks_of(sequence.prefill_tokens)
 
     def wake(self) -> None:
         """Start a step if none is running and there is something to compute."""

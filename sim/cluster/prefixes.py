@@ -6,10 +6,11 @@ computing. What is found below the GPU's own memory is fetched layer by layer wh
 HiCache, Mooncake): the step that starts the prompt lasts at least as long as the fetch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sim.cluster.setup import PoolSetup, PrefixSetup
 from sim.serving.prefix_cache import PrefixCache
+from sim.serving.ranks import RankAddress, pool_ranks
 from sim.serving.routing import PoolLoads
 from sim.serving.sequence import Sequence
 
@@ -17,18 +18,15 @@ from sim.serving.sequence import Sequence
 class Prefixes:
     """One cache per rank, per worker, or one for the pool. Without a setup, what the workload says is cached."""
 
-    def __init__(self, setup: PrefixSetup | None, pool: PoolSetup, held_blocks: Callable[[int], int]) -> None:
+    def __init__(
+        self, setup: PrefixSetup | None, pool: PoolSetup, held_blocks: Callable[[RankAddress], int]
+    ) -> None:
         """`held_blocks`: rank of the pool -> KV blocks that its sequences hold."""
         self._setup, self._held_blocks = setup, held_blocks
         self._block_tokens = pool.block_tokens
-        ranks = range(pool.workers * pool.dp)
-        scopes = {"cluster": [0] * len(ranks), "worker": [r % pool.workers for r in ranks], "rank": [*ranks]}
-        self._unit_of = scopes[setup.scope] if setup else []
-        units = len(set(self._unit_of))
-        self._ranks_of: list[list[int]] = [[] for _ in range(units)]
-        for rank, unit in enumerate(self._unit_of):
-            self._ranks_of[unit].append(rank)
-        self._caches = [PrefixCache(setup.tiers, setup.block_tokens) for _ in range(units)] if setup else []
+        self._ranks_of = _units(setup.scope, pool_ranks(pool.workers, pool.dp)) if setup else []
+        self._unit_of = {at: unit for unit, ranks in enumerate(self._ranks_of) for at in ranks}
+        self._caches = [PrefixCache(setup.tiers, setup.block_tokens) for _ in self._ranks_of] if setup else []
         self.kept = bool(self._caches)
         """Whether there are caches: what they hold depends on when KV is released."""
 
@@ -37,12 +35,12 @@ class Prefixes:
         if len(self._caches) < 2:
             return tokens
         found = [sum(cache.lookup(sequence.blocks, sequence.prompt_tokens)) for cache in self._caches]
-        return tokens.without([found[unit] for unit in self._unit_of])
+        return tokens.without([found[self._unit_of[at]] for at in tokens.addresses])
 
-    def route(self, sequence: Sequence, rank: int) -> None:
+    def route(self, sequence: Sequence, at: RankAddress) -> None:
         """The prompt goes to this rank of the pool: expect what its cache holds now."""
         if self._caches:
-            sequence.unit = self._unit_of[rank]
+            sequence.unit = self._unit_of[at]
             self._look_up(sequence)
 
     def admit(self, sequence: Sequence) -> None:
@@ -91,5 +89,13 @@ class Prefixes:
         """Where nothing is set aside for the cache, it has what running sequences leave."""
         assert self._setup is not None
         if self._setup.shares_hbm:
-            held = sum(self._held_blocks(rank) for rank in self._ranks_of[unit]) * self._block_tokens
+            held = sum(self._held_blocks(at) for at in self._ranks_of[unit]) * self._block_tokens
             self._caches[unit].resize(0, self._setup.tiers[0].capacity_tokens - held)
+
+
+def _units(scope: str, ranks: Iterable[RankAddress]) -> list[list[RankAddress]]:
+    """The ranks that each cache serves."""
+    units: dict[object, list[RankAddress]] = {}
+    for at in ranks:
+        units.setdefault({"cluster": None, "worker": at.worker, "rank": at}[scope], []).append(at)
+    return list(units.values())

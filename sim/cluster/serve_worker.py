@@ -40,7 +40,7 @@ class ServeWorker:
         self._prefixes = prefixes
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
-            plan.rules.growth_reserve_tokens, meter.peak,
+            plan.rules.growth_reserve_tokens, setup.request_blocks, meter.peak,
         )  # fmt: skip
         self._pace = Pace(plan.speculation, self.batch)
         self._requests = 0

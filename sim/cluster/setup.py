@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.serving.admission import AdmissionRules
-from sim.serving.kv_blocks import BLOCK_TOKENS
+from sim.serving.kv_blocks import BLOCK_TOKENS, blocks_for
 from sim.serving.prefix_cache import Tier
 from sim.serving.speculation import OneTokenPerStep, Speculation
 from sim.workload import Request
@@ -33,8 +33,24 @@ class PoolSetup:
     kv_blocks: int
     """KV blocks per rank."""
     block_tokens: int = BLOCK_TOKENS
+    request_blocks: int = 0
+    """KV blocks of each sequence, however long it is: windows, and states of a fixed size."""
     mixed: bool = False
     """serve: prompt tokens ride along in decode steps; otherwise waiting prompts go first and decode pauses."""
+
+    def blocks_of(self, tokens: int) -> int:
+        """KV blocks of a sequence of `tokens` tokens."""
+        return blocks_for(tokens, self.block_tokens, self.request_blocks)
+
+    @property
+    def longest_tokens(self) -> int:
+        """KV tokens of the longest sequence that an empty rank holds."""
+        return (self.kv_blocks - self.request_blocks) * self.block_tokens
+
+    @property
+    def request_tokens(self) -> int:
+        """KV tokens that would take as much as a sequence has beside its own."""
+        return self.request_blocks * self.block_tokens
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,8 @@ class TransferSetup:
     """From the prompt's last byte to the first token at the client, beside the bytes themselves (handshake)."""
     tail_fraction: float = 1.0
     """Share of the bytes that can only leave when the prefill is over: 1 without overlap, 1 / layers layer by layer."""
+    bytes_per_request: float = 0.0
+    """Of a sequence beside those of its tokens: windows, and states of a fixed size."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +102,7 @@ class ClusterPlan:
     def most_tokens(self) -> float:
         """Prompt and answer at most that the model takes, and an empty rank of every pool holds (a preempted request is
         computed as a whole)."""
-        return min(self.max_tokens, *(pool.kv_blocks * pool.block_tokens for pool in self.pools.values()))
+        return min(self.max_tokens, *(pool.longest_tokens for pool in self.pools.values()))
 
 
 class Requests(Protocol):

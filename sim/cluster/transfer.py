@@ -4,12 +4,12 @@ A transfer starts when a decode rank has reserved a seat and blocks for it; unti
 worker. Each rank's NICs carry one transfer after another, in both directions independently: a transfer begins when
 sender and receiver are free and takes
 
-    seconds = tokens x bytes_per_token / (bytes_per_s x GPUs of the rank),  the slower side counting,
+    seconds = (tokens x bytes_per_token + bytes_per_request) / (bytes_per_s x GPUs of the rank)
 
-where `bytes_per_token` is the whole cache of a token: each GPU of a rank sends its slice of it, once. The first
-token reaches the client `latency_s` later. With a `tail_fraction` below 1 the KV leaves while the prompt is computed,
-layer by layer: the transfer may begin as early as the prefill did, if a decode rank was free at once, but its tail
-only follows the end of the prefill.
+with the slower side counting, where `bytes_per_token` is the whole cache of a token: each GPU of a rank sends its slice
+of it, once. The first token reaches the client `latency_s` later. With a `tail_fraction` below 1 the KV leaves while
+the prompt is computed, layer by layer: the transfer may begin as early as the prefill did, if a decode rank was free at
+once, but its tail only follows the end of the prefill.
 """
 
 from collections import defaultdict, deque
@@ -20,6 +20,7 @@ from sim.cluster.decode_worker import DecodeWorker
 from sim.cluster.ledger import Ledger
 from sim.cluster.prefill_worker import PrefillWorker
 from sim.cluster.setup import ClusterPlan
+from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, Router
 from sim.serving.sequence import Sequence
 
@@ -38,12 +39,13 @@ class Handoff:
         self._router, self.loads = router, loads
         self._setup = plan.transfer
         gpus_per_rank = min(prefill.gpus / prefill.dp, decode.gpus / decode.dp)
-        self._token_s = plan.transfer.bytes_per_token / (plan.transfer.bytes_per_s * gpus_per_rank)
+        bytes_per_s = plan.transfer.bytes_per_s * gpus_per_rank
+        self._token_s = plan.transfer.bytes_per_token / bytes_per_s
+        self._request_s = plan.transfer.bytes_per_request / bytes_per_s
         self.waiting: deque[tuple[Sequence, PrefillWorker, int]] = deque()
-        count = decode.workers * decode.dp
-        self._ranks_of = [range(w, count, decode.workers) for w in range(decode.workers)]
+        self._ranks_of = [loads.addresses[worker :: decode.workers] for worker in range(decode.workers)]
         self._sending_until: defaultdict[PrefillWorker, list[float]] = defaultdict(lambda: [0.0] * prefill.dp)
-        self._receiving_until = [0.0] * count
+        self._receiving_until: defaultdict[RankAddress, float] = defaultdict(float)
 
     def offer(self, sequence: Sequence, sender: PrefillWorker, sender_rank: int) -> None:
         """A prompt is computed: send it on if a decode rank can take it, else let it wait."""
@@ -58,7 +60,7 @@ class Handoff:
     def pump(self, worker: int) -> None:
         """Decode worker `worker` has gained room, and is at a step boundary."""
         waiting = self.waiting
-        ranks: Numbers[int] | None = self._ranks_of[worker]
+        ranks: Numbers[RankAddress] | None = self._ranks_of[worker]
         while waiting:
             sequence, sender, sender_rank = waiting[0]
             place = self._place(sequence, ranks)
@@ -68,27 +70,30 @@ class Handoff:
             self._send(sequence, sender, sender_rank, place, self._clock.now)
             ranks = None  # all: the others have not seen the new head yet
 
-    def _place(self, sequence: Sequence, ranks: Numbers[int] | None) -> int | None:
-        """Reserve a place on one of `ranks` (None: all), numbered as in `sim.serving.routing`."""
+    def _place(self, sequence: Sequence, ranks: Numbers[RankAddress] | None) -> RankAddress | None:
+        """Reserve a place on one of `ranks` (None: all)."""
         workers, tokens = self._workers, sequence.prompt_tokens + sequence.generated_tokens
-        count = len(workers)
         place = self._router.pick(
-            sequence, self.loads, ranks, lambda rank: workers[rank % count].fits(rank // count, tokens)
+            sequence, self.loads, ranks, lambda at: workers[at.worker].fits(at.rank, tokens)
         )
         if place is not None:
-            workers[place % count].reserve(place // count, tokens)
+            workers[place.worker].reserve(place.rank, tokens)
         return place
 
     def _send(
-        self, sequence: Sequence, sender: PrefillWorker, sender_rank: int, place: int, earliest_s: float
+        self,
+        sequence: Sequence,
+        sender: PrefillWorker,
+        sender_rank: int,
+        place: RankAddress,
+        earliest_s: float,
     ) -> None:
         now, sending_until = self._clock.now, self._sending_until[sender]
-        transfer_s = sequence.prefill_tokens * self._token_s
+        transfer_s = sequence.prefill_tokens * self._token_s + self._request_s
         begin_s = max(earliest_s, sending_until[sender_rank], self._receiving_until[place])
         end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
         sending_until[sender_rank] = self._receiving_until[place] = end_s
         arrival_s = end_s + self._setup.latency_s
         self._ledger.deliver_first(sequence, now, end_s, arrival_s)
         sender.release_at(arrival_s, sequence, sender_rank)
-        count = len(self._workers)
-        self._workers[place % count].expect(sequence, place // count, arrival_s)
+        self._workers[place.worker].expect(sequence, place.rank, arrival_s)

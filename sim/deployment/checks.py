@@ -8,6 +8,7 @@ from sim.catalog import Model
 from sim.deployment.device import gpu_of
 from sim.deployment.engine import engine_of
 from sim.deployment.profile_choice import profile_problems
+from sim.model.attention import only_latents
 from sim.model.layout import exchanges_all_to_all
 from sim.model.operations import BLOCK, INT4_BLOCK, NVFP4_BLOCK
 from sim.model.sharding import engine_sharding
@@ -105,7 +106,7 @@ def _divisions(scenario: Scenario, role: str) -> Iterator[Problem]:
             )
     if model.heads % pool.tp:
         yield Problem((*at, "tp"), f"tp {pool.tp} does not divide the {model.heads} heads of {model.name}")
-    elif model.attention == "gqa" and max(pool.tp, model.kv_heads) % min(pool.tp, model.kv_heads):
+    elif not only_latents(model) and max(pool.tp, model.kv_heads) % min(pool.tp, model.kv_heads):
         yield Problem(
             (*at, "tp"),
             f"tp {pool.tp} and the {model.kv_heads} key-value heads of {model.name} do not divide",

@@ -1,6 +1,7 @@
 """What a GPU's memory is spent on, and how many tokens of cache that leaves."""
 
 from dataclasses import dataclass
+from math import ceil
 
 from sim.catalog import Engine
 from sim.units import GB_BYTES
@@ -20,11 +21,13 @@ class MemoryBudget:
     """Activations, CUDA graphs, communication buffers, and the share that the engine may not use."""
     kv_cache_bytes: float
     """What is left for the cache; 0 where weights and reserve do not fit."""
-    cache_bytes_per_token: int
-    """Of one token on one GPU, over all layers."""
+    cache_bytes_per_token: float
+    """Of one more token of a long sequence on one GPU, over all layers."""
+    cache_bytes_per_request: float
+    """Of a sequence beside its tokens: full windows, and states of a fixed size."""
     block_tokens: int
     missing_bytes: float
-    """What lacks for the first KV block; 0 where the layout fits."""
+    """What lacks for the first KV block of a sequence; 0 where the layout fits."""
 
     @property
     def kv_tokens(self) -> int:
@@ -35,6 +38,15 @@ class MemoryBudget:
     def kv_blocks(self) -> int:
         """Whole KV blocks per attention-DP rank."""
         return self.kv_tokens // self.block_tokens
+
+    @property
+    def request_blocks(self) -> int:
+        """Blocks that a sequence takes beside those of its tokens: an engine shares one pool out."""
+        return ceil(self.cache_bytes_per_request / (self.block_tokens * self.cache_bytes_per_token))
+
+    def tokens_of(self, sequences: int, tokens: int) -> int:
+        """KV tokens that `sequences` sequences of `tokens` tokens take."""
+        return sequences * (tokens + self.request_blocks * self.block_tokens)
 
     @property
     def fits(self) -> bool:
@@ -52,8 +64,9 @@ def budget_for(
     memory_bytes: float,
     weights_bytes: float,
     reserve_bytes: float,
-    cache_bytes_per_token: int,
+    cache_bytes_per_token: float,
     fraction: float | None = None,
+    cache_bytes_per_request: float = 0.0,
 ) -> MemoryBudget:
     """The budget by an engine's rule; `fraction` takes the place of the engine's own memory flag.
 
@@ -76,6 +89,7 @@ def budget_for(
         engine.kv_block_tokens,
         within,
         of_free,
+        cache_bytes_per_request,
     )
 
 
@@ -83,10 +97,11 @@ def memory_budget(
     memory_bytes: float,
     weights_bytes: float,
     reserve_bytes: float,
-    cache_bytes_per_token: int,
+    cache_bytes_per_token: float,
     block_tokens: int,
     memory_fraction: float = 1.0,
     kv_fraction_of_free: float = 1.0,
+    cache_bytes_per_request: float = 0.0,
 ) -> MemoryBudget:
     """The budget that an engine draws up:
 
@@ -96,13 +111,14 @@ def memory_budget(
     """
     withheld = (1 - memory_fraction) * memory_bytes
     free = memory_bytes - withheld - weights_bytes - reserve_bytes
-    block_bytes = block_tokens * cache_bytes_per_token / kv_fraction_of_free
+    first_bytes = (block_tokens * cache_bytes_per_token + cache_bytes_per_request) / kv_fraction_of_free
     return MemoryBudget(
         memory_bytes=memory_bytes,
         weights_bytes=weights_bytes,
         reserve_bytes=reserve_bytes + withheld,
         kv_cache_bytes=max(0.0, kv_fraction_of_free * free),
         cache_bytes_per_token=cache_bytes_per_token,
+        cache_bytes_per_request=cache_bytes_per_request,
         block_tokens=block_tokens,
-        missing_bytes=max(0.0, block_bytes - free),
+        missing_bytes=max(0.0, first_bytes - free),
     )

@@ -16,6 +16,7 @@ from sim.deployment.engine import engine_of
 from sim.deployment.memory import MemoryBudget, budget_for
 from sim.deployment.prefix_tiers import prefix_cache_problems
 from sim.model import architecture
+from sim.model.attention import chooses_keys
 from sim.model.layout import exchanges_all_to_all
 from sim.model.sharding import engine_sharding
 from sim.scenario.errors import DeploymentError, Problem
@@ -145,10 +146,10 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         chunk_tokens=chunk,
         sequences=sequences,
         drafts=drafts,
-        prefill_graphs=gpu.generation == "hopper" and not model.sparse,
+        prefill_graphs=gpu.generation == "hopper" and not chooses_keys(model),
     )
     reserve = engine.reserve.bytes(work)
-    cache = architecture.cache_bytes_per_token(model, scenario.precision.kv_cache, drafts > 0, pool.tp)
+    cache = (model, scenario.precision.kv_cache, drafts > 0, pool.tp)
     return PoolPlan(
         role=role,
         workers=pool.workers,
@@ -159,7 +160,13 @@ def _plan(scenario: Scenario, role: str) -> PoolPlan:
         max_sequences=sequences,
         chunk_tokens=chunk,
         memory=budget_for(
-            engine, gpu.memory_bytes, sum(weights.values()), reserve, cache, pool.memory_fraction
+            engine,
+            gpu.memory_bytes,
+            sum(weights.values()),
+            reserve,
+            architecture.cache_bytes_per_token(*cache),
+            pool.memory_fraction,
+            architecture.cache_bytes_per_request(*cache),
         ),
     )
 

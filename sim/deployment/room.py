@@ -36,7 +36,7 @@ def check_room(scenario: Scenario, deployment: Deployment, least_tokens: int | N
     problems = []
     for role, blocks in running_blocks(scenario, deployment).items():
         memory = deployment.pools[role].memory
-        needed = -(-least_tokens // memory.block_tokens)
+        needed = -(-least_tokens // memory.block_tokens) + memory.request_blocks
         if needed <= blocks:
             continue
         room = f"leaves each rank of {role} {blocks * memory.block_tokens:,} KV tokens for running sequences"

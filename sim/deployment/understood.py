@@ -6,6 +6,7 @@ from typing import Any
 
 from sim import catalog
 from sim.model import architecture
+from sim.model.attention import kinds
 from sim.scenario.schema import Scenario
 from sim.units import GB_BYTES
 
@@ -36,7 +37,7 @@ class Understood:
     weights_gb: float
     """One copy of the main model, scales included."""
     kv_cache: str
-    cache_bytes_per_token: int
+    cache_bytes_per_token: float
     """Over all layers on one GPU that holds every head, index keys included."""
     notes: tuple[str, ...]
     """What was taken for granted, left out, or is a conversion, in sentences."""
@@ -56,14 +57,14 @@ def understood(scenario: Scenario) -> Understood:
         attention=precision.attention_format,
         dense=precision.dense_format,
     )
-    kind = "MLA" if model.attention == "mla" else "MHA" if model.kv_heads == model.heads else "GQA"
-    sparse = f", sparse: {model.index_topk:,} keys (DSA)" if model.sparse else ""
+    groups = kinds(model)
+    words = [kind.words() + f" in {layers} layers" * (len(groups) > 1) for kind, layers in groups]
     asked = precision.weights
     converted = [f"weights converted from {model.weights} to {asked}"] if asked != model.weights else []
     return Understood(
         name=Path(scenario.model).name,
         architecture=model.architecture or "catalog",
-        attention=kind + sparse,
+        attention="; ".join(words),
         layers=model.layers,
         dense_layers=model.dense_layers,
         routed_experts=model.n_routed,

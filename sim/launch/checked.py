@@ -53,7 +53,8 @@ def _room(scenario: Scenario) -> int:
     """Tokens of the longest request that every pool can hold."""
     deployment = deploy(scenario)
     blocks = running_blocks(scenario, deployment)
-    return min(count * deployment.pools[role].memory.block_tokens for role, count in blocks.items())
+    memory = {role: plan.memory for role, plan in deployment.pools.items()}
+    return min((count - memory[r].request_blocks) * memory[r].block_tokens for r, count in blocks.items())
 
 
 def _droppable(problem: Problem, keys: Mapping[KeyPath, Noted]) -> list[KeyPath]:

@@ -9,6 +9,7 @@ from sim.launch.arguments import Told
 from sim.launch.command import Command
 from sim.launch.model_names import Checkpoint
 from sim.launch.words import fail
+from sim.model.attention import chooses_keys
 from sim.scenario.errors import KeyPath, Place
 
 Role = Literal["serve", "prefill", "decode"]
@@ -167,7 +168,7 @@ def kv_cache(found: Derived) -> None:
     elif asked in ("bf16", "bfloat16", "float16", "half", "fp16"):
         found.say(("precision", "kv_cache"), "bf16", command.said("kv_dtype"), "kv_dtype")
     else:
-        name = "kv_cache_sparse" if machine.model.sparse else "kv_cache"
+        name = "kv_cache_sparse" if chooses_keys(machine.model) else "kv_cache"
         default = machine.defaults.get(name)
         form = default[machine.gpu.generation] if isinstance(default, dict) else default
         if asked not in ("auto", "none"):

@@ -11,6 +11,7 @@ from sim.catalog import Work
 from sim.catalog.reserve import MIB
 from sim.launch.command import Command
 from sim.launch.derived import Derived
+from sim.model.attention import only_latents
 
 
 def exchange_of(command: Command) -> str:
@@ -73,4 +74,4 @@ def _captures_prompts(found: Derived) -> bool:
     """Whether graphs of prompts are captured, too."""
     command = found.command
     whole_steps = not command.value("no_graphs") and not command.value("two_batch")
-    return whole_steps and int(command.value("pp", 1)) == 1 and found.machine.model.attention == "mla"
+    return whole_steps and int(command.value("pp", 1)) == 1 and only_latents(found.machine.model)

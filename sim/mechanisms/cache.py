@@ -3,7 +3,8 @@
 import pandas as pd
 
 from sim import catalog
-from sim.model.architecture import cache_bytes_per_token, cache_entry_bytes, index_entry_bytes
+from sim.model.architecture import cache_bytes_per_token
+from sim.model.attention import kinds
 from sim.units import DTYPE_BYTES
 
 FORMATS = ("bf16", "fp8")
@@ -19,18 +20,20 @@ def cache_bytes() -> pd.DataFrame:
     rows = []
     for name in catalog.model_names():
         model = catalog.model(name)
-        kind = "GQA" if model.attention == "gqa" else "DSA" if model.sparse else "MLA"
-        width = 2 * model.head_dim if kind == "GQA" else model.qk_nope + model.qk_rope + model.v_head_dim
-        rows += [
-            {
-                "model": name,
-                "attention": kind,
-                "kv_cache": kv_cache,
-                "entry_bytes": model.layers * cache_entry_bytes(model, kv_cache),
-                "index_bytes": model.layers * index_entry_bytes(model),
-                "total_bytes": cache_bytes_per_token(model, kv_cache),
-                "per_head_bytes": round(model.layers * model.heads * width * DTYPE_BYTES[kv_cache]),
-            }
-            for kv_cache in FORMATS
-        ]
+        groups = kinds(model)
+        for kv_cache in FORMATS:
+            total = cache_bytes_per_token(model, kv_cache)
+            index = sum(layers * kind.index_bytes() for kind, layers in groups)
+            heads = sum(layers * model.heads * kind.head_elements for kind, layers in groups)
+            rows.append(
+                {
+                    "model": name,
+                    "attention": " + ".join(kind.label for kind, _ in groups),
+                    "kv_cache": kv_cache,
+                    "entry_bytes": total - index,
+                    "index_bytes": index,
+                    "total_bytes": total,
+                    "per_head_bytes": round(heads * DTYPE_BYTES[kv_cache]),
+                }
+            )
     return pd.DataFrame(rows)

@@ -1,20 +1,20 @@
-"""What a model is made of: parameters of every part, weight bytes per GPU, cache bytes per token.
+"""What a model is made of: parameters of every part, weight bytes per GPU, cache bytes per token and request.
 
-Attention in the words of the DeepSeek-V2 and V3 papers: a token is compressed into a QUERY LATENT (c^Q, width
-`q_lora_rank`) and a KEY-VALUE LATENT (c^KV, width `kv_lora_rank`); beside the latter stands the DECOUPLED RoPE KEY
-(k^R, width `qk_rope`), one for all heads. Latent and RoPE key are all that is cached.
+Attention, whose kinds have a file each in `sim.model.attention`, in the words of the DeepSeek-V2 and V3 papers: a token
+is compressed into a QUERY LATENT (c^Q, width `q_lora_rank`) and a KEY-VALUE LATENT (c^KV, width `kv_lora_rank`); beside
+the latter stands the DECOUPLED RoPE KEY (k^R, width `qk_rope`), one for all heads. Latent and RoPE key are all that is
+cached.
 
 Norms and the gate's bias (1.0 M of V3's 671 B parameters) are left out everywhere. FLOP = 2 x MAC.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
-from sim.catalog import Model, kv_layouts
+from sim.catalog import Model
+from sim.model.attention import Attention, kinds
 from sim.model.operations import weight_bytes
 from sim.model.sharding import Sharding
-from sim.units import DTYPE_BYTES
 
 Part = Literal[
     "attention",
@@ -32,77 +32,9 @@ FFN_MATRICES: Final = 3
 """Gate, up and down projection of a gated FFN (SwiGLU)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """One weight matrix of the attention."""
-
-    name: str
-    inputs: int
-    outputs: int
-    heads: int
-    """Heads that tensor parallelism can divide it by; 1 where every GPU keeps it whole."""
-
-    @property
-    def parameters(self) -> int:
-        """Inputs x outputs."""
-        return self.inputs * self.outputs
-
-    def parameters_on_gpu(self, tp: int) -> float:
-        """Parameters that one of `tp` GPUs holds; more GPUs than heads hold copies."""
-        return self.parameters / min(tp, self.heads)
-
-
-def attention_matrices(model: Model) -> tuple[Matrix, ...]:
-    """The projections of one attention layer, without the indexer.
-
-    MLA (DeepSeek-V3 report, equations 1 to 10): W^DQ; W^UQ and W^QR; W^DKV and W^KR; W^UK and W^UV; W^O.
-    V2-Lite has no query latent. GQA: W^Q, W^K and W^V, W^O.
-    """
-    d, h = model.hidden, model.heads
-    if model.attention == "gqa":
-        kv = model.kv_heads
-        return (
-            Matrix("query", d, h * model.head_dim, h),
-            Matrix("key and value", d, 2 * kv * model.head_dim, kv),
-            Matrix("output", h * model.v_head_dim, d, h),
-        )
-    query = h * (model.qk_nope + model.qk_rope)
-    key_value = (
-        Matrix("key-value latent and RoPE key, down", d, model.kv_lora_rank + model.qk_rope, 1),
-        Matrix("key-value latent, up", model.kv_lora_rank, h * (model.qk_nope + model.v_head_dim), h),
-        Matrix("output", h * model.v_head_dim, d, h),
-    )
-    if not model.q_lora_rank:
-        return (Matrix("query", d, query, h), *key_value)
-    return (
-        Matrix("query latent, down", d, model.q_lora_rank, 1),
-        Matrix("query latent, up", model.q_lora_rank, query, h),
-        *key_value,
-    )
-
-
-def indexer_matrices(model: Model) -> tuple[Matrix, ...]:
-    """The lightning indexer of DSA (DeepSeek-V3.2 report, section 2.1; `Indexer` of its reference model.py).
-
-    Queries come from the query latent, the key and the heads' weights from the token. TP does not shard it.
-    """
-    if not model.sparse:
-        return ()
-    return (
-        Matrix("indexer query", model.q_lora_rank, model.index_heads * model.index_head_dim, 1),
-        Matrix("indexer key", model.hidden, model.index_head_dim, 1),
-        Matrix("indexer weights", model.hidden, model.index_heads, 1),
-    )
-
-
-def attention_parameters(model: Model) -> int:
-    """Parameters of one attention layer without the indexer."""
-    return sum(m.parameters for m in attention_matrices(model))
-
-
-def indexer_parameters(model: Model) -> int:
-    """Parameters of one layer's indexer; 0 without DSA."""
-    return sum(m.parameters for m in indexer_matrices(model))
+def _parameters_of(kind: Attention, part: Part) -> int:
+    """Parameters of one layer's attention, or of its indexer."""
+    return sum(matrix.parameters for matrix in kind.matrices() if matrix.part == part)
 
 
 def expert_parameters(model: Model) -> int:
@@ -117,11 +49,11 @@ def dense_ffn_parameters(model: Model) -> int:
 
 def parameters(model: Model) -> dict[Part, int]:
     """Parameters of the main model by part, over all layers."""
-    moe = model.moe_layers
+    moe, attention = model.moe_layers, kinds(model)
     vocabulary = model.vocab * model.hidden
     return {
-        "attention": model.layers * attention_parameters(model),
-        "indexer": model.layers * indexer_parameters(model),
+        "attention": sum(layers * _parameters_of(kind, "attention") for kind, layers in attention),
+        "indexer": sum(layers * _parameters_of(kind, "indexer") for kind, layers in attention),
         "routed": moe * model.n_routed * expert_parameters(model),
         "shared": moe * model.n_shared * expert_parameters(model),
         "dense_ffn": model.dense_layers * dense_ffn_parameters(model),
@@ -174,28 +106,26 @@ def linear_flop_per_token(model: Model, head: bool = True) -> int:
     return 2 * active_parameters(model, head)
 
 
-def cache_entry_bytes(model: Model, kv_cache: str, tp: int = 1) -> int:
-    """Bytes of one cached token in one layer on one GPU, without index keys.
+def cache_bytes(model: Model, kv_cache: str, tokens: int, mtp: bool = False, tp: int = 1) -> float:
+    """Bytes of the cache of a sequence of `tokens` tokens over all layers on one GPU; with `mtp` the module's layer
+    caches too."""
+    return sum(layers * kind.cache_bytes(tokens, kv_cache, tp) for kind, layers in kinds(model, mtp))
 
-    MLA: key-value latent and RoPE key, which TP does not shard: 1152 in BF16; in FP8 576 dense, 656 for DSA (the
-    RoPE key stays BF16, each 128 elements of the latent have an FP32 scale). GQA: keys and values of the GPU's
-    key-value heads, at least one.
+
+def cache_bytes_per_token(model: Model, kv_cache: str, mtp: bool = False, tp: int = 1) -> float:
+    """Bytes of one more cached token of a long sequence, as `cache_bytes`."""
+    return sum(layers * kind.token_bytes(kv_cache, tp) for kind, layers in kinds(model, mtp))
+
+
+def cache_bytes_per_request(model: Model, kv_cache: str, mtp: bool = False, tp: int = 1) -> float:
+    """Bytes that a long sequence has beside those of its tokens: full windows and states. 0 where the cache of every
+    layer is a straight line.
+
+    `cache_bytes` is at most this much and `cache_bytes_per_token` for each token: equal once its windows are full.
     """
-    if model.attention == "gqa":
-        return round(2 * max(1, model.kv_heads // tp) * model.head_dim * DTYPE_BYTES[kv_cache])
-    layout = f"dsa_{kv_cache}" if model.sparse and kv_cache == "fp8" else f"mla_{kv_cache}"
-    return kv_layouts()[layout]
-
-
-def index_entry_bytes(model: Model) -> int:
-    """Bytes of one token's index key in one layer (128 FP8 values and an FP32 scale); 0 without DSA."""
-    return kv_layouts()["dsa_index_key"] if model.sparse else 0
-
-
-def cache_bytes_per_token(model: Model, kv_cache: str, mtp: bool = False, tp: int = 1) -> int:
-    """Bytes of one cached token over all layers on one GPU; with `mtp` the module's layer caches too."""
-    layers = model.layers + (model.nextn if mtp else 0)
-    return layers * (cache_entry_bytes(model, kv_cache, tp) + index_entry_bytes(model))
+    longest = model.max_positions
+    in_tokens = longest * cache_bytes_per_token(model, kv_cache, mtp, tp)
+    return cache_bytes(model, kv_cache, longest, mtp, tp) - in_tokens
 
 
 def part_format(model: Model, part: Part, weights: str, attention: str = "fp8", dense: str = "fp8") -> str:
@@ -234,14 +164,12 @@ def weight_bytes_per_gpu(
     slot of the group. `mtp`: the modules are loaded; embedding and head are shared. `absorbed`: the format of the
     further copy of W^UK and W^UV that the absorbed form of MLA multiplies with; None: there is none.
     """
-    over = sharding or Sharding.over_ranks(tp)
+    over, groups = sharding or Sharding.over_ranks(tp), kinds(model, mtp)
     count = parameters(model)
     if mtp:
         count = {part: n + mtp_parameters(model)[part] for part, n in count.items()}
     slots_per_expert = (model.n_routed + redundant) / model.n_routed if model.n_routed else 0.0
-    held = sum(m.parameters_on_gpu(tp) for m in attention_matrices(model))
     share: dict[Part, float] = {
-        "attention": held / attention_parameters(model),
         "routed": slots_per_expert / gpus,
         "shared": 1 / gpus if shared_as_slot else 1 / over.shared,
         "dense_ffn": 1 / over.dense_ffn,
@@ -252,8 +180,18 @@ def weight_bytes_per_gpu(
         part: weight_bytes(n * share.get(part, 1.0), part_format(model, part, weights, attention, dense))
         for part, n in count.items()
     }
-    if absorbed and model.kv_lora_rank:
-        layers = model.layers + (model.nextn if mtp else 0)
-        up = model.kv_lora_rank * model.heads * (model.qk_nope + model.v_head_dim)
-        held_bytes["absorbed"] = weight_bytes(layers * up / min(tp, model.heads), absorbed)
+    projections = part_format(model, "attention", weights, attention, dense)
+    held_bytes["attention"] = sum(
+        weight_bytes(layers * _parameters_of(kind, "attention") * _share_on_gpu(kind, tp), projections)
+        for kind, layers in groups
+    )
+    copied = sum(layers * kind.absorbed_parameters for kind, layers in groups)
+    if absorbed and copied:
+        held_bytes["absorbed"] = weight_bytes(copied / min(tp, model.heads), absorbed)
     return held_bytes
+
+
+def _share_on_gpu(kind: Attention, tp: int) -> float:
+    """Share of a layer's attention, the indexer aside, that one GPU of a rank holds."""
+    held = sum(matrix.parameters_on_gpu(tp) for matrix in kind.matrices() if matrix.part == "attention")
+    return held / _parameters_of(kind, "attention")

@@ -28,7 +28,7 @@ class Layout:
     """Of the shared expert and the dense layers' FFN."""
     kv_cache: str = "fp8"
     dense_prefill_max_kv: int = 0
-    """DSA models run masked MHA in prefill while no sequence is longer than this (engine threshold)."""
+    """DSA runs masked MHA in prefill while no sequence is longer than this (engine threshold)."""
     index_logits_bytes: float = 0.0
     """Memory of the indexer's logits, which bounds the queries that are scored at once; 0: no limit."""
     dispatch_mode: Literal["low_latency", "normal"] = "normal"
@@ -77,7 +77,7 @@ class Layout:
     @property
     def attention_layers(self) -> int:
         """Layers with a KV cache, the MTP module's included when it is loaded."""
-        return self.model.layers + (self.model.nextn if self.mtp else 0)
+        return sum(group.layers for group in self.model.layer_groups(self.mtp))
 
 
 def exchanges_all_to_all(exchange: Exchange | None, gpus: int, tp: int, ep: int) -> bool:

@@ -16,13 +16,13 @@ class DecodeBatch:
     """
 
     __slots__ = (
-        "_block_tokens", "_finishes", "_joined", "_reserve_blocks", "changed", "decoded_tokens", "fullest",
-        "max_sequences", "ranks", "running", "sequence_steps", "sequences", "step", "tight",
+        "_block_tokens", "_finishes", "_joined", "_request_blocks", "_reserve_blocks", "changed", "decoded_tokens",
+        "fullest", "max_sequences", "ranks", "running", "sequence_steps", "sequences", "step", "tight",
     )  # fmt: skip
 
     def __init__(
         self, ranks: int, max_sequences: int, kv_blocks: int, block_tokens: int = BLOCK_TOKENS,
-        growth_reserve_tokens: int = 0, peak: Peak | None = None,
+        growth_reserve_tokens: int = 0, request_blocks: int = 0, peak: Peak | None = None,
     ) -> None:  # fmt: skip
         self.step = 0
         self.running = 0
@@ -31,12 +31,12 @@ class DecodeBatch:
         self.fullest = 0
         """Those of the fullest rank."""
         self.max_sequences = max_sequences
-        self.ranks = [DecodeRank(kv_blocks, block_tokens, peak) for _ in range(ranks)]
+        self.ranks = [DecodeRank(kv_blocks, block_tokens, peak, request_blocks) for _ in range(ranks)]
         self.changed: set[int] = set()
         """Ranks that somebody has joined or left; whoever prices the batch empties it."""
         self.tight: set[int] = set()
         """Ranks whose sequences will need more blocks than there are."""
-        self._block_tokens = block_tokens
+        self._block_tokens, self._request_blocks = block_tokens, request_blocks
         self._reserve_blocks = blocks_for(growth_reserve_tokens, block_tokens)
         self._finishes: list[tuple[int, int, int, int, Sequence]] = []
         """(step, order of joining, stint, rank, sequence); stale where the stint has passed."""
@@ -46,7 +46,8 @@ class DecodeBatch:
 
     def need(self, rank: int, tokens: int) -> int:
         """Blocks that must be free for a sequence of `tokens` tokens: its own and the growth reserve of those there."""
-        return -(-tokens // self._block_tokens) + self._reserve_blocks * self.ranks[rank].seats
+        own = self._request_blocks - (-tokens // self._block_tokens)
+        return own + self._reserve_blocks * self.ranks[rank].seats
 
     def room_after(self, rank: int, step: int) -> int:
         """Blocks free at the end of `step`, if nobody joins or leaves."""

@@ -24,14 +24,17 @@ class DecodeRank:
     """
 
     __slots__ = (
-        "_base", "_block_tokens", "_coming", "_growth", "_settled", "_slope", "_used", "capacity", "demand", "members",
-        "peak", "seats",
+        "_base", "_block_tokens", "_coming", "_growth", "_request_blocks", "_settled", "_slope", "_used", "capacity",
+        "demand", "members", "peak", "seats",
     )  # fmt: skip
 
-    def __init__(self, capacity: int, block_tokens: int, peak: Peak | None = None) -> None:
+    def __init__(
+        self, capacity: int, block_tokens: int, peak: Peak | None = None, request_blocks: int = 0
+    ) -> None:
+        """`request_blocks`: of each sequence, however long it is."""
         self.capacity = capacity
         """KV blocks."""
-        self._block_tokens = block_tokens
+        self._block_tokens, self._request_blocks = block_tokens, request_blocks
         self.seats = 0
         """Sequences running or on their way."""
         self.members: dict[int, Sequence] = {}
@@ -56,7 +59,7 @@ class DecodeRank:
 
     def reserve(self, tokens: int) -> None:
         """Hold a seat and the blocks of a sequence on its way."""
-        blocks = blocks_for(tokens, self._block_tokens)
+        blocks = blocks_for(tokens, self._block_tokens, self._request_blocks)
         self.seats += 1
         self.demand += blocks
         self._coming += blocks
@@ -65,7 +68,7 @@ class DecodeRank:
     def cancel(self, tokens: int, step: int) -> None:
         """Give back what `reserve` held, after `step`."""
         self._note_peak(step - 1)
-        blocks = blocks_for(tokens, self._block_tokens)
+        blocks = blocks_for(tokens, self._block_tokens, self._request_blocks)
         self.seats -= 1
         self.demand -= blocks
         self._coming -= blocks
@@ -79,11 +82,11 @@ class DecodeRank:
         tokens = sequence.output_tokens - sequence.generated_tokens
         sequence.growth = tokens / steps
         block = self._block_tokens
-        sequence.most_blocks = -(-(context + tokens * (steps - 1) // steps) // block)
+        sequence.most_blocks = self._request_blocks - (-(context + tokens * (steps - 1) // steps) // block)
         self._slope += sequence.growth
         self._base += context - sequence.growth * sequence.first_step
         self.members[sequence.id] = sequence
-        blocks = -(-context // block)
+        blocks = self._request_blocks - (-context // block)
         self._coming -= blocks
         self.demand += sequence.most_blocks - blocks
         if self._growth is not None:
@@ -103,7 +106,7 @@ class DecodeRank:
         else:
             self._slope = self._base = 0.0
         if done < sequence.steps:
-            held = blocks_for(context + sequence.tokens_after(done), self._block_tokens)
+            held = blocks_for(context + sequence.tokens_after(done), self._block_tokens, self._request_blocks)
             if self._growth is not None:
                 for at in self._growth_steps(sequence):
                     if at > step:
@@ -139,7 +142,9 @@ class DecodeRank:
         Looked at closely only where the bound by tokens says that it may be more than ever.
         """
         block = self._block_tokens
-        tokens = self._base + step * self._slope + len(self.members) * (block - 1)
+        tokens = (
+            self._base + step * self._slope + len(self.members) * (block * (1 + self._request_blocks) - 1)
+        )
         if self._growth is None and (self._coming * block + tokens) / block + 1 <= self.peak.blocks:
             return
         self.peak.blocks = max(self.peak.blocks, min(self._held(step), self.capacity))
@@ -150,7 +155,11 @@ class DecodeRank:
             self._settle(step)
             return self._used
         return self._coming + sum(
-            blocks_for(s.context_tokens + s.tokens_after(step - s.first_step), self._block_tokens)
+            blocks_for(
+                s.context_tokens + s.tokens_after(step - s.first_step),
+                self._block_tokens,
+                self._request_blocks,
+            )
             for s in self.members.values()
         )
 
@@ -161,7 +170,7 @@ class DecodeRank:
             self._settled = min((s.first_step for s in self.members.values()), default=self._settled)
             self._used = self._coming
             for sequence in self.members.values():
-                self._used += blocks_for(sequence.context_tokens, self._block_tokens)
+                self._used += blocks_for(sequence.context_tokens, self._block_tokens, self._request_blocks)
                 self._grow(sequence)
         return self._growth
 

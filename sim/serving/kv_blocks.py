@@ -12,9 +12,9 @@ BLOCK_TOKENS: Final = 64
 block size of 64")."""
 
 
-def blocks_for(tokens: int, block_tokens: int) -> int:
-    """Blocks that hold `tokens` tokens."""
-    return -(-tokens // block_tokens)
+def blocks_for(tokens: int, block_tokens: int, of_request: int = 0) -> int:
+    """Blocks that hold `tokens` tokens of a sequence, which takes `of_request` blocks however long it is."""
+    return of_request - (-tokens // block_tokens)
 
 
 def growth_steps(context: int, tokens: int, steps: int, block_tokens: int) -> Sequence[int]:

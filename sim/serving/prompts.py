@@ -123,11 +123,11 @@ class PromptQueues:
         self.queued_tokens[rank] -= tokens + more_cached
         if not tokens:
             return
-        prompts = alone = RankPrompts(rank, tokens, pairs / tokens, held if several else None, longest)
+        prompts = alone = RankPrompts(rank, tokens, pairs / tokens, held, longest, several)
         if prefix_pairs:
             chunk.has_prefix = True
-            held_alone = held - prefix_held if several else None
-            alone = RankPrompts(rank, tokens, (pairs - prefix_pairs) / tokens, held_alone, longest_alone)
+            held -= prefix_held
+            alone = RankPrompts(rank, tokens, (pairs - prefix_pairs) / tokens, held, longest_alone, several)
         chunk.prompts.append(prompts)
         chunk.without_prefix.append(alone)
         chunk.tokens += tokens

@@ -1,7 +1,5 @@
 """Routing policies: which rank serves a request, and the loads that they compare.
 
-Ranks of a pool are numbered so that neighbours sit on different workers: rank r of worker w is r x workers + w.
-
 A load counts what waits and what is under way, so that a busy worker never looks idle:
 
 - prefill: prompt tokens, of the queue and of the step that runs. The ranks of a worker step together, so a step
@@ -20,6 +18,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import Final, Protocol
 
+from sim.serving.ranks import RankAddress, pool_ranks
 from sim.serving.sequence import Sequence as Served
 
 FEW_WORKERS: Final = 8
@@ -27,8 +26,10 @@ FEW_WORKERS: Final = 8
 STALE: Final = 2
 """Entries of the heap per worker at which the stale ones are cleared out."""
 
-Fits = Callable[[int], bool] | None
+Fits = Callable[[RankAddress], bool] | None
 """Rank of the pool -> whether it can take the request now; None: any can."""
+Best = tuple[int, int, int, int]
+"""(load of the rank, load of its worker, rank, worker) of a worker's best rank."""
 
 
 class PoolLoads:
@@ -39,17 +40,16 @@ class PoolLoads:
     """
 
     __slots__ = (
-        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_listed", "_of_worker", "size", "workers",
+        "_best", "_changed", "_each", "_heap", "_listed", "_of_worker", "addresses", "workers",
     )  # fmt: skip
 
     def __init__(self, workers: int, dp: int) -> None:
-        self._count, self._dp, self.size = workers, dp, workers * dp
+        self.addresses = pool_ranks(workers, dp)
         self._of_worker = [[0] * dp for _ in range(workers)]
         self._each = [0] * workers
         self.workers = [0] * workers
         """Sums over the ranks of each."""
-        self._best = [(0, 0, worker) for worker in range(workers)]
-        """(load of the rank, load of its worker, rank) of each worker's best rank."""
+        self._best: list[Best] = [(0, 0, 0, worker) for worker in range(workers)]
         self._changed: set[int] = set()
         """Workers whose best rank may be another one by now."""
         self._heap = [*self._best] if workers > FEW_WORKERS else []
@@ -58,12 +58,8 @@ class PoolLoads:
 
     @property
     def ranks(self) -> list[int]:
-        """In the numbering of the pool."""
-        return [
-            loads[rank] + each
-            for rank in range(self._dp)
-            for loads, each in zip(self._of_worker, self._each, strict=True)
-        ]
+        """In the order of `addresses`."""
+        return [self._of_worker[at.worker][at.rank] + self._each[at.worker] for at in self.addresses]
 
     def add(self, worker: int, rank: int, load: int) -> None:
         """Rank `rank` of a worker has so much more to do, or less."""
@@ -75,17 +71,17 @@ class PoolLoads:
         """The ranks of a worker now have these loads, and `each` of them as much more."""
         self._of_worker[worker][:] = loads
         self._each[worker] = each
-        self.workers[worker] = sum(loads) + each * self._dp
+        self.workers[worker] = sum(loads) + each * len(loads)
         self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
-        """The same, less what each rank has `found`."""
-        less, count = PoolLoads(self._count, self._dp), self._count
+        """The same, less what each rank has `found`, in the order of `addresses`."""
+        less, count = PoolLoads(len(self.workers), 0), len(self.workers)
+        less.addresses, less.workers, less._each = self.addresses, self.workers, self._each
         less._of_worker = [
-            [load - found[rank * count + worker] for rank, load in enumerate(loads)]
+            [load - there for load, there in zip(loads, found[worker::count], strict=True)]
             for worker, loads in enumerate(self._of_worker)
         ]
-        less.workers, less._each = self.workers, self._each
         less._changed = set(range(count))
         return less
 
@@ -93,35 +89,34 @@ class PoolLoads:
         """What should not be when everything is over: load that nobody carries."""
         return [f"{sum(self.ranks):,} of load were never taken off"] if any(self.ranks) else []
 
-    def order(self, rank: int) -> tuple[int, int]:
+    def order(self, at: RankAddress) -> tuple[int, int]:
         """What a rank is chosen by: its load, and among equals that of its worker, with which it steps."""
-        worker = rank % self._count
-        return self._of_worker[worker][rank // self._count] + self._each[worker], self.workers[worker]
+        return self._of_worker[at.worker][at.rank] + self._each[at.worker], self.workers[at.worker]
 
-    def least(self) -> int:
-        """The rank that comes first by `order`; the lowest number among equals."""
+    def least(self) -> RankAddress:
+        """The rank that comes first by `order`; among equals the first of `addresses`."""
         best, heap, listed = self._best, self._heap, self._listed
         for worker in self._changed:
             loads = self._of_worker[worker]
             least = min(loads)
-            rank = loads.index(least) * self._count + worker
-            of_worker = least + self._each[worker], self.workers[worker], rank
+            of_worker = least + self._each[worker], self.workers[worker], loads.index(least), worker
             best[worker] = of_worker
             if heap and of_worker < listed[worker]:
                 listed[worker] = of_worker
                 heappush(heap, of_worker)
         self._changed.clear()
         if not heap:
-            return min(best)[2]
-        if len(heap) > STALE * self._count:
+            _, _, rank, worker = min(best)
+            return self.addresses[rank * len(best) + worker]
+        if len(heap) > STALE * len(best):
             self._heap, self._listed = heap, listed = sorted(best), [*best]
-        while (first := heap[0]) != best[worker := first[2] % self._count]:
+        while (first := heap[0]) != best[worker := first[3]]:
             if first == listed[worker]:  # it has more to do by now
                 listed[worker] = best[worker]
                 heapreplace(heap, best[worker])
             else:
                 heappop(heap)
-        return first[2]
+        return self.addresses[first[2] * len(best) + worker]
 
 
 class Router(Protocol):
@@ -130,7 +125,9 @@ class Router(Protocol):
     by_prefix: bool
     """Whether loads are tokens, and count less where the prompt's prefix is cached."""
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int] | None, fits: Fits) -> int | None:
+    def pick(
+        self, request: Served, loads: PoolLoads, ranks: Sequence[RankAddress] | None = None, fits: Fits = None
+    ) -> RankAddress | None:
         """The rank for `request` among `ranks` (None: all), or None if it fits none of them."""
         ...
 
@@ -143,30 +140,35 @@ class RoundRobin:
     def __init__(self) -> None:
         self._next = 0
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int] | None, fits: Fits) -> int | None:
+    def pick(
+        self, request: Served, loads: PoolLoads, ranks: Sequence[RankAddress] | None = None, fits: Fits = None
+    ) -> RankAddress | None:
         """See `Router.pick`."""
-        count = loads.size
-        for rank in sorted(range(count) if ranks is None else ranks, key=lambda r: (r - self._next) % count):
-            if fits is None or fits(rank):
-                self._next = (rank + 1) % count
-                return rank
+        every, count = loads.addresses, len(loads.addresses)
+        for after in range(count):
+            at = every[(self._next + after) % count]
+            if (ranks is None or at in ranks) and (fits is None or fits(at)):
+                self._next = (self._next + after + 1) % count
+                return at
         return None
 
 
 class LeastLoaded:
-    """Each request to the rank with the smallest load; among equals to the worker with the smallest, then the lowest
-    number."""
+    """Each request to the rank with the smallest load; among equals to the worker with the smallest, then to the first
+    of `pool_ranks`."""
 
     by_prefix = False
 
-    def pick(self, request: Served, loads: PoolLoads, ranks: Sequence[int] | None, fits: Fits) -> int | None:
+    def pick(
+        self, request: Served, loads: PoolLoads, ranks: Sequence[RankAddress] | None = None, fits: Fits = None
+    ) -> RankAddress | None:
         """See `Router.pick`."""
         best = loads.least() if ranks is None else min(ranks, key=loads.order)
         if fits is None or fits(best):
             return best
-        for rank in sorted(range(loads.size) if ranks is None else ranks, key=loads.order):
-            if rank != best and fits(rank):
-                return rank
+        for at in sorted(loads.addresses if ranks is None else ranks, key=loads.order):
+            if at != best and fits(at):
+                return at
         return None
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.step import PromptLoad
+
 Floats = NDArray[np.float64]
 
 EDGES = np.array([*np.arange(8) / 8, *(1 - 0.5 ** np.arange(4, 9)), 1.0])
@@ -15,7 +17,7 @@ because a step waits for the dearest chunk of all its ranks."""
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """Chunks of single ranks. Columns have one entry per chunk; see `sim.serving.prompts.Chunk` for what they say."""
+    """Chunks of single ranks. Columns have one entry per chunk; see `sim.step.PromptLoad` for what they say."""
 
     tokens: Floats
     pairs: Floats
@@ -38,6 +40,10 @@ class Chunks:
     def context_alone(self) -> Floats:
         """The same if no prefix had been cached."""
         return self.pairs_alone / self.tokens
+
+    def load(self, differ: bool) -> PromptLoad:
+        """The chunks as what so many ranks compute; `differ`: as if each had several prompts that differ."""
+        return PromptLoad(self.tokens, self.context, self.held, self.longest, differ)
 
 
 COLUMNS = tuple(Chunks.__dataclass_fields__)

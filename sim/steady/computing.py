@@ -240,12 +240,11 @@ def _alone(step: _Step) -> _Step:
 
 def _core_s(cost: SurfaceStepCost, chunks: Chunks) -> Floats:
     """Attention seconds of each chunk, as the simulation has them."""
-    tokens, context = chunks.tokens, chunks.context
     several = chunks.several > 0.5
     if not several.any():
-        return cost.prompts.core_s(tokens, context, None, chunks.longest)
-    core = cost.prompts.core_s(tokens, context, chunks.held, chunks.longest)
-    return np.where(several, core, cost.prompts.core_s(tokens, context, None, chunks.longest))
+        return cost.prompts.core_s(chunks.load(differ=False))
+    core = cost.prompts.core_s(chunks.load(differ=True))
+    return np.where(several, core, cost.prompts.core_s(chunks.load(differ=False)))
 
 
 def _seconds(

@@ -47,7 +47,7 @@ def point(service: Service, at: Mapping[str, float]) -> OperatingPoint:
         ttft_s=at["ttft_s"],
         output_tokens_per_s=tokens,
         output_tokens_per_s_per_gpu=tokens / service.deployment.gpus,
-        kv_cache_share=at["batch"] * service.demand.decode_context / service.cache_tokens,
+        kv_cache_share=at["batch"] * service.held_tokens / service.cache_tokens,
         prefill_share=at["prefill_share"],
         price=_price(service, at),
     )

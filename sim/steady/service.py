@@ -66,7 +66,8 @@ class Service:
         self.decode, self.prefill = phases(priced, lengths)
         self.decode_tokens = max(demand.output_tokens - 1, NEXT_TO_NOTHING)
         room = cluster.pools[self.decoder.role]  # beside what the prefix cache holds for itself
-        each = demand.decode_context + cluster.rules.growth_reserve_tokens
+        self.held_tokens = demand.decode_context + room.request_tokens
+        each = self.held_tokens + cluster.rules.growth_reserve_tokens
         self.cache_tokens = room.kv_blocks * room.block_tokens
         # The next prompt waits for as much room as it needs: half of that is free on average.
         self.cache_batch = max(self.cache_tokens - demand.input_tokens / 2, self.cache_tokens / 2) / each
@@ -194,7 +195,8 @@ class Service:
         transfer, pool = self.cluster.transfer, self.prefiller
         assert transfer is not None
         gpus_per_rank = min(pool.gpus / pool.dp, self.decoder.gpus / self.decoder.dp)
-        sent_s = self.demand.input_tokens * transfer.bytes_per_token / (transfer.bytes_per_s * gpus_per_rank)
+        sent_bytes = self.demand.input_tokens * transfer.bytes_per_token + transfer.bytes_per_request
+        sent_s = sent_bytes / (transfer.bytes_per_s * gpus_per_rank)
         return transfer.latency_s + sent_s * (transfer.tail_fraction if rest else 1.0)
 
     def room(self) -> Limit:

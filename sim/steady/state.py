@@ -125,7 +125,7 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
     """
     deployment = deploy(scenario)
     cluster = cluster_plan(scenario, deployment, seed=0)
-    room = min(pool.kv_blocks * pool.block_tokens for pool in cluster.pools.values())
+    room = min(pool.longest_tokens for pool in cluster.pools.values())
     demand = demand or demand_of(scenario, base_folder, min(cluster.max_tokens, room))
     service = Service(scenario, deployment, demand, cluster)
     at_capacity, limit = full(service)

@@ -1,5 +1,6 @@
 """A batch -> one step's seconds, broken down by operation."""
 
-from sim.step.protocol import DecodeTable, RankPrompts, StepCost
+from sim.step.load import PromptLoad, RankPrompts
+from sim.step.protocol import DecodeTable, StepCost
 
-__all__ = ["DecodeTable", "RankPrompts", "StepCost"]
+__all__ = ["DecodeTable", "PromptLoad", "RankPrompts", "StepCost"]

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sim.catalog import Model
 from sim.cost.latency import CostModel
+from sim.model.attention import context_kinks
+from sim.model.layout import Layout, Phase
 from sim.model.operations import Operation
 from sim.step.cost import DecodeLevel, SurfaceStepCost
 from sim.step.operations import StepOperations, typical_prompts
@@ -37,7 +38,7 @@ def build_step_cost(
     """
     decode, prefill, prompts = [], None, None
     if steps := operations.get("decode"):
-        points = _contexts(steps.layout.model, within=(contexts or {}).get("decode"))
+        points = _contexts(steps.layout, "decode", (contexts or {}).get("decode"))
         for up_to, step in steps.levels():
             sequences = grid(1, max(min(max_sequences, up_to), 2), POINTS_PER_OCTAVE)
             parts = (step.decode_attention, step.decode_rest, cost, step.overlap, step.layout.dp)
@@ -49,9 +50,7 @@ def build_step_cost(
         # Beyond the largest captured prompt the host launches everything: a step in time, not a slope.
         graph = chunk.overlap.graph_tokens
         tokens = grid(1, max(max_tokens, 2), PROMPT_POINTS_PER_OCTAVE, (graph, graph + 1))
-        points = _contexts(
-            chunk.layout.model, chunk.layout.dense_prefill_max_kv, (contexts or {}).get("prefill")
-        )
+        points = _contexts(chunk.layout, "prefill", (contexts or {}).get("prefill"))
 
         def attention(tokens: float, context: float) -> list[Operation]:
             return chunk.prefill_attention(*typical_prompts(tokens, context))
@@ -61,11 +60,9 @@ def build_step_cost(
     return SurfaceStepCost(decode, prefill, prompts)
 
 
-def _contexts(model: Model, dense_up_to: int = 0, within: Range | None = None) -> Floats:
-    """Context grid up to the model's longest, with points at the kinks of sparse attention: top-k, and the mean context
-    (n + 1) / 2 of the longest prompt short enough for the dense form and of one a token longer."""
-    kinks = [model.index_topk, (dense_up_to + 1) / 2, (dense_up_to + 2) / 2] if model.sparse else []
-    points = grid(1, model.max_positions, POINTS_PER_OCTAVE, kinks)
+def _contexts(layout: Layout, phase: Phase, within: Range | None) -> Floats:
+    """Context grid up to the model's longest, with points at the kinks of its attention."""
+    points = grid(1, layout.model.max_positions, POINTS_PER_OCTAVE, context_kinks(layout, phase))
     if within is None:
         return points
     first, last = np.searchsorted(points, within[0], side="right") - 1, np.searchsorted(points, within[1])

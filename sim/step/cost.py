@@ -1,14 +1,14 @@
 """The real `StepCost`: the surfaces of a pool, looked up."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.cost.latency import PRICED_BY
+from sim.step.load import PromptLoad, RankPrompts
 from sim.step.prompts import PromptAttention
-from sim.step.protocol import RankPrompts
 from sim.step.surface import Surface
 
 Floats = NDArray[np.float64]
@@ -73,8 +73,8 @@ class SurfaceStepCost:
         prefill, of_prompts = self._prefill, self._prompts
         assert prefill is not None and of_prompts is not None, "this pool does not prefill"
         slowest_s, fullest, total = 0.0, 0, 0
-        for _, tokens, context, held, longest in prompts:
-            core_s = of_prompts.attention_s(tokens, context, held, longest)
+        for of_rank in prompts:
+            tokens, core_s = of_rank[1], of_prompts.attention_s(of_rank)
             slowest_s = core_s if core_s > slowest_s else slowest_s
             fullest = tokens if tokens > fullest else fullest
             total += tokens
@@ -86,24 +86,26 @@ class SurfaceStepCost:
         """See `StepCost.together_s`.
 
         The linear work runs once on all tokens: attention of the prompt tokens as priced for prompt and decode
-        tokens together at the prompt's context, plus what `held` makes of the prompt tokens, plus what the decode's
-        context adds over a context of one block. A rank without prompt tokens runs the attention of decode.
+        tokens together at the prompt's context, plus what the rank's own prompts make of the prompt tokens, plus what
+        the decode's context adds over a context of one block. A rank without prompt tokens runs the attention of
+        decode.
         """
         level = self.level(max(sequences))
         short = float(level.surface.context[0])
         together = [n * level.tokens_per_sequence for n in sequences]
         core_s = [*attention_s]
-        for rank, tokens, context, held, longest in prompts:
+        for of_rank in prompts:
+            rank, tokens, context, *_ = of_rank
             together[rank] += tokens
             chunk_s = self.prefill.at(together[rank], context)
-            chunk_s += self.prompts.attention_s(tokens, context, held, longest)
+            chunk_s += self.prompts.attention_s(of_rank)
             chunk_s -= self.prefill.at(tokens, context)
             core_s[rank] += chunk_s - level.surface.at(sequences[rank], short)
         return self.prefill.seconds(max(together), sum(together) / len(together), max(core_s))
 
     def book_prompts(self, prompts: Sequence[RankPrompts], seconds: float) -> None:
         """See `StepCost.book_prompts`: at the rank with the most pairs of new token and key."""
-        _, tokens, context, _, _ = prompts[0] if len(prompts) == 1 else max(prompts, key=_pairs)
+        _, tokens, context, *_ = prompts[0] if len(prompts) == 1 else max(prompts, key=_pairs)
         prefill = self._prefill
         assert prefill is not None, "this pool does not prefill"
         prefill.book(tokens, prefill.knot(context), seconds)
@@ -119,37 +121,15 @@ class SurfaceStepCost:
         surface = self.level(sequences.max()).surface
         return surface.step_s(surface.core_s(sequences, context), sequences)
 
-    def prefill_s(
-        self, tokens: Floats, context: Floats, held: Floats | None = None, longest: Floats | None = None
-    ) -> float:
+    def prefill_s(self, load: PromptLoad) -> float:
         """`prompts_s` of arrays over ranks."""
-        return self.prompts_s([*_of_ranks(tokens, context, held, longest)], len(tokens))
+        return self.prompts_s(load.of_ranks(), len(load.tokens))
 
-    def mixed_s(
-        self, sequences: Floats, context: Floats, tokens: Floats, token_context: Floats,
-        held: Floats | None = None, longest: Floats | None = None,
-    ) -> float:  # fmt: skip
+    def mixed_s(self, sequences: Floats, context: Floats, load: PromptLoad) -> float:
         """`together_s` of arrays over ranks."""
         attention_s = self.level(sequences.max()).surface.core_s(sequences, context)
-        whole = sequences.astype(int).tolist()
-        return self.together_s(
-            whole, attention_s.tolist(), [*_of_ranks(tokens, token_context, held, longest)]
-        )
+        return self.together_s(sequences.astype(int).tolist(), attention_s.tolist(), load.of_ranks())
 
 
 def _pairs(prompts: RankPrompts) -> float:
     return prompts.tokens * prompts.context
-
-
-def _of_ranks(
-    tokens: Floats, context: Floats, held: Floats | None, longest: Floats | None
-) -> Iterator[RankPrompts]:
-    """Those that have prompt tokens."""
-    for rank in np.flatnonzero(tokens).tolist():
-        yield RankPrompts(
-            rank,
-            int(tokens[rank]),
-            float(context[rank]),
-            None if held is None else float(held[rank]),
-            None if longest is None else float(longest[rank]),
-        )

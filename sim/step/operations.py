@@ -10,7 +10,7 @@ from math import inf
 
 from sim.catalog import Engine
 from sim.model import layers
-from sim.model.attention import attention_block, index_rereads
+from sim.model.attention import Batch, Forms, attention_operations
 from sim.model.layout import ExpertRows, Layout
 from sim.model.operations import Operation, gemm
 from sim.step.overlap import Overlap
@@ -49,18 +49,19 @@ class StepOperations:
 
         The drafts' own attention (one layer of the MTP module per pass, see `_draft`) is included.
         """
-        cached, verified = max(context - 1, 0.0), 1 + self.draft_tokens
+        cached, model = max(context - 1, 0.0), self.layout.model
+        verified = Batch("decode", sequences, 1 + self.draft_tokens, cached)
 
-        def block(queries: int, count: int) -> Operation:
-            return attention_block(self.layout, "decode", sequences, queries, cached, count)
+        def draft(name: str, batch: Batch, passes: int) -> list[Operation]:
+            operations = attention_operations(self.layout, (model.module_group(passes),), batch)
+            return [replace(o, name=f"{o.name} ({name})") for o in operations]
 
-        blocks = [block(verified, self.layout.model.layers)]
+        step = attention_operations(self.layout, model.attention, verified)
         if self.draft_tokens:
-            blocks.append(replace(block(verified, 1), name="attention block (first draft)"))
+            step += draft("first draft", verified, 1)
         if self.draft_tokens > 1:
-            later = block(1, self.draft_tokens - 1)
-            blocks.append(replace(later, name="attention block (later drafts)"))
-        return blocks
+            step += draft("later drafts", replace(verified, new=1), self.draft_tokens - 1)
+        return step
 
     def decode_rest(self, sequences: float) -> list[Operation]:
         """Everything else of a decode step of `sequences` on every rank."""
@@ -90,11 +91,15 @@ class StepOperations:
             replace(o, name=f"{name}: {o.name}", stream="once", layers=o.layers * passes) for o in operations
         ]
 
-    def prefill_attention(self, batch: float, new: float, cached: float) -> list[Operation]:
-        """Attention of a prefill step: `batch` prompts of `new` tokens each, behind `cached` ones."""
-        count = self.layout.attention_layers
-        block = attention_block(self.layout, "prefill", batch, new, cached, count)
-        return [block, *index_rereads(self.layout, batch, new, cached, count)]
+    def prefill_attention(
+        self, prompts: float, new: float, cached: float, forms: Forms | None = None
+    ) -> list[Operation]:
+        """Attention of a prefill step: `prompts` prompts of `new` tokens each, behind `cached` ones.
+
+        `forms`: of each group of layers; None: those that prompts of this length run.
+        """
+        groups = self.layout.model.layer_groups(self.layout.mtp)
+        return attention_operations(self.layout, groups, Batch("prefill", prompts, new, cached), forms)
 
     def prefill_rest(self, tokens: float) -> list[Operation]:
         """Everything else of a prefill step of `tokens` on every rank; the head runs on one last token
@@ -129,7 +134,7 @@ def typical_prompts(tokens: float, context: float) -> tuple[float, float, float]
     return tokens / new, new, 0.0
 
 
-def equal_prompts(tokens: float, context: float, new: float) -> tuple[float, float, float]:
+def prompts_of(tokens: float, context: float, new: float) -> tuple[float, float, float]:
     """(batch, new, cached) of equal prompts of `new` tokens each, or of one if they are more than `tokens`, with
     `tokens` new tokens in all that attend to `context` keys on average."""
     new = max(1.0, min(new, tokens))

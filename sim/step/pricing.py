@@ -17,6 +17,7 @@ from sim.deployment.checks import pool_experts
 from sim.deployment.device import gpu_of
 from sim.deployment.engine import engine_of
 from sim.deployment.plan import PoolPlan
+from sim.model.attention import chooses_keys
 from sim.model.layout import Layout, exchanges_all_to_all
 from sim.model.operations import Operation, routed_experts
 from sim.model.sharding import engine_sharding
@@ -116,7 +117,7 @@ def graph_tokens(scenario: Scenario, layout: Layout) -> int:
         "all_to_all": layout.all_to_all,
         "disaggregated": "prefill" in scenario.deployment.pools(),
         "speculation": scenario.speculation.draft_tokens > 0,
-        "sparse_attention": layout.model.sparse,
+        "sparse_attention": chooses_keys(layout.model),
     }
     if not engine.cuda_graphs or any(excluded[name] for name in engine.prefill_graph_excludes):
         return 0

@@ -4,29 +4,10 @@ The cluster asks only through `StepCost`; `sim.step.cost` makes the real one fro
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from sim.step.load import RankPrompts
 from sim.step.overlap import Line
-
-Floats = NDArray[np.float64]
-
-
-class RankPrompts(NamedTuple):
-    """The prompt tokens that one rank computes in a step."""
-
-    rank: int
-    tokens: int
-    """New ones."""
-    context: float
-    """Mean KV tokens that they attend to, cached prefix included."""
-    held: float | None
-    """KV tokens of the rank's prompts, sum(cached + new); None where that follows, because it has one prompt or none of
-    its prompts has a prefix."""
-    longest: float | None
-    """KV tokens of its longest prompt; None: its prompts are alike."""
 
 
 class DecodeTable(Protocol):

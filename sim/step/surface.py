@@ -105,7 +105,7 @@ class Surface:
         self._spelled = _Spelled(curves[below] + (curves[below + 1] - curves[below]) * u[:, None])
         self._lines: dict[tuple[int, float], Line] = {}
         self._listed: dict[int, tuple[list[float], list[float], list[float]]] = {}
-        self._knots = context.tolist()
+        self._knots: list[float] = context.tolist()
         self._last = len(self._knots) - 2
 
     def rows(self, x: Floats) -> Floats:
@@ -149,7 +149,8 @@ class Surface:
 
     def at(self, x: int, context: float) -> float:
         """`attention` alone, for what hardly comes twice: prompts."""
-        knots, seconds = self._knots, self._rows.item
+        knots: list[float] = self._knots
+        seconds: Callable[[int, int], float] = self._rows.item
         j = bisect_right(knots, context) - 1
         if j < 0:
             return float(seconds(x, 0))

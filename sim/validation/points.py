@@ -13,6 +13,7 @@ import yaml
 
 from sim.deployment.plan import PoolPlan, plan_pool
 from sim.scenario.schema import Scenario
+from sim.step import PromptLoad
 from sim.step.pricing import pool_step_cost
 from sim.validation.errors import Case
 
@@ -87,7 +88,7 @@ def _tokens_per_s(point: Mapping[str, Any]) -> float:
         tokens = point["sequences"] * _tokens_per_step(scenario)
         return float(plan.dp * tokens / cost.decode_s(load, context))
     load, context = np.full(plan.dp, float(point["tokens"])), np.full(plan.dp, (point["prompt"] + 1) / 2)
-    return float(plan.dp * point["tokens"] / cost.prefill_s(load, context))
+    return float(plan.dp * point["tokens"] / cost.prefill_s(PromptLoad.alike(load, context)))
 
 
 def _tokens_per_step(scenario: Scenario) -> float:

@@ -104,7 +104,8 @@ def test_v32_inherits_v3_and_adds_the_indexer() -> None:
     v3, v32 = catalog.model("deepseek-v3"), catalog.model("deepseek-v3.2")
     assert (v32.layers, v32.hidden, v32.n_routed) == (v3.layers, v3.hidden, v3.n_routed)
     assert (v32.index_heads, v32.index_head_dim, v32.index_topk) == (64, 128, 2048)
-    assert v32.sparse and not v3.sparse
+    assert [(group.attention, group.layers) for group in v3.attention] == [("mla", 61)]
+    assert [(group.attention, group.layers) for group in v32.attention] == [("dsa", 61)]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,10 @@ def test_a_dense_model_with_grouped_queries(tmp_path: Path) -> None:
         (json.dumps({k: v for k, v in LLAMA.items() if k != "intermediate_size"}), "intermediate_size"),
         (json.dumps({k: v for k, v in V32.items() if k != "n_routed_experts"}), "n_routed_experts"),
         (json.dumps(V32 | {"kv_lora_rank": 256}), "latents of 576"),
+        (
+            json.dumps(LLAMA | {"index_n_heads": 64, "index_head_dim": 128, "index_topk": 2048}),
+            "over the latent of MLA",
+        ),
         (json.dumps(V32 | {"num_experts_per_tok": 300}), "300 of 256 experts"),
         (json.dumps(V32 | {"first_k_dense_replace": 61}), "all 61 layers"),
         (json.dumps(V32 | {"n_group": 7}), "n_group 7"),
@@ -143,7 +147,7 @@ def test_layers_that_are_all_alike_are_read(tmp_path: Path) -> None:
         == 126
     )
     every = {"layer_types": ["deepseek_sparse_attention"] * 61, "indexer_types": ["full"] * 61}
-    assert described(tmp_path, GLM5 | every).sparse
+    assert described(tmp_path, GLM5 | every).attention[0].attention == "dsa"
 
 
 def test_sparse_attention_without_its_indexer_is_never_read_as_dense(tmp_path: Path) -> None:

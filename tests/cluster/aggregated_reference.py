@@ -5,6 +5,8 @@ import math
 import numpy as np
 from cluster_reference import Reference, Stepper
 
+from sim.step import PromptLoad
+
 
 class ServeRef(Stepper):
     """One aggregated worker. `resident`: prompts under way, whose blocks are reserved, as (sequence, rank)."""
@@ -103,10 +105,11 @@ class ServeRef(Stepper):
             n[r] += 1
             total[r] += s.mean_context()
         context = total / np.maximum(n, 1)
+        load = PromptLoad.alike(tokens, token_context, held)
         if computes and decodes:
-            seconds = cost.mixed_s(n, context, tokens, token_context, held)
+            seconds = cost.mixed_s(n, context, load)
         elif computes:
-            seconds = cost.prefill_s(tokens, token_context, held)
+            seconds = cost.prefill_s(load)
         elif decodes:
             seconds = cost.decode_s(n, context)
         else:

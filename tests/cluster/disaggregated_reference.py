@@ -5,6 +5,8 @@ import math
 import numpy as np
 from cluster_reference import Reference, Stepper
 
+from sim.step import PromptLoad
+
 
 class DecodeRef(Stepper):
     """One decode worker. `running`, `ready` and `reserved` (transfers on their way) hold (sequence, rank)."""
@@ -119,7 +121,8 @@ class PrefillRef(Stepper):
                     done.append((s, rank))
         self.under_way = int(tokens.max())
         if tokens.any():
-            seconds = self.cluster.costs["prefill"].prefill_s(tokens, pairs / np.maximum(tokens, 1), held)
+            load = PromptLoad.alike(tokens, pairs / np.maximum(tokens, 1), held)
+            seconds = self.cluster.costs["prefill"].prefill_s(load)
             self.step_for(seconds, lambda: self.end_step(done))
 
     def end_step(self, done):

@@ -28,7 +28,7 @@ class Service(LinearStepCost):
         super().__init__(base_s=STEP_S, sequence_s=0.0, kv_s=0.0)
         self._draws = iter(draws) if draws is not None else None
 
-    def prefill_s(self, tokens, context, held=None, longest=None):
+    def prefill_s(self, load):
         return float(next(self._draws)) if self._draws else 1e-12
 
 

@@ -6,6 +6,7 @@ import pytest
 from sim.explain import explain
 from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
+from sim.step import PromptLoad
 from sim.step.pricing import pool_step_cost
 
 
@@ -94,7 +95,8 @@ def test_the_step_is_the_one_that_the_simulation_runs(overlap: dict, phase: str)
         step_s = pool_step_cost(scenario, explained.plan).decode_s(np.full(16, 64.0), np.full(16, 4096.0))
     else:
         explained = explain(scenario, "prefill", 4096, 0)
-        step_s = pool_step_cost(scenario, explained.plan).prefill_s(np.full(8, 4096.0), np.full(8, 2048.5))
+        load = PromptLoad.alike(np.full(8, 4096.0), np.full(8, 2048.5))
+        step_s = pool_step_cost(scenario, explained.plan).prefill_s(load)
     assert explained.step_s == pytest.approx(step_s, rel=0.02)
     assert (explained.hidden_s > 1e-6) == (bool(overlap) or phase == "decode")
 

@@ -12,6 +12,7 @@ import pytest
 from sim import catalog
 from sim.model import architecture as arch
 from sim.model import operations as ops
+from sim.model.attention import kinds
 
 V3, V32 = catalog.model("deepseek-v3"), catalog.model("deepseek-v3.2")
 QWEN, LITE = catalog.model("qwen3-235b-a22b"), catalog.model("deepseek-v2-lite")
@@ -34,9 +35,9 @@ def billions(count: float) -> float:
 
 
 def test_parts_of_a_v3_layer() -> None:
-    assert arch.attention_parameters(V3) == ATTENTION == 187_105_280
-    assert arch.indexer_parameters(V32) == INDEXER == 13_959_168
-    assert arch.indexer_parameters(V3) == 0
+    assert arch.parameters(V3)["attention"] == 61 * ATTENTION == 61 * 187_105_280
+    assert arch.parameters(V32)["indexer"] == 61 * INDEXER == 61 * 13_959_168
+    assert arch.parameters(V3)["indexer"] == 0
     assert arch.expert_parameters(V3) == EXPERT == 44_040_192
     assert arch.dense_ffn_parameters(V3) == 3 * 7168 * 18432 == 396_361_728
 
@@ -76,14 +77,20 @@ def test_cache_bytes_per_token() -> None:
     assert arch.cache_bytes_per_token(V3, "bf16") == (512 + 64) * 2 * 61 == 70_272
     assert arch.cache_bytes_per_token(V3, "fp8") == 576 * 61 == 35_136
     latent = 512 + 4 * 4 + 64 * 2  # fp8 latent, FP32 scale per 128, BF16 RoPE key: 656
-    assert arch.cache_entry_bytes(V32, "fp8") == latent
-    assert 61 * latent == 40_016
-    assert arch.index_entry_bytes(V32) == 128 + 4
-    assert 61 * arch.index_entry_bytes(V32) == 8_052
+    [(dsa, layers)] = kinds(V32)
+    assert dsa.index_bytes() == 128 + 4
+    assert dsa.token_bytes("fp8") == latent + 132
+    assert (layers * latent, layers * 132) == (40_016, 8_052)
     assert arch.cache_bytes_per_token(V32, "fp8") == 48_068
     assert arch.cache_bytes_per_token(V32, "bf16") == 78_324
     assert arch.cache_bytes_per_token(QWEN, "bf16") == 2 * 4 * 128 * 2 * 94 == 192_512
     assert arch.cache_bytes_per_token(LITE, "bf16") == 1152 * 27 == 31_104
+
+
+@pytest.mark.parametrize("model", [V3, V32, QWEN, LITE])
+def test_a_cache_of_whole_attention_is_its_tokens_and_nothing_else(model: catalog.Model) -> None:
+    assert arch.cache_bytes_per_request(model, "fp8", mtp=True, tp=2) == 0
+    assert arch.cache_bytes(model, "fp8", 1000) == 1000 * arch.cache_bytes_per_token(model, "fp8")
 
 
 def test_mtp_layer_has_a_cache_too() -> None:
@@ -108,7 +115,7 @@ def test_attention_flop_per_query_and_key() -> None:
     logits = ops.index_logits(batch=1, new=1, cached=0, index_heads=64, index_dim=128, key_bytes=132)
     assert logits.flop == 2 * 64 * 128 == 16_384
     # Expanding a cached token's latent to keys and values: 33.55 MFLOP per layer.
-    up = next(m for m in arch.attention_matrices(V3) if m.name == "key-value latent, up")
+    up = next(m for m in kinds(V3)[0][0].matrices() if m.name == "key-value latent, up")
     assert 2 * up.parameters == 33_554_432
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sim.catalog import model
-from sim.model.attention import attention_block
+from sim.model.attention import Batch, attention_operations
 from sim.model.layers import token_operations
 from sim.model.layout import ExpertRows, Layout
 
@@ -16,8 +16,13 @@ def _flop(operations, *kernels: str) -> float:
     return sum(o.flop * o.layers for o in operations if o.kernel in kernels)
 
 
+def _block(layout: Layout, batch: Batch):
+    [block] = attention_operations(layout, layout.model.attention, batch)
+    return block
+
+
 def _parts(layout: Layout, phase: str, new: float, cached: float):
-    return attention_block(layout, phase, 1, new, cached, layout.model.layers).parts
+    return _block(layout, Batch(phase, 1, new, cached)).parts
 
 
 @pytest.mark.parametrize(("layout", "gflop"), [(ONE_GPU_V3, 73.25), (ONE_GPU_V32, 74.95)])
@@ -97,7 +102,7 @@ def test_one_attention_rank_sums_experts_with_an_all_reduce_and_many_exchange_to
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_a_block_says_its_cache_format_so_that_its_table_is_found(phase: str) -> None:
-    block = attention_block(ONE_GPU_V32, phase, 8, 1, 4095, 61)
+    block = _block(ONE_GPU_V32, Batch(phase, 8, 1, 4095))
     assert block.kernel == f"dsa_{phase}_block"
     branch = {"branch": "sparse"} if phase == "prefill" else {}
     assert block.options == {"kv_cache": "fp8", **branch}

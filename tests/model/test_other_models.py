@@ -8,7 +8,7 @@ import pytest
 
 from sim import catalog
 from sim.model import architecture as arch
-from sim.model.attention import attention_block
+from sim.model.attention import Batch, attention_operations
 from sim.model.layers import token_operations
 from sim.model.layout import ExpertRows, Layout
 
@@ -55,7 +55,8 @@ def test_llama_is_dense_and_caches_seven_times_as_much_as_v3() -> None:
 def test_a_dense_model_does_two_flop_per_parameter_and_sends_no_token_to_an_expert() -> None:
     whole = Layout(LLAMA, gpus=1, tp=1, ep=1, gpus_per_node=8)
     step = token_operations(whole, 1, NO_EXPERTS, logits=1)
-    step += attention_block(whole, "decode", 1, 1, 99, 126).parts
+    [block] = attention_operations(whole, LLAMA.attention, Batch("decode", 1, 1, 99))
+    step += block.parts
     linear = sum(o.flop * o.layers for o in step if o.kernel == "gemm")
     assert linear == 2 * arch.active_parameters(LLAMA)
     sharded = Layout(LLAMA, gpus=8, tp=8, ep=1, gpus_per_node=8)
@@ -69,7 +70,8 @@ def test_a_dense_model_does_two_flop_per_parameter_and_sends_no_token_to_an_expe
 
 def test_gqa_decode_reads_its_keys_and_values_once() -> None:
     tp8 = Layout(LLAMA, gpus=8, tp=8, ep=1, gpus_per_node=8, kv_cache="bf16")
-    core = next(p for p in attention_block(tp8, "decode", 32, 1, 4095, 126).parts if p.kernel == "gqa_decode")
+    [block] = attention_operations(tp8, LLAMA.attention, Batch("decode", 32, 1, 4095))
+    core = next(p for p in block.parts if p.kernel == "gqa_decode")
     cache = 32 * 4096 * 2 * 1 * 128 * 2  # one of the eight key-value heads on each GPU
     queries_and_outputs = 32 * 2 * 16 * 128 * 2
     assert core.bytes == cache + queries_and_outputs

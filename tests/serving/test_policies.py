@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sim.serving.admission import AdmissionGate, AdmissionRules
 from sim.serving.decode_batch import DecodeBatch
+from sim.serving.ranks import RankAddress, pool_ranks
 from sim.serving.routing import LeastLoaded, PoolLoads, RoundRobin, make_router
 from sim.serving.sequence import Sequence
 
@@ -20,32 +21,47 @@ def alone(*loads):
     return pool
 
 
+def picked(router, loads, fits=lambda worker: True, among=None):
+    """The worker that is picked, of workers of one rank each."""
+    ranks = among and [at for at in loads.addresses if at.worker in among]
+    place = router.pick(REQUEST, loads, ranks, lambda at: fits(at.worker))
+    return None if place is None else place.worker
+
+
+def test_neighbours_in_the_order_of_ranks_sit_on_different_workers():
+    assert pool_ranks(2, 2) == ((0, 0), (1, 0), (0, 1), (1, 1))
+    loads = PoolLoads(3, 4)
+    for number, at in enumerate(loads.addresses):
+        loads.add(*at, number)
+    assert loads.ranks == [*range(12)]
+
+
 def test_round_robin_goes_on_after_the_last_pick_and_skips_what_does_not_fit():
     router, loads = RoundRobin(), alone(0, 0, 0)
-    picks = [router.pick(REQUEST, loads, range(3), lambda rank: rank != 1) for _ in range(4)]
-    assert picks == [0, 2, 0, 2]
+    assert [picked(router, loads, lambda worker: worker != 1) for _ in range(4)] == [0, 2, 0, 2]
 
 
-def test_least_loaded_takes_the_lowest_number_among_equals_and_the_next_where_full():
+def test_least_loaded_takes_the_first_among_equals_and_the_next_where_full():
     router = LeastLoaded()
-    assert router.pick(REQUEST, alone(3, 1, 1), None, lambda rank: True) == 1
-    assert router.pick(REQUEST, alone(3, 1, 1), range(3), lambda rank: rank != 1) == 2
-    assert router.pick(REQUEST, alone(3, 1, 1), range(3), lambda rank: rank == 0) == 0
-    assert router.pick(REQUEST, alone(3, 1, 1), range(3), lambda rank: False) is None
-    assert router.pick(REQUEST, alone(3, 1, 9), [0, 2], lambda rank: True) == 0
+    assert picked(router, alone(3, 1, 1)) == 1
+    assert picked(router, alone(3, 1, 1), lambda worker: worker != 1) == 2
+    assert picked(router, alone(3, 1, 1), lambda worker: worker == 0) == 0
+    assert picked(router, alone(3, 1, 1), lambda worker: False) is None
+    assert picked(router, alone(3, 1, 9), among=[0, 2]) == 0
 
 
 def test_among_equal_ranks_the_one_on_the_least_loaded_worker():
-    """Rank r of worker w is r x 2 + w. Worker 0 serves on its second rank, worker 1 rests."""
+    """Worker 0 serves on its second rank, worker 1 rests."""
     loads = PoolLoads(2, 2)
     loads.put(0, [0, 5])
     assert (loads.ranks, loads.workers) == ([0, 0, 5, 0], [5, 0])
-    router = LeastLoaded()
-    assert router.pick(REQUEST, loads, range(4), lambda rank: True) == 1
-    assert router.pick(REQUEST, loads, range(4), lambda rank: rank != 1) == 3
-    assert router.pick(REQUEST, loads, [0, 2], lambda rank: True) == 0
+    router, every = LeastLoaded(), loads.addresses
+    first, second = RankAddress(1, 0), RankAddress(1, 1)
+    assert router.pick(REQUEST, loads, every, lambda at: True) == first
+    assert router.pick(REQUEST, loads, every, lambda at: at != first) == second
+    assert router.pick(REQUEST, loads, [at for at in every if at.worker == 0], lambda at: True) == (0, 0)
     loads.add(1, 0, 6)
-    assert router.pick(REQUEST, loads, range(4), lambda rank: True) == 0, "5 on worker 0, 6 on worker 1"
+    assert router.pick(REQUEST, loads, every, lambda at: True) == (0, 0), "5 on worker 0, 6 on worker 1"
 
 
 @given(
@@ -59,8 +75,8 @@ def test_a_large_pool_chooses_as_a_small_one_does(workers, dp, changes):
     for worker, rank, load in changes:
         pool.add(worker % workers, rank % dp, load)
         if load == 5:
-            pool.put(worker % workers, [load + r % 3 for r in range(dp)])
-        assert pool.least() == min(range(workers * dp), key=lambda r: (*pool.order(r), r))
+            pool.put(worker % workers, [load + r % 3 for r in range(dp)], each=rank % 2)
+        assert pool.least() == min(pool.addresses, key=pool.order)
 
 
 def test_a_prefix_makes_up_for_load():
@@ -72,7 +88,7 @@ def test_a_prefix_makes_up_for_load():
 def test_prefix_aware_is_least_loaded_by_what_is_left_to_compute():
     router = make_router("prefix_aware")
     assert router.by_prefix and not make_router("least_loaded").by_prefix
-    assert router.pick(REQUEST, alone(40, -10, 20), range(3), lambda rank: True) == 1
+    assert picked(router, alone(40, -10, 20)) == 1
 
 
 def test_a_router_that_does_not_exist_is_an_error_with_the_choices():

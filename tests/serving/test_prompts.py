@@ -39,8 +39,8 @@ def test_a_cached_prefix_is_attended_to_but_not_computed():
     queues = PromptQueues(2)
     queues.add(prompt(0, 100, cached=60), 1)
     chunk = queues.plan([512, 512], always)
-    assert chunk.prompts == [RankPrompts(1, 40, (2400 + 820) / 40, None, 100)]
-    assert chunk.without_prefix == [RankPrompts(1, 40, 820 / 40, None, 40)]
+    assert chunk.prompts == [RankPrompts(1, 40, (2400 + 820) / 40, 100, 100)]
+    assert chunk.without_prefix == [RankPrompts(1, 40, 820 / 40, 40, 40)]
 
 
 def test_what_prompts_hold_is_told_where_tokens_and_context_do_not_tell():
@@ -50,14 +50,13 @@ def test_what_prompts_hold_is_told_where_tokens_and_context_do_not_tell():
     for rank, tokens, cached in ((0, 1000, 900), (0, 200, 0), (1, 50, 0)):
         queues.add(prompt(0, tokens, cached), rank)
     chunk = queues.plan([512, 512], always)
-    assert [(p.held, p.longest) for p in chunk.prompts] == [(1200, 1000), (None, 50)]
-    assert [(p.held, p.longest) for p in chunk.without_prefix] == [(300, 200), (None, 50)]
+    assert [p[3:] for p in chunk.prompts] == [(1200, 1000, True), (50, 50, False)]
+    assert [p[3:] for p in chunk.without_prefix] == [(300, 200, True), (50, 50, False)]
     for prompts in ([(1000, 900)], [(30, 0), (50, 0)]):
         for tokens, cached in prompts:
             queues.add(prompt(0, tokens, cached), 0)
         chunk = queues.plan([512, 512], always)
-        assert chunk.prompts[0].held is None
-        assert chunk.without_prefix[0].held is None
+        assert not chunk.prompts[0].differ and not chunk.without_prefix[0].differ
 
 
 def test_a_preempted_prompt_includes_what_it_had_generated():

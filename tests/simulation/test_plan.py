@@ -11,6 +11,7 @@ from sim.cluster.transfer import Handoff
 from sim.deployment import plan as room
 from sim.deployment.plan import deploy
 from sim.scenario.schema import Scenario
+from sim.serving.routing import PoolLoads
 from sim.simulation import cluster_plan, simulate, transfer_setup
 
 NIC_B_PER_S = 50e9 * 0.8
@@ -45,7 +46,7 @@ def transfer(scenario: Scenario) -> TransferSetup:
 def seconds_per_token(scenario: Scenario) -> float:
     """As the handoff of the cluster reckons it."""
     plan = cluster_plan(scenario, deploy(scenario), seed=0)
-    return Handoff(None, None, plan, None, None, [])._token_s  # type: ignore[arg-type]
+    return Handoff(None, None, plan, None, PoolLoads(1, 1), [])._token_s  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from sim.deployment.plan import plan_pool
 from sim.scenario.loading import parse
 from sim.steady import demand_of
 from sim.steady.phases import phases
+from sim.step import PromptLoad
 from sim.step.pricing import pool_step_cost
 
 
@@ -27,5 +28,5 @@ duration_s: 200
     plan = plan_pool(scenario, "prefill")
     _, computing = phases(scenario, demand_of(scenario))
     tokens, context = np.full(plan.dp, 8192.0), np.full(plan.dp, 1500 + 101 / 2)
-    simulated_s = pool_step_cost(scenario, plan).prefill_s(tokens, context, tokens * 16)
+    simulated_s = pool_step_cost(scenario, plan).prefill_s(PromptLoad.alike(tokens, context, tokens * 16))
     assert computing.full_s() == pytest.approx(simulated_s, rel=0.03)

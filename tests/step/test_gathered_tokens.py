@@ -6,6 +6,7 @@ import pytest
 from sim.deployment.plan import deploy
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
+from sim.step import PromptLoad
 from sim.step.pricing import cost_model, pool_step_cost, step_operations
 from sim.step.surface import seconds_by_source
 
@@ -38,8 +39,11 @@ def test_a_prompt_on_one_rank_gathers_its_own_tokens(engine: str, layout: str) -
     mine = scenario(engine, layout)
     cost = pool_step_cost(mine, deploy(mine).pools["serve"])
     context = np.full(RANKS, (TOKENS + 1) / 2)
-    all_ranks, one = np.full(RANKS, float(TOKENS)), np.eye(RANKS)[0] * TOKENS
-    saved_s = cost.prefill_s(all_ranks, context) - cost.prefill_s(one, context)
+    all_ranks, one = (
+        PromptLoad.alike(tokens, context)
+        for tokens in (np.full(RANKS, float(TOKENS)), np.eye(RANKS)[0] * TOKENS)
+    )
+    saved_s = cost.prefill_s(all_ranks) - cost.prefill_s(one)
     assert saved_s == pytest.approx(gathered_s(mine, TOKENS) - gathered_s(mine, TOKENS / RANKS), rel=0.02)
 
 

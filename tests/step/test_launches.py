@@ -15,6 +15,7 @@ from sim.explain import explain
 from sim.model.layout import Layout
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
+from sim.step import PromptLoad
 from sim.step.build import build_step_cost
 from sim.step.cost import SurfaceStepCost
 from sim.step.operations import StepOperations
@@ -52,7 +53,7 @@ HIDDEN, EAGER, GRAPHS = (
 
 
 def prompt_s(cost: SurfaceStepCost, tokens: float) -> float:
-    return cost.prefill_s(np.array([float(tokens)]), np.array([(tokens + 1) / 2]))
+    return cost.prefill_s(PromptLoad.alike(np.array([float(tokens)]), np.array([(tokens + 1) / 2])))
 
 
 def test_a_short_prompt_waits_for_its_launches() -> None:

@@ -13,6 +13,7 @@ from sim.cost.latency import AnalyticCost, price_all
 from sim.deployment.plan import plan_pool
 from sim.model.layout import Layout
 from sim.scenario.schema import Scenario
+from sim.step import PromptLoad
 from sim.step.build import build_step_cost
 from sim.step.operations import Overlap, StepOperations
 from sim.step.pricing import cost_model, step_operations
@@ -41,9 +42,15 @@ def _attention_s(step: StepOperations, cost, batch: float, new: float, cached: f
     return parts * sum(p.total_s for p in price_all(step.prefill_attention(batch / parts, new, cached), cost))
 
 
-def _sums(batch: float, new: float, cached: float, ranks: int = 8) -> tuple[np.ndarray, ...]:
-    """(tokens, mean context, KV tokens) of `batch` equal prompts, the same on every rank."""
-    return tuple(np.full(ranks, x) for x in (batch * new, cached + (new + 1) / 2, batch * (new + cached)))
+def _load(batch: float, new: float, cached: float, ranks: int = 8) -> PromptLoad:
+    """`batch` equal prompts, the same on every rank, told by tokens, mean context and KV tokens."""
+    sums = batch * new, cached + (new + 1) / 2, batch * (new + cached)
+    return PromptLoad.alike(*(np.full(ranks, x) for x in sums))
+
+
+def _untold(load: PromptLoad) -> PromptLoad:
+    """The same as if it followed from tokens and context what the prompts hold."""
+    return PromptLoad.alike(load.tokens, load.context)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +73,7 @@ def test_prompts_behind_prefixes_cost_what_they_cost(name, batch, new, cached, e
     direct_s = _attention_s(step, cost, batch, new, cached)
     if expected_ms is not None:
         assert direct_s * 1e3 == pytest.approx(expected_ms, rel=0.02)
-    core = build_step_cost({"prefill": step}, cost, 64, batch * new).prompts.core_s(
-        *_sums(batch, new, cached)
-    )
+    core = build_step_cost({"prefill": step}, cost, 64, batch * new).prompts.core_s(_load(batch, new, cached))
     assert core == pytest.approx(np.full(8, direct_s), rel=0.01)
 
 
@@ -77,8 +82,8 @@ def test_the_longest_prompt_short_enough_for_the_dense_form_runs_it_alone(batch,
     """Mean contexts 1,024, 1,024.5 and 1,025: between them no mixture of the two forms is priced."""
     kind = "deepseek-v3.2", False
     direct_s = _attention_s(KINDS[kind], ROOFLINE, batch, new, 0)
-    tokens, context, _ = _sums(batch, new, 0)
-    assert STEPS[kind].prompts.core_s(tokens, context) == pytest.approx(np.full(8, direct_s), rel=0.01)
+    load = _untold(_load(batch, new, 0))
+    assert STEPS[kind].prompts.core_s(load) == pytest.approx(np.full(8, direct_s), rel=0.01)
 
 
 @given(
@@ -97,17 +102,17 @@ def test_equal_prompts_follow_from_three_sums(kind, batch, new, cached):
         p.total_s * step.overlap.times(p.operation, parts)
         for p in price_all(step.prefill_rest(batch * new / parts), ROOFLINE)
     )
-    tokens, context, held = _sums(batch, new, cached)
-    core = cost.prompts.core_s(tokens, context, held)
+    load = _load(batch, new, cached)
+    core = cost.prompts.core_s(load)
     assert core[0] == pytest.approx(_attention_s(step, ROOFLINE, batch, new, cached), rel=0.03)
     if parts == 1:
-        assert cost.prefill_s(tokens, context, held) == pytest.approx(core[0] + rest_s, rel=0.03)
+        assert cost.prefill_s(load) == pytest.approx(core[0] + rest_s, rel=0.03)
 
 
 def test_a_single_prompt_is_looked_up_and_an_idle_rank_costs_nothing():
     cost = STEPS["deepseek-v3", False]
     tokens, context, held = (np.array(x, dtype=float) for x in ([1024, 0], [5000.5, 0], [1024 + 4488, 0]))
-    core = cost.prompts.core_s(tokens, context, held)
+    core = cost.prompts.core_s(PromptLoad.alike(tokens, context, held))
     assert core.tolist() == cost.prefill.core_s(tokens, context).tolist()
     assert core[1] == 0
 
@@ -115,10 +120,10 @@ def test_a_single_prompt_is_looked_up_and_an_idle_rank_costs_nothing():
 def test_prefixes_count_in_a_mixed_step_as_in_a_prefill_step():
     cost = STEPS["deepseek-v3", False]
     decode = np.full(8, 4.0), np.full(8, 100.0)
-    tokens, context, held = _sums(40, 100, 3000)
-    more = cost.prefill_s(tokens, context, held) - cost.prefill_s(tokens, context)
+    load = _load(40, 100, 3000)
+    more = cost.prefill_s(load) - cost.prefill_s(_untold(load))
     assert more > 0
-    mixed = cost.mixed_s(*decode, tokens, context, held) - cost.mixed_s(*decode, tokens, context)
+    mixed = cost.mixed_s(*decode, load) - cost.mixed_s(*decode, _untold(load))
     assert mixed == pytest.approx(more)
 
 
@@ -132,32 +137,28 @@ def test_the_longest_prompt_of_a_rank_decides_between_dense_and_sparse():
     tokens = sum(n * new for n, new in prompts)
     context = sum(n * new * (new + 1) / 2 for n, new in prompts) / tokens
     assert 2 * context - 1 == 1187.5
-    on_ranks = np.full(8, float(tokens)), np.full(8, context)
+    alike = PromptLoad.alike(np.full(8, float(tokens)), np.full(8, context))
+    loads = [replace(alike, longest=np.full(8, float(longest))) for longest in (3000, 2048)]
 
     def one_by_one_s(dense_up_to: int) -> float:
         forced = replace(step, layout=replace(step.layout, dense_prefill_max_kv=dense_up_to))
         every = [o for n, new in prompts for o in forced.prefill_attention(n, new, 0)]
         return sum(p.total_s for p in price_all(every, ROOFLINE))
 
-    sparse_s, dense_s = (
-        cost.prompts.core_s(*on_ranks, longest=np.full(8, float(longest)))[0] for longest in (3000, 2048)
-    )
+    sparse_s, dense_s = (cost.prompts.core_s(load)[0] for load in loads)
     assert sparse_s == pytest.approx(one_by_one_s(0), rel=0.08)
     assert dense_s == pytest.approx(one_by_one_s(3000), rel=0.08)
     assert sparse_s > 1.2 * dense_s
-    mixed = [
-        cost.mixed_s(np.full(8, 4.0), np.full(8, 100.0), *on_ranks, longest=np.full(8, float(longest)))
-        for longest in (3000, 2048)
-    ]
+    mixed = [cost.mixed_s(np.full(8, 4.0), np.full(8, 100.0), load) for load in loads]
     assert mixed[0] - mixed[1] == pytest.approx(sparse_s - dense_s)
 
 
 def test_ranks_choose_their_form_one_by_one_and_other_models_have_none():
     for name in ("deepseek-v3", "deepseek-v3.2"):
         prompts = STEPS[name, False].prompts
-        on_ranks = np.array([4000.0, 4000.0, 0.0]), np.array([300.5, 300.5, 0.0])
-        core = prompts.core_s(*on_ranks, longest=np.array([3000.0, 600.0, 0.0]))
-        short = prompts.core_s(*on_ranks)
+        alike = PromptLoad.alike(np.array([4000.0, 4000.0, 0.0]), np.array([300.5, 300.5, 0.0]))
+        core = prompts.core_s(replace(alike, longest=np.array([3000.0, 600.0, 0.0])))
+        short = prompts.core_s(alike)
         assert core[1:].tolist() == short[1:].tolist()
         assert (core[0] > short[0]) == (name == "deepseek-v3.2")
 
@@ -166,6 +167,6 @@ def test_ranks_choose_their_form_one_by_one_and_other_models_have_none():
 @settings(max_examples=60, deadline=None)
 def test_dense_gives_way_to_sparse_at_the_token_not_over_a_cell_of_the_grid(new: int, cached: int) -> None:
     step = KINDS["deepseek-v3.2", False]
-    tokens, context, _ = _sums(1, new, cached)
-    attention_s = STEPS["deepseek-v3.2", False].prompts.core_s(tokens, context)[0]
+    load = _untold(_load(1, new, cached))
+    attention_s = STEPS["deepseek-v3.2", False].prompts.core_s(load)[0]
     assert attention_s == pytest.approx(_attention_s(step, ROOFLINE, 1, new, cached), rel=0.03)

@@ -12,7 +12,7 @@ from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import AnalyticCost, Latency, price_all
 from sim.model.layout import Layout
 from sim.model.operations import Operation
-from sim.step import RankPrompts
+from sim.step import PromptLoad
 from sim.step.build import build_step_cost
 from sim.step.decode_lines import DecodeLines
 from sim.step.operations import Overlap, StepOperations, typical_prompts
@@ -49,20 +49,18 @@ def test_prefill_surface_is_close_to_pricing_the_step_itself(name: str, tokens: 
     operations = OPERATIONS[name]
     batch, new, cached = typical_prompts(tokens, context)
     direct = _direct_s(operations.prefill_attention(batch, new, cached) + operations.prefill_rest(tokens))
-    looked_up = STEP[name].prefill_s(np.full(16, float(tokens)), np.full(16, context))
+    looked_up = STEP[name].prefill_s(PromptLoad.alike(np.full(16, float(tokens)), np.full(16, context)))
     assert looked_up == pytest.approx(direct, rel=0.03)
 
 
 def test_asking_what_a_prefill_or_mixed_step_takes_is_not_work() -> None:
     step = OPERATIONS["deepseek-v3"]
     cost = build_step_cost({"decode": step, "prefill": step}, COST, 64, 1024)
-    chunk = np.array([500.0, 100.0]), np.array([2000.0, 50.5])
-    seconds = cost.prefill_s(*chunk)
-    cost.mixed_s(np.full(2, 8.0), np.full(2, 1000.0), *chunk)
+    chunk = PromptLoad.alike(np.array([500.0, 100.0]), np.array([2000.0, 50.5]))
+    seconds = cost.prefill_s(chunk)
+    cost.mixed_s(np.full(2, 8.0), np.full(2, 1000.0), chunk)
     assert sum(cost.provenance_s().values()) == 0
-    cost.book_prompts(
-        [RankPrompts(0, 500, 2000.0, None, None), RankPrompts(1, 100, 50.5, None, None)], seconds
-    )
+    cost.book_prompts(chunk.of_ranks(), seconds)
     assert sum(cost.provenance_s().values()) == pytest.approx(seconds)
 
 
@@ -121,16 +119,16 @@ def test_experts_see_the_tokens_of_all_ranks_and_all_else_waits_for_the_fullest(
 def test_a_mixed_step_costs_more_than_its_prompt_and_less_than_both_apart() -> None:
     cost = STEP["deepseek-v3"]
     batch = np.full(2, 32.0), np.full(2, 4000.0)
-    chunk = np.full(2, 512.0), np.full(2, 256.0)
-    mixed = cost.mixed_s(*batch, *chunk)
-    assert cost.prefill_s(*chunk) < mixed < cost.prefill_s(*chunk) + cost.decode_s(*batch)
+    chunk = PromptLoad.alike(np.full(2, 512.0), np.full(2, 256.0))
+    mixed = cost.mixed_s(*batch, chunk)
+    assert cost.prefill_s(chunk) < mixed < cost.prefill_s(chunk) + cost.decode_s(*batch)
 
 
 def test_in_a_mixed_step_a_rank_without_prompt_runs_the_attention_of_decode() -> None:
     """The slower rank decodes 128 sequences of 4,000 tokens, the other one computes a short prompt."""
     cost, operations = STEP["deepseek-v3"], OPERATIONS["deepseek-v3"]
-    tokens = np.array([0.0, 16.0])
-    mixed = cost.mixed_s(np.array([128.0, 0.0]), np.array([4000.0, 0.0]), tokens, np.array([0.0, 8.5]))
+    prompt = PromptLoad.alike(np.array([0.0, 16.0]), np.array([0.0, 8.5]))
+    mixed = cost.mixed_s(np.array([128.0, 0.0]), np.array([4000.0, 0.0]), prompt)
     rest = cost.prefill.step_s(np.zeros(2), np.array([128.0, 16.0]))
     assert mixed - rest == pytest.approx(_direct_s(operations.decode_attention(128, 4000)), rel=0.02)
 
