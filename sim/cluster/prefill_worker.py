@@ -54,7 +54,8 @@ class PrefillWorker:
 
     def submit(self, sequence: Sequence, rank: int, front: bool = False) -> None:
         """Queue a prompt; `wake` starts it."""
-        sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
+        if self._refusals.any:
+            sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
         self._loads.add(self._index, rank, self.queues.add(sequence, rank, front))
         sequence.prefill_blocks = self._setup.blocks_of(sequence.prefill_tokens)
 
@@ -80,7 +81,7 @@ class PrefillWorker:
         That is an event only if somebody waits for its room, or looks at what the prefix cache holds.
         """
         self._leaving[rank].append((time_s, sequence.prefill_blocks, sequence))
-        if self._prefixes.kept or self._refusals.refuses(rank):
+        if self._prefixes.kept or (self._refusals.any and self._refusals.refuses(rank)):
             self._clock.at(time_s, self._released, (time_s, rank))
 
     def settle(self, rank: int, until_s: float = math.inf) -> None:
@@ -118,7 +119,8 @@ class PrefillWorker:
                     self._clock.at(time_s, self._released, (time_s, rank))
             refusals.refuse(rank, now)
             return False
-        sequence.blocked_s += refusals.admit(rank, now)
+        if refusals.any:
+            sequence.blocked_s += refusals.admit(rank, now)
         if self._prefixes.kept:
             self._prefixes.admit(sequence)
         return True
