@@ -11,7 +11,6 @@ from sim.cluster.record import PoolRecord, RequestTable
 from sim.cluster.setup import PoolSetup
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.decode_rank import Peak
-from sim.serving.prompts import Chunk
 from sim.serving.sequence import Sequence
 from sim.workload import Request
 
@@ -168,13 +167,7 @@ class Meter:
 
     def spend(self, activity: str, seconds: float) -> None:
         """What else it did in that time."""
-        if seconds:
-            self._busy_s[activity] += seconds
-
-    def compute(self, chunk: Chunk) -> None:
-        """Count a step that computes prompt tokens."""
-        self.new_tokens += chunk.tokens
-        self.steps += 1
+        self._busy_s[activity] += seconds
 
     def record(self, peak_blocks: int, blocks_left: int, batches: Iterable[DecodeBatch] = ()) -> PoolRecord:
         """The pool's totals; `batches` of its workers, where they decode."""

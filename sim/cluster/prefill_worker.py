@@ -72,7 +72,8 @@ class PrefillWorker:
         self._loads.put(self._index, self.queues.queued_tokens, chunk.fullest)
         self._seconds, self._cached_s = prefill_seconds(self._cost, chunk, self._setup.dp)
         self._cost.book_prompts(chunk.prompts, self._seconds)
-        self._meter.compute(chunk)
+        self._meter.steps += 1
+        self._meter.new_tokens += chunk.tokens
         self._clock.at(now + self._seconds, self._end_step, chunk)
 
     def release_at(self, time_s: float, sequence: Sequence, rank: int) -> None:
@@ -131,7 +132,8 @@ class PrefillWorker:
         self._busy = False
         self._loads.put(self._index, self.queues.queued_tokens)
         self._meter.work(self._start_s, now, "prefill", self._seconds - self._cached_s)
-        self._meter.spend("cached", self._cached_s)
+        if self._cached_s:
+            self._meter.spend("cached", self._cached_s)
         for sequence, rank in chunk.completed:
             self._ledger.end_prefill(sequence, now)
             if self._prefixes.kept:

@@ -109,7 +109,7 @@ class ServeWorker:
                 steps = min(steps, gate.steps_to_look(step))
             if (held := gate.steps_to_open(step)) is not None:
                 steps = min(steps, held)
-            self._advance.begin(steps)
+            self._advance.begin(self._clock.now, steps)
 
     def _may_compute(self) -> bool:
         """Whether this step may compute prompt tokens."""
@@ -142,7 +142,8 @@ class ServeWorker:
         now, cost, batch = self._clock.now, self._cost, self.batch
         self._ledger.start_prefill(chunk.started, now)
         self._computing, self._start_s = True, now
-        self._meter.compute(chunk)
+        self._meter.steps += 1
+        self._meter.new_tokens += chunk.tokens
         alone_s, cached_s = prefill_seconds(cost, chunk, self._setup.dp)
         total_s, decode_s = alone_s, 0.0
         if self._setup.mixed and batch.running:
@@ -160,8 +161,10 @@ class ServeWorker:
         now, batch, ledger = self._clock.now, self.batch, self._ledger
         self._computing = False
         self._meter.work(self._start_s, now, "prefill", self._prompts_s - self._cached_s)
-        self._meter.spend("cached", self._cached_s)
-        self._meter.spend("decode", self._decode_s)
+        if self._cached_s:
+            self._meter.spend("cached", self._cached_s)
+        if self._decode_s:
+            self._meter.spend("decode", self._decode_s)
         if self._setup.mixed and batch.running:
             self._finish(batch.advance(1), now)
         for sequence, rank in chunk.completed:
