@@ -120,9 +120,11 @@ class Ledger:
             self._end(sequence)
 
     def table(self) -> RequestTable:
-        """The columns of the run record."""
-        columns = {name: np.array(getattr(self, name)[: self.arrived]) for name in (*TIMES, *COUNTS)}
-        return RequestTable(**columns, rejected=np.array(self.rejected[: self.arrived], dtype=bool))
+        """The columns of the run record: the memory of these books, not a copy."""
+        columns = {name: np.frombuffer(getattr(self, name))[: self.arrived] for name in TIMES}
+        counts = {name: np.frombuffer(getattr(self, name), np.int64)[: self.arrived] for name in COUNTS}
+        rejected = np.frombuffer(self.rejected, np.bool_)[: self.arrived]
+        return RequestTable(**columns, **counts, rejected=rejected)
 
     def _grow(self, rows: int) -> None:
         for name in TIMES:
