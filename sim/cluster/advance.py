@@ -36,10 +36,10 @@ class Advance:
         """When the timers that are set will ring, the next first."""
         self._run: DecodeRun
 
-    def begin(self, steps: int, arrival_s: float = math.inf) -> None:
+    def begin(self, now: float, steps: int, arrival_s: float = math.inf) -> None:
         """Start up to `steps` steps of the batch: to the end of the one that runs at `arrival_s`, if that is sooner."""
         self._run = run = self._look_ahead(steps)
-        self.start_s = now = self._clock.now
+        self.start_s = now
         self.steps, seconds = run.steps, run.seconds
         if arrival_s < now + seconds:
             self.steps, seconds = run.within(arrival_s - now)

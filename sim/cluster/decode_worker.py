@@ -74,7 +74,7 @@ class DecodeWorker:
         if not self._advance.steps and self._coming and self._coming[0][0] <= timer.value:
             _, _, sequence, rank = heappop(self._coming)
             self._pace.join(sequence, rank)
-            self._go()
+            self._go(self._clock.now)
 
     def _end_steps(self) -> None:
         advance, now = self._advance, self._clock.now
@@ -91,9 +91,9 @@ class DecodeWorker:
         while coming and coming[0][0] <= advance.end_s:
             _, _, sequence, rank = heappop(coming)
             self._pace.join(sequence, rank)
-        self._go(freed=bool(finished))
+        self._go(now, freed=bool(finished))
 
-    def _go(self, freed: bool = False) -> None:
+    def _go(self, now: float, freed: bool = False) -> None:
         """At a step boundary, when those who are here have joined: make room, and start the next steps."""
         batch = self.batch
         self._deciding = True
@@ -110,6 +110,6 @@ class DecodeWorker:
         self._deciding = False
         next_s = self._coming[0][0] if self._coming else math.inf
         if batch.running:
-            self._advance.begin(batch.next_change() - batch.step, next_s)
+            self._advance.begin(now, batch.next_change() - batch.step, next_s)
         elif self._coming:
             self._clock.at(next_s, self._begin, next_s)

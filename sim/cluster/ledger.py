@@ -4,6 +4,7 @@ import math
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from sim.cluster.setup import PoolSetup
 from sim.cluster.window import Window
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.decode_rank import Peak
-from sim.serving.prompts import Chunk
 from sim.serving.served_request import ServedRequest
 from sim.workload import Request
 
@@ -122,9 +122,13 @@ class Ledger:
             self._end(sequence)
 
     def table(self) -> RequestTable:
-        """The columns of the run record."""
-        columns = {name: np.array(getattr(self, name)[: self.arrived]) for name in (*TIMES, *COUNTS)}
-        return RequestTable(**columns, rejected=np.array(self.rejected[: self.arrived], dtype=bool))
+        """The columns of the run record: the memory of these books, not a copy."""
+        kinds = dict.fromkeys(TIMES, np.float64) | dict.fromkeys(COUNTS, np.int64)
+        columns: dict[str, Any] = {
+            name: np.frombuffer(getattr(self, name), kind)[: self.arrived] for name, kind in kinds.items()
+        }
+        rejected = np.frombuffer(self.rejected, np.bool_)[: self.arrived]
+        return RequestTable(**columns, rejected=rejected)
 
     def _grow(self, rows: int) -> None:
         for name in TIMES:
@@ -169,13 +173,7 @@ class Meter:
 
     def spend(self, activity: str, seconds: float) -> None:
         """What else it did in that time."""
-        if seconds:
-            self._busy_s[activity] += seconds
-
-    def compute(self, chunk: Chunk) -> None:
-        """Count a step that computes prompt tokens."""
-        self.new_tokens += chunk.load.tokens
-        self.steps += 1
+        self._busy_s[activity] += seconds
 
     def record(self, peak_blocks: int, blocks_left: int, batches: Iterable[DecodeBatch] = ()) -> PoolRecord:
         """The pool's totals; `batches` of its workers, where they decode."""

@@ -54,7 +54,8 @@ class PrefillWorker:
 
     def submit(self, sequence: ServedRequest, rank: int, front: bool = False) -> None:
         """Queue a prompt; `wake` starts it."""
-        sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
+        if self._refusals.any:
+            sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
         self._loads.add(self._index, rank, self.queues.add(sequence, rank, front))
         sequence.prefill_blocks = self._setup.blocks_of(sequence.prefill_tokens)
 
@@ -71,7 +72,8 @@ class PrefillWorker:
         self._loads.put(self._index, self.queues.queued_tokens, chunk.load.fullest)
         self._seconds, self._cached_s = prefill_seconds(self._cost, chunk)
         self._cost.book_prefill(chunk.load, self._seconds)
-        self._meter.compute(chunk)
+        self._meter.steps += 1
+        self._meter.new_tokens += chunk.load.tokens
         self._clock.at(now + self._seconds, self._end_step, chunk)
 
     def release_at(self, time_s: float, sequence: ServedRequest, rank: int) -> None:
@@ -80,7 +82,7 @@ class PrefillWorker:
         That is an event only if somebody waits for its room, or looks at what the prefix cache holds.
         """
         self._leaving[rank].append((time_s, sequence.prefill_blocks, sequence))
-        if self._prefixes.kept or self._refusals.refuses(rank):
+        if self._prefixes.kept or (self._refusals.any and self._refusals.refuses(rank)):
             self._clock.at(time_s, self._released, (time_s, rank))
 
     def settle(self, rank: int, until_s: float = math.inf) -> None:
@@ -118,7 +120,8 @@ class PrefillWorker:
                     self._clock.at(time_s, self._released, (time_s, rank))
             refusals.refuse(rank, now)
             return False
-        sequence.blocked_s += refusals.admit(rank, now)
+        if refusals.any:
+            sequence.blocked_s += refusals.admit(rank, now)
         if self._prefixes.kept:
             self._prefixes.admit(sequence)
         return True
@@ -129,7 +132,8 @@ class PrefillWorker:
         self._busy = False
         self._loads.put(self._index, self.queues.queued_tokens)
         self._meter.work(self._start_s, now, "prefill", self._seconds - self._cached_s)
-        self._meter.spend("cached", self._cached_s)
+        if self._cached_s:
+            self._meter.spend("cached", self._cached_s)
         for sequence, rank in chunk.completed:
             self._ledger.end_prefill(sequence, now)
             if self._prefixes.kept:

@@ -113,7 +113,7 @@ class ServeWorker:
                 steps = min(steps, gate.steps_to_look(step))
             if self._holds and not self._queues.empty:
                 steps = min(steps, self._holds.steps() or steps)
-            self._advance.begin(steps)
+            self._advance.begin(self._clock.now, steps)
 
     def _may_compute(self) -> bool:
         """Whether this step may compute prompt tokens. A gate is asked before every step of a worker that is not idle,
@@ -150,7 +150,8 @@ class ServeWorker:
         now, cost, batch = self._clock.now, self._cost, self.batch
         self._ledger.start_prefill(chunk.started, now)
         self._computing, self._start_s = True, now
-        self._meter.compute(chunk)
+        self._meter.steps += 1
+        self._meter.new_tokens += chunk.load.tokens
         alone_s, cached_s = prefill_seconds(cost, chunk)
         total_s, decode_s = alone_s, 0.0
         if self._setup.mixed and batch.running:
@@ -168,8 +169,10 @@ class ServeWorker:
         now, batch, ledger = self._clock.now, self.batch, self._ledger
         self._computing = False
         self._meter.work(self._start_s, now, "prefill", self._prompts_s - self._cached_s)
-        self._meter.spend("cached", self._cached_s)
-        self._meter.spend("decode", self._decode_s)
+        if self._cached_s:
+            self._meter.spend("cached", self._cached_s)
+        if self._decode_s:
+            self._meter.spend("decode", self._decode_s)
         if self._setup.mixed and batch.running:
             self._finish(batch.advance(1), now)
         for sequence, rank in chunk.completed:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.serving.admission import AdmissionRules
-from sim.serving.kv_blocks import BLOCK_TOKENS, blocks_for
+from sim.serving.kv_blocks import BLOCK_TOKENS
 from sim.serving.prefix_cache import Tier
 from sim.serving.speculation import Drafting, OneTokenPerStep
 from sim.workload import Request
@@ -41,7 +41,7 @@ class PoolSetup:
 
     def blocks_of(self, tokens: int) -> int:
         """KV blocks of a sequence of `tokens` tokens."""
-        return blocks_for(tokens, self.block_tokens, self.request_blocks)
+        return self.request_blocks - (-tokens // self.block_tokens)
 
     @property
     def longest_tokens(self) -> int:

@@ -55,9 +55,8 @@ class Handoff:
         if place is None:
             self.waiting.append((sequence, sender, sender_rank))
         else:
-            started = sequence.started_s
             overlapped = self._setup.tail_fraction < 1
-            self._send(sequence, sender, sender_rank, place, started if overlapped else self._clock.now)
+            self._send(sequence, sender, sender_rank, place, sequence.started_s if overlapped else None)
 
     def pump(self, worker: int) -> None:
         """Decode worker `worker` has gained room, and is at a step boundary."""
@@ -69,7 +68,7 @@ class Handoff:
             if place is None:
                 return
             waiting.popleft()
-            self._send(sequence, sender, sender_rank, place, self._clock.now)
+            self._send(sequence, sender, sender_rank, place)
             ranks = None  # all: the others have not seen the new head yet
 
     def _place(self, sequence: ServedRequest, ranks: Sequence[RankAddress] | None) -> RankAddress | None:
@@ -88,11 +87,16 @@ class Handoff:
         sender: PrefillWorker,
         sender_rank: int,
         place: RankAddress,
-        earliest_s: float,
+        earliest_s: float | None = None,
     ) -> None:
+        """Its way begins at `earliest_s`, or now, if the NICs are free."""
         now, sending_until = self._clock.now, self._sending_until[sender]
         transfer_s = sequence.prefill_tokens * self._token_s + self._request_s
-        begin_s = max(earliest_s, sending_until[sender_rank], self._receiving_until[place])
+        begin_s = max(
+            now if earliest_s is None else earliest_s,
+            sending_until[sender_rank],
+            self._receiving_until[place],
+        )
         end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
         sending_until[sender_rank] = self._receiving_until[place] = end_s
         arrival_s = end_s + self._setup.latency_s

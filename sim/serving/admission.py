@@ -57,12 +57,14 @@ class Refusals:
     """For how long the next prompt of each rank has found no seat or no KV blocks, added up."""
 
     __slots__ = (
-        "_before", "_since",
+        "_before", "_since", "any",
     )  # fmt: skip
 
     def __init__(self, ranks: int) -> None:
         self._since: list[float | None] = [None] * ranks
         self._before = [0.0] * ranks
+        self.any = False
+        """Whether there ever was one."""
 
     def refuses(self, rank: int) -> bool:
         """Whether there was no room for it the last time."""
@@ -70,6 +72,7 @@ class Refusals:
 
     def refuse(self, rank: int, now: float) -> None:
         """There is no room for it."""
+        self.any = True
         if self._since[rank] is None:
             self._since[rank] = now
 

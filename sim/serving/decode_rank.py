@@ -59,7 +59,7 @@ class DecodeRank:
 
     def reserve(self, tokens: int) -> None:
         """Hold a seat and the blocks of a sequence on its way."""
-        blocks = self._blocks_of(tokens)
+        blocks = self._request_blocks - (-tokens // self._block_tokens)
         self.seats += 1
         self.demand += blocks
         self._coming += blocks

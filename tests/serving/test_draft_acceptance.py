@@ -1,5 +1,6 @@
 """Steps of a sequence with drafts: its mean against the formula of the accept length, and reproducibility."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,23 @@ def test_steps_are_bounded_and_reproducible(acceptance: list[float], request: in
     steps = DraftAcceptance(acceptance, seed=5).steps(request, tokens)
     assert -(-tokens // (1 + len(acceptance))) <= steps <= tokens
     assert steps == DraftAcceptance(acceptance, seed=5).steps(request, tokens)
+
+
+@given(st.integers(0, 2**63), st.integers(0, 2**40), st.integers(1, 500))
+def test_the_draws_are_those_of_a_generator_of_the_request_alone(
+    seed: int, request: int, tokens: int
+) -> None:
+    """Steps of 1 + the drafts accepted, one draw each, from numpy's Philox with key (seed, request)."""
+    random = np.random.Generator(np.random.Philox(key=(seed, request)))
+    done = taken = 0
+    while done < tokens:
+        draws = random.random(int((tokens - done) / 2.2) + 8)
+        for draw in draws:
+            if done < tokens:
+                done, taken = done + 1 + (draw < 0.8) + (draw < 0.8 * 0.5), taken + 1
+    drafts = DraftAcceptance([0.8, 0.5], seed)
+    drafts.steps(request + 1, 77)
+    assert drafts.steps(request, tokens) == taken
 
 
 def test_drafts_by_batch_end_beyond_the_last_level() -> None:
