@@ -16,7 +16,7 @@ from sim.price import price
 from sim.result import Result
 from sim.result.expected_error import expected_error
 from sim.scenario.schema import Scenario
-from sim.step.pricing import check_backends, run_step_cost
+from sim.step.pricing import check_backends, pool_step_cost
 from sim.step.stand_ins import pricing_notes
 from sim.workload import requests
 
@@ -39,7 +39,7 @@ def simulate(
     stream = requests(scenario, seed, base_folder)
     check_room(deployment, stream.least_tokens)
     check_warmup(scenario, stream.last_arrival_s)
-    costs = {role: run_step_cost(deployment, role) for role in deployment.pools}
+    costs = {role: pool_step_cost(deployment, role) for role in deployment.pools}
     plan = cluster_plan(deployment, seed, stream.block_tokens)
     record = run_cluster(scenario, stream, plan, costs, seed, progress)
     notes = (

@@ -4,81 +4,121 @@ Between two changes (a join, a finish, blocks running out) every step is the sam
 worker advances to the next change at once. What comes in meanwhile cuts the advance at the end of the running step.
 """
 
+import math
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 from sim.cluster.clock import Clock, Timer
 from sim.serving.decode_batch import DecodeBatch
-from sim.step import DecodeRun, StepCost
+from sim.step import StepCost
+from sim.step.decode_lines import DecodeLines, DecodeRun
 
 
 class Advance:
-    """Decode steps under way: one outstanding timer, and an epoch that tells it from superseded ones."""
+    """Decode steps of a batch under way.
 
-    def __init__(self, clock: Clock, cost: StepCost, callback: Callable[[], None]) -> None:
-        self._clock, self._cost, self._callback = clock, cost, callback
+    A timer stays set when the steps are cut; where it rings before the next ones end, these need no other until then.
+    """
+
+    __slots__ = (
+        "_batch", "_callback", "_clock", "_lines", "_rings", "_run", "end_s", "start_s", "steps",
+    )  # fmt: skip
+
+    def __init__(
+        self, clock: Clock, cost: StepCost, batch: DecodeBatch, callback: Callable[[], None]
+    ) -> None:
+        self._clock, self._batch, self._callback = clock, batch, callback
+        self._lines = DecodeLines(cost, len(batch.ranks))
         self.steps = 0
         """Steps at whose end `callback` is called; 0 when none are under way."""
-        self.start_s = 0.0
-        self._epoch = 0
-        self._running = 0
+        self.start_s = self.end_s = 0.0
+        self._rings: list[float] = []
+        """When the timers that are set will ring, the next first."""
         self._run: DecodeRun
-        self._seconds = 0.0
 
-    def begin(self, batch: DecodeBatch, steps: int) -> None:
-        """Start `steps` steps of the batch."""
-        self.steps, self._running = steps, 0
-        self.start_s = self._clock.now
-        self._run = self._cost.decode_run(*batch.load())
-        self._set(self._run.total_s(steps))
+    def begin(self, now: float, steps: int, arrival_s: float = math.inf) -> None:
+        """Start up to `steps` steps of the batch: to the end of the one that runs at `arrival_s`, if that is sooner."""
+        self._run = run = self._look_ahead(steps)
+        self.start_s = now
+        self.steps, seconds = run.steps, run.seconds
+        if arrival_s < now + seconds:
+            self.steps, seconds = run.within(arrival_s - now)
+        self.end_s = now + seconds
+        self._set()
 
-    def cut(self, every: int = 1, offset: int = 0) -> int:
-        """End with the running step, or the first one after it whose number is `offset` plus a multiple of `every`.
-
-        Returns the number of the last step, from 1.
-        """
-        if self.steps in (1, self._running):
-            return self.steps
-        elapsed_s = self._clock.now - self.start_s
-        running, seconds = self._run.within(self.steps, elapsed_s)
+    def cut(self, at_s: float, every: int = 1, offset: int = 0) -> None:
+        """End with the step that runs at `at_s`, or the first one after it whose number is `offset` plus a multiple of
+        `every`."""
+        if self.steps == 1:
+            return
+        running, seconds = self._run.within(at_s - self.start_s)
         last = running + (offset - running) % every
         if last < self.steps:
-            if last > running:
-                seconds = self._run.total_s(last)
             self.steps = last
-            self._set(seconds)
-        self._running = running
-        return self.steps
+            self.end_s = self.start_s + (seconds if last == running else self._run.total_s(last))
+            self._set()
 
-    def fits(self, batch: DecodeBatch, rank: int, tokens: int) -> bool:
-        """Whether `batch` has a seat and blocks for `tokens` tokens at the end of the running step (or the next one,
+    def fits(self, rank: int, tokens: int) -> bool:
+        """Whether the batch has a seat and blocks for `tokens` tokens at the end of the running step (or the next one,
         at a step boundary).
 
         Blocks in use only grow until then, so the running step must be found among many only where it decides.
         """
-        if batch.seats[rank] >= batch.max_sequences:
+        batch, of_rank = self._batch, self._batch.ranks[rank]
+        if of_rank.seats >= batch.max_sequences:
             return False
-        need, first = batch.need(rank, tokens), batch.step + 1
-        if batch.blocks[rank].demand + need <= batch.blocks[rank].capacity:
+        need = batch.need(rank, tokens)
+        if of_rank.demand + need <= of_rank.capacity:
             return True
+        first = batch.step + 1
         if not self.steps:
             return batch.room_after(rank, first) >= need
         if batch.room_after(rank, batch.step + self.steps) >= need:
             return True
         if self.steps == 1 or batch.room_after(rank, first) < need:
             return False
-        return batch.room_after(rank, batch.step + self.cut()) >= need
+        running, _ = self._run.within(self._clock.now - self.start_s)
+        return batch.room_after(rank, batch.step + min(running, self.steps)) >= need
+
+    def one_step(self) -> tuple[list[int], list[float], float]:
+        """Of one decode step of the batch as it is: sequences and attention seconds by rank, and its seconds."""
+        batch, lines = self._batch, self._lines
+        alone_s = self._look_ahead(1).seconds
+        attention_s = [lines.attention_s(rank, batch.step) for rank in range(len(batch.ranks))]
+        return batch.sequences, attention_s, alone_s
+
+    def book(self, seconds: float) -> None:
+        """Decode has taken `seconds` of the steps that `one_step` or `begin` looked at."""
+        self._lines.book(seconds)
 
     def end(self) -> int:
         """The steps are done: how many they were."""
-        self._run.book(self._seconds)
+        self._lines.book(self.end_s - self.start_s)
         steps, self.steps = self.steps, 0
         return steps
 
-    def _set(self, seconds: float) -> None:
-        self._epoch += 1
-        self._seconds = seconds
-        self._clock.at(self.start_s + seconds, self._ring, self._epoch)
+    def _look_ahead(self, steps: int) -> DecodeRun:
+        """The next steps of the batch as it is now, up to `steps`."""
+        batch, lines = self._batch, self._lines
+        if batch.fullest != lines.fullest:
+            lines.hold(batch.fullest)
+        if batch.changed:
+            for rank in batch.changed:
+                lines.renew(rank, batch.step, *batch.ranks[rank].load(batch.step))
+            batch.changed.clear()
+        return lines.run(batch.step, steps, batch.running)
+
+    def _set(self) -> None:
+        """Have a timer ring at the end, or before."""
+        rings = self._rings
+        if not rings or rings[0] > self.end_s:
+            heappush(rings, self.end_s)
+            self._clock.at(self.end_s, self._ring, self.end_s)
 
     def _ring(self, timer: Timer) -> None:
-        if timer.value == self._epoch:
-            self._callback()
+        heappop(self._rings)
+        if self.steps:
+            if timer.value >= self.end_s:
+                self._callback()
+            else:
+                self._set()

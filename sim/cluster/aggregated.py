@@ -36,7 +36,7 @@ class AggregatedCluster:
         """See `Frontend.submit`."""
         woken = []
         for sequence in sequences:
-            if self._plan.fits(sequence):
+            if sequence.prompt_tokens + sequence.output_tokens <= self._plan.most_tokens:
                 woken.append(self._enqueue(sequence))
             else:
                 self._ledger.reject(sequence)
@@ -46,10 +46,9 @@ class AggregatedCluster:
     def records(self) -> dict[str, PoolRecord]:
         """Totals of the pool."""
         batches = [worker.batch for worker in self._workers]
-        blocks = [b for batch in batches for b in batch.blocks]
-        return {
-            "serve": self._meter.record(max(b.peak for b in blocks), sum(b.used for b in blocks), batches)
-        }
+        ranks = [rank for batch in batches for rank in batch.ranks]
+        peak, left = self._meter.peak.blocks, sum(r.demand for r in ranks)
+        return {"serve": self._meter.record(peak, left, batches)}
 
     def unsound(self) -> list[str]:
         """What should not be when no timer is left: work that nobody does."""
@@ -65,15 +64,16 @@ class AggregatedCluster:
 
     def _held_blocks(self, at: RankAddress) -> int:
         batch = self._workers[at.worker].batch
-        return batch.blocks[at.rank].used_after(batch.step)
+        return batch.ranks[at.rank].used_after(batch.step)
 
     def _enqueue(self, sequence: ServedRequest) -> ServeWorker:
         loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
-        place = self._router.pick(sequence, loads, loads.addresses, lambda _: True)
+        place = self._router.pick(sequence, loads)
         assert place is not None
-        self._prefixes.route(sequence, place)
+        if self._prefixes.kept:
+            self._prefixes.route(sequence, place)
         worker = self._workers[place.worker]
         worker.submit(sequence, place.rank)
         return worker

@@ -1,7 +1,6 @@
 """When requests reach the cluster: at times that are known from the start, or because others left."""
 
 import math
-from collections.abc import Iterator
 from typing import Protocol
 
 from sim.cluster.clock import Clock, Timer
@@ -31,8 +30,8 @@ class ArrivalProcess:
         self, clock: Clock, ledger: Ledger, requests: Requests, ingress_s: float, window: Window
     ) -> None:
         self._clock, self._ledger, self._requests, self._window = clock, ledger, requests, window
-        self._ingress_s = ingress_s
-        self._known = _with_times(requests)
+        self._ingress_s, self._most = ingress_s, requests.most
+        self._known = iter(requests)
         self._next: Request | None = None
         self._due: list[Request] = []
         self._frontend: Frontend
@@ -40,23 +39,27 @@ class ArrivalProcess:
     def start(self, frontend: Frontend) -> None:
         """Set the first timer."""
         self._frontend = frontend
-        self._ledger.on_end = self._left
+        if not self._requests.ends:
+            self._ledger.on_end = self._left
         self._await(next(self._known, None))
 
     def _await(self, request: Request | None) -> None:
+        """NaN stands for the times of those that follow from others."""
+        if request is None or request.arrival_s != request.arrival_s:
+            self._next = None
+            return
         self._next = request
-        if request is not None:
-            self._clock.at(request.arrival_s + self._ingress_s, self._arrive)
+        self._clock.at(request.arrival_s + self._ingress_s, self._arrive)
 
     def _arrive(self, _: Timer) -> None:
         request = self._next
-        if request is None or self._room == 0:
+        if request is None or (self._most is not None and self._room == 0):
             return
-        time_s, together = request.arrival_s, []
-        while request is not None and request.arrival_s == time_s:
-            together.append(request)
-            request = next(self._known, None)
-        self._await(request)
+        time_s, together, following = request.arrival_s, [request], next(self._known, None)
+        while following is not None and following.arrival_s == time_s:
+            together.append(following)
+            following = next(self._known, None)
+        self._await(following)
         self._enter(together)
 
     def _left(self, left: int) -> None:
@@ -80,22 +83,17 @@ class ArrivalProcess:
 
     def _enter(self, together: list[Request]) -> None:
         """These have arrived; those beyond the number of requests that the workload asks for have not."""
-        window = self._window
-        arrived = [self._ledger.arrive(request) for request in together[: self._room]]
-        if arrived and self._room == 0 and window.start_s < self._clock.now < window.end_s < math.inf:
-            window.end_s = self._clock.now
+        if self._most is None:
+            arrive = self._ledger.arrive
+            arrived = [arrive(request) for request in together]
+        else:
+            window = self._window
+            arrived = [self._ledger.arrive(request) for request in together[: self._room]]
+            if arrived and self._room == 0 and window.start_s < self._clock.now < window.end_s < math.inf:
+                window.end_s = self._clock.now
         self._frontend.submit(arrived)
 
     @property
     def _room(self) -> int | None:
         """Requests that may still arrive; None: any number."""
-        most = self._requests.most
-        return None if most is None else most - self._ledger.arrived
-
-
-def _with_times(requests: Requests) -> Iterator[Request]:
-    """The requests whose arrival times are known; NaN stands for those that follow from others."""
-    for request in requests:
-        if request.arrival_s != request.arrival_s:
-            return
-        yield request
+        return None if self._most is None else self._most - self._ledger.arrived

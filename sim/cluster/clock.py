@@ -1,18 +1,21 @@
 """The clock: SimPy timers with a callback, and nothing else of SimPy."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import simpy
 
 
-class Timer(Protocol):
-    """What rings: a SimPy timeout."""
+class Timer:
+    """What rings: to SimPy an event that has happened, and of which it asks no more than this."""
 
-    @property
-    def value(self) -> Any:
+    __slots__ = ("callbacks", "value")
+    _ok = True
+
+    def __init__(self, callback: "Callback", value: Any) -> None:
+        self.callbacks = (callback,)
+        self.value = value
         """What was given to `Clock.at`."""
-        ...
 
 
 Callback = Callable[[Timer], None]
@@ -31,7 +34,7 @@ class Clock(simpy.Environment):
 
     def at(self, time_s: float, callback: Callback, value: object = None) -> None:
         """Call `callback` at `time_s`, or now if that has passed by rounding."""
-        delay_s = time_s - self.now
-        timer = simpy.Timeout(self, delay_s if delay_s > 0 else 0.0, value)
-        timer.callbacks.append(callback)
         self.events += 1
+        delay_s = time_s - self._now
+        timer: Any = Timer(callback, value)
+        self.schedule(timer, delay=delay_s if delay_s > 0.0 else 0.0)

@@ -1,9 +1,11 @@
 """A decode worker: continuous batching of sequences whose prompts were computed elsewhere."""
 
+import math
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 from sim.cluster.advance import Advance
-from sim.cluster.clock import Clock
+from sim.cluster.clock import Clock, Timer
 from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
@@ -17,6 +19,11 @@ from sim.step import StepCost
 class DecodeWorker:
     """One worker. `preempted` takes the sequences that lost their blocks; `freed` hears that there is room."""
 
+    __slots__ = (
+        "_advance", "_clock", "_coming", "_deciding", "_freed", "_index", "_ledger", "_loads", "_meter", "_pace",
+        "_preempted", "_prefixes", "_sent", "batch", "fits",
+    )  # fmt: skip
+
     def __init__(
         self, index: int, loads: PoolLoads, clock: Clock, ledger: Ledger, meter: Meter, plan: ClusterPlan,
         cost: StepCost, prefixes: Prefixes, preempted: Callable[[ServedRequest], None], freed: Callable[[int], None],
@@ -27,59 +34,82 @@ class DecodeWorker:
         self._index, self._loads = index, loads
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
-            plan.rules.growth_reserve_tokens, setup.request_blocks,
+            plan.rules.growth_reserve_tokens, setup.request_blocks, meter.peak,
         )  # fmt: skip
         self._pace = Pace(plan.speculation, self.batch)
-        self._advance = Advance(clock, cost, self._end_steps)
-        self._ready: list[tuple[ServedRequest, int]] = []
-
-    def fits(self, rank: int, tokens: int) -> bool:
-        """Whether a sequence of `tokens` tokens could be reserved now, with the blocks that the running (or next)
-        step still takes left aside."""
-        return self._advance.fits(self.batch, rank, tokens)
+        self._advance = Advance(clock, cost, self.batch, self._end_steps)
+        self.fits = self._advance.fits
+        """(rank, tokens) -> whether a sequence of so many could be reserved now, with the blocks that the running (or
+        next) step still takes left aside."""
+        self._coming: list[tuple[float, int, ServedRequest, int]] = []
+        """(time, order of sending, sequence, rank), the next first."""
+        self._sent = 0
+        self._deciding = False
 
     def reserve(self, rank: int, tokens: int) -> None:
         """Keep a place for a sequence of `tokens` tokens that is on its way. The caller has checked that it fits."""
         self.batch.reserve(rank, tokens)
         self._loads.add(self._index, rank, 1)
 
-    def receive(self, sequence: ServedRequest, rank: int) -> None:
-        """The KV of a sequence has arrived; it joins at the next step boundary."""
-        self._ready.append((sequence, rank))
-        if not self._advance.steps:
-            self._go()
-        elif len(self._ready) == 1:
-            self._advance.cut()
+    def expect(self, sequence: ServedRequest, rank: int, time_s: float) -> None:
+        """The KV of a sequence will be here at `time_s`; it joins at the next step boundary.
+
+        Known beforehand, this is no event: the steps that run end with the one that runs then.
+        """
+        self._sent += 1
+        heappush(self._coming, (time_s, self._sent, sequence, rank))
+        if self._advance.steps:
+            if time_s < self._advance.end_s:
+                self._advance.cut(time_s)
+        elif not self._deciding and self._coming[0][2] is sequence:
+            self._clock.at(time_s, self._begin, time_s)
 
     def stands_still(self) -> bool:
         """Whether it does nothing though it holds sequences: never, if the scheduling is sound."""
-        return not self._advance.steps and bool(self._ready or self.batch.running)
+        here = bool(self._coming) and self._coming[0][0] < self._clock.now
+        return not self._advance.steps and (here or self.batch.running > 0)
+
+    def _begin(self, timer: Timer) -> None:
+        """The KV of a sequence has come to an idle worker, which starts with it at once."""
+        if not self._advance.steps and self._coming and self._coming[0][0] <= timer.value:
+            _, _, sequence, rank = heappop(self._coming)
+            self._pace.join(sequence, rank)
+            self._go(self._clock.now)
 
     def _end_steps(self) -> None:
         advance, now = self._advance, self._clock.now
         steps = advance.end()
         finished = self.batch.advance(steps)
         self._meter.steps += steps
-        self._meter.work(advance.start_s, now, {"decode": now - advance.start_s})
+        self._meter.work(advance.start_s, now, "decode", now - advance.start_s)
         for sequence, rank in finished:
             self._loads.add(self._index, rank, -1)
-            self._prefixes.answer(sequence)
+            if sequence.answer_blocks:
+                self._prefixes.answer(sequence)
             self._ledger.finish(sequence, now)
-        self._go(freed=bool(finished))
-
-    def _go(self, freed: bool = False) -> None:
-        """At a step boundary: let the ready ones join, make room, and start the next steps."""
-        batch = self.batch
-        for sequence, rank in self._ready:
+        coming = self._coming
+        while coming and coming[0][0] <= advance.end_s:
+            _, _, sequence, rank = heappop(coming)
             self._pace.join(sequence, rank)
-        self._ready.clear()
-        for sequence, rank in batch.preempt():
-            self._loads.add(self._index, rank, -1)
-            self._ledger.preempt(sequence)
-            self._preempted(sequence)
-            freed = True
+        self._go(now, freed=bool(finished))
+
+    def _go(self, now: float, freed: bool = False) -> None:
+        """At a step boundary, when those who are here have joined: make room, and start the next steps."""
+        batch = self.batch
+        self._deciding = True
+        if batch.tight:
+            for sequence, rank in batch.preempt():
+                self._loads.add(self._index, rank, -1)
+                self._ledger.preempt(sequence)
+                self._preempted(sequence)
+                freed = True
         if freed:
             self._freed(self._index)
-        self._pace.adapt()
+        if not self._pace.fixed:
+            self._pace.adapt()
+        self._deciding = False
+        next_s = self._coming[0][0] if self._coming else math.inf
         if batch.running:
-            self._advance.begin(batch, batch.next_change() - batch.step)
+            self._advance.begin(now, batch.next_change() - batch.step, next_s)
+        elif self._coming:
+            self._clock.at(next_s, self._begin, next_s)

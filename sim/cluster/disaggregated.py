@@ -11,7 +11,6 @@ from sim.cluster.record import PoolRecord
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.transfer import Handoff
 from sim.cluster.window import Window
-from sim.serving.kv_blocks import GrowingKvBlocks, KvBlocks
 from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, make_router
 from sim.serving.served_request import ServedRequest
@@ -25,7 +24,7 @@ class DisaggregatedCluster:
         self, clock: Clock, ledger: Ledger, plan: ClusterPlan, costs: Mapping[str, StepCost], router: str,
         window: Window,
     ) -> None:  # fmt: skip
-        self._ledger, self._plan = ledger, plan
+        self._ledger, self._most_tokens = ledger, plan.most_tokens
         self._prefill, self._decode = plan.pools["prefill"], plan.pools["decode"]
         self.meters = {role: Meter(plan.pools[role], window) for role in ("prefill", "decode")}
         self._prefixes = Prefixes(plan.prefixes, self._prefill, self._held_blocks)
@@ -52,7 +51,7 @@ class DisaggregatedCluster:
         """See `Frontend.submit`."""
         workers = []
         for sequence in sequences:
-            if self._plan.fits(sequence):
+            if sequence.prompt_tokens + sequence.output_tokens <= self._most_tokens:
                 workers.append(self._enqueue(sequence))
             else:
                 self._ledger.reject(sequence)
@@ -62,16 +61,16 @@ class DisaggregatedCluster:
     def records(self) -> dict[str, PoolRecord]:
         """Totals per pool."""
         batches = [worker.batch for worker in self._decoders]
-        pools: dict[str, list[KvBlocks] | list[GrowingKvBlocks]] = {
-            "prefill": [b for w in self._prefillers for b in w.blocks],
-            "decode": [b for batch in batches for b in batch.blocks],
-        }
-        decoding = {"prefill": (), "decode": batches}
+        for worker in self._prefillers:
+            for rank in range(self._prefill.dp):
+                worker.settle(rank)
+        sent = [blocks for worker in self._prefillers for blocks in worker.blocks]
+        ranks = [rank for batch in batches for rank in batch.ranks]
         return {
-            role: self.meters[role].record(
-                max(b.peak for b in blocks), sum(b.used for b in blocks), decoding[role]
-            )
-            for role, blocks in pools.items()
+            "prefill": self.meters["prefill"].record(max(b.peak for b in sent), sum(b.used for b in sent)),
+            "decode": self.meters["decode"].record(
+                self.meters["decode"].peak.blocks, sum(r.demand for r in ranks), batches
+            ),
         }
 
     def unsound(self) -> list[str]:
@@ -94,9 +93,10 @@ class DisaggregatedCluster:
         loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
-        place = self._router.pick(sequence, loads, loads.addresses, lambda _: True)
+        place = self._router.pick(sequence, loads)
         assert place is not None
-        self._prefixes.route(sequence, place)
+        if self._prefixes.kept:
+            self._prefixes.route(sequence, place)
         worker = self._prefillers[place.worker]
         worker.submit(sequence, place.rank, front)
         return worker

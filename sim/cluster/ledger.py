@@ -2,7 +2,9 @@
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from sim.cluster.record import PoolRecord, RequestTable
 from sim.cluster.setup import PoolSetup
 from sim.cluster.window import Window
 from sim.serving.decode_batch import DecodeBatch
-from sim.serving.prompts import Chunk
+from sim.serving.decode_rank import Peak
 from sim.serving.served_request import ServedRequest
 from sim.workload import Request
 
@@ -40,8 +42,6 @@ class Ledger:
         self.arrived = self.completed = 0
         self.end_s = 0.0
         """When the latest request completed."""
-        self.latest_prefill_start_s = array("d")
-        """As `prefill_start_s`, but of the latest prefill where preemption caused several."""
         self.arrival_s, self.prefill_start_s, self.prefill_end_s = array("d"), array("d"), array("d")
         self.placed_s, self.received_s = array("d"), array("d")
         self.first_token_s, self.finish_s = array("d"), array("d")
@@ -66,7 +66,7 @@ class Ledger:
         self.arrival_s[index] = request.arrival_s
         self.input_tokens[index] = prompt = request.input_tokens
         self.output_tokens[index] = request.output_tokens
-        cached = min(request.cached_tokens, prompt - 1)
+        cached = request.cached_tokens if request.cached_tokens < prompt else prompt - 1
         self.cached_tokens[index] = cached
         return ServedRequest(
             index, prompt, cached, request.output_tokens, request=request.id,
@@ -82,7 +82,7 @@ class Ledger:
         """Prompts began to be computed (again, if preempted)."""
         for sequence in started:
             row = sequence.id
-            self.latest_prefill_start_s[row] = now
+            sequence.started_s = now
             if not math.isnan(self.prefill_start_s[row]):
                 self.recomputed_tokens[row] += sequence.prefill_tokens - sequence.cached_tokens
                 continue
@@ -98,18 +98,16 @@ class Ledger:
             self.prefill_end_s[sequence.id] = now
         sequence.generated_tokens += 1
 
-    def place(self, sequence: ServedRequest, now: float) -> None:
-        """A decode rank has room for the sequence; only the first one is noted."""
-        if math.isnan(self.placed_s[sequence.id]):
-            self.placed_s[sequence.id] = now
-
-    def deliver_first(self, sequence: ServedRequest, now: float, received_s: float | None = None) -> None:
-        """A token reaches the client, the KV its rank at `received_s`, if it had to travel; only the first is noted."""
+    def deliver_first(
+        self, sequence: ServedRequest, placed_s: float, received_s: float, first_token_s: float
+    ) -> None:
+        """A decode rank has room for the sequence, gets its KV, and a token reaches the client at these times; only the
+        first ones are noted."""
         row = sequence.id
         if math.isnan(self.first_token_s[row]):
-            self.first_token_s[row] = now
-            self.received_s[row] = now if received_s is None else received_s
-            self.place(sequence, now)
+            self.placed_s[row], self.received_s[row], self.first_token_s[row] = (
+                placed_s, received_s, first_token_s,
+            )  # fmt: skip
 
     def preempt(self, sequence: ServedRequest) -> None:
         """The sequence lost its KV; prompt and generated tokens will be computed again, but for what is cached."""
@@ -120,15 +118,20 @@ class Ledger:
         self.finish_s[sequence.id] = self.end_s = now
         self.generated_tokens[sequence.id] = sequence.generated_tokens
         self.completed += 1
-        self._end(sequence)
+        if self._progress is not None or self.on_end is not None:
+            self._end(sequence)
 
     def table(self) -> RequestTable:
-        """The columns of the run record."""
-        columns = {name: np.array(getattr(self, name)[: self.arrived]) for name in (*TIMES, *COUNTS)}
-        return RequestTable(**columns, rejected=np.array(self.rejected[: self.arrived], dtype=bool))
+        """The columns of the run record: the memory of these books, not a copy."""
+        kinds = dict.fromkeys(TIMES, np.float64) | dict.fromkeys(COUNTS, np.int64)
+        columns: dict[str, Any] = {
+            name: np.frombuffer(getattr(self, name), kind)[: self.arrived] for name, kind in kinds.items()
+        }
+        rejected = np.frombuffer(self.rejected, np.bool_)[: self.arrived]
+        return RequestTable(**columns, rejected=rejected)
 
     def _grow(self, rows: int) -> None:
-        for name in (*TIMES, "latest_prefill_start_s"):
+        for name in TIMES:
             getattr(self, name).extend([math.nan] * rows)
         for name in (*COUNTS, "rejected"):
             getattr(self, name).extend([0] * rows)
@@ -136,10 +139,11 @@ class Ledger:
 
     def _end(self, sequence: ServedRequest) -> None:
         self._done += 1
-        total = max(self._expected, self.arrived)
-        if self._progress is not None and (self._done >= self._report_at or self._done == total):
-            self._progress(self._done, total)
-            self._report_at = self._done + max(1, total // PROGRESS_REPORTS)
+        if self._progress is not None:
+            total = max(self._expected, self.arrived)
+            if self._done >= self._report_at or self._done == total:
+                self._progress(self._done, total)
+                self._report_at = self._done + max(1, total // PROGRESS_REPORTS)
         if self.on_end is not None:
             self.on_end(sequence.request)
 
@@ -150,23 +154,26 @@ class Meter:
     def __init__(self, setup: PoolSetup, window: Window) -> None:
         self._setup = setup
         self._window = window
-        self._busy_s: dict[str, float] = {}
+        self._busy_s: defaultdict[str, float] = defaultdict(float)
         self._in_window_s = self._after_warmup_s = 0.0
+        self.peak = Peak()
+        """Of the ranks that decode."""
         self.new_tokens = 0
         self.steps = 0
 
-    def work(self, start_s: float, end_s: float, seconds: Mapping[str, float]) -> None:
-        """A worker was busy from `start_s` to `end_s`: its `seconds` by activity, spread evenly over that time."""
-        start_s = max(start_s, self._window.start_s)
-        self._in_window_s += max(0.0, min(end_s, self._window.end_s) - start_s)
-        self._after_warmup_s += max(0.0, end_s - start_s)
-        for activity, s in seconds.items():
-            self._busy_s[activity] = self._busy_s.get(activity, 0.0) + s
+    def work(self, start_s: float, end_s: float, activity: str, seconds: float) -> None:
+        """A worker was busy from `start_s` to `end_s`, for `seconds` of it with this; see `spend` for the rest."""
+        window = self._window
+        start_s = start_s if start_s > window.start_s else window.start_s
+        if end_s > start_s:
+            self._after_warmup_s += end_s - start_s
+            if start_s < window.end_s:
+                self._in_window_s += (end_s if end_s < window.end_s else window.end_s) - start_s
+        self._busy_s[activity] += seconds
 
-    def compute(self, chunk: Chunk) -> None:
-        """Count a step that computes prompt tokens."""
-        self.new_tokens += int(chunk.load.tokens.sum())
-        self.steps += 1
+    def spend(self, activity: str, seconds: float) -> None:
+        """What else it did in that time."""
+        self._busy_s[activity] += seconds
 
     def record(self, peak_blocks: int, blocks_left: int, batches: Iterable[DecodeBatch] = ()) -> PoolRecord:
         """The pool's totals; `batches` of its workers, where they decode."""

@@ -1,5 +1,7 @@
 """A prefill worker: computes prompts in chunks and keeps their KV until it has been sent."""
 
+import math
+from collections import deque
 from collections.abc import Callable
 
 from sim.cluster.clock import Clock, Timer
@@ -19,6 +21,11 @@ Handover = Callable[[ServedRequest, "PrefillWorker", int], None]
 
 class PrefillWorker:
     """One worker. Its ranks step together; a step is one timer."""
+
+    __slots__ = (
+        "_budgets", "_busy", "_cached_s", "_clock", "_cost", "_hand_over", "_index", "_leaving", "_ledger",
+        "_loads", "_meter", "_prefixes", "_refusals", "_seconds", "_setup", "_start_s", "blocks", "queues",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -40,18 +47,21 @@ class PrefillWorker:
         self.blocks = [KvBlocks(setup.kv_blocks) for _ in range(setup.dp)]
         self._busy = False
         self._budgets = [setup.chunk_tokens] * setup.dp
-        self._start_s = 0.0
-        self._seconds: dict[str, float] = {}
-        """Of the step that runs, by activity."""
+        self._leaving: list[deque[tuple[float, int, ServedRequest]]] = [deque() for _ in range(setup.dp)]
+        """Per rank: (time, blocks, sequence) of the KV on its way to a decode rank, in the order of sending."""
+        self._start_s = self._seconds = self._cached_s = 0.0
+        """Of the step that runs; `_cached_s` of its seconds are for cached prefixes."""
 
     def submit(self, sequence: ServedRequest, rank: int, front: bool = False) -> None:
         """Queue a prompt; `wake` starts it."""
-        sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
+        if self._refusals.any:
+            sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
         self._loads.add(self._index, rank, self.queues.add(sequence, rank, front))
+        sequence.prefill_blocks = self._setup.blocks_of(sequence.prefill_tokens)
 
     def wake(self) -> None:
         """Start a step if none is running and there is something to compute."""
-        if self._busy or self.queues.empty:
+        if self._busy or not any(self.queues.queued_tokens):
             return
         chunk = self.queues.plan(self._budgets, self._admit)
         if chunk is None:
@@ -59,42 +69,61 @@ class PrefillWorker:
         now = self._clock.now
         self._ledger.start_prefill(chunk.started, now)
         self._busy, self._start_s = True, now
-        fullest = int(chunk.load.tokens.max())
-        self._loads.put(self._index, [queued + fullest for queued in self.queues.queued_tokens])
-        seconds, cached_s = prefill_seconds(self._cost, chunk)
-        self._cost.book_prefill(chunk.load, seconds)
-        self._meter.compute(chunk)
-        self._seconds = by_activity(seconds, cached_s)
-        self._clock.at(now + seconds, self._end_step, chunk)
+        self._loads.put(self._index, self.queues.queued_tokens, chunk.load.fullest)
+        self._seconds, self._cached_s = prefill_seconds(self._cost, chunk)
+        self._cost.book_prefill(chunk.load, self._seconds)
+        self._meter.steps += 1
+        self._meter.new_tokens += chunk.load.tokens
+        self._clock.at(now + self._seconds, self._end_step, chunk)
 
-    def release(self, sequence: ServedRequest, rank: int) -> None:
-        """The KV of a sequence has left."""
-        self._give_back(sequence, rank)
-        self.wake()
+    def release_at(self, time_s: float, sequence: ServedRequest, rank: int) -> None:
+        """The KV of a sequence will have left then.
+
+        That is an event only if somebody waits for its room, or looks at what the prefix cache holds.
+        """
+        self._leaving[rank].append((time_s, sequence.prefill_blocks, sequence))
+        if self._prefixes.kept or (self._refusals.any and self._refusals.refuses(rank)):
+            self._clock.at(time_s, self._released, (time_s, rank))
+
+    def settle(self, rank: int, until_s: float = math.inf) -> None:
+        """Take off what has left until then."""
+        leaving = self._leaving[rank]
+        while leaving and leaving[0][0] <= until_s:
+            _, blocks, sequence = leaving.popleft()
+            self.blocks[rank].release(blocks)
+            if self._prefixes.kept:
+                self._prefixes.release(sequence)
 
     def stands_still(self) -> bool:
         """Whether it stands still though a waiting prompt would fit: never, if the scheduling is sound."""
-        heads = ((rank, self.queues.head(rank)) for rank in range(self._setup.dp))
-        return not self._busy and any(
-            head is not None and self.blocks[rank].used + self._blocks_of(head) <= self._setup.kv_blocks
-            for rank, head in heads
-        )
+        if self._busy:
+            return False
+        for rank in range(self._setup.dp):
+            self.settle(rank, self._clock.now)
+            head = self.queues.head(rank)
+            if head is not None and self.blocks[rank].used + head.prefill_blocks <= self._setup.kv_blocks:
+                return True
+        return False
 
-    def _blocks_of(self, sequence: ServedRequest) -> int:
-        return self._setup.blocks_of(sequence.prefill_tokens)
-
-    def _give_back(self, sequence: ServedRequest, rank: int) -> None:
-        self.blocks[rank].release(self._blocks_of(sequence))
-        self._prefixes.release(sequence)
+    def _released(self, timer: Timer) -> None:
+        time_s, rank = timer.value
+        self.settle(rank, time_s)
+        self.wake()
 
     def _admit(self, sequence: ServedRequest, rank: int) -> bool:
-        now = self._clock.now
-        if not self.blocks[rank].take(self._blocks_of(sequence)):
-            self._refusals.refuse(rank, now)
+        now, refusals = self._clock.now, self._refusals
+        if self._leaving[rank]:
+            self.settle(rank, now)
+        if not self.blocks[rank].take(sequence.prefill_blocks):
+            if not refusals.refuses(rank) and not self._prefixes.kept:
+                for time_s, _, _ in self._leaving[rank]:
+                    self._clock.at(time_s, self._released, (time_s, rank))
+            refusals.refuse(rank, now)
             return False
-        self._refusals.admit(rank, now)
-        sequence.blocked_s += self._refusals.seconds(rank, now)
-        self._prefixes.admit(sequence)
+        if refusals.any:
+            sequence.blocked_s += refusals.admit(rank, now)
+        if self._prefixes.kept:
+            self._prefixes.admit(sequence)
         return True
 
     def _end_step(self, timer: Timer) -> None:
@@ -102,15 +131,19 @@ class PrefillWorker:
         now = self._clock.now
         self._busy = False
         self._loads.put(self._index, self.queues.queued_tokens)
-        self._meter.work(self._start_s, now, self._seconds)
+        self._meter.work(self._start_s, now, "prefill", self._seconds - self._cached_s)
+        if self._cached_s:
+            self._meter.spend("cached", self._cached_s)
         for sequence, rank in chunk.completed:
             self._ledger.end_prefill(sequence, now)
-            self._prefixes.computed(sequence)
-            if sequence.remaining_tokens:
+            if self._prefixes.kept:
+                self._prefixes.computed(sequence)
+            if sequence.generated_tokens < sequence.output_tokens:
                 self._hand_over(sequence, self, rank)
             else:
-                self._ledger.deliver_first(sequence, now)
-                self._give_back(sequence, rank)
+                self._ledger.deliver_first(sequence, now, now, now)
+                self.blocks[rank].release(sequence.prefill_blocks)
+                self._prefixes.release(sequence)
                 self._ledger.finish(sequence, now)
         self.wake()
 
@@ -127,8 +160,3 @@ def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
     alone_s = min(seconds, cost.prefill_s(chunk.load.without_prefix()))
     seconds = max(seconds, chunk.fetch_s)
     return seconds, seconds - alone_s
-
-
-def by_activity(seconds: float, cached_s: float) -> dict[str, float]:
-    """The seconds of a step for new prompt tokens and for their cached prefixes, as they are booked."""
-    return {"prefill": seconds - cached_s, "cached": cached_s} if cached_s else {"prefill": seconds}

@@ -27,6 +27,8 @@ class Prefixes:
         self._ranks_of = _units(setup.scope, pool_ranks(pool.workers, pool.dp)) if setup else []
         self._unit_of = {at: unit for unit, ranks in enumerate(self._ranks_of) for at in ranks}
         self._caches = [BlockCache(setup.tiers, setup.block_tokens) for _ in self._ranks_of] if setup else []
+        self.kept = bool(self._caches)
+        """Whether there are caches: what they hold depends on when KV is released."""
 
     def loads(self, sequence: ServedRequest, tokens: PoolLoads) -> PoolLoads:
         """Loads in tokens, less what each rank would not have to compute of this prompt."""

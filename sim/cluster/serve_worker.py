@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sim.cluster.advance import Advance
 from sim.cluster.clock import Clock, Timer
 from sim.cluster.ledger import Ledger, Meter
-from sim.cluster.prefill_worker import by_activity, prefill_seconds
+from sim.cluster.prefill_worker import prefill_seconds
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
 from sim.serving.admission import AdmissionGate, Refusals
@@ -41,7 +41,7 @@ class ServeWorker:
         self._prefixes = prefixes
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
-            plan.rules.growth_reserve_tokens, setup.request_blocks,
+            plan.rules.growth_reserve_tokens, setup.request_blocks, meter.peak,
         )  # fmt: skip
         self._pace = Pace(plan.speculation, self.batch)
         self._requests = 0
@@ -51,13 +51,13 @@ class ServeWorker:
         self._tokens_per_sequence = plan.rules.tokens_per_sequence
         self._holds = prompt_gate(plan.rules, setup.dp, setup.max_sequences)
         self._refusals = Refusals(setup.dp)
-        self._advance = Advance(clock, cost, self._end_decode)
+        self._advance = Advance(clock, cost, self.batch, self._end_decode)
         self._inbox: list[tuple[ServedRequest, int]] = []
         """Arrived since the worker last looked."""
         self._computing = False
-        self._start_s = 0.0
-        self._seconds: dict[str, float] = {}
-        """Of the step with prompt tokens that runs, by activity."""
+        self._start_s = self._prompts_s = self._cached_s = self._decode_s = 0.0
+        """Of the step with prompt tokens that runs: its seconds for them, `_cached_s` of these for cached prefixes, and
+        those for decode."""
 
     def submit(self, sequence: ServedRequest, rank: int) -> None:
         """Take a request; `wake` starts an idle worker."""
@@ -83,9 +83,9 @@ class ServeWorker:
         gate, advance = self._gate, self._advance
         if gate.every > 1:
             if len(self._inbox) == 1:
-                advance.cut(gate.every, gate.steps_to_look(self.batch.step))
-        elif first and (self._holds or advance.fits(self.batch, rank, sequence.context_tokens + 1)):
-            advance.cut()
+                advance.cut(self._clock.now, gate.every, gate.steps_to_look(self.batch.step))
+        elif first and (self._holds or advance.fits(rank, sequence.context_tokens + 1)):
+            advance.cut(self._clock.now)
 
     def _go(self, decoded: bool) -> None:
         """At a step boundary: make room, look for requests, and start the next step or steps."""
@@ -94,7 +94,8 @@ class ServeWorker:
             self._ledger.preempt(sequence)
             self._prefixes.release(sequence)
             self._queues.add(sequence, rank, front=True)
-        self._pace.adapt()
+        if not self._pace.fixed:
+            self._pace.adapt()
         if not decoded or not batch.running:
             gate.restart(step)
         if self._inbox and gate.looks(step):
@@ -112,7 +113,7 @@ class ServeWorker:
                 steps = min(steps, gate.steps_to_look(step))
             if self._holds and not self._queues.empty:
                 steps = min(steps, self._holds.steps() or steps)
-            self._advance.begin(batch, steps)
+            self._advance.begin(self._clock.now, steps)
 
     def _may_compute(self) -> bool:
         """Whether this step may compute prompt tokens. A gate is asked before every step of a worker that is not idle,
@@ -124,7 +125,7 @@ class ServeWorker:
             queues.tokens(rank, batch.takes(rank, (s.prefill_tokens + 1 for s in waiting)))
             for rank, waiting in enumerate(queues.waiting)
         ]
-        return self._holds.opens(proposed, batch.sequences.tolist()) and not queues.empty
+        return self._holds.opens(proposed, batch.sequences) and not queues.empty
 
     def _budgets(self) -> list[int]:
         """New prompt tokens that each rank may compute: in a mixed step the decoding sequences count, too, with their
@@ -132,16 +133,15 @@ class ServeWorker:
         chunk = self._setup.chunk_tokens
         if not self._setup.mixed:
             return [chunk] * self._setup.dp
-        return [max(0, chunk - int(n) * self._tokens_per_sequence) for n in self.batch.sequences]
+        return [max(0, chunk - count * self._tokens_per_sequence) for count in self.batch.sequences]
 
     def _admit(self, sequence: ServedRequest, rank: int) -> bool:
         """Reserve a seat and blocks for a prompt and the token that follows it."""
         tokens, now = sequence.prefill_tokens + 1, self._clock.now
-        if not self._advance.fits(self.batch, rank, tokens):
+        if not self._advance.fits(rank, tokens):
             self._refusals.refuse(rank, now)
             return False
-        self._refusals.admit(rank, now)
-        sequence.blocked_s += self._refusals.seconds(rank, now)
+        sequence.blocked_s += self._refusals.admit(rank, now)
         self.batch.reserve(rank, tokens)
         self._prefixes.admit(sequence)
         return True
@@ -150,35 +150,35 @@ class ServeWorker:
         now, cost, batch = self._clock.now, self._cost, self.batch
         self._ledger.start_prefill(chunk.started, now)
         self._computing, self._start_s = True, now
-        self._meter.compute(chunk)
-        seconds, cached_s = prefill_seconds(cost, chunk)
+        self._meter.steps += 1
+        self._meter.new_tokens += chunk.load.tokens
+        alone_s, cached_s = prefill_seconds(cost, chunk)
+        total_s, decode_s = alone_s, 0.0
         if self._setup.mixed and batch.running:
-            sequences, context, growth = batch.load()
-            decode = cost.decode_run(sequences, context, growth)
-            alone_s = decode.total_s(1)
-            mixed_s = cost.mixed_s(sequences, context, chunk.load)
-            total_s = max(mixed_s, chunk.fetch_s)
-            share = total_s / (alone_s + seconds)
-            decode.book(alone_s * share)
-            cost.book_prefill(chunk.load, seconds * share)
-            self._seconds = by_activity(seconds * share, cached_s * share) | {"decode": alone_s * share}
-            seconds = total_s
-        else:
-            cost.book_prefill(chunk.load, seconds)
-            self._seconds = by_activity(seconds, cached_s)
-        self._clock.at(now + seconds, self._end_compute, chunk)
+            sequences, attention_s, decode_s = self._advance.one_step()
+            total_s = max(cost.together_s(sequences, attention_s, chunk.load), chunk.fetch_s)
+        share = total_s / (alone_s + decode_s) if decode_s else 1.0
+        self._prompts_s, self._cached_s, self._decode_s = alone_s * share, cached_s * share, decode_s * share
+        if decode_s:
+            self._advance.book(self._decode_s)
+        cost.book_prefill(chunk.load, self._prompts_s)
+        self._clock.at(now + total_s, self._end_compute, chunk)
 
     def _end_compute(self, timer: Timer) -> None:
         chunk: Chunk = timer.value
         now, batch, ledger = self._clock.now, self.batch, self._ledger
         self._computing = False
-        self._meter.work(self._start_s, now, self._seconds)
+        self._meter.work(self._start_s, now, "prefill", self._prompts_s - self._cached_s)
+        if self._cached_s:
+            self._meter.spend("cached", self._cached_s)
+        if self._decode_s:
+            self._meter.spend("decode", self._decode_s)
         if self._setup.mixed and batch.running:
             self._finish(batch.advance(1), now)
         for sequence, rank in chunk.completed:
             ledger.end_prefill(sequence, now)
             self._prefixes.computed(sequence)
-            ledger.deliver_first(sequence, now)
+            ledger.deliver_first(sequence, now, now, now)
             if sequence.remaining_tokens:
                 self._pace.join(sequence, rank)
             else:
@@ -188,7 +188,7 @@ class ServeWorker:
 
     def _end_decode(self) -> None:
         now, steps = self._clock.now, self._advance.end()
-        self._meter.work(self._advance.start_s, now, {"decode": now - self._advance.start_s})
+        self._meter.work(self._advance.start_s, now, "decode", now - self._advance.start_s)
         self._meter.steps += steps
         if self._holds:
             self._holds.pass_by(steps - 1)

@@ -3,15 +3,15 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.serving.admission import AdmissionRules
-from sim.serving.kv_blocks import BLOCK_TOKENS, blocks_for
+from sim.serving.kv_blocks import BLOCK_TOKENS
 from sim.serving.prefix_cache import Tier
-from sim.serving.served_request import ServedRequest
 from sim.serving.speculation import Drafting, OneTokenPerStep
 from sim.workload import Request
 
@@ -41,7 +41,7 @@ class PoolSetup:
 
     def blocks_of(self, tokens: int) -> int:
         """KV blocks of a sequence of `tokens` tokens."""
-        return blocks_for(tokens, self.block_tokens, self.request_blocks)
+        return self.request_blocks - (-tokens // self.block_tokens)
 
     @property
     def longest_tokens(self) -> int:
@@ -99,13 +99,11 @@ class ClusterPlan:
     prefixes: PrefixSetup | None = None
     """None: what is cached is the workload's to say."""
 
-    def fits(self, sequence: ServedRequest) -> bool:
-        """Whether the model takes the whole sequence, and an empty rank of every pool holds it (a preempted one is
+    @cached_property
+    def most_tokens(self) -> float:
+        """Prompt and answer at most that the model takes, and an empty rank of every pool holds (a preempted request is
         computed as a whole)."""
-        tokens = sequence.prompt_tokens + sequence.output_tokens
-        return tokens <= self.max_tokens and all(
-            pool.blocks_of(tokens) <= pool.kv_blocks for pool in self.pools.values()
-        )
+        return min(self.max_tokens, *(pool.longest_tokens for pool in self.pools.values()))
 
 
 class Requests(Protocol):
@@ -133,6 +131,11 @@ class Requests(Protocol):
     @property
     def full(self) -> bool:
         """Whether every place of a closed loop was taken again so far; always true in an open loop."""
+        ...
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing ever follows from requests that leave."""
         ...
 
     @property

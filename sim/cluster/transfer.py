@@ -15,7 +15,7 @@ once, but its tail only follows the end of the prefill.
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
-from sim.cluster.clock import Clock, Timer
+from sim.cluster.clock import Clock
 from sim.cluster.decode_worker import DecodeWorker
 from sim.cluster.ledger import Ledger
 from sim.cluster.prefill_worker import PrefillWorker
@@ -46,35 +46,34 @@ class Handoff:
         self._ranks_of = [
             [at for at in loads.addresses if at.worker == worker] for worker in range(decode.workers)
         ]
-        self._sending_until: defaultdict[tuple[PrefillWorker, int], float] = defaultdict(float)
-        self._receiving_until: defaultdict[RankAddress, float] = defaultdict(float)
+        self._sending_until: defaultdict[PrefillWorker, list[float]] = defaultdict(lambda: [0.0] * prefill.dp)
+        self._receiving_until = dict.fromkeys(loads.addresses, 0.0)
 
     def offer(self, sequence: ServedRequest, sender: PrefillWorker, sender_rank: int) -> None:
         """A prompt is computed: send it on if a decode rank can take it, else let it wait."""
-        place = None if self.waiting else self._place(sequence, self.loads.addresses)
+        place = None if self.waiting else self._place(sequence, None)
         if place is None:
             self.waiting.append((sequence, sender, sender_rank))
         else:
-            started = self._ledger.latest_prefill_start_s[sequence.id]
             overlapped = self._setup.tail_fraction < 1
-            self._send(sequence, sender, sender_rank, place, started if overlapped else self._clock.now)
+            self._send(sequence, sender, sender_rank, place, sequence.started_s if overlapped else None)
 
     def pump(self, worker: int) -> None:
         """Decode worker `worker` has gained room, and is at a step boundary."""
         waiting = self.waiting
-        ranks: Sequence[RankAddress] = self._ranks_of[worker]
+        ranks: Sequence[RankAddress] | None = self._ranks_of[worker]
         while waiting:
             sequence, sender, sender_rank = waiting[0]
             place = self._place(sequence, ranks)
             if place is None:
                 return
             waiting.popleft()
-            self._send(sequence, sender, sender_rank, place, self._clock.now)
-            ranks = self.loads.addresses  # the others have not seen the new head yet
+            self._send(sequence, sender, sender_rank, place)
+            ranks = None  # all: the others have not seen the new head yet
 
-    def _place(self, sequence: ServedRequest, ranks: Sequence[RankAddress]) -> RankAddress | None:
-        """Reserve a place on one of `ranks`."""
-        workers, tokens = self._workers, sequence.context_tokens
+    def _place(self, sequence: ServedRequest, ranks: Sequence[RankAddress] | None) -> RankAddress | None:
+        """Reserve a place on one of `ranks` (None: all)."""
+        workers, tokens = self._workers, sequence.prompt_tokens + sequence.generated_tokens
         place = self._router.pick(
             sequence, self.loads, ranks, lambda at: workers[at.worker].fits(at.rank, tokens)
         )
@@ -88,20 +87,19 @@ class Handoff:
         sender: PrefillWorker,
         sender_rank: int,
         place: RankAddress,
-        earliest_s: float,
+        earliest_s: float | None = None,
     ) -> None:
-        now, nic = self._clock.now, (sender, sender_rank)
-        self._ledger.place(sequence, now)
+        """Its way begins at `earliest_s`, or now, if the NICs are free."""
+        now, sending_until = self._clock.now, self._sending_until[sender]
         transfer_s = sequence.prefill_tokens * self._token_s + self._request_s
-        begin_s = max(earliest_s, self._sending_until[nic], self._receiving_until[place])
-        end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
-        self._sending_until[nic] = self._receiving_until[place] = end_s
-        self._clock.at(
-            end_s + self._setup.latency_s, self._arrive, (sequence, sender, sender_rank, place, end_s)
+        begin_s = max(
+            now if earliest_s is None else earliest_s,
+            sending_until[sender_rank],
+            self._receiving_until[place],
         )
-
-    def _arrive(self, timer: Timer) -> None:
-        sequence, sender, sender_rank, place, received_s = timer.value
-        self._ledger.deliver_first(sequence, self._clock.now, received_s)
-        self._workers[place.worker].receive(sequence, place.rank)
-        sender.release(sequence, sender_rank)
+        end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
+        sending_until[sender_rank] = self._receiving_until[place] = end_s
+        arrival_s = end_s + self._setup.latency_s
+        self._ledger.deliver_first(sequence, now, end_s, arrival_s)
+        sender.release_at(arrival_s, sequence, sender_rank)
+        self._workers[place.worker].expect(sequence, place.rank, arrival_s)

@@ -56,19 +56,32 @@ class AdmissionGate:
 class Refusals:
     """For how long the next prompt of each rank has found no seat or no KV blocks, added up."""
 
+    __slots__ = (
+        "_before", "_since", "any",
+    )  # fmt: skip
+
     def __init__(self, ranks: int) -> None:
         self._since: list[float | None] = [None] * ranks
         self._before = [0.0] * ranks
+        self.any = False
+        """Whether there ever was one."""
+
+    def refuses(self, rank: int) -> bool:
+        """Whether there was no room for it the last time."""
+        return self._since[rank] is not None
 
     def refuse(self, rank: int, now: float) -> None:
         """There is no room for it."""
+        self.any = True
         if self._since[rank] is None:
             self._since[rank] = now
 
-    def admit(self, rank: int, now: float) -> None:
-        """There is."""
-        self._before[rank] = self.seconds(rank, now)
-        self._since[rank] = None
+    def admit(self, rank: int, now: float) -> float:
+        """There is; the seconds until now."""
+        if self._since[rank] is not None:
+            self._before[rank] = self.seconds(rank, now)
+            self._since[rank] = None
+        return self._before[rank]
 
     def seconds(self, rank: int, now: float) -> float:
         """Seconds until now."""

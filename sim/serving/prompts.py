@@ -5,16 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-
 from sim.serving.served_request import ServedRequest
-from sim.step import PromptLoad
+from sim.step import PromptLoad, RankPrompts
 
 Admit = Callable[[ServedRequest, int], bool]
 """(sequence, rank) -> whether its KV fits; if so it is reserved, and what is cached is looked up for good."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Chunk:
     """The prompt tokens of one step, and whose they are."""
 
@@ -34,6 +32,10 @@ class PromptQueues:
     larger than a whole step goes in parts (TensorRT-LLM without enable_chunked_prefill, which refuses even that).
     """
 
+    __slots__ = (
+        "_partial", "_whole", "queued_tokens", "waiting",
+    )  # fmt: skip
+
     def __init__(self, ranks: int, whole: bool = False) -> None:
         self._whole = whole
         self.queued_tokens = [0] * ranks
@@ -43,9 +45,10 @@ class PromptQueues:
 
     def add(self, sequence: ServedRequest, rank: int, front: bool = False) -> int:
         """Queue a prompt (`front`: before those that wait); generated tokens are part of it. The tokens to compute."""
-        sequence.prefill_tokens = sequence.context_tokens
-        sequence.computed_tokens = sequence.cached_tokens
-        tokens = sequence.prefill_tokens - sequence.cached_tokens
+        cached = sequence.cached_tokens
+        sequence.prefill_tokens = prefill = sequence.prompt_tokens + sequence.generated_tokens
+        sequence.computed_tokens = cached
+        tokens = prefill - cached
         self.queued_tokens[rank] += tokens
         if front:
             self.waiting[rank].appendleft(sequence)
@@ -71,27 +74,64 @@ class PromptQueues:
 
     def plan(self, budgets: list[int], admit: Admit) -> Chunk | None:
         """The prompt tokens of the next step, at most `budgets[rank]`; None if there are none."""
-        step = _Planned(len(budgets))
-        for rank, budget in enumerate(budgets):
-            if not self.queued_tokens[rank]:
-                continue
-            left, waiting = budget, self.waiting[rank]
-            sequence = self._partial[rank]
-            while left:
-                if sequence is None:
-                    if not waiting or (self._whole and left < budget and _new_tokens(waiting[0]) > left):
-                        break
-                    if not admit(waiting[0], rank):
-                        break
-                    sequence = waiting.popleft()
-                    self.queued_tokens[rank] -= step.start(sequence, rank)
-                left -= step.take(sequence, rank, left)
-                if sequence.computed_tokens == sequence.prefill_tokens:
-                    step.completed.append((sequence, rank))
-                    sequence = None
-            self._partial[rank] = sequence
-            self.queued_tokens[rank] -= budget - left
-        return step.chunk()
+        step = _Planned()
+        for rank, queued in enumerate(self.queued_tokens):
+            if queued and budgets[rank]:
+                self._plan_rank(step, rank, budgets[rank], admit)
+        return step.chunk(len(budgets))
+
+    def _plan_rank(self, step: "_Planned", rank: int, budget: int, admit: Admit) -> None:
+        """Put up to `budget` prompt tokens of a rank into the step.
+
+        pairs of new token and key = sum(new x before + new (new + 1) / 2), where `before` counts the cached prefix and
+        earlier chunks.
+        """
+        waiting, sequence, left = self.waiting[rank], self._partial[rank], budget
+        held = longest = prefix_held = longest_alone = more_cached = 0
+        pairs = prefix_pairs = fetch_s = 0.0
+        several = False  # the rank has several prompts, one of them with KV before it
+        while left:
+            if sequence is None:
+                if not waiting or (self._whole and left < budget and _new_tokens(waiting[0]) > left):
+                    break
+                if not admit(waiting[0], rank):
+                    break
+                sequence = waiting.popleft()
+                more_cached += sequence.cached_tokens - sequence.computed_tokens
+                sequence.computed_tokens = sequence.cached_tokens
+                fetch_s += sequence.fetch_s
+                step.started.append(sequence)
+            before, cached = sequence.computed_tokens, sequence.cached_tokens
+            rest = sequence.prefill_tokens - before
+            new = left if left < rest else rest
+            after = before + new
+            several = several or (left < budget and (before > 0 or held > budget - left))
+            left -= new
+            held += after
+            pairs += new * before + new * (new + 1) / 2
+            longest = after if after > longest else longest
+            if cached:
+                prefix_held += cached
+                prefix_pairs += new * cached
+                after -= cached
+            longest_alone = after if after > longest_alone else longest_alone
+            sequence.computed_tokens = before + new
+            if new == rest:
+                step.completed.append((sequence, rank))
+                sequence = None
+        self._partial[rank] = sequence
+        tokens = budget - left
+        self.queued_tokens[rank] -= tokens + more_cached
+        if not tokens:
+            return
+        prompts = alone = RankPrompts(rank, tokens, pairs / tokens, held, longest, several)
+        if prefix_pairs:
+            step.has_prefix = True
+            context = (pairs - prefix_pairs) / tokens
+            alone = RankPrompts(rank, tokens, context, held - prefix_held, longest_alone, several)
+        step.prompts.append(prompts)
+        step.alone.append(alone)
+        step.fetch_s = fetch_s if fetch_s > step.fetch_s else step.fetch_s
 
 
 def _new_tokens(sequence: ServedRequest) -> int:
@@ -102,54 +142,21 @@ def _new_tokens(sequence: ServedRequest) -> int:
 class _Planned:
     """A chunk in the making."""
 
-    def __init__(self, ranks: int) -> None:
-        self.tokens = [0.0] * ranks
-        self.pairs = [0.0] * ranks
-        self.held = [0.0] * ranks
-        self.prefix_pairs = [0.0] * ranks
-        self.prefix_held = [0.0] * ranks
-        self.longest = [0.0] * ranks
-        self.longest_alone = [0.0] * ranks
-        self.several = False
-        """Whether a rank has several prompts, one of them with KV before it."""
-        self.fetch_s = [0.0] * ranks
+    __slots__ = ("alone", "completed", "fetch_s", "has_prefix", "prompts", "started")
+
+    def __init__(self) -> None:
+        self.prompts: list[RankPrompts] = []
+        self.alone: list[RankPrompts] = []
+        """The same if no prefix had been cached."""
+        self.has_prefix = False
+        """Whether one was."""
         self.started: list[ServedRequest] = []
         self.completed: list[tuple[ServedRequest, int]] = []
+        self.fetch_s = 0.0
 
-    def start(self, sequence: ServedRequest, rank: int) -> int:
-        """A prompt is admitted: tokens that are cached beyond those that were when it was queued."""
-        more = sequence.cached_tokens - sequence.computed_tokens
-        sequence.computed_tokens = sequence.cached_tokens
-        self.fetch_s[rank] += sequence.fetch_s
-        self.started.append(sequence)
-        return more
-
-    def take(self, sequence: ServedRequest, rank: int, budget: int) -> int:
-        """Put up to `budget` tokens of a prompt into the step."""
-        before = sequence.computed_tokens
-        new = min(budget, sequence.prefill_tokens - before)
-        sequence.computed_tokens = before + new
-        if self.tokens[rank] and (before or self.held[rank] > self.tokens[rank]):
-            self.several = True
-        self.tokens[rank] += new
-        self.held[rank] += before + new
-        self.pairs[rank] += new * before + new * (new + 1) / 2
-        self.prefix_pairs[rank] += new * sequence.cached_tokens
-        self.prefix_held[rank] += sequence.cached_tokens
-        self.longest[rank] = max(self.longest[rank], before + new)
-        self.longest_alone[rank] = max(self.longest_alone[rank], before + new - sequence.cached_tokens)
-        return new
-
-    def chunk(self) -> Chunk | None:
-        """The chunk, with sum(new x before + new (new + 1) / 2) pairs of new token and key on each rank, where `before`
-        counts the cached prefix and earlier chunks; None without tokens."""
-        if not any(self.tokens):
+    def chunk(self, ranks: int) -> Chunk | None:
+        """The chunk of a worker of so many ranks; None without tokens."""
+        if not self.prompts:
             return None
-        tokens, pairs, held = np.array(self.tokens), np.array(self.pairs), np.array(self.held)
-        divisor, alone = np.maximum(tokens, 1.0), None
-        if any(self.prefix_pairs):
-            context = (pairs - np.array(self.prefix_pairs)) / divisor
-            held_alone = held - np.array(self.prefix_held)
-            alone = PromptLoad(tokens, context, held_alone, np.array(self.longest_alone), self.several)
-        load = PromptLoad(tokens, pairs / divisor, held, np.array(self.longest), self.several, alone)
-        return Chunk(load, self.started, self.completed, max(self.fetch_s))
+        load = PromptLoad(ranks, self.prompts, self.alone if self.has_prefix else None)
+        return Chunk(load, self.started, self.completed, self.fetch_s)

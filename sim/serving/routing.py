@@ -15,41 +15,80 @@ Dynamo's KV router the prompt tokens assigned to a rank and not yet computed, an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from heapq import heappop, heappush, heapreplace
 from typing import Final, Protocol
 
 from sim.serving.ranks import RankAddress, pool_ranks
 from sim.serving.served_request import ServedRequest
 
-Fits = Callable[[RankAddress], bool]
-"""Rank of the pool -> whether it can take the request now."""
+FEW_WORKERS: Final = 8
+"""Up to which looking at all of them is as fast as keeping them in order."""
+STALE: Final = 2
+"""Entries of the heap per worker at which the stale ones are cleared out."""
+
+Ranks = Sequence[RankAddress] | None
+"""Some of the pool; None: all."""
+Fits = Callable[[RankAddress], bool] | None
+"""Rank of the pool -> whether it can take the request now; None: any can."""
 
 
 class PoolLoads:
-    """Loads of a pool's ranks and workers, changed in place as work comes and goes."""
+    """Loads of a pool's ranks and workers, changed in place as work comes and goes.
+
+    Of each worker the best rank is known, and of many workers these are on a heap. A worker that has more to do stays
+    where it is on it until it comes up.
+    """
+
+    __slots__ = (
+        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_listed", "_of_worker", "addresses", "workers",
+    )  # fmt: skip
 
     def __init__(self, workers: int, dp: int) -> None:
         self.addresses = pool_ranks(workers, dp)
-        self.ranks = [0] * (workers * dp)
-        """In the order of `addresses`."""
+        self._count, self._dp = workers, dp
+        self._of_worker = [[0] * dp for _ in range(workers)]
+        self._each = [0] * workers
         self.workers = [0] * workers
         """Sums over the ranks of each."""
+        self._best = [(0, 0, worker) for worker in range(workers)]
+        """(load of the rank, load of its worker, where it stands in `addresses`) of each worker's best rank."""
+        self._changed: set[int] = set()
+        """Workers whose best rank may be another one by now."""
+        self._heap = [*self._best] if workers > FEW_WORKERS else []
+        self._listed = [*self._best]
+        """What the heap has of each worker: no more than the load of its best rank, and other entries are stale."""
+
+    @property
+    def ranks(self) -> list[int]:
+        """In the order of `addresses`."""
+        return [
+            loads[rank] + each
+            for rank in range(self._dp)
+            for loads, each in zip(self._of_worker, self._each, strict=True)
+        ]
 
     def add(self, worker: int, rank: int, load: int) -> None:
         """Rank `rank` of a worker has so much more to do, or less."""
-        self.ranks[self.number(worker, rank)] += load
+        self._of_worker[worker][rank] += load
         self.workers[worker] += load
+        self._changed.add(worker)
 
-    def put(self, worker: int, loads: Sequence[int]) -> None:
-        """The ranks of a worker now have these loads."""
-        self.ranks[worker :: len(self.workers)] = loads
-        self.workers[worker] = sum(loads)
+    def put(self, worker: int, loads: Sequence[int], each: int = 0) -> None:
+        """The ranks of a worker now have these loads, and `each` of them as much more."""
+        self._of_worker[worker][:] = loads
+        self._each[worker] = each
+        self.workers[worker] = sum(loads) + each * self._dp
+        self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
         """The same, less what each rank has `found`."""
-        less = PoolLoads(len(self.workers), 0)
-        less.addresses = self.addresses
-        less.ranks = [load - there for load, there in zip(self.ranks, found, strict=True)]
-        less.workers = self.workers
+        less, count = PoolLoads(self._count, self._dp), self._count
+        less._of_worker = [
+            [load - found[rank * count + worker] for rank, load in enumerate(loads)]
+            for worker, loads in enumerate(self._of_worker)
+        ]
+        less.workers, less._each = self.workers, self._each
+        less._changed = set(range(count))
         return less
 
     def unsound(self) -> list[str]:
@@ -58,20 +97,37 @@ class PoolLoads:
 
     def number(self, worker: int, rank: int) -> int:
         """Where a rank stands in `addresses`."""
-        return rank * len(self.workers) + worker
+        return rank * self._count + worker
 
     def order(self, address: RankAddress) -> tuple[int, int]:
         """What a rank is chosen by: its load, and among equals that of its worker, with which it steps."""
-        return self.ranks[self.number(*address)], self.workers[address.worker]
+        worker, rank = address
+        return self._of_worker[worker][rank] + self._each[worker], self.workers[worker]
 
     def least(self) -> RankAddress:
         """The rank that comes first by `order`; among equals the first of `addresses`."""
-        load = min(self.ranks)
-        first = self.addresses[self.ranks.index(load)]
-        if self.workers[first.worker] == min(self.workers):
-            return first
-        equals = [at for at, one in zip(self.addresses, self.ranks, strict=True) if one == load]
-        return min(equals, key=lambda at: self.workers[at.worker])
+        best, heap, listed = self._best, self._heap, self._listed
+        for worker in self._changed:
+            loads = self._of_worker[worker]
+            least = min(loads)
+            number = loads.index(least) * self._count + worker
+            of_worker = least + self._each[worker], self.workers[worker], number
+            best[worker] = of_worker
+            if heap and of_worker < listed[worker]:
+                listed[worker] = of_worker
+                heappush(heap, of_worker)
+        self._changed.clear()
+        if not heap:
+            return self.addresses[min(best)[2]]
+        if len(heap) > STALE * self._count:
+            self._heap, self._listed = heap, listed = sorted(best), [*best]
+        while (first := heap[0]) != best[worker := first[2] % self._count]:
+            if first == listed[worker]:  # it has more to do by now
+                listed[worker] = best[worker]
+                heapreplace(heap, best[worker])
+            else:
+                heappop(heap)
+        return self.addresses[first[2]]
 
 
 class Router(Protocol):
@@ -81,7 +137,7 @@ class Router(Protocol):
     """Whether loads are tokens, and count less where the prompt's prefix is cached."""
 
     def pick(
-        self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[RankAddress], fits: Fits
+        self, request: ServedRequest, loads: PoolLoads, ranks: Ranks = None, fits: Fits = None
     ) -> RankAddress | None:
         """The rank for `request` among `ranks`, or None if it fits none of them."""
         ...
@@ -96,12 +152,13 @@ class RoundRobin:
         self._next = 0
 
     def pick(
-        self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[RankAddress], fits: Fits
+        self, request: ServedRequest, loads: PoolLoads, ranks: Ranks = None, fits: Fits = None
     ) -> RankAddress | None:
         """See `Router.pick`."""
-        count, number = len(loads.ranks), loads.number
-        for rank in sorted(ranks, key=lambda at: (number(*at) - self._next) % count):
-            if fits(rank):
+        among, number = loads.addresses if ranks is None else ranks, loads.number
+        count = len(loads.addresses)
+        for rank in sorted(among, key=lambda at: (number(*at) - self._next) % count):
+            if fits is None or fits(rank):
                 self._next = (number(*rank) + 1) % count
                 return rank
         return None
@@ -114,14 +171,13 @@ class LeastLoaded:
     by_prefix = False
 
     def pick(
-        self, request: ServedRequest, loads: PoolLoads, ranks: Sequence[RankAddress], fits: Fits
+        self, request: ServedRequest, loads: PoolLoads, ranks: Ranks = None, fits: Fits = None
     ) -> RankAddress | None:
         """See `Router.pick`."""
-        everywhere = len(ranks) == len(loads.ranks)
-        best = loads.least() if everywhere else min(ranks, key=loads.order)
-        if fits(best):
+        best = loads.least() if ranks is None else min(ranks, key=loads.order)
+        if fits is None or fits(best):
             return best
-        for rank in sorted(ranks, key=loads.order):
+        for rank in sorted(loads.addresses if ranks is None else ranks, key=loads.order):
             if rank != best and fits(rank):
                 return rank
         return None

@@ -1,7 +1,7 @@
 """A request while it is being served."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True, eq=False)
@@ -18,14 +18,22 @@ class ServedRequest:
     """Leading prompt tokens whose KV comes from the prefix cache, never computed."""
     output_tokens: int
     generated_tokens: int = 0
-    prefill_tokens: int = 0
+    prefill_tokens: int = field(init=False)
     """Tokens whose KV the prefill makes: the prompt, and what was generated before a preemption."""
-    computed_tokens: int = 0
+    prefill_blocks: int = field(init=False)
+    """KV blocks that hold these."""
+    computed_tokens: int = field(init=False)
     """Tokens of the running prefill whose KV exists, cached prefix included."""
+    started_s: float = field(init=False)
+    """When its latest prefill started."""
     first_step: int = 0
     """Decode step of the worker after which the sequence joined."""
     steps: int = 0
     """Decode steps that it needs from there."""
+    growth: float = field(init=False)
+    """Tokens of each of these steps."""
+    most_blocks: int = field(init=False)
+    """KV blocks that it holds before the last of them."""
     stint: int = 0
     """Times that it has left a decode batch, finished or preempted."""
     request: int = 0

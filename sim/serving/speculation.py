@@ -1,7 +1,7 @@
 """How many decode steps a sequence needs."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -67,12 +67,15 @@ class DraftAcceptance:
     def __init__(self, acceptance: Sequence[float], seed: int) -> None:
         self._reach = np.cumprod(acceptance)
         """Chance that a step accepts at least 1, 2, ... drafts."""
-        self._seed = seed
+        self._accept_length = 1.0 + float(self._reach.sum())
+        self._bits = np.random.Philox(key=(seed, 0))
+        self._random = np.random.Generator(self._bits)
+        self._fresh: Any = self._bits.state
 
     @property
     def accept_length(self) -> float:
         """Mean tokens per step, the one that is always right included."""
-        return 1.0 + float(self._reach.sum())
+        return self._accept_length
 
     @property
     def overshoot(self) -> float:
@@ -85,11 +88,13 @@ class DraftAcceptance:
 
     def steps(self, request: int, tokens: int) -> int:
         """See `Drafting.steps`. The draws belong to (seed, request), whatever else happens in the run."""
-        random = np.random.Generator(np.random.Philox(key=(self._seed, request)))
+        self._fresh["state"]["key"][1] = request  # a new generator would take four times as long
+        self._bits.state = self._fresh
+        random = self._random.random
         taken = done = 0
         while done < tokens:
             # A step that accepts i drafts is one whose draw falls below the chance of the first i, not of i + 1.
-            draws = random.random(int((tokens - done) / self.accept_length) + 8)
+            draws = random(int((tokens - done) / self._accept_length) + 8)
             ends = done + np.cumsum(1 + (draws[:, None] < self._reach).sum(axis=1))
             inside = int(np.searchsorted(ends, tokens))
             if inside < len(ends):
@@ -134,17 +139,24 @@ class Pace:
     drawn anew for the tokens that each sequence still needs.
     """
 
+    __slots__ = (
+        "_batch", "_now", "_speculation", "fixed",
+    )  # fmt: skip
+
     def __init__(self, speculation: Drafting, batch: DecodeBatch) -> None:
         self._speculation, self._batch = speculation, batch
         self._now = speculation.at(1)
+        self.fixed = self._now is speculation
+        """Whether the drafts do not depend on the batch."""
 
     def join(self, sequence: ServedRequest, rank: int) -> None:
         """Let a sequence decode from the next step on."""
-        self._batch.join(sequence, rank, self._steps(sequence))
+        tokens = sequence.output_tokens - sequence.generated_tokens
+        self._batch.join(sequence, rank, self._now.steps(sequence.request, tokens))
 
     def adapt(self) -> None:
         """Change the drafts if the batch asks for it. At a step boundary, when all have joined and left."""
-        now = self._speculation.at(int(self._batch.sequences.max()))
+        now = self._speculation.at(self._batch.fullest)
         if now is not self._now:
             self._now = now
             self._batch.redraw(self._steps)

@@ -81,7 +81,7 @@ class Decoding:
         ranks = min(self.ranks, max(1.0, batch * self.ranks))
         shares = []
         for x in each.tolist():
-            surface = self.cost.level(np.array([x])).surface
+            surface = self.cost.level(x).surface
             shares += [surface.shares(x, context) for context in longest(self.demand, ranks, x).tolist()]
         return np.asarray(np.mean(shares, axis=0))
 
@@ -109,7 +109,7 @@ def decoding(cost: SurfaceStepCost, plan: PoolPlan, demand: Demand, edges: list[
     rows = []
     for batch in load:
         each, ranks = max(1.0, batch), min(plan.dp, max(1, round(batch * plan.dp)))
-        level = cost.level(np.array([each]))
+        level = cost.level(each)
         surface = level.surface
         most = min(float(longest(demand, ranks, each).mean()), surface.context[-1])
         core, empty = surface.core_s(np.full(2, each), np.array([most, 1.0]))

@@ -1,6 +1,6 @@
 """A batch -> one step's seconds, broken down by operation."""
 
-from sim.step.load import PromptLoad
-from sim.step.protocol import DecodeRun, StepCost
+from sim.step.load import PromptLoad, RankPrompts
+from sim.step.protocol import DecodeTable, StepCost
 
-__all__ = ["DecodeRun", "PromptLoad", "StepCost"]
+__all__ = ["DecodeTable", "PromptLoad", "RankPrompts", "StepCost"]

@@ -1,23 +1,17 @@
-"""The real `StepCost`: two surfaces, and sums over many steps in a row."""
+"""The real `StepCost`: the surfaces of a pool, looked up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.cost.latency import PRICED_BY
-from sim.step.load import PromptLoad
+from sim.step.load import PromptLoad, RankPrompts
 from sim.step.prompts import PromptAttention
-from sim.step.surface import Surface, interpolate
+from sim.step.surface import Surface
 
 Floats = NDArray[np.float64]
-
-EXACT_EVALUATIONS: Final = 2048
-"""Steps x ranks that are summed one by one; longer runs are halved until they are straight."""
-STRAIGHT: Final = 1e-5
-"""A run of steps counts as straight when its middle is this close to the mean of its ends (relative to the step)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +28,8 @@ class DecodeLevel:
 class SurfaceStepCost:
     """Seconds of the steps of one worker, looked up in the surfaces of its pool.
 
-    A prefill-only or decode-only pool leaves the other out.
+    A prefill-only or decode-only pool leaves the other out. What is asked with arrays, one entry per rank, is asked by
+    those who look at single steps; see `StepCost` for what the simulation asks.
     """
 
     def __init__(
@@ -48,9 +43,8 @@ class SurfaceStepCost:
         decode = [replace(level, surface=level.surface.unused()) for level in self._levels]
         return SurfaceStepCost(decode, self._prefill and self._prefill.unused(), self._prompts)
 
-    def level(self, sequences: Floats) -> DecodeLevel:
-        """The decode level of a batch. Raises LookupError in a prefill pool."""
-        fullest = sequences.max()
+    def level(self, fullest: float) -> DecodeLevel:
+        """The decode level of a batch, by its fullest rank. Raises LookupError in a prefill pool."""
         for level in self._levels:
             if fullest <= level.up_to_batch:
                 return level
@@ -70,40 +64,50 @@ class SurfaceStepCost:
             raise LookupError("this pool does not prefill")
         return self._prompts
 
-    def decode_s(self, sequences: Floats, context: Floats) -> float:
-        """See `StepCost.decode_s`."""
-        return self.decode_run(sequences, context, np.zeros(len(context))).total_s(1)
-
-    def decode_run(self, sequences: Floats, context: Floats, growth: Floats) -> "SurfaceRun":
-        """See `StepCost.decode_run`."""
-        return SurfaceRun(self.level(sequences).surface, sequences, context, growth)
+    def decode_table(self, fullest: int) -> Surface:
+        """See `StepCost.decode_table`."""
+        return self.level(fullest).surface
 
     def prefill_s(self, load: PromptLoad) -> float:
         """See `StepCost.prefill_s`."""
-        return self.prefill.step_s(self.prompts.core_s(load), load.tokens)
+        prefill, of_prompts = self._prefill, self._prompts
+        assert prefill is not None and of_prompts is not None, "this pool does not prefill"
+        slowest_s, fullest, total = 0.0, 0, 0
+        for prompts in load.prompts:
+            core_s, tokens = of_prompts.attention_s(prompts), prompts.tokens
+            slowest_s = core_s if core_s > slowest_s else slowest_s
+            fullest = tokens if tokens > fullest else fullest
+            total += tokens
+        return prefill.seconds(fullest, total / load.ranks, slowest_s)
 
-    def book_prefill(self, load: PromptLoad, seconds: float) -> None:
-        """See `StepCost.book_prefill`: at the rank with the most pairs of new token and key."""
-        heaviest = int((load.tokens * load.context).argmax())
-        self.prefill.charge(float(load.tokens[heaviest]), float(load.context[heaviest]), seconds)
-
-    def mixed_s(self, sequences: Floats, context: Floats, load: PromptLoad) -> float:
-        """See `StepCost.mixed_s`.
+    def together_s(self, sequences: Sequence[int], attention_s: Sequence[float], load: PromptLoad) -> float:
+        """See `StepCost.together_s`.
 
         The linear work runs once on all tokens: attention of the prompt tokens as priced for prompt and decode
         tokens together at the prompt's context, plus what the rank's own prompts make of the prompt tokens, plus what
         the decode's context adds over a context of one block. A rank without prompt tokens runs the attention of
         decode.
         """
-        level = self.level(sequences)
-        short = np.broadcast_to(level.surface.context[:1], len(context))
-        decode = level.surface.core_s(sequences, context)
-        kv_s = decode - level.surface.core_s(sequences, short)
-        together = load.tokens + sequences * level.tokens_per_sequence
-        typical = self.prefill.core_s(load.tokens, load.context)
-        chunk = self.prefill.core_s(together, load.context) + (self.prompts.core_s(load) - typical)
-        core = np.where(load.tokens > 0, chunk + kv_s, decode)
-        return self.prefill.step_s(core, together)
+        level = self.level(max(sequences))
+        short = float(level.surface.context[0])
+        together = [n * level.tokens_per_sequence for n in sequences]
+        core_s = [*attention_s]
+        for prompts in load.prompts:
+            rank, tokens, context = prompts.rank, prompts.tokens, prompts.context
+            together[rank] += tokens
+            chunk_s = self.prefill.at(together[rank], context)
+            chunk_s += self.prompts.attention_s(prompts)
+            chunk_s -= self.prefill.at(tokens, context)
+            core_s[rank] += chunk_s - level.surface.at(sequences[rank], short)
+        return self.prefill.seconds(max(together), sum(together) / len(together), max(core_s))
+
+    def book_prefill(self, load: PromptLoad, seconds: float) -> None:
+        """See `StepCost.book_prefill`: at the rank with the most pairs of new token and key."""
+        prompts = load.prompts
+        heaviest = prompts[0] if len(prompts) == 1 else max(prompts, key=_pairs)
+        prefill = self._prefill
+        assert prefill is not None, "this pool does not prefill"
+        prefill.book(heaviest.tokens, prefill.knot(heaviest.context), seconds)
 
     def provenance_s(self) -> dict[str, float]:
         """See `StepCost.provenance_s`."""
@@ -111,54 +115,16 @@ class SurfaceStepCost:
         totals = sum((s.provenance_s() for s in surfaces), np.zeros(len(PRICED_BY)))
         return dict(zip(PRICED_BY, totals.tolist(), strict=True))
 
+    def decode_s(self, sequences: Floats, context: Floats) -> float:
+        """One decode step of `sequences` per rank whose mean KV length is `context`."""
+        surface = self.level(sequences.max()).surface
+        return surface.step_s(surface.core_s(sequences, context), sequences)
 
-class SurfaceRun:
-    """Decode steps in a row on a surface; see `DecodeRun`."""
+    def mixed_s(self, sequences: Floats, context: Floats, load: PromptLoad) -> float:
+        """`together_s` of `sequences` per rank whose mean KV length is `context`."""
+        attention_s = self.level(sequences.max()).surface.core_s(sequences, context)
+        return self.together_s(sequences.astype(int).tolist(), attention_s.tolist(), load)
 
-    def __init__(self, surface: Surface, sequences: Floats, context: Floats, growth: Floats) -> None:
-        self._surface, self._context, self._growth = surface, context, growth
-        self._sequences = sequences
-        self._rows = surface.rows(sequences)
-        self._line = surface.line(sequences)
-        self._exact_steps = max(4, EXACT_EVALUATIONS // len(sequences))
 
-    def book(self, seconds: float) -> None:
-        """See `DecodeRun.book`."""
-        self._surface.charge(float(self._sequences.max()), float(self._context.max()), seconds)
-
-    def total_s(self, steps: int) -> float:
-        """See `DecodeRun.total_s`."""
-        return self._between(0, steps)
-
-    def within(self, steps: int, elapsed_s: float) -> tuple[int, float]:
-        """See `DecodeRun.within`. Steps grow little: all up to a guess at once, or bisection if there are many."""
-        first_s = self._steps_s(np.zeros(1))[0]
-        likely = min(steps, int(elapsed_s / first_s) + 2)
-        if likely <= self._exact_steps:
-            ends = self._steps_s(np.arange(likely, dtype=np.float64)).cumsum()
-            done = min(int(ends.searchsorted(elapsed_s)), likely - 1)
-            if ends[done] >= elapsed_s or likely == steps:
-                return done + 1, float(ends[done])
-        low, high = 0, steps
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self._between(0, middle) >= elapsed_s else (middle, high)
-        return high, self._between(0, high)
-
-    def _steps_s(self, at: Floats) -> Floats:
-        """Seconds of the steps numbered `at` (which may fall between whole steps)."""
-        contexts = self._context[:, None] + self._growth[:, None] * at
-        core = interpolate(self._surface.context, self._rows, contexts).max(axis=0)
-        return np.asarray(self._line.seconds(core))
-
-    def _between(self, first: int, end: int) -> float:
-        """Seconds of steps `first` to `end` - 1: a straight line, or summed, or halved until one of the two."""
-        count = end - first
-        ends = self._steps_s(np.array([first, (first + end - 1) / 2, end - 1]))
-        straight = (ends[0] + ends[2]) / 2
-        if count <= 2 or abs(ends[1] - straight) <= STRAIGHT * straight:
-            return float(straight * count)
-        if count <= self._exact_steps:
-            return float(self._steps_s(np.arange(first, end, dtype=np.float64)).sum())
-        middle = first + count // 2
-        return self._between(first, middle) + self._between(middle, end)
+def _pairs(prompts: RankPrompts) -> float:
+    return prompts.tokens * prompts.context

@@ -53,15 +53,19 @@ def pool_load(plan: PoolPlan) -> LoadTable:
     layout, where = plan.layout, plan.experts_at
     experts = plan.experts.model_copy(update={"staleness_rho": staleness(plan.experts)})
     domain = max(1, layout.gpus_per_node // layout.moe_tp)
-    stamp = 0
-    if experts.counts is not None and (file := Path(experts.counts)).exists():
-        stamp = file.stat().st_mtime_ns
     try:
-        return _load(RankGroup(layout.model, layout.ep, layout.dp, domain), experts, stamp)
+        return _load(RankGroup(layout.model, layout.ep, layout.dp, domain), experts, recording_stamp(experts))
     except _CountsError as error:
         raise DeploymentError([Problem((*where, "counts"), str(error))]) from error
     except ValueError as error:
         raise DeploymentError([Problem(where, str(error))]) from error
+
+
+def recording_stamp(experts: Experts) -> int:
+    """Tells one version of the recorded counts from another; 0 without any."""
+    if experts.counts is not None and (file := Path(experts.counts)).exists():
+        return file.stat().st_mtime_ns
+    return 0
 
 
 class _CountsError(ValueError):

@@ -152,7 +152,7 @@ def launches(operation: Operation, parts: int, captured: bool = False) -> int:
     return operation.layers * (1 if operation.stream == "once" else parts)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
     """Seconds of a step at one load by those of its attention:
 
@@ -168,17 +168,16 @@ class Line:
     exchange_2: float
     launch: float
 
-    def seconds(self, attention: Any) -> Any:
-        """Seconds of the step; `attention` is a scalar or an array."""
-        total = self.base + (attention if self.alone == 1.0 else self.alone * attention)
+    def seconds(self, attention: float) -> float:
+        """Seconds of the step."""
+        total = self.base + self.alone * attention
         if self.beside:
             core = self.beside * attention
-            total = total + np.maximum(core + self.inline_1, self.exchange_1)
-            total = total + np.maximum(core + self.inline_2, self.exchange_2)
-        return np.maximum(total, self.launch) if self.launch else total
+            total += max(core + self.inline_1, self.exchange_1) + max(core + self.inline_2, self.exchange_2)
+        return total if total > self.launch else self.launch
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Timeline:
     """What a step's seconds are made of once its load is known, scalars or arrays over loads; see `Line`.
 
@@ -201,20 +200,22 @@ class Timeline:
     hidden_2: Any
     launch: Any
 
+    def seconds(self, experts: float, attention: float) -> float:
+        """`line(experts).seconds(attention)`, for loads that hardly come twice."""
+        if self.beside or self.hidden_1 or self.hidden_2:
+            return self.line(experts).seconds(attention)
+        total: float = self.rest + experts + self.aside_1 + self.aside_2 + self.alone * attention
+        return total if total > self.launch else self.launch
+
     def line(self, experts: float) -> Line:
         """With the seconds of the experts, at one load."""
         half = experts / 2
         routed = max(half + self.aside_1, self.hidden_1) + max(half + self.aside_2, self.hidden_2)
-        return Line(
-            self.rest + routed,
-            self.alone,
-            self.beside,
-            self.inline_1,
-            self.exchange_1,
-            self.inline_2,
-            self.exchange_2,
-            self.launch,
-        )
+        base, beside = self.rest + routed, self.beside
+        if not beside:
+            return Line(base, self.alone, 0.0, 0.0, 0.0, 0.0, 0.0, self.launch)
+        overlapped = self.inline_1, self.exchange_1, self.inline_2, self.exchange_2
+        return Line(base, self.alone, beside, *overlapped, self.launch)
 
 
 def timeline(

@@ -1,6 +1,7 @@
 """A deployment -> what the steps of its pools run, and what prices them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from warnings import warn
 
@@ -13,12 +14,13 @@ from sim.cost.network import NetworkCost
 from sim.cost.profile import ProfileError, load_profile
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
+from sim.frozen import Frozen
 from sim.model.layout import Phase
 from sim.model.operations import Operation, routed_experts
 from sim.scenario.errors import DeploymentError, Problem
 from sim.step.build import Range, build_step_cost
 from sim.step.cost import SurfaceStepCost
-from sim.step.experts import pool_routing, rebalance
+from sim.step.experts import pool_routing, rebalance, recording_stamp
 from sim.step.operations import StepOperations
 from sim.step.overlap import StepOverlap
 
@@ -144,19 +146,26 @@ def _cost(device: Gpu, profile: str | None) -> CostModel:
 def pool_step_cost(
     deployment: Deployment, role: str, contexts: Mapping[str, Range] | None = None
 ) -> SurfaceStepCost:
-    """The step cost of a pool, priced on its grid; `contexts`: see `build_step_cost`."""
+    """The step cost of a pool, priced on its grid; `contexts`: see `build_step_cost`.
+
+    Priced once for all deployments whose steps in this pool are the same: who tries many loads or numbers of workers
+    waits once. Nothing is booked yet in what is returned.
+    """
+    plan = deployment.pools[role]
+    alone = replace(deployment, pools=Frozen({role: replace(plan, workers=1)}), prefix_cache=None)
+    asked = tuple(sorted((contexts or {}).items()))
+    return _priced(alone, role, asked, recording_stamp(plan.experts)).unused()
+
+
+@lru_cache(maxsize=32)
+def _priced(
+    deployment: Deployment, role: str, contexts: tuple[tuple[str, Range], ...], _stamp: int
+) -> SurfaceStepCost:
+    """`_stamp` tells one version of the pool's recorded counts from another."""
     plan = deployment.pools[role]
     operations = {str(phase): step_operations(deployment, phase) for phase in plan.layouts}
     decoding = plan.max_sequences * (1 + deployment.drafts.tokens) if role == "serve" else 0
     most_tokens = plan.chunk_tokens + decoding
-    return build_step_cost(operations, cost_model(deployment), plan.max_sequences, most_tokens, contexts)
-
-
-def run_step_cost(deployment: Deployment, role: str) -> SurfaceStepCost:
-    """The step cost of a pool for one run. Its prices are kept: who tries many loads on one deployment waits once."""
-    return _run_step_cost(deployment, role).unused()
-
-
-@lru_cache(maxsize=8)
-def _run_step_cost(deployment: Deployment, role: str) -> SurfaceStepCost:
-    return pool_step_cost(deployment, role)
+    return build_step_cost(
+        operations, cost_model(deployment), plan.max_sequences, most_tokens, dict(contexts)
+    )

@@ -1,61 +1,53 @@
 """A batch -> one step's seconds.
 
-The cluster asks only through `StepCost`; `sim.step.surface` builds the real one from operations and prices.
+The cluster asks only through `StepCost`; `sim.step.cost` makes the real one from surfaces of priced operations.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sim.step.load import PromptLoad
+from sim.step.overlap import Line
 
-Floats = NDArray[np.float64]
 
+class DecodeTable(Protocol):
+    """What decode steps cost at one number of drafts."""
 
-class DecodeRun(Protocol):
-    """Decode steps in a row with the same sequences, whose contexts grow evenly from step to step."""
-
-    def total_s(self, steps: int) -> float:
-        """Seconds of the first `steps` steps, within 0.01% of their sum one by one."""
+    def attention(self, x: int, context: float) -> tuple[float, float, float, float]:
+        """Attention seconds of a rank with `x` sequences of `context` KV tokens on average, what each further token of
+        that context adds, the context up to which it does, and the most that a token adds at any longer one."""
         ...
 
-    def within(self, steps: int, elapsed_s: float) -> tuple[int, float]:
-        """Smallest j <= steps whose `total_s` reaches `elapsed_s` (at least 1), and those seconds."""
+    def line(self, fullest: int, mean: float) -> Line:
+        """Seconds of a step by those of its slowest rank's attention; by the sequences of the fullest rank and their
+        mean over the ranks."""
         ...
 
-    def book(self, seconds: float) -> None:
-        """Steps that lasted `seconds` have been run: count them in `StepCost.provenance_s`."""
+    def book(self, x: float, context: float, seconds: float) -> None:
+        """Steps that lasted `seconds` have been run: count them in `StepCost.provenance_s`. `context`: the end of the
+        segment that `attention` told."""
         ...
 
 
 class StepCost(Protocol):
-    """Seconds of the steps of one worker. Arrays have one entry per attention-DP rank of the worker.
+    """Seconds of the steps of one worker, whose ranks run in lock-step: a step lasts as long as its slowest rank."""
 
-    The ranks run in lock-step: a step lasts as long as its slowest rank. `context` is the mean number of KV
-    tokens that a rank's tokens attend to (0 where the rank has none).
-    """
-
-    def decode_s(self, sequences: Floats, context: Floats) -> float:
-        """One decode step of `sequences` per rank whose mean KV length is `context`. Books nothing."""
-        ...
-
-    def decode_run(self, sequences: Floats, context: Floats, growth: Floats) -> DecodeRun:
-        """Decode steps of which number i, from 0, is `decode_s(sequences, context + i * growth)`."""
+    def decode_table(self, fullest: int) -> DecodeTable:
+        """Of decode steps whose fullest rank holds so many sequences; the same object until drafts change."""
         ...
 
     def prefill_s(self, load: PromptLoad) -> float:
         """One prefill step. Books nothing."""
         ...
 
-    def mixed_s(self, sequences: Floats, context: Floats, load: PromptLoad) -> float:
-        """One step that decodes as `decode_s` does and computes prompt tokens as well (aggregated serving). Books
-        nothing."""
+    def together_s(self, sequences: Sequence[int], attention_s: Sequence[float], load: PromptLoad) -> float:
+        """One step that decodes and computes prompt tokens together (aggregated serving); `sequences` per rank, and the
+        `attention_s` of their decode alone. Books nothing."""
         ...
 
     def book_prefill(self, load: PromptLoad, seconds: float) -> None:
-        """A step, or the part of a mixed one, that computed these prompt tokens for `seconds` has been run: count it
-        in `provenance_s`."""
+        """A step, or the part of a mixed one, that computed these prompt tokens for `seconds` has been run: count it in
+        `provenance_s`."""
         ...
 
     def provenance_s(self) -> dict[str, float]:

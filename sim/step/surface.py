@@ -4,11 +4,13 @@ Attention is a table over (tokens or sequences on the rank, mean context), every
 rank. Between grid points all is linear.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import fields
 from functools import cache
-from typing import Final
+from math import inf
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +91,7 @@ class Surface:
             experts[0] -= slope * x[0]
         parts = [curve for name, curve in stages.items() if name != "projections"]  # those are attention's
         self._sources = sum(parts, np.zeros_like(stages["once"]))
-        self._visits = np.zeros(self._core.shape[:2])
+        self._visits: dict[tuple[float, float], float] = {}
         seconds = {name: curve.sum(axis=1) for name, curve in stages.items()}
         split = np.array([overlap.parts(whole) > 1 for whole in (x[0], *x)])
         one, two = (timeline(seconds, overlap, halves, sends, launched) for halves in (False, True))
@@ -99,7 +101,12 @@ class Surface:
         below, u = locate(self.x, np.arange(self.x[-1] + 1))
         core = self._core.sum(axis=2)
         self._rows = core[below] + (core[below + 1] - core[below]) * u[:, None]
-        self._spelled = _Spelled(self.x, np.array([seconds["experts"], *chosen.values()]))
+        curves = np.array([seconds["experts"], *chosen.values()]).T
+        self._spelled = _Spelled(curves[below] + (curves[below + 1] - curves[below]) * u[:, None])
+        self._lines: dict[tuple[int, float], Line] = {}
+        self._listed: dict[int, tuple[list[float], list[float], list[float]]] = {}
+        self._knots: list[float] = context.tolist()
+        self._last = len(self._knots) - 2
 
     def rows(self, x: Floats) -> Floats:
         """Attention seconds over all contexts for each rank's x (whole numbers on the grid); shape (ranks, contexts).
@@ -112,50 +119,94 @@ class Surface:
         """Attention seconds of each rank; shape (ranks,)."""
         return interpolate(self.context, self.rows(x), context[:, None])[:, 0]
 
-    def line(self, x: Floats) -> Line:
-        """Seconds of a step of `x` tokens per rank, by those of its attention.
+    def unused(self) -> Self:
+        """The same prices with nothing booked yet."""
+        fresh = copy(self)
+        fresh._visits = {}
+        return fresh
+
+    def attention(self, x: int, context: float) -> tuple[float, float, float, float]:
+        """See `DecodeTable.attention`.
+
+        Raises IndexError beyond the largest x that the surface was built for.
+        """
+        row, slopes, steepest = self._listed.get(x) or self._list(x)
+        knots = self._knots
+        j = bisect_right(knots, context) - 1
+        if j < 0:
+            return row[0], 0.0, knots[0], steepest[0]
+        if j >= self._last:
+            j = self._last
+            return row[j] + (context - knots[j]) * slopes[j], slopes[j], inf, steepest[j]
+        return row[j] + (context - knots[j]) * slopes[j], slopes[j], knots[j + 1], steepest[j]
+
+    def _list(self, x: int) -> tuple[list[float], list[float], list[float]]:
+        """Attention seconds at each context, what a token adds up to the next one, and the most from there on."""
+        slopes = np.diff(self._rows[x]) / np.diff(self.context)
+        steepest = np.maximum.accumulate(slopes[::-1])[::-1]
+        self._listed[x] = found = (self._rows[x].tolist(), slopes.tolist(), steepest.tolist())
+        return found
+
+    def at(self, x: int, context: float) -> float:
+        """`attention` alone, for what hardly comes twice: prompts."""
+        knots, seconds = self._knots, self._rows.item
+        j = bisect_right(knots, context) - 1
+        if j < 0:
+            return float(seconds(x, 0))
+        j = min(j, self._last)
+        low, start = seconds(x, j), knots[j]
+        return float(low + (seconds(x, j + 1) - low) * (context - start) / (knots[j + 1] - start))
+
+    def line(self, fullest: int, mean: float) -> Line:
+        """`line_at`, kept: for loads that come again and again."""
+        found = self._lines.get((fullest, mean))
+        if found is None:
+            self._lines[fullest, mean] = found = self.line_at(fullest, mean)
+        return found
+
+    def line_at(self, fullest: int, mean: float) -> Line:
+        """Seconds of a step by those of its attention; by the tokens of the fullest rank and their mean over the ranks.
 
         The routed experts see every rank's tokens, hence the mean, and so does in prefill what else runs on gathered
         tokens (see `StepOverlap.stage`); all else waits for the fullest rank.
         """
-        return self.line_at(int(x.max()), float(x.sum()) / len(x))
+        return self._spelled[fullest][1].line(self._experts_s(mean))
 
-    def line_at(self, fullest: int, mean: float) -> Line:
-        """The same by the tokens of the fullest rank and their mean over the ranks."""
+    def seconds(self, fullest: int, mean: float, attention_s: float) -> float:
+        """Seconds of a step: `line_at` at once."""
+        return self._spelled[fullest][1].seconds(self._experts_s(mean), attention_s)
+
+    def _experts_s(self, mean: float) -> float:
         low = int(mean)
-        experts = self._spelled[low][0]
+        experts_s = self._spelled[low][0]
         if mean > low:
-            experts += (self._spelled[low + 1][0] - experts) * (mean - low)
-        return self._spelled[fullest][1].line(experts)
+            experts_s += (self._spelled[low + 1][0] - experts_s) * (mean - low)
+        return experts_s
 
     def step_s(self, core: Floats, x: Floats) -> float:
         """Seconds of a step of `x` tokens per rank whose ranks spend `core` on attention."""
-        return float(self.line(x).seconds(float(core.max())))
+        return self.seconds(int(x.max()), float(x.sum()) / len(x), float(core.max()))
 
-    def unused(self) -> "Surface":
-        """The same prices with nothing booked yet."""
-        fresh = copy(self)
-        fresh._visits = np.zeros_like(self._visits)
-        return fresh
+    def book(self, x: float, context: float, seconds: float) -> None:
+        """Count `seconds` of simulated time, for the provenance of the run. `context`: of the grid (see `knot`)."""
+        at = x, context
+        self._visits[at] = self._visits.get(at, 0.0) + seconds
 
-    def charge(self, x: float, context: float, seconds: float) -> None:
-        """Book `seconds` of simulated time at the nearest grid point, for the provenance of the run."""
-        i = min(int(self.x.searchsorted(x)), len(self.x) - 1)
-        j = min(int(self.context.searchsorted(context)), len(self.context) - 1)
-        self._visits[i, j] += seconds
+    def knot(self, context: float) -> float:
+        """The context of the grid at or above this one."""
+        j = bisect_left(self._knots, context)
+        return self._knots[j] if j <= self._last else self._knots[-1]
 
     def shares(self, x: float, context: float) -> Floats:
-        """Shares of a step's seconds by the source that priced them, at the grid point that `charge` would book at."""
+        """Shares of a step's seconds by the source that priced them, at the nearest grid point above."""
         i = min(int(self.x.searchsorted(x)), len(self.x) - 1)
-        j = min(int(self.context.searchsorted(context)), len(self.context) - 1)
+        j = min(bisect_left(self._knots, context), self._last + 1)
         sources = self._core[i, j] + self._sources[i]
         return np.asarray(sources / sources.sum())
 
     def provenance_s(self) -> Floats:
-        """Booked seconds by the source that priced the step's operations; shape (len(PRICED_BY),)."""
-        sources = self._core + self._sources[:, None, :]
-        shares = sources / sources.sum(axis=2, keepdims=True)
-        return np.asarray((self._visits[:, :, None] * shares).sum(axis=(0, 1)))
+        """Counted seconds by the source that priced the step's operations; shape (len(PRICED_BY),)."""
+        return sum((s * self.shares(*at) for at, s in self._visits.items()), np.zeros(SOURCES))
 
 
 class _Spelled(dict[int, tuple[float, Timeline]]):
@@ -164,15 +215,17 @@ class _Spelled(dict[int, tuple[float, Timeline]]):
     Looked up many times per simulated request: spelled out once for each number that occurs.
     """
 
-    def __init__(self, x: Floats, curves: Floats) -> None:
+    def __init__(self, curves: Floats) -> None:
+        """`curves`: shape (numbers, 1 + the timeline's fields)."""
         super().__init__()
-        self._x, self._curves = x, curves
+        self._curves = curves
 
     def __missing__(self, whole: int) -> tuple[float, Timeline]:
-        """Linear between the points of the grid."""
-        [i], [u] = locate(self._x, np.array([float(whole)]))
-        low, high = self._curves[:, i], self._curves[:, i + 1]
-        experts, *rest = (low + (high - low) * u).tolist()
+        last = len(self._curves) - 1
+        curves = self._curves[min(whole, last)]
+        if whole > last:  # the last segment goes on
+            curves = curves + (curves - self._curves[last - 1]) * (whole - last)
+        experts, *rest = curves.tolist()
         self[whole] = found = (experts, Timeline(*rest))
         return found
 

@@ -128,6 +128,11 @@ class RequestStream:
         """See `Successors.full`. A closed loop is measured until this ends."""
         return self.successors.full
 
+    @property
+    def ends(self) -> bool:
+        """Whether nothing ever follows from requests that leave."""
+        return isinstance(self.successors, Nobody)
+
     def following(self, left: int, now_s: float) -> tuple[Request, ...]:
         """The requests that arrive because request `left` was completed or rejected at `now_s`.
 

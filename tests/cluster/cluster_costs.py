@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim.step.overlap import Line
 from sim.workload import Request
 
 
@@ -31,56 +32,29 @@ class LinearStepCost:
             seconds = seconds + self.kink_s * sequences * np.maximum(context - self.kink, 0.0)
         return seconds
 
-    def _each_s(self, sequences, context, growth, steps):
-        contexts = context[:, None] + growth[:, None] * np.arange(steps)
-        return self.base_s + self._ranks_s(sequences[:, None], contexts).max(axis=0)
-
-    def _straight(self, sequences, context, growth, steps):
-        """(first step, last step) seconds if all between them lie on a line, else None."""
-        if self.kink_s:
-            return None
-        first = self._ranks_s(sequences, context)
-        last = self._ranks_s(sequences, context + growth * (steps - 1))
-        slowest = int(first.argmax())
-        if slowest != int(last.argmax()):
-            return None
-        return self.base_s + float(first[slowest]), self.base_s + float(last[slowest])
-
     def decode_s(self, sequences, context):
         return self.base_s + float(self._ranks_s(sequences, context).max())
 
-    def decode_run(self, sequences, context, growth):
-        return LinearRun(self, (sequences, context, growth))
+    def decode_table(self, fullest):
+        return self
 
-    def total_s(self, sequences, context, growth, steps):
-        ends = self._straight(sequences, context, growth, steps)
-        if ends is not None:
-            return steps * (ends[0] + ends[1]) / 2
-        return float(self._each_s(sequences, context, growth, steps).sum())
+    def attention(self, x, context):
+        seconds = float(self._ranks_s(x, context))
+        beyond = context >= self.kink
+        per_token_s = (self.kv_s + self.kink_s * beyond) * x
+        end = np.inf if beyond or not self.kink_s else self.kink
+        return seconds, per_token_s, end, (self.kv_s + self.kink_s) * x
 
-    def within(self, sequences, context, growth, steps, elapsed_s):
-        ends = self._straight(sequences, context, growth, steps)
-        if ends is None:
-            sums = np.cumsum(self._each_s(sequences, context, growth, steps))
-            j = min(int(np.searchsorted(sums, elapsed_s)), steps - 1)
-            return j + 1, float(sums[j])
-        slope = (ends[1] - ends[0]) / max(steps - 1, 1)
+    def line(self, fullest, mean):
+        return Line(self.base_s, 1.0, *[0.0] * 6)
 
-        def total_s(j):
-            return j * (ends[0] + (j - 1) * slope / 2)
-
-        low, high = 0, steps  # total_s(low) < elapsed_s <= total_s(high)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if total_s(middle) < elapsed_s else (low, middle)
-        return high, total_s(high)
+    def book(self, x, context, seconds):
+        self.booked_s += seconds
 
     def _prompts_s(self, load):
-        tokens, context, held = load.tokens, load.context, load.held
-        if not load.differ:
-            # One prompt behind a prefix, or prompts without: these attend to (T + 1) / 2 tokens on average at most.
-            behind = context - (tokens + 1) / 2
-            held = tokens + np.where(tokens > 0, np.maximum(behind, 0.0), 0.0)
+        tokens, context, held = np.zeros((3, load.ranks))
+        for p in load.prompts:
+            tokens[p.rank], context[p.rank], held[p.rank] = p.tokens, p.context, p.held
         return self.token_s * tokens + self.pair_s * tokens * context + self.held_s * held
 
     def prefill_s(self, load):
@@ -89,28 +63,14 @@ class LinearStepCost:
     def mixed_s(self, sequences, context, load):
         return self.base_s + float((self._ranks_s(sequences, context) + self._prompts_s(load)).max())
 
+    def together_s(self, sequences, attention_s, load):
+        return self.base_s + float((np.array(attention_s) + self._prompts_s(load)).max())
+
     def book_prefill(self, load, seconds):
         self.booked_s += seconds
 
     def provenance_s(self):
         return {"analytic": self.booked_s}
-
-
-@dataclass
-class LinearRun:
-    """Steps of a `LinearStepCost` in a row."""
-
-    cost: LinearStepCost
-    load: tuple
-
-    def total_s(self, steps):
-        return self.cost.total_s(*self.load, steps)
-
-    def within(self, steps, elapsed_s):
-        return self.cost.within(*self.load, steps, elapsed_s)
-
-    def book(self, seconds):
-        self.cost.booked_s += seconds
 
 
 @dataclass
@@ -126,6 +86,10 @@ class Columns:
     """No place of a closed loop stayed empty so far."""
     most: int | None = None
     sent: int = 0
+
+    @property
+    def ends(self):
+        return self.concurrency is None
 
     def __post_init__(self):
         self.sent = len(self) if self.concurrency is None else min(self.concurrency, len(self))

@@ -106,7 +106,7 @@ def could_decode(cluster):
         return False
     tokens = handoff.waiting[0][0].context_tokens
     idle = [w for w in cluster._decoders if not w.batch.running]
-    return any(w.fits(rank, tokens) for w in idle for rank in range(len(w.batch.blocks)))
+    return any(w.fits(rank, tokens) for w in idle for rank in range(len(w.batch.ranks)))
 
 
 @pytest.mark.parametrize("cases", [disaggregated(), aggregated()], ids=["split", "serve"])

@@ -196,9 +196,9 @@ def test_a_worker_that_decodes_does_not_look_idle(role):
     together = []
 
     class Watched(LinearStepCost):
-        def decode_run(self, sequences, context, growth):
-            together.append(sequences.sum())
-            return super().decode_run(sequences, context, growth)
+        def line(self, fullest, mean):
+            together.append(mean * 2)
+            return super().line(fullest, mean)
 
     both = pool(workers=2, dp=2, max_sequences=9)
     plan = ClusterPlan({"serve": both})

@@ -117,7 +117,7 @@ def test_admission_counts_what_a_request_has_beside_its_tokens() -> None:
         admitted += 1
     assert admitted == 3
     assert [len(batch.advance(1)) for _ in range(3)] == [0, 0, 3]
-    assert batch.blocks[0].used == 0
+    assert batch.ranks[0].used_after(batch.step) == batch.ranks[0].demand == 0
 
 
 @pytest.mark.parametrize("context", [100.0, 128.0, 129.0, 700.0, 5000.0])
@@ -125,7 +125,7 @@ def test_the_step_cost_bends_where_the_window_is_full(context: float) -> None:
     step = step_operations(resolve(scenario()), "decode")
     roofline = AnalyticCost(catalog.gpu("h200_sxm"), efficiency())
     cost = build_step_cost({"decode": step}, roofline, 32, 64)
-    assert 128.0 in cost.level(np.ones(1)).surface.context
+    assert 128.0 in cost.level(1).surface.context
     direct_s = sum(
         p.total_s for p in price_all(step.decode_attention(16, context) + step.decode_rest(16), roofline)
     )

@@ -1,5 +1,6 @@
 """Steps of a sequence with drafts: its mean against the formula of the accept length, and reproducibility."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,23 @@ def test_steps_are_bounded_and_reproducible(acceptance: list[float], request: in
     assert steps == DraftAcceptance(acceptance, seed=5).steps(request, tokens)
 
 
+@given(st.integers(0, 2**63), st.integers(0, 2**40), st.integers(1, 500))
+def test_the_draws_are_those_of_a_generator_of_the_request_alone(
+    seed: int, request: int, tokens: int
+) -> None:
+    """Steps of 1 + the drafts accepted, one draw each, from numpy's Philox with key (seed, request)."""
+    random = np.random.Generator(np.random.Philox(key=(seed, request)))
+    done = taken = 0
+    while done < tokens:
+        draws = random.random(int((tokens - done) / 2.2) + 8)
+        for draw in draws:
+            if done < tokens:
+                done, taken = done + 1 + (draw < 0.8) + (draw < 0.8 * 0.5), taken + 1
+    drafts = DraftAcceptance([0.8, 0.5], seed)
+    drafts.steps(request + 1, 77)
+    assert drafts.steps(request, tokens) == taken
+
+
 def test_drafts_by_batch_end_beyond_the_last_level() -> None:
     three, one = DraftAcceptance([0.8, 0.7, 0.6], 0), DraftAcceptance([0.8], 0)
     drafts = AdaptiveDrafts([(8, three), (32, one)])
@@ -57,10 +75,10 @@ def test_a_redrawn_sequence_keeps_its_tokens_and_blocks_and_finishes_later_or_so
     pace.adapt()  # two sequences: no more drafts
     assert first.generated_tokens == 40
     assert batch.next_change() == 20 + 60
-    assert batch.blocks[0].used == 5 + 2  # 70 and 30 tokens in blocks of 16
+    assert batch.ranks[0].used_after(batch.step) == 5 + 2  # 70 and 30 tokens in blocks of 16
     [(done, _)] = batch.advance(60)
     assert done is first and first.generated_tokens == 100
     pace.adapt()  # one sequence: drafts again for its last 40 tokens
     assert batch.next_change() == 80 + 20
     batch.advance(20)
-    assert (batch.running, batch.blocks[0].used) == (0, 0)
+    assert (batch.running, batch.ranks[0].demand) == (0, 0)

@@ -5,7 +5,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.serving.kv_blocks import GrowingKvBlocks, KvBlocks, blocks_for, growth_steps
+from sim.serving.decode_rank import DecodeRank
+from sim.serving.kv_blocks import KvBlocks, blocks_for, growth_steps
+from sim.serving.served_request import ServedRequest
 
 
 def test_blocks_for_by_hand():
@@ -29,49 +31,85 @@ def test_growth_is_where_a_recount_changes(context, tokens, data):
     assert Counter(growth_steps(context, tokens, steps, 64)) == expected
 
 
-@given(
-    st.lists(st.tuples(st.integers(1, 200), st.integers(1, 300)), min_size=1, max_size=8), st.integers(0, 320)
-)
-def test_used_blocks_equal_a_recount_at_every_step(sequences, until):
-    """All join at step 0 and leave after their last step; nothing is left at the end."""
-    blocks = GrowingKvBlocks(10_000)
-    for context, tokens in sequences:
-        blocks.reserve(blocks_for(context, 16))
-        blocks.grow(growth_steps(context, tokens, tokens, 16), 0)
-    stay = [(c, t) for c, t in sequences if t > until]
-    recount = sum(blocks_for(c + until, 16) for c, _ in stay)
-    longest = sum(blocks_for(c + t - 1, 16) for c, t in sequences if t <= until)
-    assert blocks.used_after(until) == recount + longest
-    for context, tokens in sorted(sequences, key=lambda s: s[1]):
-        blocks.settle(tokens - 1)
-        blocks.release(blocks_for(context + tokens - 1, 16))
-    assert (blocks.used, blocks.demand) == (0, 0)
+@st.composite
+def stays(draw):
+    """(first step, prompt, generated, output, steps): sequences that make a token a step or several. All have joined by
+    step 60 and run at least until step 61."""
+    first = draw(st.integers(0, 60))
+    steps = 61 - first + draw(st.integers(0, 200))
+    tokens = steps + draw(st.integers(0, 100)) * draw(st.integers(0, 1))
+    prompt, generated = draw(st.integers(1, 150)), draw(st.integers(0, 40))
+    return first, prompt, generated, generated + tokens, steps
 
 
-@given(
-    st.lists(st.tuples(st.integers(1, 100), st.integers(1, 200)), min_size=1, max_size=6), st.integers(1, 40)
-)
-def test_the_first_shortage_is_where_a_recount_exceeds_the_capacity(sequences, capacity):
-    blocks = GrowingKvBlocks(capacity)
-    for context, tokens in sequences:
-        blocks.reserve(blocks_for(context, 16))
-        blocks.grow(growth_steps(context, tokens, tokens, 16), 0)
-    end = min(tokens for _, tokens in sequences)
-    recount = [sum(blocks_for(c + i, 16) for c, _ in sequences) for i in range(end)]
-    expected = next((i for i in range(end) if recount[i] > capacity), end)
-    assert blocks.first_shortage(0, end) == expected
+def joined(rank, stays, block=16):
+    """All of them on a rank, in the order of joining."""
+    sequences = []
+    for index, (first, prompt, generated, output, steps) in enumerate(sorted(stays)):
+        sequence = ServedRequest(index, prompt, 0, output, generated, first_step=first, steps=steps)
+        rank.reserve(sequence.context_tokens)
+        rank.join(sequence)
+        sequences.append(sequence)
+    return sequences
 
 
-def test_a_cancelled_sequence_leaves_nothing():
-    blocks = GrowingKvBlocks(10)
-    blocks.reserve(1)
-    steps = growth_steps(10, 200, 200, 64)
-    blocks.grow(steps, first_step=7)
-    blocks.settle(7 + 60)
-    blocks.cancel(steps, 7, now=7 + 60)
-    blocks.release(blocks_for(10 + 60, 64))
-    blocks.settle(1000)
-    assert (blocks.used, blocks.demand, blocks.peak) == (0, 0, 2)
+def recount(sequences, step, block=16):
+    """Blocks after a step; a sequence that has left holds what it held before its last step."""
+    done = [min(max(step - s.first_step, 0), s.steps - 1) for s in sequences]
+    return sum(
+        blocks_for(s.context_tokens + s.tokens_after(i), block) for s, i in zip(sequences, done, strict=True)
+    )
+
+
+@given(st.lists(stays(), min_size=1, max_size=8), st.integers(60, 400))
+def test_blocks_followed_or_not_equal_a_recount(of_rank, step):
+    """Followed: since somebody asked; not followed: counted when somebody leaves, where it may be the peak."""
+    rank = DecodeRank(10_000, 16)
+    sequences = joined(rank, of_rank)
+    assert rank.used_after(step) == recount(sequences, step)
+    followed, bounded = (DecodeRank(10_000, 16) for _ in range(2))
+    peak = 0
+    for rank in (followed, bounded):
+        sequences = joined(rank, of_rank)
+        if rank is followed:
+            rank.used_after(60)
+        peak = 0
+        for leaving in sorted(sequences, key=lambda s: s.first_step + s.steps):
+            end = leaving.first_step + leaving.steps
+            peak = max(peak, recount([s for s in sequences if s.id in rank.members], end - 1))
+            rank.leave(leaving, end, leaving.steps)
+        assert (rank.demand, rank.seats, rank.peak.blocks) == (0, 0, peak)
+
+
+@given(st.lists(stays(), min_size=1, max_size=6), st.integers(1, 60))
+def test_the_first_shortage_is_where_a_recount_exceeds_the_capacity(of_rank, capacity):
+    rank = DecodeRank(capacity, 16)
+    sequences = joined(rank, of_rank)
+    end = min(s.first_step + s.steps for s in sequences)
+    short = (i for i in range(60, end) if recount(sequences, i) > capacity)
+    assert rank.first_shortage(60, end) == next(short, end)
+
+
+@given(st.lists(stays(), min_size=2, max_size=6), st.integers(0, 30), st.booleans())
+def test_an_interrupted_sequence_leaves_nothing_behind(of_rank, later, follow):
+    """As in a preemption: the last one leaves before it is done, the others go on."""
+    rank = DecodeRank(10_000, 16)
+    sequences = joined(rank, of_rank)
+    last = sequences.pop()
+    step = min(60 + later, last.first_step + last.steps - 1)
+    if follow:
+        rank.used_after(step)
+    rank.leave(last, step, step - last.first_step)
+    assert rank.used_after(step + 5) == recount(sequences, step + 5)
+    assert rank.load(step)[0] == len(sequences)
+
+
+def test_a_place_that_was_reserved_and_cancelled_leaves_nothing():
+    rank = DecodeRank(10, 64)
+    rank.reserve(100)
+    assert (rank.seats, rank.demand, rank.used_after(7)) == (1, 2, 2)
+    rank.cancel(100, 8)
+    assert (rank.seats, rank.demand, rank.used_after(8), rank.peak.blocks) == (0, 0, 0, 2)
 
 
 def test_a_full_rank_takes_nothing():

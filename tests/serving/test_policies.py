@@ -1,6 +1,8 @@
 """Routing and admission, step by step."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sim.serving.admission import AdmissionGate
 from sim.serving.decode_batch import DecodeBatch
@@ -20,8 +22,8 @@ def alone(*loads):
 
 
 def picked(router, loads, fits=lambda worker: True, among=None):
-    """The worker that is picked, of workers of one rank each."""
-    ranks = [at for at in loads.addresses if among is None or at.worker in among]
+    """The worker that is picked, of workers of one rank each; the same is picked `among` all of them by name."""
+    ranks = None if among is None else [at for at in loads.addresses if at.worker in among]
     place = router.pick(REQUEST, loads, ranks, lambda at: fits(at.worker))
     return None if place is None else place.worker
 
@@ -60,6 +62,21 @@ def test_among_equal_ranks_the_one_on_the_least_loaded_worker():
     assert router.pick(REQUEST, loads, every, lambda at: True) == (0, 0), "5 on worker 0, 6 on worker 1"
 
 
+@given(
+    st.integers(1, 12),
+    st.integers(1, 33),
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 32), st.integers(-3, 5)), max_size=300),
+)
+def test_a_large_pool_chooses_as_a_small_one_does(workers, dp, changes):
+    """Of many workers the best ranks are on a heap: against a look at all of them."""
+    pool = PoolLoads(workers, dp)
+    for worker, rank, load in changes:
+        pool.add(worker % workers, rank % dp, load)
+        if load == 5:
+            pool.put(worker % workers, [load + r % 3 for r in range(dp)], each=rank % 2)
+        assert pool.least() == min(pool.addresses, key=pool.order)
+
+
 def test_a_prefix_makes_up_for_load():
     loads = alone(40, 30, 20)
     assert loads.without([50, 0, 0]).ranks == [-10, 30, 20]
@@ -95,17 +112,18 @@ def test_a_batch_knows_load_finishes_and_the_context_of_every_step():
         sequence = decoding(index, prompt, output)
         batch.reserve(rank, sequence.context_tokens)
         batch.join(sequence, rank, sequence.remaining_tokens)
-    sequences, context, growth = batch.load()
-    assert (sequences.tolist(), context.tolist(), growth.tolist()) == ([2, 1], [16, 31], [1, 1])
+    assert [rank.load(batch.step) for rank in batch.ranks] == [(2, 16, 1), (1, 31, 1)]
     assert batch.next_change() == 2
     assert [(s.id, rank) for s, rank in batch.advance(2)] == [(1, 0)]
-    assert batch.load()[1].tolist() == [13, 33]
-    assert batch.seats == [1, 1]
+    assert [rank.load(batch.step)[1] for rank in batch.ranks] == [13, 33]
+    assert [rank.seats for rank in batch.ranks] == [1, 1]
     assert batch.next_change() == 5
     assert [s.id for s, _ in batch.advance(3)] == [0]
     assert [s.id for s, _ in batch.advance(3)] == [2]
-    assert (batch.running, batch.seats, [b.used for b in batch.blocks]) == (0, [0, 0], [0, 0])
-    assert batch.load()[1].tolist() == [0, 0]
+    assert (batch.running, batch.fullest) == (0, 0)
+    assert [(rank.seats, rank.demand, rank.load(batch.step)) for rank in batch.ranks] == [
+        (0, 0, (0, 0, 0))
+    ] * 2
 
 
 def test_a_batch_evicts_the_last_arrived_even_if_it_joined_first():
@@ -129,7 +147,7 @@ def test_a_sequence_that_makes_several_tokens_per_step_grows_its_context_as_fast
     sequence = decoding(0, 99, 41)
     batch.reserve(0, sequence.context_tokens)
     batch.join(sequence, 0, steps=16)
-    assert batch.load()[2][0] == 2.5
+    assert batch.ranks[0].load(0)[2] == 2.5
     batch.advance(4)
-    assert batch.load()[1][0] == 100 + 4 * 2.5
+    assert batch.ranks[0].load(4)[1] == 100 + 4 * 2.5
     assert batch.next_change() == 16

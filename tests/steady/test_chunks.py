@@ -35,7 +35,8 @@ def test_a_stream_is_cut_as_the_simulation_cuts_it() -> None:
     for i in range(len(chunks.tokens)):
         planned = queues.plan([512], lambda *_: True)
         assert planned is not None
-        assert planned.load.tokens[0] == chunks.tokens[i]
-        assert planned.load.context[0] == pytest.approx(chunks.context[i])
-        assert planned.load.longest[0] == chunks.longest[i]
+        [prompts] = planned.load.prompts
+        assert prompts.tokens == chunks.tokens[i]
+        assert prompts.context == pytest.approx(chunks.context[i])
+        assert prompts.longest == chunks.longest[i]
     assert queues.empty

@@ -10,7 +10,7 @@ from sim.cluster.plan import cluster_plan
 from sim.deployment.plan import deploy
 from sim.steady.demand import demand_of
 from sim.steady.service import Service
-from sim.step import PromptLoad
+from sim.step import PromptLoad, RankPrompts
 
 
 def one_worker(arrivals: dict[str, Any], prompt: float, answer: float, requests: int) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def test_a_prompt_alone_on_one_rank_takes_what_its_own_tokens_take() -> None:
     alone = service(one_worker(poisson(1), 1000, 200, 100)).prefill
     lengths = np.random.default_rng(1).lognormal(np.log(1000) - np.log(1.25) / 2, np.log(1.25) ** 0.5, 2000)
     each = [
-        alone.cost.prefill_s(PromptLoad(*map(np.array, ([n], [(n + 1) / 2], [n], [n]))))
-        for n in lengths.round().astype(int)
+        alone.cost.prefill_s(PromptLoad(1, [RankPrompts(0, n, (n + 1) / 2, n, n)]))
+        for n in lengths.round().astype(int).tolist()
     ]
     assert alone.step_s(np.array([1.0])).mean() == pytest.approx(np.mean(each), rel=0.02)
 

@@ -10,6 +10,7 @@ from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import AnalyticCost
 from sim.model.layout import Layout
 from sim.step.build import build_step_cost
+from sim.step.decode_lines import DecodeLines
 from sim.step.operations import StepOperations
 
 COST = AnalyticCost(gpu("h200_sxm"), efficiency())
@@ -34,6 +35,10 @@ def test_a_step_runs_the_drafts_of_its_fullest_rank(batch: int, drafts: int) -> 
 
 def test_a_run_is_booked_where_it_was_priced() -> None:
     cost = build_step_cost({"decode": ADAPTIVE}, COST, 64, 1)
-    for batch in (4.0, 16.0, 64.0):
-        cost.decode_run(np.array([batch]), np.array([4096.0]), np.ones(1)).book(2.0)
+    lines = DecodeLines(cost, 1)
+    for batch in (4, 16, 64):
+        lines.hold(batch)
+        lines.renew(0, 0, batch, 4096.0, 1.0)
+        lines.run(0, 1, batch)
+        lines.book(2.0)
     assert sum(cost.provenance_s().values()) == pytest.approx(6.0)

@@ -50,7 +50,16 @@ def _load(batch: float, new: float, cached: float, ranks: int = 8) -> PromptLoad
 
 def _untold(load: PromptLoad) -> PromptLoad:
     """The same as if it followed from tokens and context what the prompts hold."""
-    return PromptLoad.alike(load.tokens, load.context)
+    tokens, context = np.zeros((2, load.ranks))
+    for prompts in load.prompts:
+        tokens[prompts.rank], context[prompts.rank] = prompts.tokens, prompts.context
+    return PromptLoad.alike(tokens, context)
+
+
+def _with_longest(load: PromptLoad, *longest: float) -> PromptLoad:
+    """The same with prompts among them that are this long, by rank."""
+    pairs = zip(load.prompts, longest, strict=True)
+    return replace(load, prompts=[prompts._replace(longest=length) for prompts, length in pairs])
 
 
 @pytest.mark.parametrize(
@@ -138,7 +147,7 @@ def test_the_longest_prompt_of_a_rank_decides_between_dense_and_sparse():
     context = sum(n * new * (new + 1) / 2 for n, new in prompts) / tokens
     assert 2 * context - 1 == 1187.5
     alike = PromptLoad.alike(np.full(8, float(tokens)), np.full(8, context))
-    loads = [replace(alike, longest=np.full(8, float(longest))) for longest in (3000, 2048)]
+    loads = [_with_longest(alike, *[longest] * 8) for longest in (3000.0, 2048.0)]
 
     def one_by_one_s(dense_up_to: int) -> float:
         forced = replace(step, layout=replace(step.layout, dense_prefill_max_kv=dense_up_to))
@@ -157,7 +166,7 @@ def test_ranks_choose_their_form_one_by_one_and_other_models_have_none():
     for name in ("deepseek-v3", "deepseek-v3.2"):
         prompts = STEPS[name, False].prompts
         alike = PromptLoad.alike(np.array([4000.0, 4000.0, 0.0]), np.array([300.5, 300.5, 0.0]))
-        core = prompts.core_s(replace(alike, longest=np.array([3000.0, 600.0, 0.0])))
+        core = prompts.core_s(_with_longest(alike, 3000.0, 600.0))
         short = prompts.core_s(alike)
         assert core[1:].tolist() == short[1:].tolist()
         assert (core[0] > short[0]) == (name == "deepseek-v3.2")

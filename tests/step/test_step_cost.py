@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.catalog import efficiency, engine, gpu, model
-from sim.cost.latency import PRICED_BY, AnalyticCost, Latency, price_all
+from sim.cost.latency import AnalyticCost, Latency, price_all
 from sim.model.layout import Layout
 from sim.model.operations import Operation
 from sim.step import PromptLoad
 from sim.step.build import build_step_cost
+from sim.step.decode_lines import DecodeLines
 from sim.step.operations import StepOperations, StepOverlap, typical_prompts
 
 COST = AnalyticCost(gpu("h200_sxm"), efficiency())
@@ -52,49 +53,6 @@ def test_prefill_surface_is_close_to_pricing_the_step_itself(name: str, tokens: 
     assert looked_up == pytest.approx(direct, rel=0.03)
 
 
-@given(
-    name=models,
-    ranks=st.lists(
-        st.tuples(st.integers(0, 200), st.floats(1, 9000), st.floats(0.5, 3)), min_size=1, max_size=5
-    ),
-    steps=st.integers(1, 3000),
-)
-@settings(max_examples=40, deadline=None)
-def test_many_steps_at_once_equal_steps_one_by_one(name: str, ranks: list, steps: int) -> None:
-    sequences, context, growth = (np.array(column, dtype=float) for column in zip(*ranks, strict=True))
-    cost = STEP[name]
-    one_by_one = [cost.decode_s(sequences, context + growth * i) for i in range(steps)]
-    assert cost.decode_run(sequences, context, growth).total_s(steps) == pytest.approx(
-        sum(one_by_one), rel=1e-4
-    )
-
-
-@given(name=models, steps=st.integers(1, 400), share=st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
-def test_the_running_step_is_finished_and_no_other_begun(name: str, steps: int, share: float) -> None:
-    cost = STEP[name]
-    batch = np.array([3.0, 40.0]), np.array([700.0, 2000.0]), np.ones(2)
-    run = cost.decode_run(*batch)
-    elapsed_s = share * run.total_s(steps)
-    done, seconds = run.within(steps, elapsed_s)
-    assert 1 <= done <= steps
-    assert seconds == pytest.approx(run.total_s(done))
-    assert seconds >= elapsed_s * (1 - 1e-9)
-    if done > 1:
-        assert run.total_s(done - 1) < elapsed_s * (1 + 1e-9)
-
-
-def test_only_what_ran_is_booked() -> None:
-    cost = build_step_cost({"decode": OPERATIONS["deepseek-v3"]}, COST, 64, 1024)
-    run = cost.decode_run(np.array([10.0]), np.array([500.0]), np.ones(1))
-    _, seconds = run.within(100, run.total_s(100) / 3)
-    assert sum(cost.provenance_s().values()) == 0
-    run.book(seconds)
-    booked = cost.provenance_s()
-    assert set(booked) == set(PRICED_BY)
-    assert booked["analytic"] == pytest.approx(seconds)
-
-
 def test_asking_what_a_prefill_or_mixed_step_takes_is_not_work() -> None:
     step = OPERATIONS["deepseek-v3"]
     cost = build_step_cost({"decode": step, "prefill": step}, COST, 64, 1024)
@@ -124,10 +82,14 @@ def test_a_step_is_booked_where_it_ran() -> None:
     blocks = step.decode_attention(2, 256)
     rest = step.decode_rest(2)
     share = sum(o.layers for o in blocks) / sum(o.layers for o in [*blocks, *rest])
-    for sequences, context, measured in ((2.0, 256.0, share), (64.0, 8192.0, 0.0)):
+    for sequences, context, measured in ((2, 255.0, share), (64, 8191.0, 0.0)):
         before = cost.provenance_s()
-        loads = np.array([1.0, sequences]), np.array([1.0, context])
-        cost.decode_run(*loads, np.ones(2)).book(10.0)
+        lines = DecodeLines(cost, 2)
+        lines.hold(sequences)
+        lines.renew(0, 0, 1, 1.0, 1.0)
+        lines.renew(1, 0, sequences, context, 1.0)
+        lines.run(0, 1, 1 + sequences)
+        lines.book(10.0)
         booked = {source: seconds - before[source] for source, seconds in cost.provenance_s().items()}
         assert booked["measured"] == pytest.approx(10 * measured)
         assert booked["analytic"] == pytest.approx(10 * (1 - measured))
@@ -148,7 +110,7 @@ def test_experts_see_the_tokens_of_all_ranks_and_all_else_waits_for_the_fullest(
     x = np.array(loads, dtype=float)
     others = [o for o in operations.decode_rest(x.max()) if o.kernel != "moe"]
     experts = [o for o in operations.decode_rest(mean) if o.kernel == "moe"]
-    surface = STEP["deepseek-v3"].level(x).surface
+    surface = STEP["deepseek-v3"].level(x.max()).surface
     assert surface.step_s(np.zeros(len(x)), x) == pytest.approx(
         _direct_s(others) + _direct_s(experts), rel=0.01
     )

@@ -1,0 +1,206 @@
+"""Decode steps in a row, at the cost of one.
+
+While nobody joins or leaves, a rank's attention seconds are a line over the worker's steps, up to the next knot of the
+table that prices them. So are a step's seconds, as long as the same rank is the slowest.
+"""
+
+from math import inf, sqrt
+from typing import Final
+
+from sim.step.overlap import Line
+from sim.step.protocol import DecodeTable, StepCost
+
+STRAIGHT: Final = 1e-5
+"""A run of steps counts as straight when its middle is this close to the mean of its ends (relative to the step)."""
+MOST_PIECES: Final = 8
+"""Straight pieces of a run; where more are needed it ends early, since most long runs are cut anyway."""
+
+Piece = tuple[int, float, float]
+"""(steps, seconds of the first, what each one takes longer than the one before)"""
+
+
+class DecodeRun:
+    """Decode steps in a row with the same sequences, as straight pieces."""
+
+    __slots__ = ("_pieces", "seconds", "steps")
+
+    def __init__(self, pieces: list[Piece]) -> None:
+        self._pieces = pieces
+        self.steps, self.seconds = 0, 0.0
+        for steps, first_s, longer_s in pieces:
+            self.steps += steps
+            self.seconds += first_s * steps + longer_s * (steps * (steps - 1) * 0.5)
+
+    def total_s(self, steps: int) -> float:
+        """Seconds of the first `steps` steps."""
+        total_s = 0.0
+        for piece in self._pieces:
+            if steps <= piece[0]:
+                return total_s + _total_s(piece, steps)
+            total_s += _total_s(piece, piece[0])
+            steps -= piece[0]
+        return total_s
+
+    def within(self, elapsed_s: float) -> tuple[int, float]:
+        """The step that runs `elapsed_s` after the start (the smallest number, from 1, whose `total_s` reaches it, or
+        the last), and the seconds up to its end."""
+        done, done_s = 0, 0.0
+        for piece in self._pieces:
+            step, seconds = _within(piece, elapsed_s - done_s)
+            if done_s + seconds >= elapsed_s:
+                return done + step, done_s + seconds
+            done, done_s = done + step, done_s + seconds
+        return done, done_s
+
+
+def _total_s(piece: Piece, steps: int) -> float:
+    """Seconds of the first `steps` steps of a piece."""
+    return piece[1] * steps + piece[2] * (steps * (steps - 1) * 0.5)
+
+
+def _within(piece: Piece, elapsed_s: float) -> tuple[int, float]:
+    """The smallest step of a piece, from 1, whose end reaches `elapsed_s`, or its last one, and the seconds up to its
+    end: the root of `_total_s`, rounded up."""
+    steps, first_s, longer_s = piece
+    linear = first_s - longer_s / 2
+    square = linear * linear + 2 * longer_s * elapsed_s
+    # A rounding below the root, so that only steps upwards are left to try.
+    step = int(2 * elapsed_s / (linear + sqrt(square)) * (1 - 1e-12)) if square > 0 else steps
+    if step >= steps:
+        return steps, _total_s(piece, steps)
+    while True:
+        step += 1
+        seconds = first_s * step + longer_s * (step * (step - 1) * 0.5)
+        if seconds >= elapsed_s or step == steps:
+            return step, seconds
+
+
+RankLine = tuple[float, float, float, float, float, float]
+"""(seconds at step 0, more with each step, the most that a later one may add, first and last step for which it holds,
+context at which the segment of the table ends)"""
+EMPTY: Final = (0.0, 0.0, 0.0, 0.0, inf, 0.0)
+
+
+class DecodeLines:
+    """Attention of each rank of a worker over its decode steps, and which rank is the slowest for how long.
+
+    Steps are numbered by the worker. The slowest rank is the slowest from `_sure_since` to `_sure_until`: its own line
+    holds, and no other rank's can have overtaken it, even if each further token cost that one the most that any does.
+    """
+
+    __slots__ = (
+        "_cost", "_count", "_lines", "_loads", "_slowest", "_sure_since", "_sure_until", "_table", "fullest",
+    )  # fmt: skip
+
+    def __init__(self, cost: StepCost, ranks: int) -> None:
+        self._cost = cost
+        self._table: DecodeTable | None = None
+        self.fullest = 0
+        """Sequences of the fullest rank; see `hold`."""
+        self._loads = [(0, 0.0, 0.0)] * ranks
+        """Per rank: sequences, their mean KV tokens at step 0, and the growth of these per step."""
+        self._lines: list[RankLine] = [EMPTY] * ranks
+        self._count, self._slowest = ranks, 0
+        self._sure_since, self._sure_until = 0.0, -1.0
+
+    def hold(self, fullest: int) -> None:
+        """The fullest rank now holds so many sequences, on which drafts may depend: to be said before ranks change."""
+        self.fullest = fullest
+        table = self._cost.decode_table(fullest)
+        if table is not self._table:
+            self._table = table
+            self._lines = [(*line[:4], -1.0, line[5]) for line in self._lines]
+            self._sure_until = -1.0
+
+    def renew(self, rank: int, step: int, sequences: int, context: float, growth: float) -> None:
+        """From `step` on a rank decodes `sequences` of `context` KV tokens on average, growing by `growth` a step."""
+        self._loads[rank] = (sequences, context - growth * step, growth)
+        top_s, top_slope_s, _, _, _, _ = self._lines[self._slowest]
+        start_s, slope_s, steepest_s, _, until, _ = self._draw(rank, step)
+        if not self._sure_since <= step <= self._sure_until:
+            return
+        self._sure_since = step
+        ahead_s = start_s - top_s + (slope_s - top_slope_s) * step
+        if ahead_s >= 0 and slope_s >= top_slope_s:  # whom the slowest rank was ahead of, this one is
+            self._slowest = rank
+            self._sure_until = min(self._sure_until, until)
+        elif ahead_s >= 0 or rank == self._slowest:
+            self._sure_until = -1.0
+        elif steepest_s > top_slope_s:
+            overtakes = step - ahead_s / (steepest_s - top_slope_s)
+            self._sure_until = overtakes if overtakes < self._sure_until else self._sure_until
+
+    def attention_s(self, rank: int, step: int) -> float:
+        """Attention seconds of a rank in a step; call `run` for that step first."""
+        line = self._lines[rank]
+        return line[0] + line[1] * step
+
+    def run(self, step: int, steps: int, sequences: int) -> DecodeRun:
+        """Up to `steps` steps from `step` on: fewer where they bend often. `sequences`: of all ranks."""
+        assert self._table is not None
+        line = self._table.line(self.fullest, sequences / self._count)
+        pieces: list[Piece] = []
+        while steps and len(pieces) < MOST_PIECES:
+            if not self._sure_since <= step <= self._sure_until:
+                self._settle(step)
+            ahead = self._sure_until - step + 1
+            count = steps if steps <= ahead else int(ahead)
+            start_s, slope_s, _, _, _, _ = self._lines[self._slowest]
+            _straighten(pieces, line, start_s, slope_s, step, count)
+            step, steps = step + count, steps - count
+        return DecodeRun(pieces)
+
+    def book(self, seconds: float) -> None:
+        """Steps that lasted `seconds` have been run: count them, at the slowest rank, in `StepCost.provenance_s`."""
+        assert self._table is not None
+        self._table.book(self.fullest, self._lines[self._slowest][5], seconds)
+
+    def _draw(self, rank: int, step: int) -> RankLine:
+        """The line of a rank as it is at `step`."""
+        sequences, context, growth = self._loads[rank]
+        if not sequences:
+            line = EMPTY
+        else:
+            assert self._table is not None
+            context += growth * step
+            seconds, per_token_s, up_to, steepest_s = self._table.attention(sequences, context)
+            slope_s = per_token_s * growth
+            until = step + (up_to - context) / growth if growth else inf
+            line = (seconds - slope_s * step, slope_s, steepest_s * growth, step, until, up_to)
+        self._lines[rank] = line
+        return line
+
+    def _settle(self, step: int) -> None:
+        """Make sure of every line at `step`, and of the slowest rank."""
+        for rank, (_, _, _, since, until, _) in enumerate(self._lines):
+            if not since <= step <= until:
+                self._draw(rank, step)
+        seconds = [line[0] + line[1] * step for line in self._lines]
+        most_s = max(seconds)
+        self._slowest = top = seconds.index(most_s)
+        _, slope_s, _, _, sure, _ = self._lines[top]
+        for rank, line in enumerate(self._lines):
+            if line[2] > slope_s and rank != top:
+                overtakes = step + (most_s - seconds[rank]) / (line[2] - slope_s)
+                sure = overtakes if overtakes < sure else sure
+        self._sure_since, self._sure_until = step, sure if sure > step else step
+
+
+def _straighten(
+    pieces: list[Piece], line: Line, start_s: float, slope_s: float, step: int, count: int
+) -> None:
+    """Add `count` steps from `step` on, whose attention is a line: one piece, or halves until each is straight."""
+    first_s = line.seconds(start_s + slope_s * step)
+    if count == 1:
+        pieces.append((1, first_s, 0.0))
+        return
+    last_s = line.seconds(start_s + slope_s * (step + count - 1))
+    if count > 2 and (line.beside or line.launch):
+        straight_s = (first_s + last_s) / 2
+        middle_s = line.seconds(start_s + slope_s * (step + (count - 1) / 2))
+        if abs(middle_s - straight_s) > STRAIGHT * straight_s:
+            half = count // 2
+            _straighten(pieces, line, start_s, slope_s, step, half)
+            _straighten(pieces, line, start_s, slope_s, step + half, count - half)
+            return
+    pieces.append((count, first_s, (last_s - first_s) / (count - 1)))
