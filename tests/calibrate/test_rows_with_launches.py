@@ -13,11 +13,13 @@ from calibrate.importers.kernel_sums import kernel_seconds
 from calibrate.importers.mending import LIST, less, only, write_list
 from calibrate.importers.unfused import unfused_norms
 from sim.catalog import efficiency, gpu, model
-from sim.cost.form import Dims, Form, Variant
+from sim.catalog.profiles import SHIPPED, shipped_profiles
+from sim.cost.form import Form
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import SHIPPED, TAKEN_OUT, Fit, Table, load_profile, shipped_profiles
+from sim.cost.profile import TAKEN_OUT, Fit, Table, load_profile
+from sim.kernels.family import Dims, Variant
 from sim.model.operations import Operation
 
 HEADS, CONTEXTS = (16.0, 32.0, 64.0, 128.0), (256.0, 1024.0, 4096.0)
