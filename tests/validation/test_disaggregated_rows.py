@@ -99,4 +99,6 @@ def test_decode_over_48_gpus_has_slots_that_divide(tmp_path: Path) -> None:
     label = {"decode_workers": 1, "decode_tp": 1, "decode_ep": 1, "decode_dp_attn": 1, "num_decode_gpu": 48}
     change = {**SPLIT, **label, "hardware": "gb200", "framework": "dynamo-sglang", "source": "InferenceX"}
     [row] = read_rows(own(tmp_path, **change))
-    deploy(scenario_of(row, 100))
+    decode = deploy(scenario_of(row, 100)).pools["decode"]
+    assert (decode.ep, decode.experts.redundant) == (48, 32)
+    assert (256 + decode.experts.redundant) / decode.ep == 6
