@@ -63,12 +63,6 @@ def _read(heads: Any, batch: Any, new: Any, cached: Any, v: Variant, d: Dims) ->
     return core("prefill", heads, batch, new, cached, d.index_topk, d.kv_lora, d.rope, entry)[1]
 
 
-def _indexer(batch: Any, new: Any, cached: Any, d: Dims) -> Stage:
-    """Logits, and the selection from them."""
-    scored = logits(batch, new, cached, d.index_heads, d.index_dim, d.index_key_bytes)
-    return mla.together(scored, topk(batch, new, cached, d.index_topk))
-
-
 def _before(s: Shape) -> Any:
     """KV tokens before the new ones. A shape on the way from one knot to another may have more new ones than tokens."""
     seen = s["context"] - s["new"]
@@ -89,16 +83,18 @@ def _sparse(s: Shape, v: Variant, d: Dims) -> list[Stage]:
 
 
 def _decode_block(s: Shape, v: Variant, d: Dims) -> list[Stage]:
+    """Without the selection, which has no rate that a table could tell: see `_selection`."""
     batch, queries = s["batch"], s["queries"]
     seen = _before({**s, "new": queries})
     return [
         mla.projections(s["heads"], batch * queries, d, v.dtype, indexer=True),
-        _indexer(batch, queries, seen, d),
+        logits(batch, queries, seen, d.index_heads, d.index_dim, d.index_key_bytes),
         gathered(s["heads"], batch, queries, seen, v, d),
     ]
 
 
 def _prefill_block(s: Shape, v: Variant, d: Dims) -> list[Stage]:
+    """Without the selection, as `_decode_block`."""
     heads, batch, new, cached = s["heads"], s["batch"], s["new"], s["cached"]
     if v.options.get("branch") == "dense":
         expanded = batch * (new + cached)
@@ -108,19 +104,34 @@ def _prefill_block(s: Shape, v: Variant, d: Dims) -> list[Stage]:
         ]
     return [
         mla.projections(heads, batch * new, d, v.dtype, indexer=True),
-        _indexer(batch, new, cached, d),
+        logits(batch, new, cached, d.index_heads, d.index_dim, d.index_key_bytes),
         gathered(heads, batch, new, cached, v, d),
     ]
 
 
-def _behind_core(s: Shape, v: Variant, d: Dims) -> Any:
+def _selection(batch: Any, new: Any, cached: Any, d: Dims) -> Any:
+    """Bytes of a block's selection.
+
+    In every shape that was measured they are the same multiple of the logits' own, but for the keys: 4 bytes a pair and
+    8,192 a query, against 4 and 8,448. So the logits' rate takes up their time, and a rate of their own would be
+    arbitrary.
+    """
+    return topk(batch, new, cached, d.index_topk)[1]
+
+
+def _beside_core(s: Shape, v: Variant, d: Dims) -> Any:
     return _read(s["heads"], s["batch"], s["new"], _before(s), v, d)
 
 
-def _behind_block(s: Shape, v: Variant, d: Dims) -> Any:
+def _beside_prefill(s: Shape, v: Variant, d: Dims) -> Any:
     if v.options.get("branch") == "dense":
         return 0.0
-    return _read(s["heads"], s["batch"], s["new"], s["cached"], v, d)
+    heads, batch, new, cached = s["heads"], s["batch"], s["new"], s["cached"]
+    return _read(heads, batch, new, cached, v, d) + _selection(batch, new, cached, d)
+
+
+def _beside_decode(s: Shape, v: Variant, d: Dims) -> Any:
+    return _selection(s["batch"], s["queries"], _before({**s, "new": s["queries"]}), d)
 
 
 CONTEXT_AXES: Final = ("batch", "new", "context")
@@ -152,7 +163,7 @@ FAMILIES = (
         _sparse,
         widths=SPARSE_WIDTHS,
         carriers=("cache",),
-        behind=_behind_core,
+        beside=_beside_core,
         roles=("core",),
     ),
     Family(
@@ -171,7 +182,7 @@ FAMILIES = (
         widths=BLOCK_WIDTHS,
         stages=("gemm", "", "sparse_mla_prefill"),
         carriers=("memory", "memory", "cache"),
-        behind=_behind_block,
+        beside=_beside_prefill,
     ),
     Family(
         "dsa_decode_block",
@@ -182,5 +193,6 @@ FAMILIES = (
         widths=BLOCK_WIDTHS,
         equivalent=mla.queries_as_sequences,
         stages=("gemm", "", "sparse_mla_decode"),
+        beside=_beside_decode,
     ),
 )

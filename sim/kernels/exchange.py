@@ -64,7 +64,7 @@ FAMILIES = tuple(
         _exchange,
         free=("hidden", "top_k"),
         carriers=("scale_up", "scale_out"),
-        behind=_forwarded,
+        beside=_forwarded,
         roles=("outward",) if kind == "dispatch" else (),
         arithmetic=False,
     )

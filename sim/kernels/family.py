@@ -111,8 +111,9 @@ class Family:
     """The family whose tiles each stage fills, where there are several; empty: nothing is padded."""
     carriers: tuple[Carrier, ...] | None = None
     """What carries the bytes of each stage; None: the GPU's memory."""
-    behind: Callable[[Shape, Variant, Dims], Any] | None = None
-    """Bytes moved meanwhile: by the memory where the L2 carries a stage's, over NVLink where the network does."""
+    beside: Callable[[Shape, Variant, Dims], Any] | None = None
+    """Bytes that move without a term of their own in the time: by the memory while the L2 carries a stage's, over
+    NVLink while the network does, or in proportion to a stage."""
     roles: tuple[Role, ...] = ()
     arithmetic: bool = True
     """Whether it multiplies matrices, so that a roofline tells something."""
@@ -140,8 +141,8 @@ class Family:
         stages = self.work(shape, variant, dims)
         carried = zip(stages, self.carried_by(len(stages)), strict=True)
         moved = sum(traffic for (_, traffic), by in carried if by != "cache")
-        behind = self.behind(shape, variant, dims) if self.behind else 0.0
-        return sum(flop for flop, _ in stages), moved + behind
+        beside = self.beside(shape, variant, dims) if self.beside else 0.0
+        return sum(flop for flop, _ in stages), moved + beside
 
     def tiled_as(self, stages: int) -> tuple[str, ...]:
         """The family whose tiles each of so many stages fills: a branch of a block without a core has fewer."""
