@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,7 +78,7 @@ def _moves(case: Case) -> Figures:
     path, seconds = Path(case["scenario"]), []
     for move in range(case["moves"]):
         scenario = load(path, [f"workload.arrivals={{poisson: {{rate_per_s: {1 + move / 10}}}}}"]).scenario
-        seconds.append(_cpu_s(lambda scenario=scenario: steady(scenario, base_folder=path.parent))[1])
+        seconds.append(_cpu_s(partial(steady, scenario, base_folder=path.parent))[1])
     return {"first_s": seconds[0], "move_s": statistics.median(seconds[1:])}
 
 

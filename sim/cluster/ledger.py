@@ -4,6 +4,7 @@ import math
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -121,10 +122,13 @@ class Ledger:
 
     def table(self) -> RequestTable:
         """The columns of the run record: the memory of these books, not a copy."""
-        columns = {name: np.frombuffer(getattr(self, name))[: self.arrived] for name in TIMES}
-        counts = {name: np.frombuffer(getattr(self, name), np.int64)[: self.arrived] for name in COUNTS}
+        columns: dict[str, Any] = {
+            name: np.frombuffer(getattr(self, name), dtype)[: self.arrived]
+            for names, dtype in ((TIMES, np.float64), (COUNTS, np.int64))
+            for name in names
+        }
         rejected = np.frombuffer(self.rejected, np.bool_)[: self.arrived]
-        return RequestTable(**columns, **counts, rejected=rejected)
+        return RequestTable(**columns, rejected=rejected)
 
     def _grow(self, rows: int) -> None:
         for name in TIMES:

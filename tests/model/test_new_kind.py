@@ -116,7 +116,7 @@ def test_admission_counts_what_a_request_has_beside_its_tokens() -> None:
         admitted += 1
     assert admitted == 3
     assert [len(batch.advance(1)) for _ in range(3)] == [0, 0, 3]
-    assert batch.blocks[0].used == 0
+    assert batch.ranks[0].demand == batch.ranks[0].used_after(3) == 0
 
 
 @pytest.mark.parametrize("context", [100.0, 128.0, 129.0, 700.0, 5000.0])
