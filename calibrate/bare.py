@@ -82,6 +82,7 @@ def measure(session: Session, bench: Bench, seconds: float) -> None:
     """A calibration within its time; failures are printed as they come."""
     done, kernels = runner.compile_ahead(session, bench, seconds * runner.GRACE)
     print(f"Compiled {done} of {kernels} kernels ahead.", flush=True)
+    bench.start()
     bench.until = monotonic() + seconds * (1 + runner.GRACE)
     with bench.watch:
         for record in session.run(bench.measure, bench.give_up, seconds):

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from calibrate.grid import CPU_AXES, GPU_AXES, Level, ceilings, communication, operations
 from sim.catalog import Model, kv_layouts
-from sim.model.operations import BLOCK, Operation
+from sim.kernels import FAMILIES
+from sim.kernels.formats import BLOCK
+from sim.model.operations import Operation
 
 
 @dataclass(frozen=True)
@@ -108,5 +110,6 @@ def _by_value(points: Sequence[tuple[Level, Operation]]) -> list[Operation]:
 
 def _whole_blocks(op: Operation) -> bool:
     """Whether FP8 blocks divide the reduced widths of an operation."""
-    widths = {"gemm": ("k",), "quantize": ("k",), "moe": ("hidden", "inter")}.get(op.kernel, ())
+    family = FAMILIES.get(op.kernel)
+    widths = family.blocked if family else ()
     return op.dtype != "fp8" or all(op.shape[axis] % BLOCK == 0 for axis in widths)

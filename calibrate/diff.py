@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table as RichTable
 
-from sim.cost.axes import AXES
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Profile, Table
 from sim.explain import explain
+from sim.kernels import FAMILIES
 from sim.scenario.loading import LoadedScenario, parse
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,7 @@ class Compared:
         if not len(self.known):
             return None
         row = int(np.nanargmax(np.abs(np.log(self.ratio))))
-        return {axis: float(self.table.shape[axis][row]) for axis in AXES[self.table.kernel]}, float(
+        return {axis: float(self.table.shape[axis][row]) for axis in FAMILIES[self.table.kernel].axes}, float(
             self.ratio[row]
         )
 
@@ -167,7 +167,7 @@ def ratio_page(compared: Sequence[Compared], own: Profile, other: Profile) -> st
 
     parts: list[str] = []
     for one in (one for one in compared if len(one.known)):
-        *outer, inner = AXES[one.table.kernel]
+        *outer, inner = FAMILIES[one.table.kernel].axes
         lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for row in np.flatnonzero(~np.isnan(one.ratio)):
             at = _words({axis: float(one.table.shape[axis][row]) for axis in outer})

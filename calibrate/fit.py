@@ -15,16 +15,15 @@ from scipy.optimize import least_squares
 
 from calibrate.tables import WEIGHT
 from sim.catalog import Gpu
-from sim.cost.axes import AXES
-from sim.cost.form import LINKS, STAGES, Dims, Form, Stage
+from sim.cost.form import Form
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Fit, Profile, Table
+from sim.cost.profile import TAKEN_OUT, Fit, Profile, Table
+from sim.kernels import FAMILIES
+from sim.kernels.family import Dims, Stage
 
 Floats = NDArray[np.float64]
 
 METHODS: Final = ("linear", "fitted")
-FITTED_ONLY: Final = frozenset({"moe"})
-"""Families whose grid is placed by derived coordinates; the form's work tells shapes on one coordinate apart."""
 
 COMPUTE_SHARE: Final = (0.02, 1.0)
 TRAFFIC_SHARE: Final = (0.02, 2.0)
@@ -37,6 +36,8 @@ OUTLIER: Final = 0.1
 EVALUATIONS: Final = 60
 TOLERANCE: Final = 1e-5
 """The solver stops where a step gains less than this share, or after so many evaluations."""
+LEAST_WORK: Final = 0.25
+"""Share of a table's rows, those of least work, that tell the launch cost of a mended one."""
 MOST_ROWS: Final = 1500
 """Rows that determine the parameters at most, evenly spread over a larger table: there are at most eight of them."""
 
@@ -76,7 +77,8 @@ def fit_table(table: Table, dims: Dims, gpu: Gpu) -> Fit:
     start = _starts(problem)
     parameters = _solve(problem, start)
     form = _form(problem, parameters)
-    methods = ("fitted",) if table.kernel in FITTED_ONLY else METHODS
+    # Only the form's work tells shapes apart that share a computed coordinate.
+    methods = ("fitted",) if FAMILIES[table.kernel].computed else METHODS
     errors: dict[str, dict[str, list[float]]] = {m: {} for m in methods}
     for axis, dropped in _left_out(table):
         kept = _solve(problem.only(~dropped), parameters)
@@ -87,6 +89,22 @@ def fit_table(table: Table, dims: Dims, gpu: Gpu) -> Fit:
     method = min(methods, key=lambda m: _score(errors[m]))
     held_out = {axis: summary(found) for axis, found in errors[method].items() if found}
     return Fit(form, method, held_out, table.noise if table.noise is not None else neighbour_noise(table))
+
+
+def fit_again(fit: Fit, table: Table, dims: Dims, gpu: Gpu) -> Fit:
+    """The fit of a table whose rows were mended, from that of the rows as they were measured.
+
+    Where time was taken out of rows the rates stay, which the others told, and the launch cost is what the rows of
+    least work have left; where rows were left out, all is fitted again. Method and held-out error stay those of the
+    rows as measured, which alone can tell them.
+    """
+    problem = _problem(table, dims, gpu)
+    if TAKEN_OUT not in table.columns:
+        return replace(fit, form=_form(problem, _solve(problem, _starts(problem))))
+    work = replace(fit.form, launch_s=0.0).seconds_each(problem.stages, len(problem.seconds))
+    least = work <= np.quantile(work, LEAST_WORK)
+    left = float(np.median((problem.seconds - work)[least]))
+    return replace(fit, form=replace(fit.form, launch_s=max(left, float(problem.seconds.min()) / 100)))
 
 
 def summary(errors: Sequence[float]) -> dict[str, float]:
@@ -103,7 +121,7 @@ def neighbour_noise(table: Table) -> float | None:
 
     Stands for the noise of tables that repeat no shape: GEMM tables measure m and m + 1. None without such pairs.
     """
-    *outer, inner = (table.shape[axis] for axis in AXES[table.kernel])
+    *outer, inner = (table.shape[axis] for axis in FAMILIES[table.kernel].axes)
     order = np.lexsort((inner, *outer[::-1]))
     same = np.all([np.diff(axis[order]) == 0 for axis in outer], axis=0) if outer else True
     close = same & (np.diff(inner[order]) < CLOSE * inner[order][1:])
@@ -121,7 +139,7 @@ def _score(errors: Mapping[str, Sequence[float]]) -> float:
 
 def _left_out(table: Table) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """(axis, rows to leave out) for every inner value of every axis of the grid."""
-    for axis in AXES[table.kernel]:
+    for axis in FAMILIES[table.kernel].axes:
         values = table.shape[axis]
         for value in np.unique(values)[1:-1]:
             yield axis, values == value
@@ -145,13 +163,15 @@ def _errors(table: Table, dims: Dims, fit: Fit, dropped: NDArray[np.bool_]) -> l
 
 
 def _problem(table: Table, dims: Dims, gpu: Gpu) -> Problem:
-    stages = STAGES[table.kernel](table.shape, table.variant, dims)
+    family = FAMILIES[table.kernel]
+    stages = family.work(table.shape, table.variant, dims)
     traffic = {
         "memory": gpu.memory_bytes_per_s,
+        "cache": gpu.memory_bytes_per_s,
         "scale_up": gpu.scale_up_bytes_per_s,
         "scale_out": gpu.scale_out_bytes_per_s,
     }
-    carriers = LINKS.get(table.kernel, ("memory",) * len(stages))
+    carriers = family.carried_by(len(stages))
     dtypes = [table.variant.dtype] + [_core_dtype(table, gpu)] * (len(stages) - 1)
     compute = [
         gpu.flop_per_s("bf16" if dtype == "fp32" else dtype) or gpu.bf16_flop_per_s for dtype in dtypes

@@ -12,7 +12,8 @@ from calibrate.show import error_table, family_errors, wide_console
 from calibrate.store import save_fits, save_profile
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu_names
-from sim.cost.profile import HEADER, ProfileError, device_gpu, read_profile
+from sim.catalog.profiles import HEADER
+from sim.cost.profile import ProfileError, device_gpu, read_profile
 from sim.cost.record import BadRecord, read_records
 
 
@@ -28,7 +29,7 @@ def fit(
     console = wide_console(stderr=True)
     try:
         directory = _profile_of(source, out, engine)
-        profile = read_profile(directory)
+        profile = read_profile(directory, fitted=False)
         from calibrate.fit import fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
 
         fits = fit_profile(profile, device_gpu(profile))

@@ -10,6 +10,8 @@ from itertools import product
 from typing import Any, Final
 
 from sim.catalog import Model, kv_layouts
+from sim.kernels import collectives, exchange
+from sim.kernels.formats import activation_bytes
 from sim.model import operations as ops
 from sim.model.attention import Batch, attention_operations, kinds
 from sim.model.exchanges import all_to_all, collective
@@ -179,7 +181,7 @@ def _dsa(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
     steps = [(level, batch, 1, length) for level, (batch, length) in _grid(axes.batch, axes.sparse_context)]
     chunks = [(level, 1, new, length) for level, (new, length) in _grid(axes.chunk, axes.sparse_context)]
     drafts = [(2, axes.batch[-1], 2, length) for length in axes.sparse_context[-1:]]
-    key_bytes = ops.activation_bytes(model.index_head_dim, "fp8")
+    key_bytes = activation_bytes(model.index_head_dim, "fp8")
     latent, rope = model.kv_lora_rank, model.qk_rope
     for level, batch, new, length in steps + chunks + drafts:
         cached = length - new
@@ -227,17 +229,15 @@ def _experts(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
 def communication(model: Model, axes: Axes, gpus: int) -> Iterator[tuple[Level, Operation]]:
     """Collectives over 2, 4, .. GPUs of one machine, and the expert exchange over all of them."""
     sizes = [2**power for power in range(1, gpus.bit_length()) if 2**power <= gpus]
-    kinds: tuple[Any, ...] = ("all_reduce", "all_gather", "reduce_scatter")
     for level, (size, moved) in _grid(sizes, axes.exchanged):
-        for kind in kinds:
-            yield level, collective(kind, kind, moved, size)
+        for ring in collectives.KINDS:
+            yield level, collective(ring, ring, moved, size)
     if gpus == 1 or not model.n_routed or model.n_routed % gpus:
         return
     # On one node a token reaches min(top_k, gpus) other ranks at most; low latency sends a copy per expert.
     copies = {"low_latency": model.top_k, "normal": min(model.top_k, gpus)}
-    exchange: tuple[Any, ...] = ("dispatch", "combine")
     for level, (tokens,) in _grid(axes.routed):
-        for kind, mode in product(exchange, copies):
+        for kind, mode in product(exchange.KINDS, copies):
             if mode == "normal" or tokens <= MOST_LOW_LATENCY_TOKENS:
                 yield (
                     level,

@@ -7,9 +7,12 @@ import typer
 from rich.console import Console
 
 from calibrate.importers import aiconfigurator
+from calibrate.importers.mending import LIST, Mending, write_list
 from calibrate.importers.source import MissingTable
 from calibrate.store import save_fits, save_profile
-from sim.catalog import UnknownName, gpu
+from sim.catalog import UnknownName, efficiency, gpu
+from sim.cost.latency import AnalyticCost
+from sim.cost.measured import ProfileCost
 from sim.cost.profile import read_profile
 
 
@@ -39,7 +42,7 @@ def import_tables(
 
 
 def _import(console: Console, folder: Path, device: str, engine: str, out: Path) -> None:
-    from calibrate.fit import fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
+    from calibrate.fit import fit_again, fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
 
     tables = aiconfigurator.read_tables(folder, device, engine)
     if not tables:
@@ -47,4 +50,16 @@ def _import(console: Console, folder: Path, device: str, engine: str, out: Path)
     header: dict[str, Any] = aiconfigurator.header(device, engine)
     save_profile(out, header, tables)
     console.print(f"{out}: {len(tables)} tables, {sum(len(t.seconds) for t in tables):,} shapes; fitting")
-    save_fits(out, fit_profile(read_profile(out), gpu(device)))
+    fits = fit_profile(read_profile(out), gpu(device))
+    save_fits(out, fits)
+    profile = read_profile(out)
+    cost = ProfileCost(profile, AnalyticCost(gpu(device), efficiency()), gpu(device))
+    mended, found = Mending(folder, gpu(device), engine, cost).mended(tables)
+    if found:
+        changed = [table for table, before in zip(mended, tables, strict=True) if table is not before]
+        fits |= {t.key: fit_again(fits[t.key], t, profile.dims, gpu(device)) for t in changed}
+        save_profile(out, header, mended)
+        save_fits(out, fits)
+    write_list(out.parent.parent / LIST, device, engine, found)
+    for finding in found:
+        console.print(f"  {finding.table}: {finding.kind}, {finding.floor_us:g} us; {finding.instead}")

@@ -61,6 +61,7 @@ def run(
         done, kernels = runner.compile_ahead(session, bench, 60 * budget_minutes * runner.GRACE)
         if kernels:
             console.print(f"Compiled and compared {done} of {kernels} kernels ahead.")
+        bench.start()
         begin += monotonic() - ahead_begin  # not counted, and a tenth of the minutes at most
         interrupted = _measure_all(console, session, bench, begin, 60 * budget_minutes)
     finally:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from sim.cost.axes import AXES
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Fit, Profile, Table
+from sim.kernels import FAMILIES
 
 TABLE_WIDTH = 152
 """Columns of a printed table: more than 80, since the names of tables are long and must not be cut."""
@@ -71,7 +71,8 @@ FALLS_AT: Final = 0.99
 def falls(table: Table) -> float:
     """Share by which more work was measured as faster: 99 in 100 neighbours along the innermost axis that the table
     varies fall by less. Kernels rarely get faster with more work, so this is mostly noise that no repeat shows."""
-    *outer, inner = [a for a in AXES[table.kernel] if np.ptp(table.shape[a])] or AXES[table.kernel][-1:]
+    axes = FAMILIES[table.kernel].axes
+    *outer, inner = [a for a in axes if np.ptp(table.shape[a])] or axes[-1:]
     order = np.lexsort((table.shape[inner], *(table.shape[axis] for axis in outer)))
     same = np.all([np.diff(table.shape[axis][order]) == 0 for axis in outer], axis=0) if outer else True
     steps = np.diff(table.seconds[order]) / table.seconds[order][:-1]
@@ -135,7 +136,7 @@ CURVES = 12
 
 
 def _figure(go: Any, table: Table, profile: Profile) -> Any:
-    *outer, inner = AXES[table.kernel]
+    *outer, inner = FAMILIES[table.kernel].axes
     form = predicted(table, profile) * 1e6
     curves: dict[tuple[float, ...], list[int]] = defaultdict(list)
     for row in range(len(table.seconds)):

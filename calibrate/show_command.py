@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 from calibrate.show import error_table, family_errors, overview, overview_table, plot_page, wide_console
-from sim.cost.profile import Profile, ProfileError, load_profile, shipped_profiles
+from sim.catalog.profiles import shipped_profiles
+from sim.cost.profile import Profile, ProfileError, load_profile
 
 
 def show(

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from sim.cost.profile import FIT, HEADER, Fit, Table, fit_to_json
+from sim.catalog.profiles import HEADER
+from sim.cost.profile import COUNTED, FIT, Fit, Table, fit_to_json
 
 
 def save_profile(directory: Path, header: Mapping[str, Any], tables: Sequence[Table]) -> None:
@@ -50,5 +51,5 @@ def _write_rows(path: Path, members: Sequence[tuple[int, Table]]) -> None:
 
 def save_fits(directory: Path, fits: Mapping[str, Fit]) -> None:
     """Write the fit of every table beside the profile."""
-    content = {"tables": {key: fit_to_json(fit) for key, fit in sorted(fits.items())}}
+    content = {"counted": COUNTED, "tables": {key: fit_to_json(fit) for key, fit in sorted(fits.items())}}
     (directory / FIT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

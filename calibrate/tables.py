@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 
 from sim.catalog import UnknownName, gpu
-from sim.cost.axes import AXES, DEFAULTS
-from sim.cost.form import Variant
 from sim.cost.profile import Table
 from sim.cost.record import Record
+from sim.kernels import FAMILIES
+from sim.kernels.family import DEFAULTS, Variant
 
 MICROSECOND_S: Final = 1e-6
 FAST_MATRIX: Final = {"bf16": "bf16_flop_per_s", "fp8": "fp8_flop_per_s", "nvfp4": "fp4_flop_per_s"}
@@ -25,11 +25,6 @@ FLAGGED_WEIGHT: Final = 0.25
 
 class NoRecords(ValueError):
     """Records that hold nothing the simulator can price; says what was there."""
-
-
-CACHE_BLIND: Final = frozenset({"mla_prefill"})
-"""Families whose kernel reads no cache: what was measured beside a BF16 cache holds for an FP8 one too. Prefill in the
-MHA form reads keys and values that were expanded to BF16, whatever the latents are stored in."""
 
 
 def tables_from_records(records: Iterable[Record]) -> list[Table]:
@@ -60,8 +55,8 @@ def tables_from_records(records: Iterable[Record]) -> list[Table]:
 
 
 def _options(record: Record) -> list[tuple[tuple[str, str], ...]]:
-    """Options of the tables that a record belongs to."""
-    if record.operation not in CACHE_BLIND:
+    """Options of the tables that a record belongs to: beside every cache where the kernel reads none."""
+    if not FAMILIES[record.operation].any_cache:
         return [tuple(sorted(record.options.items()))]
     return [tuple(sorted({**record.options, "kv_cache": cache}.items())) for cache in ("bf16", "fp8")]
 
@@ -91,8 +86,9 @@ def _case(record: Record) -> tuple[Any, ...]:
 
 def _placed(record: Record) -> bool:
     """Whether the shape has every axis that its family's grid needs."""
-    axes = set(AXES.get(record.operation, ("",))) - {"load"}
-    return axes <= set(record.shape) | set(DEFAULTS)
+    family = FAMILIES.get(record.operation)
+    needs = set(family.axes) - set(family.computed) if family else {""}
+    return needs <= set(record.shape) | set(DEFAULTS)
 
 
 def _table(kernel: str, dtype: str, options: Mapping[str, str], rows: Sequence[Record]) -> Table:

@@ -64,6 +64,11 @@ class Worker:
             raise Failed(answer)
         return answer
 
+    def start(self, seconds: float) -> None:
+        """Have a process there before the first request. Raises Overdue after `seconds`."""
+        if self._connection is None:
+            self._start(seconds)
+
     def close(self) -> None:
         """End the process at once."""
         if self._process is not None:

@@ -11,6 +11,7 @@ page = st.navigation(
     [
         st.Page("views/compare.py", title="Compare", icon=":material/balance:", default=True),
         st.Page("views/what_if.py", title="What if", icon=":material/tune:"),
+        st.Page("views/capacity.py", title="Capacity", icon=":material/savings:"),
         st.Page("views/mechanisms.py", title="Mechanisms", icon=":material/settings:"),
         st.Page("views/step.py", title="Step", icon=":material/timeline:"),
         st.Page("views/calibration.py", title="Calibration", icon=":material/straighten:"),

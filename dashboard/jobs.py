@@ -1,4 +1,4 @@
-"""Simulations outside the page: each a child process that runs `tokenworks run`, polled and cancelled from here.
+"""Simulations and plans outside the page: each a child process that runs `tokenworks`, polled and cancelled from here.
 
 Jobs belong to the server, not to a page: a second window, or a reload, finds the same one.
 """
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from threading import Lock
 from typing import Final, Literal
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
+Command = Literal["run", "plan"]
 
 PROGRESS_VARIABLE: Final = "TOKENWORKS_PROGRESS"
 SCENARIO: Final = "scenario.yaml"
@@ -31,8 +33,10 @@ PATIENCE_S: Final = 10
 COMMAND: Final = (sys.executable, "-m", "sim.cli")
 BAD_INPUT: Final = 2
 """Exit code of `tokenworks` where the input is the user's to mend: what it said is the whole message."""
-DONE: Final = "run.json"
-"""The file that a finished run writes last."""
+DONE: Final[Mapping[Command, str]] = {"run": "run.json", "plan": "plan.json"}
+"""The file that a finished command leaves."""
+UNKEPT: Final = 1
+"""Exit code of a plan that only has the closest answer."""
 
 
 class Busy(RuntimeError):
@@ -44,6 +48,7 @@ class Job:
     """One run of one scenario."""
 
     folder: Path
+    command: Command = "run"
     process: "subprocess.Popen[bytes] | None" = None
     """None while it waits for its turn."""
     cancelled: bool = False
@@ -60,7 +65,8 @@ class Job:
         code = self.process.poll()
         if code is None:
             return "running"
-        if code == 0 and (self.result / DONE).is_file():
+        answered = code == 0 or (code == UNKEPT and self.command == "plan")
+        if answered and (self.result / DONE[self.command]).is_file():
             return "done"
         return "cancelled" if self.cancelled else "failed"
 
@@ -107,7 +113,7 @@ class Job:
 
     def begin(self, seed: int) -> None:
         """Run it. What keeps it from running makes it a failed one."""
-        command = [*COMMAND, "run", str(self.folder / SCENARIO), "--seed", str(seed)]
+        command = [*COMMAND, self.command, str(self.folder / SCENARIO), "--seed", str(seed)]
         try:
             with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as errors:
                 self.process = subprocess.Popen(
@@ -168,8 +174,8 @@ class Jobs:
             self._advance()
             return self._jobs.get((text, seed))
 
-    def start(self, text: str, seed: int = 0) -> Job:
-        """Run a scenario as soon as there is room, unless it waits, runs or has run already. Raises Busy."""
+    def start(self, text: str, seed: int = 0, command: Command = "run") -> Job:
+        """Run a scenario or a plan as soon as there is room, unless it waits, runs or has run already. Raises Busy."""
         with self._lock:
             job = self._jobs.get((text, seed))
             if job and (job.under_way or job.state == "done"):
@@ -177,7 +183,7 @@ class Jobs:
             if sum(job.under_way for job in self._jobs.values()) >= MOST_UNDER_WAY:
                 raise Busy(f"{MOST_UNDER_WAY} simulations are under way; wait for some, or cancel them")
             self._forget()
-            job = Job(Path(tempfile.mkdtemp(dir=self.folder)))
+            job = Job(Path(tempfile.mkdtemp(dir=self.folder)), command)
             (job.folder / SCENARIO).write_text(text, encoding="utf-8")
             self._jobs.pop((text, seed), None)
             self._jobs[text, seed] = job

@@ -12,13 +12,13 @@ from line_chart import Axis, Line, chart
 import sim
 from sim.catalog import model
 from sim.cost.latency import price_all
-from sim.deployment.plan import plan_pool
+from sim.deployment.plan import resolve
 from sim.mechanisms import attention_parts, published_cost, speculation_gain
 from sim.mechanisms.attention import reference
 from sim.model.attention import Batch, attention_operations
 from sim.model.layout import Layout
 from sim.step.pricing import cost_model, step_operations
-from sim.validation.draft_gains import case_scenario, cases, draft_gains
+from sim.validation import draft_gains
 from sim.validation.position_curves import cost_at, curve_scenario, intercepts, settings, slopes
 
 HERE = Path(__file__).parent
@@ -107,8 +107,8 @@ def blocks() -> None:
     ):
         lines = []
         for i, name in enumerate((DENSE, SPARSE)):
-            mine = scenario.model_copy(update={"model": name})
-            step, cost = step_operations(mine, plan_pool(mine, "serve"), phase), cost_model(mine)
+            mine = resolve(scenario.model_copy(update={"model": name}))
+            step, cost = step_operations(mine, phase), cost_model(mine)
             points = []
             for n in lengths:
                 if phase == "decode":
@@ -134,11 +134,12 @@ def drafts() -> None:
     ]
     axes = Axis("sequences per GPU", log=True), Axis("tokens/s over no drafts")
     save("drafts-by-batch", chart("What drafts gain: V3.2, 8 H200, 2K context", lines, *axes))
-    tp8 = case_scenario(cases()[0])
+    tp8 = draft_gains.entry_scenario(draft_gains.entries()[0])
     print(
         speculation_gain(tp8, (1, 2, 3), (1, 2, 4, 8, 16, 32, 64), 1024).round(2).to_string(index=False), "\n"
     )
-    print(draft_gains().round(3).to_string(index=False))
+    gains = draft_gains.cases(draft_gains.ids())
+    print(pd.DataFrame([case.json() for case in gains]).round(3).to_string(index=False))
 
 
 def main() -> None:

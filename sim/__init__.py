@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sim.launch.read import Launch
+    from sim.planner.plan import Plan
     from sim.result import Result, SavedResult
     from sim.scenario.schema import Scenario
     from sim.steady import SteadyState
 
-__all__ = ["estimate", "load", "load_result", "read_launch", "simulate", "sweep"]
+__all__ = ["estimate", "load", "load_result", "plan", "read_launch", "simulate", "sweep"]
 
 
 def load(
@@ -39,7 +40,7 @@ def load(
     looked for in the working folder.
     Raises ScenarioError with every problem found: its file, line, column, key and what was expected.
     """
-    from sim.cost.profile import shipped_profiles
+    from sim.catalog.profiles import shipped_profiles
     from sim.deployment.plan import deploy
     from sim.scenario.loading import apply, from_data
     from sim.scenario.loading import load as read
@@ -99,6 +100,23 @@ def sweep(
     from sim.planner.sweep import run_sweep
 
     return run_sweep(load_sweep(file), Path(out), seed, workers, ray)
+
+
+def plan(
+    file: str | Path,
+    seed: int = 0,
+    workers: int | None = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> "Plan":
+    """The cheapest deployment that keeps the objectives of a plan file: `.json()` the answer, `.scenario` the winner.
+
+    `workers`: processes, None for one per core; they change no figure. `progress` is told (simulated requests, of all
+    as far as is known). Raises ScenarioError where the file or its base is broken, DeploymentError where nothing can be
+    built or sized.
+    """
+    from sim.planner.plan import plan_file
+
+    return plan_file(file, seed, workers, progress)
 
 
 def load_result(folder: str | Path) -> "SavedResult":

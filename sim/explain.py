@@ -1,22 +1,21 @@
 """One step, operation by operation: what `tokenworks explain` prints."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sim import catalog
 from sim.cost.latency import AnalyticCost, CostModel, PricedOperation, price_all
-from sim.deployment.device import gpu_of
-from sim.deployment.drafts import draft_chances
-from sim.deployment.plan import PoolPlan, plan_pool
+from sim.deployment.plan import Deployment, resolve
+from sim.deployment.pools import PoolPlan
+from sim.model.layout import Phase
 from sim.model.operations import Operation
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 from sim.step.operations import StepOperations, typical_prompts
-from sim.step.overlap import STAGES, Line, Overlap, Stage, projections, stage_of, timeline
+from sim.step.overlap import STAGES, Line, Stage, StepOverlap, projections, stage_of, timeline
 from sim.step.pricing import check_backends, cost_model, moe_backends, step_operations
 from sim.units import GB_BYTES
 
-Phase = Literal["prefill", "decode"]
 DEFAULT_CONTEXT: Final = 4096
 
 
@@ -31,15 +30,14 @@ def explain(
     that does not fit is priced all the same.
     """
     phase = phase or "decode"
-    role = phase if phase in scenario.deployment.pools() else "serve"
-    plan = plan_pool(scenario, role)
-    positions = catalog.model(scenario.model).max_positions
+    deployment = resolve(scenario, phase)
+    plan, positions = deployment.pool(phase), deployment.model.max_positions
     if context is not None and context > positions:
         raise DeploymentError(
             [Problem(("model",), f"has {positions:,} positions; the context is {context:,}")]
         )
-    check_backends(scenario)
-    step = step_operations(scenario, plan, phase)
+    check_backends(deployment)
+    step = step_operations(deployment, phase)
     if phase == "decode":
         batch, context = batch or plan.max_sequences, DEFAULT_CONTEXT if context is None else context
         step = step.at(batch)
@@ -49,18 +47,18 @@ def explain(
         tokens = batch
     parts = step.overlap.parts(batch)
     operations = _operations(step, phase, batch, context)
-    cost = cost_model(scenario)
+    cost = cost_model(deployment)
     priced, device_s, step_s = _priced(operations, cost, step.overlap, parts, tokens)
     others = {}
-    for backend in _other_backends(scenario, step, operations):
+    for backend in _other_backends(deployment, step, operations):
         # As if the scenario had named it: some kernels come with operations of their own.
-        named = step_operations(_with_backend(scenario, role, backend), plan, phase)
+        named = step_operations(resolve(_with_backend(scenario, plan.role, backend), phase), phase)
         same = _operations(named.at(batch) if phase == "decode" else named, phase, batch, context)
         others[backend] = _priced(same, cost, step.overlap, parts, tokens)[2]
-    roofline = AnalyticCost(gpu_of(scenario), catalog.efficiency())
-    accepted = _accept_length(scenario, step.draft_tokens) if phase == "decode" else None
+    roofline = AnalyticCost(deployment.gpu, catalog.efficiency())
+    accepted = deployment.drafts.accept_length(step.draft_tokens) if phase == "decode" else None
     return Explanation(
-        phase, batch, context, tokens, accepted, priced, device_s, step_s, others, plan, roofline
+        phase, batch, context, tokens, accepted, priced, device_s, step_s, others, deployment, roofline
     )
 
 
@@ -73,10 +71,12 @@ def _operations(step: StepOperations, phase: Phase, batch: int, context: int) ->
     return step.prefill_attention(*prompts) + step.prefill_rest(batch / parts)
 
 
-def _other_backends(scenario: Scenario, step: StepOperations, operations: list[Operation]) -> tuple[str, ...]:
-    """Measured kernels of the routed experts, where the scenario leaves open which of them runs."""
+def _other_backends(
+    deployment: Deployment, step: StepOperations, operations: list[Operation]
+) -> tuple[str, ...]:
+    """Measured kernels of the routed experts, where the deployment leaves open which of them runs."""
     routed = next((o for o in operations if o.kernel == "moe"), None)
-    return () if routed is None or step.layout.moe_backend else moe_backends(scenario, routed)
+    return () if routed is None or step.layout.moe_backend else moe_backends(deployment, routed)
 
 
 def _with_backend(scenario: Scenario, role: str, backend: str) -> Scenario:
@@ -86,7 +86,7 @@ def _with_backend(scenario: Scenario, role: str, backend: str) -> Scenario:
 
 
 def _priced(
-    operations: list[Operation], cost: CostModel, overlap: Overlap, parts: int, tokens: float
+    operations: list[Operation], cost: CostModel, overlap: StepOverlap, parts: int, tokens: float
 ) -> tuple[list[PricedOperation], float, float]:
     """The operations with their prices, the step's seconds on the GPU, and those with its launches."""
     repeated = [o if o.stream == "once" else _times(o, parts) for o in operations]
@@ -97,21 +97,11 @@ def _priced(
     return priced, device_s, max(device_s, line.launch)
 
 
-def _accept_length(scenario: Scenario, drafts: int) -> float | None:
-    """Tokens per sequence that a decode step yields; None where nobody knows how many drafts are accepted."""
-    if not drafts:
-        return 1.0
-    try:
-        return catalog.accept_length(draft_chances(scenario)[:drafts])
-    except catalog.UnknownName:
-        return None
-
-
 def _line(
     operations: list[Operation],
     priced: list[PricedOperation],
     cost: CostModel,
-    overlap: Overlap,
+    overlap: StepOverlap,
     parts: int,
     tokens: float,
 ) -> Line:
@@ -127,7 +117,7 @@ def _line(
     return timeline(seconds, overlap, parts > 1, sends, launched).line(seconds["experts"])
 
 
-def _stretched(priced: PricedOperation, overlap: Overlap, parts: int) -> PricedOperation:
+def _stretched(priced: PricedOperation, overlap: StepOverlap, parts: int) -> PricedOperation:
     """The price beside an exchange that takes SMs for itself."""
     factor, latency = overlap.stretch(priced.operation.stream, parts), priced.latency
     if factor == 1:
@@ -160,9 +150,15 @@ class Explanation:
     """Seconds of the step: longer than on the GPU where the host, without CUDA graphs, launches more slowly."""
     step_s_by_moe_backend: dict[str, float]
     """The same with each measured kernel of the routed experts; empty where scenario or exchange decide which one."""
-    plan: PoolPlan
+    deployment: Deployment
+    """Of the one pool that does the phase."""
     roofline: CostModel
     """Shares out a block that was measured whole among its parts."""
+
+    @property
+    def plan(self) -> PoolPlan:
+        """The pool that does the phase."""
+        return self.deployment.pool(self.phase)
 
     @property
     def hidden_s(self) -> float:

@@ -45,11 +45,7 @@ def completed(
     while waiting:
         suspects = yield from _until_a_worker_dies(function, inputs, waiting, workers)
         for index in suspects:
-            with _Pool(1) as alone:
-                try:
-                    yield index, alone.submit(function, inputs[index]).result()
-                except BrokenProcessPool:
-                    yield index, lost(inputs[index])
+            yield index, _alone(function, inputs[index], lost)
 
 
 def _until_a_worker_dies(
@@ -69,6 +65,50 @@ def _until_a_worker_dies(
         except BrokenProcessPool:
             return sorted(flying.values())
     return []
+
+
+class Crew:
+    """Workers that stay for several lists of inputs, so that what a process has learnt (imports, tables) is kept.
+
+    `with Crew(2) as crew: crew.map(function, inputs, lost)`; with one worker everything runs in this process.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._pool: _Pool | None = None
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def map(
+        self, function: Callable[[In], Out], inputs: Sequence[In], lost: Callable[[In], Out]
+    ) -> Iterator[Out]:
+        """`function` of every input, in the order of the inputs. An input whose worker dies is tried once more, alone
+        in a fresh one; if that dies, too, it gives `lost(input)`."""
+        if self.workers <= 1:
+            yield from map(function, inputs)
+            return
+        pool = self._pool = self._pool or _Pool(self.workers)
+        futures = [pool.submit(function, one) for one in inputs]
+        for one, future in zip(inputs, futures, strict=True):
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                self._pool = None
+                yield _alone(function, one, lost)
+
+
+def _alone(function: Callable[[In], Out], one: In, lost: Callable[[In], Out]) -> Out:
+    """One input in a process of its own, which may die."""
+    with _Pool(1) as pool:
+        try:
+            return pool.submit(function, one).result()
+        except BrokenProcessPool:
+            return lost(one)
 
 
 class _Pool(ProcessPoolExecutor):

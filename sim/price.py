@@ -13,9 +13,9 @@ from sim.catalog import Gpu
 from sim.catalog.facts import read, values
 from sim.cluster.record import PoolRecord, RunRecord
 from sim.cluster.window import Tokens, tokens_in_window, window_length_s
-from sim.deployment.device import gpu_of
-from sim.deployment.prefix_tiers import prefix_cache_units
-from sim.scenario.schema import Price, Scenario
+from sim.deployment.plan import Deployment
+from sim.deployment.prefix_tiers import PrefixCachePlan
+from sim.scenario.schema import Price
 from sim.units import HOUR_S, MILLION, MONTH_HOURS
 
 Activity = Literal["prefill", "decode", "cached"]
@@ -131,10 +131,9 @@ def purchase(gpus: int, unit: int) -> Purchase:
     return Purchase(used=gpus, bought=-(-gpus // unit) * unit, unit=unit)
 
 
-def storage_usd_per_hour(scenario: Scenario) -> float:
+def storage_usd_per_hour(cache: PrefixCachePlan | None, wanted: Price) -> float:
     """Host memory and disks of the prefix cache: units of its scope x GB x USD per GB-month / 730 h."""
-    cache, wanted = scenario.prefix_cache, scenario.price
-    if not cache.enabled:
+    if cache is None:
         return 0.0
     listed = values(read("prices.yaml")["usd_per_gb_month"])
     rates = {"host": wanted.host_usd_per_gb_month, "disk": wanted.disk_usd_per_gb_month}
@@ -142,7 +141,7 @@ def storage_usd_per_hour(scenario: Scenario) -> float:
     monthly = sum(
         gb * (listed[tier] if (rate := rates[tier]) is None else rate) for tier, gb in size_gb.items()
     )
-    return prefix_cache_units(scenario) * monthly / MONTH_HOURS
+    return cache.units * monthly / MONTH_HOURS
 
 
 def allocate(pools: Mapping[str, PoolRecord], cached_tokens: float) -> dict[Activity, float]:
@@ -172,7 +171,7 @@ def allocate(pools: Mapping[str, PoolRecord], cached_tokens: float) -> dict[Acti
     return share
 
 
-def price(record: RunRecord) -> RunPrice:
+def price(record: RunRecord, deployment: Deployment) -> RunPrice:
     """What the run's deployment cost, and what the tokens of the measurement window must sell for.
 
     See `price_tokens`: hours and tokens are those of the window. Of a service that goes on that is a steady one, since
@@ -187,7 +186,7 @@ def price(record: RunRecord) -> RunPrice:
         role: replace(pool, busy_gpu_s={a: s * inside[a] for a, s in pool.busy_gpu_s.items()})
         for role, pool in record.pools.items()
     }
-    priced = price_tokens(record.scenario, pools, window_length_s(record) / HOUR_S, served)
+    priced = price_tokens(deployment, record.scenario.price, pools, window_length_s(record) / HOUR_S, served)
     return replace(priced, hours=record.end_s / HOUR_S)
 
 
@@ -202,7 +201,7 @@ def _shares(part: Tokens, whole: Tokens) -> dict[str, float]:
 
 
 def price_tokens(
-    scenario: Scenario, pools: Mapping[str, PoolRecord], hours: float, served: Tokens
+    deployment: Deployment, wanted: Price, pools: Mapping[str, PoolRecord], hours: float, served: Tokens
 ) -> RunPrice:
     """What the pools cost over `hours`, and what the tokens that they served must sell for.
 
@@ -213,26 +212,29 @@ def price_tokens(
     Cached input carries the storage of the prefix cache, too, or uncached input where nothing was found.
     Utilisation is inside: idle and stranded GPUs are paid for by the tokens that were served.
     """
-    rate = gpu_hour(gpu_of(scenario), scenario.price)
-    overhead = scenario.price.overhead_fraction
+    rate = gpu_hour(deployment.gpu, wanted)
+    overhead = wanted.overhead_fraction
     if overhead is None:
         overhead = read("prices.yaml")["overhead_fraction"]["value"]
     buy = purchase(sum(pool.gpus for pool in pools.values()), rate.unit_gpus)
-    gpu_usd, storage_usd = buy.bought * rate.usd * (1 + overhead), storage_usd_per_hour(scenario)
+    gpu_usd, storage_usd = (
+        buy.bought * rate.usd * (1 + overhead),
+        storage_usd_per_hour(deployment.prefix_cache, wanted),
+    )
     usd: dict[Activity, float] = {
         activity: share * gpu_usd for activity, share in allocate(pools, served.cached).items()
     }
     usd["cached" if served.cached else "prefill"] += storage_usd
 
     def per_million(part_usd: float, tokens: float) -> float | None:
-        sold_usd = part_usd * hours / (1 - scenario.price.margin)
+        sold_usd = part_usd * hours / (1 - wanted.margin)
         return sold_usd / tokens * MILLION if tokens and part_usd else None
 
     return RunPrice(
         gpu_hour=rate,
         purchase=buy,
         overhead_fraction=overhead,
-        margin=scenario.price.margin,
+        margin=wanted.margin,
         hours=hours,
         storage_usd_per_hour=storage_usd,
         usd_per_hour=gpu_usd + storage_usd,

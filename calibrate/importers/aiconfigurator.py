@@ -38,7 +38,8 @@ ATTRIBUTION: Final[dict[str, Any]] = {
     "changes": (
         "rows filtered to DeepSeek-V3 and V3.2 shapes; rows named in calibrate/importers/data/qa_flags.csv left "
         "out or relabelled; repeated shapes replaced by their median; units, axis names and back-end names "
-        "changed; MoE rows converted from global tokens to token-expert pairs on rank 0"
+        "changed; MoE rows converted from global tokens to token-expert pairs on rank 0; launches and unfused norms "
+        "taken out of attention blocks (launches.csv beside the profiles)"
     ),
 }
 

@@ -7,6 +7,8 @@ import pandas as pd
 from calibrate.importers.attention import MILLISECOND_S
 from calibrate.importers.source import Source, groups, label, table
 from sim.cost.profile import Table
+from sim.kernels.collectives import KINDS
+from sim.kernels.exchange import WIRE
 
 MICROSECOND_S = 1e-6
 GPUS_PER_NODE = 8
@@ -14,8 +16,6 @@ HALF_BYTES = 2
 """message_size counts elements of two bytes."""
 DEEPEP_SMS = 20
 """SMs that normal mode may use; DeepEP's default and the one that both campaigns measured."""
-WIRE = {"dispatch": "fp8", "combine": "bf16"}
-"""Format on the wire: the operation's dtype."""
 TABLE_FORMAT = {"fp8": "fp8", "bf16": "bfloat16"}
 
 
@@ -84,7 +84,7 @@ def collectives(source: Source) -> Iterator[Table]:
     """The engine's own all-reduce, and NCCL for what it does not replace."""
     rows = source.rows("comm_custom_allreduce")
     yield from _collective("all_reduce", "custom", rows, "comm_custom_allreduce")
-    for kind in ("all_reduce", "all_gather", "reduce_scatter"):
+    for kind in KINDS:
         rows = source.rows("comm_nccl", engine="nccl", op_name=kind, nccl_dtype="half")
         yield from _collective(kind, "nccl", rows, "comm_nccl")
 

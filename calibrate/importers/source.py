@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from sim.cost.form import Variant
 from sim.cost.profile import Table
+from sim.kernels.family import Variant
 
 FLAGS: Final = Path(__file__).parent / "data" / "qa_flags.csv"
 SYSTEMS: Final = {"gb200_nvl72": "gb200", "gb300_nvl72": "gb300"}
@@ -35,7 +35,8 @@ def flags() -> pd.DataFrame:
 
 
 @cache
-def _read(path: Path) -> pd.DataFrame:
+def read_frame(path: Path) -> pd.DataFrame:
+    """A table as it is, with the rows that the flags leave out. Raises MissingTable."""
     if not path.is_file():
         raise MissingTable(f"{path}: expected this table in the folder given with --from")
     frame = pd.read_parquet(path)
@@ -57,7 +58,7 @@ class Source:
         Raises:
             MissingTable: the folder has no such table.
         """
-        frame = _read(self.folder / f"{name}.parquet")
+        frame = read_frame(self.folder / f"{name}.parquet")
         wanted = {"system": SYSTEMS.get(self.gpu, self.gpu), "fw": engine or self.engine, **equal}
         for column, value in wanted.items():
             frame = frame[frame[column] == value]

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from sim.model.operations import BLOCK
+from sim.kernels.formats import BLOCK
 
 FP8: Final = torch.float8_e4m3fn
 FP8_MAX: Final = float(torch.finfo(FP8).max)

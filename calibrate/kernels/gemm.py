@@ -36,7 +36,7 @@ from calibrate.kernels.formats import (
     quantize_groups,
 )
 from calibrate.kernels.library import DEEP_GEMM, TRITON, Needs
-from sim.model.operations import BLOCK
+from sim.kernels.formats import BLOCK
 
 
 def make_gemm(case: Case, device: Device, generator: torch.Generator) -> Tensors:

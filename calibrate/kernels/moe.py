@@ -39,7 +39,7 @@ from calibrate.kernels.moe_adapters import (
     deep_gemm_masked,
     expert_of_rows,
 )
-from sim.model.operations import BLOCK
+from sim.kernels.formats import BLOCK
 
 # ruff: noqa: PLC0415 (Triton is imported only where its backend runs)
 

@@ -17,7 +17,7 @@ from calibrate.kernels.formats import FP8
 from calibrate.kernels.gemm import deep_gemm_scales
 from calibrate.kernels.library import DEEP_GEMM, Needs
 from calibrate.kernels.quantize import quantized
-from sim.model.operations import BLOCK
+from sim.kernels.formats import BLOCK
 
 CONTIGUOUS: Final = Needs(
     DEEP_GEMM, ("m_grouped_fp8_gemm_nt_contiguous", "get_mk_alignment_for_contiguous_layout")

@@ -36,7 +36,7 @@ from calibrate.kernels.formats import (
     unpack_exponents,
 )
 from calibrate.kernels.library import TRITON, Needs
-from sim.model.operations import BLOCK
+from sim.kernels.formats import BLOCK
 
 LAST_BIT = 1e-5
 """Scales of different kernels differ in their last bits: largest x (1 / 448) is not largest / 448."""

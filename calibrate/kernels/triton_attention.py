@@ -24,7 +24,7 @@ from calibrate.kernels.formats import (
     ROPE,
 )
 from calibrate.kernels.tune import Configurations, launch
-from sim.model.operations import BLOCK
+from sim.kernels.formats import BLOCK
 
 INTERPRETED: Final = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether the kernels run on the CPU through Triton's interpreter (set before this module is imported)."""

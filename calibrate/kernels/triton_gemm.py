@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from calibrate.kernels.tune import Configurations, launch
-from sim.model.operations import BLOCK
+from sim.kernels.formats import BLOCK
 
 INTERPRETED: Final = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether the kernels run on the CPU through Triton's interpreter (set before this module is imported)."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from calibrate.kernels.formats import EXPONENTS, FP8, FP8_MAX, MANTISSA_BITS
 from calibrate.kernels.tune import Configurations, launch
-from sim.model.operations import BLOCK
+from sim.kernels.formats import BLOCK
 
 CONFIGURATIONS: Configurations = (
     {"ROWS": 1, "num_warps": 1},

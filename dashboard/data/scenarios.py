@@ -13,7 +13,7 @@ import yaml
 
 from dashboard.data.problems import BadInput, said
 from sim import catalog
-from sim.cost.profile import shipped_profiles
+from sim.catalog.profiles import shipped_profiles
 from sim.deployment.plan import deploy
 from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.scenario.form import schema_at

@@ -10,17 +10,16 @@ from typing import Final
 import streamlit as st
 
 from dashboard.data.problems import BadInput, harmless, said
-from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
+from sim.catalog.profiles import shipped_profiles
+from sim.cost.profile import Profile, Table, device_gpu, load_profile
 from sim.cost.record import Record, read_records
+from sim.kernels import FAMILIES
 from sim.report import calibration
 from sim.report.look import Chart
 
 LARGEST_BYTES: Final = 8 * 1024 * 1024
 """Of a records file on a page: some 20,000 records."""
 MOST_RECORDS: Final = 20_000
-NO_ARITHMETIC: Final = frozenset(
-    {"dispatch", "combine", "all_reduce", "all_gather", "reduce_scatter", "quantize"}
-)
 
 
 @st.cache_resource(show_spinner=False)
@@ -50,10 +49,10 @@ def fit(name: str, key: str) -> tuple[Chart, Chart]:
     """The charts of one table: fitted form against measurement, and the roofline or the bandwidth reached."""
     profile, table = _profile(name), tables(name)[key]
     measured = calibration.points_table(table, profile)
-    if table.kernel in NO_ARITHMETIC:
-        second = calibration.bandwidth_chart(measured)
-    else:
+    if FAMILIES[table.kernel].arithmetic:
         second = calibration.roofline_chart(measured, device_gpu(profile), table.variant.dtype)
+    else:
+        second = calibration.bandwidth_chart(measured)
     return calibration.fit_chart(measured), second
 
 

@@ -8,8 +8,9 @@ import streamlit as st
 from dashboard.data.problems import said
 from dashboard.data.scenarios import scenario
 from sim import mechanisms
-from sim.explain import Phase, explain
+from sim.explain import explain
 from sim.mechanisms.attention import reference
+from sim.model.layout import Phase
 from sim.report import mechanisms as drawn
 from sim.report import step as steps
 from sim.report.look import Chart

@@ -11,7 +11,7 @@ from dashboard.data.problems import BadInput, harmless, said
 from sim.report import validation
 from sim.report.look import Chart
 
-FIRST_LOOK: Final = "first_look.json"
+DIGEST: Final = "digest.json"
 """Shipped result of `tokenworks validate --json`, beside the code that made it."""
 LARGEST_BYTES: Final = 16 * 1024 * 1024
 MARKUP: Final = r"[^\w ,./%()-]"
@@ -20,9 +20,9 @@ COMMAND: Final = "tokenworks validate --json > validation.json"
 
 
 @st.cache_resource(show_spinner=False)
-def first_look() -> pd.DataFrame | None:
+def digest() -> pd.DataFrame | None:
     """The cases of the shipped result; None where none is shipped."""
-    file = resources.files("sim.validation").joinpath(FIRST_LOOK)
+    file = resources.files("sim.validation").joinpath(DIGEST)
     return validation.cases_table(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 

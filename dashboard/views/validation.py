@@ -31,7 +31,7 @@ if given is not None:
     with parts.mending("The uploaded validation cannot be used; the shipped one is shown"):
         cases = validations.read(given.getvalue())
 if cases is None:
-    cases = validations.first_look()
+    cases = validations.digest()
 if cases is None or cases.empty:
     st.info("No validation result is at hand. Make one, which takes some minutes, and drop it on the left:")
     st.code(validations.COMMAND, language="bash")
@@ -54,15 +54,12 @@ else:
         st.stop()
     st.markdown(validations.headline(kept, metric))
     parts.chart(validations.scatter(kept, metric, by))
-    left, right = st.columns([2, 3], gap="medium")
-    with left:
-        parts.chart(validations.errors(kept, metric))
-    with right:
-        st.markdown("#### By metric")
-        st.caption(
-            "Errors are relative: simulated / measured - 1. Bias is the median with its sign. Constants were "
-            "fitted on one half of the deployments and judged on the other."
-        )
-        parts.table(validations.scores(kept), "scores")
+    parts.chart(validations.errors(kept, metric))
+    st.markdown("#### By metric")
+    st.caption(
+        "Errors are relative: simulated / measured - 1. Bias is the median with its sign. Constants were fitted on one "
+        "half of the deployments and judged on the other."
+    )
+    parts.table(validations.scores(kept), "scores")
 
 st.markdown("Sources: " + ", ".join(f"[{name}]({address})" for name, address in SOURCES.items()) + ".")

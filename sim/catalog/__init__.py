@@ -1,13 +1,16 @@
 """Facts, one source per number: GPUs, models, engines, default efficiencies, prices.
 
-The numbers live in the YAML and CSV files beside this module, each with its unit and its source. Prices are
-read by `sim.price` only.
+The numbers live in the YAML and CSV files beside this module, each with its unit and its source; engines have a file
+each in `engines/`. Prices are read by `sim.price` only.
 """
+
+from collections.abc import Mapping
 
 from sim.catalog.acceptance import accept_length, acceptance, acceptance_tasks
 from sim.catalog.cache_tiers import CacheTiers, cache_tiers
-from sim.catalog.engines import Engine, engine, engine_names, release_taken
-from sim.catalog.facts import UnknownName, aliases, nearest_names, read
+from sim.catalog.engine_rules import DispatchMode, Engine
+from sim.catalog.engines import engine, engine_aliases, engine_names, release_taken
+from sim.catalog.facts import UnknownName, nearest_names, read
 from sim.catalog.hardware import (
     Efficiency,
     Gpu,
@@ -31,6 +34,7 @@ __all__ = [
     "CacheTiers",
     "Collectives",
     "ConfigError",
+    "DispatchMode",
     "Efficiency",
     "Engine",
     "Gpu",
@@ -66,6 +70,11 @@ __all__ = [
     "release_taken",
     "tiles",
 ]
+
+
+def aliases(kind: str) -> Mapping[str, str]:
+    """Other names of the catalog's models, GPUs or engines, and what they stand for; `kind`: model, gpu or engine."""
+    return engine_aliases() if kind == "engine" else read(f"{kind}s.yaml")["aliases"]
 
 
 def catalog_date() -> str:

@@ -1,138 +1,161 @@
-"""Serving engines: what their defaults do to chunks, memory, overlap and admission."""
+"""Serving engines: `engines/` has a file of each, with what its releases have in common and what each changed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from types import MappingProxyType
-from typing import Literal
+from importlib import resources
+from typing import Any, Final
 
-from sim.catalog.facts import read, resolve, values, version
-from sim.catalog.reserve import Reserve, reserve_of
+from sim.catalog.engine_rules import RULES, Engine
+from sim.catalog.facts import (
+    FACT_KEYS,
+    OPTIONAL_FACT_KEYS,
+    is_fact,
+    nearest_names,
+    numbers,
+    parse,
+    resolve,
+    values,
+    version,
+)
+from sim.catalog.reserve import Reserve
+from sim.frozen import Frozen
 
-DispatchMode = Literal["normal", "low_latency"]
-BatchSchedule = Literal["alternating", "staged"]
+FOLDER: Final = "engines"
+COMMON: Final = "common"
+"""The file of what holds of every engine."""
+RELEASES: Final = ("oldest", "default", "newest")
+LAUNCH: Final = (
+    "seats", "seats_with_drafts", "drafts", "whole_prompt_tokens", "kv_cache",
+    "kv_cache_sparse", "graph_batch_below_tp4", "graph_batch", "wait_all_ranks_steps",
+)  # fmt: skip
+"""What a silent launch command means, beside the rules."""
 
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """One serving engine with its defaults."""
-
-    name: str
-    chunk_tokens: Mapping[float, int]
-    """New prompt tokens per attention-DP rank and step, by least GPU memory in bytes; see `chunk_for`."""
-    dsa_dense_threshold: int
-    """DSA models prefill with masked MHA while the longest KV of the batch is at most this many tokens."""
-    index_logits_bytes: float
-    """Memory of DSA's index logits: a prompt's queries are scored in chunks that fit. 0: no limit."""
-    mixes_prefill_with_decode: bool
-    """Whether an aggregated step may hold prompt chunks and decoding sequences together."""
-    kv_transfer_overlap: Literal["layer", "chunk", "none"]
-    """What hides the KV transfer: later layers, later chunks, or nothing."""
-    prefill_dispatch: DispatchMode
-    decode_dispatch: DispatchMode
-    shared_expert_overlap_prefill: bool
-    shared_expert_overlap_decode: bool
-    two_batch_overlap_prefill: bool
-    two_batch_overlap_decode: bool
-    two_batch_schedule_prefill: BatchSchedule
-    """In which order two half batches take turns, where they do; see `sim.step.overlap`."""
-    two_batch_schedule_decode: BatchSchedule
-    admission_interval_steps: int
-    """Decode steps between looks for new requests."""
-    admission_wait_steps: int
-    """Steps that a prompt may wait until every attention-DP rank has one."""
-    admission_growth_tokens: int
-    """KV tokens kept free for each running sequence when another one is let in."""
-    host_overhead_s: float
-    """Per step."""
-    fixed_ttft_aggregated_s: float
-    """Part of every TTFT that no kernel explains: HTTP, tokenizer, first scheduling."""
-    fixed_ttft_disaggregated_s: float
-    """The same with a router and a KV handshake."""
-    small_op_s: float
-    """Per layer and step, beyond the operations that are listed one by one."""
-    communication_factor: float
-    """Collectives in a running engine over the same collectives measured back to back."""
-    whole_batch_experts: str
-    """Kernels of the routed experts that, with EP inside a TP group, also run over the rows of other ranks' experts;
-    `none`: none are known to."""
-    exchange_contention: float
-    """DeepEP's normal mode beside a computing half batch, over the same exchange alone."""
-    cuda_graphs: bool
-    """Whether CUDA graphs launch a whole decode step."""
-    launch_s: float
-    """What launching one listed operation costs the host without CUDA graphs."""
-    prefill_graph_tokens: int
-    """Largest step with prompts, in tokens of a rank, that piecewise CUDA graphs launch; the host launches others."""
-    prefill_graph_excludes: tuple[str, ...]
-    """Where even those have none; the names are those of `sim.step.pricing.graph_tokens`."""
-    draft_host_s: float
-    """Host time of a decode step with drafts, on top of `host_overhead_s`, that no kernel hides."""
-    memory_flag: Literal["static", "total", "free"]
-    """What a scenario's `memory_fraction` means: weights and KV cache, everything, or KV cache of what is left."""
-    memory_fraction: float
-    """Share of the GPU memory that the engine may use at all."""
-    kv_fraction_of_free: float
-    """Share of what weights and reserve leave that becomes KV cache."""
-    kv_block_tokens: int
-    """Tokens of one KV block."""
-    release: str
-    runtime_bytes: float
-    """In use before weights are loaded; only where the engine's memory flag does not count it."""
-    absorbed_weights: str | None
-    """Format of the copies of W^UK and W^UV that the absorbed form of MLA keeps; None: there are none."""
-    sharding_all_to_all: Mapping[str, Literal["gpu", "rank", "worker"]]
-    """What holds one copy of `shared`, `dense_ffn`, `head` and `embedding`; see `sim.model.sharding`."""
-    sharding_gathered: Mapping[str, Literal["gpu", "rank", "worker"]]
-    """The same where the ranks' tokens are gathered instead."""
-    reserve: Reserve
-
-    def chunk_for(self, memory_bytes: float) -> int:
-        """Default chunk, in tokens, on a GPU with that much memory."""
-        return self.chunk_tokens[max(least for least in self.chunk_tokens if least <= memory_bytes)]
+Path = tuple[str, ...]
 
 
 @cache
-def engine(name: str, release: str | None = None) -> Engine:
-    """The engine of that name or alias, by the rules of a release (None: those of the catalog's; see `release_taken`).
+def engine(name: str, release: str | None = None, weights: str | None = None) -> Engine:
+    """The engine of that name or alias, by the rules of a release (None: the catalog's `default`).
 
-    Memory rules are those of the newest release known that is not newer; else a release older than the measured
-    kernels' differs from the catalog's by what `before` lists. Raises UnknownName.
+    `weights`: their format, which some host times depend on. Raises UnknownName.
     """
-    file = read("engines.yaml")
-    engines = file["engines"]
-    key = resolve("engine", name, engines, file["aliases"])
-    facts = values(engines[key])
-    older = values(file["before"].get(key, {}))
-    for later in sorted(older, key=version, reverse=True):
-        if release is not None and version(release) < version(later):
-            facts |= older[later]
-    release = release or facts["release"]
-    reserve = reserve_of(release, facts.pop("reserves"))
+    key = resolve("engine", name, engine_names(), engine_aliases())
+    release = release or described(key)["default"]
+    facts = {fact: value for fact, value in facts_of(key, release).items() if fact in RULES}
     facts["prefill_graph_excludes"] = tuple(facts["prefill_graph_excludes"])
-    mappings = ("chunk_tokens", "sharding_all_to_all", "sharding_gathered")
-    frozen = {name: MappingProxyType(facts[name]) for name in mappings}
-    return Engine(name=key, **{**facts, **frozen, "release": release, "reserve": reserve})
+    rule: dict[str, Any] = {
+        k: Frozen(v) if isinstance(v, Mapping) else v for k, v in facts["reserve"].items()
+    }
+    facts["reserve"] = Reserve(**rule)
+    if isinstance(host_s := facts["host_overhead_s"], Mapping):
+        facts["host_overhead_s"] = host_s.get(weights, host_s["other"])
+    frozen = {name: Frozen(value) for name, value in facts.items() if isinstance(value, dict)}
+    return Engine(name=key, release=release, **{**facts, **frozen})
+
+
+@cache
+def engine_names() -> tuple[str, ...]:
+    """The catalog's engines: those that have a file."""
+    files = resources.files("sim.catalog").joinpath(FOLDER).iterdir()
+    found = sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return tuple(name for name in found if name != COMMON)
+
+
+@cache
+def engine_aliases() -> Mapping[str, str]:
+    """Other names of the engines, and what they stand for."""
+    return {alias: name for name in engine_names() for alias in read_engine(name)["aliases"]}
+
+
+@cache
+def read_engine(name: str) -> Mapping[str, Any]:
+    """One file, facts unopened. Raises ValueError, with file and line, for what no engine's file has."""
+    text = resources.files("sim.catalog").joinpath(FOLDER, f"{name}.yaml").read_text(encoding="utf-8")
+    return checked(f"{FOLDER}/{name}.yaml", text)
+
+
+def checked(file: str, text: str) -> Mapping[str, Any]:
+    """The content of an engine's file. Raises ValueError, with file and line, for what no engine's file has."""
+    content: Mapping[str, Any] = parse(text)
+    for path, fault in _faults(content):
+        raise ValueError(f"{file}:{_line(text, path)}: {'.'.join(path)}: {fault}")
+    return content
+
+
+def facts_of(name: str, release: str) -> dict[str, Any]:
+    """The values of rules and launch defaults of a release: what holds of all, changed by every release up to it."""
+    common, own = read_engine(COMMON), read_engine(name)
+    found = {**common["rules"], **own["rules"], **own.get("launch", {})}
+    for changed_in in changes(name):
+        if version(changed_in) <= version(release):
+            found |= own["since"][changed_in]
+    return {key: values(fact) for key, fact in found.items()}
+
+
+def changes(name: str) -> list[str]:
+    """The releases that changed something, oldest first."""
+    return sorted(read_engine(name).get("since", {}), key=version)
+
+
+def since(name: str, release: str, key: str) -> str:
+    """The release that a rule or a default, as a release has it, is of: that which changed it last, or the oldest."""
+    own = read_engine(name)["since"]
+    changed = [one for one in changes(name) if version(one) <= version(release) and key in own[one]]
+    return changed[-1] if changed else described(name)["oldest"]
+
+
+def described(name: str) -> Mapping[str, str]:
+    """The `oldest`, the `default` and the `newest` release of an engine."""
+    found: Mapping[str, str] = values(read_engine(name)["releases"])
+    return found
 
 
 def release_taken(name: str, release: str) -> str | None:
-    """Whose rules stand in for those of a release, in words; None where the release lies among those described.
-
-    An engine whose rule of memory bears the release 0 was described once; else from its oldest rule to `release`.
-    Raises UnknownName.
-    """
-    described = values(read("engines.yaml")["engines"][engine(name).name])
-    newest, oldest = described["release"], min(described["reserves"], key=version)
-    asked, last, first = version(release), version(newest), version(oldest)
-    if asked[: len(last)] == last:
+    """Whose rules stand in for those of a release, in words; None where the release lies among those described."""
+    oldest, newest = (described(name)[end] for end in ("oldest", "newest"))
+    if not any(numbers(newest)):
+        return None if not any(numbers(release)) else "assumptions: none is published"
+    last = numbers(newest)
+    if numbers(release)[: len(last)] == last:
         return None
-    if not any(first):
-        return f"those of {newest}, the only one described" if any(last) else "assumptions: none is published"
-    if asked > last:
+    if version(release) > version(newest):
         return f"those of {newest}, the newest described"
-    return f"those of {oldest}, the oldest described" if asked < first else None
+    return f"those of {oldest}, the oldest described" if version(release) < version(oldest) else None
 
 
-def engine_names() -> tuple[str, ...]:
-    """The catalog's engines."""
-    return tuple(read("engines.yaml")["engines"])
+def _faults(content: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """What is wrong, with the keys that lead to it."""
+    known = {"releases": RELEASES, "launch": LAUNCH, "rules": RULES}
+    for section, inside in content.items():
+        if section in known:
+            yield from _wrong_facts((section,), inside, known[section])
+        elif section == "since":
+            for release, facts in inside.items():
+                if not numbers(release):
+                    yield (section, release), 'expected a release, such as "0.5.14"'
+                yield from _wrong_facts((section, release), facts, (*RULES, *LAUNCH))
+        elif section != "aliases":
+            yield (section,), _unknown(section, (*known, "since", "aliases"))
+
+
+def _wrong_facts(path: Path, facts: Mapping[str, Any], known: Iterable[str]) -> Iterator[tuple[Path, str]]:
+    for key, fact in facts.items():
+        if key not in known:
+            yield (*path, key), _unknown(key, known)
+        elif not is_fact(fact) or not fact.keys() >= FACT_KEYS:
+            yield (*path, key), "expected a value, its unit and its source"
+        elif odd := sorted(fact.keys() - FACT_KEYS - OPTIONAL_FACT_KEYS):
+            yield (*path, key), f"{odd[0]}: {_unknown(odd[0], (*FACT_KEYS, *OPTIONAL_FACT_KEYS))}"
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    return f"unknown key; expected {' or '.join(nearest_names(key, known))}"
+
+
+def _line(text: str, path: Path) -> int:
+    """The line of the key that a path ends with."""
+    lines, at = text.splitlines(), 0
+    for name in path:
+        at = next(i for i in range(at, len(lines)) if re.match(rf' *"?{re.escape(name)}"?:', lines[i]))
+    return at + 1

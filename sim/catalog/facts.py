@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -16,6 +16,8 @@ from sim.catalog import plain_yaml
 
 FACT_KEYS = frozenset({"value", "unit", "source"})
 OPTIONAL_FACT_KEYS = frozenset({"note", "as_of"})
+_STAGES = {"dev": 0, "alpha": 1, "a": 1, "beta": 2, "b": 2, "rc": 3}
+"""What comes before a release, in order."""
 
 
 class UnknownName(LookupError):
@@ -58,22 +60,37 @@ def values(node: Any) -> Any:
 def read(file: str) -> Mapping[str, Any]:
     """One YAML file of this folder, facts unopened."""
     text = resources.files("sim.catalog").joinpath(file).read_text(encoding="utf-8")
+    return parse(text)
+
+
+def parse(text: str) -> Mapping[str, Any]:
+    """The content of a YAML file."""
     content: Mapping[str, Any] = plain_yaml.parse(text) if yaml is None else yaml.safe_load(text)
     return content
 
 
-def version(release: str) -> tuple[int, ...]:
-    """`0.5.6.post1` -> (0, 5, 6, 1): releases in their order."""
-    return tuple(int(number) for number in re.findall(r"\d+", release))
+def numbers(release: str) -> tuple[int, ...]:
+    """`v1.3.0rc20` -> (1, 3), without zeros at the end; none where a name begins with no number."""
+    found = re.match(r"v?(\d+(?:\.\d+)*)", release)
+    parts = [int(part) for part in found[1].split(".")] if found else []
+    while parts and not parts[-1]:
+        parts.pop()
+    return tuple(parts)
 
 
-def aliases(kind: str) -> Mapping[str, str]:
-    """Other names of the catalog's models, GPUs or engines, and what they stand for; `kind`: model, gpu or engine."""
-    names: Mapping[str, str] = read(f"{kind}s.yaml")["aliases"]
-    return names
+def version(release: str) -> tuple[tuple[int, ...], int, int, int]:
+    """Releases in their order: 1.3.0.dev1, 1.3.0a1, 1.3.0rc20, 1.3, 1.3.0.post1 (the order of PEP 440).
+
+    The numbers, the stage before the release and its number, and what came after it.
+    """
+    before = re.search(r"(a|b|rc|alpha|beta|dev)\.?(\d*)", release)
+    after = re.search(r"post\.?(\d*)", release)
+    stage = _STAGES[before[1]] if before else len(_STAGES)
+    count = int(before[2] or 0) if before else 0
+    return numbers(release), stage, count, int(after[1] or 0) + 1 if after else 0
 
 
-def resolve(kind: str, name: str, known: Mapping[str, Any], aliases: Mapping[str, str]) -> str:
+def resolve(kind: str, name: str, known: Collection[str], aliases: Mapping[str, str]) -> str:
     """The catalog's own name for `name`, in any case. Raises UnknownName."""
     key = name.lower()
     key = aliases.get(key, key)

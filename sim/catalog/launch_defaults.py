@@ -1,17 +1,16 @@
 """What an engine does where its launch command says nothing, by release."""
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sim.catalog.engines import engine
-from sim.catalog.facts import read, values
+from sim.catalog.engines import described, facts_of
+from sim.catalog.facts import numbers, version
 from sim.catalog.hardware import Gpu
 
 
 class LaunchDefaults:
-    """Defaults of one release: the facts of `launch_defaults.yaml`, by name."""
+    """Defaults of one release: the facts of `launch` and `rules` in the engine's file, by name."""
 
     def __init__(self, engine_name: str, release: str, facts: Mapping[str, Any]) -> None:
         self.engine = engine_name
@@ -29,26 +28,14 @@ class LaunchDefaults:
 
     def chunk_tokens(self, gpu: Gpu) -> int:
         """New prompt tokens per step of the whole flag, before any division by ranks."""
-        return engine(self.engine).chunk_for(gpu.memory_bytes)
+        return self.by_memory("chunk_tokens", gpu)
 
 
 @cache
 def launch_defaults(engine_name: str, release: str | None = None) -> LaunchDefaults:
-    """The defaults of the newest known release that is not newer than `release`; the oldest known one before that;
-    the newest without a release, or with one that has no number."""
-    known = sorted(
-        values(read("launch_defaults.yaml"))[engine_name].items(), key=lambda item: _order(item[0])
-    )
-    asked = _order(release or "")
-    upto = [item for item in known if not asked or _order(item[0]) <= asked]
-    taken = upto or known[:1]
-    facts: dict[str, Any] = {}
-    for _, more in taken:
-        facts |= more
-    return LaunchDefaults(engine_name, taken[-1][0], facts)
-
-
-def _order(release: str) -> tuple[int, ...]:
-    """`0.11.0rc2` -> (0, 11, 0); what follows the numbers does not count."""
-    found = re.match(r"v?(\d+(?:\.\d+)*)", release)
-    return tuple(int(part) for part in found[1].split(".")) if found else ()
+    """The defaults of a release, or of the nearest that is described; the newest without one, or for one that has no
+    number: nobody starts an old engine by leaving out its release."""
+    known = described(engine_name)
+    taken = release if release and numbers(release) else known["newest"]
+    taken = min(max(taken, known["oldest"], key=version), known["newest"], key=version)
+    return LaunchDefaults(engine_name, taken, facts_of(engine_name, taken))

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from sim.catalog.facts import version
+from sim.frozen import Frozen
 
 MIB: Final = 2**20
 
@@ -32,16 +32,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """The rule of one release; the equation heads `engines.yaml`. MiB, as engines write them."""
+    """The rule of one release; the equation heads `engines/common.yaml`. MiB, as engines write them."""
 
     floor: float = 0.0
-    fixed: Mapping[float, float] = field(default_factory=dict)
+    fixed: Mapping[float, float] = field(default_factory=Frozen)
     """By least GPU memory, in bytes."""
-    per_gpu: Mapping[float, float] = field(default_factory=dict)
+    per_gpu: Mapping[float, float] = field(default_factory=Frozen)
     """Per GPU of the worker, by least GPU memory."""
     per_token: float = 0.0
     min_tokens: int = 0
-    captured: Mapping[float, int] = field(default_factory=dict)
+    captured: Mapping[float, int] = field(default_factory=Frozen)
     """Sequences of the largest decode batch that is captured by default, by least GPUs of the worker; none: as many
     as run."""
     per_sequence: float = 0.0
@@ -91,13 +91,6 @@ class Reserve:
             wide = default > self.wide_from
             graphs += self.per_sequence_and_rank_wide * default * work.ranks if wide else 0.0
         return graphs
-
-
-def reserve_of(release: str, reserves: Mapping[str, Mapping[str, Any]]) -> Reserve:
-    """The rule of a release: the newest that is not newer, or the oldest that is known."""
-    known = sorted(reserves, key=version)
-    older = [name for name in known if version(name) <= version(release)]
-    return Reserve(**reserves[(older or known[:1])[-1]])
 
 
 def _by_least(values: Mapping[float, float], size: float) -> float:

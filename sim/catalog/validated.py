@@ -1,6 +1,6 @@
 """How far off the simulation was where measurements are published: `validated.csv`, one deployment per line.
 
-The file is the digest of `tokenworks validate` that `python -m sim.validation.first_look` writes; the measurements'
+The file is the digest of `tokenworks validate` that `python -m sim.validation.digest` writes; the measurements'
 sources stand in `sim/validation/data/README.md` and `sim/validation/points.yaml`.
 """
 

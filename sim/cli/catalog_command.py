@@ -113,7 +113,7 @@ def engines() -> Rows:
 
 def profiles() -> Rows:
     """Measured profiles that ship."""
-    from sim.cost.profile import shipped_profiles
+    from sim.catalog.profiles import shipped_profiles
 
     return [{"profile": name} for name in shipped_profiles()]
 

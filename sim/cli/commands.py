@@ -5,24 +5,24 @@ subcommands through the entry-point group `tokenworks.commands`.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim import catalog
 from sim.cli import step_tables, tables
 from sim.cli.catalog_command import show_catalog
 from sim.cli.files import page, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.launch_command import app as launch
+from sim.cli.plan_command import plan
 from sim.cli.scenarios import deployed, note_profile, pool, profiles, public_prices, simulated
 from sim.cli.sweep_command import sweep
 from sim.cli.terminal import DID_NOT_HOLD, Screen, show_error
 from sim.cli.trace_command import show_trace
 from sim.cli.validate_command import validate
+from sim.model.layout import Phase
 from sim.scenario.errors import DeploymentError, ScenarioError
 
 if TYPE_CHECKING:
@@ -52,13 +52,6 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="one JSON object as the last line of stdout; the rest to stderr")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no notes")]
-
-
-class Phase(StrEnum):
-    """What a step does."""
-
-    PREFILL = "prefill"
-    DECODE = "decode"
 
 
 @app.callback(invoke_without_command=True)
@@ -137,13 +130,13 @@ def check(
     try:
         loaded, deployment = deployed(scenario, sets)
         with loaded.locating():
-            if any(pool.moe_backend for pool in loaded.scenario.deployment.pools().values()):
+            if any(plan.layout.moe_backend for plan in deployment.pools.values()):
                 from sim.step.pricing import check_backends  # reads the profile, which takes a while
 
-                check_backends(loaded.scenario)
-            check_recordings(loaded.scenario)
+                check_backends(deployment)
+            check_recordings(deployment)
             stream = requests(loaded.scenario, seed)
-            check_room(loaded.scenario, deployment, stream.least_tokens)
+            check_room(deployment, stream.least_tokens)
             check_warmup(loaded.scenario, stream.last_arrival_s)
     except ScenarioError as error:
         if as_json:
@@ -192,9 +185,10 @@ def explain(
     screen = Screen(as_json, quiet)
     loaded = load(scenario, sets or ())
     with loaded.locating():
-        data = price_step(loaded.scenario, phase.value if phase else None, batch, context).json()
-    note_profile(scenario.stem, loaded.scenario, screen)
-    data["notes"] = [*catalog.model(loaded.scenario.model).notes, *scenario_notes(loaded.scenario)]
+        explained = price_step(loaded.scenario, phase, batch, context)
+    data, deployment = explained.json(), explained.deployment
+    note_profile(scenario.stem, deployment, screen)
+    data["notes"] = [*deployment.model.notes, *scenario_notes(loaded.scenario)]
     for note in data["notes"]:
         screen.note(note)
     try:
@@ -218,6 +212,7 @@ def bench(seed: Seed = 0, out: Out = None, as_json: AsJson = False, quiet: Quiet
 
 
 app.command()(sweep)
+app.command()(plan)
 app.command()(validate)
 app.command("catalog")(show_catalog)
 app.command("trace")(show_trace)

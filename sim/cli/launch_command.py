@@ -18,7 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="one JSON object as the las
 Quiet = Annotated[bool, typer.Option("--quiet", help="no notes")]
 
 
-class Engine(StrEnum):
+class EngineName(StrEnum):
     """Engines that can be launched."""
 
     SGLANG = "sglang"
@@ -66,7 +66,8 @@ def write(
         Path, typer.Argument(help="a scenario, YAML", metavar="SCENARIO.yaml", show_default=False)
     ],
     engine: Annotated[
-        Engine | None, typer.Option(help="whose commands; default: the scenario's engine", show_default=False)
+        EngineName | None,
+        typer.Option(help="whose commands; default: the scenario's engine", show_default=False),
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, such as gpu=b200")

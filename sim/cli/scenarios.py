@@ -13,7 +13,8 @@ from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.units import GB_BYTES
 
 if TYPE_CHECKING:
-    from sim.deployment.plan import Deployment, PoolPlan
+    from sim.deployment.plan import Deployment
+    from sim.deployment.pools import PoolPlan
     from sim.result import Result
     from sim.scenario.loading import LoadedScenario
     from sim.scenario.schema import Scenario
@@ -33,30 +34,27 @@ def profiles(scenario: "Scenario") -> tuple[str, ...] | None:
     """The profiles that the scenario may name; None where it names none, since reading them takes a while."""
     if scenario.profile is None:
         return None
-    from sim.cost.profile import shipped_profiles
+    from sim.catalog.profiles import shipped_profiles
 
     return shipped_profiles()
 
 
-def note_profile(name: str, scenario: "Scenario", screen: Screen) -> None:
+def note_profile(name: str, deployment: "Deployment", screen: Screen) -> None:
     """Say so where nothing measured stands behind a scenario that did not ask for that."""
-    from sim.deployment.device import gpu_of
-    from sim.step.pricing import profile_name
-
-    if scenario.profile is None and profile_name(scenario) is None:
-        gpu = gpu_of(scenario).name
-        screen.note(f"{name}: no measured profile for {gpu} and {scenario.engine}; priced analytically")
+    if deployment.profile is None and not deployment.profile_named:
+        of = f"{deployment.gpu.name} and {deployment.engine.name}"
+        screen.note(f"{name}: no measured profile for {of}; priced analytically")
 
 
 def simulated(
     paths: list[Path], sets: list[str] | None, seed: int, out: Path | None, screen: Screen
 ) -> "dict[str, Result]":
     """The result of each scenario by name. All are checked before the first one runs."""
-    loaded: dict[str, LoadedScenario] = {}
+    loaded: dict[str, tuple[LoadedScenario, Deployment]] = {}
     problems: list[LocatedProblem] = []
     for path in paths:
         try:
-            loaded[_name(path, loaded)], _ = deployed(path, sets)
+            loaded[_name(path, loaded)] = deployed(path, sets)
         except ScenarioError as error:
             problems += error.problems
     if problems:
@@ -64,8 +62,8 @@ def simulated(
     if out:
         prepare(out)
     results = {}
-    for name, one in loaded.items():
-        note_profile(name, one.scenario, screen)
+    for name, (one, deployment) in loaded.items():
+        note_profile(name, deployment, screen)
         with screen.progress(name) as tick, one.locating():
             results[name] = sim.simulate(one.scenario, seed, tick)
         for note in results[name].notes:

@@ -15,12 +15,13 @@ from rich.text import Text
 
 from sim.catalog.validated import in_words
 from sim.cli.terminal import number, percent, seconds, usd
+from sim.cost.latency import PRICED_BY
 from sim.report.objectives import judged
 
 Json = Mapping[str, Any]
 
 
-class Row(NamedTuple):
+class RunRow(NamedTuple):
     """One line of a table: what a person reads, where it stands in the JSON, how it is written."""
 
     label: str
@@ -28,8 +29,8 @@ class Row(NamedTuple):
     written: Callable[[float | None], str] = number
 
 
-def _latency(label: str, key: str) -> list[Row]:
-    return [Row(f"{label} {p}", ("latency", key, p), seconds) for p in ("p50", "p90", "p99")]
+def _latency(label: str, key: str) -> list[RunRow]:
+    return [RunRow(f"{label} {p}", ("latency", key, p), seconds) for p in ("p50", "p90", "p99")]
 
 
 TTFT_PARTS = {
@@ -40,76 +41,73 @@ TTFT_PARTS = {
     "first_step_s": "from there to the first token",
 }
 
-SECTIONS: Mapping[str, Sequence[Row]] = {
+SECTIONS: Mapping[str, Sequence[RunRow]] = {
     "Requests": [
-        Row("arrived", ("requests", "arrived")),
-        Row("completed", ("requests", "completed")),
-        Row("rejected, can never fit", ("requests", "rejected")),
-        Row("input tokens", ("tokens", "input")),
-        Row("of these from the prefix cache", ("tokens", "input_cached")),
-        Row("share from the prefix cache", ("prefix_cache", "hit_rate"), percent),
-        Row("found in HBM", ("prefix_cache", "hbm_tokens")),
-        Row("found in host memory", ("prefix_cache", "host_tokens")),
-        Row("found on disk", ("prefix_cache", "disk_tokens")),
-        Row("output tokens", ("tokens", "output")),
+        RunRow("arrived", ("requests", "arrived")),
+        RunRow("completed", ("requests", "completed")),
+        RunRow("rejected, can never fit", ("requests", "rejected")),
+        RunRow("input tokens", ("tokens", "input")),
+        RunRow("of these from the prefix cache", ("tokens", "input_cached")),
+        RunRow("share from the prefix cache", ("prefix_cache", "hit_rate"), percent),
+        RunRow("found in HBM", ("prefix_cache", "hbm_tokens")),
+        RunRow("found in host memory", ("prefix_cache", "host_tokens")),
+        RunRow("found on disk", ("prefix_cache", "disk_tokens")),
+        RunRow("output tokens", ("tokens", "output")),
     ],
     "Throughput": [
-        Row("output tokens/s", ("throughput", "output_tokens_per_s")),
-        Row("output tokens/s per GPU", ("throughput", "output_tokens_per_s_per_gpu")),
-        Row("output tokens/s per decode GPU", ("throughput", "output_tokens_per_s_per_decode_gpu")),
-        Row("input tokens/s per prefill GPU", ("throughput", "input_tokens_per_s_per_prefill_gpu")),
-        Row(
+        RunRow("output tokens/s", ("throughput", "output_tokens_per_s")),
+        RunRow("output tokens/s per GPU", ("throughput", "output_tokens_per_s_per_gpu")),
+        RunRow("output tokens/s per decode GPU", ("throughput", "output_tokens_per_s_per_decode_gpu")),
+        RunRow("input tokens/s per prefill GPU", ("throughput", "input_tokens_per_s_per_prefill_gpu")),
+        RunRow(
             "client: output tokens/s, first arrival to last answer",
             ("throughput", "client", "output_tokens_per_s"),
         ),
-        Row("client: input and output tokens/s", ("throughput", "client", "total_tokens_per_s")),
-        Row("client: from first arrival to last answer", ("throughput", "client", "duration_s"), seconds),
-        Row("tokens per decode step and sequence", ("speculation", "accept_length")),
-        Row("requests/s that meet the objectives", ("goodput_requests_per_s",)),
+        RunRow("client: input and output tokens/s", ("throughput", "client", "total_tokens_per_s")),
+        RunRow("client: from first arrival to last answer", ("throughput", "client", "duration_s"), seconds),
+        RunRow("tokens per decode step and sequence", ("speculation", "accept_length")),
+        RunRow("requests/s that meet the objectives", ("goodput_requests_per_s",)),
     ],
     "Latency": [
         *_latency("TTFT", "ttft_s"),
-        Row("TTFT mean", ("latency", "ttft_s", "mean"), seconds),
+        RunRow("TTFT mean", ("latency", "ttft_s", "mean"), seconds),
         *(
-            Row(f"of this {label}", ("latency", "ttft_breakdown", key), seconds)
+            RunRow(f"of this {label}", ("latency", "ttft_breakdown", key), seconds)
             for key, label in TTFT_PARTS.items()
         ),
         *_latency("TPOT", "tpot_s"),
         *_latency("end to end", "e2e_s"),
     ],
     "Load": [
-        Row("GPUs", ("gpus",)),
-        Row("paid for but unused: the tier sells whole nodes or racks", ("cost", "stranded_gpus")),
-        Row("prefill pool not idle", ("utilization", "prefill"), percent),
-        Row("decode pool not idle", ("utilization", "decode"), percent),
-        Row("serving pool not idle", ("utilization", "serve"), percent),
-        Row("KV cache in use, peak", ("utilization", "kv_cache_peak"), percent),
+        RunRow("GPUs", ("gpus",)),
+        RunRow("paid for but unused: the tier sells whole nodes or racks", ("cost", "stranded_gpus")),
+        RunRow("prefill pool not idle", ("utilization", "prefill"), percent),
+        RunRow("decode pool not idle", ("utilization", "decode"), percent),
+        RunRow("serving pool not idle", ("utilization", "serve"), percent),
+        RunRow("KV cache in use, peak", ("utilization", "kv_cache_peak"), percent),
     ],
     "Capacity, estimated without queues": [
-        Row("requests/s that fill it", ("capacity", "requests_per_s")),
-        Row("load: arrivals / that", ("capacity", "load"), percent),
-        Row("price per million tokens when full, blended", ("capacity", "usd_per_million_blended"), usd),
+        RunRow("requests/s that fill it", ("capacity", "requests_per_s")),
+        RunRow("load: arrivals / that", ("capacity", "load"), percent),
+        RunRow("price per million tokens when full, blended", ("capacity", "usd_per_million_blended"), usd),
     ],
     "Price per million tokens at this load": [
-        Row("input, cache hit", ("cost", "usd_per_million", "input_cache_hit"), usd),
-        Row("input, cache miss", ("cost", "usd_per_million", "input_cache_miss"), usd),
-        Row("output", ("cost", "usd_per_million", "output"), usd),
-        Row("blended", ("cost", "usd_per_million", "blended"), usd),
-        Row("all of it, per hour", ("cost", "usd_per_hour"), usd),
-        Row("of this storage of cached prefixes", ("cost", "storage_usd_per_hour"), usd),
+        RunRow("input, cache hit", ("cost", "usd_per_million", "input_cache_hit"), usd),
+        RunRow("input, cache miss", ("cost", "usd_per_million", "input_cache_miss"), usd),
+        RunRow("output", ("cost", "usd_per_million", "output"), usd),
+        RunRow("blended", ("cost", "usd_per_million", "blended"), usd),
+        RunRow("all of it, per hour", ("cost", "usd_per_hour"), usd),
+        RunRow("of this storage of cached prefixes", ("cost", "storage_usd_per_hour"), usd),
     ],
     "Public API price per million tokens": [
-        Row("maker, input, cache hit", ("api", "official", "input_cache_hit"), usd),
-        Row("maker, input, cache miss", ("api", "official", "input_cache_miss"), usd),
-        Row("maker, output", ("api", "official", "output"), usd),
-        Row("others, input, cache miss, lowest", ("api", "lowest", "input_cache_miss"), usd),
-        Row("others, output, lowest", ("api", "lowest", "output"), usd),
-        Row("others, output, median", ("api", "median", "output"), usd),
+        RunRow("maker, input, cache hit", ("api", "official", "input_cache_hit"), usd),
+        RunRow("maker, input, cache miss", ("api", "official", "input_cache_miss"), usd),
+        RunRow("maker, output", ("api", "official", "output"), usd),
+        RunRow("others, input, cache miss, lowest", ("api", "lowest", "input_cache_miss"), usd),
+        RunRow("others, output, lowest", ("api", "lowest", "output"), usd),
+        RunRow("others, output, median", ("api", "median", "output"), usd),
     ],
-    "Simulated GPU time priced by": [
-        Row(kind, ("priced_by", kind), percent)
-        for kind in ("measured", "fitted", "scaled", "extrapolated", "analytic")
-    ],
+    "Simulated GPU time priced by": [RunRow(kind, ("priced_by", kind), percent) for kind in PRICED_BY],
 }
 
 
@@ -274,7 +272,7 @@ def _side_by_side(by_name: Mapping[str, Json]) -> Table:
     return table
 
 
-def _cells(row: Row, values: Sequence[float | None]) -> list[str]:
+def _cells(row: RunRow, values: Sequence[float | None]) -> list[str]:
     cells = [row.written(values[0])]
     for value in values[1:]:
         ratio = f"{value / values[0]:.2f}x" if value is not None and values[0] else "-"

@@ -17,13 +17,17 @@ def validate(
     cases: Annotated[
         list[str] | None,
         typer.Argument(
-            help="ids of published cases, or wide-ep for all single steps; default: all", metavar="[CASE ...]"
+            help="ids of published cases, or all of a kind: wide-ep, drafts, curves, services; default: all",
+            metavar="[CASE ...]",
         ),
     ] = None,
     table: Annotated[
         Path | None,
         typer.Option(metavar="ROWS.csv", help="rows with the columns of inferencex_r1.csv (CSV or Parquet)"),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="one row of every GPU, engine, format and kind of service")
+    ] = False,
     max_prompts: Annotated[int, typer.Option(min=1, help="prompts that a row simulates at most")] = 2000,
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="all chance is drawn from it")] = 0,
@@ -41,7 +45,7 @@ def validate(
     screen = Screen(as_json, quiet)
     if out:
         prepare(out)
-    found = _validated(cases or [], table, max_prompts, workers, seed, screen)
+    found = _validated(cases or [], table, quick, max_prompts, workers, seed, screen)
     screen.show(validation(found))
     data = found.json()
     if out:
@@ -51,16 +55,22 @@ def validate(
 
 
 def _validated(
-    cases: Sequence[str], table: Path | None, max_prompts: int, workers: int, seed: int, screen: Screen
+    cases: Sequence[str],
+    table: Path | None,
+    quick: bool,
+    max_prompts: int,
+    workers: int,
+    seed: int,
+    screen: Screen,
 ) -> "Validation":
     from sim.validation import table as tables
     from sim.validation.cells import TableError
 
-    options: dict[str, Any] = {"max_prompts": max_prompts, "workers": workers, "seed": seed}
+    options: dict[str, Any] = {"quick": quick, "max_prompts": max_prompts, "workers": workers, "seed": seed}
     try:
         with screen.progress("validate") as tick:
             return tables.validate(
-                table or tables.SHIPPED, cases, points=table is None, progress=tick, **options
+                table or tables.SHIPPED, cases, published=table is None, progress=tick, **options
             )
     except (TableError, tables.UnknownCase) as error:
         show_error(str(error))

@@ -12,6 +12,7 @@ from rich.text import Text
 from sim.cli.terminal import number, percent, seconds
 from sim.validation.blame import GROUPS, PROMPTS
 from sim.validation.errors import grouped, score, score_by_layout
+from sim.validation.skips import general
 from sim.validation.table import Validation
 
 LABELS: Final = {
@@ -22,9 +23,9 @@ LABELS: Final = {
     "prefill_tput_per_node": "prefill tokens/s per node",
     "decode_tput_per_node": "decode tokens/s per node",
     "gain": "gain of a mechanism",
+    "speedup": "tokens/s with drafts over without",
+    "slope": "USD per M tokens and M positions",
 }
-TIMES: Final = ("tpot", "ttft")
-STEPS: Final = ("prefill_tput_per_node", "decode_tput_per_node", "gain")
 LARGEST: Final = 10
 """Differences that are explained."""
 TARGET: Final = 0.07
@@ -91,10 +92,18 @@ def _headline(found: Validation) -> Iterator[RenderableType]:
 
 def _steps(found: Validation) -> Iterator[RenderableType]:
     """Published single steps and gains, one by one."""
-    steps = [c for c in found.cases if c.metric in STEPS]
+    steps = [c for c in found.cases if c.phase != "service"]
     if not steps:
         return
-    table = _table("\nSingle steps and gains", "case", "layout", "load", "published", "simulated", "error")
+    table = _table(
+        "\nSingle steps: throughputs, gains and slopes",
+        "case",
+        "layout",
+        "load",
+        "published",
+        "simulated",
+        "error",
+    )
     for case in steps:
         shown = [_signed(v) if case.metric == "gain" else number(v) for v in (case.published, case.simulated)]
         table.add_row(case.id, case.layout, case.point, *shown, _signed(case.error))
@@ -102,7 +111,7 @@ def _steps(found: Validation) -> Iterator[RenderableType]:
 
 
 def _layouts(found: Validation) -> Iterator[RenderableType]:
-    served = [case for case in found.cases if case.metric not in STEPS]
+    served = [c for c in found.cases if c.phase == "service"]
     if not served:
         return
     table = _table(
@@ -126,7 +135,7 @@ def _missing(found: Validation) -> Iterator[RenderableType]:
         "layout", "split", "rows", "error", "bias",
         *GROUPS, PROMPTS,
     )  # fmt: skip
-    cases = [c for c in found.cases if c.metric == "tpot"]
+    cases = [c for c in found.cases if c.metric == "tpot" and c.id in found.compositions]
     for layout, group in sorted(grouped(cases, lambda c: c.layout).items()):
         one = score(group)
         if one is None or one.median <= TARGET:
@@ -177,7 +186,7 @@ def _skipped(found: Validation) -> Iterator[RenderableType]:
     if not found.skipped:
         return
     table = _table("\nSkipped", "reason", "rows")
-    for reason, count in Counter(_general(r) for r in found.skipped.values()).most_common():
+    for reason, count in Counter(general(r) for r in found.skipped.values()).most_common():
         table.add_row(reason, number(count))
     yield table
 
@@ -192,11 +201,6 @@ def _read(found: Validation) -> Iterator[RenderableType]:
         )
     if found.ignored:
         yield Text(f"Columns that say nothing to the simulation: {', '.join(found.ignored)}.", style="dim")
-
-
-def _general(reason: str) -> str:
-    """A reason without the row that it names."""
-    return " ".join("another row" if word.startswith("IX") else word for word in reason.split())
 
 
 def _signed(value: float) -> str:

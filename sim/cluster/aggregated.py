@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 
 from sim.cluster.clock import Clock
-from sim.cluster.ledger import Ledger, Meter, Window
+from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.record import PoolRecord
 from sim.cluster.serve_worker import ServeWorker
 from sim.cluster.setup import ClusterPlan
+from sim.cluster.window import Window
 from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, make_router
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
 
 
@@ -31,7 +32,7 @@ class AggregatedCluster:
             for w in range(self._setup.workers)
         ]
 
-    def submit(self, sequences: list[Sequence]) -> None:
+    def submit(self, sequences: list[ServedRequest]) -> None:
         """See `Frontend.submit`."""
         woken = []
         for sequence in sequences:
@@ -65,7 +66,7 @@ class AggregatedCluster:
         batch = self._workers[at.worker].batch
         return batch.ranks[at.rank].used_after(batch.step)
 
-    def _enqueue(self, sequence: Sequence) -> ServeWorker:
+    def _enqueue(self, sequence: ServedRequest) -> ServeWorker:
         loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
@@ -77,6 +78,6 @@ class AggregatedCluster:
         worker.submit(sequence, place.rank)
         return worker
 
-    def _weigh(self, worker: int, rank: int, sequence: Sequence, sign: int) -> None:
+    def _weigh(self, worker: int, rank: int, sequence: ServedRequest, sign: int) -> None:
         """A request has come to a rank (`sign` 1) or is done (-1)."""
         self._loads.add(worker, rank, sign * (sequence.prompt_tokens if self._router.by_prefix else 1))

@@ -4,21 +4,22 @@ import math
 from typing import Protocol
 
 from sim.cluster.clock import Clock, Timer
-from sim.cluster.ledger import Ledger, Window
+from sim.cluster.ledger import Ledger
 from sim.cluster.setup import Requests
-from sim.serving.sequence import Sequence
+from sim.cluster.window import Window
+from sim.serving.served_request import ServedRequest
 from sim.workload import Request
 
 
 class Frontend(Protocol):
     """Where requests enter the cluster."""
 
-    def submit(self, sequences: list[Sequence]) -> None:
+    def submit(self, sequences: list[ServedRequest]) -> None:
         """Take requests that arrived at the same time; those that can never fit are rejected."""
         ...
 
 
-class Arrivals:
+class ArrivalProcess:
     """One timer at a time for the requests whose times are known; one for each moment at which followers arrive.
 
     The measurement window of a closed loop ends with the first request that leaves its place empty, that of an open

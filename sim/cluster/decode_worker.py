@@ -11,7 +11,7 @@ from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.routing import PoolLoads
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.serving.speculation import Pace
 from sim.step import StepCost
 
@@ -26,7 +26,7 @@ class DecodeWorker:
 
     def __init__(
         self, index: int, loads: PoolLoads, clock: Clock, ledger: Ledger, meter: Meter, plan: ClusterPlan,
-        cost: StepCost, prefixes: Prefixes, preempted: Callable[[Sequence], None], freed: Callable[[int], None],
+        cost: StepCost, prefixes: Prefixes, preempted: Callable[[ServedRequest], None], freed: Callable[[int], None],
     ) -> None:  # fmt: skip
         setup = plan.pools["decode"]
         self._clock, self._ledger, self._meter = clock, ledger, meter
@@ -41,7 +41,7 @@ class DecodeWorker:
         self.fits = self._advance.fits
         """(rank, tokens) -> whether a sequence of so many could be reserved now, with the blocks that the running (or
         next) step still takes left aside."""
-        self._coming: list[tuple[float, int, Sequence, int]] = []
+        self._coming: list[tuple[float, int, ServedRequest, int]] = []
         """(time, order of sending, sequence, rank), the next first."""
         self._sent = 0
         self._deciding = False
@@ -51,7 +51,7 @@ class DecodeWorker:
         self.batch.reserve(rank, tokens)
         self._loads.add(self._index, rank, 1)
 
-    def expect(self, sequence: Sequence, rank: int, time_s: float) -> None:
+    def expect(self, sequence: ServedRequest, rank: int, time_s: float) -> None:
         """The KV of a sequence will be here at `time_s`; it joins at the next step boundary.
 
         Known beforehand, this is no event: the steps that run end with the one that runs then.

@@ -4,15 +4,16 @@ from collections.abc import Iterable, Mapping
 
 from sim.cluster.clock import Clock
 from sim.cluster.decode_worker import DecodeWorker
-from sim.cluster.ledger import Ledger, Meter, Window
+from sim.cluster.ledger import Ledger, Meter
 from sim.cluster.prefill_worker import PrefillWorker
 from sim.cluster.prefixes import Prefixes
 from sim.cluster.record import PoolRecord
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.transfer import Handoff
+from sim.cluster.window import Window
 from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, make_router
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
 
 
@@ -46,7 +47,7 @@ class DisaggregatedCluster:
         ]  # fmt: skip
         self._router = make_router(router)
 
-    def submit(self, sequences: list[Sequence]) -> None:
+    def submit(self, sequences: list[ServedRequest]) -> None:
         """See `Frontend.submit`."""
         workers = []
         for sequence in sequences:
@@ -88,7 +89,7 @@ class DisaggregatedCluster:
             found.append(f"{len(self._handoff.waiting)} computed prompts never found a decode rank")
         return found + self._prefixes.unsound() + self._loads.unsound() + self._handoff.loads.unsound()
 
-    def _enqueue(self, sequence: Sequence, front: bool = False) -> PrefillWorker:
+    def _enqueue(self, sequence: ServedRequest, front: bool = False) -> PrefillWorker:
         loads = self._loads
         if self._router.by_prefix:
             loads = self._prefixes.loads(sequence, loads)
@@ -103,7 +104,7 @@ class DisaggregatedCluster:
     def _held_blocks(self, at: RankAddress) -> int:
         return self._prefillers[at.worker].blocks[at.rank].used
 
-    def _recompute(self, sequence: Sequence) -> None:
+    def _recompute(self, sequence: ServedRequest) -> None:
         self._enqueue(sequence, front=True).wake()
 
     def _freed(self, decode_worker: int) -> None:

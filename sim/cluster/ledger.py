@@ -10,9 +10,10 @@ import numpy as np
 
 from sim.cluster.record import PoolRecord, RequestTable
 from sim.cluster.setup import PoolSetup
+from sim.cluster.window import Window
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.decode_rank import Peak
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.workload import Request
 
 Progress = Callable[[int, int], None]
@@ -56,7 +57,7 @@ class Ledger:
         self._progress, self._expected = progress, expected
         self._done = self._report_at = 0
 
-    def arrive(self, request: Request) -> Sequence:
+    def arrive(self, request: Request) -> ServedRequest:
         """The request arrived."""
         index = self.arrived
         if index == self._room:
@@ -67,17 +68,17 @@ class Ledger:
         self.output_tokens[index] = request.output_tokens
         cached = request.cached_tokens if request.cached_tokens < prompt else prompt - 1
         self.cached_tokens[index] = cached
-        return Sequence(
+        return ServedRequest(
             index, prompt, cached, request.output_tokens, request=request.id,
             blocks=request.blocks, answer_blocks=request.answer_blocks,
         )  # fmt: skip
 
-    def reject(self, sequence: Sequence) -> None:
+    def reject(self, sequence: ServedRequest) -> None:
         """The request can never be served."""
         self.rejected[sequence.id] = True
         self._end(sequence)
 
-    def start_prefill(self, started: list[Sequence], now: float) -> None:
+    def start_prefill(self, started: list[ServedRequest], now: float) -> None:
         """Prompts began to be computed (again, if preempted)."""
         for sequence in started:
             row = sequence.id
@@ -91,14 +92,14 @@ class Ledger:
                 self.cached_tokens[row] = sequence.cached_tokens
                 _, self.cached_host_tokens[row], self.cached_disk_tokens[row] = sequence.cached_by_tier
 
-    def end_prefill(self, sequence: Sequence, now: float) -> None:
+    def end_prefill(self, sequence: ServedRequest, now: float) -> None:
         """The prompt is computed, and with it one more token generated."""
         if sequence.generated_tokens == 0:
             self.prefill_end_s[sequence.id] = now
         sequence.generated_tokens += 1
 
     def deliver_first(
-        self, sequence: Sequence, placed_s: float, received_s: float, first_token_s: float
+        self, sequence: ServedRequest, placed_s: float, received_s: float, first_token_s: float
     ) -> None:
         """A decode rank has room for the sequence, gets its KV, and a token reaches the client at these times; only the
         first ones are noted."""
@@ -108,11 +109,11 @@ class Ledger:
                 placed_s, received_s, first_token_s,
             )  # fmt: skip
 
-    def preempt(self, sequence: Sequence) -> None:
+    def preempt(self, sequence: ServedRequest) -> None:
         """The sequence lost its KV; prompt and generated tokens will be computed again, but for what is cached."""
         self.preemptions[sequence.id] += 1
 
-    def finish(self, sequence: Sequence, now: float) -> None:
+    def finish(self, sequence: ServedRequest, now: float) -> None:
         """The last token was generated."""
         self.finish_s[sequence.id] = self.end_s = now
         self.generated_tokens[sequence.id] = sequence.generated_tokens
@@ -122,10 +123,9 @@ class Ledger:
 
     def table(self) -> RequestTable:
         """The columns of the run record: the memory of these books, not a copy."""
+        kinds = dict.fromkeys(TIMES, np.float64) | dict.fromkeys(COUNTS, np.int64)
         columns: dict[str, Any] = {
-            name: np.frombuffer(getattr(self, name), dtype)[: self.arrived]
-            for names, dtype in ((TIMES, np.float64), (COUNTS, np.int64))
-            for name in names
+            name: np.frombuffer(getattr(self, name), kind)[: self.arrived] for name, kind in kinds.items()
         }
         rejected = np.frombuffer(self.rejected, np.bool_)[: self.arrived]
         return RequestTable(**columns, rejected=rejected)
@@ -137,7 +137,7 @@ class Ledger:
             getattr(self, name).extend([0] * rows)
         self._room += rows
 
-    def _end(self, sequence: Sequence) -> None:
+    def _end(self, sequence: ServedRequest) -> None:
         self._done += 1
         if self._progress is not None:
             total = max(self._expected, self.arrived)
@@ -151,7 +151,7 @@ class Ledger:
 class Meter:
     """How long the workers of a pool worked, by activity, and how much of it inside the measurement window."""
 
-    def __init__(self, setup: PoolSetup, window: "Window") -> None:
+    def __init__(self, setup: PoolSetup, window: Window) -> None:
         self._setup = setup
         self._window = window
         self._busy_s: defaultdict[str, float] = defaultdict(float)
@@ -191,13 +191,3 @@ class Meter:
             kv_cache_peak=peak_blocks / setup.kv_blocks,
             kv_blocks_leaked=blocks_left,
         )
-
-
-class Window:
-    """The measurement window. In a closed loop its end is known only when it is reached."""
-
-    def __init__(self, start_s: float, end_s: float = math.inf) -> None:
-        self.start_s = start_s
-        self.end_s = end_s
-        self.steady = True
-        """Known after the run; where it is not, the whole run after the warm-up is measured."""

@@ -12,10 +12,10 @@ from sim.serving.admission import Refusals
 from sim.serving.kv_blocks import KvBlocks
 from sim.serving.prompts import Chunk, PromptQueues
 from sim.serving.routing import PoolLoads
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
 
-Handover = Callable[[Sequence, "PrefillWorker", int], None]
+Handover = Callable[[ServedRequest, "PrefillWorker", int], None]
 """(sequence, worker, rank): its prompt is computed and there is more to generate."""
 
 
@@ -42,17 +42,17 @@ class PrefillWorker:
         self._clock, self._ledger, self._meter, self._setup, self._cost = clock, ledger, meter, setup, cost
         self._prefixes, self._hand_over = prefixes, hand_over
         self._index, self._loads = index, loads
-        self.queues = PromptQueues(setup.dp)
+        self.queues = PromptQueues(setup.dp, setup.whole_prompts)
         self._refusals = Refusals(setup.dp)
         self.blocks = [KvBlocks(setup.kv_blocks) for _ in range(setup.dp)]
         self._busy = False
         self._budgets = [setup.chunk_tokens] * setup.dp
-        self._leaving: list[deque[tuple[float, int, Sequence]]] = [deque() for _ in range(setup.dp)]
+        self._leaving: list[deque[tuple[float, int, ServedRequest]]] = [deque() for _ in range(setup.dp)]
         """Per rank: (time, blocks, sequence) of the KV on its way to a decode rank, in the order of sending."""
         self._start_s = self._seconds = self._cached_s = 0.0
         """Of the step that runs; `_cached_s` of its seconds are for cached prefixes."""
 
-    def submit(self, sequence: Sequence, rank: int, front: bool = False) -> None:
+    def submit(self, sequence: ServedRequest, rank: int, front: bool = False) -> None:
         """Queue a prompt; `wake` starts it."""
         if self._refusals.any:
             sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
@@ -69,14 +69,14 @@ class PrefillWorker:
         now = self._clock.now
         self._ledger.start_prefill(chunk.started, now)
         self._busy, self._start_s = True, now
-        self._loads.put(self._index, self.queues.queued_tokens, chunk.fullest)
-        self._seconds, self._cached_s = prefill_seconds(self._cost, chunk, self._setup.dp)
-        self._cost.book_prompts(chunk.prompts, self._seconds)
+        self._loads.put(self._index, self.queues.queued_tokens, chunk.load.fullest)
+        self._seconds, self._cached_s = prefill_seconds(self._cost, chunk)
+        self._cost.book_prefill(chunk.load, self._seconds)
         self._meter.steps += 1
-        self._meter.new_tokens += chunk.tokens
+        self._meter.new_tokens += chunk.load.tokens
         self._clock.at(now + self._seconds, self._end_step, chunk)
 
-    def release_at(self, time_s: float, sequence: Sequence, rank: int) -> None:
+    def release_at(self, time_s: float, sequence: ServedRequest, rank: int) -> None:
         """The KV of a sequence will have left then.
 
         That is an event only if somebody waits for its room, or looks at what the prefix cache holds.
@@ -110,7 +110,7 @@ class PrefillWorker:
         self.settle(rank, time_s)
         self.wake()
 
-    def _admit(self, sequence: Sequence, rank: int) -> bool:
+    def _admit(self, sequence: ServedRequest, rank: int) -> bool:
         now, refusals = self._clock.now, self._refusals
         if self._leaving[rank]:
             self.settle(rank, now)
@@ -148,15 +148,15 @@ class PrefillWorker:
         self.wake()
 
 
-def prefill_seconds(cost: StepCost, chunk: Chunk, ranks: int) -> tuple[float, float]:
+def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
     """Seconds of a step that computes `chunk`, and how many of them are for its cached prefixes.
 
     cached = step - the same step with the context of its new tokens and earlier chunks only. A step that fetches
     prefixes lasts at least as long as that.
     """
-    seconds = cost.prompts_s(chunk.prompts, ranks)
-    if not chunk.has_prefix:
+    seconds = cost.prefill_s(chunk.load)
+    if not chunk.load.has_prefix:
         return seconds, 0.0
-    alone_s = min(seconds, cost.prompts_s(chunk.without_prefix, ranks))
+    alone_s = min(seconds, cost.prefill_s(chunk.load.without_prefix()))
     seconds = max(seconds, chunk.fetch_s)
     return seconds, seconds - alone_s

@@ -9,10 +9,10 @@ HiCache, Mooncake): the step that starts the prompt lasts at least as long as th
 from collections.abc import Callable, Iterable
 
 from sim.cluster.setup import PoolSetup, PrefixSetup
-from sim.serving.prefix_cache import PrefixCache
+from sim.serving.prefix_cache import BlockCache
 from sim.serving.ranks import RankAddress, pool_ranks
 from sim.serving.routing import PoolLoads
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
 
 class Prefixes:
@@ -26,24 +26,24 @@ class Prefixes:
         self._block_tokens = pool.block_tokens
         self._ranks_of = _units(setup.scope, pool_ranks(pool.workers, pool.dp)) if setup else []
         self._unit_of = {at: unit for unit, ranks in enumerate(self._ranks_of) for at in ranks}
-        self._caches = [PrefixCache(setup.tiers, setup.block_tokens) for _ in self._ranks_of] if setup else []
+        self._caches = [BlockCache(setup.tiers, setup.block_tokens) for _ in self._ranks_of] if setup else []
         self.kept = bool(self._caches)
         """Whether there are caches: what they hold depends on when KV is released."""
 
-    def loads(self, sequence: Sequence, tokens: PoolLoads) -> PoolLoads:
+    def loads(self, sequence: ServedRequest, tokens: PoolLoads) -> PoolLoads:
         """Loads in tokens, less what each rank would not have to compute of this prompt."""
         if len(self._caches) < 2:
             return tokens
         found = [sum(cache.lookup(sequence.blocks, sequence.prompt_tokens)) for cache in self._caches]
         return tokens.without([found[self._unit_of[at]] for at in tokens.addresses])
 
-    def route(self, sequence: Sequence, at: RankAddress) -> None:
+    def route(self, sequence: ServedRequest, at: RankAddress) -> None:
         """The prompt goes to this rank of the pool: expect what its cache holds now."""
         if self._caches:
             sequence.unit = self._unit_of[at]
             self._look_up(sequence)
 
-    def admit(self, sequence: Sequence) -> None:
+    def admit(self, sequence: ServedRequest) -> None:
         """Its prefill starts: what is cached now need not be computed, but fetched."""
         if self._setup is None:
             return
@@ -51,13 +51,13 @@ class Prefixes:
         fetch_s = zip(sequence.cached_by_tier, self._setup.fetch_s_per_token, strict=True)
         sequence.fetch_s = sum(tokens * s for tokens, s in fetch_s)
 
-    def computed(self, sequence: Sequence) -> None:
+    def computed(self, sequence: ServedRequest) -> None:
         """Its prefill has ended: others find the prompt's blocks, which it holds."""
         if self._caches:
             self._caches[sequence.unit].hold(sequence.blocks)
             self._make_room(sequence.unit)
 
-    def release(self, sequence: Sequence, answered: bool = False) -> None:
+    def release(self, sequence: ServedRequest, answered: bool = False) -> None:
         """The pool's KV blocks of the sequence have been given back; `answered`: its answer stands behind the prompt.
 
         Blocks of an answer are kept where it is known that a later prompt goes on from them.
@@ -70,7 +70,7 @@ class Prefixes:
         if answered and sequence.answer_blocks:
             cache.insert((*sequence.blocks, *sequence.answer_blocks))
 
-    def answer(self, sequence: Sequence) -> None:
+    def answer(self, sequence: ServedRequest) -> None:
         """Another pool has generated the answer: its KV returns to a cache that serves the whole cluster."""
         if self._setup is not None and self._setup.scope == "cluster" and sequence.answer_blocks:
             self._caches[0].insert((*sequence.blocks, *sequence.answer_blocks))
@@ -80,7 +80,7 @@ class Prefixes:
         held = sum(cache.running_blocks for cache in self._caches)
         return [f"{held:,} blocks of the prefix cache were never released"] if held else []
 
-    def _look_up(self, sequence: Sequence) -> None:
+    def _look_up(self, sequence: ServedRequest) -> None:
         cache = self._caches[sequence.unit]
         sequence.cached_by_tier = cache.lookup(sequence.blocks, sequence.prompt_tokens)
         sequence.cached_tokens = sum(sequence.cached_by_tier)

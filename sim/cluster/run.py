@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from sim.cluster.aggregated import AggregatedCluster
-from sim.cluster.arrivals import Arrivals
+from sim.cluster.arrivals import ArrivalProcess
 from sim.cluster.clock import Clock
 from sim.cluster.disaggregated import DisaggregatedCluster
-from sim.cluster.ledger import Ledger, Progress, Window
+from sim.cluster.ledger import Ledger, Progress
 from sim.cluster.record import PoolRecord, RunRecord
 from sim.cluster.setup import ClusterPlan, Requests
-from sim.cluster.window import is_steady, whole_run
+from sim.cluster.window import Window, is_steady, whole_run
 from sim.scenario.schema import Scenario
 from sim.step import StepCost
 
@@ -41,7 +41,7 @@ def run_cluster(
     if requests.concurrency is None:
         last_s = float(requests.arrival_s[-1]) if len(requests) else 0.0
         window.end_s = last_s if last_s > window.start_s else math.inf
-    arrivals = Arrivals(clock, ledger, requests, plan.rules.ingress_s, window)
+    arrivals = ArrivalProcess(clock, ledger, requests, plan.rules.ingress_s, window)
     kind = AggregatedCluster if "serve" in plan.pools else DisaggregatedCluster
     cluster = kind(clock, ledger, plan, costs, scenario.router, window)
     arrivals.start(cluster)

@@ -13,8 +13,9 @@ from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
 from sim.serving.admission import AdmissionGate, Refusals
 from sim.serving.decode_batch import DecodeBatch
+from sim.serving.prompt_gate import prompt_gate
 from sim.serving.prompts import Chunk, PromptQueues
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.serving.speculation import Pace
 from sim.step import StepCost
 
@@ -25,7 +26,7 @@ class ServeWorker:
     def __init__(
         self,
         index: int,
-        weigh: Callable[[int, int, Sequence, int], None],
+        weigh: Callable[[int, int, ServedRequest, int], None],
         clock: Clock,
         ledger: Ledger,
         meter: Meter,
@@ -45,18 +46,20 @@ class ServeWorker:
         self._pace = Pace(plan.speculation, self.batch)
         self._requests = 0
         """Waiting or served."""
-        self._queues = PromptQueues(setup.dp)
-        self._gate = AdmissionGate(plan.rules)
+        self._queues = PromptQueues(setup.dp, setup.whole_prompts)
+        self._gate = AdmissionGate(plan.rules.poll_every_steps)
+        self._tokens_per_sequence = plan.rules.tokens_per_sequence
+        self._holds = prompt_gate(plan.rules, setup.dp, setup.max_sequences)
         self._refusals = Refusals(setup.dp)
         self._advance = Advance(clock, cost, self.batch, self._end_decode)
-        self._inbox: list[tuple[Sequence, int]] = []
+        self._inbox: list[tuple[ServedRequest, int]] = []
         """Arrived since the worker last looked."""
         self._computing = False
         self._start_s = self._prompts_s = self._cached_s = self._decode_s = 0.0
         """Of the step with prompt tokens that runs: its seconds for them, `_cached_s` of these for cached prefixes, and
         those for decode."""
 
-    def submit(self, sequence: Sequence, rank: int) -> None:
+    def submit(self, sequence: ServedRequest, rank: int) -> None:
         """Take a request; `wake` starts an idle worker."""
         self._requests += 1
         sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
@@ -75,13 +78,13 @@ class ServeWorker:
         """Whether it does nothing though it holds requests: never, if the scheduling is sound."""
         return not self._computing and not self._advance.steps and self._requests > 0
 
-    def _notice(self, sequence: Sequence, rank: int, first: bool) -> None:
+    def _notice(self, sequence: ServedRequest, rank: int, first: bool) -> None:
         """A request came in during decode steps: end them where it can change what is done next."""
         gate, advance = self._gate, self._advance
         if gate.every > 1:
             if len(self._inbox) == 1:
                 advance.cut(self._clock.now, gate.every, gate.steps_to_look(self.batch.step))
-        elif first and (gate.waits or advance.fits(rank, sequence.context_tokens + 1)):
+        elif first and (self._holds or advance.fits(rank, sequence.context_tokens + 1)):
             advance.cut(self._clock.now)
 
     def _go(self, decoded: bool) -> None:
@@ -101,33 +104,38 @@ class ServeWorker:
             self._inbox.clear()
         chunk = self._queues.plan(self._budgets(), self._admit) if self._may_compute() else None
         if chunk is not None:
-            gate.started()
+            if self._holds:
+                self._holds.started()
             self._compute(chunk)
         elif batch.running:
             steps = batch.next_change() - step
             if self._inbox:
                 steps = min(steps, gate.steps_to_look(step))
-            if (held := gate.steps_to_open(step)) is not None:
-                steps = min(steps, held)
+            if self._holds and not self._queues.empty:
+                steps = min(steps, self._holds.steps() or steps)
             self._advance.begin(self._clock.now, steps)
 
     def _may_compute(self) -> bool:
-        """Whether this step may compute prompt tokens."""
-        queues = self._queues
-        if queues.empty or not self.batch.running or queues.under_way():
+        """Whether this step may compute prompt tokens. A gate is asked before every step of a worker that is not idle,
+        whether a prompt waits or not."""
+        queues, batch = self._queues, self.batch
+        if self._holds is None or (queues.empty and not batch.running):
             return not queues.empty
-        waiting = sum(bool(w) for w in queues.waiting)
-        return self._gate.opens(self.batch.step, waiting, self._setup.dp)
+        proposed = [
+            queues.tokens(rank, batch.takes(rank, (s.prefill_tokens + 1 for s in waiting)))
+            for rank, waiting in enumerate(queues.waiting)
+        ]
+        return self._holds.opens(proposed, batch.sequences) and not queues.empty
 
     def _budgets(self) -> list[int]:
-        """New prompt tokens that each rank may compute: in a mixed step the decoding sequences count, too
-        (vLLM: max_num_batched_tokens covers both)."""
+        """New prompt tokens that each rank may compute: in a mixed step the decoding sequences count, too, with their
+        drafts (vLLM's max_num_batched_tokens and TensorRT-LLM's max_num_tokens cover all)."""
         chunk = self._setup.chunk_tokens
         if not self._setup.mixed:
             return [chunk] * self._setup.dp
-        return [max(0, chunk - count) for count in self.batch.sequences]
+        return [max(0, chunk - count * self._tokens_per_sequence) for count in self.batch.sequences]
 
-    def _admit(self, sequence: Sequence, rank: int) -> bool:
+    def _admit(self, sequence: ServedRequest, rank: int) -> bool:
         """Reserve a seat and blocks for a prompt and the token that follows it."""
         tokens, now = sequence.prefill_tokens + 1, self._clock.now
         if not self._advance.fits(rank, tokens):
@@ -143,17 +151,17 @@ class ServeWorker:
         self._ledger.start_prefill(chunk.started, now)
         self._computing, self._start_s = True, now
         self._meter.steps += 1
-        self._meter.new_tokens += chunk.tokens
-        alone_s, cached_s = prefill_seconds(cost, chunk, self._setup.dp)
+        self._meter.new_tokens += chunk.load.tokens
+        alone_s, cached_s = prefill_seconds(cost, chunk)
         total_s, decode_s = alone_s, 0.0
         if self._setup.mixed and batch.running:
             sequences, attention_s, decode_s = self._advance.one_step()
-            total_s = max(cost.together_s(sequences, attention_s, chunk.prompts), chunk.fetch_s)
+            total_s = max(cost.together_s(sequences, attention_s, chunk.load), chunk.fetch_s)
         share = total_s / (alone_s + decode_s) if decode_s else 1.0
         self._prompts_s, self._cached_s, self._decode_s = alone_s * share, cached_s * share, decode_s * share
         if decode_s:
             self._advance.book(self._decode_s)
-        cost.book_prompts(chunk.prompts, self._prompts_s)
+        cost.book_prefill(chunk.load, self._prompts_s)
         self._clock.at(now + total_s, self._end_compute, chunk)
 
     def _end_compute(self, timer: Timer) -> None:
@@ -182,10 +190,12 @@ class ServeWorker:
         now, steps = self._clock.now, self._advance.end()
         self._meter.work(self._advance.start_s, now, "decode", now - self._advance.start_s)
         self._meter.steps += steps
+        if self._holds:
+            self._holds.pass_by(steps - 1)
         self._finish(self.batch.advance(steps), now)
         self._go(decoded=True)
 
-    def _finish(self, finished: list[tuple[Sequence, int]], now: float) -> None:
+    def _finish(self, finished: list[tuple[ServedRequest, int]], now: float) -> None:
         for sequence, rank in finished:
             self._requests -= 1
             self._weigh(self._index, rank, sequence, -1)

@@ -1,8 +1,7 @@
 """What a run is given: pools, transfer, rules and requests. Plain numbers, so that anything may compose them."""
 
 import math
-from collections.abc import Iterator, Mapping
-from collections.abc import Sequence as Several
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from sim.serving.admission import AdmissionRules
 from sim.serving.kv_blocks import BLOCK_TOKENS
 from sim.serving.prefix_cache import Tier
-from sim.serving.speculation import OneTokenPerStep, Speculation
+from sim.serving.speculation import Drafting, OneTokenPerStep
 from sim.workload import Request
 
 
@@ -37,6 +36,8 @@ class PoolSetup:
     """KV blocks of each sequence, however long it is: windows, and states of a fixed size."""
     mixed: bool = False
     """serve: prompt tokens ride along in decode steps; otherwise waiting prompts go first and decode pauses."""
+    whole_prompts: bool = False
+    """A step takes no part of a prompt, unless that is larger than the step (prefill and serve)."""
 
     def blocks_of(self, tokens: int) -> int:
         """KV blocks of a sequence of `tokens` tokens."""
@@ -92,7 +93,7 @@ class ClusterPlan:
     pools: Mapping[str, PoolSetup]
     transfer: TransferSetup | None = None
     rules: AdmissionRules = field(default_factory=AdmissionRules)
-    speculation: Speculation = field(default_factory=OneTokenPerStep)
+    speculation: Drafting = field(default_factory=OneTokenPerStep)
     max_tokens: float = math.inf
     """Prompt and answer at most: the positions of the model."""
     prefixes: PrefixSetup | None = None
@@ -142,6 +143,6 @@ class Requests(Protocol):
         """Requests that arrive at most, those that follow included; None: all of them."""
         ...
 
-    def following(self, left: int, now_s: float) -> Several[Request]:
+    def following(self, left: int, now_s: float) -> Sequence[Request]:
         """The requests that arrive because request `left` was completed or rejected at `now_s`; not before then."""
         ...

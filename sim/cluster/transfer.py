@@ -13,7 +13,7 @@ once, but its tail only follows the end of the prefill.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Sequence as Numbers
+from collections.abc import Sequence
 
 from sim.cluster.clock import Clock
 from sim.cluster.decode_worker import DecodeWorker
@@ -22,7 +22,7 @@ from sim.cluster.prefill_worker import PrefillWorker
 from sim.cluster.setup import ClusterPlan
 from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, Router
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
 
 class Handoff:
@@ -42,12 +42,14 @@ class Handoff:
         bytes_per_s = plan.transfer.bytes_per_s * gpus_per_rank
         self._token_s = plan.transfer.bytes_per_token / bytes_per_s
         self._request_s = plan.transfer.bytes_per_request / bytes_per_s
-        self.waiting: deque[tuple[Sequence, PrefillWorker, int]] = deque()
-        self._ranks_of = [loads.addresses[worker :: decode.workers] for worker in range(decode.workers)]
+        self.waiting: deque[tuple[ServedRequest, PrefillWorker, int]] = deque()
+        self._ranks_of = [
+            [at for at in loads.addresses if at.worker == worker] for worker in range(decode.workers)
+        ]
         self._sending_until: defaultdict[PrefillWorker, list[float]] = defaultdict(lambda: [0.0] * prefill.dp)
-        self._receiving_until: defaultdict[RankAddress, float] = defaultdict(float)
+        self._receiving_until = dict.fromkeys(loads.addresses, 0.0)
 
-    def offer(self, sequence: Sequence, sender: PrefillWorker, sender_rank: int) -> None:
+    def offer(self, sequence: ServedRequest, sender: PrefillWorker, sender_rank: int) -> None:
         """A prompt is computed: send it on if a decode rank can take it, else let it wait."""
         place = None if self.waiting else self._place(sequence, None)
         if place is None:
@@ -59,7 +61,7 @@ class Handoff:
     def pump(self, worker: int) -> None:
         """Decode worker `worker` has gained room, and is at a step boundary."""
         waiting = self.waiting
-        ranks: Numbers[RankAddress] | None = self._ranks_of[worker]
+        ranks: Sequence[RankAddress] | None = self._ranks_of[worker]
         while waiting:
             sequence, sender, sender_rank = waiting[0]
             place = self._place(sequence, ranks)
@@ -69,7 +71,7 @@ class Handoff:
             self._send(sequence, sender, sender_rank, place)
             ranks = None  # all: the others have not seen the new head yet
 
-    def _place(self, sequence: Sequence, ranks: Numbers[RankAddress] | None) -> RankAddress | None:
+    def _place(self, sequence: ServedRequest, ranks: Sequence[RankAddress] | None) -> RankAddress | None:
         """Reserve a place on one of `ranks` (None: all)."""
         workers, tokens = self._workers, sequence.prompt_tokens + sequence.generated_tokens
         place = self._router.pick(
@@ -81,7 +83,7 @@ class Handoff:
 
     def _send(
         self,
-        sequence: Sequence,
+        sequence: ServedRequest,
         sender: PrefillWorker,
         sender_rank: int,
         place: RankAddress,

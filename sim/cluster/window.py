@@ -1,5 +1,6 @@
-"""Tokens of the measurement window: what is said of throughput, and what is priced."""
+"""The measurement window, and its tokens: what is said of throughput, and what is priced."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,16 @@ LEAST_STAYS: Final = 3
 """Times that a request stays in service, in a window that tells how the service goes on."""
 STEADY_ARRIVALS: Final = 16
 """Requests that arrive in its second half at least; fewer tell nothing of a backlog (`sim.result.stability`)."""
+
+
+class Window:
+    """The measurement window. In a closed loop its end is known only when it is reached."""
+
+    def __init__(self, start_s: float, end_s: float = math.inf) -> None:
+        self.start_s = start_s
+        self.end_s = end_s
+        self.steady = True
+        """Known after the run; where it is not, the whole run after the warm-up is measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,14 @@ ON_KNOT = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class GridNode:
     """One axis at fixed outer coordinates: sorted knots, and below each a node of the next axis or a value."""
 
     knots: tuple[float, ...]
-    children: "tuple[Node, ...] | tuple[float, ...]"
+    children: "tuple[GridNode, ...] | tuple[float, ...]"
 
 
-def build(coordinates: Sequence[Floats], values: Floats) -> Node:
+def build(coordinates: Sequence[Floats], values: Floats) -> GridNode:
     """A tree over the axes in the given order, outermost first.
 
     coordinates: one array per axis, values: one number per point. Points that repeat are averaged.
@@ -39,11 +39,11 @@ def build(coordinates: Sequence[Floats], values: Floats) -> Node:
     if len(coordinates) == 1:
         sums = np.bincount(index, weights=values)
         means = sums / np.bincount(index)
-        return Node(tuple(knots.tolist()), tuple(means.tolist()))
+        return GridNode(tuple(knots.tolist()), tuple(means.tolist()))
     below = tuple(
         build([c[index == i] for c in coordinates[1:]], values[index == i]) for i in range(len(knots))
     )
-    return Node(tuple(knots.tolist()), below)
+    return GridNode(tuple(knots.tolist()), below)
 
 
 Carry = Callable[[float, Sequence[float], int, float], float]
@@ -53,7 +53,7 @@ ON_KNOTS, INSIDE, OUTSIDE = 2, 1, 0
 """Where a point lies: on measured coordinates, between them, beyond them."""
 
 
-def lookup(node: Node, point: Sequence[float], carry: Carry | None = None) -> tuple[float, int]:
+def lookup(node: GridNode, point: Sequence[float], carry: Carry | None = None) -> tuple[float, int]:
     """Value at `point`, and where the point lies: ON_KNOTS, INSIDE or OUTSIDE the measured hull.
 
     Linear between neighbouring knots on every axis. Beyond the first and last knot the nearest one's value,
@@ -62,7 +62,7 @@ def lookup(node: Node, point: Sequence[float], carry: Carry | None = None) -> tu
     return _lookup(node, list(point), 0, carry)
 
 
-def _lookup(node: Node, point: list[float], depth: int, carry: Carry | None) -> tuple[float, int]:
+def _lookup(node: GridNode, point: list[float], depth: int, carry: Carry | None) -> tuple[float, int]:
     x, knots = point[depth], node.knots
     slack = ON_KNOT * (1.0 + abs(x))
     i = bisect_left(knots, x - slack)
@@ -78,9 +78,9 @@ def _lookup(node: Node, point: list[float], depth: int, carry: Carry | None) -> 
     return low + (high - low) * weight, min(low_where, high_where, INSIDE)
 
 
-def _below(node: Node, i: int, point: list[float], depth: int, carry: Carry | None) -> tuple[float, int]:
+def _below(node: GridNode, i: int, point: list[float], depth: int, carry: Carry | None) -> tuple[float, int]:
     child = node.children[i]
-    if not isinstance(child, Node):
+    if not isinstance(child, GridNode):
         return child, ON_KNOTS
     if carry is None:
         return _lookup(child, point, depth + 1, None)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from sim.catalog import Efficiency, Gpu
+from sim.kernels import plays
 from sim.model.operations import Operation
 
 PricedBy = Literal["measured", "fitted", "scaled", "extrapolated", "analytic"]
@@ -16,7 +17,6 @@ PRICED_BY: Final[tuple[PricedBy, ...]] = ("measured", "fitted", "scaled", "extra
 MATTERS: Final = 0.2
 """Share of a price from which its less certain part gives it its name."""
 Bound = Literal["compute", "memory", "link", "launch"]
-COLLECTIVES: Final = ("all_reduce", "all_gather", "reduce_scatter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class InSituCost:
     """Prices of a running engine: a collective takes `communication_factor` times what it takes back to back.
 
     The factor stands for the skew between ranks and the small kernels around a collective, which benchmarks of
-    the collective alone do not see; `catalog/engines.yaml` has it with its source. It does not hold for dispatch and
+    the collective alone do not see; `catalog/engines` has it with its source. It does not hold for dispatch and
     combine: what lengthens them in a running engine is the load of the most loaded rank, which the operation has.
     """
 
@@ -105,7 +105,7 @@ class InSituCost:
     def price(self, operation: Operation) -> Latency:
         """Seconds of one layer; the provenance stays that of the back-to-back price."""
         latency = self.cost.price(operation)
-        if operation.kernel not in COLLECTIVES or self.communication_factor == 1:
+        if self.communication_factor == 1 or not plays(operation.kernel, "collective"):
             return latency
         return latency.times(self.communication_factor, "in situ")
 

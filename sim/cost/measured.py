@@ -14,10 +14,12 @@ from typing import Any, Final
 import yaml
 
 from sim.catalog import Gpu, efficiency
-from sim.cost.latency import COLLECTIVES, CostModel, Latency
+from sim.catalog.profiles import shipped_profiles
+from sim.cost.latency import CostModel, Latency
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Profile, Table, device_gpu, load_profile, shipped_profiles
+from sim.cost.profile import TAKEN_OUT, Profile, Table, device_gpu, load_profile
 from sim.cost.tiles import at_least
+from sim.kernels import plays
 from sim.model.operations import Operation
 
 SELECTION: Final = Path(__file__).parent / "selection.yaml"
@@ -70,6 +72,11 @@ class ProfileCost:
         choice = self._choice(operation)
         return choice.stand_in if isinstance(choice, Choice) else ""
 
+    def taken_out_s(self, operation: Operation) -> float:
+        """Seconds that were taken out of the measured rows behind a price: launches, unfused norms."""
+        choice = self._choice(operation)
+        return choice.priced.taken_out_s(operation.shape) if isinstance(choice, Choice) else 0.0
+
     def experts_beyond(self, operation: Operation) -> str:
         """Says so where a GPU holds another number of routed experts than any that was measured; else empty."""
         choice = self._choice(operation)
@@ -85,7 +92,8 @@ class ProfileCost:
     @cached_property
     def collectives_to(self) -> float:
         """Most GPUs whose collectives the profile measured; infinite where it measured none."""
-        tables = [table for kernel in COLLECTIVES for table in self.profile.tables(kernel)]
+        measured = [kernel for kernel in self.profile.kernels if plays(kernel, "collective")]
+        tables = [table for kernel in measured for table in self.profile.tables(kernel)]
         return max((float(table.shape["gpus"].max()) for table in tables), default=inf)
 
     @property
@@ -163,6 +171,8 @@ class ProfileCost:
             peer = next((PricedTable(t, p.dims) for t, p in found if p.engine != profile.engine), None)
         source = f"{profile.name}: {table.backend or table.kernel} ({table.source})"
         stand_in = profile.name if profile.engine != self.profile.engine else ""
+        if TAKEN_OUT in table.columns:
+            source += ", less launches and unfused norms"
         if stand_in:
             source += f", standing in for {self.profile.engine}"
         form = None
@@ -230,6 +240,8 @@ def _speeds(gpu: Gpu, measured: Gpu) -> dict[str, float]:
         **{dtype: ratio or 1.0 for dtype, ratio in arithmetic.items()},
         "fp32": arithmetic["bf16"],
         "memory": gpu.memory_bytes_per_s / measured.memory_bytes_per_s,
+        "cache": gpu.memory_bytes_per_s
+        / measured.memory_bytes_per_s,  # no datasheet tells: taken as the memory's
         "scale_up": gpu.scale_up_bytes_per_s / measured.scale_up_bytes_per_s,
         "scale_out": gpu.scale_out_bytes_per_s / measured.scale_out_bytes_per_s,
     }

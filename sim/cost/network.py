@@ -24,8 +24,9 @@ from dataclasses import dataclass, replace
 from math import ceil, inf, log2
 
 from sim.catalog import Collectives, Gpu
-from sim.cost.latency import COLLECTIVES, CostModel, Latency, PricedBy
-from sim.model.exchanges import ring_bytes
+from sim.cost.latency import CostModel, Latency, PricedBy
+from sim.kernels import plays
+from sim.kernels.collectives import ring_bytes
 from sim.model.operations import Operation
 
 LEAST_BYTES = 1.0
@@ -60,7 +61,7 @@ class NetworkCost:
 
     def price(self, operation: Operation) -> Latency:
         """Seconds of one layer; what crosses nodes is `analytic`, the share of the node what it was."""
-        if operation.kernel not in COLLECTIVES:
+        if not plays(operation.kernel, "collective"):
             return self.cost.price(operation)
         if operation.shape["gpus"] <= self.gpu.scale_up_domain:
             return self._inside(operation)

@@ -12,15 +12,17 @@ from math import expm1, log1p
 
 import numpy as np
 
-from sim.cost.axes import AXES, DEFAULTS, FREE, reference
-from sim.cost.form import STAGES, Dims, Form, Stage
-from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Carry, Node, build, lookup
+from sim.cost.form import Form
+from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Carry, GridNode, build, lookup
 from sim.cost.latency import Bound, PricedBy
-from sim.cost.profile import ProfileError, Table
+from sim.cost.profile import TAKEN_OUT, ProfileError, Table
 from sim.cost.tiles import padded
+from sim.kernels import FAMILIES
+from sim.kernels.family import DEFAULTS, Dims, Stage
 
 BOUNDS: Mapping[str, Bound] = {
-    "launch": "launch", "compute": "compute", "memory": "memory", "scale_up": "link", "scale_out": "link",
+    "launch": "launch", "compute": "compute", "memory": "memory", "cache": "memory",
+    "scale_up": "link", "scale_out": "link",
 }  # fmt: skip
 
 
@@ -41,15 +43,14 @@ class PricedTable:
         self.table, self.dims, self.peer = table, dims, peer
         self.own, self.form = table.fit.form, form or table.fit.form
         self.linear = table.fit.method == "linear"
-        self.axes = AXES[table.kernel]
-        self.stages = STAGES[table.kernel]
+        self.family = FAMILIES[table.kernel]
+        self.axes, self.stages = self.family.axes, self.family.work
         self.defaults = {**DEFAULTS, "index_heads": float(dims.index_heads)}
         self.no_prefix = "cached" in self.axes and not table.shape["cached"].any()
-        free = FREE.get(table.kernel, ())
-        self.free = {a: float(table.shape[a][0]) for a in free if a in table.shape}
+        self.free = {a: float(table.shape[a][0]) for a in self.family.free if a in table.shape}
 
     @cached_property
-    def tree(self) -> Node:
+    def tree(self) -> GridNode:
         """Seconds over the axes (linear), or seconds / form over log(1 + axis) (fitted)."""
         shape, seconds = self.table.shape, self.table.seconds
         grid = [shape[axis] for axis in self.axes]
@@ -58,10 +59,25 @@ class PricedTable:
         stages = self.stages(shape, self.table.variant, self.dims)
         return build([np.log1p(axis) for axis in grid], seconds / self.own.seconds_each(stages, len(seconds)))
 
+    @cached_property
+    def taken(self) -> GridNode | None:
+        """Seconds that were taken out of the rows, over the axes; None where they stand as measured."""
+        if TAKEN_OUT not in self.table.columns:
+            return None
+        shape = self.table.shape
+        return build([np.log1p(shape[axis]) for axis in self.axes], self.table.columns[TAKEN_OUT] * 1e-6)
+
+    def taken_out_s(self, operation_shape: Mapping[str, float]) -> float:
+        """Seconds that were taken out of the rows around a shape."""
+        if self.taken is None:
+            return 0.0
+        at = self.family.reference({**self.defaults, **operation_shape})
+        return lookup(self.taken, [log1p(at[a]) for a in self.axes])[0]
+
     def seconds(self, operation_shape: Mapping[str, float]) -> tuple[float, PricedBy]:
         """Seconds of one layer at a shape, and how they were found."""
         shape = {**self.defaults, **operation_shape}
-        at = reference(self.table.kernel, shape)
+        at = self.family.reference(shape)
         same = all(shape.get(axis, value) == value for axis, value in self.free.items())
         if not same:
             at = {**at, **self.free}
@@ -79,15 +95,28 @@ class PricedTable:
             return value * self.form.seconds(work) / self.own.seconds(work), "scaled"
         if where == OUTSIDE or not same:
             return value, "extrapolated"
-        return value, "measured" if where == ON_KNOTS or self.linear else "fitted"
+        return value, self._inside(shape, where == ON_KNOTS)
+
+    def _inside(self, shape: Mapping[str, float], on_knots: bool = False) -> PricedBy:
+        """How a price between the rows was found."""
+        as_measured = (on_knots or self.linear) and self.taken_out_s(shape) == 0
+        return "measured" if as_measured else "fitted"
 
     def parts(self, operation_shape: Mapping[str, float]) -> tuple[tuple[PricedBy, float], ...]:
-        """The same seconds by how they were found: up to the last measured row, and what is carried on from there."""
+        """The same seconds by how they were found: up to the last measured row, and what is carried on from there.
+
+        Several queries of a sequence are held by the measured row of as many sequences of one query each; what the
+        form adds or takes off for the cache that they share is carried on.
+        """
         seconds, how = self.seconds(operation_shape)
         inside = self._inside_s(operation_shape) if how == "extrapolated" else 0.0
+        if operation_shape.get("queries", 1.0) > 1 and "queries" in self.free and how == "extrapolated":
+            alone = self.family.reference({**self.defaults, **operation_shape})
+            held, known = self.seconds(alone)
+            inside = seconds - abs(held - seconds) if known != "extrapolated" else 0.0
         if not 0 < inside < seconds:
             return ((how, seconds),)
-        return (("measured" if self.linear else "fitted", inside), (how, seconds - inside))
+        return ((self._inside({**self.defaults, **operation_shape}), inside), (how, seconds - inside))
 
     def _inside_s(self, operation_shape: Mapping[str, float]) -> float:
         """Seconds at the last measured row on the way to a shape; 0 where there is none on it."""
@@ -97,14 +126,14 @@ class PricedTable:
         if self.no_prefix and shape["cached"] > 0:
             seconds, how = self.seconds({**shape, "cached": 0.0})
             return seconds if how != "extrapolated" else 0.0
-        at = reference(self.table.kernel, shape)
+        at = self.family.reference(shape)
 
         def stay(value: float, point: Sequence[float], depth: int, knot: float) -> float:
             if self.linear:
                 return value
             places = dict(zip(self.axes, map(expm1, point), strict=True))
-            start = self._moved(at, {**places, self.axes[depth]: expm1(knot)})
-            return value * self._form_seconds(start) / self._form_seconds(self._moved(at, places))
+            start = self.family.moved(at, {**places, self.axes[depth]: expm1(knot)})
+            return value * self._form_seconds(start) / self._form_seconds(self.family.moved(at, places))
 
         if self.linear:
             value, _ = lookup(self.tree, [at[a] for a in self.axes], stay)
@@ -136,12 +165,6 @@ class PricedTable:
     def _form_seconds(self, shape: Mapping[str, float]) -> float:
         return self.own.seconds(self.stages(shape, self.table.variant, self.dims))
 
-    @staticmethod
-    def _moved(at: Mapping[str, float], places: Mapping[str, float]) -> dict[str, float]:
-        """The shape at other coordinates, with what follows from them: rows of the experts are load x experts."""
-        moved = {**at, **places}
-        return {**moved, "rows": moved["load"] * moved["experts"]} if "load" in places else moved
-
     def _carry(self, at: Mapping[str, float]) -> Carry:
         """From a knot of one axis to where the shape lies beyond it: by the peer's growth, or in proportion to the
         form."""
@@ -149,8 +172,8 @@ class PricedTable:
         def carry(value: float, point: Sequence[float], depth: int, knot: float) -> float:
             places = list(point) if self.linear else [expm1(x) for x in point]
             end = dict(zip(self.axes, places, strict=True))
-            shape = self._moved(at, end)
-            start = self._moved(at, {**end, self.axes[depth]: knot if self.linear else expm1(knot)})
+            shape = self.family.moved(at, end)
+            start = self.family.moved(at, {**end, self.axes[depth]: knot if self.linear else expm1(knot)})
             growth = self._peer_growth(start, shape)
             if growth is None:
                 return value * self._form_seconds(shape) / self._form_seconds(start) if self.linear else value

@@ -18,15 +18,20 @@ import yaml
 from numpy.typing import NDArray
 
 from sim.catalog import Gpu, described_gpu, gpu, model
-from sim.cost.axes import DEFAULTS, reference
-from sim.cost.form import Dims, Form, Variant
+from sim.catalog.profiles import HEADER, SHIPPED, shipped_profiles
+from sim.cost.form import Form
 from sim.files import read_text
+from sim.kernels import FAMILIES
+from sim.kernels.family import DEFAULTS, Dims, Variant
 
 Floats = NDArray[np.float64]
 
-SHIPPED: Final = Path(__file__).parent / "profiles"
-HEADER: Final = "profile.yaml"
 FIT: Final = "fit.json"
+TAKEN_OUT: Final = "taken_out_us"
+"""Column of rows that measured something beside their kernels, launches or unfused norms: what was taken out of each
+(`launches.csv` beside the profiles lists the tables). A price that rests on such rows is not called measured."""
+COUNTED: Final = 2
+"""Which counts of `sim.kernels` the rates of a fit stand on; a fit on others says nothing and must be made again."""
 MEASURED_MODEL: Final = "deepseek-v3.2"
 """Architecture of the kernels unless the header names another: V3's widths, and the indexer's."""
 
@@ -67,7 +72,7 @@ class Table:
     def shape(self) -> dict[str, Floats]:
         """Every axis of the rows, with the ones that derive from others or were left out."""
         rows = len(self.seconds)
-        placed = reference(self.kernel, {**DEFAULTS, **self.columns})
+        placed = FAMILIES[self.kernel].reference({**DEFAULTS, **self.columns})
         return {axis: np.broadcast_to(np.asarray(value, np.float64), rows) for axis, value in placed.items()}
 
     @property
@@ -160,11 +165,6 @@ def _fields(table: Table) -> dict[str, Any]:
     return {name: getattr(table, name) for name in table.__dataclass_fields__}
 
 
-def shipped_profiles() -> tuple[str, ...]:
-    """Names of the profiles that come with the package, such as `h200_sxm/vllm`."""
-    return tuple(sorted(p.parent.relative_to(SHIPPED).as_posix() for p in SHIPPED.glob(f"*/*/{HEADER}")))
-
-
 @cache
 def load_profile(name: str) -> Profile:
     """A shipped profile by name, or one by the path of its directory or of a file in it; read once.
@@ -179,8 +179,11 @@ def load_profile(name: str) -> Profile:
     return read_profile(directory)
 
 
-def read_profile(directory: Path) -> Profile:
-    """The profile of a directory, read afresh. Raises ProfileError."""
+def read_profile(directory: Path, fitted: bool = True) -> Profile:
+    """The profile of a directory, read afresh; without `fitted` as if nothing had been fitted yet.
+
+    Raises ProfileError: no header, or fits that an earlier release made on other counts of FLOP and bytes.
+    """
     try:
         text = read_text(directory / HEADER)
         header = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -188,13 +191,18 @@ def read_profile(directory: Path) -> Profile:
         raise ProfileError(f"{directory / HEADER}: expected the header of a profile ({error})") from error
     if not isinstance(header, dict) or not {"gpu", "engine", "tables"} <= header.keys():
         raise ProfileError(f"{directory / HEADER}: expected keys gpu, engine and tables")
-    return Profile(directory, header, _read_fits(directory / FIT))
+    return Profile(directory, header, _read_fits(directory / FIT) if fitted else {})
 
 
 def _read_fits(path: Path) -> dict[str, Fit]:
     if not path.is_file():
         return {}
     raw = json.loads(read_text(path))
+    if raw.get("counted") != COUNTED:
+        raise ProfileError(
+            f"{path}: fitted by a release that counted FLOP and bytes otherwise: run `tokenworks calibrate fit "
+            f"{path.parent}` again"
+        )
     return {key: fit_from_json(entry) for key, entry in raw["tables"].items()}
 
 

@@ -10,22 +10,16 @@ from math import ceil
 from typing import Final
 
 from sim.catalog import Gpu, tiles
-from sim.cost.form import Form, Shape, Stage
-
-STAGE_KERNELS: Final[Mapping[str, tuple[str, ...]]] = {
-    "mla_decode_block": ("gemm", "mla_decode"),
-    "dsa_decode_block": ("gemm", "", "sparse_mla_decode"),
-    "dsa_prefill_block": ("gemm", "", "sparse_mla_prefill"),
-    "moe": ("moe", ""),
-}
-"""The family of each stage of a kernel; empty: nothing is padded. Others have one stage of their own."""
+from sim.cost.form import Form
+from sim.kernels import FAMILIES
+from sim.kernels.family import Shape, Stage
 
 
 def padded(kernel: str, backend: str, dtype: str, shape: Shape, stages: Sequence[Stage]) -> list[Stage]:
     """The stages with the FLOP of whole tiles, the bytes as they are."""
     return [
         (flop * _growth(family, backend, dtype, shape), traffic)
-        for family, (flop, traffic) in zip(_families(kernel, len(stages)), stages, strict=True)
+        for family, (flop, traffic) in zip(FAMILIES[kernel].tiled_as(len(stages)), stages, strict=True)
     ]
 
 
@@ -42,14 +36,8 @@ def at_least(
             return scaled
         return max(scaled, reached[family] * (gpu.bf16_flop_per_s if core else gpu.fp8_flop_per_s))
 
-    families = _families(kernel, len(form.flop_per_s))
+    families = FAMILIES[kernel].tiled_as(len(form.flop_per_s))
     return replace(form, flop_per_s=tuple(map(rate, families, form.flop_per_s)))
-
-
-def _families(kernel: str, stages: int) -> tuple[str, ...]:
-    """The family of each stage; a dense branch of a sparse prefill block has no core of its own."""
-    families = STAGE_KERNELS.get(kernel, (kernel,))
-    return families if len(families) == stages else (families[0],) + ("",) * (stages - 1)
 
 
 def _growth(family: str, backend: str, dtype: str, shape: Shape) -> float:

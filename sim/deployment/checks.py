@@ -8,9 +8,9 @@ from sim.catalog import Model
 from sim.deployment.device import gpu_of
 from sim.deployment.engine import engine_of
 from sim.deployment.profile_choice import profile_problems
+from sim.kernels.formats import BLOCK, INT4_BLOCK, NVFP4_BLOCK
 from sim.model.attention import only_latents
 from sim.model.layout import exchanges_all_to_all
-from sim.model.operations import BLOCK, INT4_BLOCK, NVFP4_BLOCK
 from sim.model.sharding import engine_sharding
 from sim.scenario.errors import KeyPath, Problem, ScenarioError
 from sim.scenario.gpu_file import is_gpu_file

@@ -9,10 +9,9 @@ import yaml
 
 from sim import catalog
 from sim.catalog import Gpu
+from sim.catalog.profiles import HEADER
 from sim.scenario.gpu_file import is_gpu_file, read_gpu
 from sim.scenario.schema import Scenario
-
-HEADER = "profile.yaml"
 
 
 def gpu_of(scenario: Scenario) -> Gpu:

@@ -28,10 +28,15 @@ def engine_of(scenario: Scenario) -> Engine:
         "fixed_ttft_disaggregated_s": scheduling.ingress_s,
         "admission_interval_steps": scheduling.poll_every_steps,
         "admission_wait_steps": scheduling.wait_all_ranks_steps,
+        "admission_gather_steps": scheduling.gather_prompts_steps,
+        "batch_wait_steps": scheduling.batch_wait_steps,
+        "batch_wait_fill": scheduling.batch_wait_fill,
+        "admission_rest_steps": scheduling.rest_after_prompts_steps,
+        "whole_prompts": scheduling.whole_prompts,
         "dsa_dense_threshold": indexer.dense_threshold,
         "index_logits_bytes": None if indexer.logits_gb is None else indexer.logits_gb * GB_BYTES,
     }
-    engine = catalog.engine(scenario.engine, scenario.engine_version)
+    engine = catalog.engine(scenario.engine, scenario.engine_version, scenario.precision.weights)
     return replace(engine, **{k: v for k, v in said.items() if v is not None})
 
 

@@ -107,7 +107,7 @@ def memory_budget(
 
         kv = kv_fraction_of_free x (memory_fraction x memory - weights - reserve)
 
-    Sources of the fractions and of the reserve: `sim/catalog/engines.yaml`.
+    Sources of the fractions and of the reserve: `sim/catalog/engines`.
     """
     withheld = (1 - memory_fraction) * memory_bytes
     free = memory_bytes - withheld - weights_bytes - reserve_bytes

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from sim import catalog
 from sim.catalog import Gpu
 from sim.deployment.device import gpu_of
-from sim.deployment.memory import MemoryBudget
+from sim.deployment.pools import PoolPlan
 from sim.model import architecture
 from sim.scenario.errors import Problem
-from sim.scenario.schema import Pool, Scenario
+from sim.scenario.schema import Scenario
 from sim.units import GB_BYTES
 
 TIERS = ("hbm", "host", "disk")
@@ -49,6 +49,9 @@ class PrefixCachePlan:
     """Attention-DP ranks of one unit."""
     tiers: tuple[TierPlan, ...]
     """HBM, host memory, disk."""
+    host_gb: float
+    """Host memory of one unit, as it is bought."""
+    disk_gb: float
     reserved_blocks: int
     """KV blocks of each rank that are set aside for the cache."""
     shares_hbm: bool
@@ -56,34 +59,25 @@ class PrefixCachePlan:
     leave of it."""
 
 
-def prefix_cache_units(scenario: Scenario) -> int:
-    """How many caches there are: one per rank, per worker, or one for all."""
-    _, pool = _pool(scenario)
-    return {"cluster": 1, "worker": pool.workers, "rank": pool.workers * pool.gpus // pool.tp}[
-        scenario.prefix_cache.scope
-    ]
-
-
-def prefix_cache_plan(scenario: Scenario, budgets: Mapping[str, MemoryBudget]) -> PrefixCachePlan | None:
-    """The scenario's prefix cache; None where it is off. `budgets`: memory of one GPU by pool."""
+def prefix_cache_plan(scenario: Scenario, pools: Mapping[str, PoolPlan]) -> PrefixCachePlan | None:
+    """The scenario's prefix cache; None where it is off, or the pool that computes prompts is not among `pools`."""
     wanted = scenario.prefix_cache
-    if not wanted.enabled:
+    plan = next((plan for role, plan in pools.items() if role in ROLES), None)
+    if plan is None or not wanted.enabled:
         return None
-    role, pool = _pool(scenario)
-    budget, units = budgets[role], prefix_cache_units(scenario)
-    ranks = pool.workers * pool.gpus // pool.tp // units
+    layout, budget = plan.layout, plan.memory
+    units = {"cluster": 1, "worker": plan.workers, "rank": plan.workers * layout.dp}[wanted.scope]
+    ranks = plan.workers * layout.dp // units
     set_aside, block = wanted.hbm_tokens, budget.block_tokens
-    whole_token = architecture.cache_bytes_per_token(
-        catalog.model(scenario.model), scenario.precision.kv_cache, scenario.speculation.draft_tokens > 0
-    )
+    whole_token = architecture.cache_bytes_per_token(layout.model, layout.kv_cache, layout.mtp)
     capacities = (
         ranks * budget.kv_blocks * block if set_aside is None else set_aside,
         int(wanted.host_gb * GB_BYTES // whole_token),
         int(wanted.disk_gb * GB_BYTES // whole_token),
     )
-    seconds = _fetch_s_per_byte(gpu_of(scenario), ranks, pool.tp)
+    seconds = _fetch_s_per_byte(gpu_of(scenario), ranks, layout.tp)
     return PrefixCachePlan(
-        role=role,
+        role=plan.role,
         scope=wanted.scope,
         units=units,
         ranks=ranks,
@@ -91,17 +85,18 @@ def prefix_cache_plan(scenario: Scenario, budgets: Mapping[str, MemoryBudget]) -
             TierPlan(name, capacity, s * budget.cache_bytes_per_token)
             for name, capacity, s in zip(TIERS, capacities, seconds, strict=True)
         ),
+        host_gb=wanted.host_gb,
+        disk_gb=wanted.disk_gb,
         reserved_blocks=0 if set_aside is None else -(-set_aside // (ranks * block)),
         shares_hbm=set_aside is None,
     )
 
 
-def prefix_cache_problems(scenario: Scenario, budgets: Mapping[str, MemoryBudget]) -> Iterator[Problem]:
+def prefix_cache_problems(plan: PrefixCachePlan | None, pools: Mapping[str, PoolPlan]) -> Iterator[Problem]:
     """HBM set aside for the cache that leaves running sequences none."""
-    plan = prefix_cache_plan(scenario, budgets)
     if plan is None:
         return
-    budget = budgets[plan.role]
+    budget = pools[plan.role].memory
     if plan.reserved_blocks >= budget.kv_blocks:
         most = (budget.kv_blocks - 1) * budget.block_tokens * plan.ranks
         yield Problem(
@@ -109,10 +104,6 @@ def prefix_cache_problems(scenario: Scenario, budgets: Mapping[str, MemoryBudget
             f"leaves running sequences of {plan.role} no KV cache; expected at most {most:,} for the {plan.ranks} "
             f"rank(s) of a {plan.scope}, or nothing: the cache then has what running sequences leave",
         )
-
-
-def _pool(scenario: Scenario) -> tuple[str, Pool]:
-    return next((role, pool) for role, pool in scenario.deployment.pools().items() if role in ROLES)
 
 
 def _fetch_s_per_byte(gpu: Gpu, ranks: int, tp: int) -> tuple[float, float, float]:

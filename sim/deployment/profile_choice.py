@@ -5,12 +5,25 @@ from pathlib import Path
 from typing import Final
 
 from sim import catalog
+from sim.catalog.profiles import is_shipped
 from sim.deployment.device import gpu_of, has_header, measured_by
 from sim.scenario.errors import Problem
 from sim.scenario.schema import Scenario
 
 ANALYTIC: Final = "analytic"
 """The profile that is none: everything is priced by the roofline."""
+
+
+def profile_of(scenario: Scenario) -> str | None:
+    """The profile that prices the scenario: as given, or the shipped one of its GPU (the nearest measured) and engine.
+
+    None where there is none, or the scenario asks for `analytic`. DeepSeek's own engine takes SGLang's, whose
+    kernels (FlashMLA, DeepGEMM, DeepEP) are DeepSeek's.
+    """
+    if scenario.profile is not None:
+        return None if scenario.profile == ANALYTIC else scenario.profile
+    name = f"{gpu_of(scenario).nearest_measured}/{_kernels(scenario)}"
+    return name if is_shipped(name) else None
 
 
 def profile_problems(scenario: Scenario, profiles: Collection[str] | None = None) -> Iterator[Problem]:
@@ -47,9 +60,13 @@ def profile_notes(scenario: Scenario) -> Iterator[str]:
             f"priced by a profile of another device, {device}, scaled to {gpu} by datasheet; nobody measured how far "
             "off that is"
         )
-    own = "sglang" if scenario.engine == "deepseek" else scenario.engine
-    if measured.engine != own:
+    if measured.engine != _kernels(scenario):
         yield f"priced by the kernels of {measured.engine}, scheduled as {scenario.engine}"
+
+
+def _kernels(scenario: Scenario) -> str:
+    """The engine whose kernels the scenario's engine runs."""
+    return "sglang" if scenario.engine == "deepseek" else scenario.engine
 
 
 def _foreign(scenario: Scenario) -> str | None:

@@ -1,17 +1,15 @@
 """Is there room for the requests of a workload? The last question to a deployment that exists, divides and fits."""
 
 from sim.deployment.plan import Deployment
-from sim.deployment.prefix_tiers import prefix_cache_plan
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 
 
-def running_blocks(scenario: Scenario, deployment: Deployment) -> dict[str, int]:
+def running_blocks(deployment: Deployment) -> dict[str, int]:
     """KV blocks of a rank of each pool that running sequences may hold: all but what the prefix cache reserves."""
-    budgets = {role: plan.memory for role, plan in deployment.pools.items()}
-    cache = prefix_cache_plan(scenario, budgets)
+    cache = deployment.prefix_cache
     reserved = {cache.role: cache.reserved_blocks} if cache else {}
-    return {role: memory.kv_blocks - reserved.get(role, 0) for role, memory in budgets.items()}
+    return {role: plan.memory.kv_blocks - reserved.get(role, 0) for role, plan in deployment.pools.items()}
 
 
 def check_warmup(scenario: Scenario, last_arrival_s: float | None) -> None:
@@ -21,7 +19,7 @@ def check_warmup(scenario: Scenario, last_arrival_s: float | None) -> None:
         raise DeploymentError([Problem(("warmup_s",), says)])
 
 
-def check_room(scenario: Scenario, deployment: Deployment, least_tokens: int | None) -> None:
+def check_room(deployment: Deployment, least_tokens: int | None) -> None:
     """Raises DeploymentError where not even the smallest request, of `least_tokens` with its answer, can be served.
 
     None: there are no requests.
@@ -34,7 +32,7 @@ def check_room(scenario: Scenario, deployment: Deployment, least_tokens: int | N
         says = f"{asks}; {model.name} takes {model.max_positions:,}"
         raise DeploymentError([Problem(("workload",), says)])
     problems = []
-    for role, blocks in running_blocks(scenario, deployment).items():
+    for role, blocks in running_blocks(deployment).items():
         memory = deployment.pools[role].memory
         needed = -(-least_tokens // memory.block_tokens) + memory.request_blocks
         if needed <= blocks:
@@ -43,7 +41,7 @@ def check_room(scenario: Scenario, deployment: Deployment, least_tokens: int | N
         if needed > memory.kv_blocks:
             problems.append(Problem(("deployment", role), f"{room}; {asks}"))
             continue
-        cache = prefix_cache_plan(scenario, {role: memory})
+        cache = deployment.prefix_cache
         assert cache is not None
         most = (memory.kv_blocks - needed) * memory.block_tokens * cache.ranks
         problems.append(Problem(("prefix_cache", "hbm_tokens"), f"{room}; {asks}: expected at most {most:,}"))

@@ -6,11 +6,10 @@
 from sim.experts.load import LoadTable, default_policy, expert_load
 from sim.experts.placement import Policy
 from sim.experts.recorded import read_counts
-from sim.experts.routing import Copies, DispatchMode, Touched
+from sim.experts.routing import Copies, Touched
 
 __all__ = [
     "Copies",
-    "DispatchMode",
     "LoadTable",
     "Policy",
     "Touched",

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.catalog import Model
+from sim.catalog import DispatchMode, Model
 from sim.experts.gate import draw_choices
 from sim.experts.placement import Placement, Policy, balance, contiguous, moved_slots
 from sim.experts.popularity import counted_popularity, drift, lognormal_popularity, selection_probability
 from sim.experts.routing import (
     Copies,
-    DispatchMode,
     Touched,
     choose_slots,
     copies,

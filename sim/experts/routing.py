@@ -3,17 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.catalog import DispatchMode
 from sim.experts.placement import Placement
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-DispatchMode = Literal["low_latency", "normal"]
 
 
 @dataclass(frozen=True, slots=True)

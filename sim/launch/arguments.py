@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Any, Final
 
-from sim.launch.table import Flag, Table, spelled
+from sim.launch.table import Flag, FlagTable, spelled
 from sim.launch.words import Word, fail
 from sim.scenario.errors import Place
 
@@ -66,7 +66,7 @@ class Arguments:
             self.not_modelled.append(Told(given.said, flag.why))
 
 
-def read_arguments(words: Sequence[Word], table: Table) -> Arguments:
+def read_arguments(words: Sequence[Word], table: FlagTable) -> Arguments:
     """The arguments in `words`.
 
     Raises ScenarioError where a flag lacks its value, has one of another kind, abbreviates several, or holds a
@@ -120,7 +120,7 @@ def _is_flag(word: Word) -> bool:
     return word.text.startswith("-") and len(word.text) > 1 and not _NUMBER.match(word.text)
 
 
-def _flag(name: str, word: Word, table: Table) -> tuple[Flag | None, bool]:
+def _flag(name: str, word: Word, table: FlagTable) -> tuple[Flag | None, bool]:
     """The flag of that spelling, and whether it is switched on (False for `--no-x`). None: nobody knows it."""
     if re.fullmatch(r"-O\d?", name):
         return table.flags.get("--optimization-level"), True
@@ -222,7 +222,7 @@ def _nest(data: dict[str, Any], path: Sequence[str], text: str) -> None:
     data[last.removesuffix("+")] = text.split(",") if last.endswith("+") else value
 
 
-def read_environment(words: Mapping[str, Word], table: Table) -> Arguments:
+def read_environment(words: Mapping[str, Word], table: FlagTable) -> Arguments:
     """What environment variables of a command say; those that are not the engine's are ignored."""
     found = Arguments()
     for name, word in words.items():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sim.deployment.plan import deploy
+from sim.deployment.plan import Deployment, deploy
 from sim.deployment.room import running_blocks
 from sim.launch.arguments import Told
 from sim.launch.derived import Noted
@@ -11,7 +11,6 @@ from sim.launch.document import to_text
 from sim.launch.placeholders import LONGEST, shorter
 from sim.scenario.errors import DeploymentError, KeyPath, LocatedProblem, Problem, ScenarioError, dotted
 from sim.scenario.loading import parse
-from sim.scenario.schema import Scenario
 from sim.step.pricing import check_backends
 
 DROPPED: Final = {
@@ -34,9 +33,9 @@ def checked(keys: dict[KeyPath, Noted], told: list[Told], name: str) -> dict[Key
         except ScenarioError as error:  # a value out of its range
             raise _at_flags([Problem(p.path, p.message) for p in error.problems], keys, told) from None
         try:
-            room = _room(scenario)
+            deployment = deploy(scenario)
             if any(path[-1] == "moe_backend" for path in keys):
-                check_backends(scenario)
+                check_backends(deployment)
         except DeploymentError as error:
             dropped = [path for problem in error.problems for path in _droppable(problem, keys)]
             if not dropped:
@@ -46,13 +45,13 @@ def checked(keys: dict[KeyPath, Noted], told: list[Told], name: str) -> dict[Key
                 flag = noted.why if path[-1] == "moe_backend" else dotted(path)
                 told.append(Told(flag, DROPPED[str(path[-1])].format(value=noted.value, why=noted.why)))
         else:
+            room = _room(deployment)
             return keys if room >= LONGEST else shorter(keys, room)
 
 
-def _room(scenario: Scenario) -> int:
+def _room(deployment: Deployment) -> int:
     """Tokens of the longest request that every pool can hold."""
-    deployment = deploy(scenario)
-    blocks = running_blocks(scenario, deployment)
+    blocks = running_blocks(deployment)
     memory = {role: plan.memory for role, plan in deployment.pools.items()}
     return min((count - memory[r].request_blocks) * memory[r].block_tokens for r, count in blocks.items())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from sim.launch.arguments import EXPECTED, Arguments, Given, Told, read_arguments, read_environment
-from sim.launch.table import Flag, Table, table
+from sim.launch.table import Flag, FlagTable, table
 from sim.launch.words import Statement, Word, fail, read_script
 from sim.scenario.errors import Place, ScenarioError
 from sim.scenario.reader import read, read_file
@@ -54,7 +54,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Router:
+class RouterCommand:
     """The command of a router in front of the workers."""
 
     policy: str | None
@@ -69,7 +69,7 @@ class Read:
     """The launch commands of a text."""
 
     commands: tuple[Command, ...]
-    routers: tuple[Router, ...]
+    routers: tuple[RouterCommand, ...]
     others: tuple[str, ...]
     """First words of the commands that start no server."""
 
@@ -81,12 +81,13 @@ def read_commands(text: str, name: str, folder: Path) -> Read:
     """
     script = read_script(text, name)
     commands: list[Command] = []
-    routers: list[Router] = []
+    routers: list[RouterCommand] = []
     others: list[str] = []
     for statement in script.statements:
         entry = _entry(statement.words)
         if entry is None:
-            others.append(" ".join(word.text for word in statement.words[:2]))
+            if said := " ".join(word.text for word in statement.words[:2]).strip():
+                others.append(said)
         elif entry[0] == "router":
             routers.append(_router(statement.words[entry[1] :]))
         else:
@@ -169,7 +170,7 @@ def _joined(first: Arguments, then: Arguments) -> Arguments:
     )
 
 
-def _router(words: Sequence[Word]) -> Router:
+def _router(words: Sequence[Word]) -> RouterCommand:
     """What matters of a router: its policy and its workers. Its other flags are not read."""
     texts = [word.text for word in words]
     found: dict[str, list[str]] = {"policy": [], "prefill": [], "decode": []}
@@ -186,13 +187,13 @@ def _router(words: Sequence[Word]) -> Router:
             found[str(key)].append(value)
     said = " ".join(texts[:4])
     policy = found["policy"][0] if found["policy"] else None
-    return Router(policy, tuple(found["prefill"]), tuple(found["decode"]), said)
+    return RouterCommand(policy, tuple(found["prefill"]), tuple(found["decode"]), said)
 
 
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def _file(known: Table, config: Given, files: Mapping[str, str], folder: Path) -> Arguments:
+def _file(known: FlagTable, config: Given, files: Mapping[str, str], folder: Path) -> Arguments:
     """What the YAML file says that a command names: written in the same text, or beside it."""
     name = str(config.value)
     if name in files:
@@ -235,7 +236,7 @@ def _as_words(keys: Mapping[str, Node]) -> Iterator[Word]:
             yield Word(text, node.shown, quoted=True)
 
 
-def _keys(keys: Mapping[str, Node], above: str, known: Table, file: str, found: Arguments) -> None:
+def _keys(keys: Mapping[str, Node], above: str, known: FlagTable, file: str, found: Arguments) -> None:
     """The keys of TensorRT-LLM's file, sections by dots."""
     for key, node in keys.items():
         path = f"{above}{key}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from sim.launch.arguments import Told
-from sim.launch.command import Command, Router
+from sim.launch.command import Command, RouterCommand
 from sim.launch.derived import Derived, Noted, Role
 from sim.launch.words import fail
 
@@ -21,7 +21,7 @@ POLICIES: Final = {
 """Policies of the engines' routers -> the scenario's."""
 
 
-def with_roles(commands: Sequence[Command], routers: Sequence[Router]) -> tuple[Command, ...]:
+def with_roles(commands: Sequence[Command], routers: Sequence[RouterCommand]) -> tuple[Command, ...]:
     """vLLM's commands of both sides may say kv_both: a comment above (`# prefill`) or a router's ports then tell.
 
     Raises ScenarioError where nothing tells.
@@ -39,7 +39,7 @@ def _hands_over(command: Command) -> bool:
     return any(name in str(transfer.get("kv_connector", "")).lower() for name in TRANSFERS)
 
 
-def _with_role(command: Command, routers: Sequence[Router]) -> Command:
+def _with_role(command: Command, routers: Sequence[RouterCommand]) -> Command:
     port = str(command.value("port", "8000"))
     note = command.note.lower()
     sides: tuple[tuple[Literal["prefill", "decode"], str, tuple[str, ...]], ...] = (
@@ -65,7 +65,9 @@ class PoolOf:
     workers: Noted
 
 
-def gather(found: Sequence[Derived], routers: Sequence[Router], nodes: int | None) -> dict[Role, PoolOf]:
+def gather(
+    found: Sequence[Derived], routers: Sequence[RouterCommand], nodes: int | None
+) -> dict[Role, PoolOf]:
     """The pools by role.
 
     Raises ScenarioError where the workers of one pool differ, or a side of a disaggregated service is missing.
@@ -89,7 +91,9 @@ def gather(found: Sequence[Derived], routers: Sequence[Router], nodes: int | Non
     return {role: _pool(by_role[role], role, routers, nodes) for role in roles if role in by_role}
 
 
-def _pool(members: Sequence[Derived], role: Role, routers: Sequence[Router], nodes: int | None) -> PoolOf:
+def _pool(
+    members: Sequence[Derived], role: Role, routers: Sequence[RouterCommand], nodes: int | None
+) -> PoolOf:
     first = members[0]
     for other in members[1:]:
         _alike(first, other)
@@ -136,7 +140,7 @@ def shared(pools: Iterable[PoolOf]) -> tuple[dict[tuple[Any, ...], Noted], list[
     return keys, told
 
 
-def router_key(routers: Sequence[Router], told: list[Told]) -> tuple[str, str] | None:
+def router_key(routers: Sequence[RouterCommand], told: list[Told]) -> tuple[str, str] | None:
     """The scenario's router, from a router's command; None where it says no policy."""
     for router in routers:
         if router.policy is None:

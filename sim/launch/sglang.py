@@ -1,4 +1,4 @@
-"""SGLang's launch command as a pool. Rules of release 0.5.23, `srt/arg_groups`; defaults in `launch_defaults.yaml`."""
+"""SGLang's launch command as a pool. Rules of release 0.5.23, `srt/arg_groups`; defaults in `sim/catalog/engines`."""
 
 from typing import Final
 
@@ -147,6 +147,10 @@ def _steps(found: Derived, dp: int) -> None:
     if command.given("poll"):
         found.say(
             ("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll"
+        )
+    if command.given("rest"):
+        found.say(
+            ("scheduling", "rest_after_prompts_steps"), command.value("rest"), command.said("rest"), "rest"
         )
 
 

@@ -37,7 +37,7 @@ class Flag:
 
 
 @dataclass(frozen=True)
-class Table:
+class FlagTable:
     """Flags and environment variables of an engine."""
 
     engine: str
@@ -70,7 +70,7 @@ def spelled(name: str) -> str:
 
 
 @cache
-def table(engine: str) -> Table:
+def table(engine: str) -> FlagTable:
     """The flags of an engine."""
     text = resources.files("sim.launch.flags").joinpath(f"{engine}.yaml").read_text(encoding="utf-8")
     data: Mapping[str, Any] = yaml.safe_load(text)
@@ -88,7 +88,7 @@ def table(engine: str) -> Table:
         for group in data["environment"][fate]:
             for name in group["names"]:
                 variables[name] = Flag(name, "text", fate, group["why"])  # type: ignore[arg-type]
-    return Table(data["engine"], str(data["release"]), flags, variables, tuple(data["prefixes"]))
+    return FlagTable(data["engine"], str(data["release"]), flags, variables, tuple(data["prefixes"]))
 
 
 def _listed(data: Mapping[str, Any], fate: Fate) -> Iterable[Flag]:

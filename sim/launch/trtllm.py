@@ -102,7 +102,7 @@ def _steps(found: Derived) -> None:
         chunk = machine.defaults.chunk_tokens(machine.gpu)
         why = command.said("chunk") or f"{machine.by_default}: max_num_tokens"
         found.put("chunk_tokens", int(command.value("chunk", chunk)), why, "chunk")
-    fraction = command.value("memory_fraction", machine.defaults.get("memory_fraction"))
+    fraction = command.value("memory_fraction", machine.defaults.get("kv_fraction_of_free"))
     found.put(
         "memory_fraction", fraction, command.said("memory_fraction") or machine.by_default, "memory_fraction"
     )
@@ -114,6 +114,15 @@ def _steps(found: Derived) -> None:
         said = command.said("balance", "timeout_iters")
         why = said if command.given("timeout_iters") else f"{said}, {machine.by_default}"
         found.say(("scheduling", "wait_all_ranks_steps"), waits, why, "timeout_iters", "balance")
+    habits: dict[str, tuple[str, Any]] = {
+        "gather_iters": ("gather_prompts_steps", command.value("gather_iters")),
+        "batch_wait_iters": ("batch_wait_steps", command.value("batch_wait_iters")),
+        "batch_wait_fill": ("batch_wait_fill", command.value("batch_wait_fill")),
+        "chunked": ("whole_prompts", not command.value("chunked")),
+    }
+    for setting, (key, value) in habits.items():
+        if command.given(setting):
+            found.say(("scheduling", key), value, command.said(setting), setting)
 
 
 def _experts(found: Derived) -> None:

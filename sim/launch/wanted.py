@@ -6,14 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sim import catalog
 from sim.catalog import Gpu, Model
-from sim.deployment.checks import pool_experts
-from sim.deployment.device import gpu_of
-from sim.deployment.engine import engine_of
+from sim.deployment.plan import Deployment
+from sim.deployment.pools import PoolPlan
 from sim.launch.derived import BACKENDS
 from sim.launch.model_names import published, repository
-from sim.model.layout import exchanges_all_to_all
 from sim.scenario.schema import Experts, Pool, Scenario
 
 PORT: Final = 8000
@@ -34,27 +31,33 @@ class Wanted:
     scenario: Scenario
     role: str
     pool: Pool
+    """As the scenario has it."""
+    plan: PoolPlan
+    """As it was resolved."""
     model: Model
     gpu: Gpu
-    chunk_tokens: int
-    """New prompt tokens per rank and step."""
     checkpoint: str
     cannot: list[str] = field(default_factory=list)
 
     @property
+    def chunk_tokens(self) -> int:
+        """New prompt tokens per rank and step."""
+        return self.plan.chunk_tokens
+
+    @property
     def dp(self) -> int:
         """Attention-DP ranks."""
-        return self.pool.gpus // self.pool.tp
+        return self.plan.dp
 
     @property
     def seats(self) -> int:
         """Running sequences of a rank."""
-        return self.pool.max_batch_per_gpu * self.pool.tp
+        return self.plan.max_sequences
 
     @property
     def exchanges(self) -> bool:
         """Whether experts are reached by an all-to-all."""
-        return exchanges_all_to_all(self.pool.exchange, self.pool.gpus, self.pool.tp, self.pool.ep)
+        return self.plan.layout.all_to_all
 
     @property
     def spreads(self) -> bool:
@@ -64,7 +67,7 @@ class Wanted:
     @property
     def experts(self) -> Experts:
         """How the pool places its experts."""
-        return pool_experts(self.scenario, self.role)[0]
+        return self.plan.experts
 
     @property
     def nodes(self) -> int:
@@ -82,11 +85,10 @@ class Wanted:
         return f"# {self.role} worker {worker + 1} of {self.pool.workers}{of_nodes}, on {self.host(worker, node)}"
 
 
-def wanted(scenario: Scenario, role: str) -> Wanted:
+def wanted(scenario: Scenario, deployment: Deployment, role: str) -> Wanted:
     """A pool of a checked scenario."""
-    pool, gpu, precision = scenario.deployment.pools()[role], gpu_of(scenario), scenario.precision
-    chunk = pool.chunk_tokens or engine_of(scenario).chunk_for(gpu.memory_bytes)
-    model = catalog.model(scenario.model)
+    pool, plan = scenario.deployment.pools()[role], deployment.pools[role]
+    model, gpu, precision = deployment.model, deployment.gpu, deployment.precision
     known = repository(scenario.model, precision.weights)
     cannot: list[str] = []
     name = known or published(scenario.model) or scenario.model.removesuffix("/config.json")
@@ -106,7 +108,7 @@ def wanted(scenario: Scenario, role: str) -> Wanted:
     }:
         cannot.append("formats of attention and dense layers are the checkpoint's")
     _habits(scenario, cannot)
-    return Wanted(scenario, role, pool, model, gpu, chunk, name, cannot)
+    return Wanted(scenario, role, pool, plan, model, gpu, name, cannot)
 
 
 def _habits(scenario: Scenario, cannot: list[str]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from sim.deployment.plan import resolve
 from sim.launch import write_sglang, write_trtllm, write_vllm
 from sim.launch.wanted import Wanted, wanted
 from sim.scenario.errors import DeploymentError, Problem
@@ -59,7 +60,8 @@ def write_launch(scenario: Scenario, engine: str | None = None) -> Written:
         says = f"{name} is not an engine that can be launched; expected --engine {', '.join(WRITERS)}"
         raise DeploymentError([Problem(("engine",), says)])
     writer = WRITERS[name]
-    pools = {role: wanted(scenario, role) for role in scenario.deployment.pools()}
+    deployment = resolve(scenario)
+    pools = {role: wanted(scenario, deployment, role) for role in deployment.pools}
     texts = [text for one in pools.values() for text in writer.commands(one)]
     if front := writer.router(pools, scenario.router):
         texts.append(front)

@@ -84,7 +84,13 @@ def _habits(one: Wanted) -> Iterator[str | tuple[str, object]]:
         yield "--enable-two-batch-overlap"
     if scenario.scheduling.cuda_graphs is False:
         yield "--disable-cuda-graph"
-    yield from given((("--scheduler-recv-interval", scenario.scheduling.poll_every_steps),))
+    habits = scenario.scheduling
+    yield from given(
+        (
+            ("--scheduler-recv-interval", habits.poll_every_steps),
+            ("--prefill-decode-interval", habits.rest_after_prompts_steps),
+        )
+    )
 
 
 def _cache(one: Wanted) -> Iterator[str | tuple[str, object]]:

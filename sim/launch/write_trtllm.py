@@ -8,6 +8,7 @@ import yaml
 from sim.launch.trtllm import exchanges_by_itself
 from sim.launch.wanted import PORT, Wanted, backend, command
 from sim.scenario.errors import DeploymentError, Problem
+from sim.scenario.schema import Scheduling
 from sim.units import GB_BYTES
 
 
@@ -51,7 +52,9 @@ def _options(one: Wanted) -> dict[str, Any]:
     if one.role != "prefill":
         options["max_batch_size"] = one.seats
     if one.role != "decode":
-        options |= {"max_num_tokens": one.chunk_tokens, "enable_chunked_prefill": True}
+        options |= {"max_num_tokens": one.chunk_tokens}
+        if scenario.scheduling.whole_prompts is False:
+            options["enable_chunked_prefill"] = True
     options["kv_cache_config"] = _kv_cache(one)
     if moe := _experts(one):
         options["moe_config"] = moe
@@ -62,12 +65,7 @@ def _options(one: Wanted) -> dict[str, Any]:
         }
     if scenario.scheduling.cuda_graphs is False:
         options["cuda_graph_config"] = None
-    if waits := scenario.scheduling.wait_all_ranks_steps:
-        options["attention_dp_config"] = {
-            "enable_balance": True,
-            "timeout_iters": waits,
-            "batching_wait_iters": 0,
-        }
+    options |= _waits(scenario.scheduling)
     if one.role != "serve":
         options["cache_transceiver_config"] = {"backend": "DEFAULT"}
     _untold(one)
@@ -96,6 +94,22 @@ def _experts(one: Wanted) -> dict[str, Any]:
     if one.experts.redundant:
         moe["load_balancer"] = {"num_slots": one.model.n_routed + one.experts.redundant}
     return moe
+
+
+def _waits(habits: Scheduling) -> dict[str, Any]:
+    """How prompts wait for each other."""
+    options: dict[str, Any] = {}
+    if habits.wait_all_ranks_steps:
+        options["attention_dp_config"] = {
+            "enable_balance": True,
+            "timeout_iters": habits.wait_all_ranks_steps,
+        }
+        if habits.gather_prompts_steps is not None:
+            options["attention_dp_config"]["batching_wait_iters"] = habits.gather_prompts_steps
+    if habits.batch_wait_steps:
+        options["batch_wait_timeout_iters"] = habits.batch_wait_steps
+        options["batch_wait_max_tokens_ratio"] = habits.batch_wait_fill or 0.0
+    return options
 
 
 def _untold(one: Wanted) -> None:

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sim.cost.latency import PricedOperation, price_all
-from sim.deployment.device import gpu_of
-from sim.deployment.plan import plan_pool
+from sim.deployment.plan import Deployment, resolve
+from sim.kernels import plays
 from sim.mechanisms.speculation import accept_length
+from sim.model.layout import Phase
 from sim.model.operations import Operation
 from sim.price import gpu_hour
 from sim.scenario.loading import parse
@@ -20,11 +21,6 @@ from sim.scenario.schema import Scenario
 from sim.step.pricing import cost_model, step_operations
 from sim.step.surface import Surface
 from sim.units import HOUR_S, MILLION
-
-Phase = Literal["prefill", "decode"]
-
-INDEXER = ("index_logits", "index_topk")
-"""Kernel families of the indexer; its projections carry its name."""
 
 
 @cache
@@ -57,9 +53,10 @@ def cost_by_position(
     for model in models:
         speculation = reference().speculation.model_copy(update={"draft_tokens": draft_tokens})
         scenario = reference().model_copy(update={"model": model, "speculation": speculation})
-        usd_per_s = gpu_hour(gpu_of(scenario), scenario.price).usd / HOUR_S
-        tokens = batch * (accept_length(scenario) if phase == "decode" else 1.0)
-        for position, step_s in zip(positions, _steps_s(scenario, phase, positions, batch), strict=True):
+        deployment = resolve(scenario, phase)
+        usd_per_s = gpu_hour(deployment.gpu, scenario.price).usd / HOUR_S
+        tokens = batch * (accept_length(deployment) if phase == "decode" else 1.0)
+        for position, step_s in zip(positions, _steps_s(deployment, phase, positions, batch), strict=True):
             usd = usd_per_s * step_s / tokens * MILLION
             rows.append(
                 {
@@ -73,10 +70,9 @@ def cost_by_position(
     return pd.DataFrame(rows)
 
 
-def _steps_s(scenario: Scenario, phase: Phase, positions: Sequence[int], batch: int) -> list[float]:
+def _steps_s(deployment: Deployment, phase: Phase, positions: Sequence[int], batch: int) -> list[float]:
     """Seconds of a step at each position, overlap included."""
-    plan = plan_pool(scenario, phase)
-    step = step_operations(scenario, plan, phase)
+    step = step_operations(deployment, phase)
     context = np.array([max(p, 1) for p in positions] + [max(*positions, 1) + 1], dtype=float)
 
     def attention(load: float, length: float) -> list[Operation]:
@@ -85,7 +81,9 @@ def _steps_s(scenario: Scenario, phase: Phase, positions: Sequence[int], batch: 
         return step.prefill_attention(1, load, length)
 
     rest = step.decode_rest if phase == "decode" else step.prefill_rest
-    surface = Surface(np.array([float(batch)]), context, attention, rest, cost_model(scenario), step.overlap)
+    surface = Surface(
+        np.array([float(batch)]), context, attention, rest, cost_model(deployment), step.overlap
+    )
     load = np.array([float(batch)])
     return [surface.step_s(surface.core_s(load, context[i : i + 1]), load) for i in range(len(positions))]
 
@@ -101,9 +99,8 @@ def attention_parts(
     """
     rows: list[dict[str, Any]] = []
     for model in models:
-        mine = scenario.model_copy(update={"model": model})
-        role = phase if phase in mine.deployment.pools() else "serve"
-        step = step_operations(mine, plan_pool(mine, role), phase)
+        mine = resolve(scenario.model_copy(update={"model": model}), phase)
+        step = step_operations(mine, phase)
         cost = cost_model(mine)
         for context in contexts:
             if phase == "decode":
@@ -135,7 +132,6 @@ def _by_part(priced: Sequence[PricedOperation], row: dict[str, Any]) -> list[dic
 
 
 def _part(operation: Operation) -> str:
-    if operation.kernel in INDEXER or "indexer" in operation.name:
+    if plays(operation.kernel, "indexer") or "indexer" in operation.name:  # its projections carry its name
         return "indexer"
-    core = ("mla_", "sparse_mla_", "gqa_")
-    return "core" if operation.kernel.startswith(core) else "projections"
+    return "core" if plays(operation.kernel, "core") else "projections"

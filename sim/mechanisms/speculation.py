@@ -6,16 +6,22 @@ import numpy as np
 import pandas as pd
 
 from sim import catalog
-from sim.deployment.drafts import draft_chances
-from sim.deployment.plan import plan_pool
+from sim.deployment.plan import Deployment, resolve
 from sim.scenario.schema import Scenario
 from sim.step.pricing import cost_model, step_operations
 from sim.step.surface import Floats, Surface
 
 
-def accept_length(scenario: Scenario) -> float:
-    """Tokens per decode step and sequence: 1 and the drafts that are accepted on average."""
-    return catalog.accept_length(draft_chances(scenario)) if scenario.speculation.draft_tokens else 1.0
+def accept_length(deployment: Deployment) -> float:
+    """Tokens per decode step and sequence: 1 and the drafts that are accepted on average.
+
+    Raises UnknownName where nobody published how many are.
+    """
+    found = deployment.drafts.accept_length()
+    if found is None:
+        expected = ("a model of which one is published",)
+        raise catalog.UnknownName("accept length", deployment.model.name, expected)
+    return found
 
 
 def speculation_gain(
@@ -28,10 +34,10 @@ def speculation_gain(
     A_k: tokens per step with k drafts (accept length), T_k(b): seconds of a step that verifies them for b sequences.
     Columns: draft_tokens, batch, accept_length, step_s, gain.
     """
-    plain = _steps_s(_drafting(scenario, 0), batches, context)
+    plain = _steps_s(resolve(_drafting(scenario, 0), "decode"), batches, context)
     tables = []
     for k in drafts:
-        mine = _drafting(scenario, k)
+        mine = resolve(_drafting(scenario, k), "decode")
         accepted, seconds = accept_length(mine), _steps_s(mine, batches, context)
         tables.append(
             pd.DataFrame(
@@ -52,16 +58,15 @@ def _drafting(scenario: Scenario, draft_tokens: int) -> Scenario:
     return scenario.model_copy(update={"speculation": speculation})
 
 
-def _steps_s(scenario: Scenario, batches: Sequence[int], context: float) -> Floats:
-    role = "decode" if "decode" in scenario.deployment.pools() else "serve"
-    step = step_operations(scenario, plan_pool(scenario, role), "decode")
+def _steps_s(deployment: Deployment, batches: Sequence[int], context: float) -> Floats:
+    step = step_operations(deployment, "decode")
     load, at = np.array(batches, dtype=float), np.array([context])
     surface = Surface(
         np.unique(load),
         np.array([context, context + 1]),
         step.decode_attention,
         step.decode_rest,
-        cost_model(scenario),
+        cost_model(deployment),
         step.overlap,
     )
     return np.array([surface.step_s(surface.core_s(b, at), b) for b in load[:, None]])

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from sim.catalog import Model
+from sim.kernels.formats import weight_bytes
 from sim.model.attention import Attention, kinds
-from sim.model.operations import weight_bytes
 from sim.model.sharding import Sharding
 
 Part = Literal[

@@ -1,15 +1,11 @@
 """Operations that move data between GPUs: what one GPU sends. See `sim.model.operations`."""
 
-from typing import Literal
-
-from sim.model.operations import Operation, activation_bytes
-from sim.units import DTYPE_BYTES
-
-CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter"]
+from sim.kernels import collectives, exchange
+from sim.model.operations import Operation
 
 
 def all_to_all(
-    kind: Literal["dispatch", "combine"], tokens: float, ep: int, nodes: int, hidden: int, top_k: int,
+    kind: exchange.Kind, tokens: float, ep: int, nodes: int, hidden: int, top_k: int,
     mode: str, copies: float, remote_copies: float, layers: int = 1,
 ) -> Operation:  # fmt: skip
     """DeepEP exchange: FP8 with scales out (7,392 bytes per copy for V3), BF16 back (14,336).
@@ -17,14 +13,13 @@ def all_to_all(
     `tokens` per rank; `copies` of each leave this GPU, `remote_copies` of them over the NIC: in low-latency mode
     one per chosen expert, in normal mode one per node touched and the rest forwarded over NVLink.
     """
-    wire = activation_bytes(hidden, "fp8") if kind == "dispatch" else hidden * DTYPE_BYTES["bf16"]
+    dtype = exchange.WIRE[kind]
     shape = {
         "tokens": tokens, "ep": ep, "nodes": nodes, "hidden": hidden, "top_k": top_k,
-        "remote_bytes": tokens * remote_copies * wire,
+        "remote_bytes": exchange.sent(tokens, remote_copies, hidden, dtype),
     }  # fmt: skip
-    dtype = "fp8" if kind == "dispatch" else "bf16"
     name = f"{kind} ({mode.replace('_', '-')})"
-    traffic = tokens * copies * wire
+    traffic = exchange.sent(tokens, copies, hidden, dtype)
     return Operation(
         name,
         "communication",
@@ -39,14 +34,8 @@ def all_to_all(
     )
 
 
-def ring_bytes(kind: str, size_bytes: float, gpus: float) -> float:
-    """Bytes that each of `gpus` sends on a ring for a collective of a tensor of `size_bytes`: (gpus - 1) / gpus of it,
-    twice that for an all-reduce."""
-    return size_bytes * (gpus - 1) / gpus * (2 if kind == "all_reduce" else 1)
-
-
 def collective(
-    kind: CollectiveKind,
+    kind: collectives.Kind,
     name: str,
     size_bytes: float,
     gpus: float,
@@ -54,5 +43,5 @@ def collective(
 ) -> Operation:
     """Collective over `gpus` of a tensor of `size_bytes` (the whole tensor, before or after the exchange)."""
     shape = {"bytes": size_bytes, "gpus": gpus}
-    sent = ring_bytes(kind, size_bytes, gpus)
+    sent = collectives.ring_bytes(kind, size_bytes, gpus)
     return Operation(name, "communication", kind, shape, "bf16", 0.0, sent, layers)

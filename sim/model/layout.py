@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sim.catalog import Model
+from sim.catalog import DispatchMode, Model
+from sim.kernels.family import Phase as Phase  # noqa: PLC0414 - of a layout, too
 from sim.model.sharding import Sharding
 
-Phase = Literal["prefill", "decode"]
 Exchange = Literal["all_to_all", "all_gather"]
 """How attention-DP ranks reach the experts: DeepEP-like all-to-all, or all-gather and reduce-scatter."""
 
@@ -31,7 +31,7 @@ class Layout:
     """DSA runs masked MHA in prefill while no sequence is longer than this (engine threshold)."""
     index_logits_bytes: float = 0.0
     """Memory of the indexer's logits, which bounds the queries that are scored at once; 0: no limit."""
-    dispatch_mode: Literal["low_latency", "normal"] = "normal"
+    dispatch_mode: DispatchMode = "normal"
     exchange: Exchange = "all_to_all"
     moe_backend: str | None = None
     """Kernels of the routed experts; None: the profile's choice."""

@@ -34,7 +34,7 @@ def engine_sharding(engine: Engine, gpus: int, tp: int, all_to_all: bool) -> Sha
     """How the engine shards a worker of `gpus` GPUs whose attention ranks have `tp`.
 
     `all_to_all`: each token goes to its own experts; else the ranks' tokens are gathered. Sources: `sharding_*` in
-    `sim/catalog/engines.yaml`.
+    `sim/catalog/engines`.
     """
     rules: Mapping[str, Over] = engine.sharding_all_to_all if all_to_all else engine.sharding_gathered
     sizes: dict[Over, int] = {"gpu": 1, "rank": tp, "worker": gpus}

@@ -8,11 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sim.catalog import Gpu
-from sim.cost.axes import AXES
-from sim.cost.form import STAGES
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Profile, Table
 from sim.cost.record import Record
+from sim.kernels import FAMILIES
 from sim.report.look import BAD, GOOD, GREY, Chart, axes, colour, line, points
 from sim.units import MICROSECOND_S, TERA
 
@@ -27,13 +26,15 @@ def points_table(table: Table, profile: Profile) -> pd.DataFrame:
 
     Shapes that a table has no fit for have no answer (NaN).
     """
-    stages = STAGES[table.kernel](table.shape, table.variant, profile.dims)
+    family = FAMILIES[table.kernel]
+    stages = family.work(table.shape, table.variant, profile.dims)
     rows = len(table.seconds)
-    flop, moved = (np.broadcast_to(sum(part), rows).astype(float) for part in zip(*stages, strict=True))
+    work = family.traffic(table.shape, table.variant, profile.dims)
+    flop, moved = (np.broadcast_to(amount, rows).astype(float) for amount in work)
     model = table.fit.form.seconds_each(stages, rows) if table.fit else np.full(rows, np.nan)
     return pd.DataFrame(
         {
-            **{axis: table.shape[axis] for axis in AXES[table.kernel]},
+            **{axis: table.shape[axis] for axis in family.axes},
             MEASURED: table.seconds / MICROSECOND_S,
             MODEL: model / MICROSECOND_S,
             "error": model / table.seconds - 1,

@@ -47,12 +47,17 @@ def report(services: list[Shown]) -> str:
     body = [
         f"<h1>{escape(title)}</h1>",
         *(_lead(name, run) for name, run in simulated.items()),
-        _table(tables.headline_table(simulated).set_index("scenario").T.reset_index(names="")),
-        *(_chart(chart) for chart in runs.charts(services).values()),
+        table_part(tables.headline_table(simulated).set_index("scenario").T.reset_index(names="")),
+        *(chart_part(chart) for chart in runs.charts(services).values()),
         *(_applied(one) for one in services),
         _terms(),
         _footer(next(iter(simulated.values()))),
     ]
+    return document(title, body)
+
+
+def document(title: str, body: Iterable[str]) -> str:
+    """A page that needs nothing else."""
     return (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{escape(title)} - Tokenworks</title>"
         f"<link rel='icon' href='data:,'><style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body>\n"
@@ -80,14 +85,15 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
     return f"<p class='lead'>{said}<br>Expected error: {escape(in_words(run.get('expected_error')))}.</p>"
 
 
-def _chart(chart: Chart) -> str:
+def chart_part(chart: Chart) -> str:
+    """A chart with its words, and its numbers folded away."""
     figure = plotly.io.to_html(
         go.Figure(chart.figure).update_layout(template="plotly_white"), include_plotlyjs=False, full_html=False,
         config={"displaylogo": False, "responsive": True}, div_id=f"chart-{chart.key}",
     )  # fmt: skip
     return (
         f"<h2{_explained(chart.terms)}>{escape(chart.title)}</h2><p class='says'>{escape(chart.says)}</p>{figure}"
-        f"<details><summary>The numbers</summary>{_table(chart.table.head(200))}</details>"
+        f"<details><summary>The numbers</summary>{table_part(chart.table.head(200))}</details>"
     )
 
 
@@ -97,7 +103,8 @@ def _explained(terms: Iterable[str]) -> str:
     return f' title="{escape(said, quote=True)}"' if said else ""
 
 
-def _table(table: pd.DataFrame) -> str:
+def table_part(table: pd.DataFrame) -> str:
+    """A table."""
     head = "".join(f"<th>{_term(str(column))}</th>" for column in table.columns)
     rows = "".join(
         f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row)}</tr>"

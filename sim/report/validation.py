@@ -1,6 +1,5 @@
 """Charts of a validation: simulated against published. From `validate --json`."""
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,6 +19,8 @@ UNITS: Final = {
     "prefill_tput_per_node": "prefill tokens/s per node",
     "decode_tput_per_node": "decode tokens/s per node",
     "gain": "gain (0.5: half more)",
+    "speedup": "tokens/s with drafts over without",
+    "slope": "USD per million tokens and million positions",
 }
 """Metric -> what its numbers are."""
 HALVES: Final = {"test": "held out", "train": "fitted on"}
@@ -34,12 +35,16 @@ SAID: Final = {
 UNTOLD: Final = "not told"
 FRAMED, ROOM = 0.98, 1.15
 """Share of the errors that their chart frames, so that a few large ones don't flatten the boxes; and room around."""
-LAYOUT: Final = re.compile(r"^(?P<gpu>\S+) (?P<engine>\S+) (?P<precision>\S+) ")
-"""How a layout's name begins: hardware, engine, precision."""
+COLUMNS: Final = ("band", "split", "layout", "point", "model", "gpu", "engine", "precision")
+"""Columns of a case that it may do without."""
 
 
 class NotAValidation(ValueError):
     """A file that is no result of `tokenworks validate --json`; says what was expected."""
+
+
+SHOWN: Final = ("id", "layout", "point", "half", "published", "simulated", "error")
+"""Columns of the cases that stand below the chart: a layout names GPU, engine and format already."""
 
 
 def cases_table(validation: Json) -> pd.DataFrame:
@@ -53,18 +58,19 @@ def cases_table(validation: Json) -> pd.DataFrame:
     needed = {"id", "metric", "published", "simulated", "error"}
     if not isinstance(cases, list) or not all(isinstance(c, Mapping) and needed <= c.keys() for c in cases):
         raise NotAValidation("expected the JSON of `tokenworks validate --json`, with a list `cases`")
-    table = pd.DataFrame(list(cases), columns=None if cases else sorted(needed))
+    shared = validation.get("columns", {})  # what is shipped tells once what the cases of a layout share
+    if not isinstance(shared, Mapping) or not all(isinstance(one, Mapping) for one in shared.values()):
+        raise NotAValidation("expected the JSON of `tokenworks validate --json`, with `columns` by layout")
+    told = [{**shared.get(str(case.get("layout")), {}), **case} for case in cases]
+    table = pd.DataFrame(told, columns=None if cases else sorted(needed))
     for column in ("published", "simulated", "error"):
         table[column] = pd.to_numeric(table[column], errors="coerce")
-    for column in ("band", "split", "layout", "point", "model"):
+    for column in COLUMNS:
         if column not in table:
             table[column] = None
-    # What is shipped names the model of most cases once.
-    table["model"] = table.model.replace("", None).fillna(validation.get("model") or UNTOLD).astype(str)
     table["half"] = table.split.map(HALVES).fillna(NEITHER)
-    named = table.layout.astype("string").str.extract(LAYOUT) if len(table) else pd.DataFrame()
-    for column in ("gpu", "engine", "precision"):
-        table[column] = named[column].fillna("other") if column in named else "other"
+    for column in ("model", "gpu", "engine", "precision"):
+        table[column] = table[column].replace("", None).fillna(UNTOLD).astype(str)
     return table
 
 
@@ -119,7 +125,7 @@ def scatter_chart(cases: pd.DataFrame, metric: str, by: str) -> Chart:
         "Each point is a published measurement; on the line the simulation agrees, between the dotted lines it is "
         "less than 20% off.",
         axes(figure, f"measured {unit}", f"simulated {unit}", log_x=True, log_y=True, height=420, wide=True),
-        mine,
+        mine[list(SHOWN)],
     )
 
 

@@ -2,12 +2,8 @@
 
 from typing import Any, Final
 
-from sim import catalog
 from sim.catalog.validated import Served, Serving, Validated, validated
-from sim.deployment.checks import pool_experts
-from sim.deployment.device import gpu_of
-from sim.deployment.plan import plan_pool
-from sim.scenario.schema import Scenario
+from sim.deployment.plan import Deployment
 from sim.step.stand_ins import experts_carried
 
 METRICS: Final = ("tpot", "ttft", "throughput")
@@ -15,7 +11,7 @@ SERVING: Final[dict[str, Serving]] = {"serve": "aggregated", "prefill": "prefill
 """Role of a pool -> what was published of such pools."""
 
 
-def expected_error(scenario: Scenario) -> dict[str, Any] | None:
+def expected_error(deployment: Deployment) -> dict[str, Any] | None:
     """Median absolute errors of the nearest validated pools, as shares; None where a pool's family has none.
 
     A family shares model, GPU, engine, format of the weights, kind of pool, drafts or none, and experts that are
@@ -25,13 +21,14 @@ def expected_error(scenario: Scenario) -> dict[str, Any] | None:
     it does for both. A scenario with a profile of its own belongs to no family, nor does one whose routed experts are
     carried beyond what was measured.
     """
-    if scenario.profile not in (None, f"{gpu_of(scenario).name}/{scenario.engine}"):
+    own = f"{deployment.gpu.name}/{deployment.engine.name}"
+    if deployment.profile_named and deployment.profile != own:
         return None
-    pools = [served(scenario, role) for role in scenario.deployment.pools()]
+    pools = [served(deployment, role) for role in deployment.pools]
     known = [one for pool in pools if (one := nearest(pool))]
     if len(known) < len(pools):
         return None
-    if experts_carried(scenario, {role: plan_pool(scenario, role) for role in scenario.deployment.pools()}):
+    if experts_carried(deployment):
         return None
     return {
         **{metric: _worst(known, metric) for metric in METRICS},
@@ -43,20 +40,20 @@ def expected_error(scenario: Scenario) -> dict[str, Any] | None:
     }
 
 
-def served(scenario: Scenario, role: str) -> Served:
+def served(deployment: Deployment, role: str) -> Served:
     """The pool of that role, in the catalog's names."""
-    pool, (experts, _) = scenario.deployment.pools()[role], pool_experts(scenario, role)
+    plan = deployment.pool(role)
     return Served(
-        model=catalog.model(scenario.model).name,
-        gpu=gpu_of(scenario).name,
-        engine=scenario.engine,
-        weights=scenario.precision.weights,
-        serving=SERVING[role],
-        drafts=role != "prefill" and scenario.speculation.draft_tokens > 0,
-        gpus=pool.gpus,
-        tp=pool.tp,
-        ep=pool.ep,
-        even=experts.even,
+        model=deployment.model.name,
+        gpu=deployment.gpu.name,
+        engine=deployment.engine.name,
+        weights=deployment.precision.weights,
+        serving=SERVING[plan.role],
+        drafts=plan.role != "prefill" and deployment.drafts.tokens > 0,
+        gpus=plan.gpus,
+        tp=plan.tp,
+        ep=plan.ep,
+        even=plan.experts.even,
     )
 
 

@@ -32,12 +32,21 @@ class Cost(Protocol):
 class Result:
     """What a run gave, priced."""
 
-    def __init__(self, record: RunRecord, cost: Cost, notes: Sequence[str] = ()) -> None:
-        """`notes`: sentences for the user about what was decided on the way, such as rows of a trace left out."""
+    def __init__(
+        self,
+        record: RunRecord,
+        cost: Cost,
+        notes: Sequence[str] = (),
+        expected_error: dict[str, Any] | None = None,
+    ) -> None:
+        """`notes`: sentences for the user about what was decided on the way, such as rows of a trace left out.
+
+        `expected_error`: see `sim.result.expected_error`.
+        """
         self.record = replace(record, invariants=[*record.invariants, *check_invariants(record)])
         self.notes = (*notes, *_unmeasured(record))
         self._outlook: Callable[[], dict[str, Any]] | None = None
-        self._json = {**summary(self.record, cost.json()), "notes": list(self.notes)}
+        self._json = {**summary(self.record, cost.json(), expected_error), "notes": list(self.notes)}
 
     def json(self) -> dict[str, Any]:
         """The JSON of the run, as documented; `wall_s` is the only value that may differ between runs of one seed."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sim import catalog
 from sim.cluster.record import RunRecord
 from sim.cluster.window import can_tell_growth, tokens_in_window, window_length_s, within
-from sim.result.expected_error import expected_error
+from sim.cost.latency import PRICED_BY
 from sim.result.percentiles import intervals, percentiles
 from sim.result.stability import backlog_grows
 from sim.scenario.schema import Objectives, Scenario
@@ -17,7 +17,6 @@ from sim.scenario.schema import Objectives, Scenario
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-SOURCES: Final = ("measured", "fitted", "scaled", "extrapolated", "analytic")
 LATENCIES: Final = ("ttft_s", "tpot_s", "e2e_s")
 
 
@@ -43,7 +42,9 @@ def request_columns(record: RunRecord) -> dict[str, NDArray[Any]]:
     }
 
 
-def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
+def summary(
+    record: RunRecord, cost: dict[str, Any], expected_error: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The JSON of a run, but for what identifies it to the reader: plain Python numbers, None where undefined.
 
     Requests, tokens and latencies are those of requests that arrived after the warm-up; throughput and utilisation
@@ -98,7 +99,7 @@ def summary(record: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
         },
         "cost": cost,
         "priced_by": priced_by(record.priced_gpu_s),
-        "expected_error": expected_error(record.scenario),
+        "expected_error": expected_error,
         "invariants": record.invariants,
         "wall_s": record.wall_s,
         "events": record.events,
@@ -230,7 +231,7 @@ def is_stable(record: RunRecord) -> bool | None:
 def priced_by(priced_gpu_s: dict[str, float]) -> dict[str, float]:
     """Shares of simulated GPU time by the source that priced it; they sum to 1 where anything ran."""
     total = sum(priced_gpu_s.values())
-    return {source: priced_gpu_s.get(source, 0.0) / total if total else 0.0 for source in SOURCES}
+    return {source: priced_gpu_s.get(source, 0.0) / total if total else 0.0 for source in PRICED_BY}
 
 
 def _is_open_loop(scenario: Scenario) -> bool:

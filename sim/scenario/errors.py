@@ -16,6 +16,8 @@ KeyPath = tuple[str | int, ...]
 _LONG_WORD: Final = re.compile(r"\S{200,}")
 _WORD_SHOWN, _LONGEST, _LINE_SHOWN = 60, 2000, 160
 """Characters of a long word, of a message, and of a source line that are shown."""
+SCREEN_LINES: Final = 20
+"""Lines that all problems of a scenario take together: beyond it they come without their source lines."""
 
 
 def dotted(path: KeyPath) -> str:
@@ -128,11 +130,14 @@ class LocatedProblem:
             "message": brief(self.message),
         }
 
-    def __str__(self) -> str:
+    def sentence(self) -> str:
+        """Place, key and message on one line."""
         name, message = brief(dotted(self.path)), brief(self.message)
         said = not name or self.place.file.endswith(f" {name}")  # `--set gpu` names its key already
-        head = f"{self.place}: {message}" if said else f"{self.place}: {name}: {message}"
-        return "\n".join(filter(None, (head, self.place.excerpt())))
+        return f"{self.place}: {message}" if said else f"{self.place}: {name}: {message}"
+
+    def __str__(self) -> str:
+        return "\n".join(filter(None, (self.sentence(), self.place.excerpt())))
 
 
 class ScenarioError(ValueError):
@@ -143,4 +148,6 @@ class ScenarioError(ValueError):
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        return "\n".join(str(problem) for problem in self.problems)
+        """All problems, each with its source line as long as they are few: a screen shows the whole."""
+        shown = max(1, (SCREEN_LINES - len(self.problems)) // 2)
+        return "\n".join(str(p) if i < shown else p.sentence() for i, p in enumerate(self.problems))

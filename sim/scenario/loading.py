@@ -89,6 +89,12 @@ def from_data(data: Mapping[str, object], overrides: Sequence[str] = ()) -> Load
     return _finished(_overridden(tree, overrides), sources)
 
 
+def from_tree(tree: Node) -> LoadedScenario:
+    """The same from a tree whose values know where they are written, such as a part of another file."""
+    extended, sources = _extended(tree, tree.place.file, ())
+    return _finished(extended, sources)
+
+
 def apply(loaded: LoadedScenario, overrides: Mapping[str, object]) -> LoadedScenario:
     """The scenario with other values at dotted keys: one point of a sweep. A value may be a Node, to keep its place.
 

@@ -82,7 +82,8 @@ class Pool(Section):
     )
     chunk_tokens: TokenCount | None = Field(
         default=None,
-        description="new prompt tokens per attention-DP rank and step at most (prefill); default by engine",
+        description="new prompt tokens per attention-DP rank and step at most (prefill); default by engine, GPU memory "
+        "and, in SGLang, ranks",
     )
     memory_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] | None = Field(
         default=None,
@@ -174,7 +175,7 @@ class Scenario(Section):
     engine_version: ReleaseName | None = Field(
         default=None,
         description="release of the engine, such as 0.5.9: its rules of memory; older ones lack CUDA graphs for "
-        "prompts, or expose more of the host; default: those of the catalog",
+        "prompts, or expose more of the host; default: the newest that the measured tables are of",
     )
     profile: FileName | None = Field(
         default=None,

@@ -167,5 +167,31 @@ class Scheduling(Section):
     )
     wait_all_ranks_steps: NonNegativeInt | None = Field(
         default=None,
-        description="steps that a prompt waits until every attention-DP rank has one; default by engine",
+        description="steps after which prompts start although not every attention-DP rank has one, counted without a "
+        "pause (TensorRT-LLM: timeout_iters); 0: they do not wait; default by engine",
+    )
+    gather_prompts_steps: NonNegativeInt | None = Field(
+        default=None,
+        description="steps that prompts are held for more of them once every rank has one, where wait_all_ranks_steps "
+        "is not 0 (TensorRT-LLM: batching_wait_iters); default by engine",
+    )
+    batch_wait_steps: NonNegativeInt | None = Field(
+        default=None,
+        description="without attention DP: steps that prompts are held at most until a step is full enough "
+        "(TensorRT-LLM: batch_wait_timeout_iters); default by engine",
+    )
+    batch_wait_fill: Annotated[float, Field(ge=0, le=1, strict=True)] | None = Field(
+        default=None,
+        description="share of chunk_tokens that is full enough (TensorRT-LLM: batch_wait_max_tokens_ratio); default by "
+        "engine",
+    )
+    rest_after_prompts_steps: NonNegativeInt | None = Field(
+        default=None,
+        description="decode steps after every step with prompts before the next one, while anything decodes (SGLang: "
+        "prefill_decode_interval); default by engine",
+    )
+    whole_prompts: Flag | None = Field(
+        default=None,
+        description="whether a step takes no part of a prompt, unless that is larger than the step (no chunked "
+        "prefill); default by engine",
     )

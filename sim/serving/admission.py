@@ -13,30 +13,32 @@ class AdmissionRules:
     """While it only decodes, an aggregated worker looks for new requests every so many steps
     (SGLang: scheduler_recv_interval)."""
     wait_all_ranks_steps: int = 0
-    """An aggregated worker that decodes starts prompts when every rank has one, or after so many steps
-    (TensorRT-LLM: attention_dp_config.timeout_iters). 0: at once."""
+    """An aggregated worker that decodes starts prompts when every rank has one, and every so many steps
+    (TensorRT-LLM: attention_dp_config.timeout_iters). 0: at once. See `sim.serving.prompt_gate`."""
+    gather_prompts_steps: int = 0
+    """Steps that it waits for more when every rank has one (attention_dp_config.batching_wait_iters)."""
+    idle_rank_opens: bool = True
+    """Whether a rank without any request ends the wait, too."""
+    batch_wait_steps: int = 0
+    """Steps that a worker of one rank holds prompts at most (batch_wait_timeout_iters)."""
+    batch_wait_tokens: float = 0.0
+    """Tokens of a step with which they start before that (batch_wait_max_tokens_ratio x max_num_tokens)."""
+    rest_after_prompts_steps: int = 0
+    """Decode steps after a step with prompts before the next one (SGLang: prefill_decode_interval)."""
+    tokens_per_sequence: int = 1
+    """Tokens of a decoding sequence in a step: itself and its drafts."""
     growth_reserve_tokens: int = 0
     """KV tokens that must stay free for each sequence already on the rank when another one is let in
     (SGLang: num_reserved_decode_tokens). 0: only what is held counts."""
 
 
 class AdmissionGate:
-    """When an aggregated worker looks for new requests, and when it starts their prompts. Counts decode steps."""
+    """When an aggregated worker looks for new requests. Counts decode steps."""
 
-    def __init__(self, rules: AdmissionRules) -> None:
-        self._every, self._limit = rules.poll_every_steps, rules.wait_all_ranks_steps
-        self._polled_from = 0
-        self._held_since: int | None = None
-
-    @property
-    def every(self) -> int:
+    def __init__(self, every: int) -> None:
+        self.every = every
         """Decode steps from one look for new requests to the next."""
-        return self._every
-
-    @property
-    def waits(self) -> bool:
-        """Whether prompts may be held until every rank has one."""
-        return self._limit > 0
+        self._polled_from = 0
 
     def restart(self, step: int) -> None:
         """The worker was idle or computed prompts up to `step`: it looks now, and counts from here."""
@@ -44,34 +46,11 @@ class AdmissionGate:
 
     def looks(self, step: int) -> bool:
         """Whether it looks for new requests at the boundary after `step`."""
-        return (step - self._polled_from) % self._every == 0
+        return (step - self._polled_from) % self.every == 0
 
     def steps_to_look(self, step: int) -> int:
         """Decode steps from the boundary after `step` to the next look, at least 1."""
-        return self._every - (step - self._polled_from) % self._every
-
-    def opens(self, step: int, ranks_waiting: int, ranks: int) -> bool:
-        """Whether waiting prompts may start at the boundary after `step`, while others decode."""
-        if not ranks_waiting:
-            self._held_since = None
-        elif self._held_since is None:
-            self._held_since = step
-        return (
-            not self.waits
-            or ranks_waiting == ranks
-            or (self._held_since is not None and step - self._held_since >= self._limit)
-        )
-
-    def started(self) -> None:
-        """Prompts were started: the next ones wait anew."""
-        self._held_since = None
-
-    def steps_to_open(self, step: int) -> int | None:
-        """Decode steps until the wait is over; None if nothing is held."""
-        if not self.waits or self._held_since is None:
-            return None
-        left = self._held_since + self._limit - step
-        return left if left > 0 else None
+        return self.every - (step - self._polled_from) % self.every
 
 
 class Refusals:

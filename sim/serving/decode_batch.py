@@ -1,11 +1,11 @@
 """Continuous batching of one worker: who decodes on which rank, until when, and who must leave."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 from sim.serving.decode_rank import DecodeRank, Peak
 from sim.serving.kv_blocks import BLOCK_TOKENS, blocks_for
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
 
 class DecodeBatch:
@@ -24,6 +24,7 @@ class DecodeBatch:
         self, ranks: int, max_sequences: int, kv_blocks: int, block_tokens: int = BLOCK_TOKENS,
         growth_reserve_tokens: int = 0, request_blocks: int = 0, peak: Peak | None = None,
     ) -> None:  # fmt: skip
+        """`request_blocks`: of each sequence, however long it is."""
         self.step = 0
         self.running = 0
         self.sequences = [0] * ranks
@@ -38,7 +39,7 @@ class DecodeBatch:
         """Ranks whose sequences will need more blocks than there are."""
         self._block_tokens, self._request_blocks = block_tokens, request_blocks
         self._reserve_blocks = blocks_for(growth_reserve_tokens, block_tokens)
-        self._finishes: list[tuple[int, int, int, int, Sequence]] = []
+        self._finishes: list[tuple[int, int, int, int, ServedRequest]] = []
         """(step, order of joining, stint, rank, sequence); stale where the stint has passed."""
         self._joined = 0
         self.decoded_tokens = self.sequence_steps = 0
@@ -46,12 +47,24 @@ class DecodeBatch:
 
     def need(self, rank: int, tokens: int) -> int:
         """Blocks that must be free for a sequence of `tokens` tokens: its own and the growth reserve of those there."""
-        own = self._request_blocks - (-tokens // self._block_tokens)
+        own = blocks_for(tokens, self._block_tokens, self._request_blocks)
         return own + self._reserve_blocks * self.ranks[rank].seats
 
     def room_after(self, rank: int, step: int) -> int:
         """Blocks free at the end of `step`, if nobody joins or leaves."""
         return self.ranks[rank].capacity - self.ranks[rank].used_after(step)
+
+    def takes(self, rank: int, tokens: Iterable[int]) -> int:
+        """How many sequences of these `tokens` find a seat and blocks in the next step, in order, up to the first that
+        does not."""
+        seats, room = self.ranks[rank].seats, self.room_after(rank, self.step + 1)
+        before = seats
+        for size in tokens:
+            own = blocks_for(size, self._block_tokens, self._request_blocks)
+            if seats >= self.max_sequences or own + self._reserve_blocks * seats > room:
+                break
+            seats, room = seats + 1, room - own
+        return seats - before
 
     def reserve(self, rank: int, tokens: int) -> None:
         """Hold a seat and the blocks of `tokens` tokens. The caller has checked that there is room."""
@@ -65,7 +78,7 @@ class DecodeBatch:
         self.ranks[rank].cancel(tokens, self.step)
         self._relax(rank)
 
-    def join(self, sequence: Sequence, rank: int, steps: int) -> None:
+    def join(self, sequence: ServedRequest, rank: int, steps: int) -> None:
         """Decode a sequence from the next step on, for `steps` steps. Its context was reserved."""
         sequence.first_step, sequence.steps = self.step, steps
         of_rank = self.ranks[rank]
@@ -93,7 +106,7 @@ class DecodeBatch:
             end = self.ranks[rank].first_shortage(self.step, end)
         return end
 
-    def advance(self, steps: int) -> list[tuple[Sequence, int]]:
+    def advance(self, steps: int) -> list[tuple[ServedRequest, int]]:
         """Do `steps` steps, at most up to `next_change`; the sequences that finished, and their ranks."""
         self.step += steps
         finishes, done = self._finishes, []
@@ -105,7 +118,7 @@ class DecodeBatch:
                 done.append((sequence, rank))
         return done
 
-    def preempt(self) -> list[tuple[Sequence, int]]:
+    def preempt(self) -> list[tuple[ServedRequest, int]]:
         """Evict the last arrived sequences of the ranks that are short of blocks; who left, and from which rank."""
         evicted = []
         for rank in sorted(self.tight):
@@ -116,7 +129,7 @@ class DecodeBatch:
                 evicted.append((sequence, rank))
         return evicted
 
-    def redraw(self, steps: Callable[[Sequence], int]) -> None:
+    def redraw(self, steps: Callable[[ServedRequest], int]) -> None:
         """Give every sequence a new number of steps for the tokens that it still needs; nobody loses its place."""
         for rank, of_rank in enumerate(self.ranks):
             for sequence in list(of_rank.members.values()):
@@ -124,12 +137,12 @@ class DecodeBatch:
                 self.reserve(rank, sequence.context_tokens)
                 self.join(sequence, rank, steps(sequence))
 
-    def _interrupt(self, sequence: Sequence, rank: int) -> None:
+    def _interrupt(self, sequence: ServedRequest, rank: int) -> None:
         """Take a sequence off its rank before it is done; it keeps its tokens."""
         done = self.step - sequence.first_step
         self._leave(sequence, rank, done, sequence.tokens_after(done))
 
-    def _leave(self, sequence: Sequence, rank: int, done: int, tokens: int) -> None:
+    def _leave(self, sequence: ServedRequest, rank: int, done: int, tokens: int) -> None:
         """Take a sequence off its rank after `done` steps, in which it generated `tokens`."""
         self.ranks[rank].leave(sequence, self.step, done)
         if self.tight:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sim.serving.kv_blocks import blocks_for, growth_steps
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class DecodeRank:
         self._block_tokens, self._request_blocks = block_tokens, request_blocks
         self.seats = 0
         """Sequences running or on their way."""
-        self.members: dict[int, Sequence] = {}
+        self.members: dict[int, ServedRequest] = {}
         """Those that run, by id."""
         self._base = self._slope = 0.0
         self.demand = 0
@@ -68,7 +68,7 @@ class DecodeRank:
     def cancel(self, tokens: int, step: int) -> None:
         """Give back what `reserve` held, after `step`."""
         self._note_peak(step - 1)
-        blocks = blocks_for(tokens, self._block_tokens, self._request_blocks)
+        blocks = self._blocks_of(tokens)
         self.seats -= 1
         self.demand -= blocks
         self._coming -= blocks
@@ -76,23 +76,23 @@ class DecodeRank:
         if not self.seats:
             self._growth, self._used = None, 0
 
-    def join(self, sequence: Sequence) -> None:
+    def join(self, sequence: ServedRequest) -> None:
         """A sequence whose place was reserved runs from its `first_step` on."""
         steps, context = sequence.steps, sequence.prompt_tokens + sequence.generated_tokens
         tokens = sequence.output_tokens - sequence.generated_tokens
         sequence.growth = tokens / steps
-        block = self._block_tokens
-        sequence.most_blocks = self._request_blocks - (-(context + tokens * (steps - 1) // steps) // block)
+        block, of_request = self._block_tokens, self._request_blocks
+        sequence.most_blocks = of_request - (-(context + tokens * (steps - 1) // steps) // block)
         self._slope += sequence.growth
         self._base += context - sequence.growth * sequence.first_step
         self.members[sequence.id] = sequence
-        blocks = self._request_blocks - (-context // block)
+        blocks = of_request - (-context // block)
         self._coming -= blocks
         self.demand += sequence.most_blocks - blocks
         if self._growth is not None:
             self._grow(sequence)
 
-    def leave(self, sequence: Sequence, step: int, done: int) -> None:
+    def leave(self, sequence: ServedRequest, step: int, done: int) -> None:
         """A sequence leaves after `step`, its own step `done`. It holds the blocks of its step before the last, if that
         was its last."""
         self._note_peak(step if done < sequence.steps else step - 1)
@@ -106,7 +106,7 @@ class DecodeRank:
         else:
             self._slope = self._base = 0.0
         if done < sequence.steps:
-            held = blocks_for(context + sequence.tokens_after(done), self._block_tokens, self._request_blocks)
+            held = self._blocks_of(context + sequence.tokens_after(done))
             if self._growth is not None:
                 for at in self._growth_steps(sequence):
                     if at > step:
@@ -136,15 +136,17 @@ class DecodeRank:
                 return s
         return end
 
+    def _blocks_of(self, tokens: int) -> int:
+        return blocks_for(tokens, self._block_tokens, self._request_blocks)
+
     def _note_peak(self, step: int) -> None:
         """Blocks only grow until somebody leaves, so what is held before that is all that counts.
 
         Looked at closely only where the bound by tokens says that it may be more than ever.
         """
         block = self._block_tokens
-        tokens = (
-            self._base + step * self._slope + len(self.members) * (block * (1 + self._request_blocks) - 1)
-        )
+        each = block - 1 + self._request_blocks * block
+        tokens = self._base + step * self._slope + len(self.members) * each
         if self._growth is None and (self._coming * block + tokens) / block + 1 <= self.peak.blocks:
             return
         self.peak.blocks = max(self.peak.blocks, min(self._held(step), self.capacity))
@@ -155,11 +157,7 @@ class DecodeRank:
             self._settle(step)
             return self._used
         return self._coming + sum(
-            blocks_for(
-                s.context_tokens + s.tokens_after(step - s.first_step),
-                self._block_tokens,
-                self._request_blocks,
-            )
+            self._blocks_of(s.context_tokens + s.tokens_after(step - s.first_step))
             for s in self.members.values()
         )
 
@@ -170,17 +168,17 @@ class DecodeRank:
             self._settled = min((s.first_step for s in self.members.values()), default=self._settled)
             self._used = self._coming
             for sequence in self.members.values():
-                self._used += blocks_for(sequence.context_tokens, self._block_tokens, self._request_blocks)
+                self._used += self._blocks_of(sequence.context_tokens)
                 self._grow(sequence)
         return self._growth
 
-    def _growth_steps(self, sequence: Sequence) -> Iterable[int]:
+    def _growth_steps(self, sequence: ServedRequest) -> Iterable[int]:
         """Steps of the worker after which the sequence needs one more block."""
         context, tokens, steps = sequence.context_tokens, sequence.remaining_tokens, sequence.steps
         first = sequence.first_step
         return (first + step for step in growth_steps(context, tokens, steps, self._block_tokens))
 
-    def _grow(self, sequence: Sequence) -> None:
+    def _grow(self, sequence: ServedRequest) -> None:
         growth = self._followed()
         for step in self._growth_steps(sequence):
             growth[step] = growth.get(step, 0) + 1

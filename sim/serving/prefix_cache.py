@@ -92,7 +92,7 @@ class Stretch:
         self.take_place()
 
 
-class PrefixCache:
+class BlockCache:
     """Cached prefix blocks of one unit of scope. Plain bookkeeping: whoever asks also pays for loading a block."""
 
     def __init__(self, tiers: Iterable[Tier], block_tokens: int) -> None:

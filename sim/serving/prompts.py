@@ -2,55 +2,48 @@
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
 
-from sim.serving.sequence import Sequence
-from sim.step import RankPrompts
+from sim.serving.served_request import ServedRequest
+from sim.step import PromptLoad, RankPrompts
 
-Admit = Callable[[Sequence, int], bool]
+Admit = Callable[[ServedRequest, int], bool]
 """(sequence, rank) -> whether its KV fits; if so it is reserved, and what is cached is looked up for good."""
 
 
+@dataclass(slots=True)
 class Chunk:
-    """The prompt tokens of one step."""
+    """The prompt tokens of one step, and whose they are."""
 
-    __slots__ = (
-        "completed", "fetch_s", "fullest", "has_prefix", "prompts", "started", "tokens", "without_prefix",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.prompts: list[RankPrompts] = []
-        """Of the ranks that compute some."""
-        self.without_prefix: list[RankPrompts] = []
-        """The same if no prefix had been cached."""
-        self.has_prefix = False
-        """Whether one was."""
-        self.started: list[Sequence] = []
-        self.completed: list[tuple[Sequence, int]] = []
-        """Prompts whose last token is in this step, with their ranks."""
-        self.fetch_s = 0.0
-        """Until the slowest rank has fetched the cached prefixes of the prompts that start."""
-        self.tokens = self.fullest = 0
-        """New ones of all ranks, and of the rank that has most."""
+    load: PromptLoad
+    started: list[ServedRequest]
+    completed: list[tuple[ServedRequest, int]]
+    """Prompts whose last token is in this step, with their ranks."""
+    fetch_s: float
+    """Until the slowest rank has fetched the cached prefixes of the prompts that start."""
 
 
 class PromptQueues:
     """Waiting prompts, first in first out on each rank. The ranks step together.
 
     A step takes up to a budget of new tokens per rank: several short prompts, or a part of a long one, which goes
-    on in the next step.
+    on in the next step. `whole`: no part of a prompt is taken where the step already has another; only one that is
+    larger than a whole step goes in parts (TensorRT-LLM without enable_chunked_prefill, which refuses even that).
     """
 
     __slots__ = (
-        "_partial", "queued_tokens", "waiting",
+        "_partial", "_whole", "queued_tokens", "waiting",
     )  # fmt: skip
 
-    def __init__(self, ranks: int) -> None:
+    def __init__(self, ranks: int, whole: bool = False) -> None:
+        self._whole = whole
         self.queued_tokens = [0] * ranks
         """Prompt tokens that no step has taken yet, per rank."""
-        self.waiting: list[deque[Sequence]] = [deque() for _ in range(ranks)]
-        self._partial: list[Sequence | None] = [None] * ranks
+        self.waiting: list[deque[ServedRequest]] = [deque() for _ in range(ranks)]
+        self._partial: list[ServedRequest | None] = [None] * ranks
 
-    def add(self, sequence: Sequence, rank: int, front: bool = False) -> int:
+    def add(self, sequence: ServedRequest, rank: int, front: bool = False) -> int:
         """Queue a prompt (`front`: before those that wait); generated tokens are part of it. The tokens to compute."""
         cached = sequence.cached_tokens
         sequence.prefill_tokens = prefill = sequence.prompt_tokens + sequence.generated_tokens
@@ -68,38 +61,46 @@ class PromptQueues:
         """Whether no prompt waits or is under way."""
         return not any(self.queued_tokens)
 
-    def head(self, rank: int) -> Sequence | None:
+    def head(self, rank: int) -> ServedRequest | None:
         """The next prompt to start on a rank."""
         waiting = self.waiting[rank]
         return waiting[0] if waiting else None
 
-    def under_way(self) -> bool:
-        """Whether a prompt is partly computed."""
-        return any(p is not None for p in self._partial)
+    def tokens(self, rank: int, waiting: int) -> int:
+        """Tokens that a rank's prompt under way and the first `waiting` others still have to compute."""
+        partial = self._partial[rank]
+        heads = islice(self.waiting[rank], waiting)
+        return sum(map(_new_tokens, heads), _new_tokens(partial) if partial else 0)
 
     def plan(self, budgets: list[int], admit: Admit) -> Chunk | None:
         """The prompt tokens of the next step, at most `budgets[rank]`; None if there are none."""
-        chunk = Chunk()
+        step = _Planned()
         for rank, queued in enumerate(self.queued_tokens):
             if queued and budgets[rank]:
-                self._plan_rank(chunk, rank, budgets[rank], admit)
-        return chunk if chunk.prompts else None
+                self._plan_rank(step, rank, budgets[rank], admit)
+        return step.chunk(len(budgets))
 
-    def _plan_rank(self, chunk: Chunk, rank: int, budget: int, admit: Admit) -> None:
-        """Put up to `budget` prompt tokens of a rank into the step."""
+    def _plan_rank(self, step: "_Planned", rank: int, budget: int, admit: Admit) -> None:
+        """Put up to `budget` prompt tokens of a rank into the step.
+
+        pairs of new token and key = sum(new x before + new (new + 1) / 2), where `before` counts the cached prefix and
+        earlier chunks.
+        """
         waiting, sequence, left = self.waiting[rank], self._partial[rank], budget
         held = longest = prefix_held = longest_alone = more_cached = 0
         pairs = prefix_pairs = fetch_s = 0.0
-        several = False  # a rank has several prompts, one of them with KV before it
+        several = False  # the rank has several prompts, one of them with KV before it
         while left:
             if sequence is None:
-                if not waiting or not admit(waiting[0], rank):
+                if not waiting or (self._whole and left < budget and _new_tokens(waiting[0]) > left):
+                    break
+                if not admit(waiting[0], rank):
                     break
                 sequence = waiting.popleft()
                 more_cached += sequence.cached_tokens - sequence.computed_tokens
                 sequence.computed_tokens = sequence.cached_tokens
                 fetch_s += sequence.fetch_s
-                chunk.started.append(sequence)
+                step.started.append(sequence)
             before, cached = sequence.computed_tokens, sequence.cached_tokens
             rest = sequence.prefill_tokens - before
             new = left if left < rest else rest
@@ -116,7 +117,7 @@ class PromptQueues:
             longest_alone = after if after > longest_alone else longest_alone
             sequence.computed_tokens = before + new
             if new == rest:
-                chunk.completed.append((sequence, rank))
+                step.completed.append((sequence, rank))
                 sequence = None
         self._partial[rank] = sequence
         tokens = budget - left
@@ -125,11 +126,37 @@ class PromptQueues:
             return
         prompts = alone = RankPrompts(rank, tokens, pairs / tokens, held, longest, several)
         if prefix_pairs:
-            chunk.has_prefix = True
-            held -= prefix_held
-            alone = RankPrompts(rank, tokens, (pairs - prefix_pairs) / tokens, held, longest_alone, several)
-        chunk.prompts.append(prompts)
-        chunk.without_prefix.append(alone)
-        chunk.tokens += tokens
-        chunk.fullest = max(chunk.fullest, tokens)
-        chunk.fetch_s = max(chunk.fetch_s, fetch_s)
+            step.has_prefix = True
+            context = (pairs - prefix_pairs) / tokens
+            alone = RankPrompts(rank, tokens, context, held - prefix_held, longest_alone, several)
+        step.prompts.append(prompts)
+        step.alone.append(alone)
+        step.fetch_s = fetch_s if fetch_s > step.fetch_s else step.fetch_s
+
+
+def _new_tokens(sequence: ServedRequest) -> int:
+    """Tokens of a prompt that are still to compute."""
+    return sequence.prefill_tokens - sequence.computed_tokens
+
+
+class _Planned:
+    """A chunk in the making."""
+
+    __slots__ = ("alone", "completed", "fetch_s", "has_prefix", "prompts", "started")
+
+    def __init__(self) -> None:
+        self.prompts: list[RankPrompts] = []
+        self.alone: list[RankPrompts] = []
+        """The same if no prefix had been cached."""
+        self.has_prefix = False
+        """Whether one was."""
+        self.started: list[ServedRequest] = []
+        self.completed: list[tuple[ServedRequest, int]] = []
+        self.fetch_s = 0.0
+
+    def chunk(self, ranks: int) -> Chunk | None:
+        """The chunk of a worker of so many ranks; None without tokens."""
+        if not self.prompts:
+            return None
+        load = PromptLoad(ranks, self.prompts, self.alone if self.has_prefix else None)
+        return Chunk(load, self.started, self.completed, self.fetch_s)

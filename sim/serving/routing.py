@@ -19,17 +19,17 @@ from heapq import heappop, heappush, heapreplace
 from typing import Final, Protocol
 
 from sim.serving.ranks import RankAddress, pool_ranks
-from sim.serving.sequence import Sequence as Served
+from sim.serving.served_request import ServedRequest
 
 FEW_WORKERS: Final = 8
 """Up to which looking at all of them is as fast as keeping them in order."""
 STALE: Final = 2
 """Entries of the heap per worker at which the stale ones are cleared out."""
 
+Ranks = Sequence[RankAddress] | None
+"""Some of the pool; None: all."""
 Fits = Callable[[RankAddress], bool] | None
 """Rank of the pool -> whether it can take the request now; None: any can."""
-Best = tuple[int, int, int, int]
-"""(load of the rank, load of its worker, rank, worker) of a worker's best rank."""
 
 
 class PoolLoads:
@@ -40,16 +40,18 @@ class PoolLoads:
     """
 
     __slots__ = (
-        "_best", "_changed", "_each", "_heap", "_listed", "_of_worker", "addresses", "workers",
+        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_listed", "_of_worker", "addresses", "workers",
     )  # fmt: skip
 
     def __init__(self, workers: int, dp: int) -> None:
         self.addresses = pool_ranks(workers, dp)
+        self._count, self._dp = workers, dp
         self._of_worker = [[0] * dp for _ in range(workers)]
         self._each = [0] * workers
         self.workers = [0] * workers
         """Sums over the ranks of each."""
-        self._best: list[Best] = [(0, 0, 0, worker) for worker in range(workers)]
+        self._best = [(0, 0, worker) for worker in range(workers)]
+        """(load of the rank, load of its worker, where it stands in `addresses`) of each worker's best rank."""
         self._changed: set[int] = set()
         """Workers whose best rank may be another one by now."""
         self._heap = [*self._best] if workers > FEW_WORKERS else []
@@ -59,7 +61,11 @@ class PoolLoads:
     @property
     def ranks(self) -> list[int]:
         """In the order of `addresses`."""
-        return [self._of_worker[at.worker][at.rank] + self._each[at.worker] for at in self.addresses]
+        return [
+            loads[rank] + each
+            for rank in range(self._dp)
+            for loads, each in zip(self._of_worker, self._each, strict=True)
+        ]
 
     def add(self, worker: int, rank: int, load: int) -> None:
         """Rank `rank` of a worker has so much more to do, or less."""
@@ -71,17 +77,17 @@ class PoolLoads:
         """The ranks of a worker now have these loads, and `each` of them as much more."""
         self._of_worker[worker][:] = loads
         self._each[worker] = each
-        self.workers[worker] = sum(loads) + each * len(loads)
+        self.workers[worker] = sum(loads) + each * self._dp
         self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
-        """The same, less what each rank has `found`, in the order of `addresses`."""
-        less, count = PoolLoads(len(self.workers), 0), len(self.workers)
-        less.addresses, less.workers, less._each = self.addresses, self.workers, self._each
+        """The same, less what each rank has `found`."""
+        less, count = PoolLoads(self._count, self._dp), self._count
         less._of_worker = [
-            [load - there for load, there in zip(loads, found[worker::count], strict=True)]
+            [load - found[rank * count + worker] for rank, load in enumerate(loads)]
             for worker, loads in enumerate(self._of_worker)
         ]
+        less.workers, less._each = self.workers, self._each
         less._changed = set(range(count))
         return less
 
@@ -89,9 +95,14 @@ class PoolLoads:
         """What should not be when everything is over: load that nobody carries."""
         return [f"{sum(self.ranks):,} of load were never taken off"] if any(self.ranks) else []
 
-    def order(self, at: RankAddress) -> tuple[int, int]:
+    def number(self, worker: int, rank: int) -> int:
+        """Where a rank stands in `addresses`."""
+        return rank * self._count + worker
+
+    def order(self, address: RankAddress) -> tuple[int, int]:
         """What a rank is chosen by: its load, and among equals that of its worker, with which it steps."""
-        return self._of_worker[at.worker][at.rank] + self._each[at.worker], self.workers[at.worker]
+        worker, rank = address
+        return self._of_worker[worker][rank] + self._each[worker], self.workers[worker]
 
     def least(self) -> RankAddress:
         """The rank that comes first by `order`; among equals the first of `addresses`."""
@@ -99,24 +110,24 @@ class PoolLoads:
         for worker in self._changed:
             loads = self._of_worker[worker]
             least = min(loads)
-            of_worker = least + self._each[worker], self.workers[worker], loads.index(least), worker
+            number = loads.index(least) * self._count + worker
+            of_worker = least + self._each[worker], self.workers[worker], number
             best[worker] = of_worker
             if heap and of_worker < listed[worker]:
                 listed[worker] = of_worker
                 heappush(heap, of_worker)
         self._changed.clear()
         if not heap:
-            _, _, rank, worker = min(best)
-            return self.addresses[rank * len(best) + worker]
-        if len(heap) > STALE * len(best):
+            return self.addresses[min(best)[2]]
+        if len(heap) > STALE * self._count:
             self._heap, self._listed = heap, listed = sorted(best), [*best]
-        while (first := heap[0]) != best[worker := first[3]]:
+        while (first := heap[0]) != best[worker := first[2] % self._count]:
             if first == listed[worker]:  # it has more to do by now
                 listed[worker] = best[worker]
                 heapreplace(heap, best[worker])
             else:
                 heappop(heap)
-        return self.addresses[first[2] * len(best) + worker]
+        return self.addresses[first[2]]
 
 
 class Router(Protocol):
@@ -126,9 +137,9 @@ class Router(Protocol):
     """Whether loads are tokens, and count less where the prompt's prefix is cached."""
 
     def pick(
-        self, request: Served, loads: PoolLoads, ranks: Sequence[RankAddress] | None = None, fits: Fits = None
+        self, request: ServedRequest, loads: PoolLoads, ranks: Ranks = None, fits: Fits = None
     ) -> RankAddress | None:
-        """The rank for `request` among `ranks` (None: all), or None if it fits none of them."""
+        """The rank for `request` among `ranks`, or None if it fits none of them."""
         ...
 
 
@@ -141,15 +152,15 @@ class RoundRobin:
         self._next = 0
 
     def pick(
-        self, request: Served, loads: PoolLoads, ranks: Sequence[RankAddress] | None = None, fits: Fits = None
+        self, request: ServedRequest, loads: PoolLoads, ranks: Ranks = None, fits: Fits = None
     ) -> RankAddress | None:
         """See `Router.pick`."""
-        every, count = loads.addresses, len(loads.addresses)
-        for after in range(count):
-            at = every[(self._next + after) % count]
-            if (ranks is None or at in ranks) and (fits is None or fits(at)):
-                self._next = (self._next + after + 1) % count
-                return at
+        among, number = loads.addresses if ranks is None else ranks, loads.number
+        count = len(loads.addresses)
+        for rank in sorted(among, key=lambda at: (number(*at) - self._next) % count):
+            if fits is None or fits(rank):
+                self._next = (number(*rank) + 1) % count
+                return rank
         return None
 
 
@@ -160,15 +171,15 @@ class LeastLoaded:
     by_prefix = False
 
     def pick(
-        self, request: Served, loads: PoolLoads, ranks: Sequence[RankAddress] | None = None, fits: Fits = None
+        self, request: ServedRequest, loads: PoolLoads, ranks: Ranks = None, fits: Fits = None
     ) -> RankAddress | None:
         """See `Router.pick`."""
         best = loads.least() if ranks is None else min(ranks, key=loads.order)
         if fits is None or fits(best):
             return best
-        for at in sorted(loads.addresses if ranks is None else ranks, key=loads.order):
-            if at != best and fits(at):
-                return at
+        for rank in sorted(loads.addresses if ranks is None else ranks, key=loads.order):
+            if rank != best and fits(rank):
+                return rank
         return None
 
 

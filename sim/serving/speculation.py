@@ -6,10 +6,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from sim.serving.decode_batch import DecodeBatch
-from sim.serving.sequence import Sequence as Served
+from sim.serving.served_request import ServedRequest
 
 
-class Speculation(Protocol):
+class Drafting(Protocol):
     """Draws the steps of a sequence once, when it is admitted to decode."""
 
     @property
@@ -29,7 +29,7 @@ class Speculation(Protocol):
         """
         ...
 
-    def at(self, batch: int) -> "Speculation":
+    def at(self, batch: int) -> "Drafting":
         """What applies while the fullest rank of a worker decodes `batch` sequences; the same object until it
         changes."""
         ...
@@ -49,11 +49,11 @@ class OneTokenPerStep:
         return 0.0
 
     def steps(self, request: int, tokens: int) -> int:
-        """See `Speculation.steps`."""
+        """See `Drafting.steps`."""
         return tokens
 
     def at(self, batch: int) -> "OneTokenPerStep":
-        """See `Speculation.at`."""
+        """See `Drafting.at`."""
         return self
 
 
@@ -79,15 +79,15 @@ class DraftAcceptance:
 
     @property
     def overshoot(self) -> float:
-        """See `Speculation.overshoot`; of a renewal process with X tokens per step, E[X (X - 1)] / (2 E[X])."""
+        """See `Drafting.overshoot`; of a renewal process with X tokens per step, E[X (X - 1)] / (2 E[X])."""
         return float(np.arange(1, len(self._reach) + 1) @ self._reach) / self.accept_length
 
     def at(self, batch: int) -> "DraftAcceptance":
-        """See `Speculation.at`."""
+        """See `Drafting.at`."""
         return self
 
     def steps(self, request: int, tokens: int) -> int:
-        """See `Speculation.steps`. The draws belong to (seed, request), whatever else happens in the run."""
+        """See `Drafting.steps`. The draws belong to (seed, request), whatever else happens in the run."""
         self._fresh["state"]["key"][1] = request  # a new generator would take four times as long
         self._bits.state = self._fresh
         random = self._random.random
@@ -109,7 +109,7 @@ class AdaptiveDrafts:
     `levels`: (largest batch, what applies up to there), rising; beyond the last one there are no drafts.
     """
 
-    def __init__(self, levels: Sequence[tuple[int, Speculation]]) -> None:
+    def __init__(self, levels: Sequence[tuple[int, Drafting]]) -> None:
         self._levels = levels
         self._beyond = OneTokenPerStep()
 
@@ -123,12 +123,12 @@ class AdaptiveDrafts:
         """The same of what is generated beyond the end."""
         return self.at(1).overshoot
 
-    def at(self, batch: int) -> Speculation:
-        """See `Speculation.at`."""
+    def at(self, batch: int) -> Drafting:
+        """See `Drafting.at`."""
         return next((speculation for up_to, speculation in self._levels if batch <= up_to), self._beyond)
 
     def steps(self, request: int, tokens: int) -> int:
-        """See `Speculation.steps`: alone on its rank for good."""
+        """See `Drafting.steps`: alone on its rank for good."""
         return self.at(1).steps(request, tokens)
 
 
@@ -143,13 +143,13 @@ class Pace:
         "_batch", "_now", "_speculation", "fixed",
     )  # fmt: skip
 
-    def __init__(self, speculation: Speculation, batch: DecodeBatch) -> None:
+    def __init__(self, speculation: Drafting, batch: DecodeBatch) -> None:
         self._speculation, self._batch = speculation, batch
         self._now = speculation.at(1)
         self.fixed = self._now is speculation
         """Whether the drafts do not depend on the batch."""
 
-    def join(self, sequence: Served, rank: int) -> None:
+    def join(self, sequence: ServedRequest, rank: int) -> None:
         """Let a sequence decode from the next step on."""
         tokens = sequence.output_tokens - sequence.generated_tokens
         self._batch.join(sequence, rank, self._now.steps(sequence.request, tokens))
@@ -161,5 +161,5 @@ class Pace:
             self._now = now
             self._batch.redraw(self._steps)
 
-    def _steps(self, sequence: Served) -> int:
+    def _steps(self, sequence: ServedRequest) -> int:
         return self._now.steps(sequence.request, sequence.remaining_tokens)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.step import PromptLoad
+from sim.step import PromptLoad, RankPrompts
 
 Floats = NDArray[np.float64]
 
@@ -17,7 +17,7 @@ because a step waits for the dearest chunk of all its ranks."""
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """Chunks of single ranks. Columns have one entry per chunk; see `sim.step.PromptLoad` for what they say."""
+    """Chunks of single ranks. Columns have one entry per chunk; see `sim.step.RankPrompts` for what they say."""
 
     tokens: Floats
     pairs: Floats
@@ -43,7 +43,13 @@ class Chunks:
 
     def load(self, differ: bool) -> PromptLoad:
         """The chunks as what so many ranks compute; `differ`: as if each had several prompts that differ."""
-        return PromptLoad(self.tokens, self.context, self.held, self.longest, differ)
+        columns = self.tokens.astype(int), self.context, self.held, self.longest
+        each = enumerate(zip(*(column.tolist() for column in columns), strict=True))
+        prompts = [
+            RankPrompts(rank, tokens, context, held, longest, differ)
+            for rank, (tokens, context, held, longest) in each
+        ]
+        return PromptLoad(len(prompts), prompts)
 
 
 COLUMNS = tuple(Chunks.__dataclass_fields__)

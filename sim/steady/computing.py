@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, pdtr
 
-from sim.deployment.plan import PoolPlan
+from sim.deployment.pools import PoolPlan
 from sim.steady.chunks import COLUMNS, SUMS, Chunks, cut, typical
 from sim.steady.decoding import DRAWS, Decoding
 from sim.steady.demand import QUANTILES, Demand

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, pdtr
 
-from sim.deployment.plan import PoolPlan
+from sim.deployment.pools import PoolPlan
 from sim.steady.demand import MIDDLES, Demand
 from sim.step.cost import SurfaceStepCost
 from sim.step.surface import grid

@@ -1,13 +1,11 @@
-"""Both phases of a scenario, on step costs that its workloads share."""
+"""Both phases of a deployment, on step costs that its workloads share."""
 
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.deployment.engine import engine_of
-from sim.deployment.plan import plan_pool
-from sim.scenario.schema import Scenario
+from sim.deployment.plan import Deployment
 from sim.steady.computing import Computing, computing, kinds
 from sim.steady.decoding import Decoding, decoding, longest
 from sim.steady.demand import Demand
@@ -22,22 +20,23 @@ FEW_OUTSIDE = (0.03, 0.999)
 
 
 @lru_cache(maxsize=64)
-def pool_cost(scenario: Scenario, role: str, decode: Range | None, prefill: Range | None) -> SurfaceStepCost:
+def pool_cost(
+    deployment: Deployment, role: str, decode: Range | None, prefill: Range | None
+) -> SurfaceStepCost:
     """The step cost of a pool for contexts of its phases (None: not its own); kept, because pricing takes time."""
     wanted = {"decode": decode, "prefill": prefill}
     within = {phase: contexts for phase, contexts in wanted.items() if contexts is not None}
-    return pool_step_cost(scenario, plan_pool(scenario, role), within)
+    return pool_step_cost(deployment, role, within)
 
 
 @lru_cache(maxsize=256)
-def phases(scenario: Scenario, demand: Demand) -> tuple[Decoding, Computing]:
-    """Both phases of a scenario for the lengths of a demand, wherever they run.
+def phases(deployment: Deployment, demand: Demand) -> tuple[Decoding, Computing]:
+    """Both phases of a deployment for the lengths of a demand, wherever they run.
 
     Only what a step costs may differ between the arguments of two calls: see `sim.steady.service`, which leaves out
-    loads and prices.
+    loads.
     """
-    pools = {role: plan_pool(scenario, role) for role in scenario.deployment.pools()}
-    decoder, prefiller = (pools.get(role) or pools["serve"] for role in ("decode", "prefill"))
+    decoder, prefiller = deployment.pool("decode"), deployment.pool("prefill")
     found = kinds(prefiller, demand)
     chunks = np.concatenate(
         [x for some, *_ in found[:: len(found) - 1] for x in (some.context, some.context_alone)]
@@ -46,14 +45,13 @@ def phases(scenario: Scenario, demand: Demand) -> tuple[Decoding, Computing]:
     decoded = _octaves(np.array([longest(demand, 1, 1).min(), most]))
     computed = _octaves(np.quantile(chunks, FEW_OUTSIDE))
     if prefiller is decoder:
-        decode_cost = prefill_cost = pool_cost(scenario, decoder.role, decoded, computed)
+        decode_cost = prefill_cost = pool_cost(deployment, decoder.role, decoded, computed)
     else:
-        decode_cost = pool_cost(scenario, decoder.role, decoded, None)
-        prefill_cost = pool_cost(scenario, prefiller.role, None, computed)
-    levels = scenario.speculation.adaptive or ()
-    edges = [float(x) for level in levels for x in (level.up_to_batch, level.up_to_batch + 1)]
+        decode_cost = pool_cost(deployment, decoder.role, decoded, None)
+        prefill_cost = pool_cost(deployment, prefiller.role, None, computed)
+    edges = [float(x) for batch, _ in deployment.drafts.levels for x in (batch, batch + 1)]
     decode = decoding(decode_cost, decoder, demand, edges)
-    mixed = prefiller is decoder and engine_of(scenario).mixes_prefill_with_decode
+    mixed = prefiller is decoder and deployment.engine.mixes_prefill_with_decode
     return decode, computing(prefill_cost, prefiller, demand, found, decode if mixed else None)
 
 

@@ -67,7 +67,8 @@ def _price(service: Service, at: Mapping[str, float]) -> RunPrice:
     served = at["requests_per_s"] * HOUR_S
     demand = service.demand
     return price_tokens(
-        service.scenario,
+        service.deployment,
+        service.price,
         pools,
         1.0,
         Tokens(served * demand.cached_tokens, served * demand.new_tokens, served * demand.output_tokens),

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import pdtr
 
 from sim.cluster.setup import ClusterPlan
-from sim.deployment.plan import Deployment, PoolPlan
-from sim.scenario.schema import Scenario
+from sim.deployment.plan import Deployment
+from sim.deployment.pools import PoolPlan
+from sim.scenario.schema import Price
 from sim.steady.decoding import idle_share
 from sim.steady.demand import Demand
 from sim.steady.phases import phases
-from sim.step.pricing import BESIDE_A_STEP
 
 Floats = NDArray[np.float64]
 Columns = dict[str, Floats]
@@ -52,18 +52,15 @@ class _Prompts:
 class Service:
     """The pieces of one steady state."""
 
-    def __init__(
-        self, scenario: Scenario, deployment: Deployment, demand: Demand, cluster: ClusterPlan
-    ) -> None:
-        self.scenario, self.deployment, self.demand, self.cluster = scenario, deployment, demand, cluster
-        pools = deployment.pools
-        self.decoder: PoolPlan = pools.get("decode") or pools["serve"]
-        self.prefiller: PoolPlan = pools.get("prefill") or pools["serve"]
+    def __init__(self, deployment: Deployment, demand: Demand, cluster: ClusterPlan, price: Price) -> None:
+        """`price`: what the scenario says of prices."""
+        self.deployment, self.demand, self.cluster, self.price = deployment, demand, cluster, price
+        self.decoder: PoolPlan = deployment.pool("decode")
+        self.prefiller: PoolPlan = deployment.pool("prefill")
         self.joint = self.prefiller is self.decoder
         self.mixed = cluster.pools[self.prefiller.role].mixed and self.joint
-        priced = scenario.model_copy(update=BESIDE_A_STEP)
         lengths = replace(demand, rate_per_s=None, concurrency=None, requests=None, too_long=0.0)
-        self.decode, self.prefill = phases(priced, lengths)
+        self.decode, self.prefill = phases(deployment, lengths)
         self.decode_tokens = max(demand.output_tokens - 1, NEXT_TO_NOTHING)
         room = cluster.pools[self.decoder.role]  # beside what the prefix cache holds for itself
         self.held_tokens = demand.decode_context + room.request_tokens
@@ -73,7 +70,7 @@ class Service:
         self.cache_batch = max(self.cache_tokens - demand.input_tokens / 2, self.cache_tokens / 2) / each
         self.largest = min(float(self.decoder.max_sequences), self.cache_batch)
         self.ranks = self.decoder.workers * self.decoder.dp
-        self.in_step = self.joint and demand.answers_alike and not scenario.speculation.draft_tokens
+        self.in_step = self.joint and demand.answers_alike and not deployment.drafts.tokens
 
     def tokens_per_step(self, batch: Floats) -> Floats:
         """Tokens of an answer per decode step: those of the drafts that run at each batch, less what the last step of

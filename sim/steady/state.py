@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from sim.cluster.plan import cluster_plan
 from sim.deployment.notes import scenario_notes
 from sim.deployment.plan import Deployment, deploy
 from sim.scenario.schema import Scenario
-from sim.simulation import cluster_plan
 from sim.steady.capacity import closed, curve, full, overloaded
 from sim.steady.demand import Demand, demand_of
 from sim.steady.doubts import doubts
@@ -124,10 +124,10 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
     Raises what `sim.simulate` raises, for the same reasons.
     """
     deployment = deploy(scenario)
-    cluster = cluster_plan(scenario, deployment, seed=0)
+    cluster = cluster_plan(deployment, seed=0)
     room = min(pool.longest_tokens for pool in cluster.pools.values())
     demand = demand or demand_of(scenario, base_folder, min(cluster.max_tokens, room))
-    service = Service(scenario, deployment, demand, cluster)
+    service = Service(deployment, demand, cluster, scenario.price)
     at_capacity, limit = full(service)
     columns = curve(service, at_capacity)
     capacity = float(columns["requests_per_s"].max())

@@ -38,6 +38,11 @@ class SurfaceStepCost:
         """`decode`: levels from small to large batches; `prompts`: attention of the prefill steps."""
         self._levels, self._prefill, self._prompts = decode, prefill, prompts
 
+    def unused(self) -> "SurfaceStepCost":
+        """The same prices with nothing booked yet, for another run."""
+        decode = [replace(level, surface=level.surface.unused()) for level in self._levels]
+        return SurfaceStepCost(decode, self._prefill and self._prefill.unused(), self._prompts)
+
     def level(self, fullest: float) -> DecodeLevel:
         """The decode level of a batch, by its fullest rank. Raises LookupError in a prefill pool."""
         for level in self._levels:
@@ -59,30 +64,23 @@ class SurfaceStepCost:
             raise LookupError("this pool does not prefill")
         return self._prompts
 
-    def unbooked(self) -> "SurfaceStepCost":
-        """The same prices for another run: nothing booked yet."""
-        decode = [replace(level, surface=level.surface.unbooked()) for level in self._levels]
-        return SurfaceStepCost(decode, self._prefill.unbooked() if self._prefill else None, self._prompts)
-
     def decode_table(self, fullest: int) -> Surface:
         """See `StepCost.decode_table`."""
         return self.level(fullest).surface
 
-    def prompts_s(self, prompts: Sequence[RankPrompts], ranks: int) -> float:
-        """See `StepCost.prompts_s`."""
+    def prefill_s(self, load: PromptLoad) -> float:
+        """See `StepCost.prefill_s`."""
         prefill, of_prompts = self._prefill, self._prompts
         assert prefill is not None and of_prompts is not None, "this pool does not prefill"
         slowest_s, fullest, total = 0.0, 0, 0
-        for of_rank in prompts:
-            tokens, core_s = of_rank[1], of_prompts.attention_s(of_rank)
+        for prompts in load.prompts:
+            core_s, tokens = of_prompts.attention_s(prompts), prompts.tokens
             slowest_s = core_s if core_s > slowest_s else slowest_s
             fullest = tokens if tokens > fullest else fullest
             total += tokens
-        return prefill.seconds(fullest, total / ranks, slowest_s)
+        return prefill.seconds(fullest, total / load.ranks, slowest_s)
 
-    def together_s(
-        self, sequences: Sequence[int], attention_s: Sequence[float], prompts: Sequence[RankPrompts]
-    ) -> float:
+    def together_s(self, sequences: Sequence[int], attention_s: Sequence[float], load: PromptLoad) -> float:
         """See `StepCost.together_s`.
 
         The linear work runs once on all tokens: attention of the prompt tokens as priced for prompt and decode
@@ -94,21 +92,22 @@ class SurfaceStepCost:
         short = float(level.surface.context[0])
         together = [n * level.tokens_per_sequence for n in sequences]
         core_s = [*attention_s]
-        for of_rank in prompts:
-            rank, tokens, context, *_ = of_rank
+        for prompts in load.prompts:
+            rank, tokens, context = prompts.rank, prompts.tokens, prompts.context
             together[rank] += tokens
             chunk_s = self.prefill.at(together[rank], context)
-            chunk_s += self.prompts.attention_s(of_rank)
+            chunk_s += self.prompts.attention_s(prompts)
             chunk_s -= self.prefill.at(tokens, context)
             core_s[rank] += chunk_s - level.surface.at(sequences[rank], short)
         return self.prefill.seconds(max(together), sum(together) / len(together), max(core_s))
 
-    def book_prompts(self, prompts: Sequence[RankPrompts], seconds: float) -> None:
-        """See `StepCost.book_prompts`: at the rank with the most pairs of new token and key."""
-        _, tokens, context, *_ = prompts[0] if len(prompts) == 1 else max(prompts, key=_pairs)
+    def book_prefill(self, load: PromptLoad, seconds: float) -> None:
+        """See `StepCost.book_prefill`: at the rank with the most pairs of new token and key."""
+        prompts = load.prompts
+        heaviest = prompts[0] if len(prompts) == 1 else max(prompts, key=_pairs)
         prefill = self._prefill
         assert prefill is not None, "this pool does not prefill"
-        prefill.book(tokens, prefill.knot(context), seconds)
+        prefill.book(heaviest.tokens, prefill.knot(heaviest.context), seconds)
 
     def provenance_s(self) -> dict[str, float]:
         """See `StepCost.provenance_s`."""
@@ -121,14 +120,10 @@ class SurfaceStepCost:
         surface = self.level(sequences.max()).surface
         return surface.step_s(surface.core_s(sequences, context), sequences)
 
-    def prefill_s(self, load: PromptLoad) -> float:
-        """`prompts_s` of arrays over ranks."""
-        return self.prompts_s(load.of_ranks(), len(load.tokens))
-
     def mixed_s(self, sequences: Floats, context: Floats, load: PromptLoad) -> float:
-        """`together_s` of arrays over ranks."""
+        """`together_s` of `sequences` per rank whose mean KV length is `context`."""
         attention_s = self.level(sequences.max()).surface.core_s(sequences, context)
-        return self.together_s(sequences.astype(int).tolist(), attention_s.tolist(), load.of_ranks())
+        return self.together_s(sequences.astype(int).tolist(), attention_s.tolist(), load)
 
 
 def _pairs(prompts: RankPrompts) -> float:

@@ -1,4 +1,4 @@
-"""A scenario's pool -> what routing makes of a step: settings and recorded counts become a table of expert loads."""
+"""A pool -> what routing makes of a step: settings and recorded counts become a table of expert loads."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sim import catalog
-from sim.catalog import Model
-from sim.deployment.checks import pool_experts
-from sim.deployment.device import gpu_of
+from sim.catalog import Gpu, Model
+from sim.deployment.plan import Deployment
+from sim.deployment.pools import PoolPlan
 from sim.experts import LoadTable, expert_load, read_counts
 from sim.experts.popularity import mean_rho
+from sim.kernels.formats import weight_bytes
 from sim.model.layout import ExpertRows, Layout
-from sim.model.operations import Operation, weight_bytes
+from sim.model.operations import Operation
 from sim.scenario.errors import DeploymentError, KeyPath, Problem
-from sim.scenario.schema import Experts, Scenario
+from sim.scenario.schema import Experts
 from sim.step.operations import Routing
 
 Floats = NDArray[np.float64]
@@ -25,10 +25,10 @@ NO_EXPERTS = ExpertRows(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RankGroup:
     """One EP group, as far as routing cares."""
 
-    model: str
+    model: Model
     ep: int
     dp: int
     gpus_per_node: int
@@ -45,16 +45,16 @@ def staleness(experts: Experts) -> float:
     return mean_rho(per_step, experts.rebalance_every_steps)
 
 
-def pool_load(scenario: Scenario, role: str, layout: Layout) -> LoadTable:
+def pool_load(plan: PoolPlan) -> LoadTable:
     """Load and traffic of the pool's experts.
 
     Raises DeploymentError at the key that does not suit the model or the layout.
     """
-    experts, where = pool_experts(scenario, role)
-    experts = experts.model_copy(update={"staleness_rho": staleness(experts)})
+    layout, where = plan.layout, plan.experts_at
+    experts = plan.experts.model_copy(update={"staleness_rho": staleness(plan.experts)})
     domain = max(1, layout.gpus_per_node // layout.moe_tp)
     try:
-        return _load(Group(scenario.model, layout.ep, layout.dp, domain), experts, recording_stamp(experts))
+        return _load(RankGroup(layout.model, layout.ep, layout.dp, domain), experts, recording_stamp(experts))
     except _CountsError as error:
         raise DeploymentError([Problem((*where, "counts"), str(error))]) from error
     except ValueError as error:
@@ -73,9 +73,9 @@ class _CountsError(ValueError):
 
 
 @lru_cache(maxsize=64)
-def _load(group: Group, experts: Experts, _stamp: int) -> LoadTable:
+def _load(group: RankGroup, experts: Experts, _stamp: int) -> LoadTable:
     """Kept, because sampling takes time; `_stamp` tells one version of the recording from another."""
-    model = catalog.model(group.model)
+    model = group.model
     counts = None if experts.counts is None else _counts(model, experts.counts)
     return expert_load(
         model,
@@ -100,25 +100,27 @@ def _counts(model: Model, name: str) -> Floats:
     return counts
 
 
-def check_recordings(scenario: Scenario) -> None:
+def check_recordings(deployment: Deployment) -> None:
     """Raises DeploymentError where recorded counts cannot be read or are of another model."""
     problems: dict[KeyPath, Problem] = {}
-    for role in scenario.deployment.pools():
-        experts, where = pool_experts(scenario, role)
-        if experts.counts is not None:
+    for plan in deployment.pools.values():
+        if plan.experts.counts is not None:
             try:
-                _counts(catalog.model(scenario.model), experts.counts)
+                _counts(deployment.model, plan.experts.counts)
             except _CountsError as error:
-                problems[where] = Problem((*where, "counts"), str(error))
+                problems[plan.experts_at] = Problem((*plan.experts_at, "counts"), str(error))
     if problems:
         raise DeploymentError(problems.values())
 
 
-def pool_routing(scenario: Scenario, role: str, layout: Layout) -> Routing:
-    """Expected load of the most loaded expert rank by tokens per attention-DP rank. Raises as `pool_load`."""
+def pool_routing(gpu: Gpu, plan: PoolPlan, layout: Layout) -> Routing:
+    """Expected load of the most loaded expert rank by tokens per attention-DP rank, in one of the pool's phases.
+
+    Raises as `pool_load`.
+    """
     if not layout.model.n_routed:
         return lambda tokens: NO_EXPERTS
-    table, gpu = pool_load(scenario, role, layout), gpu_of(scenario)
+    table = pool_load(plan)
     mode = layout.dispatch_mode
     sent = table.copies(mode)
     rdma_per_nvlink = gpu.scale_up_bytes_per_s / gpu.scale_out_bytes_per_s
@@ -137,17 +139,17 @@ def pool_routing(scenario: Scenario, role: str, layout: Layout) -> Routing:
     return rows
 
 
-def rebalance(scenario: Scenario, role: str, layout: Layout) -> list[Operation]:
+def rebalance(plan: PoolPlan, layout: Layout) -> list[Operation]:
     """Fetching the experts that a new placement puts elsewhere, spread over the steps that it lasts; empty without.
 
     bytes per step = moved slots per rank and layer x MoE layers x bytes of an expert on this GPU / steps
     """
-    experts, _ = pool_experts(scenario, role)
+    experts = plan.experts
     if experts.rebalance_every_steps is None or not layout.model.n_routed:
         return []
     model = layout.model
     expert = weight_bytes(3 * model.hidden * model.moe_inter / layout.moe_tp, layout.weights)
-    moved = pool_load(scenario, role, layout).moved_slots * model.moe_layers * expert
+    moved = pool_load(plan).moved_slots * model.moe_layers * expert
     per_step = moved / experts.rebalance_every_steps
     remote = per_step * (1 - 1 / layout.nodes)
     shape = {"gpus": float(layout.gpus), "remote_bytes": remote}

@@ -1,5 +1,6 @@
 """What the ranks of a worker compute in a step with prompts, as far as its seconds depend on it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,43 +27,65 @@ class RankPrompts(NamedTuple):
     single prompt, or nothing before its prompts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PromptLoad:
-    """The same of all ranks, for those who look at single steps. Arrays have one entry per rank; see `RankPrompts`."""
+    """Prompt tokens of one step."""
 
-    tokens: Floats
-    context: Floats
-    """0 where a rank has none."""
-    held: Floats
-    longest: Floats
-    differ: bool = False
+    ranks: int
+    """Attention-DP ranks that step together, with prompts or without."""
+    prompts: list[RankPrompts]
+    """Of the ranks that compute some."""
+    alone: list[RankPrompts] | None = None
+    """The same if no prefix had been cached; None where none was."""
 
     @classmethod
     def alike(cls, tokens: Floats, context: Floats, held: Floats | None = None) -> "PromptLoad":
-        """Equal prompts on each rank with these sums; without `held` one prompt, or prompts with nothing before."""
-        if held is not None:
-            return cls(tokens, context, held, equal_prompts(tokens, context, held)[1], differ=True)
-        new, length = one_prompt(tokens, context)
-        return cls(tokens, context, tokens * length / new, length)
+        """Equal prompts on each rank with these sums, one entry per rank; without `held` one prompt, or prompts with
+        nothing before."""
+        return cls(len(tokens), [*_alike(tokens, context, held)])
 
-    def of_ranks(self) -> list[RankPrompts]:
-        """Rank by rank, without those that have none."""
-        columns = (self.context.tolist(), self.held.tolist(), self.longest.tolist())
-        every = enumerate(zip(self.tokens.astype(int).tolist(), *columns, strict=True))
-        return [RankPrompts(rank, *of_rank, self.differ) for rank, of_rank in every if of_rank[0]]
+    @property
+    def tokens(self) -> int:
+        """New ones, of all ranks."""
+        return sum([prompts.tokens for prompts in self.prompts])
+
+    @property
+    def fullest(self) -> int:
+        """New ones, of the rank that has most."""
+        return max([prompts.tokens for prompts in self.prompts])
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether a part of its prompts was cached."""
+        return self.alone is not None
+
+    def without_prefix(self) -> "PromptLoad":
+        """The same if no prefix had been cached."""
+        return self if self.alone is None else PromptLoad(self.ranks, self.alone)
 
 
-def one_prompt(tokens: Floats, context: Floats) -> tuple[Floats, Floats]:
-    """(new tokens, KV tokens) of the one prompt of each rank; where the mean is shorter than a single prompt's, of one
-    of several equal prompts with nothing before them."""
-    pairs = np.maximum(context - 0.5, 0.5)
-    new = np.minimum(np.maximum(tokens, 1.0), 2 * pairs)
+def _alike(tokens: Floats, context: Floats, held: Floats | None) -> Iterable[RankPrompts]:
+    for rank in np.flatnonzero(tokens).tolist():
+        count, mean = int(tokens[rank]), float(context[rank])
+        if held is None:
+            new, length = one_prompt(count, mean)
+            yield RankPrompts(rank, count, mean, count * length / new, length)
+        else:
+            _, length = equal_prompts(count, mean, float(held[rank]))
+            yield RankPrompts(rank, count, mean, float(held[rank]), length, differ=True)
+
+
+def one_prompt(tokens: int, context: float) -> tuple[float, float]:
+    """(new tokens, KV tokens) of the one prompt of a rank; where the mean is shorter than a single prompt's, of one of
+    several equal prompts with nothing before them."""
+    pairs = max(context - 0.5, 0.5)
+    new = min(tokens, 2 * pairs)
     return new, pairs + new / 2
 
 
-def equal_prompts(tokens: Floats, context: Floats, held: Floats) -> tuple[Floats, Floats]:
-    """(new tokens, KV tokens) of one of the equal prompts of each rank whose KV tokens add up to `held`; see
+def equal_prompts(tokens: int, context: float, held: float) -> tuple[float, float]:
+    """(new tokens, KV tokens) of one of the equal prompts of a rank whose KV tokens add up to `held`; see
     `sim.step.prompts`."""
-    pairs = np.maximum(context - 0.5, 0.5)
-    new = pairs / (np.maximum(held / np.maximum(tokens, 1.0), 1.0) - 0.5)
+    pairs = max(context - 0.5, 0.5)
+    new = pairs / (max(held / tokens, 1.0) - 0.5)
     return new, pairs + new / 2

@@ -13,7 +13,7 @@ from sim.model import layers
 from sim.model.attention import Batch, Forms, attention_operations
 from sim.model.layout import ExpertRows, Layout
 from sim.model.operations import Operation, gemm
-from sim.step.overlap import Overlap
+from sim.step.overlap import StepOverlap
 
 Routing = Callable[[float], ExpertRows]
 """Tokens per attention-DP rank -> load of the most loaded expert rank."""
@@ -27,7 +27,7 @@ class StepOperations:
     routing: Routing
     engine: Engine
     draft_tokens: int = 0
-    overlap: Overlap = Overlap()  # noqa: RUF009 - frozen
+    overlap: StepOverlap = StepOverlap()  # noqa: RUF009 - frozen
     adaptive: tuple[tuple[int, int], ...] = ()
     """(largest batch of the fullest rank, drafts), rising; beyond the last none. Empty: always `draft_tokens`."""
     every_step: tuple[Operation, ...] = ()

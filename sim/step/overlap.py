@@ -27,6 +27,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.kernels import plays
 from sim.model.operations import Operation, Stream
 
 Floats = NDArray[np.float64]
@@ -38,16 +39,10 @@ STAGES: Final[tuple[Stage, ...]] = (
     "projections", "layers", "dense", "experts", "shared", "dispatch", "combine", "once",
 )  # fmt: skip
 """All but attention as a whole, which depends on the context too."""
-OUTWARD: Final = ("dispatch", "all_gather")
-"""Kernels that bring tokens to their experts; the other exchanges bring them back."""
-CORES: Final = ("mla_", "sparse_mla_", "gqa_", "index_logits")
-"""Where the part of an attention block begins that depends on the context."""
-EAGER: Final = (*CORES, "index_topk")
-"""Kernels between the graphs of a step that piecewise CUDA graphs launch."""
 
 
 @dataclass(frozen=True)
-class Overlap:
+class StepOverlap:
     """What runs at the same time in a step, and what that costs."""
 
     shared_expert: bool = False
@@ -121,7 +116,7 @@ def stage_of(operation: Operation) -> Stage:
     if operation.stream == "once":
         return "once"
     if operation.stream == "exchange":
-        return "dispatch" if operation.kernel in OUTWARD else "combine"
+        return "dispatch" if plays(operation.kernel, "outward") else "combine"
     if operation.stream == "shared":
         return "shared"
     if operation.stream == "experts":
@@ -130,10 +125,10 @@ def stage_of(operation: Operation) -> Stage:
 
 
 def projections(block: Operation) -> list[Operation]:
-    """What an attention block runs before its core, as far as the context does not matter: to the first core kernel."""
+    """What an attention block runs before anything reads its keys: there the context does not matter."""
     before: list[Operation] = []
     for part in block.parts:
-        if part.kernel.startswith(CORES):
+        if plays(part.kernel, "core", "indexer"):
             break
         before.append(part)
     return before
@@ -147,7 +142,7 @@ def launches(operation: Operation, parts: int, captured: bool = False) -> int:
     `splitting_ops`, TensorRT-LLM `torch_compile_and_piecewise_cuda_graph.md`.
     """
     if operation.parts and captured:
-        eager = [part.kernel.startswith(EAGER) for part in operation.parts]
+        eager = [plays(part.kernel, "core", "indexer") for part in operation.parts]
         graphs = sum(here and not after for here, after in zip(eager, [*eager[1:], False], strict=True))
         return (sum(eager) + graphs) * operation.layers * parts
     if operation.parts:
@@ -224,12 +219,12 @@ class Timeline:
 
 
 def timeline(
-    seconds: Mapping[Stage, Any], overlap: Overlap, halves: bool, sends: Any = 0.0, launched: Any = 0.0
+    seconds: Mapping[Stage, Any], overlap: StepOverlap, halves: bool, sends: Any = 0.0, launched: Any = 0.0
 ) -> Timeline:
     """How the stages of a step share its time.
 
     seconds: of every stage but attention, over all layers and both halves; `projections` is a part of attention.
-    halves: whether the batch runs in two parts. sends: see `Overlap.sends_s`. launched: operations.
+    halves: whether the batch runs in two parts. sends: see `StepOverlap.sends_s`. launched: operations.
     """
     s, nothing = seconds, 0.0 * seconds["once"]
     fixed, launch_s = s["dense"] + s["once"], launched * overlap.launch_s + nothing

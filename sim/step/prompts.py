@@ -1,6 +1,7 @@
 """Attention of several different prompts in one chunk, which the prefill surface has no axis for."""
 
 from bisect import bisect_left
+from math import inf
 from typing import Final
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from sim.cost.latency import CostModel, price_all
 from sim.model.attention import prefill_forms
-from sim.step.load import PromptLoad, RankPrompts
+from sim.step.load import PromptLoad, RankPrompts, equal_prompts, one_prompt
 from sim.step.operations import StepOperations, prompts_of
 from sim.step.surface import Surface
 
@@ -44,34 +45,35 @@ class PromptAttention:
         *switches, last = prefill_forms(step.layout)
         self._switches = [float(up_to) for up_to, _ in switches]
         """Lengths of the longest prompt beyond which the next form runs."""
+        self._sure_below = self._switches[0] / NEAR if self._switches else inf
+        """Length of the longest prompt up to which the surface knows the form."""
         self._forms = [forms for _, forms in (*switches, last)]
         self._seconds: dict[tuple[float, float, float, int], float] = {}
+
+    def core_s(self, load: PromptLoad) -> Floats:
+        """Attention seconds of each rank; shape (ranks,)."""
+        core_s = np.zeros(load.ranks)
+        for prompts in load.prompts:
+            core_s[prompts.rank] = self.attention_s(prompts)
+        return core_s
 
     def attention_s(self, prompts: RankPrompts) -> float:
         """Attention seconds of one rank."""
         _, tokens, context, held, longest, differ = prompts
-        core_s, switches = self._surface.at(tokens, context), self._switches
-        if not differ and not (switches and longest >= switches[0] / NEAR):
+        core_s = self._surface.at(tokens, context)
+        if not differ and longest < self._sure_below:
             return core_s
-        pairs = max(context - 0.5, 0.5)
-        new = min(tokens, 2 * pairs)
-        length = pairs + new / 2
-        asks = any(
-            switch / NEAR < length < switch * NEAR or (longest > switch) != (length > switch)
-            for switch in switches
+        new, length = one_prompt(tokens, context)
+        switches = self._switches
+        differs = any(
+            up_to / NEAR < length < up_to * NEAR or (longest > up_to) != (length > up_to)
+            for up_to in switches
         )
         if differ:
             typical_held = tokens * length / new
-            asks = asks or abs(held - typical_held) > SAME * typical_held
-            new = pairs / (max(held / tokens, 1.0) - 0.5)
-        return self._priced_s(float(tokens), context, new, bisect_left(switches, longest)) if asks else core_s
-
-    def core_s(self, load: PromptLoad) -> Floats:
-        """Attention seconds of each rank; shape (ranks,). No tokens, no seconds."""
-        core = np.zeros(len(load.tokens))
-        for prompts in load.of_ranks():
-            core[prompts.rank] = self.attention_s(prompts)
-        return core
+            differs = differs or abs(held - typical_held) > SAME * typical_held
+            new, _ = equal_prompts(tokens, context, held)
+        return self._priced_s(tokens, context, new, bisect_left(switches, longest)) if differs else core_s
 
     def _priced_s(self, tokens: float, context: float, new: float, form: int) -> float:
         """Attention seconds of equal prompts of `new` tokens each, both half batches where there are two, in the form

@@ -6,7 +6,7 @@ The cluster asks only through `StepCost`; `sim.step.cost` makes the real one fro
 from collections.abc import Sequence
 from typing import Protocol
 
-from sim.step.load import RankPrompts
+from sim.step.load import PromptLoad
 from sim.step.overlap import Line
 
 
@@ -36,18 +36,16 @@ class StepCost(Protocol):
         """Of decode steps whose fullest rank holds so many sequences; the same object until drafts change."""
         ...
 
-    def prompts_s(self, prompts: Sequence[RankPrompts], ranks: int) -> float:
-        """One prefill step of these prompt tokens, on a worker of `ranks` ranks. Books nothing."""
+    def prefill_s(self, load: PromptLoad) -> float:
+        """One prefill step. Books nothing."""
         ...
 
-    def together_s(
-        self, sequences: Sequence[int], attention_s: Sequence[float], prompts: Sequence[RankPrompts]
-    ) -> float:
+    def together_s(self, sequences: Sequence[int], attention_s: Sequence[float], load: PromptLoad) -> float:
         """One step that decodes and computes prompt tokens together (aggregated serving); `sequences` per rank, and the
         `attention_s` of their decode alone. Books nothing."""
         ...
 
-    def book_prompts(self, prompts: Sequence[RankPrompts], seconds: float) -> None:
+    def book_prefill(self, load: PromptLoad, seconds: float) -> None:
         """A step, or the part of a mixed one, that computed these prompt tokens for `seconds` has been run: count it in
         `provenance_s`."""
         ...

@@ -1,52 +1,58 @@
 """What a result has to say about its prices: which kernels were measured with another engine, or with other experts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from sim.cost.measured import ProfileCost
-from sim.deployment.plan import PoolPlan
+from sim.deployment.plan import Deployment
+from sim.deployment.pools import PoolPlan
+from sim.kernels import FAMILIES
 from sim.model.operations import Operation
-from sim.scenario.schema import Scenario
 from sim.step.operations import typical_prompts
-from sim.step.pricing import PHASES, priced_by, step_operations
+from sim.step.pricing import priced_by, step_operations
 
-FAMILIES = {
-    "gemm": "matrix products",
-    "moe": "routed experts",
-    "quantize": "quantisation",
-    "absorb_bmm": "weight absorption",
-    "dispatch": "dispatch",
-    "combine": "combine",
-    "index_logits": "index logits",
-    "index_topk": "index top-k",
-}
-"""Kernel families in words; the others are attention or collectives."""
 TOKENS, CONTEXT = 64.0, 4096.0
 """A step to look at: which tables are chosen hardly depends on it."""
 
 
-def pricing_notes(scenario: Scenario, pools: Mapping[str, PoolPlan]) -> Iterator[str]:
+def pricing_notes(deployment: Deployment) -> Iterator[str]:
     """Sentences for the user: another engine's tables in the place of the engine's own, and experts carried on."""
-    cost = priced_by(scenario)
+    cost = priced_by(deployment)
     if not isinstance(cost, ProfileCost):
         return
-    if scenario.profile is None and cost.profile.engine != scenario.engine:
-        yield f"{scenario.engine} is priced by the kernels of {cost.profile.engine}"
+    engine = deployment.engine.name
+    if not deployment.profile_named and cost.profile.engine != engine:
+        yield f"{engine} is priced by the kernels of {cost.profile.engine}"
     stand_ins: dict[str, set[str]] = {}
-    for operation in _operations(scenario, pools, cost):
+    for operation in _operations(deployment, cost):
         if profile := cost.stand_in(operation):
-            stand_ins.setdefault(_family(operation), set()).add(profile)
+            stand_ins.setdefault(FAMILIES[operation.kernel].words, set()).add(profile)
     if stand_ins:
         listed = ", ".join(f"{family} ({', '.join(sorted(by))})" for family, by in sorted(stand_ins.items()))
         yield f"priced by kernels of another engine than {cost.profile.engine}: {listed}"
-    if scenario.engine == "vllm" and any(_shares_experts(plan) for plan in pools.values()):
-        named = [pool.moe_backend for pool in scenario.deployment.pools().values()]
-        if not any(named):
-            yield (
-                "which kernels vLLM runs for experts inside a TP group is not known here; with Triton, EP was "
-                "published as slower (docs/experts.md). Name them with moe_backend"
-            )
-    for experts in experts_carried(scenario, pools):
+    taken, left = _taken_out(deployment, cost)
+    if taken > 0:
+        yield (
+            f"attention blocks that were timed with launches showing or norms unfused are priced without them: "
+            f"{taken / (taken + left):.0%} of what was measured (sim/cost/profiles/launches.csv)"
+        )
+    plans = deployment.pools.values()
+    open_to_it = engine == "vllm" and not any(plan.layout.moe_backend for plan in plans)
+    if open_to_it and any(_shares_experts(plan) for plan in plans):
+        yield (
+            "which kernels vLLM runs for experts inside a TP group is not known here; with Triton, EP was "
+            "published as slower (docs/experts.md). Name them with moe_backend"
+        )
+    for experts in experts_carried(deployment):
         yield f"routed experts: {experts}; what expert parallelism costs is carried on from there, and not validated"
+
+
+def _taken_out(deployment: Deployment, cost: ProfileCost) -> tuple[float, float]:
+    """Seconds taken out of the measured rows of the attention blocks in such a step, and those left there."""
+    taken = left = 0.0
+    for operation in _operations(deployment, cost):
+        if operation.parts and (out := cost.taken_out_s(operation)):
+            taken, left = taken + out, left + cost.price(operation).seconds
+    return taken, left
 
 
 def _shares_experts(plan: PoolPlan) -> bool:
@@ -54,20 +60,20 @@ def _shares_experts(plan: PoolPlan) -> bool:
     return plan.ep > 1 and plan.dp == 1
 
 
-def experts_carried(scenario: Scenario, pools: Mapping[str, PoolPlan]) -> list[str]:
+def experts_carried(deployment: Deployment) -> list[str]:
     """Where the routed experts are priced beyond the experts per GPU that were measured; empty where they are not."""
-    cost = priced_by(scenario)
+    cost = priced_by(deployment)
     if not isinstance(cost, ProfileCost):
         return []
-    routed = [operation for operation in _operations(scenario, pools, cost) if operation.kernel == "moe"]
+    routed = [operation for operation in _operations(deployment, cost) if operation.kernel == "moe"]
     return sorted({said for operation in routed if (said := cost.experts_beyond(operation))})
 
 
-def _operations(scenario: Scenario, pools: Mapping[str, PoolPlan], cost: ProfileCost) -> Iterator[Operation]:
+def _operations(deployment: Deployment, cost: ProfileCost) -> Iterator[Operation]:
     """The operations of a step of every pool and phase, a block that nobody measured by its parts."""
-    for role, plan in pools.items():
-        for phase in PHASES[role]:
-            step = step_operations(scenario, plan, phase)
+    for plan in deployment.pools.values():
+        for phase in plan.layouts:
+            step = step_operations(deployment, phase)
             if phase == "decode":
                 listed = step.decode_attention(TOKENS, CONTEXT) + step.decode_rest(TOKENS)
             else:
@@ -75,8 +81,3 @@ def _operations(scenario: Scenario, pools: Mapping[str, PoolPlan], cost: Profile
                 listed = step.prefill_attention(*prompts) + step.prefill_rest(TOKENS)
             for operation in listed:
                 yield from (operation,) if cost.knows(operation) else operation.parts
-
-
-def _family(operation: Operation) -> str:
-    group = "collectives" if operation.group == "communication" else "attention"
-    return FAMILIES.get(operation.kernel, group)

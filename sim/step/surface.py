@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sim.cost.latency import PRICED_BY, CostModel, price_all
 from sim.model.operations import Operation
-from sim.step.overlap import STAGES, Line, Overlap, Stage, Timeline, projections, timeline
+from sim.step.overlap import STAGES, Line, Stage, StepOverlap, Timeline, projections, timeline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -59,7 +59,7 @@ class Surface:
         attention: Callable[[float, float], list[Operation]],
         rest: Callable[[float], list[Operation]],
         cost: CostModel,
-        overlap: Overlap,
+        overlap: StepOverlap,
         ranks: int = 1,
     ) -> None:
         self.context = context
@@ -119,8 +119,8 @@ class Surface:
         """Attention seconds of each rank; shape (ranks,)."""
         return interpolate(self.context, self.rows(x), context[:, None])[:, 0]
 
-    def unbooked(self) -> Self:
-        """The same prices, of which nothing has been booked."""
+    def unused(self) -> Self:
+        """The same prices with nothing booked yet."""
         fresh = copy(self)
         fresh._visits = {}
         return fresh
@@ -149,8 +149,7 @@ class Surface:
 
     def at(self, x: int, context: float) -> float:
         """`attention` alone, for what hardly comes twice: prompts."""
-        knots: list[float] = self._knots
-        seconds: Callable[[int, int], float] = self._rows.item
+        knots, seconds = self._knots, self._rows.item
         j = bisect_right(knots, context) - 1
         if j < 0:
             return float(seconds(x, 0))
@@ -169,7 +168,7 @@ class Surface:
         """Seconds of a step by those of its attention; by the tokens of the fullest rank and their mean over the ranks.
 
         The routed experts see every rank's tokens, hence the mean, and so does in prefill what else runs on gathered
-        tokens (see `Overlap.stage`); all else waits for the fullest rank.
+        tokens (see `StepOverlap.stage`); all else waits for the fullest rank.
         """
         return self._spelled[fullest][1].line(self._experts_s(mean))
 

@@ -17,7 +17,7 @@ LEAST_SHARE: Final = 0.02
 
 @dataclass(frozen=True)
 class Composition:
-    """Seconds of the mean decode step by operation group, and the `prompts` that stretch TPOT beyond it."""
+    """Seconds of the mean decode step per token by operation group, and the `prompts` that stretch TPOT beyond it."""
 
     seconds: dict[str, float]
     priced_by: dict[str, float]
@@ -45,15 +45,24 @@ class Composition:
         }
 
 
+def explainable(scenario: Scenario) -> bool:
+    """Whether `composition` can tell the mean step: of a closed loop of lengths between two bounds."""
+    arrivals, lengths = scenario.workload.arrivals, scenario.workload.lengths
+    return bool(
+        arrivals and arrivals.closed_loop and lengths and lengths.input.uniform and lengths.output.uniform
+    )
+
+
 def composition(scenario: Scenario, tpot_s: float, largest: int = 6) -> Composition:
-    """Price the decode step of a full closed loop at the mean context of its answers: every rank holds its share of
-    `concurrency`, each sequence its prompt and half of its answer. `tpot_s`: what the simulation found.
+    """Price the decode step of a full closed loop at the mean context of its answers: every decoding rank holds its
+    share of `concurrency`, each sequence its prompt and half of its answer. `tpot_s`: what the simulation found.
     """
     workload = scenario.workload
     assert workload.arrivals and workload.arrivals.closed_loop and workload.lengths
-    serve = scenario.deployment.serve
-    assert serve is not None
-    batch = max(1, round(workload.arrivals.closed_loop.concurrency / (serve.gpus // serve.tp)))
+    pool = scenario.deployment.decode or scenario.deployment.serve
+    assert pool is not None
+    ranks = pool.workers * pool.gpus // pool.tp
+    batch = max(1, round(workload.arrivals.closed_loop.concurrency / ranks))
     context = _mean(workload.lengths.input) + _mean(workload.lengths.output) / 2
     explained = explain(scenario, "decode", batch, int(context))
     step = explained.operations
@@ -65,6 +74,7 @@ def composition(scenario: Scenario, tpot_s: float, largest: int = 6) -> Composit
             priced[source] = priced.get(source, 0.0) + of_layer * one.operation.layers
     total = sum(seconds.values())
     seconds["dense"] -= explained.hidden_s  # the shared expert is what hides in an aggregated step
+    seconds = {name: s / (explained.accept_length or 1.0) for name, s in seconds.items()}
     by_size = sorted(step, key=lambda one: -one.total_s)[:largest]
     return Composition(
         {**seconds, PROMPTS: tpot_s - sum(seconds.values())},

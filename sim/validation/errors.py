@@ -1,4 +1,4 @@
-"""Simulated against published: one case per metric, and what their errors come to."""
+"""What the errors of cases come to."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,46 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from sim.validation.case import Case
+
 OVERALL = "overall"
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One published figure and its simulation."""
-
-    id: str
-    metric: str
-    published: float
-    """Seconds, or tokens per second and GPU."""
-    simulated: float
-    split: str | None
-    """`train`, `test`, or None for what the committed split does not know."""
-    layout: str
-    """Deployment and layout; sweeps over load share it."""
-    point: str
-    """Lengths and load, such as `1024/8192 conc 64`."""
-    model: str = ""
-    """As the table names it; empty where it does not."""
-
-    @property
-    def error(self) -> float:
-        """simulated / published - 1."""
-        return self.simulated / self.published - 1
-
-    def json(self) -> dict[str, Any]:
-        """The names of INTERFACES. A table sets no band."""
-        return {
-            "id": self.id,
-            "metric": self.metric,
-            "published": self.published,
-            "simulated": self.simulated,
-            "error": self.error,
-            "band": None,
-            "split": self.split,
-            "layout": self.layout,
-            "point": self.point,
-            "model": self.model,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +62,9 @@ def quantile(values: Any, weights: Any, share: float) -> float:
     return float(np.interp(share * weights.sum(), middles, values[order]))
 
 
-def grouped(cases: Iterable[Case], key: Callable[[Case], str]) -> dict[str, list[Case]]:
+def grouped(cases: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
     """Cases by key, keys in order of first appearance."""
-    groups: dict[str, list[Case]] = {}
+    groups: dict[Any, list[Any]] = {}
     for case in cases:
         groups.setdefault(key(case), []).append(case)
     return groups

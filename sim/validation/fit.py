@@ -9,22 +9,22 @@ communication give every row's slope. The constants are then those that minimise
 
 with T and J the base and the slopes, and w = 1 / rows of the layout, so that long sweeps do not dominate: least
 absolute deviations, a linear programme with one solution. How unevenly the prompts choose experts is not linear; it
-is tried at a few values. `catalog/engines.yaml` and `recipes.yaml` hold what came out; the test half judges it.
+is tried at a few values. `catalog/engines` holds what came out, by release; the test half judges it.
 """
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from sim.catalog.engines import described, since
 from sim.scenario.schema import Scenario
-from sim.validation.errors import Case
-from sim.validation.recipes import recipes
+from sim.validation.case import Case
+from sim.validation.recipes import recipes, settings
 from sim.validation.rows import Row, read_rows
 from sim.validation.split import split_of
 from sim.validation.table import SHIPPED, validate_rows
@@ -38,6 +38,7 @@ FACTORS: Final = (1.0, 2.0)
 SIGMAS: Final = (0.0, 0.35, 0.7, 1.05)
 """Popularity of experts that is tried: from even to the one published distribution."""
 COMMUNICATION: Final = "communication_factor"
+HOST: Final = "host_overhead_s"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def slopes(rows: Sequence[Row], sigma: float, max_prompts: int) -> Slopes:
 
 def _with(host_s: float, factor: float, sigma: float) -> Callable[[Scenario], Scenario]:
     def change(scenario: Scenario) -> Scenario:
-        habits = {"host_overhead_s": host_s, COMMUNICATION: factor}
+        habits = {HOST: host_s, COMMUNICATION: factor}
         return scenario.model_copy(
             update={
                 "scheduling": scenario.scheduling.model_copy(update=habits),
@@ -97,19 +98,20 @@ def _with(host_s: float, factor: float, sigma: float) -> Callable[[Scenario], Sc
     return change
 
 
-def host_constant(row: Row, releases: Mapping[str, Mapping[str, date]]) -> str:
+def host_constant(row: Row) -> str:
     """The host constant of a row: that of its engine or, for a release older than the tables, of release and
     precision, whose kernels changed most from one release to the next."""
-    known = releases.get(row.framework, {})
-    began = [name for name, first in known.items() if row.ran and first <= row.ran]
-    if not began or began[-1] == list(known)[-1]:
-        return f"{row.framework} host_overhead_s"
-    return f"{row.framework} {began[-1]} {row.precision} host_overhead_s"
+    known = recipes()
+    engine = known["engines"][row.framework]
+    default = described(engine)["default"]
+    ran = (settings(row.columns(), row.ran) if row.by_recipe else {}).get("engine_version", default)
+    of, todays = (since(engine, release, HOST) for release in (ran, default))
+    return f"{row.framework} {HOST}" if of == todays else f"{row.framework} {of} {row.precision} {HOST}"
 
 
-def fit(found: Slopes, releases: Mapping[str, Mapping[str, date]]) -> Fitted:
+def fit(found: Slopes) -> Fitted:
     """The constants with the least mean absolute relative error, every layout counting once."""
-    wanted = [host_constant(row, releases) for row in found.rows]
+    wanted = [host_constant(row) for row in found.rows]
     names = [COMMUNICATION, *sorted(set(wanted))]
     design = np.zeros((len(found.rows), len(names)))
     design[:, 0] = found.communication
@@ -142,7 +144,7 @@ def main(max_prompts: int = 2000) -> None:
     """Print the fitted constants for each popularity of experts."""
     rows = [row for row in read_rows(SHIPPED) if split_of(row.deployment_id) == "train"]
     for sigma in SIGMAS:
-        found = fit(slopes(rows, sigma, max_prompts), recipes()["releases"])
+        found = fit(slopes(rows, sigma, max_prompts))
         told = ", ".join(f"{name} {value:.3g}" for name, value in found.constants.items())
         print(f"popularity_sigma {sigma}: mean error {found.loss:.2%}; {told}", flush=True)
 

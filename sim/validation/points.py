@@ -11,15 +11,14 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from sim.deployment.plan import PoolPlan, plan_pool
+from sim.deployment.plan import Deployment, resolve
+from sim.mechanisms.speculation import accept_length
 from sim.scenario.schema import Scenario
 from sim.step import PromptLoad
 from sim.step.pricing import pool_step_cost
-from sim.validation.errors import Case
+from sim.validation.case import Case, described
 
 FILE: Final = Path(__file__).with_name("points.yaml")
-ALL: Final = "wide-ep"
-"""The name of all points and gains together."""
 
 
 @cache
@@ -28,29 +27,22 @@ def points() -> Mapping[str, Any]:
     return yaml.safe_load(FILE.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
-def point_ids() -> list[str]:
-    """Ids of all points, then of all gains, in their order."""
+def ids() -> list[str]:
+    """Of all points, then of all gains, in their order."""
     return [entry["id"] for kind in ("points", "gains") for entry in points()[kind]]
 
 
-def validate_points(ids: Sequence[str]) -> Iterator[Case]:
+def cases(wanted: Sequence[str]) -> Iterator[Case]:
     """Simulate the points and gains with these ids, one after another."""
     for point in points()["points"]:
-        if point["id"] in ids:
-            yield _case(point)
+        if point["id"] in wanted:
+            gpus = points()["gpus_per_node"]
+            published = point.get("tokens_per_s_per_node") or point["tokens_per_s_per_gpu"] * gpus
+            simulated = _tokens_per_s(point) * gpus / setup(point)[1].gpus
+            yield _case(point, point["id"], f"{point['phase']}_tput_per_node", float(published), simulated)
     for gain in points()["gains"]:
-        if gain["id"] in ids:
+        if gain["id"] in wanted:
             yield _gain(gain)
-
-
-def _case(point: Mapping[str, Any]) -> Case:
-    scenario, plan = setup(point)
-    gpus = points()["gpus_per_node"]
-    published = point.get("tokens_per_s_per_node") or point["tokens_per_s_per_gpu"] * gpus
-    simulated = _tokens_per_s(point) * gpus / plan.gpus
-    where, what = _described(point, scenario, plan)
-    metric = f"{point['phase']}_tput_per_node"
-    return Case(point["id"], metric, float(published), simulated, None, where, what, scenario.model)
 
 
 def _gain(gain: Mapping[str, Any]) -> Case:
@@ -60,38 +52,41 @@ def _gain(gain: Mapping[str, Any]) -> Case:
     here = {**point, load: gain.get("load", point[load])}
     without = {**here, "set": {**point.get("set", {}), **gain["without"]}}
     simulated = _tokens_per_s(here) / _tokens_per_s(without) - 1
-    scenario, plan = setup(here)
-    where, what = _described(here, scenario, plan)
-    said = f"{gain['name']}: {what}"
-    return Case(gain["id"], "gain", gain["gain"], simulated, None, where, said, scenario.model)
+    return _case(here, gain["id"], "gain", gain["gain"], simulated, f"{gain['name']}: ")
 
 
-def setup(point: Mapping[str, Any]) -> tuple[Scenario, PoolPlan]:
-    """The scenario of a point, and the pool that it is about."""
-    scenario = Scenario.model_validate({**points()["bases"][point["base"]], **point.get("set", {})})
-    return scenario, plan_pool(scenario, point["phase"])
-
-
-def _described(point: Mapping[str, Any], scenario: Scenario, plan: PoolPlan) -> tuple[str, str]:
-    """Layout and load in words."""
-    where = f"{scenario.gpu} {scenario.engine} {scenario.precision.weights} EP{plan.ep}"
+def _case(
+    point: Mapping[str, Any], id: str, metric: str, published: float, simulated: float, name: str = ""
+) -> Case:
+    scenario, deployment = setup(point)
+    ep = deployment.pool(point["phase"]).ep
     load, length = (point.get(a) or point[b] for a, b in (("tokens", "sequences"), ("prompt", "context")))
-    return where, f"{point['phase']} of {load} at {length}"
+    return Case(
+        id=id,
+        metric=metric,
+        published=published,
+        simulated=simulated,
+        layout=f"{scenario.gpu} {scenario.engine} {scenario.precision.weights} EP{ep}",
+        point=f"{name}{point['phase']} of {load} at {length}",
+        source=points()["sources"][point["base"]],
+        **described(scenario, point["phase"]),
+    )
+
+
+def setup(point: Mapping[str, Any]) -> tuple[Scenario, Deployment]:
+    """The scenario of a point, and its deployment, with the pool that it is about."""
+    scenario = Scenario.model_validate({**points()["bases"][point["base"]], **point.get("set", {})})
+    return scenario, resolve(scenario, point["phase"])
 
 
 def _tokens_per_s(point: Mapping[str, Any]) -> float:
     """Of all ranks, which have the same load; prompts attend to half of themselves on average."""
-    scenario, plan = setup(point)
-    cost = pool_step_cost(scenario, plan)
+    _, deployment = setup(point)
+    plan = deployment.pool(point["phase"])
+    cost = pool_step_cost(deployment, plan.role)
     if point["phase"] == "decode":
         load, context = np.full(plan.dp, float(point["sequences"])), np.full(plan.dp, float(point["context"]))
-        tokens = point["sequences"] * _tokens_per_step(scenario)
+        tokens = point["sequences"] * accept_length(deployment)
         return float(plan.dp * tokens / cost.decode_s(load, context))
     load, context = np.full(plan.dp, float(point["tokens"])), np.full(plan.dp, (point["prompt"] + 1) / 2)
     return float(plan.dp * point["tokens"] / cost.prefill_s(PromptLoad.alike(load, context)))
-
-
-def _tokens_per_step(scenario: Scenario) -> float:
-    """Expected tokens of a sequence per decode step: 1 + a1 + a1 a2 + ... of its drafts' acceptance."""
-    accepted = (scenario.speculation.acceptance or ())[: scenario.speculation.draft_tokens]
-    return 1.0 + float(np.cumprod(accepted).sum())

@@ -4,36 +4,36 @@ The published curves are straight between a few points, so that their slopes are
 their intercepts everything else. Slopes are the test. Batch, overlap and MTP were not published: here nothing hides
 behind anything, MTP runs with one draft, and the batch is that of DeepSeek's 24 hours (position_curves.yaml).
 
-    python -m sim.validation.position_curves      # slopes and intercepts, published beside simulated
+    tokenworks validate curves      # slopes, published beside simulated
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from sim import catalog
 from sim.catalog.facts import values
 from sim.cost.latency import price_all
-from sim.deployment.device import gpu_of
-from sim.deployment.plan import plan_pool
+from sim.deployment.plan import resolve
 from sim.mechanisms import published_cost
 from sim.mechanisms.attention import reference
+from sim.mechanisms.speculation import accept_length
+from sim.model.layout import Phase
 from sim.price import gpu_hour
 from sim.scenario.schema import Scenario
 from sim.scenario.step import Overlap, Speculation
 from sim.step.operations import typical_prompts
 from sim.step.pricing import cost_model, step_operations
 from sim.units import HOUR_S, MILLION
+from sim.validation.case import Case, described
 
 Floats = NDArray[np.float64]
-Phase = Literal["prefill", "decode"]
 
 BATCHES: Final[Mapping[Phase, tuple[int, ...]]] = {
     "decode": tuple(2**n for n in range(11)),
@@ -72,11 +72,12 @@ def cost_at(
     prefill: price of a GPU second x S(n, L) / n, n = `batch` new tokens that attend to L keys on average; positions
              before the middle of the shortest prompt cost what it costs
     """
-    step = step_operations(scenario, plan_pool(scenario, phase), phase)
-    step, cost = step.at(batch) if phase == "decode" else step, cost_model(scenario)
+    deployment = resolve(scenario, phase)
+    step, cost = step_operations(deployment, phase), cost_model(deployment)
+    step = step.at(batch) if phase == "decode" else step
     rest = step.decode_rest(batch) if phase == "decode" else step.prefill_rest(batch)
-    accepted = catalog.accept_length(scenario.speculation.acceptance or ()) if phase == "decode" else 1.0
-    usd_per_s = gpu_hour(gpu_of(scenario), scenario.price).usd / HOUR_S
+    accepted = accept_length(deployment) if phase == "decode" else 1.0
+    usd_per_s = gpu_hour(deployment.gpu, scenario.price).usd / HOUR_S
     rest = [o for o in rest if exchange or o.group != "communication"]
     rest_s = sum(priced.total_s for priced in price_all(rest, cost))
     found = []
@@ -131,6 +132,33 @@ def slopes(decode_batch: int | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def ids() -> list[str]:
+    """One per straight piece of a curve, such as `CURVE-v3.2-decode-0`: where it starts."""
+    pieces = ((m, phase, start) for m, phase, points in _curves() for start in points.position[:-1])
+    return [_id(model, phase, int(start)) for model, phase, start in pieces]
+
+
+def cases(wanted: Sequence[str]) -> Iterator[Case]:
+    """Slopes, in USD per million tokens and million positions."""
+    for one in slopes().itertuples() if set(wanted) & set(ids()) else ():
+        if (id := _id(one.model, one.phase, one.start)) in wanted:
+            scenario = curve_scenario(one.model)
+            yield Case(
+                id=id,
+                metric="slope",
+                published=one.published,
+                simulated=one.simulated,
+                layout=f"{scenario.gpu} {scenario.precision.weights} of DeepSeek's published costs",
+                point=f"{one.phase} from {one.start} to {one.end}",
+                source="DeepSeek-V3.2-Exp report, figure 3 (digitised)",
+                **described(scenario, one.phase),
+            )
+
+
+def _id(model: str, phase: str, start: int) -> str:
+    return f"CURVE-{model.removeprefix('deepseek-')}-{phase}-{start}"
+
+
 def intercepts() -> pd.DataFrame:
     """Cost of the first token: published, here, and the batch at which the two would agree.
 
@@ -158,14 +186,3 @@ def intercepts() -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def main() -> None:
-    """Print both tables."""
-    with pd.option_context("display.width", 160, "display.max_columns", 20, "display.precision", 4):
-        print(slopes().to_string(index=False))
-        print(intercepts().to_string(index=False))
-
-
-if __name__ == "__main__":
-    main()

@@ -21,7 +21,7 @@ def recipes() -> Mapping[str, Any]:
 def settings(columns: Mapping[str, Any], ran: date | None) -> dict[str, Any]:
     """Settings for a row: those of every rule whose conditions hold, later ones first in right.
 
-    columns: hardware, framework, precision, dp_attention, ep, gpus, isl, osl, conc of the row. ran: its date.
+    columns: hardware, framework, precision, spec, dp_attention, ep, gpus, isl, osl, conc of the row. ran: its date.
     """
     found: dict[str, Any] = {}
     for rule in recipes()["rules"]:

@@ -13,12 +13,12 @@ from sim import catalog
 from sim.catalog.facts import UnknownName
 from sim.validation.cells import Cells, TableError
 from sim.validation.recipes import recipes
+from sim.validation.shapes import Shape, aggregated, disaggregated
 from sim.validation.split import split_of
 
-NEEDED: Final = (
-    "row_id", "hardware", "framework", "precision", "spec", "disagg", "decode_tp", "decode_ep",
-    "decode_dp_attn", "total_gpu", "isl", "osl", "conc",
-)  # fmt: skip
+NEEDED: Final = ("hardware", "framework", "precision", "isl", "osl", "conc")
+SIZES: Final = ("total_gpu", "decode_tp")
+"""Columns of which a table has one at least."""
 SAID: Final = ("kv_cache", "chunk_tokens", "memory_fraction", "moe_backend", "exchange")
 """Columns that a table may have, which a scenario has by the same names; they win over a recipe."""
 MEASURES: Final = {
@@ -42,7 +42,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measurement of an aggregated deployment. Counts are of the whole deployment."""
+    """One measurement of a deployment."""
 
     id: str
     hardware: str
@@ -51,10 +51,8 @@ class Row:
     version: str
     precision: str
     spec: str
-    disaggregated: bool
-    gpus: int
-    ep: int
-    dp_attention: bool
+    pools: Mapping[str, Shape]
+    """By role: `serve`, or `prefill` and `decode`."""
     isl: int
     osl: int
     conc: int
@@ -74,24 +72,41 @@ class Row:
     """Started by the launch scripts that `recipes.yaml` was read from."""
     said: Mapping[str, Any] = field(default_factory=dict)
     """Settings that the row itself tells: see `SAID`."""
+    source: str = ""
 
     @property
-    def tp(self) -> int:
-        """Tensor parallelism of the attention: all GPUs, or one with attention data parallelism."""
-        return 1 if self.dp_attention else self.gpus
+    def engine(self) -> str:
+        """The engine's name in the table, without what stands in front of it (`dynamo-`)."""
+        return self.framework.removeprefix(recipes()["router"])
+
+    @property
+    def disaggregated(self) -> bool:
+        """Whether other workers compute the prompts."""
+        return "serve" not in self.pools
+
+    @property
+    def decoding(self) -> Shape:
+        """The workers that generate the tokens."""
+        return self.pools["decode" if self.disaggregated else "serve"]
 
     @property
     def layout(self) -> str:
-        """Deployment with its layout, such as `b200 trtllm fp4 TP4 EP4 DP4`; sweeps over load share it."""
-        dp = f" DP{self.gpus}" if self.dp_attention else ""
+        """Deployment with its layout, such as `b200 trtllm fp4 8 GPUs EP8 DP8`; sweeps over load share it."""
+        named = {"serve": ""} if not self.disaggregated else {"prefill": "P ", "decode": "D "}
+        sizes = {
+            r: f"{s.workers} x {s.gpus}" if self.disaggregated else str(s.gpus) for r, s in self.pools.items()
+        }
+        told = " + ".join(f"{name}{sizes[role]} GPUs {self.pools[role]}" for role, name in named.items())
+        drafts = "" if self.spec == "none" else f" {self.spec.upper()}"
         other = "" if self.model.startswith(recipes()["model"]) else f" {self.model}"
-        return f"{self.hardware} {self.framework} {self.precision} {self.gpus} GPUs EP{self.ep}{dp}{other}"
+        return f"{self.hardware} {self.framework} {self.precision} {told}{drafts}{other}"
 
-    @property
-    def columns(self) -> dict[str, Any]:
-        """What the rules of a recipe may ask for."""
-        names = ("hardware", "framework", "precision", "gpus", "ep", "dp_attention", "isl", "osl", "conc")
-        return {name: getattr(self, name) for name in names}
+    def columns(self, role: str = "") -> dict[str, Any]:
+        """What the rules of a recipe may ask for, of the pool of that role; default: of the one that decodes."""
+        shape = self.pools.get(role, self.decoding)
+        names = ("hardware", "framework", "precision", "spec", "isl", "osl", "conc")
+        sizes = {name: getattr(shape, name) for name in ("gpus", "ep", "dp_attention")}
+        return {"role": role, **{name: getattr(self, name) for name in names}, **sizes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +133,10 @@ def read_table(path: Path) -> TableRows:
         table = pd.read_parquet(path) if parquet else pd.read_csv(path, dtype=str, skip_blank_lines=False)
     except (OSError, ValueError) as error:
         raise TableError(f"{path}: cannot be read as a table: {error}") from None
-    if missing := [name for name in NEEDED if name not in table.columns]:
+    missing = [name for name in NEEDED if name not in table.columns]
+    if not any(name in table.columns for name in SIZES):
+        missing.append(" or ".join(SIZES))
+    if missing:
         raise TableError(
             f"{path}:1: expected the columns of inferencex_r1.csv; missing: {', '.join(missing)}"
         )
@@ -127,7 +145,7 @@ def read_table(path: Path) -> TableRows:
     for number, record in enumerate(table.to_dict("records"), start=2):
         if cells := Cells({str(column): value for column, value in record.items()}):
             try:
-                row = _row(cells)
+                row = _row(cells, number)
                 asked |= cells.asked
                 if row.id in rows:
                     raise TableError(f"row_id: {row.id!r} stands in an earlier line too")
@@ -142,18 +160,18 @@ def read_table(path: Path) -> TableRows:
 
 def _dated(rows: Sequence[Row]) -> list[Row]:
     """Medians over many runs are dated by the middle of the dated runs of their layout: that tells the release."""
-    days: dict[tuple[str, str, bool], list[date]] = {}
+    days: dict[str, list[date]] = {}
     for row in rows:
         if row.ran:
-            days.setdefault((row.layout, row.spec, row.disaggregated), []).append(row.ran)
+            days.setdefault(row.layout, []).append(row.ran)
     dated = []
     for row in rows:
-        runs = days.get((row.layout, row.spec, row.disaggregated))
+        runs = days.get(row.layout)
         dated.append(replace(row, ran=median_low(runs)) if runs and not row.ran else row)
     return dated
 
 
-def _row(cells: Cells) -> Row:
+def _row(cells: Cells, line: int) -> Row:
     framework, _, version = cells.text("framework").lower().partition(" ")
     published: dict[str, Published] = {}
     figures: dict[str, float] = {}
@@ -167,16 +185,13 @@ def _row(cells: Cells) -> Row:
     except ValueError:
         ran = None
     return Row(
-        id=cells.text("row_id"),
+        id=cells.text("row_id", f"line-{line}"),
         hardware=cells.text("hardware"),
         framework=framework,
         version=version or cells.text("image", "").rpartition(":")[2],
         precision=cells.text("precision").lower(),
-        spec=cells.text("spec"),
-        disaggregated=cells.flag("disagg"),
-        gpus=cells.count("total_gpu", cells.count("decode_tp", 0)),
-        ep=max(1, cells.count("decode_ep", 1)),
-        dp_attention=cells.flag("decode_dp_attn", False),
+        spec=cells.text("spec", "none"),
+        pools=disaggregated(cells) if cells.flag("disagg", False) else aggregated(cells),
         isl=cells.count("isl"),
         osl=cells.count("osl"),
         conc=cells.count("conc"),
@@ -189,6 +204,7 @@ def _row(cells: Cells) -> Row:
         model=_model(cells.text("model", recipes()["model"])),
         by_recipe=_by_recipe(cells),
         said=_said(cells),
+        source=cells.text("source", ""),
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sim.result import Result
 from sim.scenario.schema import Scenario
+from sim.validation.errors import quantile
 from sim.validation.recipes import recipes, settings
 from sim.validation.rows import Row
 
@@ -16,42 +17,39 @@ Floats = NDArray[np.float64]
 
 MODEL_FORMAT: Final = "bf16"
 """KV cache of an engine that is told nothing: the model's own format."""
-HABITS: Final = ("poll_every_steps", "wait_all_ranks_steps", "host_overhead_s", "prefill_graph_tokens")
+HABITS: Final = (
+    "poll_every_steps", "wait_all_ranks_steps", "gather_prompts_steps", "batch_wait_steps", "batch_wait_fill",
+    "prefill_graph_tokens",
+)  # fmt: skip
 """What a recipe may say about the running engine."""
+POOL: Final = ("chunk_tokens", "memory_fraction", "exchange", "moe_backend")
+"""What it may say about a pool."""
 
 
-def scenario_of(row: Row, max_prompts: int) -> Scenario:
+def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenario:
     """The deployment and the benchmark of a row, with at most `max_prompts` prompts.
 
-    A closed loop of `conc` requests whose lengths are uniform between a share of isl and osl and the whole; the
-    first `conc` arrive at once. Never fewer than two rounds, so that there is a steady state to look at.
+    A closed loop of `conc` requests over the whole service, whose lengths are uniform between a share of isl and osl
+    and the whole; the first `conc` arrive at once. Never fewer than two rounds, so that there is a steady state to
+    look at. `drafts`: per step, where speculation is on; default the most of `draft_counts`.
     """
     known = recipes()
-    said = {**(settings(row.columns, row.ran) if row.by_recipe else {}), **row.said}
+    said = settings_of(row)
     bench = known["benchmark"]
     prompts = min(row.conc * bench["prompts_per_seat"]["value"], max(max_prompts, 2 * row.conc))
     share = bench["length_from"]["value"]
-    pool: dict[str, Any] = {
-        "gpus": row.gpus,
-        "tp": row.tp,
-        "ep": row.ep,
-        "max_batch_per_gpu": ceil(row.conc / row.tp),
-        "chunk_tokens": said.get("chunk_tokens"),
-        "memory_fraction": said.get("memory_fraction"),
-        "exchange": said.get("exchange"),
-        "moe_backend": said.get("moe_backend"),
-    }
     return Scenario.model_validate(
         {
             "model": row.model,
             "gpu": row.hardware,
-            "engine": known["engines"][row.framework],
+            "engine": known["engines"][row.engine],
             "engine_version": said.get("engine_version"),
-            "deployment": {"serve": {k: v for k, v in pool.items() if v is not None}},
+            "deployment": {role: _pool(row, role) for role in row.pools},
             "precision": {
                 **known["precisions"][row.precision],
                 "kv_cache": said.get("kv_cache", MODEL_FORMAT),
             },
+            "speculation": {"draft_tokens": max(draft_counts(row)) if drafts is None else drafts},
             "experts": known["experts"],
             "scheduling": {k: said[k] for k in HABITS if k in said},
             "workload": {
@@ -66,6 +64,33 @@ def scenario_of(row: Row, max_prompts: int) -> Scenario:
             "price": {"usd_per_gpu_hour": 1.0},
         }
     )
+
+
+def settings_of(row: Row, role: str = "") -> dict[str, Any]:
+    """What the launch script of a pool (default: of the one that decodes) and the row itself say; the row wins."""
+    return {**(settings(row.columns(role), row.ran) if row.by_recipe else {}), **row.said}
+
+
+def draft_counts(row: Row) -> tuple[int, ...]:
+    """Drafts per step: one number where it is known, else the fewest and the most."""
+    if row.spec == "none":
+        return (0,)
+    told = settings_of(row).get("drafts")
+    return (told,) if told else tuple(recipes()["drafts"][row.spec])
+
+
+def _pool(row: Row, role: str) -> dict[str, Any]:
+    shape, flags = row.pools[role], settings_of(row, role)
+    pool: dict[str, Any] = {
+        "workers": shape.workers,
+        "gpus": shape.gpus,
+        "tp": shape.tp,
+        "ep": shape.ep,
+        "max_batch_per_gpu": ceil(row.conc / shape.tp),
+    }
+    if redundant := flags.get("redundant"):
+        pool["experts"] = {**recipes()["experts"], "redundant": redundant}
+    return pool | {name: flags[name] for name in POOL if flags.get(name) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +116,24 @@ def outcome(result: Result, conc: int, prompts_published: int) -> Outcome:
     weights = np.ones(count)
     if conc < count < prompts_published:
         weights[conc:] = (prompts_published - conc) / (count - conc)
-    gpus = sum(pool.gpus for pool in result.record.pools.values())
+    pools = {role: pool.gpus for role, pool in result.record.pools.items()}
+    gpus = sum(pools.values())
     values: dict[str, dict[str, float]] = {}
     for metric, column in (("tpot", "tpot_s"), ("ttft", "ttft_s")):
         seconds = table[column].to_numpy(dtype=np.float64)
         there = ~np.isnan(seconds)
+        if not there.any():  # answers of one token have no TPOT
+            continue
         values[metric] = {
-            "p50": weighted_median(seconds[there], weights[there]),
+            "p50": quantile(seconds[there], weights[there], 0.5),
             "mean": float(np.average(seconds[there], weights=weights[there])),
         }
     duration_s = _duration_s(table["finish_s"].to_numpy(dtype=np.float64), conc, prompts_published)
     tokens = {name: float((table[name] * weights).sum()) for name in ("input_tokens", "output_tokens")}
-    values["output_tput_per_gpu"] = {"rate": tokens["output_tokens"] / duration_s / gpus}
+    decoding = pools.get("decode", gpus)  # the table counts answers per GPU that generates them
+    values["output_tput_per_gpu"] = {"rate": tokens["output_tokens"] / duration_s / decoding}
     values["total_tput_per_gpu"] = {"rate": sum(tokens.values()) / duration_s / gpus}
     return Outcome(values)
-
-
-def weighted_median(values: Floats, weights: Floats) -> float:
-    """The value at which half of the weight lies below, linear between the middles of neighbouring weights."""
-    order = np.argsort(values, kind="stable")
-    middles = np.cumsum(weights[order]) - weights[order] / 2
-    return float(np.interp(weights.sum() / 2, middles, values[order]))
 
 
 def _duration_s(finish_s: Floats, conc: int, prompts: int) -> float:

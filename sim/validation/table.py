@@ -1,7 +1,4 @@
-"""A table of published rows -> every row simulated, and how far off it is.
-
-Rows that share deployment, lengths and load are simulated once.
-"""
+"""Published measurements -> every one simulated, and how far off it is: rows of a table, single steps and gains."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,55 +6,24 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from sim.parallel import each
-from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.schema import Scenario
-from sim.simulation import simulate
-from sim.validation.blame import Composition, composition
-from sim.validation.errors import Case, by_metric, grouped, score, score_by_layout
-from sim.validation.points import ALL, point_ids, validate_points
+from sim.validation import draft_gains, points, position_curves, services
+from sim.validation.blame import Composition, composition, explainable
+from sim.validation.case import Case, described
+from sim.validation.errors import by_metric, grouped, score, score_by_layout
 from sim.validation.recipes import recipes
 from sim.validation.rows import Row, read_table
-from sim.validation.scenarios import Outcome, outcome, scenario_of
+from sim.validation.runs import Benchmark, Progress, Trial, answers
+from sim.validation.scenarios import draft_counts, scenario_of
 from sim.validation.skips import skipped
 from sim.validation.split import split_of
 
-Progress = Callable[[int, int], None]
-
 SHIPPED: Final = Path(__file__).parent / "data" / "rows.parquet"
 """The published rows that come with the product; see `data/README.md`."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One simulation, picklable."""
-
-    scenario: Scenario
-    seed: int
-    conc: int
-    prompts: int
-    """Prompts of the published benchmark."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a job gave: an outcome, or why there is none."""
-
-    outcome: Outcome | None = None
-    problem: str = ""
-
-
-def run_job(job: Job) -> Answer:
-    """Simulate a job; what the deployment does not allow comes back as words."""
-    try:
-        result = simulate(job.scenario, job.seed)
-    except (DeploymentError, ScenarioError) as error:
-        return Answer(problem=f"cannot run: {error}")
-    if broken := result.record.invariants:
-        return Answer(problem=f"an invariant of the simulation did not hold: {broken[0]}")
-    if result.record.requests.rejected.any():
-        return Answer(problem="the KV cache does not hold a single request")
-    return Answer(outcome(result, job.conc, job.prompts))
+STEPS: Final = {"wide-ep": points, "drafts": draft_gains, "curves": position_curves}
+"""Readers of published single steps, by the name that means all of their cases: each has `ids()` and `cases(ids)`."""
+SERVICES: Final = "services"
+"""The same for `services.yaml`."""
 
 
 @dataclass(frozen=True)
@@ -129,35 +95,54 @@ class UnknownCase(LookupError):
 
 def validate(
     path: Path,
-    ids: Sequence[str] = (),
+    wanted: Sequence[str] = (),
     *,
-    points: bool = False,
+    published: bool = False,
+    quick: bool = False,
     max_prompts: int = 2000,
     workers: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Validation:
-    """Simulate the rows of a table and, with `points`, the published steps and gains; only `ids` where some are given.
+    """Simulate the rows of a table and, with `published`, the services and single steps that ship; only ids or names
+    of readers in `wanted`, where there are some.
 
+    quick: a `sample` of the rows.
     max_prompts: bound on the prompts of a row; see `scenario_of`.
 
     Raises:
         TableError: the table is no table.
-        UnknownCase: neither a row nor a point has one of the ids.
+        UnknownCase: nothing has one of the ids.
     """
     table = read_table(path)
-    rows = table.rows
-    steps = point_ids() if points else []
-    known = {*steps, *([ALL] if points else []), *(row.id for row in rows)}
-    if strange := [id for id in ids if id not in known]:
-        near = get_close_matches(strange[0], known, 3, cutoff=0.3) or [*steps, *(row.id for row in rows)][:3]
+    readers = {
+        name: reader.ids() for name, reader in ({**STEPS, SERVICES: services} if published else {}).items()
+    }
+    ids = [id for ids in readers.values() for id in ids] + [row.id for row in table.rows]
+    if strange := [id for id in wanted if id not in {*readers, *ids}]:
+        near = get_close_matches(strange[0], {*readers, *ids}, 3, cutoff=0.3) or ids[:3]
         raise UnknownCase(f"no case '{strange[0]}' in {path.name}; expected an id such as {', '.join(near)}")
-    if ids:
-        rows = [row for row in rows if row.id in ids]
-        steps = [id for id in steps if ALL in ids or id in ids]
-    found = validate_rows(rows, max_prompts, workers, seed, progress)
-    ignored = () if path == SHIPPED else table.ignored
-    return replace(found, cases=[*validate_points(steps), *found.cases], ignored=ignored)
+    asked = {
+        name: [id for id in ids if not wanted or name in wanted or id in wanted]
+        for name, ids in readers.items()
+    }
+    rows = [row for row in table.rows if not wanted or row.id in wanted]
+    others = services.benchmarks(asked.get(SERVICES, []), seed)
+    found = validate_rows(
+        sample(rows) if quick else rows, max_prompts, workers, seed, progress, others=others
+    )
+    single = [case for name, reader in STEPS.items() for case in reader.cases(asked.get(name, []))]
+    return replace(found, cases=[*single, *found.cases], ignored=() if path == SHIPPED else table.ignored)
+
+
+def sample(rows: Sequence[Row]) -> list[Row]:
+    """Of every GPU, engine, format and kind of service the row with the least work that is simulated at all."""
+    left_out = skipped(rows)
+    kinds: dict[tuple[str, ...], Row] = {}
+    for row in sorted(rows, key=lambda r: (r.conc * (r.isl + r.osl), r.id)):
+        if row.id not in left_out:
+            kinds.setdefault((row.hardware, row.framework, row.precision, row.spec), row)
+    return list(kinds.values())
 
 
 def validate_rows(
@@ -167,59 +152,43 @@ def validate_rows(
     seed: int = 0,
     progress: Progress | None = None,
     change: Callable[[Scenario], Scenario] = lambda scenario: scenario,
+    others: Sequence[Benchmark] = (),
 ) -> Validation:
-    """As `validate`, on rows at hand. `change` is applied to every scenario: what-if on the whole table."""
+    """As `validate`, on rows at hand, after `others`. `change` is applied to the scenario of every row: what-if on
+    the whole table.
+    """
     reasons = skipped(rows)
-    jobs: dict[str, Job] = {}
-    owners: dict[str, str] = {}
-    per_seat = recipes()["benchmark"]["prompts_per_seat"]["value"]
-    for row in rows:
-        if row.id not in reasons:
-            scenario = change(scenario_of(row, max_prompts))
-            owners[row.id] = scenario.model_dump_json()
-            jobs.setdefault(owners[row.id], Job(scenario, seed, row.conc, row.conc * per_seat))
-    answers: dict[str, Answer] = {}
-    lost = Answer(problem="its process died twice (out of memory?)")
-    for key, answer in zip(jobs, each(run_job, list(jobs.values()), workers, lambda _: lost), strict=True):
-        answers[key] = answer
-        if progress:
-            progress(len(answers), len(jobs))
+    kept = [row for row in rows if row.id not in reasons]
+    benchmarks = [*others, *(_benchmark(row, max_prompts, seed, change) for row in kept)]
     cases: list[Case] = []
-    made: dict[str, Composition] = {}
-    for row in rows:
-        if row.id in reasons:
-            continue
-        answer = answers[owners[row.id]]
+    compositions: dict[str, Composition] = {}
+    made: dict[int, Composition] = {}
+    found = iter(answers([trial for one in benchmarks for trial in one.trials], workers, progress))
+    for benchmark in benchmarks:
+        mine, id_ = [next(found) for _ in benchmark.trials], benchmark.columns["id"]
+        answer, ran = mine[0], mine[0].scenario or benchmark.trials[0].scenario
         if answer.outcome is None:
-            reasons[row.id] = answer.problem
+            reasons[id_] = answer.problem
             continue
-        cases += _cases(row, answer.outcome)
-        if owners[row.id] not in made:
-            tpot_s = answer.outcome.value("tpot", "p50")
-            made[owners[row.id]] = composition(jobs[owners[row.id]].scenario, tpot_s)
-    compositions = {id: made[owner] for id, owner in owners.items() if owner in made}
-    simulated = [row for row in rows if row.id in compositions]
+        cases += benchmark.cases(mine)
+        if explainable(ran):
+            if id(answer) not in made:
+                made[id(answer)] = composition(ran, answer.outcome.value("tpot", "p50"))
+            compositions[id_] = made[id(answer)]
+    simulated = [row for row in kept if row.id not in reasons]
     by_recipe = sum(row.by_recipe for row in simulated)
     return Validation(cases, reasons, compositions, max_prompts, seed, by_recipe, len(simulated) - by_recipe)
 
 
-def _cases(row: Row, found: Outcome) -> list[Case]:
-    template = Case(
-        row.id,
-        "",
-        0.0,
-        0.0,
-        split_of(row.deployment_id),
-        row.layout,
-        f"{row.isl}/{row.osl} conc {row.conc}",
-        row.model,
-    )
-    return [
-        replace(
-            template,
-            metric=metric,
-            published=one.value,
-            simulated=found.value(metric, one.statistic),
-        )
-        for metric, one in row.published.items()
-    ]
+def _benchmark(row: Row, max_prompts: int, seed: int, change: Callable[[Scenario], Scenario]) -> Benchmark:
+    scenarios = [change(scenario_of(row, max_prompts, drafts)) for drafts in reversed(draft_counts(row))]
+    columns = {
+        "id": row.id,
+        "split": split_of(row.deployment_id),
+        "layout": row.layout,
+        "point": f"{row.isl}/{row.osl} conc {row.conc}",
+        "source": row.source,
+        **described(scenarios[0], "service"),
+    }
+    prompts = row.conc * recipes()["benchmark"]["prompts_per_seat"]["value"]
+    return Benchmark(columns, row.published, [Trial(one, seed, row.conc, prompts) for one in scenarios])

@@ -25,7 +25,7 @@ from sim.workload.arrivals import feasible
 from sim.workload.lengths import Weighted
 from sim.workload.prompts import Ints, Prompts
 from sim.workload.randomness import generator
-from sim.workload.table import LARGEST_COUNT, Table, at_least, fault, real, whole
+from sim.workload.table import LARGEST_COUNT, FileTable, at_least, fault, real, whole
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ LEAST_SHAPE: Final = 0.01
 
 
 @dataclass(frozen=True)
-class Window:
+class ClientWindow:
     """Arrivals of a client from `start_s` on."""
 
     start_s: float
@@ -66,7 +66,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Lengths:
+class ClientLengths:
     """Token counts of prompts and answers from `from_s` on."""
 
     from_s: float
@@ -80,8 +80,8 @@ class Client:
 
     number: int
     window_s: float
-    windows: tuple[Window, ...]
-    lengths: tuple[Lengths, ...]
+    windows: tuple[ClientWindow, ...]
+    lengths: tuple[ClientLengths, ...]
 
     def draw(self, seed: int, until_s: float) -> tuple[Floats, Ints, Ints]:
         """Times, prompt and answer lengths of all its requests before `until_s`."""
@@ -122,7 +122,7 @@ class Clients:
         return Prompts.of(inputs[order], outputs[order]), times[order]
 
 
-def parse(name: str, table: Table) -> Clients:
+def parse(name: str, table: FileTable) -> Clients:
     """Clients from rows {"client": N, "window_s": S, "windows": [[start_s, requests, "gamma" | "weibull", shape], ...],
     "lengths": [{"from_s": S, "input": [[tokens, ...], [weights, ...]], "output": [[...], [...]]}, ...]}.
 
@@ -140,7 +140,7 @@ def parse(name: str, table: Table) -> Clients:
     return Clients(name, clients)
 
 
-def _windows(cell: object) -> tuple[Window, ...]:
+def _windows(cell: object) -> tuple[ClientWindow, ...]:
     found = []
     for row in _list(cell):
         start, requests, kind, shape = _list(row, 4)
@@ -148,19 +148,19 @@ def _windows(cell: object) -> tuple[Window, ...]:
             raise ValueError(f"expected gamma or weibull, got {str(kind)[:40]!r}")
         if _positive(shape) < LEAST_SHAPE:
             raise ValueError(f"expected a shape of at least {LEAST_SHAPE:g}, got {shape}")
-        found.append(Window(real(start), _positive(requests), str(kind), real(shape)))
+        found.append(ClientWindow(real(start), _positive(requests), str(kind), real(shape)))
     starts = [window.start_s for window in found]
     if starts != sorted(set(starts)) or (starts and starts[0] < 0):
         raise ValueError("expected ascending starts from 0 s on")
     return tuple(found)
 
 
-def _lengths(cell: object) -> tuple[Lengths, ...]:
+def _lengths(cell: object) -> tuple[ClientLengths, ...]:
     found = []
     for part in _list(cell):
         if not isinstance(part, dict) or set(part) != {"from_s", "input", "output"}:
             raise ValueError("expected objects with from_s, input and output")
-        found.append(Lengths(real(part["from_s"]), _weighted(part["input"]), _weighted(part["output"])))
+        found.append(ClientLengths(real(part["from_s"]), _weighted(part["input"]), _weighted(part["output"])))
     return tuple(found)
 
 

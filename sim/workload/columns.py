@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from sim.workload.table import Table, fault
+from sim.workload.table import FileTable, fault
 
 FOLDER: Final = Path(__file__).parent / "traces"
 SHOWN: Final = 120
@@ -39,7 +39,7 @@ class Columns:
         return {"arrival": self.arrival, "input": self.input, "output": self.output, "blocks": self.blocks}
 
 
-def columns_of(table: Table) -> Columns:
+def columns_of(table: FileTable) -> Columns:
     """What the columns of a table are.
 
     Raises ScenarioError, with names that would do, where it has no column for the tokens of prompts or answers.
@@ -59,14 +59,14 @@ def columns_of(table: Table) -> Columns:
     return Columns(prompt, answer, arrival, found["blocks"], unit)
 
 
-def _named(table: Table, role: str) -> str | None:
+def _named(table: FileTable, role: str) -> str | None:
     """The file's column of a role: that of the first name that it has."""
     names = [_plain(name) for name in index()["columns"][role]["names"]]
     known = [name for name in table.columns if _plain(name) in names]
     return min(known, key=lambda name: names.index(_plain(name)), default=None)
 
 
-def _arrival(table: Table) -> tuple[str | None, str | None]:
+def _arrival(table: FileTable) -> tuple[str | None, str | None]:
     """The file's column of arrivals, and the unit that its name tells."""
     names = [_plain(name) for name in index()["columns"]["arrival"]["names"]]
     known = {name: (base, unit) for name in table.columns for base, unit in _split(name) if base in names}

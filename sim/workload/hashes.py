@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.workload.columns import index
-from sim.workload.table import Table, Wrong
+from sim.workload.table import FileTable, Wrong
 
 Ints = NDArray[np.int64]
 Hashes = list[tuple[int, ...]]
@@ -32,7 +32,7 @@ def hashes(cell: object) -> tuple[int, ...]:
     return tuple(cell)
 
 
-def blocks_of(table: Table, column: str, input_tokens: Ints, found: Hashes) -> Blocks | None:
+def blocks_of(table: FileTable, column: str, input_tokens: Ints, found: Hashes) -> Blocks | None:
     """The blocks of a file's prompts; None where no prompt has any.
 
     Raises ScenarioError where hashes do not fit the prompts, or one stands for two different beginnings.

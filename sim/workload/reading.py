@@ -12,7 +12,7 @@ from typing import Final
 
 from sim.files import LARGEST_BYTES, read_regular
 from sim.scenario.errors import DeploymentError, KeyPath, Problem, did_you_mean
-from sim.workload.table import Table, cell_starts, fault
+from sim.workload.table import FileTable, cell_starts, fault
 
 SEPARATORS: Final = (",", ";", "\t", "|")
 
@@ -31,7 +31,7 @@ def locate(name: str, base_folder: Path | None, shipped: Iterable[str], key: Key
     return path
 
 
-def read(path: Path) -> Table:
+def read(path: Path) -> FileTable:
     """The table in a .csv, .tsv, .jsonl or .parquet file; text may be compressed as .gz or .xz.
 
     Raises:
@@ -81,7 +81,7 @@ def _separator(source: tuple[str, ...]) -> str:
     return max(SEPARATORS, key=lambda separator: len(cell_starts(first, separator)))
 
 
-def _csv(file: str, source: tuple[str, ...]) -> Table:
+def _csv(file: str, source: tuple[str, ...]) -> FileTable:
     rows: list[list[str]] = []
     line_of: list[int] = []
     broken: list[tuple[int, int, str]] = []
@@ -97,7 +97,7 @@ def _csv(file: str, source: tuple[str, ...]) -> Table:
     except csv.Error as error:  # what follows cannot be told apart into rows
         broken.append((line, 1, f"broken CSV: {error}"))
     if not rows:
-        return Table(file, source, (), {}, tuple(broken), separator)
+        return FileTable(file, source, (), {}, tuple(broken), separator)
     names = [name.strip() for name in rows[0]]
     if len(set(names)) < len(names):
         raise fault(file, source, line_of[0], 1, "a column's name appears twice")
@@ -115,10 +115,10 @@ def _csv(file: str, source: tuple[str, ...]) -> Table:
     columns: dict[str, list[object]] = {
         name: [row[place] for row in whole_rows] for place, name in enumerate(names)
     }
-    return Table(file, source, tuple(whole_lines), columns, tuple(broken), separator)
+    return FileTable(file, source, tuple(whole_lines), columns, tuple(broken), separator)
 
 
-def _json_lines(file: str, source: tuple[str, ...]) -> Table:
+def _json_lines(file: str, source: tuple[str, ...]) -> FileTable:
     rows: list[dict[str, object]] = []
     line_of: list[int] = []
     broken: list[tuple[int, int, str]] = []
@@ -140,10 +140,10 @@ def _json_lines(file: str, source: tuple[str, ...]) -> Table:
             broken.append((line, 1, "expected an object: {...}"))
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
-    return Table(file, source, tuple(line_of), columns, tuple(broken))
+    return FileTable(file, source, tuple(line_of), columns, tuple(broken))
 
 
-def _parquet(name: str, raw: bytes) -> Table:
+def _parquet(name: str, raw: bytes) -> FileTable:
     """The rows of a Parquet file; a line is a row, counted from 1."""
     import pyarrow as pa  # noqa: PLC0415 - a tenth of a second that only Parquet needs
     import pyarrow.parquet as pq  # noqa: PLC0415
@@ -157,4 +157,4 @@ def _parquet(name: str, raw: bytes) -> Table:
         raise fault(name, (), None, None, f"cannot be read as Parquet: {error}") from None
     if not rows.num_rows:
         raise fault(name, (), None, None, "has no rows")
-    return Table(name, (), tuple(range(1, rows.num_rows + 1)), columns)
+    return FileTable(name, (), tuple(range(1, rows.num_rows + 1)), columns)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sim.workload.prompts import cached
 from sim.workload.request import Request
-from sim.workload.table import Table, at_least, fault, real, whole
+from sim.workload.table import FileTable, at_least, fault, real, whole
 
 KEYS: Final = frozenset({"session", "block_tokens", "turns"})
 
@@ -57,7 +57,7 @@ class Sessions:
         return replace(self, sessions=tuple(session for session in kept if session))
 
 
-def parse(name: str, table: Table) -> Sessions:
+def parse(name: str, table: FileTable) -> Sessions:
     """Sessions from rows {"session": any, "block_tokens": N, "turns": [[after, wait_s, input_tokens, output_tokens,
     [[first, count], ...]], ...]}.
 

@@ -141,7 +141,7 @@ class RequestStream:
         return self.successors.after(left, now_s)
 
 
-class ClosedLoop:
+class ClosedLoopStream:
     """One request for each that leaves before `closes_s`, as long as there are more."""
 
     def __init__(self, rest: Iterator[Request], closes_s: float) -> None:
@@ -175,7 +175,7 @@ def closed_loop(
     rest = prompts[first:].requests(first, arrival_s[first:].tolist())
     if count is None:
         rest = itertools.chain(rest, _endless(draw, len(prompts)))
-    return RequestStream(prompts, arrival_s, concurrency, notes, ClosedLoop(rest, closes_s))
+    return RequestStream(prompts, arrival_s, concurrency, notes, ClosedLoopStream(rest, closes_s))
 
 
 def _endless(draw: Callable[[int], Prompts], number: int) -> Iterator[Request]:

@@ -23,7 +23,7 @@ Wrong = tuple[int, str, str]
 
 
 @dataclass(frozen=True)
-class Table:
+class FileTable:
     """Columns of cells, as read: text from CSV, JSON values from JSON lines. `None` where a row lacks the key."""
 
     file: str

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sim.scenario.errors import DeploymentError, Problem
 from sim.workload.columns import Columns, index
-from sim.workload.table import Table, real
+from sim.workload.table import FileTable, real
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ class Unit:
         return UNIT_S["us"] if self.name == DATES else UNIT_S[self.name]
 
 
-def reading_of(table: Table, column: str) -> Callable[[object], float]:
+def reading_of(table: FileTable, column: str) -> Callable[[object], float]:
     """How a stamp is read: as a number, or as a date with a time of day."""
     first = next((cell for cell in table.columns[column] if cell not in (None, "")), None)
     try:
@@ -55,7 +55,7 @@ def reading_of(table: Table, column: str) -> Callable[[object], float]:
     return _number
 
 
-def unit_of(table: Table, columns: Columns, stamps: Floats, asked: str | None) -> Unit:
+def unit_of(table: FileTable, columns: Columns, stamps: Floats, asked: str | None) -> Unit:
     """The unit of the stamps of `columns.arrival`. `asked`: what the scenario says.
 
     Raises DeploymentError, which asks for `workload.time_unit`, where nothing tells it and no guess is plausible.
@@ -83,7 +83,7 @@ def unit_of(table: Table, columns: Columns, stamps: Floats, asked: str | None) -
     return guess
 
 
-def _ask(table: Table, column: str, stamps: Floats, guess: Unit) -> None:
+def _ask(table: FileTable, column: str, stamps: Floats, guess: Unit) -> None:
     """Raise the question for the unit where the guess gives a rate that no service has."""
     rules, span = index()["times"], float(stamps.max() - stamps.min())
     if len(stamps) < rules["requests"] or span == 0:

@@ -15,7 +15,7 @@ import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from sim.workload.prompts import Prompts
 from sim.workload.randomness import generator
 from sim.workload.reading import locate, read
 from sim.workload.sessions import Sessions
-from sim.workload.table import Table, at_least, fault
+from sim.workload.table import FileTable, at_least, fault
 from sim.workload.times import DATES, Unit, length_in_words, rate_per_s, reading_of, unit_of
 from sim.workload.times import KEY as UNIT_KEY
 
@@ -42,7 +42,7 @@ KEY: KeyPath = ("workload", "trace")
 
 
 @dataclass(frozen=True)
-class Understood:
+class Reading:
     """How the file of a trace was read."""
 
     columns: Columns
@@ -64,7 +64,7 @@ class Trace:
     prompts: Prompts
     arrival_s: Floats | None
     notes: tuple[str, ...] = ()
-    understood: Understood | None = None
+    understood: Reading | None = None
     """What its file was understood as; None for what clients draw."""
 
     @property
@@ -122,7 +122,12 @@ def load(
     """
     about = index()["traces"].get(name)
     if about is None:
-        content, about = _read(name, locate(name, base_folder, shipped(), KEY), time_unit), {}
+        path = locate(name, base_folder, shipped(), KEY)
+        at = path.stat()
+        content, about = (
+            _own(name, path, time_unit, (path.resolve(), at.st_mtime_ns, at.st_size, at.st_ino)),
+            {},
+        )
     else:
         content = _shipped(name)
     if time_unit is not None and (about or not isinstance(content, Trace)):
@@ -139,11 +144,23 @@ def load(
 
 @cache
 def _shipped(name: str) -> Trace | Clients | Sessions:
-    content = _read(name, FOLDER / index()["traces"][name]["file"], None)
+    return _shared(_read(name, FOLDER / index()["traces"][name]["file"], None))
+
+
+@lru_cache(maxsize=1)
+def _own(
+    name: str, path: Path, time_unit: str | None, _state: tuple[object, ...]
+) -> Trace | Clients | Sessions:
+    """A user's file: a command simulates it and estimates beside, twice; it is read again only where it changed."""
+    return _shared(_read(name, path, time_unit))
+
+
+def _shared(content: Trace | Clients | Sessions) -> Trace | Clients | Sessions:
+    """With columns that nobody can change, since every run of this process reads the same ones."""
     if isinstance(content, Trace):
         for column in (content.arrival_s, content.prompts.input_tokens, content.prompts.output_tokens):
-            assert column is not None
-            column.flags.writeable = False  # every run of this process reads the same columns
+            if column is not None:
+                column.flags.writeable = False
     return content
 
 
@@ -165,7 +182,7 @@ def _read(name: str, path: Path, time_unit: str | None) -> Trace | Clients | Ses
             gc.enable()
 
 
-def _parse(name: str, table: Table, time_unit: str | None) -> Trace | Clients | Sessions:
+def _parse(name: str, table: FileTable, time_unit: str | None) -> Trace | Clients | Sessions:
     keys = table.columns.keys()
     if keys >= clients.KEYS:
         return clients.parse(name, table)
@@ -174,7 +191,7 @@ def _parse(name: str, table: Table, time_unit: str | None) -> Trace | Clients | 
     return _requests(name, table, time_unit)
 
 
-def _requests(name: str, table: Table, time_unit: str | None) -> Trace:
+def _requests(name: str, table: FileTable, time_unit: str | None) -> Trace:
     columns = columns_of(table)
     readings: dict[str, Callable[[object], Any]] = {columns.input: at_least(1), columns.output: at_least(0)}
     if columns.arrival is not None:
@@ -211,7 +228,7 @@ def _requests(name: str, table: Table, time_unit: str | None) -> Trace:
     if arrival_s is not None:
         arrival_s = arrival_s[order] - arrival_s[order[0]]
     return Trace(
-        name, prompts.take(order), arrival_s, tuple(notes), Understood(columns, unit, tuple(table.columns))
+        name, prompts.take(order), arrival_s, tuple(notes), Reading(columns, unit, tuple(table.columns))
     )
 
 
@@ -225,7 +242,7 @@ def _seconds(name: str, stamps: Floats, unit: Unit) -> Floats:
 
 
 def _hashed(
-    name: str, table: Table, column: str, prompts: Prompts, found: Hashes, notes: list[str]
+    name: str, table: FileTable, column: str, prompts: Prompts, found: Hashes, notes: list[str]
 ) -> Prompts:
     """The prompts with the hashes of their blocks; says what is missing."""
     blocks = blocks_of(table, column, prompts.input_tokens, found)

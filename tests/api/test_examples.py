@@ -11,6 +11,7 @@ import yaml
 
 import sim
 from sim.planner.points import load_sweep
+from sim.planner.question import load_question
 from sim.scenario.form import check
 from sim.scenario.gpu_file import GpuFile
 from sim.scenario.loading import load, parse
@@ -63,12 +64,17 @@ def test_sessions_of_the_docs_say_what_they_show(page: str, session: str) -> Non
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"))
-def test_yaml_of_the_docs_is_a_scenario_a_part_of_one_a_sweep_or_a_gpu(
+def test_yaml_of_the_docs_is_a_scenario_a_part_of_one_a_sweep_a_plan_or_a_gpu(
     page: str, text: str, tmp_path: Path
 ) -> None:
     data = yaml.safe_load(text)
     if "memory_bytes" in data:
         assert check(read(text, page), GpuFile)
+        return
+    if "search" in data:
+        (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
+        (tmp_path / "plan.yaml").write_text(text)
+        assert load_question(tmp_path / "plan.yaml").objectives
         return
     if "base" in data:
         (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")

@@ -53,7 +53,7 @@ def bare(tmp_path):
 def test_the_check_runs_with_torch_and_triton_alone(bare, tmp_path):
     """No time for the comparison, a few points of the calibration; the process of its points is as bare."""
     out = tmp_path / "out"
-    arguments = ("--device", "cpu", "--minutes", "0.05", "--check-minutes", "0", "--out", str(out))
+    arguments = ("--device", "cpu", "--minutes", "0.15", "--check-minutes", "0", "--out", str(out))
     done = bare("-m", "calibrate.bare", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]

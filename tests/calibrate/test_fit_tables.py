@@ -12,10 +12,12 @@ from calibrate.fit import fit_table, neighbour_noise
 from calibrate.show import falls
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu, model
-from sim.cost.form import STAGES, Dims, Form, Variant
+from sim.cost.form import Form
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Table, read_profile
 from sim.cost.record import BadRecord, Record, read_records, write_records
+from sim.kernels import FAMILIES
+from sim.kernels.family import Dims, Variant
 
 H200 = gpu("h200_sxm")
 TRUTH = Form(6e-6, 2.0, (1.2e15,), (3.5e12,))
@@ -26,7 +28,7 @@ DIMS = Dims.of(model("deepseek-v3.2"))
 def gemm_table(noise=0.0, kinks=False):
     grid = np.meshgrid([16, 64, 256, 1024, 4096], [1024, 2048, 4096, 8192], [1024, 2048, 4096, 8192])
     columns = dict(zip("mnk", (axis.ravel().astype(float) for axis in grid), strict=True))
-    stages = STAGES["gemm"](columns, Variant("fp8", {}), DIMS)
+    stages = FAMILIES["gemm"].work(columns, Variant("fp8", {}), DIMS)
     seconds = TRUTH.seconds_each(stages, len(columns["m"]))
     seconds = seconds * np.exp(noise * np.random.default_rng(1).standard_normal(len(seconds)))
     return Table("gemm", Variant("fp8", {}), "", "a test", columns, seconds * (2.0 if kinks else 1.0))
@@ -192,7 +194,9 @@ def test_flagged_rows_weigh_less_in_the_fit(tmp_path):
         write_records(tmp_path / "records.jsonl", found)
         (table,) = tables_from_records(read_records(tmp_path / "records.jsonl"))
         form = fit_table(table, DIMS, H200).form
-        return float(np.median(form.seconds_each(STAGES["gemm"](table.shape, table.variant, DIMS), 80)))
+        return float(
+            np.median(form.seconds_each(FAMILIES["gemm"].work(table.shape, table.variant, DIMS), 80))
+        )
 
     truth = float(np.median(gemm_table().seconds))
     assert truth < launch_us(("throttled",)) < launch_us(())

@@ -12,7 +12,8 @@ from sim.catalog.facts import is_fact, read
 FILES = (
     "gpus.yaml",
     "models.yaml",
-    "engines.yaml",
+    "engines/common.yaml",
+    *(f"engines/{name}.yaml" for name in catalog.engine_names()),
     "efficiency.yaml",
     "tiles.yaml",
     "prices.yaml",
@@ -20,7 +21,6 @@ FILES = (
     "cache_tiers.yaml",
     "traffic.yaml",
     "network.yaml",
-    "launch_defaults.yaml",
 )
 NOT_FACTS = ("aliases", "organisations", "inherits", "task", "thinking")
 
@@ -138,8 +138,11 @@ def test_catalog_objects_are_frozen() -> None:
 
 def test_chunk_by_memory_class() -> None:
     sglang = catalog.engine("sglang")
-    assert sglang.chunk_for(catalog.gpu("h200").memory_bytes) == 8192
-    assert sglang.chunk_for(catalog.gpu("b200").memory_bytes) == 16384
+    h200, b200 = (catalog.gpu(name).memory_bytes for name in ("h200", "b200"))
+    assert (sglang.chunk_for(h200, 1), sglang.chunk_for(b200, 1)) == (8192, 16384)
+    assert (sglang.chunk_for(h200, 8), sglang.chunk_for(b200, 32)) == (1024, 512)
+    vllm = catalog.engine("vllm")
+    assert [vllm.chunk_for(gib * 2**30, 8) for gib in (48, 80, 141, 180)] == [2048, 8192, 8192, 16384]
 
 
 def test_low_latency_table_reproduces_the_printed_bandwidth() -> None:

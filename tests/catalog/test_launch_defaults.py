@@ -1,4 +1,4 @@
-"""Defaults of launch commands by release: those of the newest known one that is not newer."""
+"""Defaults of launch commands by release: those of the nearest one that is described, or of the newest."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from sim import catalog
     ("release", "taken"),
     [
         (None, "0.33.0"), ("0.33.0", "0.33.0"), ("0.40", "0.33.0"), ("v0.33.1rc2", "0.33.0"),
-        ("0.32.9", "0.9.0"), ("0.10.0", "0.9.0"), ("0.6.4", "0.9.0"), ("nightly", "0.33.0"),
+        ("0.32.9", "0.32.9"), ("0.10.0", "0.10.0"), ("0.6.4", "0.9.0"), ("nightly", "0.33.0"),
     ],
 )  # fmt: skip
 def test_the_nearest_release_that_is_known(release: str | None, taken: str) -> None:
@@ -17,9 +17,9 @@ def test_the_nearest_release_that_is_known(release: str | None, taken: str) -> N
 
 
 def test_a_release_inherits_what_the_one_before_it_says() -> None:
-    newest = catalog.launch_defaults("vllm")
-    assert newest.get("memory_fraction") == 0.92  # its own
-    assert newest.get("drafts") == 1  # of the one before
+    newest, old = catalog.launch_defaults("vllm"), catalog.launch_defaults("vllm", "0.23.9")
+    assert (newest.get("memory_fraction"), old.get("memory_fraction")) == (0.92, 0.9)
+    assert newest.get("drafts") == old.get("drafts") == 1
     assert newest.get("nothing") is None
 
 

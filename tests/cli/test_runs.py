@@ -12,6 +12,7 @@ from sim.cli import app
 from sim.cli.tables import offers
 from sim.cluster.record import RunRecord
 from sim.result import Result, load
+from sim.workload import reading, trace
 
 TINY = """\
 model: deepseek-v2-lite
@@ -53,6 +54,25 @@ def test_run_prints_a_table_with_the_price_and_its_tier(scenario: Path) -> None:
         "overhead",
     ):
         assert words in result.stdout
+
+
+def test_a_trace_is_parsed_once_however_often_its_requests_are_asked_for(
+    scenario: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The simulation, the outlook and the page of `--out` all want them; a file that changed is read again."""
+    file = scenario.with_name("requests.csv")
+    file.write_text("arrival_s,input_tokens,output_tokens\n" + "".join(f"{t},300,20\n" for t in range(20)))
+    begin, rest = TINY.split("workload:\n")
+    scenario.write_text(
+        f"{begin}workload: {{trace: {file}, time_unit: s}}\nduration_s{rest.split('duration_s')[1]}"
+    )
+    parsed = []
+    monkeypatch.setattr(trace, "read", lambda path: parsed.append(path) or reading.read(path))
+    assert invoke("run", scenario, "--out", scenario.with_name("out"), "--quiet").exit_code == 0
+    assert parsed == [file]
+    file.write_text(file.read_text() + "20,300,20\n")
+    counted = last_json(invoke("run", scenario, "--json", "--quiet"))["requests"]["arrived"]
+    assert (len(parsed), counted) == (2, 20)  # the last request comes at duration_s
 
 
 def test_run_json_is_the_last_line_and_the_rest_goes_to_stderr(scenario: Path) -> None:

@@ -17,7 +17,7 @@ class ServeRef(Stepper):
         self.queues = [[] for _ in range(self.setup.dp)]  # seen, but not started
         self.partial = [None] * self.setup.dp
         self.steps = self.polled_from = 0
-        self.held_since = None
+        self.rest = self.waiting_iters = self.batching_iters = self.batch_wait_iters = 0
 
     def load(self, rank):
         return sum(r == rank for _, r in self.running + self.resident + self.inbox) + len(self.queues[rank])
@@ -53,14 +53,59 @@ class ServeRef(Stepper):
                 victim.evict()
                 self.queue(victim, rank, front=True)
 
+    def proposed(self, rank):
+        """Tokens of the prompt under way and of those that find a seat and blocks, in order."""
+        seats = sum(r == rank for _, r in self.running + self.resident)
+        room = self.setup.kv_blocks - self.held(rank, ahead=1)
+        found = self.partial[rank].goal - self.partial[rank].computed if self.partial[rank] else 0
+        for s in self.queues[rank]:
+            reserve = self.blocks(self.cluster.plan.rules.growth_reserve_tokens) * seats
+            if seats == self.setup.max_sequences or self.blocks(s.goal + 1) + reserve > room:
+                break
+            found, seats, room = found + s.goal - s.computed, seats + 1, room - self.blocks(s.goal + 1)
+        return found
+
     def may_compute(self):
-        limit = self.cluster.plan.rules.wait_all_ranks_steps
-        waiting = sum(bool(q) for q in self.queues)
-        if not self.running or any(self.partial) or not limit or not waiting:
+        if not (self.running or any(self.queues) or any(self.partial)):
             return True
-        if self.held_since is None:
-            self.held_since = self.steps
-        return waiting == self.setup.dp or self.steps - self.held_since >= limit
+        rules = self.cluster.plan.rules
+        new = [self.proposed(rank) for rank in range(self.setup.dp)]
+        old = [sum(r == rank for _, r in self.running) for rank in range(self.setup.dp)]
+        deferred = self.rest > 0 and any(old)
+        self.rest = max(0, self.rest - 1)  # SGLang's `_should_defer_prefill`
+        if self.setup.dp > 1:
+            agreed = not rules.wait_all_ranks_steps or self.balance(rules, new, old)
+        else:
+            agreed = not rules.batch_wait_steps or self.batch_waiting(rules, new[0], old[0])
+        return agreed and not deferred
+
+    def balance(self, rules, new, old):
+        """TensorRT-LLM's `_balance_adp_context_requests`, line by line."""
+        if all(o < self.setup.max_sequences for o in old) and all(new):
+            self.waiting_iters = 0
+            if all(old):
+                if self.batching_iters < rules.gather_prompts_steps:
+                    self.batching_iters += 1
+                    return False
+                self.batching_iters = 0
+            return True
+        self.waiting_iters += 1
+        padded = [o or not (n or rules.idle_rank_opens) for n, o in zip(new, old, strict=True)]
+        if self.waiting_iters >= rules.wait_all_ranks_steps or not all(padded):
+            self.waiting_iters = 0
+            return True
+        return False
+
+    def batch_waiting(self, rules, new, old):
+        """`_apply_batch_waiting`, with the condition on which it is called."""
+        if not (new and old):
+            return True
+        tokens = new + old * rules.tokens_per_sequence
+        if self.batch_wait_iters < rules.batch_wait_steps and tokens < rules.batch_wait_tokens:
+            self.batch_wait_iters += 1
+            return False
+        self.batch_wait_iters = 0
+        return True
 
     def boundary(self, only_decoded):
         self.preempt()
@@ -75,11 +120,16 @@ class ServeRef(Stepper):
         for rank in range(self.setup.dp) if self.may_compute() else ():
             budget = self.setup.chunk_tokens
             if self.setup.mixed:
-                budget = max(0, budget - sum(r == rank for _, r in self.running))
+                decoding = sum(r == rank for _, r in self.running)
+                budget = max(0, budget - decoding * self.cluster.plan.rules.tokens_per_sequence)
+            taken = False
             while budget:
                 s = self.partial[rank]
                 if s is None:
                     if not self.queues[rank] or not self.fits(rank, self.queues[rank][0]):
+                        break
+                    whole = self.queues[rank][0].goal - self.queues[rank][0].computed
+                    if self.setup.whole_prompts and taken and whole > budget:
                         break
                     s = self.partial[rank] = self.queues[rank].pop(0)
                     self.resident.append((s, rank))
@@ -89,11 +139,12 @@ class ServeRef(Stepper):
                 held[rank] += s.computed + new
                 s.computed += new
                 budget -= new
+                taken = True
                 if s.computed == s.goal:
                     done.append((s, rank))
                     self.partial[rank] = None
         if tokens.any():
-            self.held_since = None
+            self.rest = self.cluster.plan.rules.rest_after_prompts_steps
         self.start_step(tokens, pairs / np.maximum(tokens, 1), held, done)
 
     def start_step(self, tokens, token_context, held, done):

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.step import PromptLoad
 from sim.step.overlap import Line
 from sim.workload import Request
 
@@ -53,11 +52,9 @@ class LinearStepCost:
         self.booked_s += seconds
 
     def _prompts_s(self, load):
-        tokens, context, held = load.tokens, load.context, load.held
-        if not load.differ:
-            # One prompt behind a prefix, or prompts without: these attend to (T + 1) / 2 tokens on average at most.
-            behind = context - (tokens + 1) / 2
-            held = tokens + np.where(tokens > 0, np.maximum(behind, 0.0), 0.0)
+        tokens, context, held = np.zeros((3, load.ranks))
+        for p in load.prompts:
+            tokens[p.rank], context[p.rank], held[p.rank] = p.tokens, p.context, p.held
         return self.token_s * tokens + self.pair_s * tokens * context + self.held_s * held
 
     def prefill_s(self, load):
@@ -66,27 +63,14 @@ class LinearStepCost:
     def mixed_s(self, sequences, context, load):
         return self.base_s + float((self._ranks_s(sequences, context) + self._prompts_s(load)).max())
 
-    def prompts_s(self, prompts, ranks):
-        return self.prefill_s(_by_rank(prompts, ranks))
+    def together_s(self, sequences, attention_s, load):
+        return self.base_s + float((np.array(attention_s) + self._prompts_s(load)).max())
 
-    def together_s(self, sequences, attention_s, prompts):
-        chunks = self._prompts_s(_by_rank(prompts, len(sequences)))
-        return self.base_s + float((np.array(attention_s) + chunks).max())
-
-    def book_prompts(self, prompts, seconds):
+    def book_prefill(self, load, seconds):
         self.booked_s += seconds
 
     def provenance_s(self):
         return {"analytic": self.booked_s}
-
-
-def _by_rank(prompts, ranks):
-    """As arrays over ranks; what is held by one prompt follows from the others."""
-    tokens, context, held, longest = np.zeros((4, ranks))
-    for p in prompts:
-        tokens[p.rank], context[p.rank], longest[p.rank] = p.tokens, p.context, p.longest
-        held[p.rank] = p.held if p.differ else p.tokens + max(p.context - (p.tokens + 1) / 2, 0.0)
-    return PromptLoad(tokens, context, held, longest, differ=True)
 
 
 @dataclass

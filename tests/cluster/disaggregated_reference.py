@@ -107,6 +107,9 @@ class PrefillRef(Stepper):
                 fits = self.used[rank] + self.blocks(s.goal) <= self.setup.kv_blocks
                 if budget == 0 or not (s.admitted or fits):
                     break
+                started = budget < self.setup.chunk_tokens
+                if self.setup.whole_prompts and started and not s.admitted and s.goal - s.computed > budget:
+                    break
                 if not s.admitted:
                     s.admitted, s.started = True, self.cluster.now
                     self.used[rank] += self.blocks(s.goal)

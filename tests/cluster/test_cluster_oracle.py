@@ -57,7 +57,8 @@ def pools(requests, capacities, **fixed):
     return st.builds(
         PoolSetup, workers=st.integers(1, 3), gpus=st.just(4), dp=st.sampled_from([1, 2, 4]),
         max_sequences=st.sampled_from([1, 3, 16, 256]), chunk_tokens=st.sampled_from([64, 500, 8192]),
-        kv_blocks=st.sampled_from([1 + int(largest * c) for c in capacities]), **fixed,
+        kv_blocks=st.sampled_from([1 + int(largest * c) for c in capacities]),
+        whole_prompts=st.sampled_from([False, False, True]), **fixed,
     )  # fmt: skip
 
 
@@ -100,6 +101,12 @@ def aggregated(draw):
         ingress_s=draw(st.sampled_from([0.0, 0.0613])),
         poll_every_steps=draw(st.sampled_from([1, 1, 10])),
         wait_all_ranks_steps=draw(st.sampled_from([0, 0, 13])),
+        gather_prompts_steps=draw(st.sampled_from([0, 0, 3])),
+        rest_after_prompts_steps=draw(st.sampled_from([0, 0, 5])),
+        idle_rank_opens=draw(st.booleans()),
+        batch_wait_steps=draw(st.sampled_from([0, 7])),
+        batch_wait_tokens=draw(st.sampled_from([40.0, 400.0, 7000.0])),
+        tokens_per_sequence=draw(st.sampled_from([1, 4])),
         growth_reserve_tokens=draw(st.sampled_from([0, 0, 100])),
     )
     pool = {"serve": draw(pools(requests, [0.7, 1.0, 1.3, 2.0, 4.0, 100.0], mixed=st.booleans()))}

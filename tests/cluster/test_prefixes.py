@@ -12,7 +12,7 @@ from test_cluster_invariants import assert_sound
 
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, PrefixSetup, TransferSetup
-from sim.serving.prefix_cache import PrefixCache, Tier
+from sim.serving.prefix_cache import BlockCache, Tier
 from sim.workload import Prompts, RequestStream
 
 BLOCK = 10
@@ -294,7 +294,7 @@ def test_one_after_the_other_they_find_what_a_list_in_order_of_use_holds(case):
     rows = [(100.0 * i, *row[1:]) for i, row in enumerate(rows)]
     setup = replace(setup, shares_hbm=False, scope="cluster")
     record = run_split(requests(rows), setup, pool(**{**shape, "kv_blocks": 40}))
-    alone = PrefixCache(setup.tiers, BLOCK)
+    alone = BlockCache(setup.tiers, BLOCK)
     for row, (_, tokens, _, blocks) in enumerate(rows):
         found = alone.lookup(blocks, tokens)
         t = record.requests

@@ -173,15 +173,6 @@ def test_an_idle_engine_looks_at_once():
     assert record.requests.prefill_start_s[1] == 5.0
 
 
-def test_waiting_for_a_prompt_on_every_rank():
-    """Two ranks. The first prompt starts at once, since nothing runs. The second one (rank 1, seen at 0.22 s) waits
-    20 steps for company on rank 0 and gets it from the third at 0.41 s, when the running step ends at 0.42 s."""
-    alone = run_serve(columns([0.0, 0.21], 100, 51), dp=2, wait_all_ranks_steps=20)
-    assert alone.requests.prefill_start_s[1] == pytest.approx(0.22 + 20 * 0.02)
-    company = run_serve(columns([0.0, 0.21, 0.41], 100, 51), dp=2, wait_all_ranks_steps=20)
-    np.testing.assert_allclose(company.requests.prefill_start_s[1:], [0.42, 0.42])
-
-
 def test_the_growth_reserve_keeps_a_second_sequence_out():
     """3 blocks; each request holds one at first. A reserve of 64 tokens for the first one leaves just enough room,
     of 128 tokens too little."""

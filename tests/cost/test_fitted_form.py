@@ -1,12 +1,12 @@
-"""The fitted form, and the work that it counts, against hand computation and the simulator's own counters."""
+"""The fitted form, and the linear work of a block, against hand computation."""
 
 import numpy as np
 import pytest
 
 from sim.catalog import model
-from sim.cost.axes import reference
-from sim.cost.form import STAGES, Dims, Form, Variant
-from sim.model import operations as ops
+from sim.cost.form import Form
+from sim.kernels import FAMILIES
+from sim.kernels.family import Dims, Variant
 
 DIMS = Dims.of(model("deepseek-v3.2"))
 FP8 = Variant("fp8", {"kv_cache": "fp8"})
@@ -38,36 +38,14 @@ def test_another_gpu_scales_only_the_resource_that_differs():
     assert link.seconds([(0.0, 100.0)]) == pytest.approx(25.0)
 
 
-def flop_of(kernel, shape, variant=BF16):
-    return sum(stage[0] for stage in STAGES[kernel](shape, variant, DIMS))
-
-
-def test_flop_are_those_of_the_simulator():
-    assert flop_of("gemm", {"m": 3, "n": 5, "k": 7}) == ops.gemm("x", "dense", 3, 5, 7, "bf16").flop == 210
-    shape = {"heads": 16, "batch": 4, "context": 1000, "queries": 2}
-    decode = ops.mla_decode(16, 4, 1000, 2, 512, 64, 1152, "bf16")
-    assert flop_of("mla_decode", shape) == pytest.approx(decode.flop)
-    shape = {"heads": 16, "batch": 2, "new": 100, "cached": 50}
-    prefill = ops.mla_prefill(16, 2, 100, 50, 192, 128, "bf16")
-    assert flop_of("mla_prefill", shape) == pytest.approx(prefill.flop)
-    for new, cached in ((100, 0), (3000, 0), (500, 1800), (64, 100_000)):
-        shape = {"heads": 8, "batch": 3, "new": new, "context": new + cached}
-        sparse = ops.sparse_mla("prefill", 8, 3, new, cached, 2048, 512, 64, 1152, "bf16")
-        assert flop_of("sparse_mla_prefill", shape) == pytest.approx(sparse.flop), (new, cached)
-        logits = ops.index_logits(3, new, cached, 64, 128, 132)
-        assert flop_of("index_logits", shape) == pytest.approx(logits.flop)
-    shape = {"rows": 100, "experts": 32, "active": 20, "hidden": 7168, "inter": 2048}
-    assert flop_of("moe", shape) == ops.routed_experts(100, 32, 20, 7168, 2048, "fp8").flop
-
-
 def test_a_block_does_the_linear_work_of_the_published_parameters():
     """187,105,280 attention parameters per layer of V3 and 13,959,168 of the indexer: 2 FLOP each per token."""
     shape = {"heads": 128, "batch": 1, "context": 0, "queries": 1}
-    assert STAGES["mla_decode_block"](shape, FP8, DIMS)[0][0] == 2 * 187_105_280
-    assert STAGES["dsa_decode_block"](shape, FP8, DIMS)[0][0] == 2 * (187_105_280 + 13_959_168)
+    assert FAMILIES["mla_decode_block"].work(shape, FP8, DIMS)[0][0] == 2 * 187_105_280
+    assert FAMILIES["dsa_decode_block"].work(shape, FP8, DIMS)[0][0] == 2 * (187_105_280 + 13_959_168)
 
 
 def test_two_queries_are_twice_the_heads_of_a_core_and_twice_the_sequences_of_a_block():
     shape = {"heads": 16, "batch": 4, "context": 1000, "queries": 2}
-    assert reference("mla_decode", shape)["heads"] == 32
-    assert reference("mla_decode_block", shape)["batch"] == 8
+    assert FAMILIES["mla_decode"].reference(shape)["heads"] == 32
+    assert FAMILIES["mla_decode_block"].reference(shape)["batch"] == 8

@@ -7,11 +7,12 @@ import pytest
 
 from calibrate.store import save_fits, save_profile
 from sim.catalog import efficiency, gpu, model
-from sim.cost.form import Dims, Form, Variant
+from sim.cost.form import Form
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Fit, ProfileError, Table, device_gpu, load_profile, read_profile
+from sim.kernels.family import Dims, Variant
 from sim.model.operations import Operation, mla_prefill
 
 H100, H800, H20 = gpu("h100_sxm"), gpu("h800_sxm"), gpu("h20_96")
@@ -47,6 +48,12 @@ def cost(tmp_path):
     return ProfileCost(profile_of(tmp_path, [table("gemm", grid, [10.0, 20.0, 60.0])]), ROOFLINE, H100)
 
 
+def form_us(m):
+    """The form by hand at (m, 100, 100): 1 us + (20,000 m FLOP + 200 m B of output + 100 m B of FP8 input, with a scale
+    of 4 B per 128, + 10,000 B of weights, with one per 16,384) / 1e12 a second."""
+    return 1 + (20_000 * m + 200 * m + 100 * m * 33 / 32 + 10_000 * 4097 / 4096) / 1e6
+
+
 def test_a_measured_shape_costs_what_was_measured(cost):
     priced = cost.price(gemm(200))
     assert priced.seconds == pytest.approx(20e-6)
@@ -61,11 +68,9 @@ def test_between_shapes_it_is_interpolated(cost):
 
 
 def test_beyond_the_hull_the_form_carries_the_nearest_shape_on(cost):
-    # form at (800, 100, 100): 1 us + 16e6 FLOP / 1e12 + (10_000 + 80_000 + 160_000) B / 1e12 = 17.25 us
-    # at (400, 100, 100): 1 + 8 + (10_000 + 40_000 + 80_000) / 1e6 = 9.13 us
     priced = cost.price(gemm(800))
     assert priced.priced_by == "extrapolated"
-    assert priced.seconds == pytest.approx(60e-6 * 17.25 / 9.13)
+    assert priced.seconds == pytest.approx(60e-6 * form_us(800) / form_us(400))
 
 
 def test_beyond_the_hull_another_engine_s_growth_carries_on_and_nothing_jumps_where_its_rows_end():
@@ -75,14 +80,13 @@ def test_beyond_the_hull_another_engine_s_growth_carries_on_and_nothing_jumps_wh
     own = PricedTable(table("gemm", grid, [10.0, 20.0, 60.0]), DIMS, peer=peer)
     us = {m: own.seconds({"m": m, "n": 100, "k": 100})[0] * 1e6 for m in (800, 801, 1600)}
     assert us[800] == pytest.approx(60 + (90 - 50))
-    # form of the peer at m: 1 us + 20,000 m FLOP / 1e12 + (300 m + 10,000) B / 1e12; 17.25 us at 800, 33.49 at 1600
-    assert us[1600] == pytest.approx(60 + 90 * 33.49 / 17.25 - 50)
-    assert us[801] - us[800] == pytest.approx(90 * 0.0203 / 17.25, rel=1e-6)
+    assert us[1600] == pytest.approx(60 + 90 * form_us(1600) / form_us(800) - 50)
+    assert us[801] - us[800] == pytest.approx(90 * (form_us(801) / form_us(800) - 1), rel=1e-6)
 
 
 def test_the_fitted_method_interpolates_what_the_form_leaves_over(tmp_path):
-    # measured = 2 x form at both ends, so 2 x form in between
-    form = Form(1e-6, 1.0, (1.0,), (1e10,))
+    # measured = 2 x form at both ends, so 2 x form in between; two GPUs send all of a tensor to each other
+    form = Form(1e-6, 1.0, (1.0,), (2e10,))
     seconds = [2 * (1 + size / 1e4) for size in (10_000, 30_000)]
     rows = {"gpus": [2, 2], "bytes": [20_000, 60_000]}
     tables = [table("all_reduce", rows, seconds, "fitted", "bf16", form=form)]
@@ -123,8 +127,10 @@ def test_several_queries_are_told_apart_from_measured_ones(tmp_path):
     cost = ProfileCost(profile_of(tmp_path, tables), ROOFLINE, H100)
     shape = {"heads": 8, "batch": 1, "context": 10, "queries": 2}
     priced = cost.price(operation("mla_decode_block", shape, options={"kv_cache": "fp8"}))
-    assert priced.priced_by == "extrapolated"
     assert 5e-6 < priced.seconds <= 6e-6  # cheaper than two sequences: the cache is read once
+    shares = dict(priced.by_source())
+    assert shares["extrapolated"] == pytest.approx(6e-6 - priced.seconds)  # what the form takes off for it
+    assert shares["measured"] == pytest.approx(priced.seconds - shares["extrapolated"])
 
 
 def test_a_backend_that_is_asked_for_is_taken(tmp_path):
@@ -219,9 +225,9 @@ def test_another_architecture_is_not_priced_by_what_was_measured_on_one(tmp_path
 
 
 def test_a_price_beyond_the_hull_says_how_much_of_it_was_measured(cost):
-    # (500, 100, 100): form 1 + 10 + (10_000 + 50_000 + 100_000) B / 1e6 = 11.16 us against 9.13 at 400, measured 60 us.
+    # The form is 11.16 us at 500, against 9.13 at 400, measured 60 us.
     near, far = cost.price(gemm(500)), cost.price(gemm(800))
-    grown = 60e-6 * 11.16 / 9.13
+    grown = 60e-6 * form_us(500) / form_us(400)
     assert dict(near.by_source()) == pytest.approx({"measured": 60e-6, "extrapolated": grown - 60e-6})
     assert near.seconds == pytest.approx(grown)
     # 18% of the one is carried on, 47% of the other: what matters gives the name.
@@ -240,3 +246,13 @@ def test_experts_beyond_their_rows_are_fitted_up_to_the_last_and_carried_on_from
     parts = dict(of.parts({**shape, "rows": 16 * 142.0}))
     assert parts["fitted"] == pytest.approx(last, rel=0.01)
     assert 0 < parts["extrapolated"] < 0.2 * last
+
+
+def test_a_fit_on_other_counts_is_refused(tmp_path):
+    """Its rates would be applied to FLOP and bytes that they do not belong to; fitting again mends it."""
+    made = profile_of(tmp_path, [table("gemm", {"m": [1], "n": [1], "k": [1]}, [1.0])])
+    fits = made.path / "fit.json"
+    fits.write_text(fits.read_text().replace('"counted": 2', '"counted": 1'))
+    with pytest.raises(ProfileError, match=r"fit\.json: .*`tokenworks calibrate fit .*` again"):
+        read_profile(tmp_path)
+    assert not read_profile(tmp_path, fitted=False).fits

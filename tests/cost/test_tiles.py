@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from sim.catalog import efficiency, gpu, model
-from sim.cost.form import STAGES, Dims, Form, Variant
+from sim.cost.form import Form
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Fit, Table
 from sim.cost.tiles import at_least, computed_rows, padded
+from sim.kernels import FAMILIES
+from sim.kernels.family import Dims, Variant
 
 H100, H20 = gpu("h100_sxm"), gpu("h20_96")
 FP8 = Variant("fp8", {})
@@ -24,7 +26,7 @@ def table_of(kernel: str, shape: dict[str, float], us: float, form: Form, backen
 
 def growth(kernel: str, backend: str, shape: dict[str, float], variant: Variant = FP8) -> list[float]:
     """Computed over useful FLOP of each stage."""
-    stages = STAGES[kernel](shape, variant, DIMS)
+    stages = FAMILIES[kernel].work(shape, variant, DIMS)
     whole = padded(kernel, backend, variant.dtype, shape, stages)
     assert [b for _, b in whole] == [b for _, b in stages]  # what is moved stays
     return [f / useful for (f, _), (useful, _) in zip(whole, stages, strict=True) if useful]

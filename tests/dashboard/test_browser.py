@@ -18,6 +18,7 @@ pytestmark = pytest.mark.browser
 PAGES = {
     "": "Compare",
     "what_if": "What if",
+    "capacity": "Capacity",
     "mechanisms": "Mechanisms",
     "step": "Step",
     "calibration": "Calibration",
@@ -40,6 +41,18 @@ def drawn(page) -> None:
     expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
 
 
+def give(page, file: Path) -> None:
+    """Choose a file in the page's uploader, which loses one that comes while it draws itself anew: until it has it."""
+    for _ in range(4):
+        page.locator("input[type=file]").set_input_files(file)
+        try:
+            page.get_by_test_id("stFileUploader").get_by_text(file.name).first.wait_for(timeout=15_000)
+            return
+        except playwright.TimeoutError:
+            continue
+    raise AssertionError(f"the uploader never took {file.name}")
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_page_shows_something_at_first_sight(open_page, address: str, dark: bool) -> None:
     page = open_page("/", dark)
@@ -47,7 +60,7 @@ def test_every_page_shows_something_at_first_sight(open_page, address: str, dark
         page.goto(f"{address}/{path}")
         ready(page)
         expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
-        if path != "validation":
+        if path not in ("validation", "capacity"):  # what they show is uploaded, or asked for
             drawn(page)
             first = page.get_by_test_id("stPlotlyChart").first.bounding_box()
             assert first["y"] < FOLD, f"{title}: the first figure is below what a laptop shows"
@@ -147,6 +160,17 @@ def test_a_simulation_can_be_cancelled(open_page) -> None:
     expect(page.get_by_role("button", name="Simulate")).to_be_enabled()
 
 
+def test_a_plan_shows_its_progress_and_can_be_cancelled(open_page) -> None:
+    page = open_page("/capacity")
+    ready(page)
+    page.get_by_role("button", name="Plan", exact=True).click()
+    expect(page.get_by_text(re.compile(r"Plan: [\d,]+ of [\d,]+ requests"))).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("cancelled")).to_be_visible()
+    ready(page)
+    expect(page.get_by_role("button", name="Plan", exact=True)).to_be_enabled()
+
+
 BROKEN = {
     "words.yaml": (b"just words", "expected a section"),
     "list.yaml": (b"model: [deepseek", "list.yaml:1"),
@@ -168,7 +192,7 @@ def test_broken_uploads_are_refused_and_the_page_goes_on(open_page, tmp_path: Pa
     for name, (content, says) in BROKEN.items():
         file = tmp_path / name
         file.write_bytes(content)
-        page.locator("input[type=file]").set_input_files(file)
+        give(page, file)
         expect(page.get_by_text(says).first).to_be_visible()
         ready(page)
         drawn(page)
@@ -184,7 +208,7 @@ def test_an_uploaded_scenario_is_compared(open_page, tmp_path: Path) -> None:
     )
     page = open_page("/")
     ready(page)
-    page.locator("input[type=file]").set_input_files(file)
+    give(page, file)
     expect(page.get_by_text("Added as")).to_be_visible()
     name = page.get_by_text("Added as").locator("strong").inner_text()
     other = open_page(f"/?cs={name.replace(' ', '%20')}")

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 
 WIDTHS: Final = (1280, 1440)
 TALL: Final = 3000
-PAGES: Final = ("", "what_if", "mechanisms", "step", "calibration", "validation")
+PAGES: Final = ("", "what_if", "capacity", "mechanisms", "step", "calibration", "validation")
 WIDE: Final = (
     "?cs=chat&cs=context/v3.2-128k&cs=overload",
     "what_if?r=1000&o=12345&i=100000&pw=100&dw=1000&base=r:0.01;o:1",

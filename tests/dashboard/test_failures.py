@@ -130,7 +130,7 @@ def test_compare_goes_on_where_one_result_cannot_be_read(
 ) -> None:
     job = Job(tmp_path)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / jobs.DONE).write_text("{", encoding="utf-8")
+    (tmp_path / "out" / jobs.DONE["run"]).write_text("{", encoding="utf-8")
     job.process = type("Ended", (), {"returncode": 0, "poll": lambda _: 0})()
     assert job.state == "done"
     monkeypatch.setattr(scenarios, "every", lambda: ODD)

@@ -43,8 +43,8 @@ def test_plan_of_a_disaggregated_deployment() -> None:
     assert deployment.gpus == 4 * 8 + 2 * 16
     assert deployment.gpu.name == "h200_sxm"
     prefill, decode = deployment.pools["prefill"], deployment.pools["decode"]
-    assert (prefill.dp, prefill.moe_tp, prefill.redundant) == (8, 1, 32)
-    assert prefill.chunk_tokens == 8192  # SGLang, 60 to 160 GB
+    assert (prefill.dp, prefill.layout.moe_tp, prefill.experts.redundant) == (8, 1, 32)
+    assert prefill.chunk_tokens == 8192 // 8  # SGLang, 60 to 160 GB, over eight attention-DP ranks
     assert (decode.dp, decode.max_sequences) == (16, 128)
 
 
@@ -61,10 +61,11 @@ def test_tp_ranks_hold_one_copy_of_the_tokens() -> None:
 
 
 def test_memory_adds_up_by_hand() -> None:
-    """V3.2 EP8 on H200, prefill: SGLang keeps 512 + 1.5 x 8192 + 128 x 8 MiB and 2048 MiB for DeepEP of all memory; the
-    fraction that is left counts from what is free when 2.8 GiB are in use, and holds W^UK and W^UV twice."""
+    """V3.2 EP8 on H200, prefill: SGLang 0.5.14, of which the tables are, keeps 512 + 1.5 x 8192 + 128 x 8 MiB and 2 MiB
+    for each of 128 sequences of all memory; the fraction that is left counts from what is free when 2.8 GiB are in use,
+    and holds W^UK and W^UV twice."""
     memory = plan_pool(scenario(), "prefill").memory
-    kept, total = (512 + 1.5 * 8192 + 128 * 8 + 2048) * 2**20, 151_397_597_184
+    kept, total = (512 + 1.5 * 8192 + 128 * 8 + 2 * 128) * 2**20, 151_397_597_184
     fraction = 1 - kept / total
     reserve = kept + fraction * 3_006_477_107
     weights = sum(architecture.weight_bytes_per_gpu(catalog.model("deepseek-v3.2"), gpus=8).values())

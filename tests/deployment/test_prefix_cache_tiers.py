@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sim.deployment.plan import deploy
-from sim.deployment.prefix_tiers import PrefixCachePlan, prefix_cache_plan, prefix_cache_units
+from sim.deployment.plan import deploy, resolve
+from sim.deployment.prefix_tiers import PrefixCachePlan
 from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
 
@@ -23,9 +23,7 @@ def scenario(cache: dict[str, Any], **changes: Any) -> Scenario:
 
 
 def plan(cache: dict[str, Any], **changes: Any) -> PrefixCachePlan:
-    asked = scenario(cache, **changes)
-    pools = deploy(asked).pools
-    found = prefix_cache_plan(asked, {role: pool.memory for role, pool in pools.items()})
+    found = deploy(scenario(cache, **changes)).prefix_cache
     assert found is not None
     return found
 
@@ -93,6 +91,5 @@ def test_what_leaves_no_room_to_run_is_refused() -> None:
 
 
 def test_what_is_off_has_no_plan() -> None:
-    asked = scenario({"enabled": False})
-    assert prefix_cache_plan(asked, {}) is None
-    assert prefix_cache_units(asked) == 8
+    assert deploy(scenario({"enabled": False})).prefix_cache is None
+    assert resolve(scenario({}), "decode").prefix_cache is None, "no prompts are computed there"

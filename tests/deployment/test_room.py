@@ -48,7 +48,7 @@ def leaving(blocks: int) -> int:
 
 def refused(asked: Scenario, least_tokens: int) -> tuple[tuple[str | int, ...], str]:
     with pytest.raises(DeploymentError) as raised:
-        check_room(asked, deploy(asked), least_tokens)
+        check_room(deploy(asked), least_tokens)
     (problem,) = raised.value.problems
     return problem.path, problem.message
 
@@ -56,9 +56,9 @@ def refused(asked: Scenario, least_tokens: int) -> tuple[tuple[str | int, ...], 
 def test_running_sequences_have_what_the_prefix_cache_leaves() -> None:
     asked = scenario(leaving(26))
     decode = deploy(asked).pools["decode"].memory.kv_blocks
-    assert running_blocks(asked, deploy(asked)) == {"prefill": 26, "decode": decode}
+    assert running_blocks(deploy(asked)) == {"prefill": 26, "decode": decode}
     shared = scenario(None)
-    assert running_blocks(shared, deploy(shared))["prefill"] > 700
+    assert running_blocks(deploy(shared))["prefill"] > 700
 
 
 def test_a_cache_that_leaves_room_for_no_request_is_refused() -> None:
@@ -68,14 +68,14 @@ def test_a_cache_that_leaves_room_for_no_request_is_refused() -> None:
     assert "leaves each rank of prefill 320 KV tokens" in says and "has 321 tokens with its answer" in says
     assert says.endswith(f"expected at most {leaving(6):,}")
     enough = scenario(leaving(6))
-    check_room(enough, deploy(enough), 321)
-    check_room(scenario(leaving(1)), deploy(scenario(leaving(1))), None)
+    check_room(deploy(enough), 321)
+    check_room(deploy(scenario(leaving(1))), None)
 
 
 def test_a_pool_that_is_too_small_by_itself_and_a_model_that_is_are_named() -> None:
     asked = scenario(None)
     whole = deploy(asked).pools["prefill"].memory.kv_blocks * BLOCK
-    check_room(asked, deploy(asked), whole)
+    check_room(deploy(asked), whole)
     path, says = refused(asked, whole + 1)
     assert path == ("deployment", "prefill") and f"{whole:,} KV tokens" in says
     path, says = refused(asked, 163_841)

@@ -15,7 +15,10 @@ def _scenario(model: str, **changes) -> Scenario:
         "model": model,
         "gpu": "h200_sxm",
         "profile": "analytic",
-        "deployment": {"prefill": {"gpus": 8, "ep": 8}, "decode": {"gpus": 16, "ep": 16}},
+        "deployment": {
+            "prefill": {"gpus": 8, "ep": 8, "chunk_tokens": 8192},
+            "decode": {"gpus": 16, "ep": 16},
+        },
         "workload": {
             "arrivals": {"poisson": {"rate_per_s": 1.0}},
             "lengths": {"input": {"constant": 1000}, "output": {"constant": 100}},
@@ -92,11 +95,13 @@ def test_the_step_is_the_one_that_the_simulation_runs(overlap: dict, phase: str)
     scenario = _scenario("deepseek-v3", overlap=overlap)
     if phase == "decode":
         explained = explain(scenario, "decode", 64, 4096)
-        step_s = pool_step_cost(scenario, explained.plan).decode_s(np.full(16, 64.0), np.full(16, 4096.0))
+        step_s = pool_step_cost(explained.deployment, explained.plan.role).decode_s(
+            np.full(16, 64.0), np.full(16, 4096.0)
+        )
     else:
         explained = explain(scenario, "prefill", 4096, 0)
         load = PromptLoad.alike(np.full(8, 4096.0), np.full(8, 2048.5))
-        step_s = pool_step_cost(scenario, explained.plan).prefill_s(load)
+        step_s = pool_step_cost(explained.deployment, explained.plan.role).prefill_s(load)
     assert explained.step_s == pytest.approx(step_s, rel=0.02)
     assert (explained.hidden_s > 1e-6) == (bool(overlap) or phase == "decode")
 

@@ -125,5 +125,9 @@ def lay_out(folder: Path) -> list[str]:
     (files / "wide.csv").write_text(",".join(f"c{i}" for i in range(20_000)) + "\n1\n", encoding="utf-8")
     (files / "nul.csv").write_bytes(b"tokens,weight\n1\0,2\n")
     (files / "latin.csv").write_bytes(b"tokens,weight\n\xe9,2\n")
-    names = (str(path.relative_to(folder)) for path in folder.rglob("*.yaml"))
+    names = (
+        str(path.relative_to(folder))
+        for path in folder.rglob("*.yaml")
+        if "\nsearch:" not in path.read_text()
+    )
     return sorted(name for name in names if name != "bench.yaml")  # extends a file of the package

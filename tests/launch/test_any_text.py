@@ -1,5 +1,6 @@
 """Whatever is pasted, the answer is a scenario that loads, or an error that says what is wrong."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +45,11 @@ def flags(engine: str) -> st.SearchStrategy[list[tuple[str, str]]]:
         flag.name for flag in table(engine).flags.values() if flag.fate == "setting" and flag.name != "model"
     ]
     return st.lists(st.tuples(st.sampled_from(names), st.sampled_from(VALUES)), max_size=6)
+
+
+@pytest.mark.parametrize("engine", list(STARTS))
+def test_an_empty_word_is_no_command(engine: str) -> None:
+    assert not any("were not read" in note for note in read_launch(f"{STARTS[engine]}\n''\n", "b200").notes)
 
 
 @settings(max_examples=150, deadline=None)

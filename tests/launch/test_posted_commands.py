@@ -50,7 +50,7 @@ trtllm-serve nvidia/DeepSeek-R1-FP4 --tp_size 8 --ep_size 8 --server_role GENERA
 trtllm-serve disaggregated -c disagg.yaml
 """
 TRT_THROUGHPUT = """
-EXTRA=/tmp/extra.yml
+EXTRA=extra.yml
 cat > $EXTRA << EOF
 cuda_graph_config: {enable_padding: true, batch_sizes: [1, 2, 4, 8, 16, 32, 64, 128, 256, 384]}
 print_iter_log: true

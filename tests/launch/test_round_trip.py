@@ -68,7 +68,7 @@ def essence(scenario: Scenario) -> dict[str, Any]:
             "seats": pool.max_batch_per_gpu if role != "prefill" else None,
             "chunk": plan.pools[role].chunk_tokens if role != "decode" else None,
             "exchange": (pool.exchange or "all_to_all") if pool.tp < pool.gpus == pool.ep else None,
-            "redundant": plan.pools[role].redundant,
+            "redundant": plan.pools[role].experts.redundant,
         }
         for role, pool in scenario.deployment.pools().items()
     }

@@ -10,6 +10,11 @@ V32 = "python3 -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3.2 "
 ONE_NODE = START + "--tp 8 "
 
 KEYS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "decode steps after prompts": (
+        ONE_NODE + "--prefill-decode-interval 24",
+        "h200",
+        {"scheduling.rest_after_prompts_steps": 24, "scheduling.poll_every_steps": None},
+    ),
     "plain TP": (
         ONE_NODE,
         "h200",

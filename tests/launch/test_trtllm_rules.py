@@ -132,6 +132,24 @@ KEYS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "b200",
         {"scheduling.wait_all_ranks_steps": 50},
     ),
+    "company that is waited for, and full steps": (
+        with_file(
+            "attention_dp_config: {batching_wait_iters: 4}\nbatch_wait_timeout_iters: 40\n"
+            "batch_wait_max_tokens_ratio: 0.8"
+        ),
+        "b200",
+        {
+            "scheduling.gather_prompts_steps": 4,
+            "scheduling.batch_wait_steps": 40,
+            "scheduling.batch_wait_fill": 0.8,
+            "scheduling.whole_prompts": None,
+        },
+    ),
+    "prompts in parts": (
+        with_file("enable_chunked_prefill: true"),
+        "b200",
+        {"scheduling.whole_prompts": False},
+    ),
     "no CUDA graphs": (with_file("cuda_graph_config: null"), "b200", {"scheduling.cuda_graphs": False}),
     "CUDA graphs": (
         with_file("cuda_graph_config: {enable_padding: true}"),

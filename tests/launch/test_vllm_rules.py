@@ -185,7 +185,9 @@ def test_defaults_are_those_of_the_release() -> None:
     before = launch(V32 + "-tp 8", engine_version="0.13.0")
     assert at(before.scenario, "precision.kv_cache") == "fp8"
     assert before.scenario["deployment"]["serve"]["memory_fraction"] == 0.9
-    assert any("defaults are those of vllm 0.9.0, not of 0.13.0" in note for note in before.notes)
+    assert not any("defaults are those" in note for note in before.notes)
+    oldest = launch(V32 + "-tp 8", engine_version="0.6.4")
+    assert any("defaults are those of vllm 0.9.0, not of 0.6.4" in note for note in oldest.notes)
     assert at(launch(V32 + "-tp 8", engine_version="0.33.0").scenario, "precision.kv_cache") == "bf16"
 
 

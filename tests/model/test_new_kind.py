@@ -15,16 +15,17 @@ from toy_window import Window
 
 from sim import catalog
 from sim.catalog import efficiency
+from sim.cluster.plan import cluster_plan
 from sim.cost.latency import AnalyticCost, price_all
-from sim.deployment.plan import deploy, plan_pool
+from sim.deployment.plan import deploy, resolve
 from sim.explain import explain
 from sim.model import architecture as arch
 from sim.model.attention import KINDS, Batch, attention_operations, prefill_forms
 from sim.model.layout import Layout
 from sim.scenario.loading import parse
 from sim.serving.decode_batch import DecodeBatch
-from sim.serving.sequence import Sequence
-from sim.simulation import cluster_plan, simulate
+from sim.serving.served_request import ServedRequest
+from sim.simulation import simulate
 from sim.steady import steady
 from sim.step.build import build_step_cost
 from sim.step.pricing import step_operations
@@ -101,7 +102,7 @@ def test_the_plan_sets_the_windows_aside_for_each_request() -> None:
     assert memory.cache_bytes_per_token == 48_128
     block = memory.block_tokens * 48_128
     assert memory.request_blocks == -(-6_160_384 // block)
-    pool = cluster_plan(scenario(), deployment, seed=0).pools["serve"]
+    pool = cluster_plan(deployment, seed=0).pools["serve"]
     assert pool.blocks_of(1000) == -(-1000 // memory.block_tokens) + memory.request_blocks
     assert pool.longest_tokens == pool.kv_blocks * pool.block_tokens - pool.request_tokens
 
@@ -112,19 +113,19 @@ def test_admission_counts_what_a_request_has_beside_its_tokens() -> None:
     admitted = 0
     while batch.room_after(0, 0) >= batch.need(0, 60):
         batch.reserve(0, 60)
-        batch.join(Sequence(admitted, 60, 0, 3, request=admitted), 0, 3)
+        batch.join(ServedRequest(admitted, 60, 0, 3, request=admitted), 0, 3)
         admitted += 1
     assert admitted == 3
     assert [len(batch.advance(1)) for _ in range(3)] == [0, 0, 3]
-    assert batch.ranks[0].demand == batch.ranks[0].used_after(3) == 0
+    assert batch.ranks[0].used_after(batch.step) == batch.ranks[0].demand == 0
 
 
 @pytest.mark.parametrize("context", [100.0, 128.0, 129.0, 700.0, 5000.0])
 def test_the_step_cost_bends_where_the_window_is_full(context: float) -> None:
-    step = step_operations(scenario(), plan_pool(scenario(), "serve"), "decode")
+    step = step_operations(resolve(scenario()), "decode")
     roofline = AnalyticCost(catalog.gpu("h200_sxm"), efficiency())
     cost = build_step_cost({"decode": step}, roofline, 32, 64)
-    assert 128.0 in cost.level(np.ones(1)).surface.context
+    assert 128.0 in cost.level(1).surface.context
     direct_s = sum(
         p.total_s for p in price_all(step.decode_attention(16, context) + step.decode_rest(16), roofline)
     )
@@ -145,7 +146,7 @@ def test_a_short_simulation_and_the_estimate(deployment: str) -> None:
     assert result.json()["requests"]["completed"] == 40
     assert result.record.invariants == []
     assert steady(scenario(deployment)).point.tpot_s > 0
-    sent = cluster_plan(scenario(deployment), deploy(scenario(deployment)), seed=0).transfer
+    sent = cluster_plan(deploy(scenario(deployment)), seed=0).transfer
     assert sent is None or (sent.bytes_per_token, sent.bytes_per_request) == (48_128, 6_160_384)
 
 

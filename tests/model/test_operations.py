@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.kernels.formats import activation_bytes, causal_pairs, sparse_pairs
 from sim.model import operations as ops
 from sim.model.exchanges import all_to_all, collective
 
@@ -57,7 +58,7 @@ def test_index_key_reads_pass_the_sparse_gather_near_10k_tokens() -> None:
     assert index_minus_gather(10_177) < 0 < index_minus_gather(10_178)
     at = {}
     for length in (10_000, 10_400):
-        logits = ops.index_logits(1, 1, length - 1, 64, 128, key_bytes=ops.activation_bytes(128, "fp8"))
+        logits = ops.index_logits(1, 1, length - 1, 64, 128, key_bytes=activation_bytes(128, "fp8"))
         gather = ops.sparse_mla("decode", 128, 1, 1, length - 1, 2048, 512, 64, 656, "fp8")
         keys_only = logits.bytes - 64 * (128 + 4) - length * 4
         at[length] = keys_only - (gather.bytes - 128 * (2 * 512 + 64) * 2)
@@ -84,5 +85,5 @@ def test_ring_all_reduce_sends_twice_the_share_of_others() -> None:
 @given(new=st.integers(1, 300), cached=st.integers(0, 300), top_k=st.integers(1, 400))
 def test_pairs_equal_the_sum_over_queries(new: int, cached: int, top_k: int) -> None:
     positions = range(cached + 1, cached + new + 1)
-    assert ops.causal_pairs(new, cached) == sum(positions)
-    assert ops.sparse_pairs(new, cached, top_k) == sum(min(p, top_k) for p in positions)
+    assert causal_pairs(new, cached) == sum(positions)
+    assert sparse_pairs(new, cached, top_k) == sum(min(p, top_k) for p in positions)

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from sim.kernels.formats import sparse_pairs
 from sim.model.attention import Batch
 from sim.model.attention.gqa import Gqa
 from sim.model.layout import Layout, Phase
-from sim.model.operations import Operation, sparse_pairs
+from sim.model.operations import Operation
 
 
 class Window(Gqa):

@@ -8,7 +8,9 @@ import pytest
 
 from sim import catalog
 from sim.cluster.record import PoolRecord, RequestTable, RunRecord
-from sim.price import allocate, api_prices, gpu_hour, price, purchase
+from sim.deployment.plan import resolve
+from sim.price import RunPrice, allocate, api_prices, gpu_hour, purchase
+from sim.price import price as price_of
 from sim.result.statistics import throughput
 from sim.scenario.schema import Price, Scenario
 
@@ -61,6 +63,10 @@ def record(
         | changes
     )
     return RunRecord(scenario, 0, table, pools, (0.0, end_s), end_s, 0, 0.0, {})
+
+
+def price(run: RunRecord) -> RunPrice:
+    return price_of(run, resolve(run.scenario))
 
 
 SPLIT = {

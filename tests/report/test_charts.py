@@ -21,6 +21,7 @@ from sim.report import run as services
 from sim.report.look import Chart, legend_rows, log_ticks, short
 from sim.report.run import Shown, charts
 from sim.report.terms import TERMS, meaning
+from sim.result import Result
 from sim.scenario.loading import parse
 from sim.scenario.schema import Experts
 
@@ -37,7 +38,7 @@ objectives: {ttft_p99_s: 2.0, tpot_p99_s: 0.05}
 
 
 @pytest.fixture(scope="module")
-def result() -> sim.simulation.Result:
+def result() -> Result:
     return sim.simulate(parse(CHAT).scenario)
 
 
@@ -136,13 +137,14 @@ def test_the_waterfall_adds_up_to_the_step(phase: str, by: str) -> None:
 
 def cases(**changed: object) -> dict[str, object]:
     case = {"id": "a", "metric": "tpot", "published": 0.02, "simulated": 0.03, "error": 0.5, "band": None,
-            "split": "train", "layout": "h200 sglang fp8 8 GPUs EP8", "point": "1024/1024 conc 8"}  # fmt: skip
+            "split": "train", "layout": "a", "point": "1024/1024 conc 8", "gpu": "h200_sxm", "engine": "sglang",
+            "precision": "fp8"}  # fmt: skip
     return {"cases": [{**case, **changed}]}
 
 
 def test_validation_charts_and_scores() -> None:
     table = validation.cases_table(cases())
-    assert table.loc[0, ["gpu", "engine", "precision"]].tolist() == ["h200", "sglang", "fp8"]
+    assert table.loc[0, ["gpu", "engine", "precision"]].tolist() == ["h200_sxm", "sglang", "fp8"]
     sound(validation.scatter_chart(table, "tpot", "engine"))
     sound(validation.error_chart(table, "tpot"))
     errors = pd.DataFrame({"metric": ["m"] * 3, "error": [-0.3, 0.1, 0.2]})
@@ -150,7 +152,10 @@ def test_validation_charts_and_scores() -> None:
     assert (score.cases, score["median error"], score.bias) == (3, 0.2, 0.1)
 
 
-@pytest.mark.parametrize("wrong", [[], {}, {"cases": 3}, {"cases": [1]}, {"cases": [{"id": "a"}]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [[], {}, {"cases": 3}, {"cases": [1]}, {"cases": [{"id": "a"}]}, {"cases": [], "columns": {"a": 1}}],
+)
 def test_what_is_no_validation_is_refused(wrong: object) -> None:
     with pytest.raises(validation.NotAValidation, match="validate --json"):
         validation.cases_table(wrong)
@@ -160,10 +165,18 @@ def test_held_out_values_are_told_first_and_never_pooled() -> None:
     """Errors 10% and 20% held out, 1% fitted on, 50% in no half: medians 15%, 1%, 50%."""
     rows = [("test", 1.1), ("train", 1.01), ("test", 0.8), (None, 1.5)]
     data = [
-        {"id": str(i), "metric": "tpot", "published": 1.0, "simulated": s, "error": s - 1, "split": split}
+        {
+            "id": str(i),
+            "metric": "tpot",
+            "published": 1.0,
+            "simulated": s,
+            "error": s - 1,
+            "split": split,
+            "layout": "a",
+        }
         for i, (split, s) in enumerate(rows)
     ]
-    table = validation.cases_table({"cases": data, "model": "deepseek-v3.2"})
+    table = validation.cases_table({"cases": data, "columns": {"a": {"model": "deepseek-v3.2"}}})
     held_out, fitted, neither = validation.headline(table, "tpot").split("  \n")
     assert held_out.startswith(
         "**2** published values of *TPOT, s* for deepseek-v3.2, held out from every fit"

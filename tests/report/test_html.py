@@ -11,6 +11,7 @@ import sim
 from sim.cli import app
 from sim.report import run as services
 from sim.report.html import report, write_report
+from sim.result import Result
 from sim.scenario.loading import parse
 
 CHAT = """
@@ -26,7 +27,7 @@ duration_s: 60
 
 
 @pytest.fixture(scope="module")
-def result() -> sim.simulation.Result:
+def result() -> Result:
     return sim.simulate(parse(CHAT).scenario)
 
 

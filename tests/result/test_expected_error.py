@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.catalog.validated import Served, Validated, validated, written
+from sim.deployment.plan import Deployment, resolve
 from sim.result import expected_error as room
 from sim.result.expected_error import expected_error, nearest, served
 from sim.scenario.schema import Scenario
@@ -27,7 +28,7 @@ def known(monkeypatch: pytest.MonkeyPatch):
     return use
 
 
-def scenario(deployment: dict[str, Any] | None = None, **changes: Any) -> Scenario:
+def resolved(deployment: dict[str, Any] | None = None, **changes: Any) -> Deployment:
     form = {
         "model": "deepseek-r1",
         "gpu": "h200",
@@ -39,7 +40,7 @@ def scenario(deployment: dict[str, Any] | None = None, **changes: Any) -> Scenar
             "requests": 1,
         },
     }
-    return Scenario.model_validate(form | changes)
+    return resolve(Scenario.model_validate(form | changes))
 
 
 def test_distance_is_counted_in_doublings() -> None:
@@ -50,8 +51,8 @@ def test_distance_is_counted_in_doublings() -> None:
 
 
 def test_the_names_are_the_catalogs() -> None:
-    assert served(scenario(), "serve") == POOL
-    two = scenario({"prefill": {"gpus": 8, "ep": 8}, "decode": {"gpus": 16, "tp": 2, "ep": 16}},
+    assert served(resolved(), "serve") == POOL
+    two = resolved({"prefill": {"gpus": 8, "ep": 8}, "decode": {"gpus": 16, "tp": 2, "ep": 16}},
                    speculation={"draft_tokens": 1})  # fmt: skip
     assert served(two, "prefill") == replace(POOL, serving="prefill", tp=1, ep=8)
     assert served(two, "decode") == replace(POOL, serving="decode", drafts=True, gpus=16, tp=2, ep=16)
@@ -73,18 +74,19 @@ def test_the_nearest_layout_that_was_held_out_is_asked(known) -> None:
     "other",
     [{"model": "deepseek-v3.2"}, {"gpu": "h100"}, {"engine": "vllm"}, {"precision": {"weights": "bf16"}},
      {"speculation": {"draft_tokens": 1}}, {"deployment": {"prefill": {"gpus": 8}, "decode": {"gpus": 8}}},
-     {"experts": {"popularity_sigma": 0}}, {"profile": "analytic"}, {"profile": "h100_sxm/sglang"}],
+     {"experts": {"popularity_sigma": 0}}, {"profile": "analytic"},
+     {"profile": "h100_sxm/sglang", "allow_foreign_profile": True}],
 )  # fmt: skip
 def test_another_family_says_nothing(known, other: dict[str, Any]) -> None:
     known(entry())
-    assert expected_error(scenario(**other)) is None
-    assert expected_error(scenario()) is not None
-    assert expected_error(scenario(profile="h200_sxm/sglang")) is not None
+    assert expected_error(resolved(**other)) is None
+    assert expected_error(resolved()) is not None
+    assert expected_error(resolved(profile="h200_sxm/sglang")) is not None
 
 
 def test_one_pool(known) -> None:
     known(entry(ep=4, cases=12))
-    assert expected_error(scenario()) == {
+    assert expected_error(resolved()) == {
         "tpot": 0.05,
         "ttft": None,
         "throughput": 0.1,
@@ -99,7 +101,7 @@ def test_one_pool(known) -> None:
 def test_of_two_pools_the_worse_counts_and_both_are_needed(known) -> None:
     prefill = entry(serving="prefill", gpus=8, tp=1, ep=8, throughput=0.2, cases=3)
     decode = entry(serving="decode", gpus=32, tp=1, ep=32, throughput=0.1, cases=4, held_out=False)
-    two = scenario({"prefill": {"gpus": 8, "ep": 8}, "decode": {"gpus": 16, "ep": 16}})
+    two = resolved({"prefill": {"gpus": 8, "ep": 8}, "decode": {"gpus": 16, "ep": 16}})
     known(prefill)
     assert expected_error(two) is None
     known(prefill, decode)
@@ -111,7 +113,7 @@ def test_of_two_pools_the_worse_counts_and_both_are_needed(known) -> None:
 
 
 def test_what_was_published_of_sglang_on_eight_h200_is_shipped() -> None:
-    found = expected_error(scenario())
+    found = expected_error(resolved())
     assert found is not None
     assert (found["cases"], found["held_out"], found["doublings"]) == (116, True, 0)
     assert 0 < found["tpot"] < found["p90"]["tpot"] < 1

@@ -8,9 +8,14 @@ import pytest
 import yaml
 
 import sim
+from sim.planner.candidates import settings, shapes
+from sim.planner.question import load_question
+from sim.planner.traffic import traffic_of
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
-FILES = [p for p in sorted(FOLDER.rglob("*.yaml")) if "base" not in (yaml.safe_load(p.read_text()) or {})]
+ALL = {p: yaml.safe_load(p.read_text(encoding="utf-8")) or {} for p in sorted(FOLDER.rglob("*.yaml"))}
+FILES = [p for p, content in ALL.items() if not {"base", "search"} & set(content)]
+PLANS = [p for p, content in ALL.items() if "search" in content]
 
 
 @cache
@@ -21,6 +26,15 @@ def run(name: str, *overrides: str) -> dict:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(FOLDER)))
 def test_a_scenario_is_valid_and_says_what_it_shows(path: Path) -> None:
     sim.load(path)
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ") and len(first) > 30
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda p: str(p.relative_to(FOLDER)))
+def test_a_plan_asks_what_can_be_answered_and_says_what(path: Path) -> None:
+    asked = load_question(path)
+    assert asked.objectives and traffic_of(asked.loaded.scenario, 0).peak_per_s > 0
+    assert any(True for setting in settings(asked) for _ in shapes(asked, asked.scenario(setting), "decode"))
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ") and len(first) > 30
 

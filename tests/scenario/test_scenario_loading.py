@@ -437,3 +437,12 @@ def test_every_key_is_described() -> None:
     paths = list(key_paths(Scenario))
     assert ("workload", "lengths", "input", "lognormal", "cv") in paths
     assert [path for path in paths if len(schema_at(Scenario, path).get("description", "")) < 10] == []
+
+
+def test_many_mistakes_fill_one_screen() -> None:
+    keys = ", ".join(f"k{i}: 1" for i in range(2000))
+    with pytest.raises(ScenarioError) as caught:
+        parse("{" + keys + "}")
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 20
+    assert lines[-1].endswith("more such mistakes")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.serving.decode_batch import DecodeBatch
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, Pace
 
 chances = st.lists(st.floats(0, 1), min_size=1, max_size=4)
@@ -64,7 +64,7 @@ def test_a_redrawn_sequence_keeps_its_tokens_and_blocks_and_finishes_later_or_so
     """100 tokens in 50 steps; after 20 steps 40 are made, and the other 60 take one step each."""
     batch = DecodeBatch(1, 4, kv_blocks=100, block_tokens=16)
     pace = Pace(AdaptiveDrafts([(1, DraftAcceptance([1.0], 0))]), batch)
-    first, second = (Sequence(i, 30, 0, 100) for i in range(2))
+    first, second = (ServedRequest(i, 30, 0, 100) for i in range(2))
     batch.reserve(0, 30)
     pace.join(first, 0)
     pace.adapt()

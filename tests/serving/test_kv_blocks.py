@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sim.serving.decode_rank import DecodeRank
 from sim.serving.kv_blocks import KvBlocks, blocks_for, growth_steps
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
 
 def test_blocks_for_by_hand():
@@ -46,7 +46,7 @@ def joined(rank, stays, block=16):
     """All of them on a rank, in the order of joining."""
     sequences = []
     for index, (first, prompt, generated, output, steps) in enumerate(sorted(stays)):
-        sequence = Sequence(index, prompt, 0, output, generated, first_step=first, steps=steps)
+        sequence = ServedRequest(index, prompt, 0, output, generated, first_step=first, steps=steps)
         rank.reserve(sequence.context_tokens)
         rank.join(sequence)
         sequences.append(sequence)

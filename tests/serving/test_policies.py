@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.serving.admission import AdmissionGate, AdmissionRules
+from sim.serving.admission import AdmissionGate
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.ranks import RankAddress, pool_ranks
 from sim.serving.routing import LeastLoaded, PoolLoads, RoundRobin, make_router
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 
-REQUEST = Sequence(0, 10, 0, 10)
+REQUEST = ServedRequest(0, 10, 0, 10)
 
 
 def alone(*loads):
@@ -22,8 +22,8 @@ def alone(*loads):
 
 
 def picked(router, loads, fits=lambda worker: True, among=None):
-    """The worker that is picked, of workers of one rank each."""
-    ranks = among and [at for at in loads.addresses if at.worker in among]
+    """The worker that is picked, of workers of one rank each; the same is picked `among` all of them by name."""
+    ranks = None if among is None else [at for at in loads.addresses if at.worker in among]
     place = router.pick(REQUEST, loads, ranks, lambda at: fits(at.worker))
     return None if place is None else place.worker
 
@@ -31,9 +31,7 @@ def picked(router, loads, fits=lambda worker: True, among=None):
 def test_neighbours_in_the_order_of_ranks_sit_on_different_workers():
     assert pool_ranks(2, 2) == ((0, 0), (1, 0), (0, 1), (1, 1))
     loads = PoolLoads(3, 4)
-    for number, at in enumerate(loads.addresses):
-        loads.add(*at, number)
-    assert loads.ranks == [*range(12)]
+    assert [loads.number(*at) for at in loads.addresses] == list(range(12))
 
 
 def test_round_robin_goes_on_after_the_last_pick_and_skips_what_does_not_fit():
@@ -97,25 +95,14 @@ def test_a_router_that_does_not_exist_is_an_error_with_the_choices():
 
 
 def test_a_gate_that_looks_every_three_steps():
-    gate = AdmissionGate(AdmissionRules(poll_every_steps=3))
+    gate = AdmissionGate(3)
     gate.restart(4)
     assert [step for step in range(4, 14) if gate.looks(step)] == [4, 7, 10, 13]
     assert [gate.steps_to_look(step) for step in (4, 5, 6, 7)] == [3, 2, 1, 3]
 
 
-def test_a_gate_that_waits_for_all_ranks_five_steps_at_most():
-    gate = AdmissionGate(AdmissionRules(wait_all_ranks_steps=5))
-    assert not gate.opens(10, ranks_waiting=1, ranks=2)
-    assert gate.steps_to_open(10) == 5
-    assert gate.opens(11, ranks_waiting=2, ranks=2)
-    assert not gate.opens(14, ranks_waiting=1, ranks=2)
-    assert gate.opens(15, ranks_waiting=1, ranks=2)
-    gate.started()
-    assert not gate.opens(16, ranks_waiting=1, ranks=2)
-
-
 def decoding(index, prompt, output):
-    return Sequence(index, prompt, 0, output, generated_tokens=1)
+    return ServedRequest(index, prompt, 0, output, generated_tokens=1)
 
 
 def test_a_batch_knows_load_finishes_and_the_context_of_every_step():

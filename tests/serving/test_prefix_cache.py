@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.serving.prefix_cache import PrefixCache, Tier
+from sim.serving.prefix_cache import BlockCache, Tier
 from sim.workload import trace
 
 
-def cache(*capacities: int, block_tokens: int = 10) -> PrefixCache:
-    return PrefixCache([Tier(f"tier {i}", c) for i, c in enumerate(capacities)], block_tokens)
+def cache(*capacities: int, block_tokens: int = 10) -> BlockCache:
+    return BlockCache([Tier(f"tier {i}", c) for i, c in enumerate(capacities)], block_tokens)
 
 
 class PlainList:

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from sim import catalog, simulation
+from sim import catalog
+from sim.cluster.plan import cluster_plan, transfer_setup
 from sim.cluster.setup import PoolSetup, TransferSetup
 from sim.cluster.transfer import Handoff
-from sim.deployment import plan as room
 from sim.deployment.plan import deploy
 from sim.scenario.schema import Scenario
 from sim.serving.routing import PoolLoads
-from sim.simulation import cluster_plan, simulate, transfer_setup
+from sim.simulation import simulate
 
 NIC_B_PER_S = 50e9 * 0.8
 """A 400 Gb/s NIC per H200, of which transfers reach 80% (InferSim)."""
@@ -40,13 +40,14 @@ def split(model: str = "deepseek-v3", tp: int = 1, **changes: Any) -> Scenario:
 
 
 def transfer(scenario: Scenario) -> TransferSetup:
-    return transfer_setup(scenario, deploy(scenario))
+    return transfer_setup(deploy(scenario))
 
 
 def seconds_per_token(scenario: Scenario) -> float:
     """As the handoff of the cluster reckons it."""
-    plan = cluster_plan(scenario, deploy(scenario), seed=0)
-    return Handoff(None, None, plan, None, PoolLoads(1, 1), [])._token_s  # type: ignore[arg-type]
+    plan = cluster_plan(deploy(scenario), seed=0)
+    decode = plan.pools["decode"]
+    return Handoff(None, None, plan, None, PoolLoads(decode.workers, decode.dp), [])._token_s  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -100,9 +101,8 @@ def test_links() -> None:
 
 def test_pools_as_the_scheduler_sees_them() -> None:
     """SGLang: pages of 64 tokens, prefill goes first. Two GPUs per rank have the seats of two."""
-    scenario = split(tp=2)
-    deployment = deploy(scenario)
-    pools = cluster_plan(scenario, deployment, seed=0).pools
+    deployment = deploy(split(tp=2))
+    pools = cluster_plan(deployment, seed=0).pools
     blocks = {
         # 70,272 B per token on each GPU, a latent being whole on both.
         role: int(plan.memory.kv_cache_bytes // (70_272 * 64))
@@ -117,10 +117,9 @@ def test_block_tokens_and_mixing_are_the_engines(monkeypatch: pytest.MonkeyPatch
     """vLLM mixes; an engine with pages of 16 tokens has four times as many blocks."""
     serve = split(engine="vllm", deployment={"serve": {"gpus": 16, "ep": 16}})
     small = replace(catalog.engine("vllm"), kv_block_tokens=16)
-    coarse = cluster_plan(serve, deploy(serve), seed=0).pools["serve"]
-    for module in (room, simulation):
-        monkeypatch.setattr(module, "engine_of", lambda _: small)
-    fine = cluster_plan(serve, deploy(serve), seed=0).pools["serve"]
+    coarse = cluster_plan(deploy(serve), seed=0).pools["serve"]
+    monkeypatch.setattr(catalog, "engine", lambda *_: small)
+    fine = cluster_plan(deploy(serve), seed=0).pools["serve"]
     assert coarse.mixed and fine.mixed
     assert (coarse.block_tokens, fine.block_tokens) == (64, 16)
     assert fine.kv_blocks // 4 == coarse.kv_blocks

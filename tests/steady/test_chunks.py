@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sim.serving.prompts import PromptQueues
-from sim.serving.sequence import Sequence
+from sim.serving.served_request import ServedRequest
 from sim.steady.chunks import cut
 
 
@@ -30,12 +30,12 @@ def test_prompts_apart_by_hand() -> None:
 def test_a_stream_is_cut_as_the_simulation_cuts_it() -> None:
     lengths, queues = np.array([700, 20, 3000, 1, 64, 511, 1200]), PromptQueues(1)
     for i, tokens in enumerate(lengths.tolist()):
-        queues.add(Sequence(i, tokens, 0, 5), 0)
+        queues.add(ServedRequest(i, tokens, 0, 5), 0)
     chunks = cut(lengths.astype(float), 0.0, together=len(lengths), budget=512)
     for i in range(len(chunks.tokens)):
         planned = queues.plan([512], lambda *_: True)
         assert planned is not None
-        [prompts] = planned.prompts
+        [prompts] = planned.load.prompts
         assert prompts.tokens == chunks.tokens[i]
         assert prompts.context == pytest.approx(chunks.context[i])
         assert prompts.longest == chunks.longest[i]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import sim
+from sim.cluster.plan import cluster_plan
 from sim.deployment.plan import deploy
-from sim.simulation import cluster_plan
 from sim.steady.demand import demand_of
 from sim.steady.service import Service
-from sim.step import PromptLoad
+from sim.step import PromptLoad, RankPrompts
 
 
 def one_worker(arrivals: dict[str, Any], prompt: float, answer: float, requests: int) -> dict[str, Any]:
@@ -37,7 +37,8 @@ def closed(concurrency: int) -> dict[str, Any]:
 def service(data: dict[str, Any]) -> Service:
     scenario = sim.load(data)
     deployment = deploy(scenario)
-    return Service(scenario, deployment, demand_of(scenario), cluster_plan(scenario, deployment, seed=0))
+    cluster = cluster_plan(deployment, seed=0)
+    return Service(deployment, demand_of(scenario), cluster, scenario.price)
 
 
 def test_a_prompt_alone_on_one_rank_takes_what_its_own_tokens_take() -> None:
@@ -45,8 +46,8 @@ def test_a_prompt_alone_on_one_rank_takes_what_its_own_tokens_take() -> None:
     alone = service(one_worker(poisson(1), 1000, 200, 100)).prefill
     lengths = np.random.default_rng(1).lognormal(np.log(1000) - np.log(1.25) / 2, np.log(1.25) ** 0.5, 2000)
     each = [
-        alone.cost.prefill_s(PromptLoad(*map(np.array, ([n], [(n + 1) / 2], [n], [n]))))
-        for n in lengths.round().astype(int)
+        alone.cost.prefill_s(PromptLoad(1, [RankPrompts(0, n, (n + 1) / 2, n, n)]))
+        for n in lengths.round().astype(int).tolist()
     ]
     assert alone.step_s(np.array([1.0])).mean() == pytest.approx(np.mean(each), rel=0.02)
 

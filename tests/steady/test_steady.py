@@ -6,11 +6,11 @@ import math
 import pytest
 
 from sim import simulate
+from sim.cluster.plan import cluster_plan
 from sim.deployment.plan import deploy
 from sim.explain import explain
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
-from sim.simulation import cluster_plan
 from sim.steady import demand_of, steady
 from sim.steady.service import Service
 
@@ -92,8 +92,9 @@ def test_littles_law_holds_along_the_curve(deployment: str, lengths: str) -> Non
 
 
 def test_prefill_capacity_is_that_of_one_full_step() -> None:
-    state = steady(scenario(poisson(1), lengths="{input: {constant: 8192}, output: {constant: 10}}"))
-    one = scenario(poisson(1), deployment=SPLIT.replace("gpus: 8,", "gpus: 8, chunk_tokens: 8192,"))
+    whole = SPLIT.replace("gpus: 8,", "gpus: 8, chunk_tokens: 8192,")
+    state = steady(scenario(poisson(1), whole, "{input: {constant: 8192}, output: {constant: 10}}"))
+    one = scenario(poisson(1), deployment=whole)
     step_s = explain(one, "prefill", batch=8192, context=0).step_s
     assert state.limit == "prefill"
     # 8 ranks compute one prompt of 8192 tokens each per step, priced on the simulation's grid.
@@ -117,7 +118,7 @@ def test_tokens_set_aside_for_cached_prefixes_hold_no_sequences() -> None:
     cache = "prefix_cache: {enabled: true, scope: rank, block_tokens: 64, hbm_tokens: 128000}"
     form = scenario(poisson(0.1), "{serve: {gpus: 8, tp: 8, ep: 1}}", lengths, more=cache)
     deployment = deploy(form)
-    service = Service(form, deployment, demand_of(form), cluster_plan(form, deployment, seed=0))
+    service = Service(deployment, demand_of(form), cluster_plan(deployment, seed=0), form.price)
     tokens = deployment.pools["serve"].memory.kv_tokens // 64 * 64  # whole blocks
     assert service.largest == pytest.approx((tokens - 128_000 - 50_000) / (101_000 + 512))
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sim.cluster.plan import cluster_plan
 from sim.cluster.setup import TransferSetup
 from sim.deployment.plan import deploy
 from sim.scenario.loading import parse
-from sim.simulation import cluster_plan
 from sim.steady.demand import demand_of
 from sim.steady.service import Service
 
@@ -31,10 +31,11 @@ duration_s: 60
 def test_what_overlaps_with_the_prompt_does_not_delay_the_first_token(tail: float, adds_s: float) -> None:
     # 3,000 tokens x 1,000 B over the NICs of the smaller rank, 2 GPUs x 1 MB/s = 1.5 s, and 0.5 s of handshake.
     deployment = deploy(SCENARIO)
-    cluster = cluster_plan(SCENARIO, deployment, seed=0)
+    cluster = cluster_plan(deployment, seed=0)
 
     def first_tokens(transfer: TransferSetup) -> list[float]:
-        service = Service(SCENARIO, deployment, demand_of(SCENARIO), replace(cluster, transfer=transfer))
+        given = replace(cluster, transfer=transfer)
+        service = Service(deployment, demand_of(SCENARIO), given, SCENARIO.price)
         return service.at_rates(np.array([0.5, 1.0]))["ttft_s"].tolist()
 
     free = first_tokens(TransferSetup(0.0, 1e6, 0.0))

@@ -10,14 +10,14 @@ import pytest
 from sim import simulate
 from sim.catalog import gpu
 from sim.cost.latency import price_all
-from sim.deployment.plan import deploy, plan_pool
+from sim.deployment.plan import deploy, resolve
 from sim.explain import explain
 from sim.model.layout import ExpertRows
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
 from sim.step.experts import check_recordings, staleness
-from sim.step.pricing import cost_model, pool_layout, pool_step_cost, step_operations
+from sim.step.pricing import cost_model, pool_step_cost, step_operations
 
 OFF = {
     "redundant": 0,
@@ -51,7 +51,7 @@ def _scenario(experts: dict[str, Any] | None = None, **changes: Any) -> Scenario
 
 
 def _rows(scenario: Scenario, tokens: float, phase: str = "decode") -> ExpertRows:
-    return step_operations(scenario, plan_pool(scenario, phase), phase).routing(tokens)
+    return step_operations(resolve(scenario, phase), phase).routing(tokens)
 
 
 def test_mechanisms_switched_off_leave_the_run_as_it_was() -> None:
@@ -86,12 +86,12 @@ def test_switched_off_the_load_is_the_balanced_one_exactly(tokens: float) -> Non
 
 def test_switched_off_a_step_is_the_sum_of_its_operations() -> None:
     scenario = _scenario(OFF, engine="deepseek", overlap={"two_batch": False, "shared_expert": False})
-    plan = plan_pool(scenario, "decode")
-    step = step_operations(scenario, plan, "decode")
+    deployment = resolve(scenario)
+    step = step_operations(deployment, "decode")
     operations = step.decode_attention(64, 4096) + step.decode_rest(64)
-    total = sum(p.total_s for p in price_all(operations, cost_model(scenario)))
+    total = sum(p.total_s for p in price_all(operations, cost_model(deployment)))
     assert explain(scenario, "decode", 64, 4096).step_s == pytest.approx(total, rel=1e-12)
-    at_grid_point = pool_step_cost(scenario, plan).decode_s(np.full(64, 64.0), np.full(64, 4096.0))
+    at_grid_point = pool_step_cost(deployment, "decode").decode_s(np.full(64, 64.0), np.full(64, 4096.0))
     assert at_grid_point == pytest.approx(total, rel=0.01)
     assert "re-balance" not in {o.name for o in operations}
 
@@ -158,7 +158,7 @@ def test_rebalancing_costs_the_moved_experts_over_the_network_spread_over_its_in
         return scenario, next(p for p in found.operations if p.operation.name == "re-balance")
 
     (scenario, often), (_, seldom) = step(500), step(5000)
-    layout = pool_layout(scenario, plan_pool(scenario, "decode"), "decode")
+    layout = resolve(scenario).pools["decode"].layouts["decode"]
     assert often.operation.stream == "once"
     # Nearly all of a rank's 4 slots change; 44,040,192 parameters in FP8 with a scale per 128 x 128, 58 layers.
     whole = 4 * 58 * 44_040_192 * (1 + 4 / 128**2) / 500
@@ -179,7 +179,7 @@ def test_recorded_counts_take_the_place_of_the_popularity(tmp_path: Path) -> Non
     counts[:, 7] = 256.0  # one expert draws half of all choices: as much as a token can give to one, 1 / 8
     np.save(tmp_path / "counts.npy", counts)
     loaded = parse(RECORDED.format("{counts: counts.npy}"), str(tmp_path / "scenario.yaml"))
-    check_recordings(loaded.scenario)
+    check_recordings(resolve(loaded.scenario))
     # Every token goes to expert 7 and to 7 of the 255 others, of which 3 share its rank: 1 + 3 x 7 / 255 of 8 pairs on
     # one rank of 64.
     assert _rows(loaded.scenario, 4000).skew == pytest.approx((1 + 3 * 7 / 255) / 8 * 64, rel=0.01)
@@ -199,12 +199,12 @@ def test_a_recording_that_does_not_suit_is_pointed_at(
     (tmp_path / "odd.csv").write_text("layer,who\n1,2\n")
     loaded = parse(RECORDED.format(experts), str(tmp_path / "scenario.yaml"))
     with pytest.raises(ScenarioError) as caught, loaded.locating():
-        check_recordings(loaded.scenario)
+        check_recordings(resolve(loaded.scenario))
     [problem] = caught.value.problems
     assert (".".join(map(str, problem.path)), problem.line) == (key, 4)
     assert says in problem.message
     with pytest.raises(DeploymentError):
-        pool_step_cost(loaded.scenario, plan_pool(loaded.scenario, "decode"))
+        pool_step_cost(resolve(loaded.scenario), "decode")
 
 
 EP72 = {"prefill": {"gpus": 32, "ep": 32}, "decode": {"gpus": 72, "ep": 72}}

@@ -17,7 +17,7 @@ LAYOUTS = {"slices of experts": "ep: 1", "whole experts": "ep: 8, exchange: all_
 def scenario(engine: str, layout: str) -> Scenario:
     text = (
         f"model: deepseek-v3\ngpu: h200_sxm\nengine: {engine}\n"
-        f"deployment: {{serve: {{gpus: {RANKS}, dp: {RANKS}, {LAYOUTS[layout]}}}}}\n"
+        f"deployment: {{serve: {{gpus: {RANKS}, dp: {RANKS}, {LAYOUTS[layout]}, chunk_tokens: 8192}}}}\n"
         "workload: {arrivals: {poisson: {rate_per_s: 1}}, lengths: {input: {constant: 9}, output: {constant: 9}}}\n"
         "duration_s: 9\n"
     )
@@ -26,9 +26,10 @@ def scenario(engine: str, layout: str) -> Scenario:
 
 def gathered_s(scenario: Scenario, tokens: float) -> float:
     """Seconds of the experts and of what else has all ranks' tokens, at as many tokens on each."""
-    step = step_operations(scenario, deploy(scenario).pools["serve"], "prefill")
+    deployment = deploy(scenario)
+    step = step_operations(deployment, "prefill")
     operations = [o for o in step.prefill_rest(tokens) if o.gathered or o.stream == "experts"]
-    return float(seconds_by_source(operations, cost_model(scenario)).sum())
+    return float(seconds_by_source(operations, cost_model(deployment)).sum())
 
 
 @pytest.mark.parametrize("engine", ["sglang", "vllm", "trtllm"])
@@ -37,7 +38,7 @@ def test_a_prompt_on_one_rank_gathers_its_own_tokens(engine: str, layout: str) -
     """All ranks with a prompt each against one: of what is gathered an eighth is left, the rest takes as long.
     SGLang's SUM_LEN (dp_attention.py); before, the one prompt was gathered as if it were eight."""
     mine = scenario(engine, layout)
-    cost = pool_step_cost(mine, deploy(mine).pools["serve"])
+    cost = pool_step_cost(deploy(mine), "serve")
     context = np.full(RANKS, (TOKENS + 1) / 2)
     all_ranks, one = (
         PromptLoad.alike(tokens, context)
@@ -50,7 +51,7 @@ def test_a_prompt_on_one_rank_gathers_its_own_tokens(engine: str, layout: str) -
 def test_sglang_gathers_more_than_experts_need() -> None:
     """Gate, shared expert and dense FFN are sharded over all GPUs there, and run on what was gathered."""
     mine = scenario("sglang", "slices of experts")
-    step = step_operations(mine, deploy(mine).pools["serve"], "prefill")
+    step = step_operations(deploy(mine), "prefill")
     names = {o.name.split(":")[0] for o in step.prefill_rest(64.0) if o.gathered}
     expected = {"gate", "shared expert", "dense FFN", "dense FFN all-gather", "dense FFN reduce-scatter"}
     assert names == expected | {"MoE all-gather", "MoE reduce-scatter"}
@@ -58,9 +59,8 @@ def test_sglang_gathers_more_than_experts_need() -> None:
 
 def test_decode_steps_are_padded_to_the_fullest_rank() -> None:
     """MAX_LEN inside CUDA graphs: one rank of 64 sequences and seven of one cost what is gathered of 8 x 64."""
-    mine = scenario("sglang", "slices of experts")
-    plan = deploy(mine).pools["serve"]
-    cost, step = pool_step_cost(mine, plan), step_operations(mine, plan, "decode")
+    mine = deploy(scenario("sglang", "slices of experts"))
+    cost, step = pool_step_cost(mine, "serve"), step_operations(mine, "decode")
     context = np.full(RANKS, 1000.0)
     uneven, even = np.array([64.0] + [1.0] * 7), np.full(RANKS, 64.0)
 

@@ -4,7 +4,8 @@ import pytest
 
 from sim import catalog
 from sim.cost.latency import AnalyticCost
-from sim.model.operations import routed_experts, weight_bytes
+from sim.kernels.formats import weight_bytes
+from sim.model.operations import routed_experts
 
 SHAPE = (8.0, 48.0, 8.0, 7168, 256.0)
 """8 rows on 8 of 48 experts of 7168 x 256, as a rank of Kimi K2 under TP8 has them."""

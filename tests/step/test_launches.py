@@ -19,8 +19,7 @@ from sim.step import PromptLoad
 from sim.step.build import build_step_cost
 from sim.step.cost import SurfaceStepCost
 from sim.step.operations import StepOperations
-from sim.step.overlap import Overlap, launches
-from sim.step.pricing import graph_tokens, pool_layout
+from sim.step.overlap import StepOverlap, launches
 
 LAUNCH_S = 64e-6
 LISTED = 61 * 10 + 61 + 3 * 5 + 58 * 7 + 58 + 64 + 3
@@ -40,14 +39,14 @@ def scenario(text: str = "", **pool: int) -> Scenario:
     ).scenario
 
 
-def prompts(overlap: Overlap, most: int = 16384) -> SurfaceStepCost:
+def prompts(overlap: StepOverlap, most: int = 16384) -> SurfaceStepCost:
     step = StepOperations(LAYOUT, balanced_routing(LAYOUT, 256), catalog.engine("sglang"), overlap=overlap)
     cost = AnalyticCost(catalog.gpu("h200_sxm"), catalog.efficiency())
     return build_step_cost({"prefill": step}, cost, 1, most)
 
 
 HIDDEN, EAGER, GRAPHS = (
-    prompts(Overlap(launch_s=seconds, graph_tokens=graphs))
+    prompts(StepOverlap(launch_s=seconds, graph_tokens=graphs))
     for seconds, graphs in ((0.0, 0), (LAUNCH_S, 0), (LAUNCH_S, 2048))
 )
 
@@ -101,7 +100,7 @@ def test_piecewise_graphs_leave_the_core_and_one_graph_a_layer_to_launch() -> No
 def test_launching_never_makes_a_step_cheaper(
     tokens: int, launch_s: float, graphs: int, two_batch: bool
 ) -> None:
-    free = Overlap(two_batch=two_batch)
+    free = StepOverlap(two_batch=two_batch)
     costly = replace(free, launch_s=launch_s, graph_tokens=graphs)
     step = StepOperations(LAYOUT, balanced_routing(LAYOUT, 256), catalog.engine("sglang"))
     parts = free.parts(tokens)
@@ -144,7 +143,7 @@ def test_older_releases_have_what_they_had() -> None:
     ] * 3
     late = catalog.engine("sglang").draft_host_s
     assert [engine.draft_host_s > late for engine in engines] == [True] * 3 + [False] * 4
-    assert replace(catalog.engine("vllm", "0.1"), release="0.33.0") == catalog.engine("vllm")
+    assert replace(catalog.engine("vllm", "0.30"), release="0.24.0") == catalog.engine("vllm")
 
 
 @pytest.mark.parametrize(
@@ -161,5 +160,4 @@ def test_older_releases_have_what_they_had() -> None:
     ],
 )
 def test_which_prompts_are_captured(text: str, pool: dict[str, int], tokens: int) -> None:
-    it = scenario(text, **pool)
-    assert graph_tokens(it, pool_layout(it, plan_pool(it, "serve"), "prefill")) == tokens
+    assert plan_pool(scenario(text, **pool), "serve").graph_tokens == tokens

@@ -3,9 +3,9 @@
 import pytest
 
 from sim.cost.latency import price_all
-from sim.deployment.plan import plan_pool
+from sim.deployment.plan import resolve
 from sim.scenario.schema import Scenario
-from sim.step.pricing import cost_model, profile_name, step_operations
+from sim.step.pricing import cost_model, step_operations
 
 
 def _scenario(**changes) -> Scenario:
@@ -31,22 +31,22 @@ def _scenario(**changes) -> Scenario:
     ],
 )
 def test_default_profile(changes: dict, profile: str | None) -> None:
-    assert profile_name(_scenario(**changes)) == profile
+    assert resolve(_scenario(**changes)).profile == profile
 
 
 @pytest.mark.parametrize(("gpu", "sources"), [("h200", {"measured", "fitted"}), ("h800", {"scaled"})])
 def test_a_measured_block_is_priced_whole_and_says_so(gpu: str, sources: set[str]) -> None:
     scenario = _scenario(gpu=gpu)
-    step = step_operations(scenario, plan_pool(scenario, "decode"), "decode")
-    priced = price_all(step.decode_attention(64, 4096), cost_model(scenario))
+    step = step_operations(resolve(scenario, "decode"), "decode")
+    priced = price_all(step.decode_attention(64, 4096), cost_model(resolve(scenario)))
     assert [p.operation.name for p in priced] == ["attention block"]
     assert {p.latency.priced_by for p in priced} <= sources
 
 
 def test_without_a_profile_every_part_is_priced_by_the_roofline() -> None:
     scenario = _scenario(profile="analytic")
-    step = step_operations(scenario, plan_pool(scenario, "decode"), "decode")
-    priced = price_all(step.decode_attention(64, 4096), cost_model(scenario))
+    step = step_operations(resolve(scenario, "decode"), "decode")
+    priced = price_all(step.decode_attention(64, 4096), cost_model(resolve(scenario)))
     assert len(priced) > 10
     assert {p.latency.priced_by for p in priced} == {"analytic"}
 
@@ -54,7 +54,7 @@ def test_without_a_profile_every_part_is_priced_by_the_roofline() -> None:
 def test_what_the_scenario_says_takes_the_place_of_the_engines_habit() -> None:
     def overlap(**changes):
         scenario = _scenario(**changes)
-        said = step_operations(scenario, plan_pool(scenario, "prefill"), "prefill").overlap
+        said = step_operations(resolve(scenario, "prefill"), "prefill").overlap
         return {"shared_expert": said.shared_expert, "two_batch": said.two_batch}
 
     assert overlap(engine="sglang") == {"shared_expert": False, "two_batch": False}
@@ -70,7 +70,7 @@ def test_what_the_scenario_says_takes_the_place_of_the_engines_habit() -> None:
 def test_only_the_normal_mode_takes_sms_from_the_half_that_computes(phase: str, slowdown: float) -> None:
     # DeepSeek-V3 report, section 3.2.2: 20 of 132 SMs; the low-latency mode of decode leaves them all.
     scenario = _scenario(overlap={"two_batch": True})
-    overlap = step_operations(scenario, plan_pool(scenario, phase), phase).overlap
+    overlap = step_operations(resolve(scenario, phase), phase).overlap
     assert overlap.stretch("layers", overlap.parts(64)) == pytest.approx(slowdown)
     assert overlap.stretch("layers", overlap.parts(1)) == 1.0
     assert overlap.stretch("once", 2) == 1.0
@@ -83,8 +83,8 @@ def test_inside_an_nvl72_rack_the_exchange_is_the_measured_one_over_nvlink_and_f
 ):
     def exchange(gpu: str):
         scenario = _scenario(gpu=gpu)
-        step = step_operations(scenario, plan_pool(scenario, "decode"), "decode")
-        priced = price_all(step.decode_rest(64), cost_model(scenario))
+        step = step_operations(resolve(scenario, "decode"), "decode")
+        priced = price_all(step.decode_rest(64), cost_model(resolve(scenario)))
         return [p for p in priced if p.operation.kernel in ("dispatch", "combine")]
 
     rack, nics = exchange("gb200"), exchange("b200")

@@ -10,24 +10,24 @@ from hypothesis import strategies as st
 
 from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import AnalyticCost, price_all
-from sim.deployment.plan import plan_pool
+from sim.deployment.plan import resolve
 from sim.model.layout import Layout
 from sim.scenario.schema import Scenario
 from sim.step import PromptLoad
 from sim.step.build import build_step_cost
-from sim.step.operations import Overlap, StepOperations
+from sim.step.operations import StepOperations, StepOverlap
 from sim.step.pricing import cost_model, step_operations
 
 ROOFLINE = AnalyticCost(gpu("h200_sxm"), efficiency())
 
 
-def _operations(name: str, overlap: Overlap) -> StepOperations:
+def _operations(name: str, overlap: StepOverlap) -> StepOperations:
     layout = Layout(model(name), 8, 1, 8, 8, dense_prefill_max_kv=2048)
     return StepOperations(layout, balanced_routing(layout, 32), engine("sglang"), overlap=overlap)
 
 
 KINDS = {
-    (name, two): _operations(name, Overlap(two_batch=two))
+    (name, two): _operations(name, StepOverlap(two_batch=two))
     for name in ("deepseek-v3", "deepseek-v3.2")
     for two in (False, True)
 }
@@ -50,7 +50,16 @@ def _load(batch: float, new: float, cached: float, ranks: int = 8) -> PromptLoad
 
 def _untold(load: PromptLoad) -> PromptLoad:
     """The same as if it followed from tokens and context what the prompts hold."""
-    return PromptLoad.alike(load.tokens, load.context)
+    tokens, context = np.zeros((2, load.ranks))
+    for prompts in load.prompts:
+        tokens[prompts.rank], context[prompts.rank] = prompts.tokens, prompts.context
+    return PromptLoad.alike(tokens, context)
+
+
+def _with_longest(load: PromptLoad, *longest: float) -> PromptLoad:
+    """The same with prompts among them that are this long, by rank."""
+    pairs = zip(load.prompts, longest, strict=True)
+    return replace(load, prompts=[prompts._replace(longest=length) for prompts, length in pairs])
 
 
 @pytest.mark.parametrize(
@@ -68,8 +77,8 @@ def test_prompts_behind_prefixes_cost_what_they_cost(name, batch, new, cached, e
         {"model": name, "gpu": "h200_sxm", "deployment": {"prefill": pool, "decode": pool}}
         | {"workload": {"arrivals": {"poisson": {"rate_per_s": 1.0}}, "lengths": lengths, "requests": 10}}
     )
-    step = step_operations(scenario, plan_pool(scenario, "prefill"), "prefill")
-    cost = cost_model(scenario)
+    step = step_operations(resolve(scenario, "prefill"), "prefill")
+    cost = cost_model(resolve(scenario))
     direct_s = _attention_s(step, cost, batch, new, cached)
     if expected_ms is not None:
         assert direct_s * 1e3 == pytest.approx(expected_ms, rel=0.02)
@@ -138,7 +147,7 @@ def test_the_longest_prompt_of_a_rank_decides_between_dense_and_sparse():
     context = sum(n * new * (new + 1) / 2 for n, new in prompts) / tokens
     assert 2 * context - 1 == 1187.5
     alike = PromptLoad.alike(np.full(8, float(tokens)), np.full(8, context))
-    loads = [replace(alike, longest=np.full(8, float(longest))) for longest in (3000, 2048)]
+    loads = [_with_longest(alike, *[longest] * 8) for longest in (3000.0, 2048.0)]
 
     def one_by_one_s(dense_up_to: int) -> float:
         forced = replace(step, layout=replace(step.layout, dense_prefill_max_kv=dense_up_to))
@@ -157,7 +166,7 @@ def test_ranks_choose_their_form_one_by_one_and_other_models_have_none():
     for name in ("deepseek-v3", "deepseek-v3.2"):
         prompts = STEPS[name, False].prompts
         alike = PromptLoad.alike(np.array([4000.0, 4000.0, 0.0]), np.array([300.5, 300.5, 0.0]))
-        core = prompts.core_s(replace(alike, longest=np.array([3000.0, 600.0, 0.0])))
+        core = prompts.core_s(_with_longest(alike, 3000.0, 600.0))
         short = prompts.core_s(alike)
         assert core[1:].tolist() == short[1:].tolist()
         assert (core[0] > short[0]) == (name == "deepseek-v3.2")

@@ -15,7 +15,7 @@ from sim.model.operations import Operation
 from sim.step import PromptLoad
 from sim.step.build import build_step_cost
 from sim.step.decode_lines import DecodeLines
-from sim.step.operations import Overlap, StepOperations, typical_prompts
+from sim.step.operations import StepOperations, StepOverlap, typical_prompts
 
 COST = AnalyticCost(gpu("h200_sxm"), efficiency())
 
@@ -60,7 +60,7 @@ def test_asking_what_a_prefill_or_mixed_step_takes_is_not_work() -> None:
     seconds = cost.prefill_s(chunk)
     cost.mixed_s(np.full(2, 8.0), np.full(2, 1000.0), chunk)
     assert sum(cost.provenance_s().values()) == 0
-    cost.book_prompts(chunk.of_ranks(), seconds)
+    cost.book_prefill(chunk, seconds)
     assert sum(cost.provenance_s().values()) == pytest.approx(seconds)
 
 
@@ -156,9 +156,9 @@ def test_two_half_batches_hide_the_exchange_of_a_large_batch_and_slow_a_small_on
     plain = OPERATIONS["deepseek-v3"]
     cost = {
         o: build_step_cost({"decode": replace(plain, overlap=o)}, COST, 512, 1)
-        for o in (Overlap(), Overlap(two_batch=True))
+        for o in (StepOverlap(), StepOverlap(two_batch=True))
     }
-    apart, together = cost[Overlap()], cost[Overlap(two_batch=True)]
+    apart, together = cost[StepOverlap()], cost[StepOverlap(two_batch=True)]
 
     def gain(sequences: float) -> float:
         batch = np.full(16, sequences), np.full(16, 4000.0)
@@ -169,7 +169,7 @@ def test_two_half_batches_hide_the_exchange_of_a_large_batch_and_slow_a_small_on
 
 def test_the_shared_expert_hides_behind_the_exchange() -> None:
     plain = OPERATIONS["deepseek-v3"]
-    hidden = replace(plain, overlap=Overlap(shared_expert=True))
+    hidden = replace(plain, overlap=StepOverlap(shared_expert=True))
     batch = np.full(16, 64.0), np.full(16, 4000.0)
     saved_s = STEP["deepseek-v3"].decode_s(*batch) - build_step_cost(
         {"decode": hidden}, COST, 256, 1

@@ -24,3 +24,15 @@ def table(path: Path, *changes: dict) -> Path:
         lines.append(",".join("" if row.get(name) is None else str(row[name]) for name in names))
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def own(folder: Path, **change: object) -> Path:
+    """A table of somebody else, with columns that ours has not."""
+    row = {
+        "row_id": "X", "model": "DeepSeek-R1-0528", "hardware": "b200", "framework": "trt", "precision": "fp8",
+        "spec": "none", "disagg": 0, "decode_tp": 8, "decode_ep": 8, "decode_dp_attn": 0, "total_gpu": 8, "isl": 1024,
+        "osl": 1024, "conc": 16, "median_tpot_ms": 9.0, "rack": "A7", "driver": "580.1", **change,
+    }  # fmt: skip
+    path = folder / "own.csv"
+    path.write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
+    return path

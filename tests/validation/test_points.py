@@ -5,16 +5,16 @@ from statistics import median
 
 import pytest
 
-from sim.catalog import popularity_sigma
-from sim.validation.errors import Case
-from sim.validation.points import point_ids, points, validate_points
+from sim.catalog import acceptance, popularity_sigma
+from sim.validation.case import Case
+from sim.validation.points import _tokens_per_s, cases, ids, points
 
 THIRD = 1 / 3
 
 
 @cache
 def _cases() -> dict[str, Case]:
-    return {case.id: case for case in validate_points(point_ids())}
+    return {case.id: case for case in cases(ids())}
 
 
 def _points() -> list[Case]:
@@ -58,3 +58,10 @@ def test_more_ranks_help_neither_vllms_prefill_beyond_two_nodes_nor_its_decode()
     found = {id: _cases()[id].simulated for id in ("P0384", "P0385", "P0386", "P0387", "P0388")}
     assert found["P0384"] > found["P0385"]
     assert found["P0386"] > found["P0387"] > found["P0388"]
+
+
+def test_a_point_with_drafts_and_no_acceptance_takes_the_catalogs() -> None:
+    point = next(p for p in points()["points"] if p["id"] == "P0305")
+    silent = {**point, "set": {"speculation": {"draft_tokens": 1}}}
+    [said] = acceptance("deepseek-v3", 1)
+    assert _tokens_per_s(silent) == pytest.approx(_tokens_per_s(point) * (1 + said) / 1.6)

@@ -4,12 +4,13 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from published_rows import table
+from published_rows import own, table
 
 from sim.validation.cells import TableError
 from sim.validation.recipes import settings
 from sim.validation.rows import read_rows, read_table
 from sim.validation.scenarios import scenario_of
+from sim.validation.shapes import Shape
 from sim.validation.skips import skipped
 from sim.validation.split import split
 from sim.validation.table import SHIPPED
@@ -22,7 +23,7 @@ def test_a_row_is_read_in_si_units(tmp_path: Path) -> None:
     assert row.published["tpot"].value == pytest.approx(0.0115)
     assert row.published["ttft"].value == pytest.approx(0.090)
     assert row.published["total_tput_per_gpu"].value == 80
-    assert (row.framework, row.version, row.tp, row.ran) == ("sglang", "0.5.6", 1, date(2026, 3, 25))
+    assert (row.framework, row.version, row.decoding.tp, row.ran) == ("sglang", "0.5.6", 1, date(2026, 3, 25))
     assert row.layout == "h200 sglang fp8 8 GPUs EP8 DP8"
 
 
@@ -34,14 +35,14 @@ def test_without_a_median_the_mean_is_compared_with_the_mean(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"disagg": 1}, "disaggregated"),
-        ({"spec": "mtp"}, "speculation (mtp)"),
+        ({"disagg": 1}, "no layout"),
+        ({"spec": "eagle3"}, "speculation 'eagle3' is not modelled; modelled: mtp"),
         ({"framework": "atom"}, "engine 'atom' is not modelled"),
         ({"precision": "int4"}, "precision 'int4' is not modelled"),
         ({"hardware": "mi355x"}, "unknown gpu 'mi355x'"),
         ({"hardware": "h20"}, "no measured profile h20_96/sglang"),
         ({"little_ratio": 1.2}, "little_ratio 1.2 is above 1.1"),
-        ({"decode_ep": 3}, "is no layout"),
+        ({"decode_ep": 3}, "no layout"),
         ({"hardware": "b200", "date": "2025-11-02"}, "EP and attention DP were not recorded yet"),
         (
             {"median_tpot_ms": None, "median_ttft_ms": None, "output_tput_per_gpu": None, "tput_per_gpu_total": None},
@@ -96,7 +97,7 @@ def test_what_is_no_table_says_so(tmp_path: Path) -> None:
             read_rows(tmp_path / "no.csv")
         return str(error.value)
 
-    assert "no.csv:1: expected the columns of inferencex_r1.csv; missing: row_id," in told("a,b\n1,2\n")
+    assert "no.csv:1: expected the columns of inferencex_r1.csv; missing: hardware," in told("a,b\n1,2\n")
     assert "cannot be read" in told("")
     assert "no row" in told(table(tmp_path / "t.csv").read_text())
     with pytest.raises(TableError, match="cannot be read"):
@@ -123,6 +124,21 @@ def test_a_wrong_cell_is_told_with_line_and_column(tmp_path: Path, change: dict,
     assert str(error.value) == f"{tmp_path / 't.csv'}:3: {wrong}"
 
 
+def test_a_table_may_leave_out_what_has_an_obvious_default(tmp_path: Path) -> None:
+    """Aggregated, without drafts, one deployment of tensor parallelism over all GPUs."""
+    file = tmp_path / "short.csv"
+    file.write_text(
+        "hardware,framework,precision,total_gpu,isl,osl,conc,median_tpot_ms\nh200,sglang,fp8,8,1024,1024,4,11\n"
+    )
+    [row] = read_rows(file)
+    assert (row.id, row.spec, row.pools) == ("line-2", "none", {"serve": Shape(1, 8, 1, False)})
+    file.write_text(file.read_text().replace("total_gpu", "decode_tp"))
+    assert read_rows(file)[0].decoding.gpus == 8
+    file.write_text(file.read_text().replace("decode_tp", "gpus"))
+    with pytest.raises(TableError, match="missing: total_gpu or decode_tp"):
+        read_rows(file)
+
+
 def test_an_empty_line_counts_but_is_no_row(tmp_path: Path) -> None:
     names, good = table(tmp_path / "t.csv", {}).read_text().splitlines()
     (tmp_path / "t.csv").write_text(f"{names}\n\n{good}\n{good}\n")
@@ -132,10 +148,18 @@ def test_an_empty_line_counts_but_is_no_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("flag", "tp"), [("False", 8), ("0.0", 8), ("", 8), ("True", 1), ("1.0", 1)])
 def test_flags_are_read_as_tables_write_them(tmp_path: Path, flag: str, tp: int) -> None:
-    assert read_rows(table(tmp_path / "t.csv", {"decode_dp_attn": flag}))[0].tp == tp
+    assert read_rows(table(tmp_path / "t.csv", {"decode_dp_attn": flag}))[0].decoding.tp == tp
 
 
-ROW = {"hardware": "b200", "framework": "trt", "precision": "fp8", "gpus": 8, "ep": 8, "dp_attention": False}
+ROW = {
+    "hardware": "b200",
+    "framework": "trt",
+    "precision": "fp8",
+    "spec": "none",
+    "gpus": 8,
+    "ep": 8,
+    "dp_attention": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -203,18 +227,6 @@ def test_the_split_keeps_deployments_whole_and_h200_for_the_test() -> None:
 
 
 # --- a table of one's own
-
-
-def own(folder: Path, **change: object) -> Path:
-    """A table of somebody else, with columns that ours has not."""
-    row = {
-        "row_id": "X", "model": "DeepSeek-R1-0528", "hardware": "b200", "framework": "trt", "precision": "fp8",
-        "spec": "none", "disagg": 0, "decode_tp": 8, "decode_ep": 8, "decode_dp_attn": 0, "total_gpu": 8, "isl": 1024,
-        "osl": 1024, "conc": 16, "median_tpot_ms": 9.0, "rack": "A7", "driver": "580.1", **change,
-    }  # fmt: skip
-    path = folder / "own.csv"
-    path.write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
-    return path
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_the_command_prints_tables_and_json(rows: Path, tmp_path: Path) -> None:
         "Median error by layout",
         "Largest TPOT differences",
         "Skipped",
-        "disaggregated",
+        "no layout",
     ):
         assert word in shown
 

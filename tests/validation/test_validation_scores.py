@@ -9,11 +9,15 @@ import pytest
 
 from sim.parallel import each
 from sim.validation.blame import Composition
-from sim.validation.errors import Case, by_metric, quantile, score, score_by_layout
+from sim.validation.case import Case
+from sim.validation.errors import by_metric, quantile, score, score_by_layout
 from sim.validation.fit import host_constant, least_deviations
-from sim.validation.scenarios import outcome, weighted_median
+from sim.validation.scenarios import outcome
 
-CASE = Case("A", "tpot", 1.0, 1.0, "train", "x", "")
+CASE = Case(
+    id="A", metric="tpot", published=1.0, simulated=1.0, split="train", layout="x", point="", model="", gpu="",
+    engine="", precision="", phase="service",
+)  # fmt: skip
 
 
 def case(simulated: float, layout: str = "x", metric: str = "tpot") -> Case:
@@ -47,9 +51,9 @@ def test_a_benchmark_cut_short_weighs_its_burst_as_the_whole_one_would() -> None
 
 
 def test_medians_of_weights() -> None:
-    assert weighted_median(np.array([3.0, 1.0, 2.0]), np.ones(3)) == 2
+    assert quantile([3.0, 1.0, 2.0], np.ones(3), 0.5) == 2
     # Middles of the weights 1, 8, 1 are at 0.5, 5, 9.5 of 10.
-    assert weighted_median(np.array([1.0, 2.0, 3.0]), np.array([1.0, 8.0, 1.0])) == 2
+    assert quantile([1.0, 2.0, 3.0], [1.0, 8.0, 1.0], 0.5) == 2
     assert quantile([0.0, 1.0], [1.0, 1.0], 0.5) == 0.5
 
 
@@ -105,14 +109,24 @@ def test_least_deviations_finds_constants_behind_a_few_wild_rows() -> None:
 def test_older_releases_have_host_constants_of_their_own() -> None:
     from datetime import date  # noqa: PLC0415
 
-    releases = {"trt": {"1.1": date(2025, 9, 1), "1.2": date(2026, 1, 29), "1.3": date(2026, 5, 18)}}
+    def named(framework: str, ran: date | None, by_recipe: bool = True) -> str:
+        columns = {
+            "framework": framework,
+            "hardware": "b200",
+            "precision": "fp8",
+            "gpus": 8,
+            "ep": 8,
+            "isl": 1024,
+        }
+        columns |= {"osl": 1024, "conc": 64, "dp_attention": False, "spec": "none"}
+        return host_constant(
+            SimpleNamespace(**columns, columns=lambda: columns, ran=ran, by_recipe=by_recipe)
+        )
 
-    def named(framework: str, ran: date | None) -> str:
-        return host_constant(SimpleNamespace(framework=framework, precision="fp8", ran=ran), releases)
-
-    assert named("trt", date(2026, 1, 28)) == "trt 1.1 fp8 host_overhead_s"
-    assert named("trt", date(2026, 1, 29)) == "trt 1.2 fp8 host_overhead_s"
+    assert named("trt", date(2026, 1, 28)) == "trt 1.1.0rc2 fp8 host_overhead_s"
+    assert named("trt", date(2026, 1, 29)) == "trt 1.2.0rc6 fp8 host_overhead_s"
     assert named("trt", date(2026, 6, 1)) == named("trt", None) == "trt host_overhead_s"
+    assert named("trt", date(2026, 1, 28), by_recipe=False) == "trt host_overhead_s"
     assert named("sglang", date(2025, 12, 1)) == "sglang host_overhead_s"
 
 
@@ -131,3 +145,9 @@ def die_on_three(value: int) -> int:
 def test_results_come_in_order_and_a_dead_process_costs_only_its_own_input() -> None:
     assert list(each(double, range(5), 1, double)) == [0, 2, 4, 6, 8]
     assert list(each(die_on_three, range(6), 2, lambda value: -value)) == [0, 1, 2, -3, 4, 5]
+
+
+def test_answers_of_one_token_have_no_tpot_and_all_else() -> None:
+    found = outcome(run([np.nan] * 3, [5, 5, 5.0], [10, 20, 30.0], [100] * 3, [1] * 3), 1, 3)
+    assert "tpot" not in found.values
+    assert (found.value("ttft", "mean"), found.value("total_tput_per_gpu", "rate")) == (5, 303 / 30 / 2)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.workload import clients, requests, trace
-from sim.workload.clients import Client, Window
+from sim.workload.clients import Client, ClientWindow
 from sim.workload.lengths import Weighted
 from sim.workload.reading import read
-from sim.workload.table import Table
+from sim.workload.table import FileTable
 from tests.workload.test_requests import scenario
 
 CLIENT = {
@@ -42,7 +42,7 @@ def load(folder: Path, *rows: dict[str, object], until_s: float = math.inf) -> t
 )
 def test_a_window_has_its_mean_number_of_arrivals_however_bursty(kind: str, shape: float) -> None:
     """A renewal process begun with the window would have (cv^2 - 1) / 2 more: with Gamma 0.05, 9.5 more than 12."""
-    window, rng = Window(0.0, 12.0, kind, shape), np.random.default_rng(1)
+    window, rng = ClientWindow(0.0, 12.0, kind, shape), np.random.default_rng(1)
     counts = np.array([len(window.times(600.0, rng)) for _ in range(4000)])
     assert counts.mean() == pytest.approx(12.0, abs=4 * counts.std() / math.sqrt(4000))
 
@@ -57,7 +57,7 @@ def test_a_window_has_its_mean_number_of_arrivals_however_bursty(kind: str, shap
     ],
 )
 def test_gaps_have_the_coefficient_of_variation_of_their_shape(kind: str, shape: float, cv: float) -> None:
-    gaps = np.diff(Window(0.0, 200_000.0, kind, shape).times(600.0, np.random.default_rng(2)))
+    gaps = np.diff(ClientWindow(0.0, 200_000.0, kind, shape).times(600.0, np.random.default_rng(2)))
     assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.03)
     assert gaps.mean() == pytest.approx(600 / 200_000, rel=0.03)
 
@@ -98,7 +98,7 @@ def test_weighted_token_counts_never_draw_what_has_no_weight() -> None:
 
 
 def test_a_client_without_requests_draws_none() -> None:
-    client = Client(0, 600.0, (Window(1200.0, 5.0, "gamma", 1.0),), ())
+    client = Client(0, 600.0, (ClientWindow(1200.0, 5.0, "gamma", 1.0),), ())
     times, inputs, outputs = client.draw(0, until_s=600.0)
     assert len(times) == len(inputs) == len(outputs) == 0
 
@@ -172,7 +172,7 @@ def test_whoever_sends_does_so_in_a_window_of_his_own(rows, seed: int, until_s: 
 
 
 def _client(row: dict[str, object]) -> Client:
-    table = Table("any", (json.dumps(row),), (1,), {name: [cell] for name, cell in row.items()})
+    table = FileTable("any", (json.dumps(row),), (1,), {name: [cell] for name, cell in row.items()})
     return clients.parse("any", table).clients[0]
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from sim.catalog import LayerGroup, Model, UnknownName, nearest_names
 from sim.model.attention.dsa import Dsa
 from sim.model.attention.gqa import Gqa
-from sim.model.attention.kind import Attention, Batch, Form, Matrix
+from sim.model.attention.kind import Attention, AttentionForm, Batch, Matrix
 from sim.model.attention.mla import Mla
 from sim.model.layout import Layout, Phase
 from sim.model.operations import Operation
@@ -18,8 +18,8 @@ from sim.model.operations import Operation
 __all__ = [
     "KINDS",
     "Attention",
+    "AttentionForm",
     "Batch",
-    "Form",
     "Forms",
     "Matrix",
     "attention_operations",

@@ -4,7 +4,7 @@ from math import ceil
 
 from sim.catalog import kv_layouts
 from sim.model import operations as ops
-from sim.model.attention.kind import Batch, Form, Matrix, projection
+from sim.model.attention.kind import AttentionForm, Batch, Matrix, projection
 from sim.model.attention.mla import Mla
 from sim.model.layout import Layout, Phase
 from sim.model.operations import Operation
@@ -45,10 +45,12 @@ class Dsa(Mla):
         """Latent and RoPE key, and the index key."""
         return self.entry_bytes(kv_cache) + self.index_bytes()
 
-    def forms(self, layout: Layout, phase: Phase) -> tuple[Form, ...]:
+    def forms(self, layout: Layout, phase: Phase) -> tuple[AttentionForm, ...]:
         """Sparse in decode; in prefill dense up to the engine's threshold for the longest prompt."""
-        sparse, dense_up_to = Form("sparse"), layout.dense_prefill_max_kv
-        return (Form("dense", dense_up_to), sparse) if phase == "prefill" and dense_up_to else (sparse,)
+        sparse, dense_up_to = AttentionForm("sparse"), layout.dense_prefill_max_kv
+        return (
+            (AttentionForm("dense", dense_up_to), sparse) if phase == "prefill" and dense_up_to else (sparse,)
+        )
 
     def kinks(self, layout: Layout, phase: Phase) -> tuple[float, ...]:
         """Top-k; and the mean context (n + 1) / 2 of the longest prompt short enough for the dense form, and of one a

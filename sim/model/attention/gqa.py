@@ -1,7 +1,7 @@
 """Grouped-query attention: keys and values of `kv_heads` heads are cached, each for several query heads."""
 
 from sim.model import operations as ops
-from sim.model.attention.kind import Attention, Batch, Form, Matrix, projection
+from sim.model.attention.kind import Attention, AttentionForm, Batch, Matrix, projection
 from sim.model.layout import Layout, Phase
 from sim.model.operations import Operation
 from sim.units import DTYPE_BYTES
@@ -34,9 +34,9 @@ class Gqa(Attention):
         """Keys and values of the GPU's heads."""
         return round(2 * self.heads_on_gpu(tp) * self.model.head_dim * DTYPE_BYTES[kv_cache])
 
-    def forms(self, layout: Layout, phase: Phase) -> tuple[Form, ...]:
+    def forms(self, layout: Layout, phase: Phase) -> tuple[AttentionForm, ...]:
         """One for all."""
-        return (Form("full"),)
+        return (AttentionForm("full"),)
 
     def parts(self, layout: Layout, batch: Batch, layers: int, form: str) -> list[Operation]:
         """Projections, core, output projection."""

@@ -57,7 +57,7 @@ class Batch:
         return self.new + self.cached
 
 
-class Form(NamedTuple):
+class AttentionForm(NamedTuple):
     """One way to compute the same attention."""
 
     name: str
@@ -115,7 +115,7 @@ class Attention(ABC):
         return 0
 
     @abstractmethod
-    def forms(self, layout: Layout, phase: Phase) -> tuple[Form, ...]:
+    def forms(self, layout: Layout, phase: Phase) -> tuple[AttentionForm, ...]:
         """The forms that run in a phase, for rising lengths of the longest sequence."""
 
     def form(self, layout: Layout, phase: Phase, context: float) -> str:

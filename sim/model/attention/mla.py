@@ -2,7 +2,7 @@
 
 from sim.catalog import kv_layouts
 from sim.model import operations as ops
-from sim.model.attention.kind import BF16, Attention, Batch, Form, Matrix, projection
+from sim.model.attention.kind import BF16, Attention, AttentionForm, Batch, Matrix, projection
 from sim.model.layout import Layout, Phase
 from sim.model.operations import Operation
 
@@ -51,9 +51,9 @@ class Mla(Attention):
         """The latent is on every GPU of a rank."""
         return self.entry_bytes(kv_cache)
 
-    def forms(self, layout: Layout, phase: Phase) -> tuple[Form, ...]:
+    def forms(self, layout: Layout, phase: Phase) -> tuple[AttentionForm, ...]:
         """Keys and values are expanded in prefill only."""
-        return (Form("mha" if phase == "prefill" else "absorbed"),)
+        return (AttentionForm("mha" if phase == "prefill" else "absorbed"),)
 
     def widths(self) -> dict[str, float]:
         """What its projections and cores depend on beside its heads."""

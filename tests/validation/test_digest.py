@@ -1,20 +1,27 @@
 """What is shipped of the validation: a readable file, and the errors by deployment that runs quote."""
 
 import json
+from dataclasses import replace
 from statistics import median
 
 import pytest
 
 from sim.catalog.validated import Served, Validated, validated
-from sim.validation.errors import Case
-from sim.validation.first_look import FILE, NAMES, by_pool, lines, pools, rounded
+from sim.report.validation import cases_table
+from sim.validation.case import Case
+from sim.validation.digest import FILE, NAMES, brief, by_pool, lines, pools, rounded
 from sim.validation.points import points
+from sim.validation.services import services
+from sim.validation.table import Validation
 
 POOL = Served("deepseek-v3", "h200_sxm", "sglang", "fp8", "aggregated", False, gpus=8, tp=8, ep=1)
 
 
 def case(id: str, metric: str, simulated: float, split: str | None = "test") -> Case:
-    return Case(id, metric, 1.0, simulated, split, "", "")
+    return Case(
+        id=id, metric=metric, published=1.0, simulated=simulated, split=split, layout="", point="", model="", gpu="",
+        engine="", precision="", phase="service",
+    )  # fmt: skip
 
 
 def test_errors_by_pool_by_hand() -> None:
@@ -35,7 +42,8 @@ def test_errors_by_pool_by_hand() -> None:
 
 def test_published_steps_are_pools_of_their_phase() -> None:
     found = pools([])
-    assert len(found) == len(points()["points"])
+    assert len(found) == len(points()["points"]) + len(services()["services"])
+    assert found["P0574"].model == "deepseek-v3.2" and found["P0574"].serving == "aggregated"
     decode = Served("deepseek-v3", "h100_sxm", "sglang", "fp8", "decode", False, gpus=72, tp=1, ep=72)
     assert found["P0304"] == decode
     assert found["P0305"].drafts
@@ -51,9 +59,18 @@ def test_a_case_takes_a_line() -> None:
     assert json.loads(lines(data)) == data
 
 
+def test_what_a_layout_has_in_common_is_told_once_and_read_back() -> None:
+    mine = [replace(case(id, "tpot", 0.9), layout=layout, release=release, model="m") for id, layout, release in
+            (("A", "x", "1"), ("B", "x", "2"), ("C", "y", None))]  # fmt: skip
+    data = brief(Validation(mine, {}, {}, 10, 0))
+    assert data["columns"]["x"]["model"] == "m" and "release" not in data["columns"]["x"]
+    assert [one.get("release") for one in data["cases"]] == ["1", "2", None]
+    assert cases_table(data).model.tolist() == ["m"] * 3
+
+
 def test_the_shipped_file_is_small_and_one_case_a_line() -> None:
     text = FILE.read_text(encoding="utf-8")
-    assert len(text) < 300_000
+    assert len(text) < 250 * len(json.loads(text)["cases"])
     assert lines(json.loads(text)) == text
 
 
@@ -69,5 +86,6 @@ def test_the_shipped_table_says_what_the_shipped_cases_say() -> None:
     ):
         errors = [abs(one["error"]) for one in h200 if one["metric"] == metric]
         assert error == pytest.approx(median(errors), rel=1e-3)
-    scored = {one["id"] for one in cases if one["metric"] in NAMES}
+    # Prompts and answers of a disaggregated service were not measured apart.
+    scored = {one["id"] for one in cases if one["metric"] in NAMES and "dynamo-" not in one["layout"]}
     assert sum(one.cases for one in validated()) == len(scored)

@@ -1,11 +1,11 @@
 """A request while it is being served."""
 
-from collections.abc import Sequence as Numbers
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
 @dataclass(slots=True, eq=False)
-class Sequence:
+class ServedRequest:
     """One prompt with the tokens generated so far.
 
     `id` is the position in order of arrival, `request` the number of the request in its workload. A preempted
@@ -43,7 +43,7 @@ class Sequence:
     """Those that the answer goes on with, where a later prompt repeats it."""
     unit: int = 0
     """The prefix cache that serves it."""
-    cached_by_tier: Numbers[int] = ()
+    cached_by_tier: Sequence[int] = ()
     """`cached_tokens` by the tier of the prefix cache that holds them; empty where the workload gives them."""
     fetch_s: float = 0.0
     """Seconds until they are on its rank."""

@@ -1,0 +1,18 @@
+"""The measured profiles that come with the package, by name; `sim.cost.profile` reads them."""
+
+from pathlib import Path
+from typing import Final
+
+SHIPPED: Final = Path(__file__).parents[1] / "cost" / "profiles"
+HEADER: Final = "profile.yaml"
+"""The file of a profile's folder that says what was measured."""
+
+
+def shipped_profiles() -> tuple[str, ...]:
+    """Names of the profiles that come with the package, such as `h200_sxm/vllm`."""
+    return tuple(sorted(p.parent.relative_to(SHIPPED).as_posix() for p in SHIPPED.glob(f"*/*/{HEADER}")))
+
+
+def is_shipped(name: str) -> bool:
+    """Whether a profile of that name comes with the package."""
+    return (SHIPPED / name / HEADER).is_file()

@@ -1,0 +1,189 @@
+"""A question -> its answer: search, confirm at full traffic, and tell; where nothing holds, the closest plan."""
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sim.parallel import Crew
+from sim.planner import answer
+from sim.planner.budgets import budget, telling
+from sim.planner.full import Confirmed, cheaper_of, confirm
+from sim.planner.holding import HoldJob, Target, hold, lost
+from sim.planner.progress import Tick
+from sim.planner.question import Objective, Question, load_question
+from sim.planner.search import PLAIN, SAFE, Entry, Found, search
+from sim.planner.sensitivity import sensitivity
+from sim.planner.traffic import traffic_of
+from sim.scenario.errors import DeploymentError, Problem
+from sim.scenario.schema import Scenario
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer to a plan file."""
+
+    data: Json
+    scenario: Scenario | None
+    """The winner's, ready for `run`."""
+
+    def json(self) -> Json:
+        """As `tokenworks plan --json` prints it."""
+        return self.data
+
+
+def plan_file(
+    file: str | Path, seed: int = 0, workers: int | None = None, progress: Tick | None = None
+) -> Plan:
+    """The cheapest deployment for a plan file; `workers`: processes (None: one per core), which change no byte but
+    `ledger.wall_s`. `progress` is told (simulated requests done, of all as far as is known).
+
+    Raises ScenarioError where the file or its base is broken, DeploymentError where its traffic is none that a
+    deployment could be sized for, or no layout can be built at all.
+    """
+    return plan(load_question(file), seed, workers, progress)
+
+
+def plan(question: Question, seed: int = 0, workers: int | None = None, progress: Tick | None = None) -> Plan:
+    """The same of a question that was read."""
+    started = time.perf_counter()
+    with question.loaded.locating():
+        traffic = traffic_of(question.loaded.scenario, seed)
+    with Crew(workers or os.cpu_count() or 1) as crew:
+        found = search(question, traffic, seed, crew, progress)
+        if not found.entries:
+            raise _nothing(found)
+        out_of_reach: list[Json] = []
+        asked = found
+        if not (found.ranking(PLAIN) or found.ranking(SAFE)):
+            found, out_of_reach = _closest(found, seed, crew, progress)
+        # A margin may be more than any candidate has: then the plan without one is the best there is.
+        best = confirm(found, SAFE, seed, crew) or confirm(found, PLAIN, seed, crew)
+        without = cheaper_of(confirm(found, PLAIN, seed, crew), best)
+        told = _told(asked, found, best, without, out_of_reach, crew)
+    told["ledger"] = answer.ledger(found, seed, time.perf_counter() - started)
+    scenario = None
+    if best is not None:
+        scenario = question.scenario(best.entry.screened.candidate.overrides(best.size.replicas))
+    return Plan(told, scenario)
+
+
+def _told(
+    asked: Found,
+    found: Found,
+    best: Confirmed | None,
+    without: Confirmed | None,
+    out_of_reach: list[Json],
+    crew: Crew,
+) -> Json:
+    question, traffic = asked.question, asked.traffic
+    return {
+        "name": question.name,
+        "traffic": {
+            "peak_per_s": traffic.peak_per_s, "mean_per_s": traffic.mean_per_s, "basis": traffic.said,
+        },
+        "objectives": [{"objective": o.key, "label": o.label, "bound_s": o.bound_s} for o in question.objectives],
+        "max_gpus": question.max_gpus,
+        "best": _best(asked, found, best, SAFE if best and best.entry.sizes[SAFE] else PLAIN),
+        "without_margin": _best(asked, found, without, PLAIN),
+        "n_plus_1": None if best is None else answer.n_plus_1(found, best),
+        "out_of_reach": out_of_reach,
+        "candidates": answer.runners_up(found, best),
+        "refused": [
+            {"gpu": r.job.setting["gpu"], "role": r.job.role, "shape": dict(r.job.shape), "why_not": r.why}
+            for r in found.refused
+        ],
+        "frontier": answer.frontier(found),
+        "sensitivity": [] if best is None else sensitivity(found, best, crew),
+        "break_even": [] if best is None else answer.break_even(found, best),
+    }  # fmt: skip
+
+
+def _best(asked: Found, found: Found, confirmed: Confirmed | None, target: int) -> Json | None:
+    """One of the plans at full traffic, judged by what was asked."""
+    if confirmed is None:
+        return None
+    judged = replace(found, question=replace(found.question, objectives=asked.question.objectives))
+    told = answer.candidate(judged, confirmed.entry, target, confirmed)
+    limit = asked.question.max_gpus
+    within = limit is None or told["gpus_paid"] <= limit
+    missed = [f"{o['label']} is out of reach" for o in told["objectives"] if not o["kept"]]
+    says = [*missed, *([] if within else [f"takes {told['gpus_paid']:,} GPUs; {limit:,} are allowed"])]
+    return {
+        **told,
+        "meets_objectives": told["meets_objectives"] and within,
+        "why_not": "; ".join(says) or None,
+        "with_margin": confirmed.entry.sizes[SAFE] == confirmed.size,
+        "repaired": confirmed.repaired,
+        "simulated_share": confirmed.share,
+    }
+
+
+def _closest(found: Found, seed: int, crew: Crew, progress: Tick | None) -> tuple[Found, list[Json]]:
+    """A search for the nearest question that has an answer, and what had to give way.
+
+    Where candidates hold, but on more GPUs than are allowed, the limit goes. Else each objective that the best
+    candidate misses at the lightest load moves to what that candidate reaches, and a step beyond.
+    """
+    question = found.question
+    if question.max_gpus is not None:
+        free = search(replace(question, max_gpus=None), found.traffic, seed, crew, progress)
+        if free.ranking(PLAIN) or free.ranking(SAFE):
+            return free, [
+                {"objective": "max_gpus", "bound": question.max_gpus, "reached": None, "with": None}
+            ]
+    entry, values = _lightest(found, seed, crew)
+    told, relaxed = [], []
+    for one in question.objectives:
+        reached = values[one.key]
+        if reached > one.bound_s:
+            told.append({"objective": one.key, "bound": one.bound_s, "reached": reached,
+                         "with": entry.screened.candidate.name})  # fmt: skip
+            relaxed.append(replace(one, bound_s=reached * (1 + telling().sensitivity)))
+        else:
+            relaxed.append(one)
+    again = replace(question, objectives=tuple(relaxed), max_gpus=None)
+    return search(again, found.traffic, seed, crew, progress), told
+
+
+def _lightest(found: Found, seed: int, crew: Crew) -> tuple[Entry, dict[str, float]]:
+    """The candidate that comes nearest to all objectives at the lightest load simulated, and what it reaches."""
+
+    def worst(values: dict[str, float], objectives: tuple[Objective, ...]) -> float:
+        return max(values[o.key] / o.bound_s for o in objectives)
+
+    objectives = found.question.objectives
+    by_means = sorted(
+        found.entries,
+        key=lambda e: (
+            worst({o.key: e.screened.mean_s(o.metric, 0.0) for o in objectives}, objectives),
+            e.screened.candidate.gpus, e.screened.candidate.name,
+        ),
+    )[: telling().sensitivity_candidates]  # fmt: skip
+    # Whatever is found, all rates but the lightest are ruled out: `at_most` is just above it.
+    jobs = [_lightest_job(found, entry, seed) for entry in by_means]
+    measured = [
+        (e, h.points[0]) for e, h in zip(by_means, crew.map(hold, jobs, lost), strict=True) if h.points
+    ]
+    if not measured:
+        raise _nothing(found)
+    entry, point = min(
+        measured, key=lambda one: (worst(dict(one[1].values_s), objectives), one[0].screened.candidate.name)
+    )
+    return entry, dict(point.values_s)
+
+
+def _lightest_job(found: Found, entry: Entry, seed: int) -> HoldJob:
+    step = entry.screened.capacity * (1 + budget().estimate_tolerance) / 2 ** budget().halvings
+    target = Target(found.question.objectives, at_most=1.5 * step, to_win=0.0)
+    return HoldJob(found.question, found.traffic, entry.screened, (target,), seed)
+
+
+def _nothing(found: Found) -> DeploymentError:
+    """No worker can be built: the first reason of each GPU."""
+    reasons = {r.job.setting["gpu"]: r.why for r in reversed(found.refused)}
+    says = "; ".join(f"{gpu}: {why}" for gpu, why in reasons.items()) or "every candidate is excluded"
+    return DeploymentError([Problem(("search",), f"no deployment can be built: {says}")])

@@ -1,0 +1,172 @@
+"""What the answer hangs on: each input moved up and down, the price that follows, whether another plan would win.
+
+What a replica holds is not simulated again: it moves as its bound by the estimate does. Both have the same steps, so
+what queues take from the one they take from the other; where a bound is not reached at all nothing is said.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sim.deployment.plan import resolve
+from sim.parallel import Crew
+from sim.planner.budgets import telling
+from sim.planner.full import Confirmed
+from sim.planner.question import Objective, Question
+from sim.planner.screening import Part, PartJob, Screened, estimate
+from sim.planner.search import SAFE, Entry, Found, wanted
+from sim.planner.sizing import allowed, rank, replicas_for, sized
+from sim.units import HOUR_S, MILLION
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One input, moved."""
+
+    input: str
+    change: str
+    load: float = 1.0
+    """What the traffic is multiplied by."""
+    speed: float = 1.0
+    """What every latency is multiplied by, and every rate divided by: a model that is wrong by so much."""
+    gpu_price: float = 1.0
+    """What the winner's GPU-hour is multiplied by."""
+    overrides: Mapping[str, Any] | None = None
+    """Of the scenario: the parts are estimated again."""
+
+
+def sensitivity(found: Found, best: Confirmed, crew: Crew) -> list[Json]:
+    """The answer under every change; `best_changes` is None where the change leaves nothing that could be told."""
+    rivals = _rivals(found, best)
+    changes = list(_changes(found.question, best))
+    asked = [(change, entry) for change in changes if change.overrides for entry in rivals]
+    jobs = [job for change, entry in asked for job in _part_jobs(found, entry, change)]
+    parts = iter(crew.map(estimate, jobs, lambda job: Part(why_not="its process died")))
+    moved = {
+        (change.input, change.change, entry.screened.candidate.name): replace(
+            entry.screened, parts={role: next(parts) for role in entry.screened.parts}
+        )
+        for change, entry in asked
+    }
+
+    def screened(change: Change, entry: Entry) -> Screened:
+        return moved.get((change.input, change.change, entry.screened.candidate.name), entry.screened)
+
+    return [_told(found, best, rivals, change, screened) for change in changes]
+
+
+def _rivals(found: Found, best: Confirmed) -> list[Entry]:
+    """The winner and those that came nearest, one of each setting and kind at least where they hold."""
+    others = [e for e in found.ranking(SAFE) if e is not best.entry]
+    first: dict[str, Entry] = {}
+    for entry in others:
+        first.setdefault(f"{entry.screened.candidate.setting}{entry.screened.candidate.kind}", entry)
+    order = [*first.values(), *others]
+    unlike = list({e.screened.candidate.name: e for e in order}.values())
+    return [best.entry, *unlike[: telling().sensitivity_candidates - 1]]
+
+
+def _changes(question: Question, best: Confirmed) -> Iterator[Change]:
+    step = telling().sensitivity
+    scenario = question.scenario(best.entry.screened.candidate.overrides(1))
+    workload = scenario.workload
+    for sign in (1, -1):
+        share, said = 1 + sign * step, f"{sign * step:+.0%}"
+        yield Change("load", said, load=share)
+        for side in ("input", "output"):
+            if workload.lengths is not None and (scaled := _scaled(getattr(workload.lengths, side), share)):
+                yield Change(f"{side} length", said, overrides={f"workload.lengths.{side}": scaled})
+        if workload.cached_fraction is not None:
+            hits = min(0.99, max(0.0, workload.cached_fraction + sign * step / 2))
+            yield Change("hit rate", f"to {hits:.0%}", overrides={"workload.cached_fraction": hits})
+        yield Change(f"price of {best.entry.screened.candidate.setting['gpu']}", said, gpu_price=share)
+        if scenario.speculation.draft_tokens and scenario.speculation.adaptive is None:
+            chances = [min(1.0, chance * share) for chance in resolve(scenario).drafts.chances or ()]
+            yield Change("acceptance", said, overrides={"speculation.acceptance": chances})
+        yield Change("model error: slower" if sign > 0 else "model error: faster", said, speed=share)
+
+
+def _scaled(length: Any, share: float) -> Json | None:
+    """A distribution with another mean; None of a file."""
+    if length.constant is not None:
+        return {"constant": max(1, round(length.constant * share))}
+    if length.uniform is not None:
+        return {"uniform": [max(1, round(end * share)) for end in length.uniform]}
+    if length.lognormal is not None:
+        return {"lognormal": {"mean": max(1.0, length.lognormal.mean * share), "cv": length.lognormal.cv}}
+    return None
+
+
+def _part_jobs(found: Found, entry: Entry, change: Change) -> Iterator[PartJob]:
+    """The parts of a candidate under a change. Acceptance is that of the winner's drafts: others keep their own."""
+    overrides = dict(change.overrides or {})
+    chances = overrides.get("speculation.acceptance")
+    drafts = found.question.scenario(entry.screened.candidate.setting).speculation.draft_tokens
+    if chances is not None and drafts != len(chances):
+        overrides = {}
+    setting = {**entry.screened.candidate.setting, **overrides}
+    for role in entry.screened.parts:
+        yield PartJob(found.question, found.traffic, setting, role, entry.screened.candidate.pools[role])
+
+
+def _told(
+    found: Found,
+    best: Confirmed,
+    rivals: list[Entry],
+    change: Change,
+    screened: Callable[[Change, Entry], Screened],
+) -> Json:
+    question, gpu = found.question, best.entry.screened.candidate.setting["gpu"]
+    outcomes = []
+    for entry in rivals:
+        held, now = _held(question, entry, change, screened(change, entry))
+        if held <= 0:
+            continue
+        peak = found.traffic.peak_per_s * change.load * (entry.margin.rate if entry.margin else 1.0)
+        size = sized(question, entry.screened, replicas_for(peak, held))
+        if entry is best.entry:  # what the simulation at full traffic asked for beyond the estimate stays
+            size = sized(question, entry.screened, size.replicas + best.repaired)
+        if entry.screened.candidate.setting["gpu"] == gpu:
+            size = replace(size, usd_per_hour=size.usd_per_hour * change.gpu_price)
+        if allowed(question, size):
+            outcomes.append((rank(entry.screened, size), entry, size, now))
+    told: Json = {"input": change.input, "change": change.change}
+    if not outcomes:
+        return {
+            **told,
+            "usd_per_million": None,
+            "usd_per_hour": None,
+            "gpus": None,
+            "best_changes": None,
+            "best": None,
+        }
+    _, winner, size, now = min(outcomes, key=lambda one: one[0])
+    sold = 1 - question.loaded.scenario.price.margin
+    per_hour = found.traffic.mean_per_s * change.load * HOUR_S * now.any_part.tokens
+    return {
+        **told,
+        "usd_per_million": size.usd_per_hour / per_hour * MILLION / sold,
+        "usd_per_hour": size.usd_per_hour,
+        "gpus": size.gpus,
+        "best_changes": winner is not best.entry,
+        "best": winner.screened.candidate.name,
+    }
+
+
+def _held(question: Question, entry: Entry, change: Change, now: Screened) -> tuple[float, Screened]:
+    """What a replica holds under a change: as simulated, times how its bound moves.
+
+    With everything slower by k, a promise of x seconds is kept where x / k was, at 1 / k of the rate.
+    """
+    assert entry.held is not None
+    objectives = wanted(entry, question, SAFE)
+    slower = tuple(replace(one, bound_s=one.bound_s / change.speed) for one in objectives)
+    before = entry.screened.bound(objectives)
+    after = 0.0 if any(p.why_not for p in now.parts.values()) else _bound(now, slower) / change.speed
+    return entry.held.brackets[SAFE].low * after / before if before else 0.0, now
+
+
+def _bound(screened: Screened, objectives: tuple[Objective, ...]) -> float:
+    return screened.bound(objectives)

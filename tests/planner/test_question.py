@@ -1,0 +1,151 @@
+"""Plan files: what is asked, and what is wrong with it, where."""
+
+from pathlib import Path
+
+import pytest
+
+from sim.planner.candidates import settings, shapes
+from sim.planner.question import Objective, Question, load_question
+from sim.planner.traffic import traffic_of
+from sim.scenario.errors import DeploymentError, ScenarioError
+
+CHAT = """
+model: deepseek-v3.2
+gpu: h200_sxm
+deployment: {serve: {workers: 2, gpus: 8, tp: 8, max_batch_per_gpu: 16, memory_fraction: 0.9}}
+workload:
+  arrivals: {gamma: {rate_per_s: 8, cv: 2}}
+  lengths: {input: {constant: 1000}, output: {constant: 100}}
+duration_s: 600
+objectives: {ttft_p99_s: 2.0, e2e_p99_s: 30}
+price: {tier: rent_3yr}
+"""
+
+
+def asked(folder: Path, text: str) -> Question:
+    (folder / "chat.yaml").write_text(CHAT)
+    (folder / "plan.yaml").write_text(text)
+    return load_question(folder / "plan.yaml")
+
+
+def complaint(folder: Path, text: str) -> str:
+    with pytest.raises(ScenarioError) as error:
+        asked(folder, text)
+    return str(error.value)
+
+
+def test_a_base_gives_all_but_its_deployment(tmp_path: Path) -> None:
+    question = asked(
+        tmp_path, "base: chat.yaml\nworkload: {arrivals: {gamma: {rate_per_s: 5}}}\nsearch: {gpu: [H200]}\n"
+    )
+    assert question.varied == {"gpu": ("h200_sxm",)}
+    assert question.objectives == (Objective("ttft_s", 99.0, 2.0), Objective("e2e_s", 99.0, 30.0))
+    built = question.scenario({"deployment": {"serve": {"gpus": 8, "tp": 1}}})
+    assert built.price.tier == "rent_3yr"
+    assert built.deployment.serve and built.deployment.serve.memory_fraction is None
+    traffic = traffic_of(question.loaded.scenario, 0)
+    assert (traffic.peak_per_s, traffic.cv) == (5, 2)
+
+
+def test_any_percentile_may_be_promised(tmp_path: Path) -> None:
+    question = asked(
+        tmp_path,
+        "base: chat.yaml\nobjectives: {ttft_p95_s: 1, tpot_mean_s: 0.05, tpot_p99_s: 0.1}\nsearch: {}\n",
+    )
+    assert [one.key for one in question.objectives] == ["ttft_p95_s", "tpot_mean_s", "tpot_p99_s"]
+    known = question.loaded.scenario.objectives
+    assert (known.ttft_p99_s, known.tpot_p99_s, known.e2e_p99_s) == (None, 0.1, None)
+
+
+def test_twelve_lines_without_a_base_will_do(tmp_path: Path) -> None:
+    text = CHAT.replace("duration_s: 600\n", "").split("deployment")[0].replace("gpu: h200_sxm\n", "")
+    text += (
+        "workload:"
+        + CHAT.split("workload:")[1].replace("duration_s: 600\n", "")
+        + "search: {gpu: [b200, gb200]}\n"
+    )
+    assert len(text.strip().splitlines()) <= 12
+    assert asked(tmp_path, text).varied["gpu"] == ("b200_sxm", "gb200_nvl72")
+
+
+def test_a_gpu_may_bring_its_price(tmp_path: Path) -> None:
+    text = "base: chat.yaml\nsearch: {gpu: [h200_sxm, {gpu: h20_141, price.usd_per_gpu_hour: 1.2}]}\n"
+    first, second = settings(asked(tmp_path, text))
+    assert first == {"gpu": "h200_sxm"} and second == {"gpu": "h20_141gb", "price.usd_per_gpu_hour": 1.2}
+    assert asked(tmp_path, text).scenario(second).price.usd_per_gpu_hour == 1.2
+
+
+def test_what_is_pinned_takes_the_place_of_what_is_searched(tmp_path: Path) -> None:
+    text = (
+        "base: chat.yaml\nsearch: {deployment.decode.gpus: [16], deployment.decode.max_batch_per_gpu: 32}\n"
+    )
+    question = asked(tmp_path, text)
+    found = [*shapes(question, question.loaded.scenario, "decode")]
+    assert found == [{"gpus": 16, "tp": 1, "ep": 16, "max_batch_per_gpu": 32}]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("base: chat.yaml\nsearch: {gpus: [h200]}\n", "plan.yaml:2:10: search.gpus: no key of a search"),
+        ("base: chat.yaml\nsearch: {gpu: [h300]}\n", "unknown gpu 'h300'"),
+        ("base: chat.yaml\nsearch: {deployment.serve.workers: [2]}\n", "the plan finds the workers"),
+        ("base: chat.yaml\nsearch: {kind: mixed}\n", "expected aggregated or disaggregated, got mixed"),
+        ("base: chat.yaml\nsearch: {ratio: [2]}\n", "expected workers of prefill and decode in quotes"),
+        ("base: chat.yaml\nsearch: {max_gpus: -1}\n", "expected a whole number above 0, got -1"),
+        ("base: chat.yaml\nsearch: {exclude: h200}\n", "expected a list of sections"),
+        ("base: chat.yaml\nsearch: {precision.kv_cache: []}\n", "expected at least one value"),
+        ("base: chat.yaml\nobjectives: {ttft_s: 2}\nsearch: {}\n", "plan.yaml:2:14: objectives.ttft_s: unknown"),
+        ("base: chat.yaml\nobjectives: {ttft_p95_s: -2}\nsearch: {}\n", "expected seconds above 0, got -2"),
+        ("base: chat.yaml\nmodle: x\nsearch: {}\n", "did you mean 'model'?"),
+        ("base: chat.yml\nsearch: {}\n", "did you mean 'chat.yaml'?"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, says: str) -> None:
+    assert says in complaint(tmp_path, text)
+
+
+def test_a_plan_without_a_promise_is_none(tmp_path: Path) -> None:
+    text = "base: chat.yaml\nobjectives: {ttft_p99_s: null}\nsearch: {}\n"
+    assert "without a promise" in complaint(tmp_path, text)
+
+
+def test_a_day_has_a_peak_and_a_mean(tmp_path: Path) -> None:
+    """A curve that is 3 for six hours and 1 for eighteen: mean 1.5; 4 requests/s on the mean are 8 at the peak."""
+    (tmp_path / "day.csv").write_text("hour,load\n0,1\n9,3\n15,1\n")
+    arrivals = "arrivals: {diurnal: {mean_rate_per_s: 4, curve: day.csv}}"
+    question = asked(tmp_path, f"base: chat.yaml\nworkload: {{{arrivals}}}\nsearch: {{}}\n")
+    traffic = traffic_of(question.loaded.scenario, 0)
+    assert (traffic.peak_per_s, traffic.mean_per_s) == (pytest.approx(8), 4)
+
+
+def test_a_trace_has_a_busiest_window(tmp_path: Path) -> None:
+    """Ten minutes of one request a second, then five of three: 1,500 requests in 900 s."""
+    times = [*range(600), *(600 + i / 3 for i in range(900))]
+    rows = "\n".join(f"{t},100,10" for t in times)
+    (tmp_path / "trace.csv").write_text(f"arrival_s,input_tokens,output_tokens\n{rows}\n")
+    question = asked(
+        tmp_path,
+        "base: chat.yaml\nworkload: {trace: trace.csv, arrivals: null}\nduration_s: null\nsearch: {}\n",
+    )
+    traffic = traffic_of(question.loaded.scenario, 0)
+    assert traffic.own_times and traffic.most == 1500
+    assert (traffic.peak_per_s, traffic.mean_per_s) == (
+        pytest.approx(3, rel=0.01),
+        pytest.approx(1500 / 899.67, rel=0.01),
+    )
+
+
+def test_sessions_are_not_planned_for(tmp_path: Path) -> None:
+    workload = "{trace: agentic-coding, arrivals: {poisson: {rate_per_s: 1}}}"
+    question = asked(tmp_path, f"base: chat.yaml\nworkload: {workload}\nsearch: {{}}\n")
+    with pytest.raises(DeploymentError, match="holds sessions"):
+        traffic_of(question.loaded.scenario, 0)
+
+
+def test_a_closed_loop_has_no_rate_to_plan_for(tmp_path: Path) -> None:
+    question = asked(
+        tmp_path, "base: chat.yaml\nworkload: {arrivals: {closed_loop: {concurrency: 9}}}\nsearch: {}\n"
+    )
+    with pytest.raises(DeploymentError, match="arrive by the clock"):
+        traffic_of(question.loaded.scenario, 0)
