@@ -39,7 +39,8 @@ lint: .venv/.test
 	$(call timed,lint: import-linter,$(BIN)/lint-imports --no-cache)
 
 bench: .venv/.run
-	$(call timed,bench: 100000 requests on 64 GPUs,$(BIN)/tokenworks bench)
+	$(call timed,bench: what a request costs beside a bare SimPy loop,\
+		$(BIN)/python -m sim.bench_cases --out out/bench.json)
 
 dashboard: .venv/.run
 	$(BIN)/tokenworks dashboard
