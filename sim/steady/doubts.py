@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 
+from sim.cluster.window import LEAST_STAYS
 from sim.scenario.schema import Scenario
 from sim.steady.service import Limit, Service
 
@@ -16,8 +17,6 @@ MANY_USERS = 64
 """Users per rank of a closed loop on aggregated workers: at 64 the price was 10% off, at 256 25% (8 H200, TP8)."""
 NEARLY_FULL = 0.9
 """Load from which the capacity matters for the figures."""
-STAYS = 2.0
-"""Requests' mean time in the system that must fit into a run, so that its window shows the steady state."""
 
 
 def doubts(
@@ -64,8 +63,9 @@ def doubts(
     lasts_s = scenario.duration_s or math.inf
     if demand.requests is not None:
         lasts_s = min(lasts_s, demand.requests / (demand.rate_per_s or at["requests_per_s"]))
-    if STAYS * stay_s > lasts_s:
+    lasts_s -= scenario.warmup_s
+    if LEAST_STAYS * stay_s > lasts_s:
         yield (
-            f"A request stays {stay_s:,.3g} s on average, and requests come for {lasts_s:,.3g} s only: a simulation of "
-            "it does not reach the steady state."
+            f"A request stays {stay_s:,.3g} s on average, and is measured among those of {lasts_s:,.3g} s only: a "
+            "simulation does not reach the steady state and tells of the whole run, its start and end included."
         )

@@ -19,6 +19,7 @@ import yaml
 
 from dashboard.settings import CHOICES, DEFAULTS, OWN_PRICE, scenario_of
 from sim import catalog, simulate
+from sim.cluster.window import LEAST_STAYS
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
@@ -75,7 +76,7 @@ def compare(
     stay_s = point.ttft_s + point.tpot_s * max(0.0, first.demand.output_tokens - 1)
     spread = 1 + settings["v"] ** 2
     warmup_s = max(2 * stay_s * spread, requests / 3 / rate)
-    duration_s = warmup_s + max(2 * stay_s, requests * spread / rate)
+    duration_s = warmup_s + max(1.5 * LEAST_STAYS * stay_s, requests * spread / rate)
     if rate * duration_s > most_requests:
         return None
     form = scenario(settings, rate, warmup_s, duration_s)
