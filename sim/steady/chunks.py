@@ -57,14 +57,15 @@ SUMS = ("tokens", "pairs", "pairs_alone", "held", "held_alone")
 """Those that grow with the prompts of a chunk."""
 
 
-def cut(new: Floats, cached_per_new: float, together: int, budget: float) -> Chunks:
+def cut(new: Floats, cached_per_new: float, together: int, budget: float, whole: bool = False) -> Chunks:
     """The chunks of prompts that a rank computes `together` at a time, in order, `budget` new tokens in each.
 
     new: computed tokens of each prompt, in order. A chunk ends with its prompts, however few tokens that leaves it.
+    `whole`: and before a prompt that does not fit into what is left of it.
     """
     ends = np.cumsum(new)
     starts = ends - new
-    first = starts[::together]
+    first = starts[_fitting(new, together, budget)] if whole else starts[::together]
     length = np.append(first[1:], ends[-1]) - first
     count = np.maximum(np.ceil(length / budget - 1e-9), 1).astype(int)
     number = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
@@ -96,6 +97,19 @@ def cut(new: Floats, cached_per_new: float, together: int, budget: float) -> Chu
         longest_alone=largest(earlier + piece),
         several=((pieces > 1) & (behind > 0)).astype(float),
     )
+
+
+def _fitting(new: Floats, together: int, budget: float) -> list[int]:
+    """The prompts that begin a chunk because they are one too many, or do not fit into the last one's rest."""
+    begin: list[int] = []
+    left, members = 0.0, together
+    for i, tokens in enumerate(new.tolist()):
+        if members == together or tokens > left:
+            begin.append(i)
+            left, members = 0.0, 0
+        left = (left - tokens) % budget
+        members += 1
+    return begin
 
 
 def typical(chunks: Chunks, cost_of: Callable[[Chunks], Floats]) -> tuple[Chunks, Floats]:

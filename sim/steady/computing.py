@@ -190,9 +190,9 @@ def computing(
     )
 
 
-def kinds(plan: PoolPlan, demand: Demand) -> list[tuple[Chunks, float, float]]:
+def kinds(plan: PoolPlan, demand: Demand, whole: bool = False) -> list[tuple[Chunks, float, float]]:
     """Chunks of the ranks of a step, how many of the ranks have one, and how many prompts the step begins: from one
-    prompt to full chunks."""
+    prompt to full chunks. `whole`: prompts that fit into a chunk are not divided (`sim.serving.prompts`)."""
     new = np.random.default_rng(0).permutation(np.array(demand.new_quantiles))
     budget, ranks, per_new = float(plan.chunk_tokens), plan.dp, demand.cached_tokens / demand.new_tokens
     mean = float(new.mean())
@@ -200,7 +200,7 @@ def kinds(plan: PoolPlan, demand: Demand) -> list[tuple[Chunks, float, float]]:
 
     def chunks(together: float) -> Chunks:
         if varied or together <= CROWD:
-            return cut(new, per_new, max(1, round(together)), budget)
+            return cut(new, per_new, max(1, round(together)), budget, whole)
         crowd, part = cut(new, per_new, len(new), 2 * mean * len(new)), together / len(new)
         return replace(crowd, **{name: getattr(crowd, name) * part for name in SUMS})
 
@@ -208,12 +208,14 @@ def kinds(plan: PoolPlan, demand: Demand) -> list[tuple[Chunks, float, float]]:
     per_prompt = len(lone.tokens) / len(new)
     active = np.unique([*2.0 ** np.arange(np.log2(ranks)), ranks]).tolist()
     found = [(lone, some, some / per_prompt) for some in active]
-    full, together = ranks * budget / mean, 2
+    packed = chunks(len(new) if varied else budget / mean)
+    each = len(new) / len(packed.tokens) if varied and whole else budget / mean
+    full, together = ranks * each, 2
     while ranks * together < NEARLY * full:
         found.append((chunks(together), ranks, float(ranks * together)))
         together *= 2
     most = max(full, found[-1][2] * (1 + 1e-6))
-    return [*found, (chunks(len(new) if varied else budget / mean), ranks, most)]
+    return [*found, (packed, ranks, most)]
 
 
 def _step(cost: SurfaceStepCost, budget: float, chunks: Chunks, ranks: float, prompts: float) -> _Step:

@@ -11,6 +11,9 @@ MOSTLY_PROMPTS = 0.9
 """Share of the time of aggregated workers beyond which little is left for answers."""
 FEW_SEQUENCES = 4.0
 """Sequences that a rank has room for, in seats or KV cache, up to which it matters which requests happen to meet."""
+FEW_THAT_GROW = 16.0
+"""Sequences in a full KV cache up to which their growth does not average out: n of all ages differ from their mean by
+2 / sqrt(12 n), 14%."""
 MANY_REJECTED = 0.3
 """Share of requests that are too long beyond which the rest depends on a few that just fit."""
 MANY_USERS = 64
@@ -49,6 +52,12 @@ def doubts(
         )
     if full and service.largest <= FEW_SEQUENCES:
         yield f"A rank has room for {service.largest:.2g} requests at a time: it matters which ones meet."
+    growth, kept = demand.output_tokens - 1, service.cluster.rules.growth_reserve_tokens
+    if full and joint and service.room() == "KV cache" and service.largest <= FEW_THAT_GROW and growth > kept:
+        yield (
+            f"A rank's KV cache is full with {service.largest:.2g} requests, whose answers grow by {growth:,.0f} "
+            f"tokens where the engine keeps {kept:,} free: it throws some out and computes them again."
+        )
     if joint and (demand.concurrency or 0) > MANY_USERS * service.ranks:
         yield (
             f"{demand.concurrency:,} users in a closed loop on {service.ranks} ranks: those who leave together come "

@@ -37,7 +37,7 @@ def phases(deployment: Deployment, demand: Demand) -> tuple[Decoding, Computing]
     loads.
     """
     decoder, prefiller = deployment.pool("decode"), deployment.pool("prefill")
-    found = kinds(prefiller, demand)
+    found = kinds(prefiller, demand, deployment.engine.whole_prompts)
     chunks = np.concatenate(
         [x for some, *_ in found[:: len(found) - 1] for x in (some.context, some.context_alone)]
     )

@@ -43,6 +43,26 @@ def test_a_saturated_simulation_serves_the_capacity(prompts: str, within: float,
     assert capacity == pytest.approx(run["throughput"]["output_tokens_per_s"] / 20, rel=within)
 
 
+@pytest.mark.parametrize(
+    "prompts", ["{constant: 5000}", "{constant: 12000}", "{lognormal: {mean: 4000, cv: 0.5}}"]
+)
+def test_so_it_does_where_prompts_are_not_divided(prompts: str) -> None:
+    """Room of 8,192 tokens that prompts do not fill: a step takes one of 5,000, and 12,000 leave half a step empty."""
+
+    def served(rate: float, whole: bool = True) -> Scenario:
+        one = scenario(prompts, rate)
+        assert one.deployment.prefill is not None
+        pool = one.deployment.prefill.model_copy(update={"chunk_tokens": 8192})
+        deployment = one.deployment.model_copy(update={"prefill": pool})
+        rules = one.scheduling.model_copy(update={"whole_prompts": whole})
+        return one.model_copy(update={"deployment": deployment, "scheduling": rules})
+
+    capacity = steady(served(1.0)).capacity_requests_per_s
+    run = simulate(served(2 * capacity)).json()
+    assert capacity == pytest.approx(run["throughput"]["output_tokens_per_s"] / 20, rel=0.1)
+    assert steady(served(1.0, whole=False)).capacity_requests_per_s != pytest.approx(capacity, rel=0.02)
+
+
 def test_one_long_prompt_makes_a_chunk_sparse() -> None:
     """1,000 tokens on average: all below the threshold of 2,048, or one in nine above it, eight in every chunk."""
     alike, mixed = (steady(scenario(p)).capacity_requests_per_s for p in ("{constant: 1000}", LOGNORMAL))
