@@ -66,7 +66,7 @@ def simulated(
         note_profile(name, deployment, screen)
         with screen.progress(name) as tick, one.locating():
             results[name] = sim.simulate(one.scenario, seed, tick)
-        for note in results[name].notes:
+        for note in results[name].json()["notes"]:  # with what the estimate has to say
             screen.note(f"{name}: {note}")
     return results
 
