@@ -120,6 +120,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Validate only: the form, the layout, the memory, the files of workload and experts."""
+    from sim.catalog.profiles import is_shipped
     from sim.deployment.notes import scenario_notes
     from sim.deployment.room import check_room, check_warmup
     from sim.deployment.understood import understood
@@ -130,7 +131,8 @@ def check(
     try:
         loaded, deployment = deployed(scenario, sets)
         with loaded.locating():
-            if any(plan.layout.moe_backend for plan in deployment.pools.values()):
+            own = deployment.profile is not None and not is_shipped(deployment.profile)
+            if own or any(plan.layout.moe_backend for plan in deployment.pools.values()):
                 from sim.step.pricing import check_backends  # reads the profile, which takes a while
 
                 check_backends(deployment)
