@@ -66,7 +66,7 @@ def read_records(path: Path) -> Iterator[Record]:
             continue
         torn = not line.endswith(b"\n")
         try:
-            raw = json.loads(line)
+            raw = json.loads(line.decode())
             torn = False
             check_record(raw)
         except UnicodeDecodeError as error:

@@ -15,7 +15,8 @@ ENVIRONMENT = {"name": "NVIDIA H200", "memory_bytes": 1.514e11, "device": "cuda"
 def record(m: int, **changes: Any) -> dict[str, Any]:
     return {
         "operation": "gemm", "shape": {"m": m, "n": 512, "k": 512}, "dtype": "fp8", "us_median": 5 + m / 100,
-        "ok": True, "us_p10": 4.9, "us_p90": 9.0, "source": "t", "backend": "torch", "environment": ENVIRONMENT, **changes,
+        "ok": True, "us_p10": 4.9, "us_p90": 9.0, "source": "t", "backend": "torch", "environment": ENVIRONMENT,
+        **changes,
     }  # fmt: skip
 
 
