@@ -21,6 +21,8 @@ PLAIN: dict[str, Any] = {
                  "lengths": {"input": {"lognormal": {"mean": 1000, "cv": 1}}, "output": {"constant": 5}}},
 }  # fmt: skip
 
+POOL = {"gpus": 8, "ep": 8}
+
 
 def said(**overrides: Any) -> list[str]:
     return [
@@ -55,8 +57,8 @@ def test_a_slip_is_asked_about(key: str, value: object, asks: str) -> None:
 
 def test_settings_of_the_other_phase_are_asked_about() -> None:
     deployment = {
-        "prefill": {**SPLIT["prefill"], "max_batch_per_gpu": 4},
-        "decode": {**SPLIT["decode"], "chunk_tokens": 512},
+        "prefill": {**POOL, "max_batch_per_gpu": 4},
+        "decode": {**POOL, "chunk_tokens": 512},
     }
     scenario = from_data({**PLAIN, "deployment": deployment}).scenario
     assert [note.split(":")[0] for note in slips(scenario)] == [
@@ -81,9 +83,8 @@ def test_ranges_are_of_keys_that_exist() -> None:
 def test_a_load_that_is_none_is_asked_about(tmp_path: Path, rate_per_s: float, says: str) -> None:
     """40 requests at a million per second are a batch; one in eleven days does not come within ten seconds."""
     file = tmp_path / "s.yaml"
-    file.write_text(
-        yaml.safe_dump({**PLAIN, "workload": {**PLAIN["workload"], **workload}, "duration_s": 10})
-    )
+    workload = {**PLAIN["workload"], "arrivals": {"poisson": {"rate_per_s": rate_per_s}}}
+    file.write_text(yaml.safe_dump({**PLAIN, "workload": workload, "duration_s": 10}))
     for command in ("check", "run"):
         told = CliRunner().invoke(app, [command, str(file), "--json"])
         assert told.exit_code == 0, told.output
