@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 APP = Path(__file__).parent / "app.py"
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches: pages then answer to these names alone, so that no other site can have its
+name lead here and read them (DNS rebinding)."""
 
 
 def command(
@@ -27,6 +30,8 @@ def command(
 
     Thread(target=warm_up, daemon=True).start()
     flags = [f"--server.address={host}"]
+    if host not in LOCAL:  # whoever opens it to others is found under names that only they know
+        flags.append("--server.allowedHosts=*")
     if port is not None:
         flags.append(f"--server.port={port}")
     if not browser:
