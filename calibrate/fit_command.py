@@ -8,13 +8,16 @@ import typer
 
 from calibrate.coverage import lacks
 from calibrate.coverage import read as read_coverage
+from calibrate.one_device import environment_of
 from calibrate.show import error_table, family_errors, wide_console
 from calibrate.store import save_fits, save_profile
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu_names
 from sim.catalog.profiles import HEADER
-from sim.cost.profile import ProfileError, device_gpu, read_profile
+from sim.cost.profile import FIT, Fit, Profile, ProfileError, device_gpu, read_profile
 from sim.cost.record import BadRecord, read_records
+from sim.saving import whole_folder
+from sim.scenario.errors import brief
 
 
 def fit(
@@ -28,14 +31,20 @@ def fit(
     """Fit every table, measure the error on left-out axis values, and write both beside the profile."""
     console = wide_console(stderr=True)
     try:
-        directory = _profile_of(source, out, engine)
-        profile = read_profile(directory, fitted=False)
-        from calibrate.fit import fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
-
-        fits = fit_profile(profile, device_gpu(profile))
-        save_fits(directory, fits)
+        if (source / HEADER).is_file() or source.name == HEADER:
+            directory = source if source.is_dir() else source.parent
+            profile, fits = _fitted(directory)
+            save_fits(directory, fits)
+        else:
+            file = source / "records.jsonl" if source.is_dir() else source
+            directory = out or file.parent / "profile"
+            # Whole or not at all: a fit that fails leaves the earlier one.
+            with whole_folder(directory, last=HEADER, ours=("*.parquet", FIT)) as folder:
+                _profile_of(file, folder, engine)
+                profile, fits = _fitted(folder)
+                save_fits(folder, fits)
     except (ProfileError, BadRecord, NoRecords, OSError) as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(brief(str(error)), style="red", markup=False)
         raise typer.Exit(2) from error
     console.print(error_table(profile, fits))
     if lacking := profile.header.get("lacks"):
@@ -47,23 +56,31 @@ def fit(
         print(json.dumps({"profile": str(directory / HEADER), "families": family_errors(fits.items())}))
 
 
-def _profile_of(source: Path, out: Path | None, engine: str) -> Path:
-    """The folder of the profile to fit; records become one first."""
-    if (source / HEADER).is_file() or source.name == HEADER:
-        return source if source.is_dir() else source.parent
-    file = source / "records.jsonl" if source.is_dir() else source
+def _fitted(directory: Path) -> tuple[Profile, dict[str, Fit]]:
+    """The profile of a folder, read into memory, and its fits. Raises ProfileError where they cannot be made."""
+    from calibrate.fit import fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
+
+    profile = read_profile(directory, fitted=False)
+    try:
+        return profile, fit_profile(profile, device_gpu(profile))
+    except (ArithmeticError, ValueError, LookupError) as error:
+        if isinstance(error, ProfileError):
+            raise
+        raise ProfileError(f"no fit can be made of these times ({error})") from error
+
+
+def _profile_of(file: Path, directory: Path, engine: str) -> None:
+    """Write the profile of a file of records."""
     records = list(read_records(file))
-    directory = out or file.parent / "profile"
-    device = device_name(records)
+    environment, device = environment_of(records), device_name(records)
     header: dict[str, Any] = {
         "gpu": device,
         "engine": engine,
         "attribution": {"source": "tokenworks calibrate run", "records": len(records)},
-        "environment": dict(records[0].environment) if records else {},
+        "environment": dict(environment),
     }
     if lacking := lacks(read_coverage(file.parent)):
         header["lacks"] = lacking
     if device not in gpu_names():
         header["device"] = {"name": device, **device_ceilings(records)}
     save_profile(directory, header, tables_from_records(records))
-    return directory

@@ -1,6 +1,7 @@
 """Writing profiles: the header, one Parquet file per kernel family, and the fit beside them."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,11 @@ def _write_rows(path: Path, members: Sequence[tuple[int, Table]]) -> None:
 
 
 def save_fits(directory: Path, fits: Mapping[str, Fit]) -> None:
-    """Write the fit of every table beside the profile."""
+    """Write the fit of every table beside the profile, at once: an earlier one stays until then."""
     content = {"counted": COUNTED, "tables": {key: fit_to_json(fit) for key, fit in sorted(fits.items())}}
-    (directory / FIT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    beside = directory / f".{FIT}.{os.getpid()}"
+    try:
+        beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        beside.replace(directory / FIT)
+    finally:
+        beside.unlink(missing_ok=True)

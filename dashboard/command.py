@@ -1,13 +1,18 @@
 """`tokenworks dashboard`: serves the app on this machine."""
 
+import os
+import signal
 import sys
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Annotated
 
 import typer
 
 APP = Path(__file__).parent / "app.py"
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches: pages then answer to these names alone, so that no other site can have its
+name lead here and read them (DNS rebinding)."""
 
 
 def command(
@@ -26,7 +31,12 @@ def command(
     from dashboard.data.services import warm_up  # noqa: PLC0415
 
     Thread(target=warm_up, daemon=True).start()
+    if current_thread() is main_thread() and hasattr(signal, "SIGHUP"):
+        # A terminal that closes ends the server as Ctrl-C does: with its simulations and their files.
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     flags = [f"--server.address={host}"]
+    if host not in LOCAL:  # whoever opens it to others is found under names that only they know
+        flags.append("--server.allowedHosts=*")
     if port is not None:
         flags.append(f"--server.port={port}")
     if not browser:

@@ -4,6 +4,7 @@ Jobs belong to the server, not to a page: a second window, or a reload, finds th
 """
 
 import atexit
+import fcntl
 import os
 import shutil
 import signal
@@ -21,6 +22,9 @@ State = Literal["waiting", "running", "done", "failed", "cancelled"]
 Command = Literal["run", "plan"]
 
 PROGRESS_VARIABLE: Final = "TOKENWORKS_PROGRESS"
+PARENT_VARIABLE: Final = "TOKENWORKS_PARENT_PIPE"
+PREFIX: Final = "tokenworks-dashboard-"
+"""Of a server's folder of files."""
 SCENARIO: Final = "scenario.yaml"
 MOST_UNDER_WAY: Final = 24
 """Simulations that wait or run at most."""
@@ -118,13 +122,14 @@ class Job:
             with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as errors:
                 self.process = subprocess.Popen(
                     [*command, "--quiet", "--json", "--out", str(self.result)],
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,  # closed when this server ends, however it does: the child ends then, too
                     stdout=out,
                     stderr=errors,
                     # A crash of the interpreter itself, too, leaves a trace in stderr.
                     env={
                         **os.environ,
                         PROGRESS_VARIABLE: str(self.folder / "progress"),
+                        PARENT_VARIABLE: "1",
                         "PYTHONFAULTHANDLER": "1",
                     },
                     cwd=self.folder,
@@ -163,7 +168,9 @@ class Jobs:
     """The jobs of a server, by what they run. As many run at once as the machine has cores; the others wait."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="tokenworks-dashboard-"))
+        _clear(Path(tempfile.gettempdir()))
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._lock_file = _locked(self.folder)
         self._jobs: dict[tuple[str, int], Job] = {}
         self._lock = Lock()
         atexit.register(self.close)
@@ -195,6 +202,9 @@ class Jobs:
         for job in self._jobs.values():
             job.cancel()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
 
     def _advance(self) -> None:
         """Begin those that wait, first come first served, while there are cores."""
@@ -208,3 +218,26 @@ class Jobs:
         ended = [key for key, job in self._jobs.items() if not job.under_way]
         for key in ended[: max(0, len(ended) - KEPT)]:
             shutil.rmtree(self._jobs.pop(key).folder, ignore_errors=True)
+
+
+def _locked(folder: Path) -> int | None:
+    """The descriptor that holds a folder's lock until its server ends; None where another server has it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _clear(folder: Path) -> None:
+    """Remove the files of servers that were killed, and so could not do it themselves."""
+    for left in folder.glob(f"{PREFIX}*"):
+        lock = _locked(left) if left.is_dir() and left.stat().st_uid == os.getuid() else None
+        if lock is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)

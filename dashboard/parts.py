@@ -83,7 +83,7 @@ def _numbers(*charts: Chart) -> None:
     with st.expander("The numbers"):
         for one in filled:
             if len(filled) > 1:
-                st.markdown(f"**{one.title}**")
+                st.markdown(f"**{plain(one.title)}**")
             table(one.table, one.key)
 
 

@@ -2,10 +2,13 @@
 
 import logging
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from threading import Thread
 from typing import Any, Final, TypeVar
 
 In = TypeVar("In")
@@ -13,6 +16,8 @@ Out = TypeVar("Out")
 
 AHEAD: Final = 2
 """Inputs in flight per worker: none waits for its next one, and a long list is not sent over at once."""
+ORPHANED: Final = 1
+"""Exit code of a process whose parent has gone; nobody reads it."""
 LOCAL: Final = "local"
 """The Ray address that means: start one here."""
 
@@ -115,10 +120,29 @@ class _Pool(ProcessPoolExecutor):
     """A fresh interpreter per worker: forking a process that has threads (numpy, a progress bar) may hang."""
 
     def __init__(self, workers: int) -> None:
-        super().__init__(workers, mp_context=multiprocessing.get_context("spawn"))
+        super().__init__(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
+        )
 
     def __exit__(self, *_: object) -> None:
         self.shutdown(cancel_futures=True)
+
+
+def end_with(wait_for_end: Callable[[], object]) -> None:
+    """Let this process end when `wait_for_end` returns, whatever it does then: nobody is left to want its answer."""
+
+    def watch() -> None:
+        wait_for_end()
+        os._exit(ORPHANED)
+
+    Thread(target=watch, daemon=True, name="ends with its parent").start()
+
+
+def _end_with_parent() -> None:
+    """In a worker: a parent that is killed tells nobody, and its workers would wait, or compute, for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        end_with(lambda: connection.wait([parent.sentinel]))
 
 
 def on_ray(

@@ -28,6 +28,8 @@ def said(call: Callable[P, T]) -> Callable[P, T]:
             raise  # a defect of ours
         except (LookupError, ValueError, OSError) as error:
             raise BadInput(str(error)[:LONGEST]) from error
+        except ArithmeticError as error:  # numbers so large, or so near to none, that formulas end
+            raise BadInput(f"these numbers are beyond what can be computed ({error})") from error
 
     return saying
 

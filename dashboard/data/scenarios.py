@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,12 +16,15 @@ from dashboard.data.problems import BadInput, said
 from sim import catalog
 from sim.catalog.profiles import shipped_profiles
 from sim.deployment.plan import deploy
+from sim.deployment.profile_choice import ANALYTIC
 from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.scenario.form import schema_at
 from sim.scenario.loading import FILE_SUFFIXES, load, parse, to_yaml
 from sim.scenario.reader import MAX_FILE_BYTES, TOO_LARGE, read
 from sim.scenario.schema import Scenario
 from sim.scenario.tree import Node, walk
+from sim.workload import trace
+from sim.workload.arrivals import CURVES
 
 FOLDERS: Final = (
     Path(__file__).parent.parent.parent / "scenarios",
@@ -36,6 +40,8 @@ MOST_UPLOADED: Final = 30
 MOST_GPUS: Final = 4096
 """GPUs of a worker that a page computes; larger ones are for the command line."""
 LONGEST_NAME: Final = 40
+SETTINGS: Final = "these settings"
+"""What messages call a scenario that the sliders spell."""
 
 
 def sources() -> dict[str, Path]:
@@ -76,9 +82,12 @@ def scenario(text: str) -> Scenario:
 
 @said
 def spell(data: Mapping[str, Any]) -> str:
-    """The YAML text of a scenario given as plain data, defaults left out; `tokenworks run` reads the same."""
+    """The YAML text of a scenario given as plain data, defaults left out; `tokenworks run` reads the same.
+
+    Raises BadInput, also where it names a file: the data may stand in the address of a page.
+    """
     text: str = yaml.safe_dump(dict(data), sort_keys=False)
-    return to_yaml(parse(text, "these settings").scenario)
+    return to_yaml(parse(_confined(text, SETTINGS), SETTINGS).scenario)
 
 
 @said
@@ -156,8 +165,21 @@ def _files(tree: Node) -> Iterator[tuple[tuple[str | int, ...], Node]]:
             like_a_file = (
                 ("/" in value and not published)
                 or "\\" in value
-                or Path(value).suffix in FILE_SUFFIXES
-                or Path(value).exists()
+                or Path(value).suffix.lower() in FILE_SUFFIXES
             )
-            if path[-1] == "histogram" or (like_a_file and value not in shipped_profiles()):
+            # Where the catalog's names are few, whatever else is there would be looked for on this machine.
+            names = _shipped_names().get(str(path[-1]))
+            if value not in names if names is not None else like_a_file:
                 yield path, node
+
+
+@cache
+def _shipped_names() -> Mapping[str, frozenset[str]]:
+    """What a key may name that takes a file as well."""
+    return {
+        "profile": frozenset({*shipped_profiles(), ANALYTIC}),
+        "trace": frozenset(trace.shipped()),
+        "curve": frozenset(file.stem for file in CURVES.glob("*.csv")),
+        "histogram": frozenset(),
+        "counts": frozenset(),
+    }

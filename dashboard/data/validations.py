@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from math import isfinite
 from typing import Final
 
 import pandas as pd
@@ -15,7 +16,7 @@ DIGEST: Final = "digest.json"
 """Shipped result of `tokenworks validate --json`, beside the code that made it."""
 LARGEST_BYTES: Final = 16 * 1024 * 1024
 MARKUP: Final = r"[^\w ,./%()-]"
-"""What the name of a metric, which stands in sentences, cannot hold."""
+"""What the names of metrics and models, which stand in sentences, cannot hold."""
 COMMAND: Final = "tokenworks validate --json > validation.json"
 
 
@@ -39,8 +40,26 @@ def read(raw: bytes) -> pd.DataFrame:
         raise BadInput("not UTF-8 text; expected the JSON of `tokenworks validate --json`") from None
     except json.JSONDecodeError as error:
         raise BadInput(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
+    _check_values(found)
     table = harmless(validation.cases_table(found))
-    return table.assign(metric=table.metric.astype(str).replace(MARKUP, "?", regex=True))
+    words = {name: table[name].astype(str).replace(MARKUP, "?", regex=True) for name in ("metric", "model")}
+    return table.assign(**words)
+
+
+def _check_values(found: object) -> None:
+    """Raises BadInput where a value of a case is none that a table holds: a list, a section, or an infinity."""
+    cases = found.get("cases") if isinstance(found, dict) else None
+    shared = found.get("columns") if isinstance(found, dict) else None
+    told = [
+        *(cases if isinstance(cases, list) else ()),
+        *(shared.values() if isinstance(shared, dict) else ()),
+    ]
+    for place, case in enumerate(told, start=1):
+        for key, value in case.items() if isinstance(case, dict) else ():
+            if isinstance(value, list | dict) or (isinstance(value, float) and not isfinite(value)):
+                raise BadInput(
+                    f"case {place}: {str(key)[:40]}: expected text or a finite number, got {str(value)[:40]}"
+                )
 
 
 def units() -> dict[str, str]:

@@ -13,7 +13,7 @@ import typer
 
 from sim.cli import step_tables, tables
 from sim.cli.catalog_command import show_catalog
-from sim.cli.files import page, print_json, save, writer
+from sim.cli.files import COMPARISON, PAGE, RESULT, page, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.launch_command import app as launch
 from sim.cli.plan_command import plan
@@ -78,7 +78,7 @@ def run(
     [(name, result)] = results.items()
     data = result.json()
     if out:  # before anything is shown: whoever reads may leave
-        save(out, result.save)
+        save(out, result.save, last=RESULT, ours=(PAGE,))
         save(out, page(results))
         screen.note(f"written to {out}")
     screen.show(tables.runs({name: data}, public_prices(results)))
@@ -99,15 +99,15 @@ def compare(
     results = simulated(scenarios, sets, seed, out, screen)
     data = {name: result.json() for name, result in results.items()}
     api_prices = public_prices(results)
-    together = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}
+    answer = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}
     if out:
         for name, result in results.items():
-            save(out / name, result.save)
-        save(out, writer("comparison.json", together))
+            save(out / name, result.save, last=RESULT)
+        save(out, writer(COMPARISON, answer))
         save(out, page(results))
         screen.note(f"written to {out}")
     screen.show(tables.runs(data, api_prices))
-    _finish(results, together, as_json)
+    _finish(results, answer, as_json)
 
 
 @app.command()
@@ -120,6 +120,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Validate only: the form, the layout, the memory, the files of workload and experts."""
+    from sim.catalog.profiles import is_shipped
     from sim.deployment.notes import scenario_notes
     from sim.deployment.room import check_room, check_warmup
     from sim.deployment.understood import understood
@@ -130,7 +131,8 @@ def check(
     try:
         loaded, deployment = deployed(scenario, sets)
         with loaded.locating():
-            if any(plan.layout.moe_backend for plan in deployment.pools.values()):
+            own = deployment.profile is not None and not is_shipped(deployment.profile)
+            if own or any(plan.layout.moe_backend for plan in deployment.pools.values()):
                 from sim.step.pricing import check_backends  # reads the profile, which takes a while
 
                 check_backends(deployment)

@@ -3,12 +3,18 @@
 import errno
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sim.saving import PREFIX, whole_folder
+
 if TYPE_CHECKING:
     from sim.report.run import Run
+
+
+RESULT, COMPARISON, PAGE = "run.json", "comparison.json", "report.html"
+"""Files of a run, and of several, in the folder of `--out`."""
 
 
 def prepare(folder: Path) -> None:
@@ -17,18 +23,17 @@ def prepare(folder: Path) -> None:
         if path.is_file():
             raise NotADirectoryError(errno.ENOTDIR, "is a file, not a folder", str(path))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder if folder.exists() else folder.parent):
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder if folder.exists() else folder.parent):
         return
 
 
-def save(folder: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary folder, then move its files into `folder`: nothing half-written is ever there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        write(Path(temporary))
-        folder.mkdir(exist_ok=True)
-        for file in Path(temporary).iterdir():
-            file.replace(folder / file.name)
+def save(folder: Path, write: Callable[[Path], object], last: str = "", ours: Collection[str] = ()) -> None:
+    """Let `write` fill a temporary folder, then put its files into `folder`: nothing half-written is ever there.
+
+    Who finds the file `last` finds the others. `ours`: what earlier results left there and this one need not have.
+    """
+    with whole_folder(folder, last, ours) as made:
+        write(made)
 
 
 def writer(name: str, data: Any) -> Callable[[Path], object]:
@@ -38,10 +43,10 @@ def writer(name: str, data: Any) -> Callable[[Path], object]:
 
 
 def page(results: "Mapping[str, Run]") -> Callable[[Path], object]:
-    """A `write` for `save`: the results as one HTML page, `report.html`."""
+    """A `write` for `save`: the results as one HTML page."""
     from sim.report.html import write_report
 
-    return lambda folder: write_report(results, folder / "report.html")
+    return lambda folder: write_report(results, folder / PAGE)
 
 
 def print_json(data: dict[str, Any]) -> None:

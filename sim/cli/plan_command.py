@@ -88,5 +88,5 @@ def _save(found: "Plan", out: Path) -> list[str]:
         (folder / LAUNCH).write_text(written.text, encoding="utf-8")
         notes.extend(f"cannot be said in a command of {written.engine}: {said}" for said in written.cannot)
 
-    save(out, write)
+    save(out, write, last=ANSWER, ours=(SCENARIO, LAUNCH))
     return notes

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sim
-from sim.cli.files import prepare
+from sim.cli.files import COMPARISON, PAGE, prepare
 from sim.cli.terminal import Screen
 from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.units import GB_BYTES
@@ -66,15 +66,17 @@ def simulated(
         note_profile(name, deployment, screen)
         with screen.progress(name) as tick, one.locating():
             results[name] = sim.simulate(one.scenario, seed, tick)
-        for note in results[name].notes:
+        for note in results[name].json()["notes"]:  # with what the estimate has to say
             screen.note(f"{name}: {note}")
     return results
 
 
 def _name(path: Path, taken: Container[str]) -> str:
-    """The file's name without folder and suffix, numbered where another has it."""
-    names = itertools.chain([path.stem], (f"{path.stem}-{n}" for n in itertools.count(2)))
-    return next(name for name in names if name not in taken)
+    """The file's name without folder and suffix, numbered where another has it; it is a folder's name, too, which must
+    not lead out of `--out` as `..` would."""
+    stem = path.stem.strip(".") or "scenario"
+    names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
+    return next(name for name in names if name not in taken and name not in (COMPARISON, PAGE))
 
 
 def pool(plan: "PoolPlan") -> dict[str, Any]:

@@ -184,7 +184,7 @@ def _stable(run: Json) -> RenderableType:
 
 def _fills_first(run: Json) -> str:
     """The pool that limits, and what of it."""
-    role, limit = run.get("limited_by"), run.get("capacity", {}).get("limit")
+    role, limit = run.get("limited_by"), (run.get("capacity") or {}).get("limit")
     if role is None:
         return "-"
     return f"{'serving' if role == 'serve' else role} pool" + (

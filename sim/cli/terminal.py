@@ -20,6 +20,8 @@ BAD_INPUT: Final = 2
 """Exit code: the input is the user's to mend."""
 PROGRESS_FILE = "TOKENWORKS_PROGRESS"
 """Environment variable that names a file for the progress of a run, `done total`, instead of a bar."""
+PARENT_PIPE = "TOKENWORKS_PARENT_PIPE"
+"""Environment variable of a command whose stdin is a pipe from the program that started it: it ends with that."""
 WIDTH_OF_A_FILE = 160
 """Columns where the output is no terminal: wide enough that no number is cut."""
 

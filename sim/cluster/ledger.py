@@ -1,6 +1,7 @@
 """The books of a run: what happened to each request, and how long each pool worked."""
 
 import math
+import time
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -20,7 +21,8 @@ Progress = Callable[[int, int], None]
 """(requests done, requests in all)"""
 
 PROGRESS_REPORTS = 100
-"""Times that a run reports its progress."""
+"""Times that a run reports its progress; a long one does so every REPORT_EVERY_S as well."""
+REPORT_EVERY_S = 1.0
 
 LEAST_ROOM = 1000
 """Rows that the books grow by at least."""
@@ -56,6 +58,9 @@ class Ledger:
         """Told the number of each request (in its workload) that completes or is rejected."""
         self._progress, self._expected = progress, expected
         self._done = self._report_at = 0
+        self._reported_s = time.monotonic()
+        if progress is not None:
+            progress(0, expected)  # until the first one ends, thousands may arrive
 
     def arrive(self, request: Request) -> ServedRequest:
         """The request arrived."""
@@ -141,9 +146,11 @@ class Ledger:
         self._done += 1
         if self._progress is not None:
             total = max(self._expected, self.arrived)
-            if self._done >= self._report_at or self._done == total:
+            now_s = time.monotonic()
+            due = self._done >= self._report_at or now_s - self._reported_s >= REPORT_EVERY_S
+            if due or self._done == total:
                 self._progress(self._done, total)
-                self._report_at = self._done + max(1, total // PROGRESS_REPORTS)
+                self._report_at, self._reported_s = self._done + max(1, total // PROGRESS_REPORTS), now_s
         if self.on_end is not None:
             self.on_end(sequence.request)
 

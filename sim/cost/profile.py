@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from numpy.typing import NDArray
 
-from sim.catalog import Gpu, described_gpu, gpu, model
+from sim.catalog import ConfigError, Gpu, UnknownName, described_gpu, gpu, model
+from sim.catalog.profile_header import read_header
 from sim.catalog.profiles import HEADER, SHIPPED, shipped_profiles
 from sim.cost.form import Form
-from sim.files import read_text
+from sim.cost.sound import check_axes, check_columns, check_fit
+from sim.files import read_regular, read_text
 from sim.kernels import FAMILIES
 from sim.kernels.family import DEFAULTS, Dims, Variant
 
@@ -34,6 +36,10 @@ COUNTED: Final = 2
 """Which counts of `sim.kernels` the rates of a fit stand on; a fit on others says nothing and must be made again."""
 MEASURED_MODEL: Final = "deepseek-v3.2"
 """Architecture of the kernels unless the header names another: V3's widths, and the indexer's."""
+
+
+MOST_BYTES, MOST_ROWS = 64 * 2**20, 2_000_000
+"""Of one family's file: a hundred times the largest that ships."""
 
 
 class ProfileError(ValueError):
@@ -130,7 +136,8 @@ def _tables(profile: Profile, kernel: str) -> tuple[Table, ...]:
     entries = [e for e in profile.header["tables"] if e["kernel"] == kernel]
     if not entries:
         return ()
-    columns = _read_columns(profile.path / f"{kernel}.parquet")
+    path = profile.path / f"{kernel}.parquet"
+    columns = _read_columns(path)
     number, us = columns.pop("table"), columns.pop("us")
     found = []
     for entry in entries:
@@ -144,6 +151,10 @@ def _tables(profile: Profile, kernel: str) -> tuple[Table, ...]:
             us[mine] * 1e-6,
             noise=entry.get("noise"),
         )
+        try:
+            check_axes(kernel, table.columns.keys(), len(table.seconds))
+        except ValueError as error:
+            raise ProfileError(f"{path}: {table.key}: {error}") from None
         found.append(Table(**{**_fields(table), "fit": profile.fits.get(table.key)}))
     return tuple(found)
 
@@ -151,13 +162,17 @@ def _tables(profile: Profile, kernel: str) -> tuple[Table, ...]:
 def _read_columns(path: Path) -> dict[str, Floats]:
     """Columns of a file of numbers, without the detour by pandas that slows a first read to a third of a second."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(pa.BufferReader(read_regular(path, MOST_BYTES))) as file:
+            if file.metadata.num_rows > MOST_ROWS:  # a small file may unpack to any number
+                raise ValueError(f"{file.metadata.num_rows:,} rows; at most {MOST_ROWS:,}")
             rows = file.read(use_threads=False).combine_chunks()
-        return {
+        columns = {
             name: np.from_dlpack(rows[name].chunk(0)).astype(np.float64)  # type: ignore[attr-defined]
             for name in rows.column_names
         }
-    except (OSError, ValueError) as error:
+        check_columns(columns)
+        return columns
+    except (OSError, ValueError, TypeError, LookupError, BufferError, pa.ArrowException) as error:
         raise ProfileError(f"{path}: expected the rows of a kernel family ({error})") from error
 
 
@@ -185,24 +200,33 @@ def read_profile(directory: Path, fitted: bool = True) -> Profile:
     Raises ProfileError: no header, or fits that an earlier release made on other counts of FLOP and bytes.
     """
     try:
-        text = read_text(directory / HEADER)
-        header = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, yaml.YAMLError) as error:
+        header = read_header(directory)
+        if unknown := {entry["kernel"] for entry in header["tables"]} - FAMILIES.keys():
+            raise ValueError(f"tables: no kernel family is called {', '.join(sorted(unknown))}")
+    except (OSError, ValueError) as error:
         raise ProfileError(f"{directory / HEADER}: expected the header of a profile ({error})") from error
-    if not isinstance(header, dict) or not {"gpu", "engine", "tables"} <= header.keys():
-        raise ProfileError(f"{directory / HEADER}: expected keys gpu, engine and tables")
     return Profile(directory, header, _read_fits(directory / FIT) if fitted else {})
 
 
 def _read_fits(path: Path) -> dict[str, Fit]:
     if not path.is_file():
         return {}
-    raw = json.loads(read_text(path))
+    try:
+        raw = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ProfileError(f"{path}: expected the fits of a profile ({error})") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("tables"), dict):
+        raise ProfileError(f"{path}: expected the fits of a profile, by table")
     if raw.get("counted") != COUNTED:
         raise ProfileError(
             f"{path}: fitted by a release that counted FLOP and bytes otherwise: run `tokenworks calibrate fit "
             f"{path.parent}` again"
         )
+    for key, entry in raw["tables"].items():
+        try:
+            check_fit(entry)
+        except ValueError as error:
+            raise ProfileError(f"{path}: {key}: {error}") from None
     return {key: fit_from_json(entry) for key, entry in raw["tables"].items()}
 
 
@@ -227,16 +251,33 @@ def fit_to_json(fit: Fit) -> dict[str, Any]:
     }
 
 
+def check_profile(profile: Profile) -> None:
+    """Raises ProfileError where anything of a profile that prices a run is missing or cannot be."""
+    device_gpu(profile)
+    try:
+        dims = profile.dims
+    except (UnknownName, ConfigError) as error:
+        raise ProfileError(f"{profile.path / HEADER}: model: {error}") from error
+    for table in (table for kernel in profile.kernels for table in profile.tables(kernel)):
+        if table.fit is None:
+            raise ProfileError(
+                f"{profile.path / FIT}: no fit of {table.key}: run `tokenworks calibrate fit {profile.path}`"
+            )
+        stages = len(FAMILIES[table.kernel].work(table.shape, table.variant, dims))
+        if len(table.fit.form.flop_per_s) != stages:
+            raise ProfileError(f"{profile.path / FIT}: {table.key}: expected the rates of {stages} stages")
+
+
 def device_gpu(profile: Profile) -> Gpu:
     """The GPU that a profile was measured on: the catalog's, or the one that its header describes.
 
     Raises:
-        ProfileError: the description lacks the memory's size or speed, or the BF16 peak.
+        ProfileError: no device of that name, or its description lacks the memory's size or speed, or the BF16 peak.
     """
     device = profile.header.get("device")
-    if not device:
-        return gpu(profile.gpu)
     try:
+        if not device:
+            return gpu(profile.gpu)
         return described_gpu(profile.gpu, device)
-    except ValueError as error:
+    except (ValueError, UnknownName) as error:
         raise ProfileError(f"{profile.path / HEADER}: {error}") from error

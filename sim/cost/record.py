@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sim.cost.record_form import check_record
+from sim.files import read_regular
+
 
 class BadRecord(ValueError):
     """A line that is not a record; says the file, the line number and what was expected."""
@@ -54,20 +57,27 @@ def read_records(path: Path) -> Iterator[Record]:
     stopped in the middle of it.
 
     Raises:
-        BadRecord: a line is not JSON, or lacks `operation`, `shape` or `us_median`.
+        OSError: there is no such regular file.
+        BadRecord: a line is not JSON, lacks `operation`, `shape` or `us_median`, or has a value that cannot be.
     """
     known = Record.__dataclass_fields__
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                raw = json.loads(line)
-                yield Record(**{"dtype": "bf16", **{k: v for k, v in raw.items() if k in known}})
-            except (ValueError, TypeError, AttributeError) as error:
-                if not line.endswith("\n"):
-                    return
-                raise BadRecord(f"{path}:{number}: not a measured record ({error})") from error
+    for number, line in enumerate(read_regular(path).splitlines(keepends=True), start=1):
+        if not line.strip():
+            continue
+        torn = not line.endswith(b"\n")
+        try:
+            raw = json.loads(line.decode())
+            torn = False
+            check_record(raw)
+        except UnicodeDecodeError as error:
+            raise BadRecord(f"{path}:{number}: not UTF-8 text") from error
+        except ValueError as error:
+            if torn:
+                return
+            raise BadRecord(f"{path}:{number}: not a measured record ({error})") from error
+        except RecursionError as error:
+            raise BadRecord(f"{path}:{number}: not a measured record (nested too deep)") from error
+        yield Record(**{"dtype": "bf16", **{k: v for k, v in raw.items() if k in known}})
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

@@ -5,10 +5,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sim import catalog
 from sim.catalog import Gpu
+from sim.catalog.profile_header import read_header
 from sim.catalog.profiles import HEADER
 from sim.scenario.gpu_file import is_gpu_file, read_gpu
 from sim.scenario.schema import Scenario
@@ -58,22 +57,22 @@ def _described(profile: str) -> Gpu | None:
     if header is None or not isinstance(header.get("device"), dict):
         return None
     measured = {key: value for key, value in header["device"].items() if isinstance(value, float | int)}
-    return catalog.described_gpu(str(header.get("gpu")), measured)
+    try:
+        return catalog.described_gpu(str(header.get("gpu")), measured)
+    except ValueError:
+        return None  # likewise
 
 
 @lru_cache(maxsize=8)
 def _header(profile: str) -> dict[str, Any] | None:
     """The header in a profile's folder; None where there is none, or nothing that can be read as one."""
-    path = next((p / HEADER for p in (Path(profile), Path(profile).parent) if (p / HEADER).is_file()), None)
-    if path is None:
+    folder = next((p for p in (Path(profile), Path(profile).parent) if (p / HEADER).is_file()), None)
+    if folder is None:
         return None
     try:
-        header = yaml.load(
-            path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
-    except (OSError, ValueError, yaml.YAMLError):
+        return read_header(folder)
+    except (OSError, ValueError):
         return None  # whoever needs the tables says what is wrong with it
-    return header if isinstance(header, dict) else None
 
 
 def has_header(profile: Path) -> bool:

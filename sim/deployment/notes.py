@@ -4,10 +4,13 @@ from collections.abc import Iterator
 
 from sim.deployment.engine import release_notes
 from sim.deployment.profile_choice import profile_notes
+from sim.deployment.slips import slips
 from sim.scenario.schema import Scenario
 
 
 def scenario_notes(scenario: Scenario) -> Iterator[str]:
-    """Sentences for the user: an engine's release that nobody described, and whose measurements price it all."""
+    """Sentences for the user: an engine's release that nobody described, whose measurements price it all, and what may
+    not be meant."""
     yield from release_notes(scenario)
     yield from profile_notes(scenario)
+    yield from slips(scenario)

@@ -18,13 +18,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.files import LARGEST_BYTES, read_regular, read_text
+from sim.files import read_regular, read_text
 
 Floats = NDArray[np.float64]
 
 LARGEST_COUNT: Final = 1e15
 """Tokens that an expert can have been sent: above, sums of counts lose their last digits."""
 MOST_EXPERTS: Final = 100_000
+MOST_BYTES: Final = 2**27
+"""Of a file, and of what it unpacks to: a thousand recorded steps of the largest models."""
 
 KEY = "logical_count"
 CSV_COLUMNS = ("layer_id", "expert_id", "count")
@@ -71,12 +73,12 @@ def read_counts(path: Path) -> Floats:
 
 
 def _json(path: Path) -> object:
-    content = json.loads(read_text(path))
+    content = json.loads(read_text(path, MOST_BYTES))
     return content[KEY] if isinstance(content, dict) else content
 
 
 def _csv(path: Path) -> Floats:
-    lines = io.StringIO(read_text(path), newline="")
+    lines = io.StringIO(read_text(path, MOST_BYTES), newline="")
     rows = [[float(row[column]) for column in CSV_COLUMNS] for row in csv.DictReader(lines)]
     table = np.asarray(rows, dtype=np.float64).reshape(len(rows), len(CSV_COLUMNS))
     layer, expert = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64)
@@ -89,11 +91,11 @@ def _csv(path: Path) -> Floats:
 
 
 def _numpy(path: Path) -> Floats:
-    raw = read_regular(path)
+    raw = read_regular(path, MOST_BYTES)
     if zipfile.is_zipfile(io.BytesIO(raw)):
         with zipfile.ZipFile(io.BytesIO(raw)) as packed:
-            if sum(item.file_size for item in packed.infolist()) > LARGEST_BYTES:
-                raise ValueError(f"holds more than {LARGEST_BYTES:,} bytes")
+            if sum(item.file_size for item in packed.infolist()) > MOST_BYTES:
+                raise ValueError(f"holds more than {MOST_BYTES:,} bytes")
     loaded = np.load(io.BytesIO(raw), allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         return loaded

@@ -13,6 +13,7 @@ import yaml
 from sim.cluster.record import RunRecord
 from sim.result.invariants import check_invariants
 from sim.result.statistics import request_columns, summary
+from sim.scenario.errors import DeploymentError, brief
 from sim.scenario.schema import Scenario
 
 if TYPE_CHECKING:
@@ -51,16 +52,28 @@ class Result:
     def json(self) -> dict[str, Any]:
         """The JSON of the run, as documented; `wall_s` is the only value that may differ between runs of one seed."""
         if self._outlook is not None:
-            outlook, self._outlook = self._outlook(), None
-            if self._json["stable"] is None:  # it ends before a load is reached
-                outlook["capacity"]["load"] = None
-            elif self._json["stable"] and (load := outlook["capacity"]["load"] or 0.0) > 1:
-                self._json["notes"].append(
-                    f"no backlog was seen to grow, but the estimate has the load at {load:.0%} of capacity: "
-                    "near it only a longer run tells, and until then percentiles grow with its length"
-                )
-            self._json |= outlook
+            outlook, self._outlook = self._outlook, None
+            self._json |= self._foreseen(outlook)
         return self._json
+
+    def _foreseen(self, outlook: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What the estimate says; nulls and a note where it cannot be made: a finished run is not lost for that."""
+        try:
+            found = outlook()
+        except Exception as error:  # whatever is wrong with the estimate, the run is whole
+            reason = brief(
+                str(error) if isinstance(error, DeploymentError) else f"{type(error).__name__}: {error}"
+            )
+            self._json["notes"].append(f"no estimate of the capacity can be made: {reason}")
+            return {"capacity": None, "limited_by": None}
+        if self._json["stable"] is None:  # it ends before a load is reached
+            found["capacity"]["load"] = None
+        elif self._json["stable"] and (load := found["capacity"]["load"] or 0.0) > 1:
+            self._json["notes"].append(
+                f"no backlog was seen to grow, but the estimate has the load at {load:.0%} of capacity: "
+                "near it only a longer run tells, and until then percentiles grow with its length"
+            )
+        return found
 
     def outlook_from(self, outlook: Callable[[], dict[str, Any]]) -> None:
         """Let the JSON have a `capacity` and a `limited_by`: what `outlook` says when the JSON is first asked for."""

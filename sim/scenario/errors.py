@@ -18,6 +18,8 @@ _WORD_SHOWN, _LONGEST, _LINE_SHOWN = 60, 2000, 160
 """Characters of a long word, of a message, and of a source line that are shown."""
 SCREEN_LINES: Final = 20
 """Lines that all problems of a scenario take together: beyond it they come without their source lines."""
+MOST_TOLD: Final = 15
+"""Mistakes of one scenario that are told; how many more there are is said."""
 
 
 def dotted(path: KeyPath) -> str:
@@ -140,11 +142,20 @@ class LocatedProblem:
         return "\n".join(filter(None, (self.sentence(), self.place.excerpt())))
 
 
+def and_more(count: int, file: str) -> LocatedProblem:
+    """The last of many problems: how many more there are."""
+    return LocatedProblem((), f"and {count:,} more such mistakes", Place(file))
+
+
 class ScenarioError(ValueError):
     """A scenario cannot be used. `problems` holds everything found, each with its file, line and column."""
 
     def __init__(self, problems: Iterable[LocatedProblem]) -> None:
-        self.problems = tuple(problems)
+        every = tuple(problems)
+        more = len(every) - MOST_TOLD - 1  # one more takes no more room than to say so
+        if more > 0:
+            every = (*every[:MOST_TOLD], and_more(len(every) - MOST_TOLD, every[0].place.file))
+        self.problems = every
         super().__init__(self.problems)
 
     def __str__(self) -> str:

@@ -12,15 +12,21 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sim.scenario.errors import KeyPath, LocatedProblem, Place, ScenarioError, did_you_mean, dotted
+from sim.scenario.errors import (
+    MOST_TOLD,
+    KeyPath,
+    LocatedProblem,
+    ScenarioError,
+    and_more,
+    did_you_mean,
+    dotted,
+)
 from sim.scenario.section import Section
 from sim.scenario.tree import Node, find, plain
 
 Form = TypeVar("Form", bound=Section)
 Schema = Mapping[str, Any]
 
-MOST_TOLD: Final = 15
-"""Mistakes of one scenario that are told; how many more there are is said."""
 _SHOWN_CHARACTERS: Final = 40
 """Characters of a wrong value that a message repeats."""
 
@@ -47,7 +53,7 @@ def check(tree: Node, form: type[Form], known: Iterable[LocatedProblem] = ()) ->
     if kept := [*known, *kept]:
         kept.sort(key=lambda p: (p.file, p.line or 0, p.column or 0))
         if more > 0:
-            kept.append(LocatedProblem((), f"and {more:,} more such mistakes", Place(tree.place.file)))
+            kept.append(and_more(more, tree.place.file))
         raise ScenarioError(kept)
     return checked
 
@@ -103,6 +109,8 @@ def expected(schema: Schema) -> str:
             noun = f"a list of {len(items)} items, each {expected(items[0])}"
         case {"type": "array", "items": {}} if not schema["items"]:
             noun = "a list of values"
+        case {"type": "array", "items": item, "maxItems": most}:
+            noun = f"a list of 1 to {most} items, each {expected(item)}"
         case {"type": "array", "items": item}:
             noun = f"a list of at least one item, each {expected(item)}"
         case {"type": "object", "properties": keys} if keys:

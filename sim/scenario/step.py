@@ -1,7 +1,7 @@
 """The sections of a scenario that say what a step runs: formats, drafts, overlap, and an engine's habits."""
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -54,7 +54,9 @@ class Precision(Section):
         return "bf16" if self.weights in ("bf16", "int4") else "fp8"
 
 
-DraftCount = Annotated[int, Field(ge=0, le=16, strict=True), WholeNumber]
+MOST_DRAFTS: Final = 16
+"""Per step: three times what engines are run with; each has its own chance, and a level of its own at most."""
+DraftCount = Annotated[int, Field(ge=0, le=MOST_DRAFTS, strict=True), WholeNumber]
 
 
 class DraftLevel(Section):
@@ -70,11 +72,11 @@ class Speculation(Section):
     draft_tokens: DraftCount = Field(
         default=0, description="draft tokens per step, at most where `adaptive` is given; 0 is off"
     )
-    adaptive: Annotated[tuple[DraftLevel, ...], Field(min_length=1)] | None = Field(
+    adaptive: Annotated[tuple[DraftLevel, ...], Field(min_length=1, max_length=MOST_DRAFTS)] | None = Field(
         default=None,
         description="drafts by batch, levels from small to large; none beyond the last; default always draft_tokens",
     )
-    acceptance: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = Field(
+    acceptance: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=MOST_DRAFTS)] | None = Field(
         default=None,
         description="chance that draft i is accepted given that all before it were; default from the catalog",
     )

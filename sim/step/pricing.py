@@ -7,11 +7,12 @@ from warnings import warn
 
 from sim import catalog
 from sim.catalog import Gpu
+from sim.catalog.profiles import is_shipped
 from sim.cost.exchange import WideExchange
 from sim.cost.latency import AnalyticCost, ConcentratedScores, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
 from sim.cost.network import NetworkCost
-from sim.cost.profile import ProfileError, load_profile
+from sim.cost.profile import ProfileError, check_profile, load_profile
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
 from sim.frozen import Frozen
@@ -135,6 +136,8 @@ def _cost(device: Gpu, profile: str | None) -> CostModel:
     if not profile:
         return roofline
     found = load_profile(profile)
+    if not is_shipped(profile):
+        check_profile(found)
     if found.header.get("environment", {}).get("device") == "cpu" and found.gpu != device.name:
         warn(
             f"profile {profile} was measured on a CPU: its times say nothing about a {device.name}",

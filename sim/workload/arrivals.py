@@ -16,8 +16,8 @@ from sim.workload.table import fault, real
 
 Floats = NDArray[np.float64]
 
-MOST_REQUESTS = 50_000_000
-"""More would not fit in memory: a run keeps about 100 bytes per request."""
+MOST_REQUESTS = 10_000_000
+"""More would not fit in memory: a run keeps some 300 bytes per request, and as much again while it writes its table."""
 
 HOURS_PER_DAY = 24
 

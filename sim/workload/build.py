@@ -21,6 +21,9 @@ from sim.workload.stream import AllTurns, RequestStream, closed_loop
 
 Draw = Callable[[int], Prompts]
 
+SEVERAL, AT_ONCE_S = 10, 0.1
+"""Requests that come within a tenth of a second come at once, for a service whose answers take seconds."""
+
 
 def requests(scenario: Scenario, seed: int, base_folder: Path | None = None) -> RequestStream:
     """The requests of a scenario's workload; the same for the same seed, on every machine and in every process.
@@ -38,6 +41,11 @@ def requests(scenario: Scenario, seed: int, base_folder: Path | None = None) -> 
         DeploymentError: if a file or trace does not exist, or arrivals and bounds do not fit together.
         ScenarioError: if a file's content is broken, with file, line and column.
     """
+    stream = _built(scenario, seed, base_folder)
+    return replace(stream, notes=(*stream.notes, *_hardly_a_load(scenario, stream)))
+
+
+def _built(scenario: Scenario, seed: int, base_folder: Path | None) -> RequestStream:
     workload = scenario.workload
     if workload.trace is None:
         assert workload.lengths is not None
@@ -48,6 +56,20 @@ def requests(scenario: Scenario, seed: int, base_folder: Path | None = None) -> 
     if isinstance(recorded, Sessions):
         return _conversing(scenario, recorded, seed, base_folder)
     return _recorded(scenario, recorded, seed, base_folder)
+
+
+def _hardly_a_load(scenario: Scenario, stream: RequestStream) -> Iterator[str]:
+    """Says so where nobody comes, or all come at once although a rate is asked for."""
+    if not len(stream):
+        yield "no request arrives: the rate is too low for duration_s, or the workload begins later"
+    arrivals, last_s = scenario.workload.arrivals, stream.last_arrival_s
+    if arrivals is None or arrivals.all_at_once is not None or last_s is None or len(stream) < SEVERAL:
+        return
+    if last_s < AT_ONCE_S:
+        yield (
+            f"all {len(stream):,} requests arrive within {last_s:.3g} s, so this is no steady load but a batch "
+            "(`arrivals: {all_at_once: {}}` says the same); more requests, or a lower rate?"
+        )
 
 
 def _in_step(workload: Workload) -> list[str]:

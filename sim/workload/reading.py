@@ -10,11 +10,27 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from sim.files import LARGEST_BYTES, read_regular
+from sim.files import read_regular
 from sim.scenario.errors import DeploymentError, KeyPath, Problem, did_you_mean
 from sim.workload.table import FileTable, cell_starts, fault
 
 SEPARATORS: Final = (",", ";", "\t", "|")
+
+# What a table may hold, checked before it is parsed: a cell takes a hundred bytes as an object, so a small packed file
+# could fill the memory. The largest public traces of requests have 1.4 million rows and 60 MB.
+MOST_BYTES: Final = 2**28
+"""Of the text of a file, unpacked."""
+MOST_UNPACKED: Final = 100
+"""Times its own size that a packed file may hold; traces hold four to thirty times."""
+SMALL_BYTES: Final = 2**20
+"""That any packed file may hold."""
+MOST_ROWS: Final = 3_000_000
+MOST_CELLS: Final = 25_000_000
+MOST_COLUMNS: Final = 1000
+XZ_MEMORY_BYTES: Final = 2**28
+"""That unpacking may take: a file may ask for 4 GB."""
+BATCH_ROWS: Final = 256
+"""Of a Parquet file that are unpacked before their size is looked at."""
 
 
 def locate(name: str, base_folder: Path | None, shipped: Iterable[str], key: KeyPath) -> Path:
@@ -50,9 +66,10 @@ def read(path: Path) -> FileTable:
             "expected a .csv or .jsonl file, or one of them as .gz or .xz; or a .parquet file",
         )
     try:
-        raw = _unpacked(read_regular(path), path.suffix)
+        raw = _unpacked(read_regular(path, MOST_BYTES), path.suffix)
         if parse is None:
             return _parquet(name, raw)
+        _check_size(lines := raw.count(b"\n"), lines + max(raw.count(sign.encode()) for sign in SEPARATORS))
         text = raw.decode("utf-8-sig")
     except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -65,14 +82,37 @@ def read(path: Path) -> FileTable:
 
 
 def _unpacked(raw: bytes, suffix: str) -> bytes:
-    """What a .gz or .xz file holds: no more than a plain file may."""
-    if suffix not in (".gz", ".xz"):
-        return raw
-    with gzip.open(io.BytesIO(raw)) if suffix == ".gz" else lzma.open(io.BytesIO(raw)) as file:
-        content = file.read(LARGEST_BYTES + 1)
-    if len(content) > LARGEST_BYTES:
-        raise ValueError(f"holds more than {LARGEST_BYTES:,} bytes")
+    """What a .gz or .xz file holds. Raises ValueError where it is far more than such a file of a table would."""
+    most = min(MOST_BYTES, max(MOST_UNPACKED * len(raw), SMALL_BYTES))
+    if suffix == ".gz":
+        with gzip.open(io.BytesIO(raw)) as file:
+            content = file.read(most + 1)
+    else:
+        content = _from_xz(raw, most + 1) if suffix == ".xz" else raw
+    if suffix in (".gz", ".xz") and most < len(content) <= MOST_BYTES:
+        raise ValueError(f"{len(raw):,} bytes that hold more than {most:,}; no table packs so well")
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"holds more than {MOST_BYTES:,} bytes")
     return content
+
+
+def _from_xz(raw: bytes, most: int) -> bytes:
+    """The first `most` bytes of what the streams of an .xz file hold."""
+    content = b""
+    while raw and len(content) < most:
+        stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
+        content += stream.decompress(raw, most - len(content))
+        if not stream.eof and len(content) < most:
+            raise EOFError("the file is cut off")
+        raw = stream.unused_data.lstrip(b"\0")
+    return content
+
+
+def _check_size(rows: int, cells: int) -> None:
+    """Raises ValueError for more than a table may hold."""
+    for count, most, what in ((rows, MOST_ROWS, "rows"), (cells, MOST_CELLS, "cells")):
+        if count > most:
+            raise ValueError(f"holds about {count:,} {what}; at most {most:,} can be read")
 
 
 def _separator(source: tuple[str, ...]) -> str:
@@ -139,6 +179,8 @@ def _json_lines(file: str, source: tuple[str, ...]) -> FileTable:
         else:
             broken.append((line, 1, "expected an object: {...}"))
     names = dict.fromkeys(name for row in rows for name in row)
+    if len(names) > MOST_COLUMNS:
+        raise fault(file, (), None, None, f"has {len(names):,} keys; expected at most {MOST_COLUMNS:,}")
     columns = {name: [row.get(name) for row in rows] for name in names}
     return FileTable(file, source, tuple(line_of), columns, tuple(broken))
 
@@ -149,7 +191,22 @@ def _parquet(name: str, raw: bytes) -> FileTable:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        rows = pq.read_table(pa.BufferReader(raw), use_threads=False)
+        with pq.ParquetFile(pa.BufferReader(raw)) as file:
+            count = file.metadata.num_rows
+            if len(file.schema_arrow) > MOST_COLUMNS:
+                raise ValueError(f"has {len(file.schema_arrow):,} columns; expected at most {MOST_COLUMNS:,}")
+            _check_size(count, count * len(file.schema_arrow))
+            parts, held = [], 0
+            plain = pa.schema(
+                (name, getattr(kind, "value_type", kind) if pa.types.is_dictionary(kind) else kind)
+                for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)
+            )
+            for part in file.iter_batches(BATCH_ROWS, use_threads=False):
+                parts.append(part.cast(plain))  # a word list would hide how long its words are
+                held += parts[-1].nbytes
+                if held > MOST_BYTES:
+                    raise ValueError(f"holds more than {MOST_BYTES:,} bytes")
+            rows = pa.Table.from_batches(parts, plain)
         columns: dict[str, list[object]] = {
             key: rows[key].to_pylist() for key in dict.fromkeys(rows.column_names)
         }

@@ -5,9 +5,11 @@ import pytest
 from cluster_costs import LinearStepCost, columns
 from cluster_scenario import scenario
 
+from sim.cluster.ledger import Ledger
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
 from sim.serving.admission import AdmissionRules
+from sim.workload import Request
 
 PREFILL = LinearStepCost(prompt_base_s=0.1, token_s=1e-3, pair_s=1e-6)
 DECODE = {"base_s": 0.02, "sequence_s": 0.0, "kv_s": 0.0}
@@ -273,3 +275,14 @@ def test_progress_is_told_to_the_end():
     assert told[-1] == (250, 250)
     assert len(told) >= 100
     assert told == sorted(told)
+    assert told[0] == (0, 250), "a bar stands there before the first one ends"
+
+
+def test_a_long_run_tells_its_progress_every_second(monkeypatch):
+    """Of a million requests a hundredth may take minutes."""
+    now, told = iter(range(0, 10**6, 2)), []
+    monkeypatch.setattr("sim.cluster.ledger.time.monotonic", lambda: next(now))
+    ledger = Ledger(10**6, lambda done, of: told.append(done))
+    for number in range(5):
+        ledger.finish(ledger.arrive(Request(number, 0.0, 10, 3)), 1.0)
+    assert told == [0, 1, 2, 3, 4, 5]

@@ -1,6 +1,7 @@
 """`tokenworks dashboard`: what it starts."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,32 @@ def test_it_serves_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_address_port_and_browser_are_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = started(monkeypatch, "--host", "0.0.0.0", "--port", "9000", "--no-browser")[2:]
-    assert flags == ["--server.address=0.0.0.0", "--server.port=9000", "--server.headless=true"]
+    assert flags == [
+        "--server.address=0.0.0.0", "--server.allowedHosts=*", "--server.port=9000", "--server.headless=true",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "allowed"),
+    [
+        ("127.0.0.1:8501", "http://127.0.0.1:8501", True), ("localhost:8501", "http://localhost:8501", True),
+        ("[::1]:8501", "http://[::1]:8501", True), ("127.0.0.1:8501", "http://evil.example", False),
+        ("evil.example:8501", "http://evil.example:8501", False), ("evil.example:8501", None, False),
+        (None, None, False),
+    ],
+)  # fmt: skip
+def test_a_name_of_somebody_s_that_leads_here_is_refused(
+    monkeypatch: pytest.MonkeyPatch, host: str | None, origin: str | None, allowed: bool
+) -> None:
+    """DNS rebinding: a page of evil.example whose name suddenly means 127.0.0.1 has Origin and Host alike."""
+    from streamlit.web.server.starlette import starlette_websocket as socket  # noqa: PLC0415
+
+    options = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))["server"]
+    monkeypatch.setattr(
+        socket.config, "get_option", lambda name: options.get(name.removeprefix("server."), True)
+    )
+    monkeypatch.setattr(socket, "is_url_from_allowed_origins", lambda url: "127.0.0.1" in url)
+    assert socket._is_origin_allowed(origin, host) is allowed
 
 
 def test_a_port_that_cannot_be_is_refused() -> None:

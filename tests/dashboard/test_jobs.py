@@ -22,7 +22,7 @@ workload:
   lengths: {input: {constant: 1000}, output: {constant: 50}}
 duration_s: 60
 """
-ENDLESS = SMALL.replace("duration_s: 60", "duration_s: 10000000")
+ENDLESS = SMALL.replace("duration_s: 60", "duration_s: 4000000")
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_job_that_dies_says_how(
 
 
 def test_a_simulation_that_is_killed_says_how_far_it_was(jobs: Jobs) -> None:
-    job = jobs.start(ENDLESS.replace("10000000", "100000"))
+    job = jobs.start(ENDLESS.replace("4000000", "100000"))
     for _ in range(6000):
         if job.progress[1] or job.state != "running":
             break

@@ -7,6 +7,7 @@ import pytest
 
 from dashboard.data import scenarios, silicon, validations
 from dashboard.data.problems import BadInput
+from dashboard.settings import decode, scenario_of
 
 GOOD = """model: deepseek-v3.2
 gpu: h200_sxm
@@ -126,11 +127,11 @@ def test_records_are_drawn_beside_a_profile() -> None:
         (b"\xff\xfe{}", "UTF-8"),
         (b"x" * (9 * 2**20), "larger than 8 MB"),
         (b"[" * 100_000, "nested too deep"),
-        (json.dumps(RECORD | {"shape": {"m": "wide"}}).encode(), "record 1"),
+        (json.dumps(RECORD | {"shape": {"m": "wide"}}).encode(), "line 1"),
         (json.dumps(RECORD | {"shape": 3}).encode(), "record"),
-        (json.dumps(RECORD | {"us_median": 0}).encode(), "record 1"),
-        (json.dumps(RECORD | {"us_median": -1}).encode(), "record 1"),
-        (json.dumps(RECORD | {"us_median": float("nan")}).encode(), "record 1"),
+        (json.dumps(RECORD | {"us_median": 0}).encode(), "line 1"),
+        (json.dumps(RECORD | {"us_median": -1}).encode(), "line 1"),
+        (json.dumps(RECORD | {"us_median": float("nan")}).encode(), "line 1"),
     ],
     ids=[
         "no keys",
@@ -165,6 +166,47 @@ def test_a_profile_is_one_of_those_shipped() -> None:
         silicon.tables("../../../etc")
 
 
+CASE = {
+    "id": "a",
+    "metric": "tpot",
+    "published": 1.5,
+    "simulated": 2,
+    "error": 0.3,
+    "split": "test",
+    "model": "m",
+}
+TRICKY = "![x](http://127.0.0.1:9988/leak.png) [y](http://evil.example) **b** `c` <img src=x>"
+
+
+def test_texts_of_a_validation_stay_texts() -> None:
+    """What stands in a sentence of the page is Markdown there."""
+    cases = validations.read(json.dumps({"cases": [CASE | {"model": TRICKY, "metric": TRICKY}]}).encode())
+    said = validations.headline(cases, cases.metric[0])
+    assert not set("![]`<>") & set(said) and "](" not in said and "**b**" not in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("m", "/etc/hostname"), ("m", "../../etc/passwd"), ("m", "config.json"), ("m", "/etc"), ("g", "/etc/gpu.yaml"),
+        ("g", "gpu.yml"), ("m", "C:\\config"),
+    ],
+)  # fmt: skip
+def test_the_address_of_a_page_names_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: str
+) -> None:
+    """Whether the file exists makes no difference to what is said."""
+    monkeypatch.chdir(tmp_path)
+    said = set()
+    for there in (False, True):
+        for name in ("config.json", "gpu.yml") if there else ():
+            (tmp_path / name).write_text("{}")
+        with pytest.raises(BadInput, match="cannot name files") as raised:
+            scenarios.spell(scenario_of(decode(f"{key}:{value}")))
+        said.add(str(raised.value))
+    assert len(said) == 1
+
+
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
@@ -174,9 +216,13 @@ def test_a_profile_is_one_of_those_shipped() -> None:
         (b'{"cases": [1]}', "validate --json"),
         (b"[" * 200_000, "nested too deep|JSON"),
         (b"x" * (17 * 2**20), "larger than 16 MB"),
+        *((json.dumps({"cases": [CASE, CASE | {key: value}]}).encode(), f"case 2: {key}: expected")
+          for key in (*CASE, "half", "layout")
+          for value in ([1], {"a": 1}, float("inf"), float("nan"))),
+        (json.dumps({"cases": [CASE], "columns": {"l": {"gpu": ["x"]}}}).encode(), "gpu: expected"),
+        (json.dumps({"cases": [CASE]}).replace("1.5", "1e999").encode(), "published: expected"),
     ],
-    ids=["not JSON", "not text", "a list", "no cases", "deep", "huge"],
-)
+)  # fmt: skip
 def test_a_broken_validation_is_refused_in_words(raw: bytes, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         validations.read(raw)

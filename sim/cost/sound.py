@@ -1,0 +1,80 @@
+"""What measured rows and fits must be to price anything: anybody may have written a profile, or a tear have cut it."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.kernels import FAMILIES
+from sim.kernels.family import DEFAULTS
+
+Floats = NDArray[np.float64]
+
+LEAST_US, MOST_US = 1e-3, 1e8
+"""Microseconds of a launch: a thousandth of what any takes, and a hundred seconds."""
+MOST_OF_AXIS: Final = 1e15
+"""Largest coordinate of a shape: bytes of an exchange, and beyond everything that a GPU holds."""
+MOST_PER_S: Final = 1e20
+"""FLOP or bytes per second of a fit: its unused rates are 1, and a real one is a thousandth of this."""
+SHARPEST: Final = 1e3
+METHODS: Final = ("linear", "fitted")
+
+
+def check_columns(columns: Mapping[str, Floats]) -> None:
+    """Raises ValueError where the columns of a family's file are no measured rows."""
+    if not {"table", "us"} <= columns.keys():
+        raise ValueError("expected columns table and us")
+    for name, values in columns.items():
+        least, most = (LEAST_US, MOST_US) if name == "us" else (0.0, MOST_OF_AXIS)
+        # An axis that a table does not have is NaN in its rows; times and numbers of tables are always there.
+        known = values if name in ("table", "us") else values[~np.isnan(values)]
+        wrong = ~((known >= least) & (known <= most))
+        if wrong.any():
+            unit = " microseconds" if name == "us" else ""
+            found = f"{known[wrong][0]:g} in {int(wrong.sum()):,} of {len(known):,} rows"
+            raise ValueError(f"column {name}: expected {least:g} to {most:g}{unit}, got {found}")
+
+
+def check_axes(kernel: str, axes: Collection[str], rows: int) -> None:
+    """Raises ValueError where a table of a family lacks rows, or an axis of its grid."""
+    if not rows:
+        raise ValueError("no rows of a table that the header lists")
+    family = FAMILIES[kernel]
+    lacking = set(family.axes) - set(family.computed) - set(axes) - DEFAULTS.keys()
+    if lacking:
+        raise ValueError(f"a table lacks {', '.join(sorted(lacking))}")
+
+
+def check_fit(entry: Any) -> None:
+    """Raises ValueError where the entry of a fit is none."""
+    if not isinstance(entry, dict):
+        raise ValueError("expected a section")
+    numbers = {"launch_s": (0.0, MOST_US * 1e-6), "sharpness": (1.0, SHARPEST)}
+    for key, (least, most) in numbers.items():
+        if not _between(entry.get(key), least, most):
+            raise ValueError(
+                f"{key}: expected a number from {least:g} to {most:g}, got {_short(entry.get(key))}"
+            )
+    rates = [entry.get(key) for key in ("flop_per_s", "bytes_per_s")]
+    if not all(isinstance(r, list) and all(_between(x, 1e-3, MOST_PER_S) for x in r) for r in rates):
+        raise ValueError(f"flop_per_s, bytes_per_s: expected lists of numbers above 0 to {MOST_PER_S:g}")
+    if len(rates[0] or ()) != len(rates[1] or ()):
+        raise ValueError("flop_per_s, bytes_per_s: expected one of each per stage")
+    if entry.get("method") not in METHODS:
+        raise ValueError(f"method: expected {' or '.join(METHODS)}, got {_short(entry.get('method'))}")
+    noise, held_out = entry.get("noise"), entry.get("held_out", {})
+    if noise is not None and not _between(noise, 0.0, 1e3):
+        raise ValueError(f"noise: expected a share of the time, got {_short(noise)}")
+    if not isinstance(held_out, dict) or not all(isinstance(e, dict) for e in held_out.values()):
+        raise ValueError("held_out: expected errors by axis")
+    if not all(_between(x, 0.0, MOST_OF_AXIS) for errors in held_out.values() for x in errors.values()):
+        raise ValueError("held_out: expected errors of 0 or more")
+
+
+def _between(value: object, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+
+def _short(value: object) -> str:
+    return str(value)[:40]

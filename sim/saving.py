@@ -1,0 +1,111 @@
+"""Folders of results that are whole: whoever looks finds the old result or the new one, at whatever moment.
+
+A result is written to a hidden folder beside its place, which takes the place at once. What a killed process left of
+such a folder is cleared by the next one that writes there; a lock tells those that are still written to.
+"""
+
+import ctypes
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Final
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is told apart, so nothing is cleared
+    fcntl = None  # type: ignore[assignment]
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of renameat2(2), Linux 3.15."""
+PREFIX: Final = ".tokenworks-"
+
+
+@contextmanager
+def whole_folder(target: Path, last: str, ours: Collection[str] = ()) -> Iterator[Path]:
+    """A folder to write to, which takes the place of `target` where the block ends without an exception.
+
+    Where `target` holds other files than the new ones and those of the patterns `ours`, or is the working folder, it
+    stays, and the new files are moved into it one by one, `last` as the last: who finds that finds all.
+    """
+    target = Path(os.path.realpath(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    place = target.parent if _takes(target) else target
+    clear(place)
+    made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+    lock = _locked(made)
+    try:
+        yield made
+        _put(made, target, last, ours, beside=place != target)
+    finally:
+        if lock is not None:
+            os.close(lock)
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def clear(folder: Path) -> None:
+    """Remove what processes that are gone have left half-written in a folder."""
+    for left in folder.glob(f"{PREFIX}*"):
+        lock = _locked(left)
+        if lock is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+
+
+def _takes(target: Path) -> bool:
+    """Whether a folder beside `target` can be renamed to it: not where it is mounted, nor where one may not write."""
+    if not target.exists():
+        return True
+    return os.access(target.parent, os.W_OK) and target.stat().st_dev == target.parent.stat().st_dev
+
+
+def _locked(folder: Path) -> int | None:
+    """The descriptor that holds the folder's lock until its process ends; None where another one has it."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _put(made: Path, target: Path, last: str, ours: Collection[str], beside: bool) -> None:
+    names = {file.name for file in made.iterdir()}
+    there = {file.name for file in target.iterdir()} if target.is_dir() else set()
+    known = all(name in names or any(fnmatch(name, pattern) for pattern in ours) for name in there)
+    if beside and known and target not in (Path.cwd(), *Path.cwd().parents):
+        made.chmod(target.stat().st_mode if target.is_dir() else 0o777 & ~_umask())
+        if not there:
+            with suppress(OSError):  # a file came in between
+                made.rename(target)
+                return
+        if _exchanged(made, target):
+            return
+    target.mkdir(exist_ok=True)
+    for name in sorted(names, key=lambda name: (name == last, name)):
+        (made / name).replace(target / name)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step; false where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    done: int = rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+    return done == 0
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

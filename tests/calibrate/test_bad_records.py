@@ -1,0 +1,94 @@
+"""Records that cannot be are one sentence of `calibrate fit`, and the earlier profile stays as it was."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from sim.cli import app
+
+ENVIRONMENT = {"name": "NVIDIA H200", "memory_bytes": 1.514e11, "device": "cuda"}
+
+
+def record(m: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "operation": "gemm", "shape": {"m": m, "n": 512, "k": 512}, "dtype": "fp8", "us_median": 5 + m / 100,
+        "ok": True, "us_p10": 4.9, "us_p90": 9.0, "source": "t", "backend": "torch", "environment": ENVIRONMENT,
+        **changes,
+    }  # fmt: skip
+
+
+def written(folder: Path, *more: Any) -> Path:
+    rows = [record(m) for m in (1, 2, 4, 8, 16)]
+    file = folder / "records.jsonl"
+    file.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in (*rows, *more)))
+    return file
+
+
+def fit(folder: Path, *more: Any) -> Any:
+    return CliRunner().invoke(
+        app, ["calibrate", "fit", str(written(folder, *more)), "--out", str(folder / "p")]
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        record(32, us_median=-5), record(32, us_median=0), record(32, us_median=float("nan")),
+        record(32, us_median=float("inf")), record(32, us_median=1e12), record(32, us_median="fast"),
+        record(32, us_median=True), record(32, us_p10=-1), record(32, us_p90="x"), record(32, shape=[1, 2]),
+        record(32, shape={"m": -1, "n": 512, "k": 512}), record(32, shape={"m": "wide", "n": 512, "k": 512}),
+        record(32, shape={"m": float("nan"), "n": 512, "k": 512}), record(32, options=["x"]),
+        record(32, options={"a": 1}),
+        record(32, dtype=8), record(32, ok="yes"), record(32, flags="throttled"), record(32, environment="H200"),
+        record(32, environment={}), record(32, environment={"name": None}), record(32, environment={"name": 7}),
+        record(32, environment={**ENVIRONMENT, "name": "NVIDIA H100 80GB HBM3"}),
+        record(32, environment={**ENVIRONMENT, "memory_bytes": 8e10}),
+        "not json", "[" * 100_000, "3", "{}", '{"operation": "gemm", "us_median": 1e400, "shape": {}}',
+    ],
+)  # fmt: skip
+def test_a_bad_record_is_one_sentence_and_leaves_the_earlier_fit(tmp_path: Path, bad: Any) -> None:
+    assert fit(tmp_path).exit_code == 0
+    before = contents(tmp_path / "p")
+    assert {"profile.yaml", "fit.json", "gemm.parquet"} <= before.keys()
+    told = fit(tmp_path, bad)
+    assert isinstance(told.exception, SystemExit), told.exception
+    assert told.exit_code == 2 and "record" in told.output
+    assert told.output.count("\n") <= 5 and len(told.output) < 2000
+    assert contents(tmp_path / "p") == before
+    assert {file.name for file in tmp_path.iterdir()} == {"p", "records.jsonl"}
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", '{"operation": "gemm", "sha'])
+def test_no_record_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "records.jsonl").write_text(text)
+    told = CliRunner().invoke(app, ["calibrate", "fit", str(tmp_path)])
+    assert told.exit_code == 2 and "holds no record" in told.output
+    assert not (tmp_path / "profile").exists()
+
+
+def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
+    for name in ("/dev/zero", str(tmp_path / "none.jsonl")):
+        told = CliRunner().invoke(app, ["calibrate", "fit", name, "--out", str(tmp_path / "p")])
+        assert isinstance(told.exception, SystemExit) and told.exit_code == 2
+
+
+def test_times_that_no_form_fits_leave_the_earlier_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fit(tmp_path).exit_code == 0
+    before = contents(tmp_path / "p")
+
+    def fails(*_: object) -> object:
+        raise ValueError("Initial guess is outside of provided bounds")
+
+    monkeypatch.setattr("calibrate.fit.fit_profile", fails)
+    told = fit(tmp_path)
+    assert told.exit_code == 2 and "no fit can be made" in told.output
+    assert contents(tmp_path / "p") == before
