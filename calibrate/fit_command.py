@@ -14,7 +14,7 @@ from calibrate.tables import NoRecords, device_ceilings, device_name, tables_fro
 from sim.catalog import gpu_names
 from sim.catalog.profiles import HEADER
 from sim.cost.profile import ProfileError, device_gpu, read_profile
-from sim.cost.record import BadRecord, read_records
+from sim.cost.record import CALIBRATION, BadRecord, read_records
 
 
 def fit(
@@ -58,7 +58,7 @@ def _profile_of(source: Path, out: Path | None, engine: str) -> Path:
     header: dict[str, Any] = {
         "gpu": device,
         "engine": engine,
-        "attribution": {"source": "tokenworks calibrate run", "records": len(records)},
+        "attribution": {"source": CALIBRATION, "records": len(records)},
         "environment": dict(records[0].environment) if records else {},
     }
     if lacking := lacks(read_coverage(file.parent)):

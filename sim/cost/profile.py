@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sim.catalog import Gpu, described_gpu, gpu, model
 from sim.catalog.profiles import HEADER, SHIPPED, shipped_profiles
 from sim.cost.form import Form
+from sim.cost.record import CALIBRATION
 from sim.files import read_text
 from sim.kernels import FAMILIES
 from sim.kernels.family import DEFAULTS, Dims, Variant
@@ -94,6 +95,11 @@ class Profile:
     def name(self) -> str:
         """GPU and engine, such as `h200_sxm/vllm`."""
         return f"{self.gpu}/{self.engine}"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether somebody measured it on GPUs of their own, rather than imported it."""
+        return bool(self.header.get("attribution", {}).get("source") == CALIBRATION)
 
     @property
     def gpu(self) -> str:
