@@ -31,13 +31,18 @@ def fit(
         directory = _profile_of(source, out, engine)
         profile = read_profile(directory, fitted=False)
         from calibrate.fit import fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
+        from calibrate.prior import with_priors  # noqa: PLC0415 (likewise)
 
-        fits = fit_profile(profile, device_gpu(profile))
+        fits = with_priors(profile, device_gpu(profile), fit_profile(profile, device_gpu(profile)))
         save_fits(directory, fits)
     except (ProfileError, BadRecord, NoRecords, OSError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error
     console.print(error_table(profile, fits))
+    for key, found in sorted(fits.items()):
+        if found.prior is not None:
+            few = f"Few points: {key} is priced by {found.prior.words}."
+            console.print(few, markup=False, soft_wrap=True)
     if lacking := profile.header.get("lacks"):
         console.print(
             f"The plan was cut short. Incomplete: {', '.join(lacking)}.", markup=False, soft_wrap=True
@@ -61,8 +66,11 @@ def _profile_of(source: Path, out: Path | None, engine: str) -> Path:
         "attribution": {"source": CALIBRATION, "records": len(records)},
         "environment": dict(records[0].environment) if records else {},
     }
-    if lacking := lacks(read_coverage(file.parent)):
-        header["lacks"] = lacking
+    if name := header["environment"].get("model"):
+        header["model"] = name
+    coverage = read_coverage(file.parent)
+    if lacking := lacks(coverage):
+        header |= {"lacks": lacking, "coverage": {table: list(told) for table, told in coverage.items()}}
     if device not in gpu_names():
         header["device"] = {"name": device, **device_ceilings(records)}
     save_profile(directory, header, tables_from_records(records))

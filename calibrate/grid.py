@@ -249,7 +249,8 @@ def _matrices(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
     widths = gemm_widths(model, axes.tp)
     for dtype, n, k in widths:
         for level, (m,) in _grid(axes.rows if dtype == "fp8" else axes.tokens):
-            yield level, ops.gemm("projection", "dense", m, n, k, dtype)
+            # Ends and middle of a width at once: two row counts say nothing about what lies between them.
+            yield max(level - 1, 0), ops.gemm("projection", "dense", m, n, k, dtype)
     inputs = sorted({k for dtype, _, k in widths if dtype == "fp8"})
     for level, (k, m) in _grid(inputs, axes.tokens):
         yield level, ops.quantize("quantise", "dense", m, k)

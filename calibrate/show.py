@@ -90,8 +90,9 @@ def error_table(profile: Profile, fits: Mapping[str, Fit]) -> RichTable:
         table.add_column(column, no_wrap=True, justify="left" if column in ("table", "axis") else "right")
     for key, fit in sorted(fits.items()):
         form = fit.form
+        method = fit.method if fit.prior is None else "prior"
         head = [
-            key, fit.method, f"{form.launch_s * 1e6:.1f}", _rates(form.flop_per_s, 1e12), _rates(form.bytes_per_s, 1e9),
+            key, method, f"{form.launch_s * 1e6:.1f}", _rates(form.flop_per_s, 1e12), _rates(form.bytes_per_s, 1e9),
         ]  # fmt: skip
         noise = [f"{fit.noise:.1%}" if fit.noise is not None else "", f"{falls(tables[key]):.1%}"]
         for axis, errors in fit.held_out.items():

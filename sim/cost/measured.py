@@ -198,24 +198,29 @@ class ProfileCost:
         One's own is carried by its form: seconds of the same growth would hide how much slower or faster it is.
         """
         table, profile = found[0]
-        peer = None
-        if table.kernel in selection()["carried_by_others"] and not profile.calibrated:
+        own, peer = profile.calibrated, None
+        if table.kernel in selection()["carried_by_others"] and not own:
             peer = next((PricedTable(t, p.dims) for t, p in found if p.engine != profile.engine), None)
-        whose = "own " if profile.calibrated else ""
-        source = f"{whose}{profile.name}: {table.backend or table.kernel} ({table.source})"
+        source = f"{'own ' if own else ''}{profile.name}: {table.backend or table.kernel} ({table.source})"
         stand_in = profile.name if profile.engine != self.profile.engine else ""
         if TAKEN_OUT in table.columns:
             source += ", less launches and unfused norms"
         if stand_in:
             source += f", standing in for {self.profile.engine}"
         form = None
+        if table.fit is not None and table.fit.prior is not None:
+            prior = table.fit.prior
+            table, profile = prior.load()
+            assert table.fit is not None
+            form = table.fit.form.slower(prior.factor)
+            source += f", scaled from {prior.words}"
         if self._speed is not None and table.fit is not None:
             speed = {**self._speed, "compute": self._speed[table.variant.dtype]}
-            form = table.fit.form.scaled(table.kernel, speed)
+            form = (form or table.fit.form).scaled(table.kernel, speed)
             reached = efficiency().reached.get(self.gpu.name, {})
             form = at_least(form, table.kernel, table.backend, table.variant.dtype, self.gpu, reached)
             source += f", scaled from {self.measured_on.name}"
-        return Choice(PricedTable(table, profile.dims, form, peer), source, stand_in, profile.calibrated)
+        return Choice(PricedTable(table, profile.dims, form, peer), source, stand_in, own)
 
     def _beyond(self, table: Table, shape: Mapping[str, float]) -> str:
         """Why a table says nothing about a shape: it would leave the network that was measured."""

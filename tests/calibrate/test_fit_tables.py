@@ -134,6 +134,14 @@ def test_fit_and_show_from_the_command_line(tmp_path):
     assert json.loads(result.stdout.strip().splitlines()[-1])["families"]["gemm"]["median"] < 0.01
 
 
+def test_a_profile_names_the_model_whose_shapes_were_measured(tmp_path):
+    """Widths that no axis carries are that model's: an indexer of 64 heads is none of 32."""
+    named = [replace(r, environment={**r.environment, "model": "kimi-k2"}) for r in records()]
+    write_records(tmp_path / "records.jsonl", named)
+    assert CliRunner().invoke(app, ["fit", str(tmp_path)]).exit_code == 0
+    assert read_profile(tmp_path / "profile").dims == Dims.of(model("kimi-k2")) != DIMS
+
+
 def test_bad_input_exits_with_two(tmp_path):
     result = CliRunner().invoke(app, ["fit", str(tmp_path / "none.jsonl")])
     assert result.exit_code == 2
