@@ -131,7 +131,7 @@ def test_a_dropped_function_refuses_a_backend_once_and_no_point_is_planned_with_
 def test_every_backend_that_is_not_torch_names_its_functions():
     for kernel, family in FAMILIES.items():
         for each in family.backends:
-            own = each.name in ("torch", "cudnn")
+            own = each.name in ("torch", "cudnn", "nccl", "gloo")
             assert (each.needs is None) == own, (kernel, each.name)
             assert own or each.name == "triton" or each.needs.symbols, (kernel, each.name)
     assert backends.HOPPER == 9
