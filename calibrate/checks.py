@@ -55,6 +55,7 @@ CASES: Final = [
     ),
     Case(moved("moe_gate", {"tokens": 100, "experts": 256, "top_k": 8}, 1), V32),
     Case(moved("moe_permute", {"tokens": 100, "experts": 256, "top_k": 8, "hidden": 7168}, 1), V32),
+    Case(moved("moe_finalise", {"tokens": 100, "top_k": 8, "hidden": 7168}, 1), V32),
 ]
 
 

@@ -210,12 +210,10 @@ def _dsa(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
     for phase, steps in phases:
         caches = ("fp8", "bf16") if phase == "prefill" else ("fp8",)
         for level, (batch, new, length) in steps:
-            cached = length - new
-            yield (
-                level,
-                ops.index_logits(batch, new, cached, model.index_heads, model.index_head_dim, key_bytes),
-            )
-            select = ops.index_topk(batch, new, cached, model.index_topk)
+            of_batch = (batch, new, length - new)
+            keys = (model.index_heads, model.index_head_dim, key_bytes)
+            yield level, ops.index_logits(*of_batch, *keys)
+            select = ops.index_topk(*of_batch, model.index_topk)
             yield level, select
             if level == 0:
                 yield 1, replace(select, options={"distribution": "concentrated"})
@@ -223,9 +221,8 @@ def _dsa(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
                 if kv_cache == "bf16" and length not in (max(new, axes.context[0]), axes.context[-1]):
                     continue
                 entry = kv_layouts()["dsa_fp8" if kv_cache == "fp8" else "mla_bf16"]
-                heads, kept = model.heads // tp, model.index_topk
-                core = (heads, batch, new, cached, kept, latent, rope, entry, kv_cache)
-                yield level, ops.sparse_mla(phase, *core)
+                core = (*of_batch, model.index_topk, latent, rope, entry, kv_cache)
+                yield level, ops.sparse_mla(phase, model.heads // tp, *core)
 
 
 def _experts(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
@@ -241,8 +238,10 @@ def _experts(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
         shape = {"tokens": tokens, "experts": model.n_routed, "top_k": model.top_k}
         scores = tokens * model.n_routed * DTYPE_BYTES["fp32"]
         yield level, moved("moe_gate", shape, scores + tokens * model.top_k * 2 * DTYPE_BYTES["fp32"])
-        copied = 2 * tokens * model.top_k * model.hidden * DTYPE_BYTES["bf16"]
-        yield level, moved("moe_permute", {**shape, "hidden": model.hidden}, copied)
+        token_bytes = model.hidden * DTYPE_BYTES["bf16"]
+        rows = {"tokens": tokens, "top_k": model.top_k, "hidden": model.hidden}
+        yield level, moved("moe_permute", {**shape, **rows}, tokens * (1 + model.top_k) * token_bytes)
+        yield level, moved("moe_finalise", rows, tokens * (1 + model.top_k) * token_bytes)
 
 
 def communication(model: Model, axes: Axes, gpus: int) -> Iterator[tuple[Level, Operation]]:

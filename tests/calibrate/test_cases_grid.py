@@ -46,7 +46,7 @@ def test_every_family_of_a_dsa_model_is_asked_for():
     assert {case.operation.kernel for case in plan(V32, "cuda", H100_BYTES)} == {
         *("launch", "copy", "elementwise", "gemm", "quantize", "absorb_bmm", "mla_prefill", "mla_decode"),
         *("index_logits", "index_topk", "sparse_mla_prefill", "sparse_mla_decode"),
-        *("moe", "moe_gate", "moe_permute"),
+        *("moe", "moe_gate", "moe_permute", "moe_finalise"),
     }
     kernels = {case.operation.kernel for case in plan(model("deepseek-v3"), "cuda", H100_BYTES)}
     assert not kernels & {"index_logits", "index_topk", "sparse_mla_prefill", "sparse_mla_decode"}

@@ -132,6 +132,22 @@ def test_no_rule_of_choice_stands_before_ones_own(tmp_path, operation, mode):
     assert cost.price(named).seconds < 1
 
 
+def test_activations_are_priced_by_what_was_measured_of_them(tmp_path):
+    """Norms and SiLU x up of as many bytes are two tables of one family; each prices its own operations."""
+    sizes, found = (1e3, 1e5, 1e9), []
+    for us, options in ((1e3, {}), (5e3, {"function": "silu_mul"})):
+        found += [
+            Record("elementwise", {"bytes": s}, "bf16", us, options=options, source=CALIBRATION)
+            for s in sizes
+        ]
+    folder = profile(tmp_path, found)
+    told = {
+        o["name"]: o for o in explain(scenario(f"profile={folder}"), "decode", 64, 4096).json()["operations"]
+    }
+    for name, us in (("shared expert: activation", 5e3), ("residual adds and norms", 1e3)):
+        assert told[name]["seconds"] / told[name]["layers"] == pytest.approx(us * 1e-6, rel=1e-3)
+
+
 def test_collectives_of_ones_own_are_nccls():
     """Where a step asks for NCCL by name, as beyond a node, `calibrate run` must have called it so."""
     pytest.importorskip("torch", reason="needs torch: pip install 'tokenworks[calibrate]'")
