@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from calibrate.cli import app
 from calibrate.fit import fit_table, neighbour_noise
-from calibrate.show import falls
+from calibrate.show import falls, noise_floor
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu, model
 from sim.cost.form import Form
@@ -70,6 +70,15 @@ def test_neighbours_that_should_agree_tell_the_noise():
     assert neighbour_noise(table) == pytest.approx(np.log(1.04) / 2)
     apart = Table("gemm", Variant("fp8", {}), "", "", {**columns, "n": np.arange(3.0)}, table.seconds)
     assert neighbour_noise(apart) is None
+
+
+def test_the_floor_is_what_a_perfect_prediction_misses_noisy_rows_by():
+    """10,000 pairs of rows whose truth is 1: half of what they differ by, against what each is off by."""
+    pairs = np.exp(0.05 * np.random.default_rng(1).standard_normal((10_000, 2)))
+    half_spread = float(np.median(np.abs(np.diff(np.log(pairs), axis=1))) / 2)
+    missed = float(np.median(np.abs(1 / pairs - 1)))
+    assert noise_floor(half_spread) == pytest.approx(missed, rel=0.03)
+    assert half_spread < 0.75 * missed
 
 
 def records():
