@@ -128,8 +128,9 @@ def _ratios(own: Table, prior: PricedTable) -> Floats:
     shapes = [{a: float(v[row]) for a, v in own.columns.items()} for row in range(len(own.seconds))]
     times = [prior.seconds(shape) for shape in shapes]
     inside = np.array([how != "extrapolated" for _, how in times])
-    ratios = np.log(own.seconds / np.array([seconds for seconds, _ in times]))
-    return ratios[inside] if inside.any() else ratios
+    ratios: Floats = np.log(own.seconds / np.array([seconds for seconds, _ in times]))
+    known: Floats = ratios[inside]
+    return known if len(known) else ratios
 
 
 def _spread(ratios: Sequence[Floats]) -> float:
