@@ -3,9 +3,9 @@
 Names and shapes follow DeepSeek's reference `inference/model.py`: each matrix is [outputs, inputs].
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from math import sqrt
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -139,6 +139,23 @@ class Weights:
     norm: Tensor
     head: Tensor
     module: Module | None
+
+    def to(self, device: torch.device) -> "Weights":
+        """A copy on another device."""
+        moved: Weights = _moved(self, device)
+        return moved
+
+
+def _moved(part: Any, device: torch.device) -> Any:
+    """The same part with all its tensors on a device."""
+    if isinstance(part, Tensor):
+        return part.to(device)
+    if isinstance(part, tuple):
+        return tuple(_moved(each, device) for each in part)
+    if is_dataclass(part) and not isinstance(part, (Model, type)):
+        found = {each.name: _moved(getattr(part, each.name), device) for each in fields(part)}
+        return type(part)(**found)
+    return part
 
 
 class _Maker:

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenwork
 
 from torch.nn.functional import linear, rms_norm
 
+from calibrate.engine import check
 from calibrate.engine.forward import Runner
 from calibrate.engine.layers import rotate
 from calibrate.engine.serving import Engine, Limits, Request
@@ -192,3 +193,16 @@ def test_drafts_that_are_right_are_taken_and_wrong_ones_cost_no_token(right, wei
     # The longest answer has 12 tokens, the first of which comes with its prompt.
     assert sum(step.decoding > 0 for step in engine.steps) == -(-11 // (1 + right))
     assert all(answer.accepted <= right * answer.verified for answer in found)
+
+
+def test_the_check_of_a_gpu_compares_answers_and_moves_all_weights():
+    cpu = torch.device("cpu")
+    assert check.same_as_on_the_cpu(cpu)
+    moved = random_weights(MODELS["DSA"]).to(torch.device("meta"))
+    places = {
+        moved.head.device.type,
+        moved.layers[2].ffn.shared.up.device.type,
+        moved.module.project.device.type,
+    }
+    assert places == {"meta"}
+    assert moved.layers[0].attention.indexer.key.is_meta and moved.model is MODELS["DSA"]
