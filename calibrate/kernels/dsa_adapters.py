@@ -23,7 +23,8 @@ PAGED_LOGITS: Final = Needs(
     DEEP_GEMM,
     ("fp8_paged_mqa_logits|fp8_fp4_paged_mqa_logits", "get_num_sms", "get_paged_mqa_logits_metadata"),
 )
-SGL_TOPK: Final = Needs(("sgl_kernel",), ("fast_topk_v2",))
+SGL_TOPK: Final = Needs(("sgl_kernel", "sglang.jit_kernel.fast_topk"), ("fast_topk_v2",))
+"""SGLang moves its kernels from the first to the second, which compiles them when first called (issue 17865)."""
 VLLM_TOPK: Final = Needs(("vllm._custom_ops",), ("top_k_per_row_decode",))
 FLASHINFER_TOPK: Final = Needs(("flashinfer",), ("top_k",))
 FLASH_MLA_ROWS: Final = Needs(FLASH_MLA, ("flash_mla_sparse_fwd",))

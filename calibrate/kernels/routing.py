@@ -5,6 +5,8 @@ largest sum of their two best, then the top-k experts inside; weights are s of t
 routed scaling factor is left out: it multiplies all weights alike.
 """
 
+import inspect
+
 import torch
 from torch import Tensor
 
@@ -76,6 +78,9 @@ def _torch_gate(case: Case, tensors: Tensors) -> Call:
 
 
 _SGL = Needs(("sgl_kernel",), ("moe_fused_gate",))
+_VLLM = Needs(("vllm._custom_ops",), ("grouped_topk",))
+SIGMOID = 1
+"""vLLM's number of the scoring function that turns logits into affinities (`vllm/_custom_ops.py`)."""
 _FLASHINFER = Needs(("flashinfer.fused_moe",), ("fused_topk_deepseek",))
 
 
@@ -114,6 +119,18 @@ def _flashinfer_gate(case: Case, tensors: Tensors) -> Call:
     return run
 
 
+def _vllm_gate(case: Case, tensors: Tensors) -> Call:
+    (gate,) = _VLLM.load()
+    model = case.model
+    groups = (model.n_group, model.topk_group, model.top_k)
+
+    def run() -> tuple[Tensor, Tensor]:
+        weights, chosen = gate(tensors["logits"], *groups, True, 1.0, tensors["bias"], SIGMOID)
+        return chosen, weights
+
+    return run
+
+
 def _triton_gate(case: Case, tensors: Tensors) -> Call:
     from calibrate.kernels.triton_routing import select
 
@@ -134,6 +151,13 @@ def _grouped(case: Case) -> str | None:
     return None if case.model.n_group > 1 else "takes a gate with groups"
 
 
+def _with_bias(case: Case) -> str | None:
+    """Earlier releases take scores with the bias added, in another order of arguments."""
+    (gate,) = _VLLM.load()
+    takes = "bias" in inspect.signature(gate).parameters
+    return _grouped(case) or (None if takes else "has a grouped_topk that takes no bias")
+
+
 MOE_GATE = Family(
     kernel="moe_gate",
     make=make_gate,
@@ -145,6 +169,7 @@ MOE_GATE = Family(
             "flashinfer", _flashinfer_gate, _FLASHINFER, capabilities=(HOPPER, BLACKWELL),
             limits=_grouped,
         ),
+        Backend("vllm", _vllm_gate, _VLLM, capabilities=(HOPPER, BLACKWELL), limits=_with_bias),
         Backend(
             "triton", _triton_gate, TRITON, capabilities=(HOPPER, BLACKWELL), limits=_powers_of_two
         ),
