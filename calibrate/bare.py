@@ -1,7 +1,8 @@
 """The check of a GPU by an interpreter that has torch and Triton and nothing else: `python -m calibrate.bare`.
 
 For machines without network and pip: no part of it imports another package. First every backend that can run is
-compared with its reference on small shapes, then a quick calibration; last what to look at first. Records are those of
+compared with its reference on small shapes, and the small engine's answers with those on the CPU, then a quick
+calibration; last what to look at first. Records are those of
 `tokenworks calibrate run`, to be fitted where that is installed.
 """
 
@@ -48,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"  {backend}: {reason}")
     try:
         agree = compare(bench, 60 * given.check_minutes)
+        if bench.device.kind == "cuda":
+            agree = engine_agrees() and agree
         measure(session, bench, 60 * given.minutes)
     finally:
         bench.close()
@@ -76,6 +79,17 @@ def compare(bench: Bench, seconds: float) -> bool:
         "Backends on small shapes: " + ", ".join(f"{count} {what}" for what, count in sorted(found.items()))
     )
     return not found["fail"]
+
+
+def engine_agrees() -> bool:
+    """Whether the small engine's greedy answers on the GPU are those on the CPU, token for token."""
+    import torch  # noqa: PLC0415 (after the bench has found the device)
+
+    from calibrate.engine.check import same_as_on_the_cpu  # noqa: PLC0415
+
+    same = same_as_on_the_cpu(torch.device("cuda"))
+    print(f"Engine: answers on the GPU and on the CPU {'are the same' if same else 'DIFFER'}.", flush=True)
+    return same
 
 
 def measure(session: Session, bench: Bench, seconds: float) -> None:

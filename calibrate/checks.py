@@ -17,6 +17,7 @@ from sim.model import operations as ops
 V32: Final = model("deepseek-v3.2")
 _SPARSE: Final[tuple[tuple[Literal["prefill", "decode"], int, int, str], ...]] = (
     ("decode", 4, 1, "fp8"),
+    ("decode", 4, 4, "fp8"),
     ("prefill", 1, 100, "fp8"),
     ("prefill", 1, 100, "bf16"),
 )
@@ -36,11 +37,14 @@ CASES: Final = [
     *(
         Case(ops.mla_decode(heads, 3, 1000, queries, 512, 64, 1152, kv_cache), V32)
         for heads in (16, 128)
-        for queries in (1, 2)
+        for queries in (1, 2, 4)
         for kv_cache in ("bf16", "fp8")
     ),
     *(Case(ops.mla_prefill(16, 2, 300, cached, 192, 128, "bf16"), V32) for cached in (0, 500)),
-    *(Case(ops.index_logits(b, new, 2000, 64, 128, 132), V32) for b, new in ((4, 1), (4, 2), (1, 300))),
+    *(
+        Case(ops.index_logits(b, new, 2000, 64, 128, 132), V32)
+        for b, new in ((4, 1), (4, 2), (3, 3), (4, 4), (1, 300))
+    ),
     *(Case(ops.index_topk(b, new, 5000, 2048), V32) for b, new in ((4, 1), (1, 100))),
     *(Case(replace(ops.index_topk(4, 1, 5000, 2048), options={"distribution": "concentrated"}), V32),),
     *(
@@ -55,6 +59,7 @@ CASES: Final = [
     ),
     Case(moved("moe_gate", {"tokens": 100, "experts": 256, "top_k": 8}, 1), V32),
     Case(moved("moe_permute", {"tokens": 100, "experts": 256, "top_k": 8, "hidden": 7168}, 1), V32),
+    Case(moved("moe_finalise", {"tokens": 100, "top_k": 8, "hidden": 7168}, 1), V32),
 ]
 
 

@@ -12,6 +12,11 @@ Coverage = Mapping[str, tuple[int, int]]
 """Table, such as `moe fp8`, -> shapes measured by some back-end, and shapes planned."""
 
 
+def table_words(kernel: str, dtype: str, options: Mapping[str, str]) -> str:
+    """A table in words, such as `mla_decode bf16 kv_cache=fp8`."""
+    return " ".join((kernel, dtype, *(f"{name}={value}" for name, value in sorted(options.items()))))
+
+
 def count(planned: Iterable[tuple[str, object]], measured: Iterable[tuple[str, object]]) -> Coverage:
     """Coverage from (table, shape) of what was planned and of what was measured."""
     shapes: dict[str, set[object]] = {}

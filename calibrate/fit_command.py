@@ -15,7 +15,7 @@ from calibrate.tables import NoRecords, device_ceilings, device_name, tables_fro
 from sim.catalog import gpu_names
 from sim.catalog.profiles import HEADER
 from sim.cost.profile import FIT, Fit, Profile, ProfileError, device_gpu, read_profile
-from sim.cost.record import BadRecord, read_records
+from sim.cost.record import CALIBRATION, BadRecord, read_records
 from sim.saving import whole_folder
 from sim.scenario.errors import brief
 
@@ -47,6 +47,10 @@ def fit(
         console.print(brief(str(error)), style="red", markup=False)
         raise typer.Exit(2) from error
     console.print(error_table(profile, fits))
+    for key, found in sorted(fits.items()):
+        if found.prior is not None:
+            few = f"Few points: {key} is priced by {found.prior.words}."
+            console.print(few, markup=False, soft_wrap=True)
     if lacking := profile.header.get("lacks"):
         console.print(
             f"The plan was cut short. Incomplete: {', '.join(lacking)}.", markup=False, soft_wrap=True
@@ -59,10 +63,12 @@ def fit(
 def _fitted(directory: Path) -> tuple[Profile, dict[str, Fit]]:
     """The profile of a folder, read into memory, and its fits. Raises ProfileError where they cannot be made."""
     from calibrate.fit import fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
+    from calibrate.prior import with_priors  # noqa: PLC0415 (likewise)
 
     profile = read_profile(directory, fitted=False)
     try:
-        return profile, fit_profile(profile, device_gpu(profile))
+        gpu = device_gpu(profile)
+        return profile, with_priors(profile, gpu, fit_profile(profile, gpu))
     except (ArithmeticError, ValueError, LookupError) as error:
         if isinstance(error, ProfileError):
             raise
@@ -76,11 +82,14 @@ def _profile_of(file: Path, directory: Path, engine: str) -> None:
     header: dict[str, Any] = {
         "gpu": device,
         "engine": engine,
-        "attribution": {"source": "tokenworks calibrate run", "records": len(records)},
+        "attribution": {"source": CALIBRATION, "records": len(records)},
         "environment": dict(environment),
     }
-    if lacking := lacks(read_coverage(file.parent)):
-        header["lacks"] = lacking
+    if name := header["environment"].get("model"):
+        header["model"] = name
+    coverage = read_coverage(file.parent)
+    if lacking := lacks(coverage):
+        header |= {"lacks": lacking, "coverage": {table: list(told) for table, told in coverage.items()}}
     if device not in gpu_names():
         header["device"] = {"name": device, **device_ceilings(records)}
     save_profile(directory, header, tables_from_records(records))

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sim.catalog import Model, kv_layouts
 from sim.kernels import collectives, exchange
+from sim.kernels.family import Phase
 from sim.kernels.formats import activation_bytes
 from sim.model import operations as ops
 from sim.model.attention import Batch, attention_operations, kinds
@@ -31,21 +32,21 @@ class Axes:
     tp: tuple[int, ...]
     """Tensor parallelism of the attention and of the experts, which shards heads and widths."""
     rows: tuple[int, ...]
-    """Rows of FP8 GEMMs: tokens of a step."""
+    """Rows of FP8 GEMMs: tokens of a step, of all ranks where they are gathered, of a prefix that is expanded."""
     tokens: tuple[int, ...]
     """Tokens of everything else that is counted in tokens."""
     batch: tuple[int, ...]
     context: tuple[int, ...]
-    """KV lengths of dense decode."""
-    sparse_context: tuple[int, ...]
-    """KV lengths of the indexer and of sparse attention."""
-    prompts: tuple[tuple[int, int, int], ...]
-    """Dense prefill: sequences, new tokens each, cached tokens each."""
-    chunk: tuple[int, ...]
-    """New tokens of one sequence in the indexer's and in sparse prefill."""
+    """KV lengths of dense decode, and with the indexer and sparse attention."""
+    queries: int
+    """Queries per sequence of the longest draft that is measured, beside one."""
+    prompts: tuple[tuple[int, int], ...]
+    """Prefill: sequences, and new tokens each."""
+    cached: tuple[int, ...]
+    """Tokens cached before the new ones of dense prefill."""
     experts: tuple[tuple[int, int], ...]
     """Expert parallelism and MoE tensor parallelism."""
-    load: tuple[int, ...]
+    load: tuple[float, ...]
     """Token-expert pairs per local expert."""
     traffic: tuple[int, ...]
     """Bytes of copies and elementwise kernels."""
@@ -62,34 +63,32 @@ MEGA: Final = 2**20
 
 GPU_AXES: Final = Axes(
     tp=(1, 8),
-    rows=(1, 16, 64, 128, 256, 512, 1024, 4096, 16384),
-    tokens=(1, 32, 128, 512, 2048, 8192),
-    batch=(1, 8, 32, 128),
-    context=(1 * KILO, 4 * KILO, 16 * KILO, 64 * KILO),
-    sparse_context=(4 * KILO, 16 * KILO, 64 * KILO, 128 * KILO),
-    prompts=(
-        (1, 512, 0), (1, 2048, 0), (1, 4096, 0), (1, 8192, 0), (1, 16384, 0),
-        (8, 1024, 0), (1, 2048, 8192), (1, 4096, 32768), (1, 512, 65536),
-    ),
-    chunk=(1024, 4096),
-    experts=((8, 1), (32, 1), (144, 1), (1, 8)),
-    load=(1, 4, 16, 64, 128, 256, 1024, 2048),
-    traffic=(64 * KILO, MEGA, 8 * MEGA, 64 * MEGA, 512 * MEGA, 2048 * MEGA),
+    rows=(1, 16, 64, 128, 256, 512, 2048, 8192, 131072),
+    tokens=(1, 32, 128, 512, 2048, 16384),
+    batch=(1, 8, 32, 128, 512),
+    context=(512, 4 * KILO, 32 * KILO, 128 * KILO),
+    queries=4,
+    prompts=((1, 256), (1, 1024), (1, 3072), (1, 8192), (8, 256), (8, 1024), (8, 4096), (32, 256), (32, 1024)),
+    cached=(0, 8 * KILO, 120 * KILO),
+    experts=((4, 1), (8, 1), (32, 1), (144, 1), (1, 8)),
+    load=(1 / 32, 1 / 4, 1, 4, 16, 64, 256, 1024, 8192, 24576),
+    traffic=(KILO, 32 * KILO, MEGA, 8 * MEGA, 64 * MEGA, 512 * MEGA, 2048 * MEGA),
     ceiling=(4096, 8192),
     exchanged=(64 * KILO, MEGA, 8 * MEGA, 64 * MEGA, 256 * MEGA),
     routed=(16, 64, 128, 1024, 4096),
 )  # fmt: skip
-"""For a data-centre GPU: decode batches and prompts as published deployments run them."""
+"""For a data-centre GPU: what steps ask for from one sequence to batches of 512, chunks of 256 to 8,192 tokens of one
+or several prompts, contexts from 512 tokens, drafts of up to three tokens."""
 
 CPU_AXES: Final = Axes(
     tp=(1,),
     rows=(1, 16, 64),
     tokens=(1, 16, 64),
     batch=(1, 4),
-    context=(512, 2 * KILO),
-    sparse_context=(KILO, 4 * KILO),
-    prompts=((1, 64, 0), (1, 256, 0), (2, 64, 256)),
-    chunk=(6, 12),
+    context=(512, 2 * KILO, 4 * KILO),
+    queries=2,
+    prompts=((1, 12), (1, 128), (2, 64)),
+    cached=(0, 256),
     experts=((32, 1),),
     load=(1, 4, 16),
     traffic=(64 * KILO, MEGA, 32 * MEGA),
@@ -163,13 +162,11 @@ def operations(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
 
 def _mla(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
     latent, rope, qk = model.kv_lora_rank, model.qk_rope, model.qk_nope + model.qk_rope
-    for level, (tp, kv_cache, batch, context) in _grid(axes.tp, ("bf16", "fp8"), axes.batch, axes.context):
+    for level, (kv_cache, (batch, queries, context), tp) in _with(_decoding(axes), ("fp8", "bf16"), axes.tp):
         entry = kv_layouts()[f"mla_{kv_cache}"]
         heads = model.heads // tp
-        yield level, ops.mla_decode(heads, batch, context, 1, latent, rope, entry, kv_cache)
-        if level == 0 and kv_cache == "bf16":
-            yield 1, ops.mla_decode(heads, batch, context, 2, latent, rope, entry, kv_cache)
-    for level, (tp, (batch, new, cached)) in _grid(axes.tp, axes.prompts):
+        yield level, ops.mla_decode(heads, batch, context, queries, latent, rope, entry, kv_cache)
+    for level, ((batch, new), cached, tp) in _grid(axes.prompts, axes.cached, axes.tp):
         yield level, ops.mla_prefill(model.heads // tp, batch, new, cached, qk, model.v_head_dim, "bf16")
     for level, (tp, tokens) in _grid(axes.tp, axes.tokens):
         heads = model.heads // tp
@@ -177,42 +174,61 @@ def _mla(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
         yield level, ops.absorb_bmm("post", tokens, heads, model.v_head_dim, latent)
 
 
+Step = tuple[int, int, int]
+"""Sequences, new tokens each, KV tokens of each at the end of the step."""
+
+
+def _decoding(axes: Axes) -> Iterator[tuple[Level, Step]]:
+    """Decode steps without drafts, and with the longest one over the ends of the contexts and one between."""
+    for level, (batch, context) in _grid(axes.batch, axes.context):
+        yield level, (batch, 1, context)
+    ends = sorted({axes.context[0], axes.context[len(axes.context) // 2], axes.context[-1]})
+    for level, (batch, context) in _grid(axes.batch, ends):
+        yield max(level, 1), (batch, axes.queries, context)
+
+
+def _prompting(axes: Axes) -> Iterator[tuple[Level, Step]]:
+    """Prefill steps: each prompt alone, and behind as much as fills each context."""
+    for level, ((batch, new), context) in _grid(axes.prompts, axes.context):
+        yield level, (batch, new, max(new, context))
+
+
+def _with(steps: Iterator[tuple[Level, Step]], caches: Sequence[str], tp: Sequence[int]) -> Iterator[Any]:
+    """Steps with every cache and TP, level by level."""
+    for level, step in steps:
+        for cache, shards in product(caches, tp):
+            yield level, (cache, step, shards)
+
+
 def _dsa(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
-    steps = [(level, batch, 1, length) for level, (batch, length) in _grid(axes.batch, axes.sparse_context)]
-    chunks = [(level, 1, new, length) for level, (new, length) in _grid(axes.chunk, axes.sparse_context)]
-    drafts = [(2, axes.batch[-1], 2, length) for length in axes.sparse_context[-1:]]
     key_bytes = activation_bytes(model.index_head_dim, "fp8")
     latent, rope = model.kv_lora_rank, model.qk_rope
-    for level, batch, new, length in steps + chunks + drafts:
-        cached = length - new
-        yield level, ops.index_logits(batch, new, cached, model.index_heads, model.index_head_dim, key_bytes)
-        select = ops.index_topk(batch, new, cached, model.index_topk)
-        yield level, select
-        yield level + 1, replace(select, options={"distribution": "concentrated"})
-        phase: Any = "prefill" if new > 2 else "decode"
-        for tp, kv_cache in product(axes.tp, ("fp8", "bf16") if phase == "prefill" else ("fp8",)):
-            entry = kv_layouts()["dsa_fp8" if kv_cache == "fp8" else "mla_bf16"]
-            yield (
-                level,
-                ops.sparse_mla(
-                    phase,
-                    model.heads // tp,
-                    batch,
-                    new,
-                    cached,
-                    model.index_topk,
-                    latent,
-                    rope,
-                    entry,
-                    kv_cache,
-                ),
-            )
+    phases: tuple[tuple[Phase, Iterator[tuple[Level, Step]]], ...] = (
+        ("decode", _decoding(axes)),
+        ("prefill", _prompting(axes)),
+    )
+    for phase, steps in phases:
+        caches = ("fp8", "bf16") if phase == "prefill" else ("fp8",)
+        for level, (batch, new, length) in steps:
+            of_batch = (batch, new, length - new)
+            keys = (model.index_heads, model.index_head_dim, key_bytes)
+            yield level, ops.index_logits(*of_batch, *keys)
+            select = ops.index_topk(*of_batch, model.index_topk)
+            yield level, select
+            if level == 0:
+                yield 1, replace(select, options={"distribution": "concentrated"})
+            for kv_cache, tp in product(caches, axes.tp):
+                if kv_cache == "bf16" and length not in (max(new, axes.context[0]), axes.context[-1]):
+                    continue
+                entry = kv_layouts()["dsa_fp8" if kv_cache == "fp8" else "mla_bf16"]
+                core = (*of_batch, model.index_topk, latent, rope, entry, kv_cache)
+                yield level, ops.sparse_mla(phase, model.heads // tp, *core)
 
 
 def _experts(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
     for level, ((ep, tp), load) in _grid(axes.experts, axes.load):
         experts = max(1, round(model.n_routed / ep))
-        rows = experts * load
+        rows = max(1, round(experts * load))
         # Expected number of experts that `rows` balanced choices touch.
         active = min(rows, round(experts * (1 - (1 - 1 / experts) ** rows)) or 1)
         for dtype in ("fp8", "bf16") if level == 0 else ("fp8",):
@@ -222,8 +238,10 @@ def _experts(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
         shape = {"tokens": tokens, "experts": model.n_routed, "top_k": model.top_k}
         scores = tokens * model.n_routed * DTYPE_BYTES["fp32"]
         yield level, moved("moe_gate", shape, scores + tokens * model.top_k * 2 * DTYPE_BYTES["fp32"])
-        copied = 2 * tokens * model.top_k * model.hidden * DTYPE_BYTES["bf16"]
-        yield level, moved("moe_permute", {**shape, "hidden": model.hidden}, copied)
+        token_bytes = model.hidden * DTYPE_BYTES["bf16"]
+        rows = {"tokens": tokens, "top_k": model.top_k, "hidden": model.hidden}
+        yield level, moved("moe_permute", {**shape, **rows}, tokens * (1 + model.top_k) * token_bytes)
+        yield level, moved("moe_finalise", rows, tokens * (1 + model.top_k) * token_bytes)
 
 
 def communication(model: Model, axes: Axes, gpus: int) -> Iterator[tuple[Level, Operation]]:
@@ -249,9 +267,10 @@ def _matrices(model: Model, axes: Axes) -> Iterator[tuple[Level, Operation]]:
     widths = gemm_widths(model, axes.tp)
     for dtype, n, k in widths:
         for level, (m,) in _grid(axes.rows if dtype == "fp8" else axes.tokens):
-            yield level, ops.gemm("projection", "dense", m, n, k, dtype)
+            # Ends and middle of a width at once: two row counts say nothing about what lies between them.
+            yield max(level - 1, 0), ops.gemm("projection", "dense", m, n, k, dtype)
     inputs = sorted({k for dtype, _, k in widths if dtype == "fp8"})
-    for level, (k, m) in _grid(inputs, axes.tokens):
+    for level, (k, m) in _grid(inputs, (*axes.tokens, axes.rows[-1])):
         yield level, ops.quantize("quantise", "dense", m, k)
 
 

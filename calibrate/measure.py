@@ -16,8 +16,9 @@ from calibrate.session import OutOfTime
 from calibrate.timing import Timing
 from calibrate.trial import SECONDS, Outcome, Point, TrialFailed, Trials, tolerance
 from calibrate.worker import Died, Failed, Overdue, Worker
+from sim.cost.record import CALIBRATION
 
-SOURCE: Final = "tokenworks calibrate run"
+SOURCE: Final = CALIBRATION
 DEADLINE_S: Final = {"cpu": 30.0, "cuda": 60.0}
 """Longest time of one point, by device: inputs, compilation, comparison and times."""
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from calibrate.cases import plan
+from calibrate.cases import QUICK_CASES, plan
 from calibrate.environment import Watch, describe, find_device
 from calibrate.measure import Bench, Refusal, find_points
 from calibrate.records import Measurement, RecordFile
@@ -29,11 +29,12 @@ def prepare(
     """Everything up to the first point. Raises RecordsError, UnknownName or ValueError."""
     catalog_model = find_model(model)
     device = find_device(kind)
-    environment = describe(device)
-    cases = plan(catalog_model, device.kind, device.memory_bytes, device.count, quick)
-    points, refusals = find_points(cases, device)
+    environment = {**describe(device), "model": catalog_model.name}
+    cases = plan(catalog_model, device.kind, device.memory_bytes, device.count)
+    whole, refusals = find_points(cases, device)
+    points = find_points(cases[: QUICK_CASES[device.kind]], device)[0] if quick else whole
     bench = Bench(device, environment, Watch(device), Worker(answering, device))
-    return Session(points, RecordFile(out, environment)), bench, refusals, environment
+    return Session(points, RecordFile(out, environment), whole), bench, refusals, environment
 
 
 def compile_ahead(session: Session, bench: Bench, seconds: float) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Protocol
 
-from calibrate.coverage import Coverage, count, write
+from calibrate.coverage import Coverage, count, table_words, write
 from calibrate.records import Key, Measurement, RecordFile
 
 MOST_DEATHS: Final = 3
@@ -59,9 +59,12 @@ class InFlight:
 class Session:
     """Measures the points that a records file does not have yet, until done or out of time."""
 
-    def __init__(self, points: Sequence[Planned], records: RecordFile) -> None:
+    def __init__(
+        self, points: Sequence[Planned], records: RecordFile, whole: Sequence[Planned] | None = None
+    ) -> None:
+        """`whole`: the plan that the coverage is told of, where `points` are only its beginning."""
         self.records = records
-        self.planned = {point.key for point in points}
+        self.planned = {point.key for point in (whole or points)}
         self.pending = [point for point in _once(points) if point.key not in records.keys]
         self.in_flight = InFlight(records.path.with_name("in_flight.json"))
 
@@ -110,8 +113,7 @@ class Session:
 
 def _table_and_shape(key: Key) -> tuple[str, str]:
     operation, shape, dtype, options, _ = key
-    words = (f"{name}={value}" for name, value in sorted(json.loads(options).items()))
-    return " ".join((operation, dtype, *words)), shape
+    return table_words(operation, dtype, json.loads(options)), shape
 
 
 def _once(points: Sequence[Planned]) -> list[Planned]:

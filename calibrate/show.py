@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from math import sqrt
 from typing import Any, Final
 
 import numpy as np
@@ -80,20 +81,45 @@ def falls(table: Table) -> float:
     return max(0.0, float(np.quantile(found, FALLS_AT))) if len(found) else 0.0
 
 
+def noise_floor(noise: float) -> float:
+    """The median error of a perfect prediction of rows with so much noise: sqrt 2 times the half-spread.
+
+    Half the spread of two rows is |a - b| / 2, with a median of 0.67 s / sqrt 2 where each row is off by s; a perfect
+    prediction misses one row by |a|, with a median of 0.67 s.
+    """
+    return sqrt(2) * noise
+
+
 def error_table(profile: Profile, fits: Mapping[str, Fit]) -> RichTable:
     """One row per table and axis: how it is priced, what it reached, and the error on left-out axis values; beside
     them the table's noise between repeats and its `falls`."""
     tables = {table.key: table for kernel in profile.kernels for table in profile.tables(kernel)}
     table = RichTable(title=f"{profile.name}: error on whole axis values left out", box=None, pad_edge=False)
-    columns = ("table", "method", "launch us", "TFLOP/s", "GB/s", "axis", "median", "p90", "noise", "falls")
+    columns = (
+        "table",
+        "method",
+        "launch us",
+        "TFLOP/s",
+        "GB/s",
+        "axis",
+        "median",
+        "p90",
+        "floor",
+        "noise",
+        "falls",
+    )
     for column in columns:
         table.add_column(column, no_wrap=True, justify="left" if column in ("table", "axis") else "right")
     for key, fit in sorted(fits.items()):
         form = fit.form
+        method = fit.method if fit.prior is None else "prior"
         head = [
-            key, fit.method, f"{form.launch_s * 1e6:.1f}", _rates(form.flop_per_s, 1e12), _rates(form.bytes_per_s, 1e9),
+            key, method, f"{form.launch_s * 1e6:.1f}", _rates(form.flop_per_s, 1e12), _rates(form.bytes_per_s, 1e9),
         ]  # fmt: skip
-        noise = [f"{fit.noise:.1%}" if fit.noise is not None else "", f"{falls(tables[key]):.1%}"]
+        # The noise of one's own points is that of the samples of each, whose median is steadier by far.
+        told = fit.noise is not None and not profile.calibrated
+        floor = f"{noise_floor(fit.noise):.1%}" if told and fit.noise is not None else ""
+        noise = [floor, f"{fit.noise:.1%}" if fit.noise is not None else "", f"{falls(tables[key]):.1%}"]
         for axis, errors in fit.held_out.items():
             table.add_row(*head, axis, f"{errors['median']:.1%}", f"{errors['p90']:.1%}", *noise)
             head, noise = [""] * len(head), [""] * len(noise)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from calibrate.experts import defined
 from sim.catalog import UnknownName, gpu
 from sim.cost.profile import Table
 from sim.cost.record import Record
@@ -31,15 +32,16 @@ def tables_from_records(records: Iterable[Record]) -> list[Table]:
     """One table per kernel family, dtype and options, its shapes each from the best back-end that measured it.
 
     The best is the one closest to the fastest time of each shape, of those that cover at least half as many shapes as
-    the widest; shapes that it lacks come from the next one. Failed points and families that the simulator does not
-    price (launches, copies) are left out.
+    the widest; shapes that it lacks come from the next one. Routed experts become what the simulator prices under their
+    name (`calibrate.experts`). Failed points and families that the simulator does not price (launches, copies) are left
+    out.
 
     Raises:
         NoRecords: nothing is left.
     """
     variants: dict[tuple[Any, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     seen = set()
-    for record in records:
+    for record in defined(records):
         seen.add(record.operation)
         if record.ok and record.us_median and _placed(record):
             for options in _options(record):

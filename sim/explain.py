@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sim import catalog
-from sim.cost.latency import AnalyticCost, CostModel, PricedOperation, price_all
+from sim.cost.latency import AnalyticCost, CostModel, PricedOperation, price_all, shares_with
 from sim.deployment.plan import Deployment, resolve
 from sim.deployment.pools import PoolPlan
 from sim.model.layout import Phase
@@ -13,7 +13,7 @@ from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 from sim.step.operations import StepOperations, typical_prompts
 from sim.step.overlap import STAGES, Line, Stage, StepOverlap, projections, stage_of, timeline
-from sim.step.pricing import check_backends, cost_model, moe_backends, step_operations
+from sim.step.pricing import calibrated, check_backends, cost_model, moe_backends, step_operations
 from sim.units import GB_BYTES
 
 DEFAULT_CONTEXT: Final = 4096
@@ -180,6 +180,8 @@ class Explanation:
             "tokens": self.tokens,
             "accept_length": self.accept_length,
             "operations": [self._row(priced, total_s) for priced in self.operations if priced.total_s],
+            # Says something only where measurements of one's own stand beside shipped ones.
+            **({"priced_with": shares_with(self.operations)} if calibrated(self.deployment) else {}),
             "memory": {
                 "weights_gb": memory.weights_bytes / GB_BYTES,
                 "kv_cache_gb": memory.kv_cache_bytes / GB_BYTES,

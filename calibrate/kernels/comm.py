@@ -75,7 +75,7 @@ def collective_error(case: Case, tensors: Tensors, output: Tensor) -> float:
 
 
 def _torch_collective(case: Case, tensors: Tensors) -> Call:
-    """NCCL through torch (gloo on CPUs). An all-reduce works in place: the input is copied before each call."""
+    """NCCL through torch, or gloo on CPUs. An all-reduce works in place: the input is copied before each call."""
     group, mine, out = subgroup(case.size("gpus")), tensors["mine"], tensors["out"]
     kind = case.operation.kernel
 
@@ -92,7 +92,7 @@ def _torch_collective(case: Case, tensors: Tensors) -> Call:
     return run
 
 
-_COLLECTIVE = (Backend("torch", _torch_collective, cpu=True),)
+_COLLECTIVE = (Backend("nccl", _torch_collective), Backend("gloo", _torch_collective, cpu=True, gpu=False))
 ALL_REDUCE = Family("all_reduce", make_collective, collective_error, 1e-6, _COLLECTIVE)
 ALL_GATHER = Family("all_gather", make_collective, collective_error, 1e-6, _COLLECTIVE)
 REDUCE_SCATTER = Family("reduce_scatter", make_collective, collective_error, 1e-6, _COLLECTIVE)

@@ -23,7 +23,8 @@ PAGED_LOGITS: Final = Needs(
     DEEP_GEMM,
     ("fp8_paged_mqa_logits|fp8_fp4_paged_mqa_logits", "get_num_sms", "get_paged_mqa_logits_metadata"),
 )
-SGL_TOPK: Final = Needs(("sgl_kernel",), ("fast_topk_v2",))
+SGL_TOPK: Final = Needs(("sgl_kernel", "sglang.jit_kernel.fast_topk"), ("fast_topk_v2",))
+"""SGLang moves its kernels from the first to the second, which compiles them when first called (issue 17865)."""
 VLLM_TOPK: Final = Needs(("vllm._custom_ops",), ("top_k_per_row_decode",))
 FLASHINFER_TOPK: Final = Needs(("flashinfer",), ("top_k",))
 FLASH_MLA_ROWS: Final = Needs(FLASH_MLA, ("flash_mla_sparse_fwd",))
@@ -76,12 +77,18 @@ def deep_gemm_logits(case: Case, tensors: Tensors) -> Call:
 
 
 def deep_gemm_paged_logits(case: Case, tensors: Tensors) -> Call:
-    """DeepGEMM's decode logits over paged keys, with the schedule computed once per batch."""
+    """DeepGEMM's decode logits over paged keys, with the schedule computed once per batch.
+
+    The kernel takes 1 or 2 queries per sequence (DeepGEMM 2.6.1, `next_n == 1 or next_n == 2`). More are sequences of
+    their own in pairs or, where they are odd, one by one, as SGLang runs them (pull request 20115).
+    """
     compute, multiprocessors, metadata = PAGED_LOGITS.load()
-    q, batch, new, context = tensors["q"], case.size("batch"), case.size("new"), case.size("context")
-    lengths = torch.arange(context - new + 1, context + 1, dtype=torch.int32, device=q.device).repeat(
-        batch, 1
-    )
+    batch, new, context = case.size("batch"), case.size("new"), case.size("context")
+    together = 1 if new % 2 else 2
+    q = tensors["q"].reshape(-1, together, *tensors["q"].shape[2:])
+    pages = tensors["pages"].repeat_interleave(new // together, 0)
+    lengths = torch.arange(context - new + 1, context + 1, dtype=torch.int32, device=q.device)
+    lengths = lengths.repeat(batch).view(-1, together)
     try:
         schedule = metadata(lengths, PAGE_TOKENS, multiprocessors())
     except RuntimeError:  # before DeepGEMM 2.2 lengths are those of sequences
@@ -89,7 +96,7 @@ def deep_gemm_paged_logits(case: Case, tensors: Tensors) -> Call:
         schedule = metadata(lengths, PAGE_TOKENS, multiprocessors())
     cache, weights = tensors["packed"].unsqueeze(2), tensors["weights"].flatten(0, 1)
     query, options = _query_of(compute)(q), _logits_options(compute)
-    return lambda: compute(query, cache, weights, lengths, tensors["pages"], schedule, context, **options)
+    return lambda: compute(query, cache, weights, lengths, pages, schedule, context, **options)
 
 
 def sgl_topk(case: Case, tensors: Tensors) -> Call:

@@ -131,9 +131,7 @@ def _contiguous_only(case: Case) -> str | None:
 
 
 def _paged_only(case: Case) -> str | None:
-    if not paged(case):
-        return "reads paged keys (decode)"
-    return None if case.size("new") in (1, 2) else "takes 1 or 2 queries per sequence"
+    return None if paged(case) else "reads paged keys (decode)"
 
 
 INDEX_LOGITS = Family(

@@ -11,7 +11,7 @@ from calibrate.kernels.gemm import ABSORB_BMM, GEMM
 from calibrate.kernels.mla import MLA_DECODE, MLA_PREFILL
 from calibrate.kernels.moe import MOE
 from calibrate.kernels.quantize import QUANTIZE
-from calibrate.kernels.routing import MOE_GATE, MOE_PERMUTE
+from calibrate.kernels.routing import MOE_FINALISE, MOE_GATE, MOE_PERMUTE
 
 FAMILIES: Final[dict[str, Family]] = {
     family.kernel: family
@@ -30,6 +30,7 @@ FAMILIES: Final[dict[str, Family]] = {
         MOE,
         MOE_GATE,
         MOE_PERMUTE,
+        MOE_FINALISE,
         ELEMENTWISE,
         ALL_REDUCE,
         ALL_GATHER,

@@ -93,6 +93,8 @@ _SMALLEST_SCALE = 1e-10
 """Guards a block of zeros; the value that vLLM and SGLang pass to these kernels."""
 _SGL = Needs(("sgl_kernel",), ("sgl_per_token_group_quant_8bit|sgl_per_token_group_quant_fp8",))
 """Earlier releases have the second name, with the same arguments (`sgl-kernel/python/sgl_kernel/gemm.py`)."""
+_SGLANG = Needs(("sglang.srt.layers.quantization.fp8_kernel",), ("sglang_per_token_group_quant_fp8",))
+"""What the engine itself calls, wherever its release keeps the kernel (SGLang 0.5.14, `fp8_utils.py`)."""
 _VLLM = Needs(("vllm.model_executor.layers.quantization.utils.fp8_utils",), ("per_token_group_quant_fp8",))
 
 
@@ -107,6 +109,17 @@ def _sgl_quantize(case: Case, tensors: Tensors) -> Call:
         return values, scales
 
     return run
+
+
+def _sglang_quantize(case: Case, tensors: Tensors) -> Call:
+    del case
+    (quantize,) = _SGLANG.load()
+    options = {
+        "column_major_scales": True,
+        "scale_tma_aligned": True,
+        "scale_ue8m0": on_blackwell(tensors["x"]),
+    }
+    return lambda: quantize(tensors["x"], BLOCK, **options)
 
 
 def _vllm_quantize(case: Case, tensors: Tensors) -> Call:
@@ -124,6 +137,7 @@ QUANTIZE = Family(
     tolerance=1e-4,
     backends=(
         Backend("sgl_kernel", _sgl_quantize, _SGL, capabilities=(HOPPER, BLACKWELL)),
+        Backend("sglang", _sglang_quantize, _SGLANG, capabilities=(HOPPER, BLACKWELL)),
         Backend("vllm", _vllm_quantize, _VLLM, capabilities=(HOPPER, BLACKWELL)),
         Backend("triton", _triton_quantize, TRITON, capabilities=(HOPPER, BLACKWELL)),
         Backend("torch", _torch_quantize, cpu=True),

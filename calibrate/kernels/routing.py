@@ -1,9 +1,11 @@
-"""Before the experts: the gate's selection with bias and group limit, and sorting rows by expert.
+"""Around the experts: the gate's selection with bias and group limit, rows to their experts, and their weighted sum.
 
 DeepSeek-V3 report, section 2.1.2: affinity s = sigmoid(logits); selection by s + bias, first the groups with the
 largest sum of their two best, then the top-k experts inside; weights are s of the chosen ones, normalised. The
 routed scaling factor is left out: it multiplies all weights alike.
 """
+
+import inspect
 
 import torch
 from torch import Tensor
@@ -18,11 +20,15 @@ from calibrate.kernels.backend import (
     Family,
     Tensors,
     difference,
+    finite,
+    poisoned,
     randn,
     sample_rows,
 )
-from calibrate.kernels.library import Needs
+from calibrate.kernels.library import TRITON, Needs
 from sim.catalog import Model
+
+# ruff: noqa: PLC0415 (Triton is imported only where its backend runs)
 
 BIAS_SPREAD = 0.1
 """Standard deviation of the random load-balancing bias; affinities lie in 0 to 1."""
@@ -72,6 +78,9 @@ def _torch_gate(case: Case, tensors: Tensors) -> Call:
 
 
 _SGL = Needs(("sgl_kernel",), ("moe_fused_gate",))
+_VLLM = Needs(("vllm._custom_ops",), ("grouped_topk",))
+SIGMOID = 1
+"""vLLM's number of the scoring function that turns logits into affinities (`vllm/_custom_ops.py`)."""
 _FLASHINFER = Needs(("flashinfer.fused_moe",), ("fused_topk_deepseek",))
 
 
@@ -110,8 +119,43 @@ def _flashinfer_gate(case: Case, tensors: Tensors) -> Call:
     return run
 
 
+def _vllm_gate(case: Case, tensors: Tensors) -> Call:
+    (gate,) = _VLLM.load()
+    model = case.model
+    groups = (model.n_group, model.topk_group, model.top_k)
+
+    def run() -> tuple[Tensor, Tensor]:
+        weights, chosen = gate(tensors["logits"], *groups, True, 1.0, tensors["bias"], SIGMOID)
+        return chosen, weights
+
+    return run
+
+
+def _triton_gate(case: Case, tensors: Tensors) -> Call:
+    from calibrate.kernels.triton_routing import select
+
+    model, device = case.model, tensors["logits"].device
+    weights = poisoned(case.size("tokens"), model.top_k, dtype=torch.float32, device=device)
+    chosen = torch.empty(case.size("tokens"), model.top_k, dtype=torch.int32, device=device)
+    groups, kept = (model.n_group, model.topk_group) if model.n_group > 1 else (1, 1)
+    return lambda: select(tensors["logits"], tensors["bias"], groups, kept, chosen, weights)
+
+
+def _powers_of_two(case: Case) -> str | None:
+    sizes = (case.size("experts"), max(1, case.model.n_group), case.model.top_k)
+    odd = [size for size in sizes if size & (size - 1)]
+    return f"takes powers of two of experts, groups and chosen ones, not {odd[0]}" if odd else None
+
+
 def _grouped(case: Case) -> str | None:
     return None if case.model.n_group > 1 else "takes a gate with groups"
+
+
+def _with_bias(case: Case) -> str | None:
+    """Earlier releases take scores with the bias added, in another order of arguments."""
+    (gate,) = _VLLM.load()
+    takes = "bias" in inspect.signature(gate).parameters
+    return _grouped(case) or (None if takes else "has a grouped_topk that takes no bias")
 
 
 MOE_GATE = Family(
@@ -124,6 +168,10 @@ MOE_GATE = Family(
         Backend(
             "flashinfer", _flashinfer_gate, _FLASHINFER, capabilities=(HOPPER, BLACKWELL),
             limits=_grouped,
+        ),
+        Backend("vllm", _vllm_gate, _VLLM, capabilities=(HOPPER, BLACKWELL), limits=_with_bias),
+        Backend(
+            "triton", _triton_gate, TRITON, capabilities=(HOPPER, BLACKWELL), limits=_powers_of_two
         ),
         Backend("torch", _torch_gate, cpu=True),
     ),
@@ -166,6 +214,77 @@ def _torch_permute(case: Case, tensors: Tensors) -> Call:
     return lambda: sort_rows(tensors["x"], tensors["chosen"], case.size("experts"))
 
 
+def _triton_permute(case: Case, tensors: Tensors) -> Call:
+    from calibrate.kernels.triton_routing import permute
+
+    x, chosen = tensors["x"], tensors["chosen"].int()
+    counts = torch.empty(case.size("experts"), dtype=torch.int32, device=x.device)
+    positions = torch.empty(chosen.shape, dtype=torch.int32, device=x.device)
+    rows = poisoned(chosen.numel(), x.shape[1], dtype=x.dtype, device=x.device)
+
+    def run() -> tuple[Tensor, Tensor]:
+        permute(x, chosen, counts, positions, rows)
+        return rows, counts
+
+    return run
+
+
 MOE_PERMUTE = Family(
-    "moe_permute", make_permute, permute_error, 0.0, (Backend("torch", _torch_permute, cpu=True),)
+    kernel="moe_permute",
+    make=make_permute,
+    error=permute_error,
+    tolerance=0.0,
+    backends=(
+        Backend("triton", _triton_permute, TRITON, capabilities=(HOPPER, BLACKWELL)),
+        Backend("torch", _torch_permute, cpu=True),
+    ),
+)
+
+
+def make_finalise(case: Case, device: Device, generator: torch.Generator) -> Tensors:
+    """Rows of the experts [t k, hidden], where each token's are, int32 [t, k], and their weights [t, k], sum 1."""
+    del device
+    tokens, top_k, where = case.size("tokens"), case.size("top_k"), generator.device
+    places = torch.randperm(tokens * top_k, generator=generator, device=where)
+    weights = torch.rand(tokens, top_k, generator=generator, device=where) + BIAS_SPREAD
+    return {
+        "rows": randn(tokens * top_k, case.size("hidden"), generator=generator),
+        "positions": places.int().view(tokens, top_k),
+        "weights": weights / weights.sum(-1, keepdim=True),
+    }
+
+
+def finalise_error(case: Case, tensors: Tensors, output: Tensor) -> float:
+    """Error of the sampled tokens' sums."""
+    if not finite(output):
+        return float("inf")
+    chosen = sample_rows(case.size("tokens"), output.device)
+    rows = tensors["rows"][tensors["positions"][chosen].long()].double()
+    return difference(output[chosen], torch.einsum("tk,tkh->th", tensors["weights"][chosen].double(), rows))
+
+
+def _torch_finalise(case: Case, tensors: Tensors) -> Call:
+    del case
+    rows, places = tensors["rows"], tensors["positions"].long()
+    weights = tensors["weights"].to(rows.dtype).unsqueeze(1)
+    return lambda: torch.bmm(weights, rows[places]).squeeze(1)
+
+
+def _triton_finalise(case: Case, tensors: Tensors) -> Call:
+    from calibrate.kernels.triton_routing import finalise
+
+    rows = tensors["rows"]
+    output = poisoned(case.size("tokens"), case.size("hidden"), dtype=rows.dtype, device=rows.device)
+    return lambda: finalise(rows, tensors["positions"], tensors["weights"], output)
+
+
+MOE_FINALISE = Family(
+    kernel="moe_finalise",
+    make=make_finalise,
+    error=finalise_error,
+    tolerance=2e-5,
+    backends=(
+        Backend("triton", _triton_finalise, TRITON, capabilities=(HOPPER, BLACKWELL)),
+        Backend("torch", _torch_finalise, cpu=True),
+    ),
 )

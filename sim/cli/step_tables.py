@@ -41,6 +41,9 @@ def explanation(step: Json) -> Iterator[RenderableType]:
             )  # fmt: skip
     yield table
     yield ""
+    if shares := step.get("priced_with"):
+        told = ", ".join(f"{whose} {percent(share)}" for whose, share in shares.items())
+        yield f"seconds priced with: {told}"
     if len(backends := step["step_s_by_moe_backend"]) > 1:
         told = ", ".join(f"{name} {seconds(s)}" for name, s in backends.items())
         yield f"the step by kernels of the routed experts (`moe_backend` chooses): {told}"

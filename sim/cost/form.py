@@ -60,6 +60,15 @@ class Form:
             terms[carrier] = terms.get(carrier, 0.0) + traffic / e_b
         return terms
 
+    def slower(self, factor: float) -> "Form":
+        """The form of a kernel that takes `factor` times as long at every shape."""
+        return Form(
+            self.launch_s * factor,
+            self.sharpness,
+            tuple(e / factor for e in self.flop_per_s),
+            tuple(e / factor for e in self.bytes_per_s),
+        )
+
     def scaled(self, kernel: str, speed: Mapping[str, float]) -> "Form":
         """The form on another GPU whose resources are `speed` times as fast; the launch cost stays."""
         carriers = FAMILIES[kernel].carried_by(len(self.flop_per_s))

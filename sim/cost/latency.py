@@ -17,6 +17,15 @@ PRICED_BY: Final[tuple[PricedBy, ...]] = ("measured", "fitted", "scaled", "extra
 MATTERS: Final = 0.2
 """Share of a price from which its less certain part gives it its name."""
 Bound = Literal["compute", "memory", "link", "launch"]
+PricedWith = Literal["own", "shipped", "fitted", "analytic"]
+PRICED_WITH: Final[tuple[PricedWith, ...]] = ("own", "shipped", "fitted", "analytic")
+"""What a price rests on: one's own or shipped measurements, inside what they cover; a form fitted to either, beyond it;
+datasheets."""
+CARRIED_ON: Final[dict[PricedBy, PricedWith]] = {
+    "scaled": "fitted",
+    "extrapolated": "fitted",
+    "analytic": "analytic",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,8 @@ class Latency:
     bound: Bound
     shares: tuple[tuple[PricedBy, float], ...] = ()
     """Seconds by what priced them where that is not one thing; they add up to `seconds`."""
+    own: bool = False
+    """Whether the measurements are those of a calibrated profile."""
 
     @classmethod
     def of_parts(cls, parts: tuple[tuple[PricedBy, float], ...], source: str, bound: Bound) -> "Latency":
@@ -42,6 +53,14 @@ class Latency:
     def by_source(self) -> tuple[tuple[PricedBy, float], ...]:
         """Seconds by what priced them."""
         return self.shares or ((self.priced_by, self.seconds),)
+
+    def with_source(self) -> dict[PricedWith, float]:
+        """Seconds by whose measurements they rest on; those that there are."""
+        found: dict[PricedWith, float] = {}
+        for kind, seconds in self.by_source():
+            whose = CARRIED_ON.get(kind, "own" if self.own else "shipped")
+            found[whose] = found.get(whose, 0.0) + seconds
+        return found
 
     def times(self, factor: float, why: str) -> "Latency":
         """`factor` times as long; the provenance stays, and `source` says why."""
@@ -84,6 +103,16 @@ def price_all(operations: Iterable[Operation], cost: CostModel) -> list[PricedOp
         else:
             priced.append(PricedOperation(operation, cost.price(operation)))
     return priced
+
+
+def shares_with(priced: Iterable[PricedOperation]) -> dict[PricedWith, float]:
+    """Shares of the operations' seconds by what they rest on, as in PRICED_WITH; they add up to 1."""
+    seconds: dict[PricedWith, float] = dict.fromkeys(PRICED_WITH, 0.0)
+    for one in priced:
+        for whose, of_layer in one.latency.with_source().items():
+            seconds[whose] += of_layer * one.operation.layers
+    total_s = sum(seconds.values())
+    return {whose: each / total_s if total_s else 0.0 for whose, each in seconds.items()}
 
 
 @dataclass(frozen=True)

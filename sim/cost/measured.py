@@ -1,7 +1,8 @@
 """The cost model in front of a profile: which table prices an operation, and what happens where none does.
 
-Order of choice: a back-end that the operation or `selection.yaml` names; the engine's own table; another
-engine's table of the same GPU (`source` then names it); the fallback, which is the roofline.
+Order of choice: the table of a calibrated profile, which somebody measured on GPUs of their own; a back-end that the
+operation or `selection.yaml` names; the engine's own table; another engine's table of the same GPU (`source` then
+names it); the fallback, which is the roofline. A back-end that the operation names comes first of all.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ class Choice:
     source: str
     stand_in: str = ""
     """The profile where it is another engine's."""
+    own: bool = False
+    """Whether it is one of a calibrated profile."""
 
 
 class ProfileCost:
@@ -55,15 +58,28 @@ class ProfileCost:
         self._choices: dict[Any, Choice | str] = {}
 
     def knows(self, operation: Operation) -> bool:
-        """Whether a table prices the operation itself; a block is otherwise priced by its parts."""
-        return not operation.parts or isinstance(self._choice(operation), Choice)
+        """Whether a table prices the operation itself; a block is otherwise priced by its parts.
+
+        A calibrated profile that measured parts of a block stands before shipped measurements of the whole.
+        """
+        if not operation.parts:
+            return True
+        choice = self._choice(operation)
+        if not isinstance(choice, Choice):
+            return False
+        return choice.own or not any(self._is_own(part) for part in operation.parts)
+
+    def _is_own(self, operation: Operation) -> bool:
+        choice = self._choice(operation)
+        return isinstance(choice, Choice) and choice.own
 
     def price(self, operation: Operation) -> Latency:
         """Seconds of one layer; the fallback prices what nothing measured, and `source` says why."""
         choice = self._choice(operation)
         if isinstance(choice, Choice):
             parts = choice.priced.parts(operation.shape)
-            return Latency.of_parts(parts, choice.source, choice.priced.bound(operation.shape))
+            bound = choice.priced.bound(operation.shape)
+            return replace(Latency.of_parts(parts, choice.source, bound), own=choice.own)
         priced = self.fallback.price(operation)
         return replace(priced, source=f"{priced.source}; {choice}") if choice else priced
 
@@ -91,9 +107,15 @@ class ProfileCost:
 
     @cached_property
     def collectives_to(self) -> float:
-        """Most GPUs whose collectives the profile measured; infinite where it measured none."""
-        measured = [kernel for kernel in self.profile.kernels if plays(kernel, "collective")]
-        tables = [table for kernel in measured for table in self.profile.tables(kernel)]
+        """Most GPUs whose collectives were measured, by the profile or by the shipped one of its engine; infinite where
+        none were."""
+        tables = [
+            table
+            for profile in self._profiles(self.profile.engine)
+            for kernel in profile.kernels
+            if plays(kernel, "collective")
+            for table in profile.tables(kernel)
+        ]
         return max((float(table.shape["gpus"].max()) for table in tables), default=inf)
 
     @property
@@ -130,13 +152,12 @@ class ProfileCost:
     def _choose(self, operation: Operation) -> "Choice | str":
         reason, wanted = "", operation.options
         found: list[tuple[Table, Profile]] = []
-        for engine, backend in self._candidates(operation.kernel, operation.dtype, wanted):
-            for profile in self._profiles(engine):
-                for table in sorted(profile.tables(operation.kernel), key=_generality):
-                    if _fits(table, operation.dtype, wanted, backend):
-                        beyond = _other_widths(profile, operation) or self._beyond(table, operation.shape)
-                        reason = reason or beyond
-                        found += [] if beyond else [(table, profile)]
+        for profile, backend in self._candidates(operation.kernel, operation.dtype, wanted):
+            for table in sorted(profile.tables(operation.kernel), key=_generality):
+                if _fits(table, operation.dtype, wanted, backend):
+                    beyond = _other_widths(profile, operation) or self._beyond(table, operation.shape)
+                    reason = reason or beyond
+                    found += [] if beyond else [(table, profile)]
         if found:
             return self._chosen(found)
         named = wanted.get("backend")
@@ -144,16 +165,24 @@ class ProfileCost:
             f"no table of back-end {named!r} for {operation.dtype} {operation.kernel}" if named else ""
         )
 
-    def _candidates(self, kernel: str, dtype: str, wanted: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-        """(engine, back-end) in the order of preference; an empty back-end is any."""
-        own, rules = self.profile.engine, selection()
+    def _candidates(
+        self, kernel: str, dtype: str, wanted: Mapping[str, str]
+    ) -> Iterator[tuple[Profile, str]]:
+        """(profile, back-end) in the order of preference; an empty back-end is any."""
+        engine, rules = self.profile.engine, selection()
         named = wanted.get("backend", "")
+        listed: list[tuple[str, str]] = []
         if not named:
             for rule in rules["prefer"]:
-                if _applies(rule, kernel, dtype, own, self.measured_on.name, wanted):
-                    yield from (tuple(use.split(":")) for use in rule["use"])
-        for engine in (own, *rules["stand_in"].get(own, ())):
-            yield engine, named
+                if _applies(rule, kernel, dtype, engine, self.measured_on.name, wanted):
+                    listed += [tuple(use.split(":")) for use in rule["use"]]
+        listed += [(other, named) for other in (engine, *rules["stand_in"].get(engine, ()))]
+        if self.profile.calibrated:
+            yield self.profile, named
+        for other, backend in listed:
+            for profile in self._profiles(other):
+                if not (self.profile.calibrated and profile is self.profile):
+                    yield profile, backend
 
     def _profiles(self, engine: str) -> Iterator[Profile]:
         """The profile itself where it is the engine's, then the shipped one of that engine on the same GPU."""
@@ -164,25 +193,34 @@ class ProfileCost:
             yield load_profile(name)
 
     def _chosen(self, found: Sequence[tuple[Table, Profile]]) -> Choice:
-        """The first table; where engines run much the same kernels, another engine's carries it beyond its hull."""
+        """The first table; where engines run much the same kernels, another engine's carries it beyond its hull.
+
+        One's own is carried by its form: seconds of the same growth would hide how much slower or faster it is.
+        """
         table, profile = found[0]
-        peer = None
-        if table.kernel in selection()["carried_by_others"]:
+        own, peer = profile.calibrated, None
+        if table.kernel in selection()["carried_by_others"] and not own:
             peer = next((PricedTable(t, p.dims) for t, p in found if p.engine != profile.engine), None)
-        source = f"{profile.name}: {table.backend or table.kernel} ({table.source})"
+        source = f"{'own ' if own else ''}{profile.name}: {table.backend or table.kernel} ({table.source})"
         stand_in = profile.name if profile.engine != self.profile.engine else ""
         if TAKEN_OUT in table.columns:
             source += ", less launches and unfused norms"
         if stand_in:
             source += f", standing in for {self.profile.engine}"
         form = None
+        if table.fit is not None and table.fit.prior is not None:
+            prior = table.fit.prior
+            table, profile = prior.load()
+            assert table.fit is not None
+            form = table.fit.form.slower(prior.factor)
+            source += f", scaled from {prior.words}"
         if self._speed is not None and table.fit is not None:
             speed = {**self._speed, "compute": self._speed[table.variant.dtype]}
-            form = table.fit.form.scaled(table.kernel, speed)
+            form = (form or table.fit.form).scaled(table.kernel, speed)
             reached = efficiency().reached.get(self.gpu.name, {})
             form = at_least(form, table.kernel, table.backend, table.variant.dtype, self.gpu, reached)
             source += f", scaled from {self.measured_on.name}"
-        return Choice(PricedTable(table, profile.dims, form, peer), source, stand_in)
+        return Choice(PricedTable(table, profile.dims, form, peer), source, stand_in, own)
 
     def _beyond(self, table: Table, shape: Mapping[str, float]) -> str:
         """Why a table says nothing about a shape: it would leave the network that was measured."""

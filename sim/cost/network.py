@@ -99,7 +99,7 @@ class NetworkCost:
             (inside.priced_by, inside.seconds),
             ("analytic", total_s - inside.seconds),
         )
-        return Latency(total_s, "analytic", source, "link", shares)
+        return Latency(total_s, "analytic", source, "link", shares, inside.own)
 
     def _routes(self, operation: Operation, nodes: int, gpus: float) -> Iterator[Route]:
         """NCCL's ways across, by algorithm and protocol."""

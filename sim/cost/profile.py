@@ -7,7 +7,7 @@ calibrate fit` writes (parameters, method and held-out error of each table).
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from sim.catalog import ConfigError, Gpu, UnknownName, described_gpu, gpu, model
 from sim.catalog.profile_header import read_header
 from sim.catalog.profiles import HEADER, SHIPPED, shipped_profiles
 from sim.cost.form import Form
+from sim.cost.record import CALIBRATION
 from sim.cost.sound import check_axes, check_columns, check_fit
 from sim.files import read_regular, read_text
 from sim.kernels import FAMILIES
@@ -47,6 +48,39 @@ class ProfileError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Prior:
+    """A shipped table that prices the shapes of one with too few points, times one factor per family."""
+
+    profile: str
+    """Name of the shipped profile."""
+    table: str
+    """Key of its table."""
+    factor: float
+    """One's own seconds over the table's: the median over the points of the family."""
+    spread: tuple[float, float]
+    """p10 and p90 of that ratio over the table's own points."""
+    points: int
+
+    @property
+    def words(self) -> str:
+        """Which table, times what, and how far the points of one's own spread."""
+        low, high = self.spread
+        spread = f"p10 {low:.3g} to p90 {high:.3g} over {self.points} points"
+        return f"{self.profile}: {self.table} x {self.factor:.3g}, {spread}"
+
+    def load(self) -> "tuple[Table, Profile]":
+        """The table, and the profile that it is of. Raises ProfileError where this release does not ship it."""
+        profile = load_profile(self.profile)
+        kernel = self.table.split("/")[0]
+        table = next((table for table in profile.tables(kernel) if table.key == self.table), None)
+        if table is None:
+            raise ProfileError(
+                f"{self.profile} has no table {self.table}: run `tokenworks calibrate fit` again"
+            )
+        return table, profile
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
     """How a table is turned into seconds, and how well that predicts shapes left out of it."""
 
@@ -57,6 +91,8 @@ class Fit:
     """Axis -> median and p90 of |predicted / measured - 1| over whole values of the axis left out."""
     noise: float | None = None
     """Median relative half-spread of repeated measurements of one shape; None where nothing was repeated."""
+    prior: Prior | None = None
+    """What prices the table instead of its own few points; `form` and `method` are still theirs."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +136,11 @@ class Profile:
     def name(self) -> str:
         """GPU and engine, such as `h200_sxm/vllm`."""
         return f"{self.gpu}/{self.engine}"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether somebody measured it on GPUs of their own, rather than imported it."""
+        return bool(self.header.get("attribution", {}).get("source") == CALIBRATION)
 
     @property
     def gpu(self) -> str:
@@ -235,7 +276,8 @@ def fit_from_json(entry: Mapping[str, Any]) -> Fit:
     form = Form(
         entry["launch_s"], entry["sharpness"], tuple(entry["flop_per_s"]), tuple(entry["bytes_per_s"])
     )
-    return Fit(form, entry["method"], entry.get("held_out", {}), entry.get("noise"))
+    prior = Prior(**{**p, "spread": tuple(p["spread"])}) if (p := entry.get("prior")) else None
+    return Fit(form, entry["method"], entry.get("held_out", {}), entry.get("noise"), prior)
 
 
 def fit_to_json(fit: Fit) -> dict[str, Any]:
@@ -248,6 +290,7 @@ def fit_to_json(fit: Fit) -> dict[str, Any]:
         "method": fit.method,
         "held_out": {axis: dict(errors) for axis, errors in fit.held_out.items()},
         "noise": fit.noise,
+        **({"prior": asdict(fit.prior)} if fit.prior else {}),
     }
 
 

@@ -88,7 +88,10 @@ def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, la
     dtype = layout.dense_weights
     parts = [
         ops.gemm(f"{name}: gate and up", group, m, 2 * inter, hidden, dtype, layers),
-        ops.elementwise(f"{name}: activation", group, m * 3 * inter * BF16, layers),
+        replace(
+            ops.elementwise(f"{name}: activation", group, m * 3 * inter * BF16, layers),
+            options={"function": "silu_mul"},
+        ),
         ops.gemm(f"{name}: down", group, m, hidden, inter, dtype, layers),
     ]
     if dtype != "bf16":

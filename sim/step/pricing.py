@@ -129,6 +129,12 @@ def priced_by(deployment: Deployment) -> CostModel:
         raise DeploymentError([Problem(("profile",), str(error))]) from error
 
 
+def calibrated(deployment: Deployment) -> bool:
+    """Whether a profile that was measured on one's own GPUs prices it."""
+    cost = priced_by(deployment)
+    return isinstance(cost, ProfileCost) and cost.profile.calibrated
+
+
 @lru_cache(maxsize=32)
 def _cost(device: Gpu, profile: str | None) -> CostModel:
     """The cost model of a GPU and a profile; kept, because its tables' interpolations take time to build."""

@@ -1,7 +1,9 @@
-"""What a result has to say about its prices: which kernels were measured with another engine, or with other experts."""
+"""What a result has to say about its prices: which kernels were measured with another engine, or with other experts,
+and what one's own measurements priced."""
 
 from collections.abc import Iterator
 
+from sim.cost.latency import PRICED_WITH, PricedOperation, shares_with
 from sim.cost.measured import ProfileCost
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
@@ -22,6 +24,8 @@ def pricing_notes(deployment: Deployment) -> Iterator[str]:
     engine = deployment.engine.name
     if not deployment.profile_named and cost.profile.engine != engine:
         yield f"{engine} is priced by the kernels of {cost.profile.engine}"
+    if cost.profile.calibrated:
+        yield _own_share(deployment, cost)
     stand_ins: dict[str, set[str]] = {}
     for operation in _operations(deployment, cost):
         if profile := cost.stand_in(operation):
@@ -44,6 +48,16 @@ def pricing_notes(deployment: Deployment) -> Iterator[str]:
         )
     for experts in experts_carried(deployment):
         yield f"routed experts: {experts}; what expert parallelism costs is carried on from there, and not validated"
+
+
+def _own_share(deployment: Deployment, cost: ProfileCost) -> str:
+    """What prices such steps, and the families that the profile lacks."""
+    priced = [PricedOperation(o, cost.price(o)) for o in _operations(deployment, cost) if o.kernel != "host"]
+    shares = shares_with(priced)
+    told = ", ".join(f"{whose} {shares[whose]:.0%}" for whose in PRICED_WITH)
+    lacking = {FAMILIES[p.operation.kernel].words for p in priced if not p.latency.own}
+    rest = f"; not measured there: {', '.join(sorted(lacking))}" if lacking else ""
+    return f"{cost.profile.path} prices a step of {TOKENS:g} tokens with: {told}{rest}"
 
 
 def _taken_out(deployment: Deployment, cost: ProfileCost) -> tuple[float, float]:

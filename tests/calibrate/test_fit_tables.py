@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from calibrate.cli import app
 from calibrate.fit import fit_table, neighbour_noise
-from calibrate.show import falls
+from calibrate.show import falls, noise_floor
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu, model
 from sim.cost.form import Form
@@ -72,6 +72,15 @@ def test_neighbours_that_should_agree_tell_the_noise():
     assert neighbour_noise(apart) is None
 
 
+def test_the_floor_is_what_a_perfect_prediction_misses_noisy_rows_by():
+    """10,000 pairs of rows whose truth is 1: half of what they differ by, against what each is off by."""
+    pairs = np.exp(0.05 * np.random.default_rng(1).standard_normal((10_000, 2)))
+    half_spread = float(np.median(np.abs(np.diff(np.log(pairs), axis=1))) / 2)
+    missed = float(np.median(np.abs(1 / pairs - 1)))
+    assert noise_floor(half_spread) == pytest.approx(missed, rel=0.03)
+    assert half_spread < 0.75 * missed
+
+
 def records():
     environment = {"name": "NVIDIA H200", "memory_bytes": 150e9}
     table = gemm_table()
@@ -132,6 +141,14 @@ def test_fit_and_show_from_the_command_line(tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "gemm/fp8/deepgemm" in page.read_text()
     assert json.loads(result.stdout.strip().splitlines()[-1])["families"]["gemm"]["median"] < 0.01
+
+
+def test_a_profile_names_the_model_whose_shapes_were_measured(tmp_path):
+    """Widths that no axis carries are that model's: an indexer of 64 heads is none of 32."""
+    named = [replace(r, environment={**r.environment, "model": "kimi-k2"}) for r in records()]
+    write_records(tmp_path / "records.jsonl", named)
+    assert CliRunner().invoke(app, ["fit", str(tmp_path)]).exit_code == 0
+    assert read_profile(tmp_path / "profile").dims == Dims.of(model("kimi-k2")) != DIMS
 
 
 def test_bad_input_exits_with_two(tmp_path):

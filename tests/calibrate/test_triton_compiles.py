@@ -40,6 +40,23 @@ def stack_bytes(cubin):
     return max(int(found) for found in re.findall(r"STACK:(\d+)", text))
 
 
+def compile_routing(build, chosen):
+    from calibrate.kernels import triton_routing as routing
+
+    pointers = {"logits": "fp32", "bias": "fp32", "chosen": "i32", "weights": "fp32"}
+    for configuration in chosen(routing.GATE_CONFIGURATIONS):
+        constants = {"GROUPS": 8, "EACH": 32, "KEPT": 4, "TOP_K": 8}
+        build("gate", routing._gate, pointers, {}, constants, configuration)
+    pointers = {"chosen": "i32", "counts": "i32", "positions": "i32"}
+    for configuration in chosen(routing.SCAN_CONFIGURATIONS):
+        build("count", routing._count, pointers, {}, {}, configuration)
+        build("place", routing._place, pointers, {}, {"EXPERTS": 256}, configuration)
+    pointers = {"x": "bf16", "rows": "bf16", "positions": "i32", "weights": "fp32", "output": "bf16"}
+    for configuration in chosen(routing.MOVE_CONFIGURATIONS):
+        build("spread", routing._spread, pointers, {}, {"TOP_K": 8}, configuration)
+        build("sum", routing._sum, pointers, {}, {"TOP_K": 8}, configuration)
+
+
 def compile_all(capability, every):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
@@ -49,7 +66,7 @@ def compile_all(capability, every):
     from calibrate.kernels import triton_index as index
     from calibrate.kernels import triton_quantize as quantize
 
-    multiples = ("n", "k", "heads", "width", "chunk", "stride", "scale_column")
+    multiples = ("n", "k", "hidden", "heads", "width", "chunk", "stride", "scale_column")
     found = {}
 
     def chosen(configurations):
@@ -113,6 +130,7 @@ def compile_all(capability, every):
     for configuration in chosen(index.TOPK_CONFIGURATIONS):
         rows = {"scores": "fp32", "lengths": "i32", "indices": "i32"}
         build("select", index._select, rows, {}, {"BITS": 8}, configuration)
+    compile_routing(build, chosen)
     tables = {"tile_group": "i32", "tile_start": "i32", "tile_end": "i32"}
     for scaled, kind in ((True, "fp8e4nv"), (False, "bf16"))[: 2 if every else 1]:
         pointers = {"x": kind, "x_scales": "fp32", "w": kind, "w_scales": "fp32", "output": "bf16", **tables}
@@ -161,7 +179,7 @@ def test_products_run_on_tensor_cores_and_fp8_stays_fp8(kernels):
     capability, found = kernels
     for name, kernel in found.items():
         own, earlier = CORES[capability]
-        expected = {"quantize": [], "select": [], "attend": [earlier]}.get(name.split()[0], [own])
+        expected = {"attend": [earlier], "index": [own], "gemm": [own]}.get(name.split()[0], [])
         assert kernel["cores"] == expected, name
         assert kernel["fp8"] is ("fp8" in name), name
 

@@ -19,13 +19,15 @@ triton = pytest.importorskip("triton", reason="needs triton: pip install 'tokenw
 from triton.runtime import interpreter
 
 from calibrate.cases import Case
-from calibrate.kernels import triton_attention, triton_gemm, triton_index, triton_quantize
+from calibrate.grid import moved
+from calibrate.kernels import triton_attention, triton_gemm, triton_index, triton_quantize, triton_routing
 from calibrate.kernels.dsa import SPARSE_MLA_DECODE, SPARSE_MLA_PREFILL, sparse_attention
 from calibrate.kernels.dsa_index import INDEX_LOGITS, INDEX_TOPK, index_scores, keys_of
 from calibrate.kernels.formats import FP8, dequantize_groups, quantize_groups
 from calibrate.kernels.gemm import GEMM, reference_gemm
 from calibrate.kernels.mla import MLA_DECODE, reference_decode
 from calibrate.kernels.moe import MOE, expert_of_rows, reference_moe
+from calibrate.kernels.routing import MOE_FINALISE, MOE_GATE, MOE_PERMUTE, sort_rows
 from sim.catalog import model
 from sim.model import operations as ops
 
@@ -245,3 +247,39 @@ def test_the_whole_expert_ffn(dtype, bound, cpu, generator):
     found = backend.build(case, t)()
 
     assert relative(found, reference_moe(t, torch.arange(30))) < bound
+
+
+@pytest.mark.parametrize("groups", [8, 1])
+def test_gate(groups, cpu, generator):
+    shape = {"tokens": 5, "experts": 256, "top_k": 8}
+    case = Case(moved("moe_gate", shape, 1), replace(V3, n_group=groups, topk_group=groups // 2))
+    tensors = MOE_GATE.make(case, cpu, generator)
+    chosen, weights = torch.empty(5, 8, dtype=torch.int32), nan(5, 8)
+    kept = max(1, groups // 2)
+    found = triton_routing.select(tensors["logits"], tensors["bias"], groups, kept, chosen, weights)
+    assert MOE_GATE.error(case, tensors, found) < 1e-6
+
+
+@pytest.mark.parametrize(("tokens", "experts", "top_k"), [(1, 8, 2), (700, 6, 4)])
+def test_rows_to_their_experts_and_back(tokens, experts, top_k, cpu, generator):
+    """A row's place is told, so that the sum finds it again: with weights 1 / k each token comes back itself."""
+    shape = {"tokens": tokens, "experts": experts, "top_k": top_k, "hidden": 32}
+    case = Case(moved("moe_permute", shape, 1), V3)
+    tensors = MOE_PERMUTE.make(case, cpu, generator)
+    x, chosen = tensors["x"].float(), tensors["chosen"].int()
+    counts, rows = torch.empty(experts, dtype=torch.int32), nan(tokens * top_k, 32)
+    positions = torch.full((tokens, top_k), -1, dtype=torch.int32)
+    triton_routing.permute(x, chosen, counts, positions, rows)
+    expected, expected_counts = sort_rows(x, tensors["chosen"], experts)
+    assert torch.equal(rows, expected)
+    assert torch.equal(counts.long(), expected_counts)
+    back = triton_routing.finalise(rows, positions, torch.full((tokens, top_k), 1 / top_k), nan(tokens, 32))
+    assert torch.allclose(back, x, rtol=1e-6, atol=1e-6)
+
+
+def test_weighted_sum(cpu, generator):
+    case = Case(moved("moe_finalise", {"tokens": 9, "top_k": 8, "hidden": 48}, 1), V3)
+    tensors = MOE_FINALISE.make(case, cpu, generator)
+    rows = tensors["rows"].float()
+    found = triton_routing.finalise(rows, tensors["positions"], tensors["weights"], nan(9, 48))
+    assert MOE_FINALISE.error(case, {**tensors, "rows": rows}, found) < 1e-12

@@ -23,6 +23,8 @@ V32 = replace(model("deepseek-v3.2"), index_topk=64)
 
 def paged(q, cache, weights, lengths, pages, schedule, width):
     (batch, new, _, _), rows = q.shape, []
+    assert new in (1, 2)
+    assert lengths.shape[0] == pages.shape[0] == batch
     values = cache.squeeze(2).flatten(1)
     for sequence in range(batch):
         own = values[pages[sequence].long()]
@@ -36,10 +38,10 @@ def paged(q, cache, weights, lengths, pages, schedule, width):
 
 
 @pytest.mark.parametrize("release", ["2.1.1", "2.6.1", "sgl 0.2.5"])
-@pytest.mark.parametrize("new", [1, 2])
+@pytest.mark.parametrize("new", [1, 2, 3, 4])
 def test_paged_logits_of_three_releases(release, new, gpu, install, backend, generator):
     """2.1.1 takes the lengths of sequences, 2.6.1 those of queries; SGLang's 0.2.5 has other names and no
-    `clean_logits`."""
+    `clean_logits`. All take one or two queries of a sequence; more come in pairs, or one by one where they are odd."""
 
     def metadata(context_lens, block_kv, num_sms):
         if context_lens.dim() != (1 if release == "2.1.1" else 2):

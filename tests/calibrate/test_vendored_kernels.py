@@ -10,10 +10,19 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenwork
 
 from calibrate.cases import Case
 from calibrate.environment import Device
+from calibrate.grid import moved
 from calibrate.kernels import backend as backends
 from calibrate.kernels.families import FAMILIES
-from calibrate.kernels.formats import dequantize_blocks, dequantize_groups, unpack_exponents
+from calibrate.kernels.formats import (
+    by_columns,
+    dequantize_blocks,
+    dequantize_groups,
+    pack_exponents,
+    quantize_groups,
+    unpack_exponents,
+)
 from calibrate.kernels.library import Needs
+from calibrate.kernels.routing import select_experts
 from calibrate.measure import find_points
 from sim.catalog import model
 from sim.model import operations as ops
@@ -131,7 +140,64 @@ def test_a_dropped_function_refuses_a_backend_once_and_no_point_is_planned_with_
 def test_every_backend_that_is_not_torch_names_its_functions():
     for kernel, family in FAMILIES.items():
         for each in family.backends:
-            own = each.name in ("torch", "cudnn")
+            own = each.name in ("torch", "cudnn", "nccl", "gloo")
             assert (each.needs is None) == own, (kernel, each.name)
             assert own or each.name == "triton" or each.needs.symbols, (kernel, each.name)
     assert backends.HOPPER == 9
+
+
+def test_kernels_that_left_sgl_kernel_are_found_where_they_went(install, backend, generator, cpu):
+    """SGLang's jit_kernel has the selection of keys; the old package without it does not stand in the way."""
+
+    def fast_topk_v2(score, lengths, topk, row_starts=None):
+        return score.topk(topk, -1).indices.int()
+
+    install("sgl_kernel", something_else=print)
+    install("sglang.jit_kernel.fast_topk", fast_topk_v2=fast_topk_v2)
+    case = Case(ops.index_topk(2, 1, 200, 64), V32)
+    tensors = FAMILIES["index_topk"].make(case, cpu, generator)
+    found = backend("index_topk", "sgl_kernel", case)
+    assert found.refuses(case, H200) is None
+    assert FAMILIES["index_topk"].error(case, tensors, found.build(case, tensors)()) == 0.0
+
+
+def test_the_engines_own_quantisation_gets_the_scales_of_its_gpu(gpu, install, backend, generator):
+    blackwell = gpu.capability[0] == 10
+
+    def sglang_per_token_group_quant_fp8(
+        x, group_size, eps=1e-10, column_major_scales=False, scale_tma_aligned=False, scale_ue8m0=False
+    ):
+        assert group_size == 128 and column_major_scales and scale_tma_aligned
+        assert scale_ue8m0 is blackwell
+        values, scales = quantize_groups(x, scale_ue8m0)
+        return values, pack_exponents(scales) if scale_ue8m0 else by_columns(scales)
+
+    install(
+        "sglang.srt.layers.quantization.fp8_kernel",
+        sglang_per_token_group_quant_fp8=sglang_per_token_group_quant_fp8,
+    )
+    case = Case(ops.quantize("", "dense", 5, 512), V32)
+    tensors = FAMILIES["quantize"].make(case, gpu, generator)
+    output = backend("quantize", "sglang", case).build(case, tensors)()
+    assert FAMILIES["quantize"].error(case, tensors, output) < 1e-4
+
+
+def test_vllms_gate_takes_logits_and_bias(install, backend, generator, cpu):
+    """`vllm/_custom_ops.py`, grouped_topk: values before indices."""
+
+    def grouped_topk(
+        scores, num_expert_group, topk_group, topk, renormalize, routed_scaling_factor, bias, scoring_func=0
+    ):
+        assert (num_expert_group, topk_group, topk, scoring_func) == (8, 4, 8, 1)
+        assert renormalize is True and routed_scaling_factor == 1.0
+        chosen, weights = select_experts(scores, bias, V32)
+        return weights, chosen.int()
+
+    install("vllm._custom_ops", grouped_topk=grouped_topk)
+    case = Case(moved("moe_gate", {"tokens": 6, "experts": 256, "top_k": 8}, 1), V32)
+    tensors = FAMILIES["moe_gate"].make(case, cpu, generator)
+    output = backend("moe_gate", "vllm", case).build(case, tensors)()
+    assert FAMILIES["moe_gate"].error(case, tensors, output) < 1e-6
+    install("vllm._custom_ops", grouped_topk=lambda scores, scores_with_bias, num_expert_group, topk: None)
+    (older,) = [b for b in FAMILIES["moe_gate"].backends if b.name == "vllm"]
+    assert older.refuses(case, H200) == "has a grouped_topk that takes no bias"
