@@ -18,6 +18,9 @@ MOST_OF_AXIS: Final = 1e15
 MOST_PER_S: Final = 1e20
 """FLOP or bytes per second of a fit: its unused rates are 1, and a real one is a thousandth of this."""
 SHARPEST: Final = 1e3
+LEAST_OF_FORM, MOST_OF_FORM = 0.01, 1e4
+"""Of a measured time over what its table's fitted form says: those that ship lie within 0.29 and 206. Beyond, a row or
+the fit is broken."""
 METHODS: Final = ("linear", "fitted")
 
 
