@@ -15,11 +15,12 @@ timed = @echo "==> $(1)"; start=$$(date +%s); $(2); status=$$?; \
 	echo "==> $(1): $$([ $$status = 0 ] && echo done || echo "FAILED ($$status)") in $$(($$(date +%s) - start)) s"; \
 	exit $$status
 
-.PHONY: help demo test lint bench dashboard gpu-check clean
+.PHONY: help demo test fuzz lint bench dashboard gpu-check clean
 
 help:
 	@echo "make demo       DeepSeek-V3.2 against V3.1 on the Azure conversation trace: throughput, latency, price"
 	@echo "make test       every test"
+	@echo "make fuzz       thousands of broken scenarios, traces, configurations, records, profiles and uploads"
 	@echo "make lint       ruff, mypy, import-linter"
 	@echo "make bench      the simulator's own speed"
 	@echo "make dashboard  the web app"
@@ -32,6 +33,10 @@ demo: .venv/.run
 
 test: .venv/.test .venv/.browser
 	$(call timed,test: every test,$(BIN)/python -m pytest $(ON_EVERY_CORE))
+
+# Minutes to an hour; `make test` runs a short part of it.
+fuzz: .venv/.test
+	$(call timed,fuzz: broken input of every kind,$(BIN)/python -m tests.fuzz --all --workers $$(nproc))
 
 lint: .venv/.test
 	$(call timed,lint: ruff,$(BIN)/ruff check $(CODE) && $(BIN)/ruff format --check --quiet $(CODE))

@@ -22,7 +22,7 @@ from sim.catalog.profile_header import read_header
 from sim.catalog.profiles import HEADER, SHIPPED, shipped_profiles
 from sim.cost.form import Form
 from sim.cost.record import CALIBRATION
-from sim.cost.sound import check_axes, check_columns, check_fit
+from sim.cost.sound import LEAST_OF_FORM, MOST_OF_FORM, check_axes, check_columns, check_fit
 from sim.files import read_regular, read_text
 from sim.kernels import FAMILIES
 from sim.kernels.family import DEFAULTS, Dims, Variant
@@ -306,9 +306,17 @@ def check_profile(profile: Profile) -> None:
             raise ProfileError(
                 f"{profile.path / FIT}: no fit of {table.key}: run `tokenworks calibrate fit {profile.path}`"
             )
-        stages = len(FAMILIES[table.kernel].work(table.shape, table.variant, dims))
-        if len(table.fit.form.flop_per_s) != stages:
-            raise ProfileError(f"{profile.path / FIT}: {table.key}: expected the rates of {stages} stages")
+        stages = FAMILIES[table.kernel].work(table.shape, table.variant, dims)
+        if len(table.fit.form.flop_per_s) != len(stages):
+            raise ProfileError(
+                f"{profile.path / FIT}: {table.key}: expected the rates of {len(stages)} stages"
+            )
+        over_form = table.seconds / table.fit.form.seconds_each(stages, len(table.seconds))
+        if wrong := int((~((over_form >= LEAST_OF_FORM) & (over_form <= MOST_OF_FORM))).sum()):
+            raise ProfileError(
+                f"{profile.path}: {table.key}: {wrong:,} of {len(over_form):,} rows take {over_form.min():.3g} to "
+                f"{over_form.max():.3g} times what the fit says; expected {LEAST_OF_FORM:g} to {MOST_OF_FORM:g}"
+            )
 
 
 def device_gpu(profile: Profile) -> Gpu:

@@ -2,8 +2,10 @@
 
 from typing import Any, Final
 
-from sim.cost.sound import LEAST_US, MOST_OF_AXIS, MOST_US
-
+LEAST_US, MOST_US = 1e-3, 1e8
+"""Microseconds of a launch: a thousandth of what any takes, and a hundred seconds."""
+MOST_OF_AXIS: Final = 1e15
+"""Largest coordinate of a shape: bytes of an exchange, and beyond everything that a GPU holds."""
 KINDS: Final = {
     **dict.fromkeys(("operation", "dtype", "source", "backend"), (str, "text")),
     **dict.fromkeys(("shape", "options", "environment"), (dict, "an object")),

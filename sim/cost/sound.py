@@ -6,18 +6,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.cost.record_form import LEAST_US, MOST_OF_AXIS, MOST_US
 from sim.kernels import FAMILIES
 from sim.kernels.family import DEFAULTS
 
 Floats = NDArray[np.float64]
 
-LEAST_US, MOST_US = 1e-3, 1e8
-"""Microseconds of a launch: a thousandth of what any takes, and a hundred seconds."""
-MOST_OF_AXIS: Final = 1e15
-"""Largest coordinate of a shape: bytes of an exchange, and beyond everything that a GPU holds."""
 MOST_PER_S: Final = 1e20
 """FLOP or bytes per second of a fit: its unused rates are 1, and a real one is a thousandth of this."""
 SHARPEST: Final = 1e3
+LEAST_OF_FORM, MOST_OF_FORM = 0.01, 1e4
+"""Of a measured time over what its table's fitted form says: those that ship lie within 0.29 and 206. Beyond, a row or
+the fit is broken."""
 METHODS: Final = ("linear", "fitted")
 
 

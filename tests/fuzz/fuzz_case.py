@@ -7,6 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,12 +15,19 @@ from typing import Any, Final
 
 import yaml
 from fuzz_bases import GOOD, WRITTEN
+from fuzz_files import FILES
 from fuzz_mutations import broken_file, mutated
+from fuzz_pages import LONGEST, page
 from typer.testing import CliRunner
 
 from sim.cli import app
 
 RUNNER: Final = CliRunner()
+SCENARIOS, PAGES = "scenarios", "pages"
+KINDS: Final = (SCENARIOS, *FILES, PAGES)
+"""What is mutated."""
+_WHOLE_STEP_S, FAR = 0.0214, 100.0
+"""The decode step of the profile cases with the profile as shipped, and how far off a broken one may price it."""
 REQUESTS: Final = 40
 """Of a short run."""
 LONGEST_MESSAGE: Final = 20_000
@@ -60,23 +68,63 @@ def text_of(seed: int, number: int, folder: Path, bases: list[str]) -> tuple[str
     return base, text
 
 
-def judge(seed: int, number: int, folder: Path, bases: list[str], run: bool, limit_s: float) -> Verdict:
-    """Put case `number` through `check`, and if it passes and `run` is asked for through `explain` and a short run."""
-    base, text = text_of(seed, number, folder, bases)
-    file = (folder / base).with_name("case.yaml")
-    file.write_text(text, encoding="utf-8", errors="surrogatepass")
-    passed, fault, detail = _tried(["check", str(file), "--json"], limit_s)
-    if passed and not fault and run:
-        for command in (
+def judge(
+    seed: int, number: int, folder: Path, bases: list[str], run: bool, limit_s: float, kind: str = SCENARIOS
+) -> Verdict:
+    """Put case `number` through its commands: a scenario through `check`, and if it passes and `run` is asked for
+    through `explain` and a short run; of files all commands, one after the other."""
+    if kind == PAGES:
+        return _page(seed, number, folder, bases, limit_s)
+    if kind == SCENARIOS:
+        base, text = text_of(seed, number, folder, bases)
+        file = (folder / base).with_name("case.yaml")
+        file.write_text(text, encoding="utf-8", errors="surrogatepass")
+        first, more = ["check", str(file), "--json"], [
             ["explain", str(file), "--json"],
             ["explain", str(file), "--json", "--phase", "prefill"],
             ["run", str(file), "--json", "--set", f"workload.requests={_requests(text)}"],
-        ):
-            _, fault, detail = _tried(command, limit_s)
-            if fault:
-                fault = f"{command[0]}: {fault}"
-                break
+        ] * run  # fmt: skip
+    else:
+        given = FILES[kind](folder, random.Random(f"{kind}/{seed}/{number}"))
+        base, text, (first, *more) = kind, given.text, given.commands
+    passed, fault, detail = _tried(first, limit_s)
+    for command in more if passed and not fault else ():
+        done, fault, detail = _tried(command, limit_s)
+        if fault or (kind != SCENARIOS and not done):
+            fault = fault and f"{command[0]}: {fault}"
+            break
+        if kind == "profiles" and command[0] == "explain":
+            fault, detail = _near(detail)
     return Verdict(number, base, passed, fault, f"{detail}\n{text[:3000]}" if fault else "")
+
+
+def _page(seed: int, number: int, folder: Path, bases: list[str], limit_s: float) -> Verdict:
+    """What a page is given: a value, or BadInput in few words."""
+    from dashboard.data.problems import BadInput  # noqa: PLC0415 - streamlit takes a second
+
+    attempt, text = page(folder, random.Random(f"{PAGES}/{seed}/{number}"), bases)
+    try:
+        with _within(limit_s):
+            attempt()
+    except BadInput as wrong:
+        fault = "message too long" if len(str(wrong)) > LONGEST else ""
+        return Verdict(number, PAGES, False, fault, text[:3000] if fault else "")
+    except TookTooLong as late:
+        return Verdict(number, PAGES, False, f"hang at {_place(late)}", text[:3000])
+    except Exception as error:
+        told = "".join(traceback.format_exception(error))[-3000:]
+        return Verdict(
+            number, PAGES, False, f"{type(error).__name__} at {_place(error)}", f"{told}\n{text[:3000]}"
+        )
+    return Verdict(number, PAGES, True)
+
+
+def _near(stdout: str) -> tuple[str, str]:
+    """(what is wrong, more about it) of a step that a broken profile priced: it passed the check, so that what is
+    broken is at most a few rows, and no step takes a hundred times as long as it should."""
+    step_s = json.loads(stdout.splitlines()[-1])["step_s"]
+    far = not _WHOLE_STEP_S / FAR <= step_s <= _WHOLE_STEP_S * FAR
+    return ("priced in silence", f"a step takes {step_s:g} s") if far else ("", "")
 
 
 def _requests(text: str) -> int:
@@ -90,16 +138,12 @@ def _requests(text: str) -> int:
 
 def _tried(command: list[str], limit_s: float) -> tuple[bool, str, str]:
     """(exit code 0, what is wrong, more about it) of one command."""
-    signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
     try:
-        with warnings.catch_warnings():
+        with _within(limit_s), warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
             told = RUNNER.invoke(app, command)
     except TookTooLong as late:
         return False, f"hang at {_place(late)}", traceback.format_exc()[-3000:]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
     error = told.exception
     if error is not None and not isinstance(error, SystemExit):
         lines = "".join(traceback.format_exception(error))
@@ -108,7 +152,21 @@ def _tried(command: list[str], limit_s: float) -> tuple[bool, str, str]:
         return False, f"exit code {told.exit_code}", told.stderr[-2000:]
     if told.exit_code and len(told.stderr) > LONGEST_MESSAGE:
         return False, "message too long", f"{len(told.stderr):,} characters: {told.stderr[:300]}"
-    return (True, *_answered(told.stdout)) if not told.exit_code else (False, "", "")
+    if told.exit_code:
+        return False, "", ""
+    fault, detail = _answered(told.stdout)
+    return True, fault, detail if fault else told.stdout
+
+
+@contextmanager
+def _within(limit_s: float) -> Iterator[None]:
+    """Inside, TookTooLong after so many seconds."""
+    signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _answered(stdout: str) -> tuple[str, str]:

@@ -55,7 +55,13 @@ def mutated(text: str, rng: random.Random) -> str:
 
 def broken_file(name: str, folder: Path, rng: random.Random) -> str:
     """Write the sound file `name` with something broken in it; its name, relative to `folder`."""
-    text = GOOD[name]
+    where = f"files/broken-{name}"
+    (folder / where).write_text(broken_text(GOOD[name], rng), encoding="utf-8", errors="surrogatepass")
+    return where
+
+
+def broken_text(text: str, rng: random.Random) -> str:
+    """The text with other numbers, characters or lines in a few places."""
     for _ in range(rng.randint(1, 3)):
         numbers = [*re.finditer(r"-?\d+(\.\d+)?", text)]
         how = rng.random()
@@ -68,9 +74,7 @@ def broken_file(name: str, folder: Path, rng: random.Random) -> str:
             lines = text.split("\n")
             lines.insert(rng.randrange(len(lines)), rng.choice(lines))
             text = "\n".join(lines)
-    where = f"files/broken-{name}"
-    (folder / where).write_text(text, encoding="utf-8", errors="surrogatepass")
-    return where
+    return text
 
 
 def _set(tree: Any, rng: random.Random) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fuzz_bases import lay_out
-from fuzz_case import Verdict, judge
+from fuzz_case import SCENARIOS, Verdict, judge
 
 GRACE_S: Final = 10.0
 """Beyond a case's limit: what does not even hear the alarm is ended then."""
@@ -20,10 +20,12 @@ GRACE_S: Final = 10.0
 class Worker:
     """A child process that judges one case at a time."""
 
-    def __init__(self, seed: int, limit_s: float, memory_bytes: int) -> None:
+    def __init__(self, seed: int, limit_s: float, memory_bytes: int, kind: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, seed, limit_s, memory_bytes), daemon=True)
+        self.process = context.Process(
+            target=_serve, args=(theirs, seed, limit_s, memory_bytes, kind), daemon=True
+        )
         self.process.start()
         theirs.close()
         self.number = -1
@@ -49,6 +51,7 @@ def judged(
     memory_bytes: int = 4 * 2**30,
     first: int = 0,
     until: float = float("inf"),
+    kind: str = SCENARIOS,
 ) -> Iterator[Verdict]:
     """The verdict of each of `cases` cases from number `first` on, in the order in which they end.
 
@@ -56,7 +59,7 @@ def judged(
     (`time.monotonic`).
     """  # fmt: skip
     numbers, left = iter(range(first, first + cases)), runs
-    idle = [Worker(seed, limit_s, memory_bytes) for _ in range(workers)]
+    idle = [Worker(seed, limit_s, memory_bytes, kind) for _ in range(workers)]
     busy: dict[Connection, Worker] = {}
     commands = 4  # check, explain twice, run
     while True:
@@ -73,7 +76,7 @@ def judged(
             except (EOFError, OSError):
                 verdict = Verdict(worker.number, "", False, "the process died", "out of memory?")
                 worker.end()
-                worker = Worker(seed, limit_s, memory_bytes)
+                worker = Worker(seed, limit_s, memory_bytes, kind)
             left -= verdict.passed
             idle.append(worker)
             yield verdict
@@ -81,13 +84,13 @@ def judged(
             if time.monotonic() - worker.since > commands * limit_s + GRACE_S:
                 worker.end()
                 del busy[pipe]
-                idle.append(Worker(seed, limit_s, memory_bytes))
+                idle.append(Worker(seed, limit_s, memory_bytes, kind))
                 yield Verdict(worker.number, "", False, "hang that hears no alarm", "")
     for worker in idle:
         worker.end()
 
 
-def _serve(pipe: Connection, seed: int, limit_s: float, memory_bytes: int) -> None:
+def _serve(pipe: Connection, seed: int, limit_s: float, memory_bytes: int, kind: str) -> None:
     """Judge what is asked until the other side goes."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     os.setpgrp()  # reading from a terminal then fails instead of waiting
@@ -99,4 +102,4 @@ def _serve(pipe: Connection, seed: int, limit_s: float, memory_bytes: int) -> No
                 number, run = pipe.recv()
             except EOFError:
                 return
-            pipe.send(judge(seed, number, folder, bases, run, limit_s))
+            pipe.send(judge(seed, number, folder, bases, run, limit_s, kind))

@@ -1,20 +1,22 @@
-"""Mutated scenarios end in an answer or in a sentence. Many: `python -m tests.fuzz --cases 10000 --runs 1000`."""
+"""Mutated scenarios, files and uploads end in an answer or in a sentence. Many: `make fuzz`."""
 
 import os
 import time
 from pathlib import Path
 
 import pytest
-from fuzz_case import RUNNER
+from fuzz_case import KINDS, RUNNER, SCENARIOS
 from fuzz_workers import judged
 
 from sim.cli import app
 from sim.files import read_regular
 
 FIRST_CASES = 400
-SECONDS = 25.0
+SECONDS = 20.0
 """Of this test; a CI job of its own may take 60 s and more: `TOKENWORKS_FUZZ_SECONDS`."""
-AT_LEAST = 20
+SECONDS_OF_A_KIND = 5.0
+"""Of each kind of file beside scenarios."""
+FEW, AT_LEAST = 5, 20
 """Cases that are judged however busy the machine is."""
 SEED = 1
 
@@ -28,6 +30,15 @@ def test_mutated_scenarios_end_in_an_answer_or_a_sentence() -> None:
     assert not [f"case {v.number}: {v.fault}\n{v.detail}" for v in verdicts if v.fault]
     assert sum(v.passed for v in verdicts) >= len(verdicts) / 20
     assert len(verdicts) >= AT_LEAST
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != SCENARIOS])
+def test_mutated_files_end_in_an_answer_or_a_sentence(kind: str) -> None:
+    until = time.monotonic() + SECONDS_OF_A_KIND
+    verdicts = [*judged(FEW, 0, SEED, kind=kind)]
+    verdicts += judged(FIRST_CASES, 0, SEED, first=FEW, until=until, kind=kind)
+    assert not [f"case {v.number}: {v.fault}\n{v.detail}" for v in verdicts if v.fault]
+    assert len(verdicts) >= FEW
 
 
 HEAD = "model: deepseek-v3.2\ngpu: h200_sxm\n"
