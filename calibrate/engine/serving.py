@@ -210,7 +210,10 @@ class Engine:
         hidden: Tensor,
     ) -> None:  # fmt: skip
         """New drafts behind every answer that goes on; prompts pass through the module chunk by chunk."""
-        wanted, places, rows, row = [], [], [], 0
+        wanted: list[tuple[Answer, Run]] = []
+        places: list[int] = []
+        rows: list[int] = []
+        row = 0
         for answer, run, start, tokens in zip(answers, runs, starts, kept, strict=True):
             answer.drafts = []
             if not answer.done:
