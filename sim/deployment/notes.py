@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 
+from sim.deployment.anchored import anchor_notes
 from sim.deployment.engine import release_notes
 from sim.deployment.profile_choice import profile_notes
 from sim.scenario.schema import Scenario
 
 
 def scenario_notes(scenario: Scenario) -> Iterator[str]:
-    """Sentences for the user: an engine's release that nobody described, and whose measurements price it all."""
+    """Sentences for the user: an engine's release that nobody described, whose measurements price it all, and one's own
+    that adjust the price."""
     yield from release_notes(scenario)
     yield from profile_notes(scenario)
+    yield from anchor_notes(scenario)
