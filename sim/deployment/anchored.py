@@ -27,9 +27,14 @@ def anchor_notes(scenario: Scenario) -> Iterator[str]:
     if scenario.anchor is None:
         return
     yield f"anchored on {in_words(read_anchor(scenario.anchor).json())}"
-    for key, (there, here) in differences(scenario).items():
-        changed = ", ".join(_changed((key,), there, here))
-        yield f"the anchor was measured on another deployment: {changed}; its factors may not hold here"
+    changed = [
+        told
+        for key, (there, here) in differences(scenario).items()
+        for told in _changed((key,), there, here)
+    ]
+    if changed:
+        told = "; ".join(changed)
+        yield f"the anchor was measured on another deployment: {told}. Its factors may not hold here"
 
 
 def _changed(path: tuple[str, ...], there: object, here: object) -> Iterator[str]:
