@@ -112,7 +112,7 @@ class InSituCost:
 
 @dataclass(frozen=True)
 class AnchoredCost:
-    """Prices adjusted to one's own measurement of the deployment: a step of t seconds takes `factor` x t + `constant_s`.
+    """Prices adjusted to one's own measurement of a deployment: a step of t seconds takes `factor` x t + `constant_s`.
 
     Here and nowhere else an anchor enters the price of a step: every operation takes `factor` times as long, and the
     engine's own time once in a step `constant_s` more (never less than none).

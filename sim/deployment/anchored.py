@@ -28,9 +28,7 @@ def anchor_notes(scenario: Scenario) -> Iterator[str]:
         return
     yield f"anchored on {in_words(read_anchor(scenario.anchor).json())}"
     changed = [
-        told
-        for key, (there, here) in differences(scenario).items()
-        for told in _changed((key,), there, here)
+        told for key, (there, here) in differences(scenario).items() for told in _changed((key,), there, here)
     ]
     if changed:
         told = "; ".join(changed)

@@ -46,9 +46,7 @@ def engine_of(scenario: Scenario) -> Engine:
     if anchor is None:
         return engine
     fixed = ("fixed_ttft_aggregated_s", "fixed_ttft_disaggregated_s")
-    return replace(
-        engine, **{name: max(0.0, getattr(engine, name) + anchor.ttft_added_s) for name in fixed}
-    )
+    return replace(engine, **{name: max(0.0, getattr(engine, name) + anchor.ttft_added_s) for name in fixed})
 
 
 def release_notes(scenario: Scenario) -> Iterator[str]:

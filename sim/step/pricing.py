@@ -76,8 +76,8 @@ def _slowdown(gpu: Gpu) -> float:
 
 
 def cost_model(deployment: Deployment) -> CostModel:
-    """What prices the deployment's operations: its profile with the roofline behind it, in a running engine, adjusted to
-    the anchor. That was measured on steps that decode; a pool of prompts alone keeps its price.
+    """What prices the deployment's operations: its profile with the roofline behind it, in a running engine, adjusted
+    to the anchor. That was measured on steps that decode; a pool of prompts alone keeps its price.
 
     Raises DeploymentError where the profile cannot be read.
     """

@@ -2,9 +2,9 @@
 
     python -m sim.validation.anchor_gain [--half test] [--most 6] [--kind aggregated] [--workers 2] [LAYOUT ...]
 
-The anchor is made from the row in the middle of a layout's loads, as `tokenworks validate --anchor` makes it; every other
-row that is simulated is then simulated with it. `--most`: rows of a layout at most, evenly over its loads, equal
-simulations counted once. LAYOUT: only layouts with this text in their names.
+The anchor is made from the row in the middle of a layout's loads, as `tokenworks validate --anchor` makes it, and every
+other row simulated with it. `--most`: rows of a layout at most, evenly over its loads. LAYOUT: only layouts with this
+text in their names.
 """
 
 import argparse
@@ -97,9 +97,7 @@ def gain(layout: str, rows: Sequence[Row], workers: int = 1) -> Gain:
     return Gain(layout, count, _errors(others, found[:count]), _errors(others, found[count:]))
 
 
-def _errors(
-    points: Sequence[Benchmark], found: Sequence[Mapping[str, float]]
-) -> dict[str, list[float]]:
+def _errors(points: Sequence[Benchmark], found: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return {
         name: [
             abs(one[name] / told[name] - 1)
@@ -134,7 +132,9 @@ def table(gains: Iterable[Gain]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="LAYOUT")
     parser.add_argument("--half", default="test", choices=("train", "test"))
     parser.add_argument("--kind", default="aggregated", choices=tuple(KINDS))

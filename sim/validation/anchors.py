@@ -5,8 +5,8 @@ elsewhere.
     x, c minimise  sum ((TPOT - M) / (scatter M))^2 + (x / width_x)^2 + (c / width_c)^2
     TTFT with them, simulated, leaves the fixed part a by the same rule
 
-M is what was measured, 1 + x the factor and c the constant of a step. One point cannot tell a factor from a constant: the
-widths (`anchors.yaml`) share its difference out, and keep a point that contradicts others from having it all.
+M is what was measured, 1 + x the factor and c the constant of a step. One point cannot tell a factor from a constant:
+the widths (`anchors.yaml`) share its difference out, and keep a point that contradicts others from having it all.
 """
 
 import tempfile
