@@ -49,7 +49,7 @@ def simulate(
         *pricing_notes(deployment),
         *_rejections(record.requests, deployment, plan),
     )
-    anchor = deployment.anchor and deployment.anchor.json()
+    anchor = None if deployment.anchor is None else deployment.anchor.json()
     return Result(record, price(record, deployment), notes, expected_error(deployment), anchor)
 
 

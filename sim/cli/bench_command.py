@@ -48,7 +48,7 @@ def validate_bench(
         try:
             runs = [run for file in files for run in read_bench(file)]
             with screen.progress("benchmark") as tick:
-                found = compare(runs, loaded and loaded.scenario, folder, max_prompts, seed, tick)
+                found = compare(runs, loaded.scenario if loaded else None, folder, max_prompts, seed, tick)
             made = None
             if anchor is not None:
                 with screen.progress("anchor") as tick:

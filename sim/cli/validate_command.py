@@ -61,7 +61,7 @@ def validate(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no notes")] = False,
 ) -> None:
-    """Published measurements, or your own benchmark, against simulated: error per metric, and what the largest is of."""
+    """Published measurements, or your own benchmark, against simulated: error per metric, and whose the largest is."""
     screen = Screen(as_json, quiet)
     if bench:
         from sim.cli.bench_command import validate_bench

@@ -1,7 +1,6 @@
-"""A run of a benchmark client -> the scenario that repeats it on a deployment, and what the client would have printed."""
+"""A run of a benchmark client -> the scenario that repeats it, and what the client would have printed of that."""
 
 import csv
-from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -30,8 +29,8 @@ def repeated(run: BenchRun, scenario: Scenario | None, folder: Path, max_prompts
     if scenario is None:
         if run.row is None:
             raise BenchError(
-                f"{run.id}: {run.about['name']} does not say what it measured; give the deployment: --scenario S.yaml, or "
-                "a launch command"
+                f"{run.id}: {run.about['name']} does not say what it measured; give the deployment: --scenario "
+                "S.yaml, or a launch command"
             )
         known = run.row.hardware in recipes()["scripts_read"]
         return scenario_of(replace(run.row, by_recipe=known), max_prompts)
@@ -106,7 +105,7 @@ def printed(result: Result, run: BenchRun) -> Figures:
     }
 
 
-def _statistics(seconds: Floats, weights: Floats) -> Mapping[str, float] | dict[str, float]:
+def _statistics(seconds: Floats, weights: Floats) -> dict[str, float]:
     there = ~np.isnan(seconds)
     if not there.any():
         return {}
