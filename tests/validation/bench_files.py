@@ -1,4 +1,4 @@
-"""Result files of benchmark clients, written anew in the tools' formats (versions: sim/validation/bench/formats.yaml)."""
+"""Result files of benchmark clients, written anew in the tools' formats (see sim/validation/bench/formats.yaml)."""
 
 import json
 from pathlib import Path
@@ -73,8 +73,10 @@ def aiperf(**changes: Any) -> dict[str, Any]:
         "schema_version": "1.4", "aiperf_version": "0.12.0", "benchmark_id": "b", "was_cancelled": False,
         "time_to_first_token": record("ms", 200.0, 40.0), "inter_token_latency": record("ms", 15.0, 1.0),
         "request_latency": record("ms", 935.0, 50.0), "input_sequence_length": record("tokens", 900.0, 58.0),
-        "output_sequence_length": record("tokens", 50.0, 0.0), "request_throughput": {"unit": "requests/sec", "avg": 4.0},
-        "output_token_throughput": {"unit": "tokens/sec", "avg": 200.0}, "request_count": {"unit": "requests", "avg": 24.0},
+        "output_sequence_length": record("tokens", 50.0, 0.0),
+        "request_throughput": {"unit": "requests/sec", "avg": 4.0},
+        "output_token_throughput": {"unit": "tokens/sec", "avg": 200.0},
+        "request_count": {"unit": "requests", "avg": 24.0},
         "inter_chunk_latency": record("ms", 30.0, 1.0),
         "input_config": {"endpoint": {"model_names": ["deepseek-ai/DeepSeek-V3.2"]}, "loadgen": {"concurrency": 4}},
     }  # fmt: skip

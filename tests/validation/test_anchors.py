@@ -117,7 +117,7 @@ def test_a_pool_of_prompts_alone_keeps_its_price(tmp_path: Path) -> None:
 
 def test_an_anchor_of_another_deployment_is_told(tmp_path: Path) -> None:
     anchored = with_anchor(at(4), TRUE, tmp_path)
-    wider = parse(files.SCENARIO, "s.yaml", ["deployment={serve: {gpus: 8, ep: 8}}"]).scenario
+    wider = parse(files.SCENARIO, "s.yaml", ["deployment.serve.tp=1", "deployment.serve.ep=8"]).scenario
     notes = sim.simulate(wider.model_copy(update={"anchor": anchored.anchor})).json()["notes"]
     [told] = [note for note in notes if "another deployment" in note]
     assert "deployment.serve.tp 8 there, 1 here" in told and "deployment.serve.ep 1 there, 8 here" in told
