@@ -104,11 +104,8 @@ def _over_time(parts: list[dict[str, Any]]) -> "RenderableType":
         table.add_column(name, justify="left" if name == "" else "right")
     most = max(part["requests_per_s"] for part in parts)
     for part in parts:
-        cells = [
-            seconds(part["from_s"]) if part["from_s"] else "0 s",
-            number(part["requests_per_s"]),
-            bar(part["requests_per_s"] / most),
-        ]
+        rate, begins = part["requests_per_s"], seconds(part["from_s"]) if part["from_s"] else "0 s"
+        cells = [begins, number(rate), bar(rate / most)]
         cells += [number(part["input_tokens"]), number(part["output_tokens"])]
         table.add_row(*cells, *([percent(part["seen_before"])] if hashed else []))
     return table
