@@ -49,6 +49,6 @@ def test_two_points_make_an_anchor_that_a_scenario_names(
     told = CliRunner().invoke(app, shlex.split(block("", 2))[1:])
     assert told.exit_code == 0, told.stderr
     assert "Its own error" in told.stdout and "from the others" in told.stdout
-    Path("anchored.yaml").write_text(block("yaml") + yaml.safe_dump(yaml.safe_load(block("yaml", 1))))
+    Path("anchored.yaml").write_text(block("yaml") + yaml.safe_dump(yaml.safe_load(block("text"))))
     run = CliRunner().invoke(app, ["run", "anchored.yaml"])
     assert run.exit_code == 0 and "my-cluster.json: steps x" in run.stdout, run.stderr
