@@ -1,7 +1,7 @@
 """The state of What-if: plain values under short names, as they stand in the URL, and the scenario they spell."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 Setting = str | int | float | bool
@@ -15,10 +15,12 @@ DEFAULTS: Final[Settings] = {
     "w": "fp8", "c": "fp8", "d": 0,
     "x": 0, "s": 1.05, "y": 1.0, "l": 0,
     "t": "rent_3yr", "u": 2.0,
+    "z": "",
 }  # fmt: skip
 """Model, GPU, engine; kind of deployment, workers, GPUs and TP of the prefill, decode and joint pools, experts over all
 GPUs or not, batch cap; requests per second, input and output tokens, their spread, cache hits in percent; weights,
-cache precision, drafts; redundant experts, sigma, rho, node limit; price tier and USD of an own price."""
+cache precision, drafts; redundant experts, sigma, rho, node limit; price tier and USD of an own price; other keys of
+the scenario, `path=value` with commas between."""
 
 CHOICES: Final[Mapping[str, tuple[Any, ...]]] = {
     "k": ("separate", "joint"),
@@ -49,6 +51,17 @@ LIMITS: Final[Mapping[str, tuple[Any, Any]]] = {
 }  # fmt: skip
 """Least and most of each number: what a page computes. Sliders offer some values of it, number inputs all."""
 
+OTHER_KEYS: Final = (
+    "deployment",
+    "precision",
+    "speculation",
+    "overlap",
+    "scheduling",
+    "prefix_cache",
+    "router",
+    "engine_version",
+)
+"""Sections of a scenario that `z` may change: none of their keys names a file, but for those of experts."""
 OWN_PRICE: Final = "own price"
 UNTOUCHED: Final = "default"
 REQUESTS: Final = 10_000
@@ -73,7 +86,7 @@ def scenario_of(settings: Settings) -> dict[str, Any]:
     experts = {"redundant": s["x"], "popularity_sigma": float(s["s"]), "staleness_rho": float(s["y"])}
     if s["l"]:
         experts["node_limit"] = s["l"]
-    return {
+    spelled = {
         "model": s["m"],
         "gpu": s["g"],
         "engine": s["e"],
@@ -87,6 +100,86 @@ def scenario_of(settings: Settings) -> dict[str, Any]:
         "objectives": {"ttft_p99_s": 2.0, "tpot_p99_s": 0.05},
         "price": price,
     }
+    for path, value in other_keys(s["z"]):
+        _put(spelled, path, value)
+    return spelled
+
+
+def settings_of(scenario: Mapping[str, Any]) -> dict[str, Setting]:
+    """The settings that spell the deployment of a scenario given as plain data, beside the load and the experts of the
+    page; what no setting has goes to `z`."""
+    pools: Mapping[str, Any] = scenario["deployment"]
+    found: dict[str, Setting] = {"m": scenario["model"], "g": scenario["gpu"], "e": scenario["engine"]}
+    found["k"] = "joint" if "serve" in pools else "separate"
+    for role, letter in (("serve", "s"), ("prefill", "p"), ("decode", "d")):
+        if pool := pools.get(role):
+            found |= {
+                f"{letter}w": pool.get("workers", 1),
+                f"{letter}g": pool["gpus"],
+                f"{letter}t": pool.get("tp", 1),
+            }
+            found |= {"x": pool["experts"]["redundant"]} if pool.get("experts", {}).get("redundant") else {}
+    decoding = pools.get("serve") or pools["decode"]
+    found["ep"] = all(pool.get("ep", 1) == pool["gpus"] for pool in pools.values())
+    precision, drafts = scenario.get("precision", {}), scenario.get("speculation", {})
+    told = {
+        "b": decoding.get("max_batch_per_gpu"), "w": precision.get("weights"), "c": precision.get("kv_cache"),
+        "d": drafts.get("draft_tokens"),
+    }  # fmt: skip
+    found |= {key: value for key, value in told.items() if value is not None and valid(key, str(value))}
+    spelled = dict(_leaves(scenario_of({**DEFAULTS, **found})))
+    others = {
+        path: value
+        for path, value in _leaves(scenario)
+        if path[0] in OTHER_KEYS and "experts" not in path and spelled.get(path) != value
+    }
+    return {**found, "z": ",".join(f"{'.'.join(path)}={_word(value)}" for path, value in others.items())}
+
+
+def other_keys(text: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The paths and values of `z`; what is none is left out."""
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        path = tuple(key.strip().split("."))
+        if equals and path[0] in OTHER_KEYS and "experts" not in path:
+            yield path, _scalar(value.strip())
+
+
+def _put(spelled: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """A value at its path; of a pool that the view does not have, nowhere."""
+    if path[0] == "deployment" and path[1:2] and path[1] not in spelled["deployment"]:
+        return
+    section = spelled
+    for key in path[:-1]:
+        inside = section.setdefault(key, {})
+        if not isinstance(inside, dict):
+            return
+        section = inside
+    section[path[-1]] = value
+
+
+def _leaves(data: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def _scalar(text: str) -> Any:
+    """A word as YAML reads it."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _length(mean: Setting, spread: Setting) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def simulate(
         *pricing_notes(deployment),
         *_rejections(record.requests, deployment, plan),
     )
-    return Result(record, price(record, deployment), notes, expected_error(deployment))
+    anchor = None if deployment.anchor is None else deployment.anchor.json()
+    return Result(record, price(record, deployment), notes, expected_error(deployment), anchor)
 
 
 def _rejections(requests: RequestTable, deployment: Deployment, plan: ClusterPlan) -> Iterator[str]:

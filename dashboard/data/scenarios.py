@@ -98,7 +98,7 @@ def upload(name: str, raw: bytes) -> str:
     fit, or is too large to compute on a page.
     """
     shown = re.sub(r"[^\w.\- ]+", "_", Path(name).name)[:LONGEST_NAME] or "upload"
-    loaded = parse(_confined(_text(raw), shown), shown)
+    loaded = parse(confined(_text(raw), shown), shown)
     with loaded.locating():
         deploy(loaded.scenario)
     largest = max(pool.gpus for pool in loaded.scenario.deployment.pools().values())
@@ -141,7 +141,7 @@ def _text(raw: bytes) -> str:
         raise BadInput(f"line {line}: not UTF-8 text") from None
 
 
-def _confined(text: str, name: str) -> str:
+def confined(text: str, name: str) -> str:
     """The text, if it names no file: an upload must not read what is on this machine."""
     problems = [
         LocatedProblem(

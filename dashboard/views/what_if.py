@@ -6,7 +6,8 @@ from typing import Any
 import streamlit as st
 
 from dashboard import parts
-from dashboard.data import TERMS, headline, scenarios, services
+from dashboard.data import TERMS, headline, launches, scenarios, services
+from dashboard.data.problems import BadInput
 from dashboard.settings import (
     CHOICES,
     DEFAULTS,
@@ -16,6 +17,7 @@ from dashboard.settings import (
     encode,
     expected,
     scenario_of,
+    settings_of,
     valid,
     wrong,
 )
@@ -60,6 +62,23 @@ def short(value: float) -> str:
     return f"{value:.10g}"
 
 
+def take_command() -> None:
+    """The settings of the pasted launch command, before the widgets are drawn that show them."""
+    st.session_state["launch_told"], st.session_state["launch_problem"] = [], ""
+    try:
+        pasted = launches.read(st.session_state["launch"], st.session_state["g"])
+    except BadInput as wrong_command:
+        st.session_state["launch_problem"] = str(wrong_command)
+        return
+    for key, value in settings_of(pasted.scenario).items():
+        if (
+            key not in st.session_state
+        ):  # of pools that are not drawn yet, which no widget writes into the address
+            st.query_params[key] = str(value)
+        st.session_state[key] = value
+    st.session_state["launch_told"] = list(pasted.not_understood)
+
+
 with st.sidebar:
     st.markdown("##### Load")
     slide("r", "Requests/s", help="Arrivals without memory (Poisson), mean rate.")
@@ -99,6 +118,11 @@ with st.sidebar:
         pick("w", "Weights", list(CHOICES["w"]))
         pick("c", "KV cache", list(CHOICES["c"]), help=TERMS["KV cache"])
         slide("d", "Drafts (MTP)", help=TERMS["MTP"])
+        st.text_input(
+            "Other keys", DEFAULTS["z"], key="z", bind="query-params",
+            help="Keys of the scenario that no slider has, with commas between, such as "
+            "`deployment.serve.chunk_tokens=1024`. A launch command fills them in.",
+        )  # fmt: skip
     with st.expander("Experts"):
         slide("x", "Replicas", help=TERMS["redundant experts"])
         slide("s", "Skew (sigma)", help=TERMS["popularity sigma"])
@@ -116,6 +140,22 @@ refused = [
 refused += [f"{BASELINE}: {words}" for words in wrong(st.query_params.get(BASELINE, ""))]
 if refused:
     parts.problem("\n".join(refused), "The address of this page holds what cannot be used")
+
+with st.expander("From a launch command", icon=":material/terminal:"):
+    st.text_area(
+        "Launch command of SGLang, vLLM or TensorRT-LLM; of several, those of all pools", key="launch", height=110,
+        placeholder="python3 -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3.2 --tp-size 8 ...",
+        help="It sets model, engine, layout, formats and drafts. What it cannot say (load, price, GPU) stays as it is "
+        "set on the left. No file of the server's machine is read: write one into the text, `cat > extra.yml <<EOF`.",
+    )  # fmt: skip
+    st.button("Read", key="read", icon=":material/input:", on_click=take_command)
+    if st.session_state.get("launch_problem"):
+        parts.problem(st.session_state["launch_problem"], "The command cannot be read")
+    elif st.session_state.get("launch_told"):
+        told = "\n".join(f"- {parts.plain(one)}" for one in st.session_state["launch_told"])
+        st.warning(f"Not understood, or not modelled:\n{told}", icon=":material/warning:")
+    elif "launch_told" in st.session_state:
+        st.success("Every flag that matters is in the settings on the left.", icon=":material/check:")
 
 began = time.perf_counter()
 text, state = "", None
@@ -206,4 +246,13 @@ with parts.mending():
     parts.beside(charts["memory"], charts["provenance"])
 with st.expander("The scenario"):
     st.code(text, language="yaml")
+with st.expander("Launch commands"):
+    able = launches.engines()
+    first = able.index(settings["e"]) if settings["e"] in able else 0
+    engine = st.segmented_control("Engine", able, default=able[first], key="written_for", required=True)
+    with parts.mending("This engine cannot be started so"):
+        commands, cannot = launches.commands(text, engine)
+        st.code(commands, language="bash")
+        for said in cannot:
+            st.caption(f"The commands cannot say: {parts.plain(said)}")
 st.caption(f"Computed in {(time.perf_counter() - began) * 1e3:.0f} ms.")

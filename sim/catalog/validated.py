@@ -119,6 +119,8 @@ def in_words(error: Mapping[str, Any] | None) -> str:
     if error is None:
         return "unknown: no published case shares model, GPU, engine, formats, drafts and spread of experts"
     known = [f"{LABELS[metric]} {error[metric]:.1%}" for metric in LABELS if error[metric] is not None]
+    if error.get("anchor"):
+        return f"{', '.join(known)} (median of {error['cases']} points, {error['family']})"
     cases = "1 published case" if error["cases"] == 1 else f"median of {error['cases']} published cases"
     basis = "held out" if error["held_out"] else "not held out"
     away = f", {error['doublings']:.3g} doublings of GPUs, EP and DP away" if error["doublings"] else ""

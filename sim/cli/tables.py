@@ -17,6 +17,7 @@ from sim.catalog.validated import in_words
 from sim.cli.terminal import number, percent, seconds, usd
 from sim.cost.latency import PRICED_BY
 from sim.report.objectives import judged
+from sim.scenario import anchor
 
 Json = Mapping[str, Any]
 
@@ -269,6 +270,9 @@ def _side_by_side(by_name: Mapping[str, Json]) -> Table:
     table.add_row(
         Text("Expected error", style="bold"), *_spread([in_words(run.get("expected_error")) for run in shown])
     )
+    if any("anchor" in run for run in shown):
+        told = [anchor.in_words(run["anchor"]) if "anchor" in run else "-" for run in shown]
+        table.add_row(Text("Anchor", style="bold"), *_spread(told))
     return table
 
 

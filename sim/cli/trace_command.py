@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -11,6 +11,10 @@ from sim.cli.terminal import Screen, number, percent, seconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+FULL: Final = "\u2588"
+PARTLY: Final = ("", *(chr(0x2590 - eighths) for eighths in range(1, 8)))
+"""Blocks of one to seven eighths."""
 
 
 def show_trace(
@@ -32,7 +36,7 @@ def show_trace(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no notes")] = False,
 ) -> None:
-    """What a trace file was understood as: columns, unit, span, rate, lengths, hashes."""
+    """What a trace file was understood as: columns, unit, span, rate over time, lengths, prefixes seen before."""
     from sim.workload import trace
     from sim.workload.summary import understood
 
@@ -53,6 +57,11 @@ def _told(data: dict[str, Any]) -> "Iterator[RenderableType]":
     for name, value in _rows(data):
         table.add_row(name, value)
     yield table
+    if data["over_time"]:
+        yield _over_time(data["over_time"])
+    for name, parts in data["lengths"].items():
+        if parts:
+            yield _lengths(name, parts)
     for note in data["notes"]:
         yield Text(note, style="dim")
 
@@ -80,3 +89,45 @@ def _rows(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "hashes of", f"{data['block_tokens']} tokens"
     if data["seen_before"] is not None:
         yield "seen before", f"{percent(data['seen_before'])} of the prompt tokens (a cache without end)"
+
+
+def _over_time(parts: list[dict[str, Any]]) -> "RenderableType":
+    """Equal parts of the span, with the rate as a bar."""
+    from rich.table import Table
+
+    table = Table(
+        title="\nOver time", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
+    )
+    columns = ["from", "requests/s", "", "tokens in", "tokens out"]
+    hashed = any(part["seen_before"] is not None for part in parts)
+    for name in (*columns, *(["seen before"] if hashed else [])):
+        table.add_column(name, justify="left" if name == "" else "right")
+    most = max(part["requests_per_s"] for part in parts)
+    for part in parts:
+        rate, begins = part["requests_per_s"], seconds(part["from_s"]) if part["from_s"] else "0 s"
+        cells = [begins, number(rate), bar(rate / most)]
+        cells += [number(part["input_tokens"]), number(part["output_tokens"])]
+        table.add_row(*cells, *([percent(part["seen_before"])] if hashed else []))
+    return table
+
+
+def _lengths(name: str, parts: list[dict[str, int]]) -> "RenderableType":
+    """Requests by doublings of tokens, as bars."""
+    from rich.table import Table
+
+    title = f"\n{name.replace('_', ' ').capitalize()} of a request"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for column in ("tokens", "requests", ""):
+        table.add_column(column, justify="left" if column == "" else "right")
+    most, every = max(part["requests"] for part in parts), sum(part["requests"] for part in parts)
+    for part in parts:
+        share = percent(part["requests"] / every)
+        bounds = f"{part['from']:,}" if part["from"] == part["to"] else f"{part['from']:,} to {part['to']:,}"
+        table.add_row(bounds, share, bar(part["requests"] / most))
+    return table
+
+
+def bar(share: float, width: int = 40) -> str:
+    """A bar of that share of the width, to an eighth of a letter."""
+    eighths = round(share * width * 8)
+    return FULL * (eighths // 8) + PARTLY[eighths % 8]

@@ -25,6 +25,28 @@ def validate(
         Path | None,
         typer.Option(metavar="ROWS.csv", help="rows with the columns of inferencex_r1.csv (CSV or Parquet)"),
     ] = None,
+    bench: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="your own benchmark: a result of vllm bench serve, SGLang's bench_serving, genai-perf, AIPerf or "
+            "InferenceX; again for more points",
+        ),
+    ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(metavar="S.yaml|COMMAND", help="with --bench: what it measured, or its launch command"),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="with a launch command: the GPU it runs on, such as h200"),
+    ] = None,
+    anchor: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.json", help="with --bench: write factors that a scenario of this deployment can name"
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="one row of every GPU, engine, format and kind of service")
     ] = False,
@@ -39,10 +61,21 @@ def validate(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no notes")] = False,
 ) -> None:
-    """Published measurements against simulated: error per metric, and the operations behind the largest."""
+    """Published measurements, or your own benchmark, against simulated: error per metric, and whose the largest is."""
+    screen = Screen(as_json, quiet)
+    if bench:
+        from sim.cli.bench_command import validate_bench
+
+        if cases or table or quick:
+            raise typer.BadParameter(
+                "cases, --table and --quick are of published measurements; leave --bench out"
+            )
+        validate_bench(bench, scenario, gpu, anchor, max_prompts, workers, seed, out, screen, as_json)
+        return
+    if scenario or gpu or anchor:
+        raise typer.BadParameter("--scenario, --gpu and --anchor need --bench FILE")
     from sim.cli.validation_tables import validation
 
-    screen = Screen(as_json, quiet)
     if out:
         prepare(out)
     found = _validated(cases or [], table, quick, max_prompts, workers, seed, screen)

@@ -10,7 +10,7 @@ from typing import Final, Literal, Protocol
 
 from sim.catalog import Efficiency, Gpu
 from sim.kernels import plays
-from sim.model.operations import Operation
+from sim.model.operations import HOST_STEP, Operation
 
 PricedBy = Literal["measured", "fitted", "scaled", "extrapolated", "analytic"]
 PRICED_BY: Final[tuple[PricedBy, ...]] = ("measured", "fitted", "scaled", "extrapolated", "analytic")
@@ -137,6 +137,33 @@ class InSituCost:
         if self.communication_factor == 1 or not plays(operation.kernel, "collective"):
             return latency
         return latency.times(self.communication_factor, "in situ")
+
+
+@dataclass(frozen=True)
+class AnchoredCost:
+    """Prices adjusted to one's own measurement of a deployment: a step of t seconds takes `factor` x t + `constant_s`.
+
+    Here and nowhere else an anchor enters the price of a step: every operation takes `factor` times as long, and the
+    engine's own time once in a step `constant_s` more (never less than none).
+    """
+
+    cost: CostModel
+    factor: float
+    constant_s: float
+    name: str
+    """Of the anchor, for the source of each price."""
+
+    def knows(self, operation: Operation) -> bool:
+        """As the model behind it."""
+        return self.cost.knows(operation)
+
+    def price(self, operation: Operation) -> Latency:
+        """Seconds of one layer; the provenance stays that of the price without the anchor."""
+        latency = self.cost.price(operation).times(self.factor, f"of {self.name}")
+        if operation.name != HOST_STEP:
+            return latency
+        seconds = max(0.0, latency.seconds + self.constant_s)
+        return replace(latency, seconds=seconds, source=f"{latency.source} {self.constant_s:+.3g} s")
 
 
 @dataclass(frozen=True)

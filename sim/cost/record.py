@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-CALIBRATION: Final = "tokenworks calibrate run"
-"""The source of records, and of profiles, that were measured on one's own GPUs."""
-
 from sim.cost.record_form import check_record
 from sim.files import read_regular
+
+CALIBRATION: Final = "tokenworks calibrate run"
+"""The source of records, and of profiles, that were measured on one's own GPUs."""
 
 
 class BadRecord(ValueError):

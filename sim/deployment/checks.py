@@ -5,6 +5,7 @@ from typing import Final
 
 from sim import catalog
 from sim.catalog import Model
+from sim.deployment.anchored import anchor_problems
 from sim.deployment.device import gpu_of
 from sim.deployment.engine import engine_of
 from sim.deployment.profile_choice import profile_problems
@@ -35,6 +36,7 @@ def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -
             yield Problem((key,), str(unusable))
         else:
             if key == "gpu":
+                yield from anchor_problems(scenario)
                 yield from _price_problems(scenario)
                 yield from profile_problems(scenario, profiles)
 

@@ -6,12 +6,16 @@ from typing import Any
 
 from sim import catalog
 from sim.catalog import Engine
+from sim.deployment.anchored import anchor_of
 from sim.scenario.schema import Scenario
 from sim.units import GB_BYTES
 
 
 def engine_of(scenario: Scenario) -> Engine:
-    """The scenario's engine, with its `overlap`, `scheduling` and `indexer` applied. Raises UnknownName."""
+    """The scenario's engine, with its `overlap`, `scheduling` and `indexer` applied, and its anchor's part of TTFT.
+
+    Raises UnknownName.
+    """
     overlap, scheduling, indexer = scenario.overlap, scenario.scheduling, scenario.indexer
     said: dict[str, Any] = {
         "shared_expert_overlap_prefill": overlap.shared_expert,
@@ -37,7 +41,12 @@ def engine_of(scenario: Scenario) -> Engine:
         "index_logits_bytes": None if indexer.logits_gb is None else indexer.logits_gb * GB_BYTES,
     }
     engine = catalog.engine(scenario.engine, scenario.engine_version, scenario.precision.weights)
-    return replace(engine, **{k: v for k, v in said.items() if v is not None})
+    engine = replace(engine, **{k: v for k, v in said.items() if v is not None})
+    anchor = anchor_of(scenario)
+    if anchor is None:
+        return engine
+    fixed = ("fixed_ttft_aggregated_s", "fixed_ttft_disaggregated_s")
+    return replace(engine, **{name: max(0.0, getattr(engine, name) + anchor.ttft_added_s) for name in fixed})
 
 
 def release_notes(scenario: Scenario) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from sim.deployment.anchored import anchor_notes
 from sim.deployment.engine import release_notes
 from sim.deployment.profile_choice import profile_notes
 from sim.deployment.slips import slips
@@ -9,8 +10,9 @@ from sim.scenario.schema import Scenario
 
 
 def scenario_notes(scenario: Scenario) -> Iterator[str]:
-    """Sentences for the user: an engine's release that nobody described, whose measurements price it all, and what may
-    not be meant."""
+    """Sentences for the user: an engine's release that nobody described, whose measurements price it all, one's own that
+    adjust the price, and what may not be meant."""
     yield from release_notes(scenario)
     yield from profile_notes(scenario)
+    yield from anchor_notes(scenario)
     yield from slips(scenario)

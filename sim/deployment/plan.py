@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sim import catalog
 from sim.catalog import Engine, Gpu, Model
+from sim.deployment.anchored import anchor_of
 from sim.deployment.checks import name_problems, setting_problems, shape_problems
 from sim.deployment.device import gpu_of
 from sim.deployment.drafts import Drafts, drafts_of
@@ -20,6 +21,7 @@ from sim.deployment.pools import PoolPlan, unchecked_pool
 from sim.deployment.prefix_tiers import PrefixCachePlan, prefix_cache_plan, prefix_cache_problems
 from sim.deployment.profile_choice import profile_of
 from sim.frozen import Frozen
+from sim.scenario.anchor import Anchor
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Precision, Scenario
 
@@ -42,6 +44,8 @@ class Deployment:
     profile_named: bool
     """Whether the scenario named it, or its absence; else it is that of the GPU and the engine."""
     pools: Mapping[str, PoolPlan]
+    anchor: Anchor | None
+    """One's own measurement that its times and its TTFT are adjusted to."""
     prefix_cache: PrefixCachePlan | None
     """None where it is off, or the pool that computes prompts was not asked for."""
 
@@ -107,6 +111,7 @@ def _resolved(scenario: Scenario, roles: Iterable[str]) -> Deployment:
         profile=profile_of(scenario),
         profile_named=scenario.profile is not None,
         pools=Frozen(pools),
+        anchor=anchor_of(scenario),
         prefix_cache=prefix_cache_plan(scenario, pools),
     )
 

@@ -74,8 +74,9 @@ class Read:
     """First words of the commands that start no server."""
 
 
-def read_commands(text: str, name: str, folder: Path) -> Read:
-    """The launch commands in `text`, called `name` in messages; files that they name are looked for in `folder`.
+def read_commands(text: str, name: str, folder: Path | None) -> Read:
+    """The launch commands in `text`, called `name` in messages; files that they name are looked for in `folder` (None:
+    no file is read).
 
     Raises ScenarioError where the text is no shell text, a flag is broken, or nothing in it starts a server.
     """
@@ -131,7 +132,7 @@ def _entry_at(texts: Sequence[str], at: int) -> tuple[str, int] | None:
 
 
 def _command(
-    statement: Statement, engine: str, start: int, files: Mapping[str, str], folder: Path
+    statement: Statement, engine: str, start: int, files: Mapping[str, str], folder: Path | None
 ) -> Command:
     known = table(engine)
     before, words = statement.words[:start], statement.words[start:]
@@ -193,11 +194,13 @@ def _router(words: Sequence[Word]) -> RouterCommand:
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def _file(known: FlagTable, config: Given, files: Mapping[str, str], folder: Path) -> Arguments:
+def _file(known: FlagTable, config: Given, files: Mapping[str, str], folder: Path | None) -> Arguments:
     """What the YAML file says that a command names: written in the same text, or beside it."""
     name = str(config.value)
     if name in files:
         text = files[name]
+    elif folder is None:
+        raise fail(config.place, f"{name}: no file is read here; write it in the text (cat > {name} <<EOF)")
     else:
         try:
             text = read_file(folder / name, name)

@@ -45,14 +45,16 @@ class Checkpoint:
     """A format that the name says and that Tokenworks has not."""
 
 
-def checkpoint(name: str, folder: Path) -> Checkpoint:
-    """The model behind a repository, a folder or a path. Raises UnknownName with the nearest models."""
+def checkpoint(name: str, folder: Path | None) -> Checkpoint:
+    """The model behind a repository, a folder or a path; `folder`: where those of the machine start, None: nowhere.
+
+    Raises UnknownName with the nearest models."""
     base = name.rstrip("/").rsplit("/", 1)[-1]
     base = re.sub(r"^models--.*?--", "", base)
     parts = base.lower().split("-")
     said = [FORMATS[part] or part for part in parts if part in FORMATS]
     model = _model(base, parts)
-    if model is None and (config := folder / name / "config.json").is_file():
+    if model is None and folder and (config := folder / name / "config.json").is_file():
         model = str(config)
     if model is None:
         known = [*catalog.model_names(), *catalog.aliases("model")]

@@ -70,9 +70,10 @@ def read_launch(
     nodes: int | None = None,
     engine_version: str | None = None,
     name: str = "command",
-    folder: Path = Path(),
+    folder: Path | None = Path(),
 ) -> Launch:
-    """The scenario of the launch commands in `text`, called `name` in messages; their files lie in `folder`.
+    """The scenario of the launch commands in `text`, called `name` in messages; their files lie in `folder` (None: no
+    file is read).
 
     `nodes`: nodes that there are. `engine_version`: release whose defaults hold; the newest known without it.
     Raises ScenarioError with the place of what is wrong, and UnknownName for the GPU.
@@ -100,7 +101,7 @@ def read_launch(
 
 
 def _machine(
-    commands: Sequence[Command], gpu: str | None, nodes: int | None, release: str | None, folder: Path
+    commands: Sequence[Command], gpu: str | None, nodes: int | None, release: str | None, folder: Path | None
 ) -> Machine:
     """What all commands run on: one engine, one model."""
     first = commands[0]

@@ -17,6 +17,8 @@ from sim.kernels.formats import activation_bytes as activation_bytes  # noqa: PL
 
 Group = Literal["attention", "moe", "dense", "communication", "other"]
 Stream = Literal["layers", "experts", "shared", "exchange", "once"]
+HOST_STEP = "host overhead"
+"""Name of the engine's own time, once in every step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from sim.report import tables
 from sim.report.look import Chart
 from sim.report.run import Run, Shown
 from sim.report.terms import TERMS, meaning
+from sim.scenario import anchor
 from sim.scenario.loading import to_yaml
 
 STYLE: Final = """
@@ -82,7 +83,10 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
         said += " The work ends: it is told as a whole, and paid for until its last answer."
     elif not run["stable"]:
         said += " <span class='bad'>Not stable: requests arrive faster than they are served.</span>"
-    return f"<p class='lead'>{said}<br>Expected error: {escape(in_words(run.get('expected_error')))}.</p>"
+    said += f"<br>Expected error: {escape(in_words(run.get('expected_error')))}."
+    if "anchor" in run:
+        said += f"<br>Anchored on {escape(anchor.in_words(run['anchor']))}."
+    return f"<p class='lead'>{said}</p>"
 
 
 def chart_part(chart: Chart) -> str:

@@ -20,7 +20,20 @@ def expected_error(deployment: Deployment) -> dict[str, Any] | None:
     the most cases among equals. Of two pools the worse error and the greater distance count, and `held_out` holds if
     it does for both. A scenario with a profile of its own belongs to no family, nor does one whose routed experts are
     carried beyond what was measured.
+
+    An anchor that knows its own error has that.
     """
+    anchor = deployment.anchor
+    if anchor and anchor.error:
+        return {
+            **{metric: anchor.error[metric] for metric in METRICS},
+            "p90": dict.fromkeys(METRICS),
+            "anchor": anchor.name,
+            "family": f"each predicted from the others: {anchor.name}",
+            "cases": anchor.error["left_out"],
+            "held_out": True,
+            "doublings": 0.0,
+        }
     own = f"{deployment.gpu.name}/{deployment.engine.name}"
     if deployment.profile_named and deployment.profile != own:
         return None

@@ -39,15 +39,19 @@ class Result:
         cost: Cost,
         notes: Sequence[str] = (),
         expected_error: dict[str, Any] | None = None,
+        anchor: dict[str, Any] | None = None,
     ) -> None:
         """`notes`: sentences for the user about what was decided on the way, such as rows of a trace left out.
 
-        `expected_error`: see `sim.result.expected_error`.
+        `expected_error`: see `sim.result.expected_error`. `anchor`: see `sim.scenario.anchor`; in the JSON where there
+        is one.
         """
         self.record = replace(record, invariants=[*record.invariants, *check_invariants(record)])
         self.notes = (*notes, *_unmeasured(record))
         self._outlook: Callable[[], dict[str, Any]] | None = None
         self._json = {**summary(self.record, cost.json(), expected_error), "notes": list(self.notes)}
+        if anchor is not None:
+            self._json["anchor"] = anchor
 
     def json(self) -> dict[str, Any]:
         """The JSON of the run, as documented; `wall_s` is the only value that may differ between runs of one seed."""

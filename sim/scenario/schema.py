@@ -212,6 +212,11 @@ class Scenario(Section):
         default=Objectives(), description="latency promises; goodput counts who keeps them"
     )
     price: Price = Field(default=Price(), description="what a GPU-hour costs, and what stands beside it")
+    anchor: FileName | None = Field(
+        default=None,
+        description="factors from one's own measurement of this deployment, a file of `validate --bench --anchor`; "
+        "default: none",
+    )
 
     _formats = model_validator(mode="before")(checkpoint_formats)
 

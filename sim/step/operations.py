@@ -12,7 +12,7 @@ from sim.catalog import Engine
 from sim.model import layers
 from sim.model.attention import Batch, Forms, attention_operations
 from sim.model.layout import ExpertRows, Layout
-from sim.model.operations import Operation, gemm
+from sim.model.operations import HOST_STEP, Operation, gemm
 from sim.step.overlap import StepOverlap
 
 Routing = Callable[[float], ExpertRows]
@@ -108,7 +108,7 @@ class StepOperations:
 
     def _overhead(self) -> list[Operation]:
         """The engine's own time: per step on the host, and per layer for the kernels that are not listed."""
-        step = _engine_time("host overhead", self.engine.host_overhead_s)
+        step = _engine_time(HOST_STEP, self.engine.host_overhead_s)
         layer = _engine_time("small kernels", self.engine.small_op_s)
         return [
             replace(step, stream="once"),

@@ -9,7 +9,7 @@ from sim import catalog
 from sim.catalog import Gpu
 from sim.catalog.profiles import is_shipped
 from sim.cost.exchange import WideExchange
-from sim.cost.latency import AnalyticCost, ConcentratedScores, CostModel, InSituCost
+from sim.cost.latency import AnalyticCost, AnchoredCost, ConcentratedScores, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
 from sim.cost.network import NetworkCost
 from sim.cost.profile import ProfileError, check_profile, load_profile
@@ -77,7 +77,8 @@ def _slowdown(gpu: Gpu) -> float:
 
 
 def cost_model(deployment: Deployment) -> CostModel:
-    """What prices the deployment's operations: its profile with the roofline behind it, in a running engine.
+    """What prices the deployment's operations: its profile with the roofline behind it, in a running engine, adjusted
+    to the anchor. That was measured on steps that decode; a pool of prompts alone keeps its price.
 
     Raises DeploymentError where the profile cannot be read.
     """
@@ -89,7 +90,11 @@ def cost_model(deployment: Deployment) -> CostModel:
         (priced.collectives_to, priced.all_reduce_spans_rack) if isinstance(priced, ProfileCost) else ()
     )
     network = NetworkCost(cost, deployment.gpu, catalog.collectives(), *measured)
-    return InSituCost(network, deployment.engine.communication_factor)
+    cost = InSituCost(network, deployment.engine.communication_factor)
+    anchor = deployment.anchor
+    if anchor is None or set(deployment.pools) == {"prefill"}:
+        return cost
+    return AnchoredCost(cost, anchor.step_factor, anchor.step_constant_s, anchor.name)
 
 
 def check_backends(deployment: Deployment) -> None:

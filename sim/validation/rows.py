@@ -145,7 +145,7 @@ def read_table(path: Path) -> TableRows:
     for number, record in enumerate(table.to_dict("records"), start=2):
         if cells := Cells({str(column): value for column, value in record.items()}):
             try:
-                row = _row(cells, number)
+                row = row_of(cells, number)
                 asked |= cells.asked
                 if row.id in rows:
                     raise TableError(f"row_id: {row.id!r} stands in an earlier line too")
@@ -171,7 +171,8 @@ def _dated(rows: Sequence[Row]) -> list[Row]:
     return dated
 
 
-def _row(cells: Cells, line: int) -> Row:
+def row_of(cells: Cells, line: int) -> Row:
+    """The row that the cells of a line tell. Raises TableError, which names the column."""
     framework, _, version = cells.text("framework").lower().partition(" ")
     published: dict[str, Published] = {}
     figures: dict[str, float] = {}
@@ -201,14 +202,14 @@ def _row(cells: Cells, line: int) -> Row:
         deployment_id=cells.text("deployment_id", ""),
         verbatim="decoded" not in cells.text("quality", ""),
         little_ratio=cells.number("little_ratio") if "little_ratio" in cells else None,
-        model=_model(cells.text("model", recipes()["model"])),
+        model=catalog_model(cells.text("model", recipes()["model"])),
         by_recipe=_by_recipe(cells),
         said=_said(cells),
         source=cells.text("source", ""),
     )
 
 
-def _model(name: str) -> str:
+def catalog_model(name: str) -> str:
     """The catalog's name of a model or of a checkpoint of it; the name as it stands where the catalog has none."""
     short = name.rpartition("/")[2].lower()
     while True:

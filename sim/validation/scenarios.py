@@ -128,15 +128,15 @@ def outcome(result: Result, conc: int, prompts_published: int) -> Outcome:
             "p50": quantile(seconds[there], weights[there], 0.5),
             "mean": float(np.average(seconds[there], weights=weights[there])),
         }
-    duration_s = _duration_s(table["finish_s"].to_numpy(dtype=np.float64), conc, prompts_published)
+    lasted_s = duration_s(table["finish_s"].to_numpy(dtype=np.float64), conc, prompts_published)
     tokens = {name: float((table[name] * weights).sum()) for name in ("input_tokens", "output_tokens")}
     decoding = pools.get("decode", gpus)  # the table counts answers per GPU that generates them
-    values["output_tput_per_gpu"] = {"rate": tokens["output_tokens"] / duration_s / decoding}
-    values["total_tput_per_gpu"] = {"rate": sum(tokens.values()) / duration_s / gpus}
+    values["output_tput_per_gpu"] = {"rate": tokens["output_tokens"] / lasted_s / decoding}
+    values["total_tput_per_gpu"] = {"rate": sum(tokens.values()) / lasted_s / gpus}
     return Outcome(values)
 
 
-def _duration_s(finish_s: Floats, conc: int, prompts: int) -> float:
+def duration_s(finish_s: Floats, conc: int, prompts: int) -> float:
     """Seconds from the first request to the last answer, had there been `prompts` of them.
 
     Answers past the first `conc` and up to the last at full concurrency come at a steady rate.

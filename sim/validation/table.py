@@ -159,7 +159,7 @@ def validate_rows(
     """
     reasons = skipped(rows)
     kept = [row for row in rows if row.id not in reasons]
-    benchmarks = [*others, *(_benchmark(row, max_prompts, seed, change) for row in kept)]
+    benchmarks = [*others, *(benchmark_of(row, max_prompts, seed, change) for row in kept)]
     cases: list[Case] = []
     compositions: dict[str, Composition] = {}
     made: dict[int, Composition] = {}
@@ -180,7 +180,10 @@ def validate_rows(
     return Validation(cases, reasons, compositions, max_prompts, seed, by_recipe, len(simulated) - by_recipe)
 
 
-def _benchmark(row: Row, max_prompts: int, seed: int, change: Callable[[Scenario], Scenario]) -> Benchmark:
+def benchmark_of(
+    row: Row, max_prompts: int, seed: int, change: Callable[[Scenario], Scenario] = lambda scenario: scenario
+) -> Benchmark:
+    """The published benchmark of a row, and the simulation that repeats it with `change` applied."""
     scenarios = [change(scenario_of(row, max_prompts, drafts)) for drafts in reversed(draft_counts(row))]
     columns = {
         "id": row.id,

@@ -12,6 +12,8 @@ import yaml
 from sim.workload.table import FileTable, fault
 
 FOLDER: Final = Path(__file__).parent / "traces"
+RESULT: Final = {"completed", "duration"}
+"""Keys of a benchmark's result, of which `sim.validation.bench` has the readers."""
 SHOWN: Final = 120
 """Characters of a file's own names that an error repeats."""
 
@@ -54,7 +56,10 @@ def columns_of(table: FileTable) -> Columns:
         )
         got = ", ".join(table.columns)
         got = got if len(got) <= SHOWN else f"{got[:SHOWN]}..."
-        raise fault(table.file, table.source, 1, 1, f"expected a column of {wanted}; got {got}")
+        said = f"expected a column of {wanted}; got {got}"
+        if table.columns.keys() >= RESULT:
+            said = "this is a benchmark's result, not a trace: `tokenworks validate --bench` reads it"
+        raise fault(table.file, table.source, 1, 1, said)
     arrival, unit = _arrival(table)
     return Columns(prompt, answer, arrival, found["blocks"], unit)
 

@@ -1,0 +1,164 @@
+"""Anchors: what one's own points become, and how far off they are elsewhere."""
+
+import json
+from pathlib import Path
+
+import bench_files as files
+import pytest
+
+import sim
+from sim.scenario.errors import DeploymentError, ScenarioError
+from sim.scenario.loading import parse
+from sim.scenario.schema import Scenario
+from sim.validation.anchor_gain import evenly, gain, layouts, table
+from sim.validation.anchors import Factors, NoAnchor, make_anchor, with_anchor
+from sim.validation.rows import Published
+from sim.validation.runs import Benchmark, Trial, run_trial
+
+TRUE = Factors(1.15, 1.2e-3, 0.03)
+"""What the service that is measured here has beside the simulation."""
+
+
+def at(concurrency: int) -> Scenario:
+    arrivals = f"workload.arrivals.closed_loop.concurrency={concurrency}"
+    return parse(files.SCENARIO, "s.yaml", [arrivals, f"workload.requests={6 * concurrency}"]).scenario
+
+
+def point(concurrency: int, folder: Path, truth: Factors = TRUE) -> Benchmark:
+    """What a service with other factors would be measured at."""
+    scenario = at(concurrency)
+    trial = Trial(scenario, 0, concurrency, 6 * concurrency)
+    true = run_trial(Trial(with_anchor(scenario, truth, folder), 0, concurrency, 6 * concurrency)).outcome
+    assert true is not None
+    names = {"tpot": "p50", "ttft": "p50", "total_tput_per_gpu": "rate"}
+    published = {name: Published(true.value(name, how), how) for name, how in names.items()}
+    return Benchmark({"id": f"c{concurrency}", "point": f"{concurrency} in flight"}, published, [trial])
+
+
+def test_points_at_several_loads_tell_the_error_of_the_anchor(tmp_path: Path) -> None:
+    """Factor and constant share the difference by their widths: the constant is believed to be small."""
+    points = [point(n, tmp_path) for n in (1, 4, 16)]
+    made = make_anchor(points)
+    assert made.form.step_factor == pytest.approx(TRUE.step_factor, abs=0.03)
+    assert 0.2e-3 < made.form.step_constant_s < TRUE.step_constant_s
+    assert made.form.ttft_added_s == pytest.approx(TRUE.ttft_added_s, rel=0.2)
+    error = made.form.error
+    assert error is not None and error.left_out == 3
+    assert error.tpot is not None and error.tpot < 0.03
+    assert error.throughput is not None and error.throughput < 0.03
+    assert all("from_the_others" in one["tpot"] for one in made.form.points)
+
+
+def test_one_point_more_than_halves_the_error_of_another(tmp_path: Path) -> None:
+    one, other = point(4, tmp_path), point(16, tmp_path)
+    made = make_anchor([one])
+    form = made.form
+    assert form.error is None
+    factors = Factors(form.step_factor, form.step_constant_s, form.ttft_added_s)
+    trial = other.trials[0]
+    runs = [run_trial(trial), run_trial(Trial(with_anchor(trial.scenario, factors, tmp_path), 0, 16, 96))]
+    for metric, published in other.published.items():
+        before, after = (
+            abs(run.outcome.value(metric, published.statistic) / published.value - 1)
+            for run in runs
+            if run.outcome
+        )
+        assert after < before / 2, metric
+
+
+def test_an_anchor_of_no_difference_changes_nothing(tmp_path: Path) -> None:
+    form = make_anchor([point(4, tmp_path, Factors())]).form
+    assert (form.step_factor, form.step_constant_s, form.ttft_added_s) == pytest.approx(
+        (1.0, 0.0, 0.0), abs=1e-6
+    )
+
+
+def test_a_point_of_a_long_queue_does_not_become_a_fixed_part(tmp_path: Path) -> None:
+    """TTFT of 5 s where 0.2 s are simulated is no time of HTTP and tokenizer: at most a tenth of it is taken."""
+    one = point(4, tmp_path, Factors())
+    slow = Benchmark(one.columns, {**one.published, "ttft": Published(5.0, "p50")}, one.trials)
+    assert make_anchor([slow]).form.ttft_added_s < 0.5
+
+
+def test_what_no_anchor_can_be_made_from_is_said(tmp_path: Path) -> None:
+    one = point(4, tmp_path)
+    without = Benchmark(one.columns, {"ttft": one.published["ttft"]}, one.trials)
+    with pytest.raises(NoAnchor, match="no point has a TPOT"):
+        make_anchor([without])
+    wider = at(4).model_copy(update={"precision": at(4).precision.model_copy(update={"kv_cache": "fp8"})})
+    other = Benchmark(one.columns, one.published, [Trial(wider, 0, 4, 24)])
+    with pytest.raises(NoAnchor, match="two deployments"):
+        make_anchor([one, other])
+
+
+def test_every_step_takes_the_factor_and_the_constant(tmp_path: Path) -> None:
+    """In one place: a decode step, priced whole, is 1.15 t + 1.2 ms, and the engine's own part of TTFT 30 ms longer."""
+    plain = at(4)
+    anchored = with_anchor(plain, TRUE, tmp_path)
+    from sim.explain import explain  # noqa: PLC0415
+
+    before, after = (explain(s, "decode", 8, 2000) for s in (plain, anchored))
+    assert after.step_s == pytest.approx(TRUE.step_factor * before.step_s + TRUE.step_constant_s, rel=1e-6)
+    both = [sim.simulate(s).json() for s in (plain, anchored)]
+    assert both[1]["latency"]["ttft_s"]["p50"] > both[0]["latency"]["ttft_s"]["p50"] + TRUE.ttft_added_s
+    assert "anchor" not in both[0] and both[1]["anchor"]["points"] == 1
+
+
+def test_a_pool_of_prompts_alone_keeps_its_price(tmp_path: Path) -> None:
+    pools = "deployment={prefill: {gpus: 8, ep: 8}, decode: {gpus: 8, ep: 8}}"
+    plain = parse(files.SCENARIO, "s.yaml", [pools]).scenario
+    anchored = with_anchor(plain, TRUE, tmp_path)
+    from sim.explain import explain  # noqa: PLC0415
+
+    for phase, slower in (("prefill", False), ("decode", True)):
+        steps = [explain(s, phase, 8, 2000).step_s for s in (plain, anchored)]
+        assert (steps[1] > 1.1 * steps[0]) is slower, phase
+
+
+def test_an_anchor_of_another_deployment_is_told(tmp_path: Path) -> None:
+    anchored = with_anchor(at(4), TRUE, tmp_path)
+    wider = parse(files.SCENARIO, "s.yaml", ["deployment.serve.tp=1", "deployment.serve.ep=8"]).scenario
+    notes = sim.simulate(wider.model_copy(update={"anchor": anchored.anchor})).json()["notes"]
+    [told] = [note for note in notes if "another deployment" in note]
+    assert "deployment.serve.tp 8 there, 1 here" in told and "deployment.serve.ep 1 there, 8 here" in told
+    with pytest.raises(DeploymentError, match="measured on gpu h200_sxm, and this is h100_sxm"):
+        sim.simulate(anchored.model_copy(update={"gpu": "h100"}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"step_factor": 0}, "step_factor: expected a number from 0.01 to 100, got 0"),
+        ({"step_factr": 1.0}, "unknown key; did you mean 'step_factor'?"),
+        ({"points": []}, "points"),
+        ({"ttft_added_s": None}, "ttft_added_s: this key is required"),
+    ],
+)
+def test_a_file_that_is_no_anchor_is_told_with_its_place(
+    tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    file = Path(str(with_anchor(at(4), TRUE, tmp_path).anchor))
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps(json.loads(file.read_text()) | change, indent=1))
+    with pytest.raises(ScenarioError) as refused:
+        sim.simulate(at(4).model_copy(update={"anchor": str(broken)}))
+    assert says in str(refused.value) and f"{broken}:" in str(refused.value)
+
+
+def test_the_error_of_an_anchor_is_what_its_results_expect(tmp_path: Path) -> None:
+    form = make_anchor([point(2, tmp_path), point(8, tmp_path)]).form
+    assert form.error is not None
+    file = tmp_path / "two.json"
+    file.write_text(json.dumps(form.model_dump(mode="json")))
+    expected = sim.simulate(at(4).model_copy(update={"anchor": str(file)})).json()["expected_error"]
+    assert (expected["tpot"], expected["cases"], expected["held_out"]) == (form.error.tpot, 2, True)
+    assert "two.json" in expected["family"]
+
+
+def test_what_an_anchor_gains_is_measured_on_other_rows_of_a_layout() -> None:
+    """Two rows of a layout of the test half: the command's own path, from rows to the table."""
+    [(name, rows)] = layouts("test", "aggregated", 2, ["b200 trt fp4 8 GPUs EP1"]).items()
+    found = gain(name, rows)
+    assert found.rows == 1 and len(found.before["tpot"]) == len(found.after["tpot"]) == 1
+    assert f"| {name} | 1 |" in table([found])
+    assert evenly(10, 4) == [0, 3, 6, 9] and evenly(3, 4) == [0, 1, 2]
