@@ -24,6 +24,8 @@ class Case:
     """Within which the simulation must lie; None where nobody says."""
     why: str = ""
     """Why the band is as wide as it is, or what a limit leaves out."""
+    missed: str = ""
+    """What is known to keep the simulation outside; empty where nothing does."""
     split: str | None = None
     """`train`, `test`, or None for what the committed split does not know."""
     layout: str

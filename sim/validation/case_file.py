@@ -62,6 +62,7 @@ class Figure(Section):
         default=None, description="for a limit: on which side of it the simulation must lie"
     )
     why: Words = Field(description="why the band is as wide as it is, or what the limit leaves out")
+    missed: str = Field(default="", description="why the simulation lies outside today; empty: it does not")
 
     def within(self) -> Band:
         """Least and most that a simulation may say."""

@@ -86,7 +86,7 @@ def _columns(file: CaseFile) -> dict[str, Any]:
 
 
 def _said(figure: Figure) -> dict[str, Any]:
-    told = {name: getattr(figure, name) for name in ("unit", "source", "date", "quality", "why")}
+    told = {name: getattr(figure, name) for name in ("unit", "source", "date", "quality", "why", "missed")}
     return told | {"band": figure.within()}
 
 
