@@ -19,7 +19,15 @@ from sim.scenario.form import check
 from sim.scenario.loading import from_tree
 from sim.scenario.reader import read, read_file
 from sim.scenario.schema import Scenario
-from sim.scenario.section import Flag, Fraction, PositiveFloat, PositiveInt, Section, SequenceCount, TokenCount
+from sim.scenario.section import (
+    Flag,
+    Fraction,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    SequenceCount,
+    TokenCount,
+)
 from sim.scenario.tree import Node, find
 from sim.validation.case import BOUND, Band
 
@@ -116,7 +124,7 @@ class Day(Section):
     step_units: Units = Field(description="units of each pool that join or leave at a time")
     least_tokens_per_s: PositiveFloat = Field(description="that the fewest nodes must keep up for a user")
     in_flight_per_gpu: Annotated[tuple[SequenceCount, ...], Field(min_length=2)] = Field(
-        description="requests in flight per decode GPU at the simulated points, ascending; the last is the most that a unit takes"
+        description="requests in flight per decode GPU at the simulated points; the last: as many as fit"
     )
     acceptance: tuple[Fraction, Fraction] | None = Field(
         default=None, description="ends of the published range of accepted drafts, for `simulated_range`"
@@ -165,7 +173,9 @@ def read_case(path: Path) -> CaseFile:
     if unknown := [n for n, figure in enumerate(form.published) if figure.metric not in known]:
         paths = [("published", n, "metric") for n in unknown]
         raise ScenarioError(
-            LocatedProblem(path, _unknown(form.published[path[1]].metric, form.case.kind), find(tree, path)[1].place)
+            LocatedProblem(
+                path, _unknown(form.published[path[1]].metric, form.case.kind), find(tree, path)[1].place
+            )
             for path in paths
         )
     return CaseFile(path, form.case, form.published, from_tree(tree).scenario)
@@ -173,4 +183,6 @@ def read_case(path: Path) -> CaseFile:
 
 def _unknown(metric: str, kind: str) -> str:
     known = METRICS[kind]
-    return f"a {kind} has no metric '{metric}'{did_you_mean(metric, known)}; expected one of {', '.join(known)}"
+    return (
+        f"a {kind} has no metric '{metric}'{did_you_mean(metric, known)}; expected one of {', '.join(known)}"
+    )

@@ -123,9 +123,8 @@ def run_unit(scenario: Scenario, day: Day, seed: int) -> Unit:
     def run(changed: Scenario, stream: RequestStream) -> RequestTable:
         return run_cluster(changed, stream, cluster_plan(deploy(changed), seed), costs, seed).requests
 
-    points = []
-    for in_flight in (per_gpu * decode.gpus for per_gpu in day.in_flight_per_gpu):
-        points.append(_decoding(run(scenario, _under_way(tokens, in_flight, seed)), in_flight))
+    counts = [per_gpu * decode.gpus for per_gpu in day.in_flight_per_gpu]
+    points = [_decoding(run(scenario, _under_way(tokens, count, seed)), count) for count in counts]
     per_s, speed = np.array(points).T
     return Unit(per_s, speed, _prompts_per_s(run, scenario, tokens))
 

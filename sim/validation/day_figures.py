@@ -15,7 +15,7 @@ from sim.scenario.schema import Scenario
 from sim.units import HOUR_S
 from sim.validation.case import Case
 from sim.validation.case_file import CaseFile, Day
-from sim.validation.day import HOURS, Hour, Lengths, Unit, hours, lengths_of, run_unit, unit_nodes
+from sim.validation.day import Hour, Unit, hours, lengths_of, run_unit, unit_nodes
 
 Floats = NDArray[np.float64]
 

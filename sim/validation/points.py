@@ -86,14 +86,14 @@ def _tokens_per_s(point: Mapping[str, Any]) -> float:
 
 
 def tokens_per_s(deployment: Deployment, phase: Phase, load: float, length: float) -> float:
-    """Of all ranks of a worker, which have the same load: `load` sequences of `length` KV tokens (decode), or new tokens
-    of prompts of `length`, which attend to half of themselves on average (prefill).
+    """Of all ranks of a worker, which have the same load.
+
+    decode: `load` sequences of `length` KV tokens. prefill: `load` new tokens of prompts of `length`, which attend to
+    half of themselves on average.
     """
     plan = deployment.pool(phase)
     cost, loads = pool_step_cost(deployment, plan.role), np.full(plan.dp, float(load))
     if phase == "decode":
         step_s = cost.decode_s(loads, np.full(plan.dp, float(length)))
         return float(plan.dp * load * accept_length(deployment) / step_s)
-    return float(
-        plan.dp * load / cost.prefill_s(PromptLoad.alike(loads, np.full(plan.dp, (length + 1) / 2)))
-    )
+    return float(plan.dp * load / cost.prefill_s(PromptLoad.alike(loads, np.full(plan.dp, (length + 1) / 2))))

@@ -10,7 +10,7 @@ from typing import Any, Final
 import sim
 from sim.deployment.plan import resolve
 from sim.validation.case import Case, described
-from sim.validation.case_file import CaseFile, Figure, Step, read_case
+from sim.validation.case_file import CaseFile, Figure, Head, Step, read_case
 from sim.validation.day_figures import cases as day_cases
 from sim.validation.points import points, tokens_per_s
 from sim.validation.rows import Published
@@ -46,8 +46,8 @@ def cases(files: Sequence[CaseFile], seed: int) -> Iterator[Case]:
                 yield Case(published=figure.value, simulated=_priced(file, file.head.step, figure), **columns)
         elif file.head.day:
             for case in day_cases(file, file.head.day, _columns(file), seed):
-                figure = next((one for one in file.published if one.metric == case.metric), None)
-                yield replace(case, **_said(figure)) if figure else case
+                told = [one for one in file.published if one.metric == case.metric]
+                yield replace(case, **_said(told[0])) if told else case
 
 
 def benchmarks(files: Sequence[CaseFile], seed: int) -> list[Benchmark]:
@@ -67,14 +67,17 @@ def benchmarks(files: Sequence[CaseFile], seed: int) -> list[Benchmark]:
 
 def with_bands(found: Iterable[Case], files: Sequence[CaseFile]) -> list[Case]:
     """The cases, those of the files' runs with what the files say about their figures."""
-    said = {(file.head.id, one.metric): (file, one) for file in files for one in file.published}
-    dressed = []
-    for case in found:
-        file, figure = said.get((case.id, case.metric), (None, None))
-        if file and figure and case.band is None:
-            case = replace(case, **_said(figure), note=" ".join(filter(None, (file.head.note, case.note))))
-        dressed.append(case)
-    return dressed
+    said = {(file.head.id, one.metric): (file.head, one) for file in files for one in file.published}
+    return [
+        case
+        if case.band or (case.id, case.metric) not in said
+        else _dressed(case, *said[case.id, case.metric])
+        for case in found
+    ]
+
+
+def _dressed(case: Case, head: Head, figure: Figure) -> Case:
+    return replace(case, **_said(figure), note=" ".join(filter(None, (head.note, case.note))))
 
 
 def _columns(file: CaseFile) -> dict[str, Any]:

@@ -1,15 +1,18 @@
 """Published measurements -> every one simulated, and how far off it is: rows of a table, single steps and gains."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 from sim.scenario.schema import Scenario
-from sim.validation import draft_gains, points, position_curves, published as files_of, services
+from sim.validation import draft_gains, points, position_curves, services
+from sim.validation import published as files_of
+from sim.validation.bands import banded
 from sim.validation.blame import Composition, composition, explainable
 from sim.validation.case import Case, described
+from sim.validation.case_file import CaseFile
 from sim.validation.errors import by_metric, grouped, score, score_by_layout
 from sim.validation.recipes import recipes
 from sim.validation.rows import Row, read_table
@@ -138,13 +141,23 @@ def validate(
     found = validate_rows(
         sample(rows) if quick else rows, max_prompts, workers, seed, progress, others=others
     )
-    single = [case for name, reader in STEPS.items() for case in reader.cases(asked.get(name, []))]
-    served = files_of.with_bands(found.cases, files)
+    single = [
+        case for name, reader in STEPS.items() for case in banded(reader.cases(asked.get(name, [])), name)
+    ]
+    served = _with_bands(found.cases, readers[SERVICES] if published else [], files)
     return replace(
         found,
         cases=[*single, *files_of.cases(files, seed), *served],
         ignored=() if path == SHIPPED else table.ignored,
     )
+
+
+def _with_bands(
+    cases: Sequence[Case], service_ids: Sequence[str], files: Sequence[CaseFile]
+) -> Iterator[Case]:
+    """Cases of runs, those of services and case files with their bands."""
+    for case in files_of.with_bands(cases, files):
+        yield from banded([case], SERVICES) if case.id in service_ids else [case]
 
 
 def sample(rows: Sequence[Row]) -> list[Row]:
