@@ -86,3 +86,8 @@ def scores(cases: pd.DataFrame) -> pd.DataFrame:
     """Cases, median, p90 and bias per metric and half."""
     table = validation.score_table(cases, ["metric", "half"])
     return table.assign(metric=table.metric.replace(validation.UNITS))
+
+
+def bands(cases: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Cases of one metric with the band that they must keep, and why it is as wide as it is."""
+    return validation.band_table(cases[cases.metric == metric])

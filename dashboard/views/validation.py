@@ -55,6 +55,14 @@ else:
     st.markdown(validations.headline(kept, metric))
     parts.chart(validations.scatter(kept, metric, by))
     parts.chart(validations.errors(kept, metric))
+    banded = validations.bands(kept, metric)
+    if not banded.empty:
+        st.markdown("#### Cases with a band")
+        st.caption(
+            "Published figures of which was said beforehand how far off they may be, and why that far; those outside "
+            "come first, with what is known of them. A limit (bound) has one end."
+        )
+        parts.table(banded, "bands")
     st.markdown("#### By metric")
     st.caption(
         "Errors are relative: simulated / measured - 1. Bias is the median with its sign. Constants were fitted on one "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.cli.files import prepare, print_json, save, writer
-from sim.cli.terminal import BAD_INPUT, Screen, show_error
+from sim.cli.terminal import BAD_INPUT, DID_NOT_HOLD, Screen, show_error
 
 if TYPE_CHECKING:
     from sim.validation.table import Validation
@@ -17,7 +17,8 @@ def validate(
     cases: Annotated[
         list[str] | None,
         typer.Argument(
-            help="ids of published cases, or all of a kind: wide-ep, drafts, curves, services; default: all",
+            help="ids or files of published cases, or all of a kind: wide-ep, drafts, curves, services, published; "
+            "default: all",
             metavar="[CASE ...]",
         ),
     ] = None,
@@ -85,6 +86,8 @@ def validate(
         save(out, writer("validation.json", data))
     if as_json:
         print_json(data)
+    if any(not case.holds for case in found.cases):
+        raise typer.Exit(DID_NOT_HOLD)
 
 
 def _validated(

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from sim.cli.terminal import number, percent, seconds
 from sim.validation.blame import GROUPS, PROMPTS
+from sim.validation.case import BOUND, Band
 from sim.validation.errors import grouped, score, score_by_layout
 from sim.validation.skips import general
 from sim.validation.table import Validation
@@ -25,7 +26,17 @@ LABELS: Final = {
     "gain": "gain of a mechanism",
     "speedup": "tokens/s with drafts over without",
     "slope": "USD per M tokens and M positions",
+    "tokens_per_s_per_user": "tokens/s of a user",
+    "input_tokens_per_s_per_prefill_node": "input tokens/s per prefill node",
+    "output_tokens_per_s_per_decode_node": "output tokens/s per decode node",
+    "usd_per_day": "USD a day",
+    "bound_nodes": "limit: fewest nodes of the hour",
+    "bound_tpot": "limit: TPOT",
+    "bound_input_tokens_per_s_per_prefill_node": "limit: input tokens/s per prefill node",
+    "bound_output_tokens_per_s_per_decode_node": "limit: output tokens/s per decode node",
 }
+SERVED: Final = ("tpot", "ttft", "total_tput_per_gpu")
+"""Metrics of a service by layout."""
 LARGEST: Final = 10
 """Differences that are explained."""
 TARGET: Final = 0.07
@@ -41,6 +52,12 @@ LAYOUTS: Final = (
     "Layout: GPU, engine, weights, then expert parallelism (EP) and attention data parallelism (DP; without it tensor "
     "parallelism over all GPUs). trt: TensorRT-LLM; fp4: NVFP4. Load: tokens in/out, conc requests in flight."
 )
+BANDS: Final = (
+    "Interval: of a sample that stands for the whole. Range: over inputs that were not told. A limit has one end, and "
+    "its error is not scored. Why a band is as wide as it is: the case's file, bands.yaml, VALIDATION.md."
+)
+FEW: Final = 60
+"""Cases with a band that are all shown."""
 PARTS: Final = (
     "attention: the whole block; moe: gate and routed experts; dense: shared expert, dense FFNs, output head; "
     "communication: collectives and all-to-all; other: host, norms; prompts: other requests' prompts in the same "
@@ -51,6 +68,7 @@ PARTS: Final = (
 def validation(found: Validation) -> Iterator[RenderableType]:
     """Errors per metric and layout, the largest differences by operation, and what was left out."""
     yield from _headline(found)
+    yield from _banded(found)
     yield from _steps(found)
     yield from _layouts(found)
     yield from _missing(found)
@@ -77,7 +95,8 @@ def _headline(found: Validation) -> Iterator[RenderableType]:
         "metric", "split", "cases", "median", "p90", "bias", "layouts", "median, each layout once",
         caption=ERRORS,
     )  # fmt: skip
-    for metric, cases in grouped(found.cases, lambda c: c.metric).items():
+    scored = [c for c in found.cases if not c.metric.startswith(BOUND)]
+    for metric, cases in grouped(scored, lambda c: c.metric).items():
         for split in (None, "train", "test"):
             some = [c for c in cases if split in (None, c.split)]
             every, layouts = score(some), score_by_layout(some)
@@ -88,6 +107,30 @@ def _headline(found: Validation) -> Iterator[RenderableType]:
                 percent(every.p90), _signed(every.bias), str(layouts.cases), percent(layouts.median),
             )  # fmt: skip
     yield table
+
+
+def _banded(found: Validation) -> Iterator[RenderableType]:
+    """Cases with a band: all of a few, those outside of many."""
+    banded = [c for c in found.cases if c.band]
+    shown = banded if len(banded) <= FEW else [c for c in banded if not c.holds]
+    if not shown:
+        return
+    table = _table(
+        f"\nCases with a band: {sum(not c.holds for c in banded)} of {len(banded)} outside",
+        "case", "metric", "load", "published", "simulated", "95% interval", "range", "error", "band", "known",
+        caption=BANDS,
+    )  # fmt: skip
+    for case in shown:
+        table.add_row(
+            case.id, LABELS.get(case.metric, case.metric), case.point, number(case.published), number(case.simulated),
+            _ends(case.interval), _ends(case.simulated_range), _signed(case.error),
+            f"{_ends(case.band)}{'' if case.holds else ' outside'}", case.missed or "-",
+        )  # fmt: skip
+    yield table
+
+
+def _ends(pair: Band | None) -> str:
+    return "-" if pair is None else " to ".join("" if end is None else number(end) for end in pair).strip()
 
 
 def _steps(found: Validation) -> Iterator[RenderableType]:
@@ -111,7 +154,7 @@ def _steps(found: Validation) -> Iterator[RenderableType]:
 
 
 def _layouts(found: Validation) -> Iterator[RenderableType]:
-    served = [c for c in found.cases if c.phase == "service"]
+    served = [c for c in found.cases if c.phase == "service" and c.metric in SERVED]
     if not served:
         return
     table = _table(
@@ -121,7 +164,7 @@ def _layouts(found: Validation) -> Iterator[RenderableType]:
     )  # fmt: skip
     for layout, cases in sorted(grouped(served, lambda c: c.layout).items()):
         cells = []
-        for metric in ("tpot", "ttft", "total_tput_per_gpu"):
+        for metric in SERVED:
             one = score([c for c in cases if c.metric == metric])
             cells += [percent(one.median), _signed(one.bias)] if one else ["-", "-"]
         table.add_row(layout, cases[0].split or "-", str(len({c.id for c in cases})), *cells)

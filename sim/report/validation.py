@@ -21,6 +21,16 @@ UNITS: Final = {
     "gain": "gain (0.5: half more)",
     "speedup": "tokens/s with drafts over without",
     "slope": "USD per million tokens and million positions",
+    "tokens_per_s_per_user": "tokens/s of a user",
+    "input_tokens_per_s_per_prefill_node": "input tokens/s per prefill node",
+    "output_tokens_per_s_per_decode_node": "output tokens/s per decode node",
+    "input_tokens": "input tokens of a day",
+    "output_tokens": "output tokens of a day",
+    "usd_per_day": "USD a day",
+    "bound_tpot": "limit of TPOT, s",
+    "bound_nodes": "fewest nodes of an hour",
+    "bound_input_tokens_per_s_per_prefill_node": "limit of input tokens/s per prefill node",
+    "bound_output_tokens_per_s_per_decode_node": "limit of output tokens/s per decode node",
 }
 """Metric -> what its numbers are."""
 HALVES: Final = {"test": "held out", "train": "fitted on"}
@@ -35,7 +45,9 @@ SAID: Final = {
 UNTOLD: Final = "not told"
 FRAMED, ROOM = 0.98, 1.15
 """Share of the errors that their chart frames, so that a few large ones don't flatten the boxes; and room around."""
-COLUMNS: Final = ("band", "split", "layout", "point", "model", "gpu", "engine", "precision")
+COLUMNS: Final = (
+    "band", "split", "layout", "point", "model", "gpu", "engine", "precision", "why", "missed", "source",
+)  # fmt: skip
 """Columns of a case that it may do without."""
 
 
@@ -170,3 +182,34 @@ def score_table(cases: pd.DataFrame, by: list[str]) -> pd.DataFrame:
             "bias": groups["error"].median(),
         }
     ).reset_index()
+
+
+def band_table(cases: pd.DataFrame) -> pd.DataFrame:
+    """The cases of which somebody said how far off they may be (`cases_table`), those outside first.
+
+    Columns: case, layout, load, published, simulated, error, from and to (the band; empty where it has no end),
+    inside, why so wide, what is known of a miss, source.
+    """
+    mine = cases[[isinstance(band, list | tuple) and len(band) == 2 for band in cases.band]]
+    ends = [
+        pd.to_numeric(pd.Series([b[i] for b in mine.band], index=mine.index), errors="coerce") for i in (0, 1)
+    ]
+    low, high = (end.astype(float) for end in ends)
+    inside = ~(mine.simulated < low) & ~(mine.simulated > high)
+    table = pd.DataFrame(
+        {
+            "case": mine.id,
+            "layout": mine.layout,
+            "load": mine.point,
+            "published": mine.published,
+            "simulated": mine.simulated,
+            "error": mine.error,
+            "from": low,
+            "to": high,
+            "inside": inside,
+            "why so wide": mine.why.fillna(""),
+            "known of a miss": mine.missed.fillna(""),
+            "source": mine.source.fillna(""),
+        }
+    )
+    return table.sort_values("inside", kind="stable").reset_index(drop=True)

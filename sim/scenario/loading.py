@@ -138,7 +138,7 @@ def _extended(tree: Node, name: str, above: tuple[str, ...]) -> tuple[Node, tupl
         raise ScenarioError(
             [LocatedProblem((), "expected a section with keys such as model, gpu", tree.place)]
         )
-    own = Node({key: child for key, child in tree.value.items() if key != "extends"}, tree.place)
+    own = Node({k: child for k, child in tree.value.items() if k not in Scenario.directives}, tree.place)
     extends = tree.value.get("extends")
     if extends is None or extends.value is None:
         return own, (name,)

@@ -160,7 +160,8 @@ class PrefixCache(Section):
 class Scenario(Section):
     """One deployment under one workload. The file that a user writes."""
 
-    directives: ClassVar[tuple[str, ...]] = ("extends",)
+    directives: ClassVar[tuple[str, ...]] = ("extends", "case", "published")
+    """`case` and `published`: what was measured of it, and how it is compared; see `sim.validation.case_file`."""
 
     model: Annotated[FileName, BeforeValidator(release_name)] = Field(
         description="catalog or Hugging Face name of the model (aliases allowed), or a Hugging Face config.json"

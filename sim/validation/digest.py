@@ -1,6 +1,7 @@
 """Writes what is shipped of validating everything that is published here.
 
-    python -m sim.validation.digest
+    python -m sim.validation.digest                             # everything: ten minutes and more on two cores
+    python -m sim.validation.digest published wide-ep P0559     # these anew, the others as they are; not the table
 
 `digest.json` is the JSON of `tokenworks validate`, small enough to ship and one case a line: rounded, what the cases
 of a layout have in common told once, what was skipped counted by reason, without scores by layout and the compositions
@@ -9,8 +10,10 @@ of steps.
 """
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +30,7 @@ from sim.validation.scenarios import scenario_of
 from sim.validation.services import service_scenario, services
 from sim.validation.skips import general
 from sim.validation.table import SHIPPED, Validation, validate
+from sim.validation.worst import worst
 
 FILE: Final = Path(__file__).with_name("digest.json")
 DIGITS: Final = 4
@@ -39,6 +43,10 @@ NAMES: Final = {
     "decode_tput_per_node": "throughput",
 }
 """Metric of a case -> metric of a run. A published step has no TPOT of its own: its throughput says the same."""
+PAIRS: Final = ("band", "interval", "simulated_range")
+"""Columns that hold two numbers."""
+EMPTY: Final = {"model": "", "gpu": "", "engine": "", "precision": "", "phase": "", "point": ""}
+"""What a column holds where it is left out."""
 SHARED: Final = ("model", "gpu", "engine", "release", "precision", "phase", "split")
 """Columns that the cases of a layout mostly have in common."""
 
@@ -47,19 +55,46 @@ def brief(found: Validation) -> dict[str, Any]:
     """The result without what takes most of its room."""
     data: dict[str, Any] = rounded(found.json())
     del data["compositions"], data["layouts"]
-    data["columns"] = {}
-    for layout, cases in grouped(data["cases"], lambda case: case["layout"]).items():
-        shared = {
-            name: v for name, v in cases[0].items() if name in SHARED and all(c[name] == v for c in cases)
-        }
-        data["columns"][layout] = shared
-        for case in cases:
-            for name in [
-                name for name, value in case.items() if name in (*shared, "source") or value in (None, "")
-            ]:
-                del case[name]
+    data["cases"], data["columns"] = _shared(data["cases"])
     data["skipped"] = dict(Counter(general(one["reason"]) for one in data["skipped"]))
+    data["worst"] = rounded([one.json() for one in worst(found.cases)])
     return data
+
+
+def renewed(old: Mapping[str, Any], found: Validation) -> dict[str, Any]:
+    """The shipped result with some cases simulated anew."""
+    anew = {case.id for case in found.cases}
+    kept = [case for case in cases_of(old) if case.id not in anew]
+    later = [case for case in kept if case.phase == "service" and not case.band]  # rows of tables come last
+    first = [case for case in kept if case not in later]
+    whole = replace(found, cases=[*first, *found.cases, *later])
+    rows = {name: old[name] for name in ("rows", "ignored_columns", "max_prompts", "seed", "skipped")}
+    return {**brief(whole), **rows}
+
+
+def cases_of(data: Mapping[str, Any]) -> list[Case]:
+    """The cases of a shipped result."""
+    known = {field.name for field in fields(Case)}
+    shared = data["columns"]
+    found = []
+    for one in data["cases"]:
+        told = {name: v for name, v in {**EMPTY, **shared[one["layout"]], **one}.items() if name in known}
+        pairs = {name: tuple(told[name]) for name in PAIRS if told.get(name)}
+        found.append(Case(**{**told, **pairs}))
+    return found
+
+
+def _shared(cases: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The cases without what those of a layout have in common, and that by layout."""
+    columns = {}
+    for layout, group in grouped(cases, lambda case: case["layout"]).items():
+        shared = {n: v for n, v in group[0].items() if n in SHARED and all(c[n] == v for c in group)}
+        columns[layout] = shared
+        for case in group:
+            left_out = {*shared, *(() if case["band"] else ("source",))}
+            for name in [n for n, value in case.items() if n in left_out or value in (None, "")]:
+                del case[name]
+    return cases, columns
 
 
 def rounded(value: Any) -> Any:
@@ -116,9 +151,13 @@ def _errors(cases: Sequence[Case]) -> dict[str, float | None]:
     return {f"{name}{'_p90' * p90}": of(scores[name], p90) for name in METRICS for p90 in (False, True)}
 
 
-def main() -> None:
-    """Validate all that is shipped, which takes ten minutes on two cores, and write both files."""
-    found = validate(SHIPPED, published=True, workers=2)
+def main(names: Sequence[str]) -> None:
+    """Validate all that is shipped and write both files; with `names` only the digest, with these cases anew."""
+    found = validate(SHIPPED, names, published=True, workers=2)
+    if names:
+        old = json.loads(FILE.read_text(encoding="utf-8"))
+        FILE.write_text(lines(renewed(old, found)), encoding="utf-8")
+        return
     FILE.write_text(lines(brief(found)), encoding="utf-8")
     measured = pools(
         row for row in read_rows(SHIPPED) if not row.disaggregated and row.id not in found.skipped
@@ -128,4 +167,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

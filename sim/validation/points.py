@@ -13,6 +13,7 @@ import yaml
 
 from sim.deployment.plan import Deployment, resolve
 from sim.mechanisms.speculation import accept_length
+from sim.model.layout import Phase
 from sim.scenario.schema import Scenario
 from sim.step import PromptLoad
 from sim.step.pricing import pool_step_cost
@@ -80,13 +81,19 @@ def setup(point: Mapping[str, Any]) -> tuple[Scenario, Deployment]:
 
 
 def _tokens_per_s(point: Mapping[str, Any]) -> float:
-    """Of all ranks, which have the same load; prompts attend to half of themselves on average."""
-    _, deployment = setup(point)
-    plan = deployment.pool(point["phase"])
-    cost = pool_step_cost(deployment, plan.role)
-    if point["phase"] == "decode":
-        load, context = np.full(plan.dp, float(point["sequences"])), np.full(plan.dp, float(point["context"]))
-        tokens = point["sequences"] * accept_length(deployment)
-        return float(plan.dp * tokens / cost.decode_s(load, context))
-    load, context = np.full(plan.dp, float(point["tokens"])), np.full(plan.dp, (point["prompt"] + 1) / 2)
-    return float(plan.dp * point["tokens"] / cost.prefill_s(PromptLoad.alike(load, context)))
+    load, length = ("sequences", "context") if point["phase"] == "decode" else ("tokens", "prompt")
+    return tokens_per_s(setup(point)[1], point["phase"], point[load], point[length])
+
+
+def tokens_per_s(deployment: Deployment, phase: Phase, load: float, length: float) -> float:
+    """Of all ranks of a worker, which have the same load.
+
+    decode: `load` sequences of `length` KV tokens. prefill: `load` new tokens of prompts of `length`, which attend to
+    half of themselves on average.
+    """
+    plan = deployment.pool(phase)
+    cost, loads = pool_step_cost(deployment, plan.role), np.full(plan.dp, float(load))
+    if phase == "decode":
+        step_s = cost.decode_s(loads, np.full(plan.dp, float(length)))
+        return float(plan.dp * load * accept_length(deployment) / step_s)
+    return float(plan.dp * load / cost.prefill_s(PromptLoad.alike(loads, np.full(plan.dp, (length + 1) / 2))))

@@ -1,6 +1,6 @@
 """Published measurements -> every one simulated, and how far off it is: rows of a table, single steps and gains."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,8 +8,11 @@ from typing import Any, Final
 
 from sim.scenario.schema import Scenario
 from sim.validation import draft_gains, points, position_curves, services
+from sim.validation import published as files_of
+from sim.validation.bands import banded
 from sim.validation.blame import Composition, composition, explainable
 from sim.validation.case import Case, described
+from sim.validation.case_file import CaseFile
 from sim.validation.errors import by_metric, grouped, score, score_by_layout
 from sim.validation.recipes import recipes
 from sim.validation.rows import Row, read_table
@@ -24,6 +27,8 @@ STEPS: Final = {"wide-ep": points, "drafts": draft_gains, "curves": position_cur
 """Readers of published single steps, by the name that means all of their cases: each has `ids()` and `cases(ids)`."""
 SERVICES: Final = "services"
 """The same for `services.yaml`."""
+PUBLISHED: Final = "published"
+"""The same for `scenarios/published`."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,8 @@ def validate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Validation:
-    """Simulate the rows of a table and, with `published`, the services and single steps that ship; only ids or names
-    of readers in `wanted`, where there are some.
+    """Simulate the rows of a table and, with `published`, the services, single steps and case files that ship; only
+    ids, names of readers or paths of case files in `wanted`, where there are some.
 
     quick: a `sample` of the rows.
     max_prompts: bound on the prompts of a row; see `scenario_of`.
@@ -113,26 +118,46 @@ def validate(
     Raises:
         TableError: the table is no table.
         UnknownCase: nothing has one of the ids.
+        ScenarioError: a case file is wrong.
     """
     table = read_table(path)
     readers = {
         name: reader.ids() for name, reader in ({**STEPS, SERVICES: services} if published else {}).items()
     }
+    own, shipped = files_of.named(wanted), files_of.shipped() if published else {}
+    wanted = [id for id in wanted if id not in own]
+    readers[PUBLISHED] = [*shipped]
     ids = [id for ids in readers.values() for id in ids] + [row.id for row in table.rows]
     if strange := [id for id in wanted if id not in {*readers, *ids}]:
         near = get_close_matches(strange[0], {*readers, *ids}, 3, cutoff=0.3) or ids[:3]
         raise UnknownCase(f"no case '{strange[0]}' in {path.name}; expected an id such as {', '.join(near)}")
+    every = not wanted and not own
     asked = {
-        name: [id for id in ids if not wanted or name in wanted or id in wanted]
-        for name, ids in readers.items()
+        name: [id for id in ids if every or name in wanted or id in wanted] for name, ids in readers.items()
     }
-    rows = [row for row in table.rows if not wanted or row.id in wanted]
-    others = services.benchmarks(asked.get(SERVICES, []), seed)
+    rows = [row for row in table.rows if every or row.id in wanted]
+    files = [*own.values(), *(shipped[id] for id in asked[PUBLISHED])]
+    others = [*services.benchmarks(asked.get(SERVICES, []), seed), *files_of.benchmarks(files, seed)]
     found = validate_rows(
         sample(rows) if quick else rows, max_prompts, workers, seed, progress, others=others
     )
-    single = [case for name, reader in STEPS.items() for case in reader.cases(asked.get(name, []))]
-    return replace(found, cases=[*single, *found.cases], ignored=() if path == SHIPPED else table.ignored)
+    single = [
+        case for name, reader in STEPS.items() for case in banded(reader.cases(asked.get(name, [])), name)
+    ]
+    served = _with_bands(found.cases, readers[SERVICES] if published else [], files)
+    return replace(
+        found,
+        cases=[*single, *files_of.cases(files, seed), *served],
+        ignored=() if path == SHIPPED else table.ignored,
+    )
+
+
+def _with_bands(
+    cases: Sequence[Case], service_ids: Sequence[str], files: Sequence[CaseFile]
+) -> Iterator[Case]:
+    """Cases of runs, those of services and case files with their bands."""
+    for case in files_of.with_bands(cases, files):
+        yield from banded([case], SERVICES) if case.id in service_ids else [case]
 
 
 def sample(rows: Sequence[Row]) -> list[Row]:
