@@ -87,7 +87,7 @@ def spell(data: Mapping[str, Any]) -> str:
     Raises BadInput, also where it names a file: the data may stand in the address of a page.
     """
     text: str = yaml.safe_dump(dict(data), sort_keys=False)
-    return to_yaml(parse(_confined(text, SETTINGS), SETTINGS).scenario)
+    return to_yaml(parse(confined(text, SETTINGS), SETTINGS).scenario)
 
 
 @said

@@ -10,8 +10,8 @@ from sim.scenario.schema import Scenario
 
 
 def scenario_notes(scenario: Scenario) -> Iterator[str]:
-    """Sentences for the user: an engine's release that nobody described, whose measurements price it all, one's own that
-    adjust the price, and what may not be meant."""
+    """Sentences for the user: an engine's release that nobody described, whose measurements price it all, one's own
+    that adjust the price, and what may not be meant."""
     yield from release_notes(scenario)
     yield from profile_notes(scenario)
     yield from anchor_notes(scenario)

@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import sim
 from sim.deployment.plan import resolve
 from sim.validation.case import Case, described
 from sim.validation.case_file import CaseFile, Figure, Head, Step, read_case
@@ -17,7 +16,7 @@ from sim.validation.rows import Published
 from sim.validation.runs import Benchmark, Trial
 
 FOLDERS: Final = (
-    Path(sim.__file__).parents[1] / "scenarios" / "published",
+    Path(__file__).parents[2] / "scenarios" / "published",
     Path(sys.prefix) / "share" / "tokenworks" / "scenarios" / "published",
 )
 """Where the shipped cases lie: in the repository, or installed beside the package."""
