@@ -47,8 +47,7 @@ def plain_yaml(text: str) -> Any:
     loader, depth = getattr(yaml, "CSafeLoader", yaml.SafeLoader), 0
     try:
         for event in yaml.parse(text, Loader=loader):
-            mark = event.start_mark
-            line = mark.line + 1 if mark else 1
+            line = event.start_mark.line + 1 if event.start_mark else 1
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise ValueError(f"line {line}: YAML anchors and aliases (& and *) are not supported")
             depth += isinstance(event, yaml.CollectionStartEvent)
