@@ -69,9 +69,8 @@ class Ledger:
         cached = request.cached_tokens if request.cached_tokens < prompt else prompt - 1
         self.cached_tokens[index] = cached
         return ServedRequest(
-            index, prompt, cached, request.output_tokens, request=request.id,
-            blocks=request.blocks, answer_blocks=request.answer_blocks,
-        )  # fmt: skip
+            index, prompt, cached, request.output_tokens, 0, request.id, request.blocks, request.answer_blocks
+        )
 
     def reject(self, sequence: ServedRequest) -> None:
         """The request can never be served."""
@@ -83,7 +82,7 @@ class Ledger:
         for sequence in started:
             row = sequence.id
             sequence.started_s = now
-            if not math.isnan(self.prefill_start_s[row]):
+            if self.prefill_start_s[row] == self.prefill_start_s[row]:  # not NaN: computed before
                 self.recomputed_tokens[row] += sequence.prefill_tokens - sequence.cached_tokens
                 continue
             self.prefill_start_s[row] = now
@@ -104,7 +103,7 @@ class Ledger:
         """A decode rank has room for the sequence, gets its KV, and a token reaches the client at these times; only the
         first ones are noted."""
         row = sequence.id
-        if math.isnan(self.first_token_s[row]):
+        if self.first_token_s[row] != self.first_token_s[row]:  # NaN: the first time
             self.placed_s[row], self.received_s[row], self.first_token_s[row] = (
                 placed_s, received_s, first_token_s,
             )  # fmt: skip

@@ -61,7 +61,7 @@ class PrefillWorker:
 
     def wake(self) -> None:
         """Start a step if none is running and there is something to compute."""
-        if self._busy or not any(self.queues.queued_tokens):
+        if self._busy:
             return
         chunk = self.queues.plan(self._budgets, self._admit)
         if chunk is None:

@@ -76,7 +76,8 @@ class Handoff:
             sequence, self.loads, ranks, lambda at: workers[at.worker].fits(at.rank, tokens)
         )
         if place is not None:
-            workers[place.worker].reserve(place.rank, tokens)
+            worker, rank = place
+            workers[worker].reserve(rank, tokens)
         return place
 
     def _send(

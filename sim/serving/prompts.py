@@ -88,11 +88,13 @@ class PromptQueues:
 
     def plan(self, budgets: list[int], admit: Admit) -> Chunk | None:
         """The prompt tokens of the next step, at most `budgets[rank]`; None if there are none."""
-        step = Chunk(len(budgets))
+        step: Chunk | None = None
         for rank, queued in enumerate(self.queued_tokens):
             if queued and budgets[rank]:
+                if step is None:
+                    step = Chunk(len(budgets))
                 self._plan_rank(step, rank, budgets[rank], admit)
-        return step if step.tokens else None
+        return step if step is not None and step.tokens else None
 
     def _plan_rank(self, step: Chunk, rank: int, budget: int, admit: Admit) -> None:
         """Put up to `budget` prompt tokens of a rank into the step.
