@@ -37,10 +37,8 @@ class Clock(simpy.Environment):
     def at(self, time_s: float, callback: Callback, value: object = None) -> None:
         """Call `callback` at `time_s`, or now if that has passed by rounding."""
         self.events = order = self.events + 1
-        now = self.now
-        delay_s = time_s - now
         timer: Any = Timer(callback, value)
-        heappush(self._queue, (now + delay_s if delay_s > 0.0 else now, NORMAL, order, timer))
+        heappush(self._queue, (time_s if time_s > self.now else self.now, NORMAL, order, timer))
 
     def run(self) -> None:
         """Until no timer is left: SimPy's loop, less what timers never do, which is to fail or to have waited."""

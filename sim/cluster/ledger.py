@@ -154,7 +154,8 @@ class Meter:
         self._setup = setup
         self._window = window
         self._busy_s: defaultdict[str, float] = defaultdict(float)
-        self._in_window_s = self._after_warmup_s = 0.0
+        self._in_window_s = self._beyond_s = 0.0
+        """In the measurement window, and after it."""
         self.peak = Peak()
         """Of the ranks that decode."""
         self.new_tokens = 0
@@ -163,11 +164,11 @@ class Meter:
     def work(self, start_s: float, end_s: float, activity: str, seconds: float) -> None:
         """A worker was busy from `start_s` to `end_s`, for `seconds` of it with this; see `spend` for the rest."""
         window = self._window
-        start_s = start_s if start_s > window.start_s else window.start_s
-        if end_s > start_s:
-            self._after_warmup_s += end_s - start_s
-            if start_s < window.end_s:
-                self._in_window_s += (end_s if end_s < window.end_s else window.end_s) - start_s
+        if start_s < window.start_s or end_s > window.end_s:
+            self._in_window_s += max(0.0, min(end_s, window.end_s) - max(start_s, window.start_s))
+            self._beyond_s += max(0.0, end_s - max(start_s, window.start_s, window.end_s))
+        else:
+            self._in_window_s += end_s - start_s
         self._busy_s[activity] += seconds
 
     def spend(self, activity: str, seconds: float) -> None:
@@ -181,7 +182,7 @@ class Meter:
         return PoolRecord(
             gpus=setup.workers * setup.gpus,
             busy_gpu_s={activity: s * setup.gpus for activity, s in self._busy_s.items()},
-            busy_in_window_s=(self._in_window_s if self._window.steady else self._after_warmup_s)
+            busy_in_window_s=(self._in_window_s + (0.0 if self._window.steady else self._beyond_s))
             / setup.workers,
             new_tokens=self.new_tokens,
             steps=self.steps,

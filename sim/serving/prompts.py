@@ -26,17 +26,6 @@ class Chunk:
         self.fetch_s = 0.0
         """Until the slowest rank has fetched the cached prefixes of the prompts that start."""
 
-    def add(self, prompts: RankPrompts, alone: RankPrompts) -> None:
-        """What a rank computes; `alone`: the same if no prefix had been cached."""
-        load, tokens = self.load, prompts.tokens
-        if load.alone is not None:
-            load.alone.append(alone)
-        elif alone is not prompts:
-            load.alone = [*load.prompts, alone]
-        load.prompts.append(prompts)
-        self.tokens += tokens
-        self.fullest = tokens if tokens > self.fullest else self.fullest
-
 
 class PromptQueues:
     """Waiting prompts, first in first out on each rank. The ranks step together.
@@ -140,12 +129,18 @@ class PromptQueues:
         self.queued_tokens[rank] -= tokens + more_cached
         if not tokens:
             return
+        load = step.load
         prompts = alone = RankPrompts(rank, tokens, pairs / tokens, held, longest, several)
         if prefix_pairs:
             context = (pairs - prefix_pairs) / tokens
             alone = RankPrompts(rank, tokens, context, held - prefix_held, longest_alone, several)
-        step.add(prompts, alone)
-        step.fetch_s = fetch_s if fetch_s > step.fetch_s else step.fetch_s
+            step.fetch_s = fetch_s if fetch_s > step.fetch_s else step.fetch_s
+            load.alone = load.alone or [*load.prompts]
+        if load.alone is not None:
+            load.alone.append(alone)
+        load.prompts.append(prompts)
+        step.tokens += tokens
+        step.fullest = tokens if tokens > step.fullest else step.fullest
 
 
 def _new_tokens(sequence: ServedRequest) -> int:

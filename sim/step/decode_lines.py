@@ -25,11 +25,13 @@ class DecodeRun:
     __slots__ = ("_pieces", "seconds", "steps")
 
     def __init__(self, pieces: list[Piece]) -> None:
-        total, seconds = 0, 0.0
-        for steps, first_s, longer_s in pieces:
-            total += steps
-            seconds += first_s * steps + longer_s * (steps * (steps - 1) * 0.5)
-        self._pieces, self.steps, self.seconds = pieces, total, seconds
+        self._pieces = pieces
+        if len(pieces) == 1:
+            steps, first_s, longer_s = pieces[0]
+            self.steps, self.seconds = steps, first_s * steps + longer_s * (steps * (steps - 1) * 0.5)
+        else:
+            self.steps = sum(piece[0] for piece in pieces)
+            self.seconds = sum(_total_s(piece, piece[0]) for piece in pieces)
 
     def total_s(self, steps: int) -> float:
         """Seconds of the first `steps` steps."""
@@ -44,6 +46,8 @@ class DecodeRun:
     def within(self, elapsed_s: float) -> tuple[int, float]:
         """The step that runs `elapsed_s` after the start (the smallest number, from 1, whose `total_s` reaches it, or
         the last), and the seconds up to its end."""
+        if len(self._pieces) == 1:
+            return _within(self._pieces[0], elapsed_s)
         done, done_s = 0, 0.0
         for piece in self._pieces:
             step, seconds = _within(piece, elapsed_s - done_s)
