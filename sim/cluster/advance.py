@@ -6,7 +6,6 @@ worker advances to the next change at once. What comes in meanwhile cuts the adv
 
 import math
 from collections.abc import Callable
-from heapq import heappop, heappush
 
 from sim.cluster.clock import Clock, Timer
 from sim.serving.decode_batch import DecodeBatch
@@ -33,17 +32,16 @@ class Advance:
         """Steps at whose end `callback` is called; 0 when none are under way."""
         self.start_s = self.end_s = 0.0
         self._rings: list[float] = []
-        """When the timers that are set will ring, the next first."""
+        """When the timers that are set will ring, the next last."""
         self._run: DecodeRun
 
     def begin(self, now: float, steps: int, arrival_s: float = math.inf) -> None:
         """Start up to `steps` steps of the batch: to the end of the one that runs at `arrival_s`, if that is sooner."""
         self._run = run = self._look_ahead(steps)
-        self.start_s = now
-        self.steps, seconds = run.steps, run.seconds
+        steps, seconds = run.steps, run.seconds
         if arrival_s < now + seconds:
-            self.steps, seconds = run.within(arrival_s - now)
-        self.end_s = now + seconds
+            steps, seconds = run.within(arrival_s - now)
+        self.steps, self.start_s, self.end_s = steps, now, now + seconds
         self._set()
 
     def cut(self, at_s: float, every: int = 1, offset: int = 0) -> None:
@@ -110,13 +108,13 @@ class Advance:
 
     def _set(self) -> None:
         """Have a timer ring at the end, or before."""
-        rings = self._rings
-        if not rings or rings[0] > self.end_s:
-            heappush(rings, self.end_s)
-            self._clock.at(self.end_s, self._ring, self.end_s)
+        rings, end_s = self._rings, self.end_s
+        if not rings or rings[-1] > end_s:
+            rings.append(end_s)
+            self._clock.at(end_s, self._ring, end_s)
 
     def _ring(self, timer: Timer) -> None:
-        heappop(self._rings)
+        self._rings.pop()
         if self.steps:
             if timer.value >= self.end_s:
                 self._callback()

@@ -84,8 +84,7 @@ class ArrivalProcess:
     def _enter(self, together: list[Request]) -> None:
         """These have arrived; those beyond the number of requests that the workload asks for have not."""
         if self._most is None:
-            arrive = self._ledger.arrive
-            arrived = [arrive(request) for request in together]
+            arrived = [*map(self._ledger.arrive, together)]
         else:
             window = self._window
             arrived = [self._ledger.arrive(request) for request in together[: self._room]]

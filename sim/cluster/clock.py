@@ -1,13 +1,15 @@
 """The clock: SimPy timers with a callback, and nothing else of SimPy."""
 
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 import simpy
+from simpy.events import NORMAL
 
 
 class Timer:
-    """What rings: to SimPy an event that has happened, and of which it asks no more than this."""
+    """What rings: to SimPy an event that has happened."""
 
     __slots__ = ("callbacks", "value")
     _ok = True
@@ -22,10 +24,10 @@ Callback = Callable[[Timer], None]
 
 
 class Clock(simpy.Environment):
-    """Simulated time: `now` in seconds, `run` until no timer is left.
+    """Simulated time: `now` in seconds. Timers at the same time ring in the order in which they were set."""
 
-    Timers at the same time ring in the order in which they were set.
-    """
+    now = 0.0
+    """A plain attribute: it is asked for more often than timers ring."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +36,13 @@ class Clock(simpy.Environment):
 
     def at(self, time_s: float, callback: Callback, value: object = None) -> None:
         """Call `callback` at `time_s`, or now if that has passed by rounding."""
-        self.events += 1
-        delay_s = time_s - self._now
+        self.events = order = self.events + 1
         timer: Any = Timer(callback, value)
-        self.schedule(timer, delay=delay_s if delay_s > 0.0 else 0.0)
+        heappush(self._queue, (time_s if time_s > self.now else self.now, NORMAL, order, timer))
+
+    def run(self) -> None:
+        """Until no timer is left: SimPy's loop, less what timers never do, which is to fail or to have waited."""
+        queue = self._queue
+        while queue:
+            self.now, _, _, timer = heappop(queue)
+            timer.callbacks[0](timer)

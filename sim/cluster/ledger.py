@@ -74,9 +74,8 @@ class Ledger:
         cached = request.cached_tokens if request.cached_tokens < prompt else prompt - 1
         self.cached_tokens[index] = cached
         return ServedRequest(
-            index, prompt, cached, request.output_tokens, request=request.id,
-            blocks=request.blocks, answer_blocks=request.answer_blocks,
-        )  # fmt: skip
+            index, prompt, cached, request.output_tokens, 0, request.id, request.blocks, request.answer_blocks
+        )
 
     def reject(self, sequence: ServedRequest) -> None:
         """The request can never be served."""
@@ -88,7 +87,7 @@ class Ledger:
         for sequence in started:
             row = sequence.id
             sequence.started_s = now
-            if not math.isnan(self.prefill_start_s[row]):
+            if self.prefill_start_s[row] == self.prefill_start_s[row]:  # not NaN: computed before
                 self.recomputed_tokens[row] += sequence.prefill_tokens - sequence.cached_tokens
                 continue
             self.prefill_start_s[row] = now
@@ -109,7 +108,7 @@ class Ledger:
         """A decode rank has room for the sequence, gets its KV, and a token reaches the client at these times; only the
         first ones are noted."""
         row = sequence.id
-        if math.isnan(self.first_token_s[row]):
+        if self.first_token_s[row] != self.first_token_s[row]:  # NaN: the first time
             self.placed_s[row], self.received_s[row], self.first_token_s[row] = (
                 placed_s, received_s, first_token_s,
             )  # fmt: skip
@@ -162,7 +161,8 @@ class Meter:
         self._setup = setup
         self._window = window
         self._busy_s: defaultdict[str, float] = defaultdict(float)
-        self._in_window_s = self._after_warmup_s = 0.0
+        self._in_window_s = self._beyond_s = 0.0
+        """In the measurement window, and after it."""
         self.peak = Peak()
         """Of the ranks that decode."""
         self.new_tokens = 0
@@ -171,11 +171,11 @@ class Meter:
     def work(self, start_s: float, end_s: float, activity: str, seconds: float) -> None:
         """A worker was busy from `start_s` to `end_s`, for `seconds` of it with this; see `spend` for the rest."""
         window = self._window
-        start_s = start_s if start_s > window.start_s else window.start_s
-        if end_s > start_s:
-            self._after_warmup_s += end_s - start_s
-            if start_s < window.end_s:
-                self._in_window_s += (end_s if end_s < window.end_s else window.end_s) - start_s
+        if start_s < window.start_s or end_s > window.end_s:
+            self._in_window_s += max(0.0, min(end_s, window.end_s) - max(start_s, window.start_s))
+            self._beyond_s += max(0.0, end_s - max(start_s, window.start_s, window.end_s))
+        else:
+            self._in_window_s += end_s - start_s
         self._busy_s[activity] += seconds
 
     def spend(self, activity: str, seconds: float) -> None:
@@ -189,7 +189,7 @@ class Meter:
         return PoolRecord(
             gpus=setup.workers * setup.gpus,
             busy_gpu_s={activity: s * setup.gpus for activity, s in self._busy_s.items()},
-            busy_in_window_s=(self._in_window_s if self._window.steady else self._after_warmup_s)
+            busy_in_window_s=(self._in_window_s + (0.0 if self._window.steady else self._beyond_s))
             / setup.workers,
             new_tokens=self.new_tokens,
             steps=self.steps,

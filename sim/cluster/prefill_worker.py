@@ -61,7 +61,7 @@ class PrefillWorker:
 
     def wake(self) -> None:
         """Start a step if none is running and there is something to compute."""
-        if self._busy or not any(self.queues.queued_tokens):
+        if self._busy:
             return
         chunk = self.queues.plan(self._budgets, self._admit)
         if chunk is None:
@@ -69,11 +69,11 @@ class PrefillWorker:
         now = self._clock.now
         self._ledger.start_prefill(chunk.started, now)
         self._busy, self._start_s = True, now
-        self._loads.put(self._index, self.queues.queued_tokens, chunk.load.fullest)
+        self._loads.put(self._index, self.queues.queued_tokens, chunk.fullest)
         self._seconds, self._cached_s = prefill_seconds(self._cost, chunk)
         self._cost.book_prefill(chunk.load, self._seconds)
         self._meter.steps += 1
-        self._meter.new_tokens += chunk.load.tokens
+        self._meter.new_tokens += chunk.tokens
         self._clock.at(now + self._seconds, self._end_step, chunk)
 
     def release_at(self, time_s: float, sequence: ServedRequest, rank: int) -> None:
@@ -130,7 +130,6 @@ class PrefillWorker:
         chunk: Chunk = timer.value
         now = self._clock.now
         self._busy = False
-        self._loads.put(self._index, self.queues.queued_tokens)
         self._meter.work(self._start_s, now, "prefill", self._seconds - self._cached_s)
         if self._cached_s:
             self._meter.spend("cached", self._cached_s)
@@ -146,6 +145,8 @@ class PrefillWorker:
                 self._prefixes.release(sequence)
                 self._ledger.finish(sequence, now)
         self.wake()
+        if not self._busy:
+            self._loads.put(self._index, self.queues.queued_tokens)
 
 
 def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
@@ -154,9 +155,10 @@ def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
     cached = step - the same step with the context of its new tokens and earlier chunks only. A step that fetches
     prefixes lasts at least as long as that.
     """
-    seconds = cost.prefill_s(chunk.load)
-    if not chunk.load.has_prefix:
+    load = chunk.load
+    seconds = cost.prefill_s(load)
+    if load.alone is None:
         return seconds, 0.0
-    alone_s = min(seconds, cost.prefill_s(chunk.load.without_prefix()))
+    alone_s = min(seconds, cost.prefill_s(load.without_prefix()))
     seconds = max(seconds, chunk.fetch_s)
     return seconds, seconds - alone_s

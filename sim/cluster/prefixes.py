@@ -24,8 +24,11 @@ class Prefixes:
         """`held_blocks`: rank of the pool -> KV blocks that its sequences hold."""
         self._setup, self._held_blocks = setup, held_blocks
         self._block_tokens = pool.block_tokens
-        self._ranks_of = _units(setup.scope, pool_ranks(pool.workers, pool.dp)) if setup else []
+        ranks = pool_ranks(pool.workers, pool.dp)
+        self._ranks_of = _units(setup.scope, ranks) if setup else []
         self._unit_of = {at: unit for unit, ranks in enumerate(self._ranks_of) for at in ranks}
+        self._units = [self._unit_of[at] for at in ranks] if setup else []
+        """Of all ranks in turn."""
         self._caches = [BlockCache(setup.tiers, setup.block_tokens) for _ in self._ranks_of] if setup else []
         self.kept = bool(self._caches)
         """Whether there are caches: what they hold depends on when KV is released."""
@@ -35,7 +38,7 @@ class Prefixes:
         if len(self._caches) < 2:
             return tokens
         found = [sum(cache.lookup(sequence.blocks, sequence.prompt_tokens)) for cache in self._caches]
-        return tokens.without([found[self._unit_of[at]] for at in tokens.addresses])
+        return tokens.without([found[unit] for unit in self._units])
 
     def route(self, sequence: ServedRequest, at: RankAddress) -> None:
         """The prompt goes to this rank of the pool: expect what its cache holds now."""
@@ -89,7 +92,7 @@ class Prefixes:
         """Where nothing is set aside for the cache, it has what running sequences leave."""
         assert self._setup is not None
         if self._setup.shares_hbm:
-            held = sum(self._held_blocks(at) for at in self._ranks_of[unit]) * self._block_tokens
+            held = sum([self._held_blocks(at) for at in self._ranks_of[unit]]) * self._block_tokens
             self._caches[unit].resize(0, self._setup.tiers[0].capacity_tokens - held)
 
 

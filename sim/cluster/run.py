@@ -43,9 +43,9 @@ def run_cluster(
         window.end_s = last_s if last_s > window.start_s else math.inf
     arrivals = ArrivalProcess(clock, ledger, requests, plan.rules.ingress_s, window)
     kind = AggregatedCluster if "serve" in plan.pools else DisaggregatedCluster
-    cluster = kind(clock, ledger, plan, costs, scenario.router, window)
-    arrivals.start(cluster)
     with _no_garbage():
+        cluster = kind(clock, ledger, plan, costs, scenario.router, window)
+        arrivals.start(cluster)
         clock.run()
     end_s = ledger.end_s if ledger.completed else clock.now
     table = ledger.table()

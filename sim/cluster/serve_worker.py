@@ -151,7 +151,7 @@ class ServeWorker:
         self._ledger.start_prefill(chunk.started, now)
         self._computing, self._start_s = True, now
         self._meter.steps += 1
-        self._meter.new_tokens += chunk.load.tokens
+        self._meter.new_tokens += chunk.tokens
         alone_s, cached_s = prefill_seconds(cost, chunk)
         total_s, decode_s = alone_s, 0.0
         if self._setup.mixed and batch.running:

@@ -43,9 +43,7 @@ class Handoff:
         self._token_s = plan.transfer.bytes_per_token / bytes_per_s
         self._request_s = plan.transfer.bytes_per_request / bytes_per_s
         self.waiting: deque[tuple[ServedRequest, PrefillWorker, int]] = deque()
-        self._ranks_of = [
-            [at for at in loads.addresses if at.worker == worker] for worker in range(decode.workers)
-        ]
+        self._ranks_of = [loads.addresses[worker :: decode.workers] for worker in range(decode.workers)]
         self._sending_until: defaultdict[PrefillWorker, list[float]] = defaultdict(lambda: [0.0] * prefill.dp)
         self._receiving_until = dict.fromkeys(loads.addresses, 0.0)
 
@@ -78,7 +76,8 @@ class Handoff:
             sequence, self.loads, ranks, lambda at: workers[at.worker].fits(at.rank, tokens)
         )
         if place is not None:
-            workers[place.worker].reserve(place.rank, tokens)
+            worker, rank = place
+            workers[worker].reserve(rank, tokens)
         return place
 
     def _send(

@@ -47,7 +47,7 @@ class DecodeBatch:
 
     def need(self, rank: int, tokens: int) -> int:
         """Blocks that must be free for a sequence of `tokens` tokens: its own and the growth reserve of those there."""
-        own = blocks_for(tokens, self._block_tokens, self._request_blocks)
+        own = self._request_blocks - (-tokens // self._block_tokens)
         return own + self._reserve_blocks * self.ranks[rank].seats
 
     def room_after(self, rank: int, step: int) -> int:

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 
 from sim.serving.served_request import ServedRequest
@@ -12,16 +11,20 @@ Admit = Callable[[ServedRequest, int], bool]
 """(sequence, rank) -> whether its KV fits; if so it is reserved, and what is cached is looked up for good."""
 
 
-@dataclass(slots=True)
 class Chunk:
     """The prompt tokens of one step, and whose they are."""
 
-    load: PromptLoad
-    started: list[ServedRequest]
-    completed: list[tuple[ServedRequest, int]]
-    """Prompts whose last token is in this step, with their ranks."""
-    fetch_s: float
-    """Until the slowest rank has fetched the cached prefixes of the prompts that start."""
+    __slots__ = ("completed", "fetch_s", "fullest", "load", "started", "tokens")
+
+    def __init__(self, ranks: int) -> None:
+        self.load = PromptLoad(ranks, [])
+        self.tokens = self.fullest = 0
+        """New ones, of all ranks and of the rank that has most."""
+        self.started: list[ServedRequest] = []
+        self.completed: list[tuple[ServedRequest, int]] = []
+        """Prompts whose last token is in this step, with their ranks."""
+        self.fetch_s = 0.0
+        """Until the slowest rank has fetched the cached prefixes of the prompts that start."""
 
 
 class PromptQueues:
@@ -74,13 +77,15 @@ class PromptQueues:
 
     def plan(self, budgets: list[int], admit: Admit) -> Chunk | None:
         """The prompt tokens of the next step, at most `budgets[rank]`; None if there are none."""
-        step = _Planned()
+        step: Chunk | None = None
         for rank, queued in enumerate(self.queued_tokens):
             if queued and budgets[rank]:
+                if step is None:
+                    step = Chunk(len(budgets))
                 self._plan_rank(step, rank, budgets[rank], admit)
-        return step.chunk(len(budgets))
+        return step if step is not None and step.tokens else None
 
-    def _plan_rank(self, step: "_Planned", rank: int, budget: int, admit: Admit) -> None:
+    def _plan_rank(self, step: Chunk, rank: int, budget: int, admit: Admit) -> None:
         """Put up to `budget` prompt tokens of a rank into the step.
 
         pairs of new token and key = sum(new x before + new (new + 1) / 2), where `before` counts the cached prefix and
@@ -124,39 +129,20 @@ class PromptQueues:
         self.queued_tokens[rank] -= tokens + more_cached
         if not tokens:
             return
+        load = step.load
         prompts = alone = RankPrompts(rank, tokens, pairs / tokens, held, longest, several)
         if prefix_pairs:
-            step.has_prefix = True
             context = (pairs - prefix_pairs) / tokens
             alone = RankPrompts(rank, tokens, context, held - prefix_held, longest_alone, several)
-        step.prompts.append(prompts)
-        step.alone.append(alone)
-        step.fetch_s = fetch_s if fetch_s > step.fetch_s else step.fetch_s
+            step.fetch_s = fetch_s if fetch_s > step.fetch_s else step.fetch_s
+            load.alone = load.alone or [*load.prompts]
+        if load.alone is not None:
+            load.alone.append(alone)
+        load.prompts.append(prompts)
+        step.tokens += tokens
+        step.fullest = tokens if tokens > step.fullest else step.fullest
 
 
 def _new_tokens(sequence: ServedRequest) -> int:
     """Tokens of a prompt that are still to compute."""
     return sequence.prefill_tokens - sequence.computed_tokens
-
-
-class _Planned:
-    """A chunk in the making."""
-
-    __slots__ = ("alone", "completed", "fetch_s", "has_prefix", "prompts", "started")
-
-    def __init__(self) -> None:
-        self.prompts: list[RankPrompts] = []
-        self.alone: list[RankPrompts] = []
-        """The same if no prefix had been cached."""
-        self.has_prefix = False
-        """Whether one was."""
-        self.started: list[ServedRequest] = []
-        self.completed: list[tuple[ServedRequest, int]] = []
-        self.fetch_s = 0.0
-
-    def chunk(self, ranks: int) -> Chunk | None:
-        """The chunk of a worker of so many ranks; None without tokens."""
-        if not self.prompts:
-            return None
-        load = PromptLoad(ranks, self.prompts, self.alone if self.has_prefix else None)
-        return Chunk(load, self.started, self.completed, self.fetch_s)

@@ -15,6 +15,7 @@ Dynamo's KV router the prompt tokens assigned to a rank and not yet computed, an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from heapq import heappop, heappush, heapreplace
 from typing import Final, Protocol
 
@@ -82,13 +83,12 @@ class PoolLoads:
 
     def without(self, found: Sequence[int]) -> PoolLoads:
         """The same, less what each rank has `found`."""
-        less, count = PoolLoads(self._count, self._dp), self._count
+        less, count = copy(self), self._count
         less._of_worker = [
-            [load - found[rank * count + worker] for rank, load in enumerate(loads)]
+            [load - cached for load, cached in zip(loads, found[worker::count], strict=True)]
             for worker, loads in enumerate(self._of_worker)
         ]
-        less.workers, less._each = self.workers, self._each
-        less._changed = set(range(count))
+        less._best, less._heap, less._changed = [*self._best], [], set(range(count))
         return less
 
     def unsound(self) -> list[str]:

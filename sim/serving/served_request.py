@@ -18,6 +18,11 @@ class ServedRequest:
     """Leading prompt tokens whose KV comes from the prefix cache, never computed."""
     output_tokens: int
     generated_tokens: int = 0
+    request: int = 0
+    blocks: tuple[int, ...] = ()
+    """Chained hashes of the prompt's blocks."""
+    answer_blocks: tuple[int, ...] = ()
+    """Those that the answer goes on with, where a later prompt repeats it."""
     prefill_tokens: int = field(init=False)
     """Tokens whose KV the prefill makes: the prompt, and what was generated before a preemption."""
     prefill_blocks: int = field(init=False)
@@ -36,11 +41,6 @@ class ServedRequest:
     """KV blocks that it holds before the last of them."""
     stint: int = 0
     """Times that it has left a decode batch, finished or preempted."""
-    request: int = 0
-    blocks: tuple[int, ...] = ()
-    """Chained hashes of the prompt's blocks."""
-    answer_blocks: tuple[int, ...] = ()
-    """Those that the answer goes on with, where a later prompt repeats it."""
     unit: int = 0
     """The prefix cache that serves it."""
     cached_by_tier: Sequence[int] = ()

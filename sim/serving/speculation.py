@@ -68,6 +68,7 @@ class DraftAcceptance:
         self._reach = np.cumprod(acceptance)
         """Chance that a step accepts at least 1, 2, ... drafts."""
         self._accept_length = 1.0 + float(self._reach.sum())
+        self._misses, self._most = self._reach[::-1].copy(), 1 + len(self._reach)
         self._bits = np.random.Philox(key=(seed, 0))
         self._random = np.random.Generator(self._bits)
         self._fresh: Any = self._bits.state
@@ -95,8 +96,8 @@ class DraftAcceptance:
         while done < tokens:
             # A step that accepts i drafts is one whose draw falls below the chance of the first i, not of i + 1.
             draws = random(int((tokens - done) / self._accept_length) + 8)
-            ends = done + np.cumsum(1 + (draws[:, None] < self._reach).sum(axis=1))
-            inside = int(np.searchsorted(ends, tokens))
+            ends = (self._most - self._misses.searchsorted(draws, "right")).cumsum() + done
+            inside = int(ends.searchsorted(tokens))
             if inside < len(ends):
                 return taken + inside + 1
             taken, done = taken + len(ends), int(ends[-1])

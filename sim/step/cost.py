@@ -107,7 +107,7 @@ class SurfaceStepCost:
         heaviest = prompts[0] if len(prompts) == 1 else max(prompts, key=_pairs)
         prefill = self._prefill
         assert prefill is not None, "this pool does not prefill"
-        prefill.book(heaviest.tokens, prefill.knot(heaviest.context), seconds)
+        prefill.book(heaviest.tokens, heaviest.context, seconds)
 
     def provenance_s(self) -> dict[str, float]:
         """See `StepCost.provenance_s`."""

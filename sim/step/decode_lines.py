@@ -12,8 +12,8 @@ from sim.step.protocol import DecodeTable, StepCost
 
 STRAIGHT: Final = 1e-5
 """A run of steps counts as straight when its middle is this close to the mean of its ends (relative to the step)."""
-MOST_PIECES: Final = 8
-"""Straight pieces of a run; where more are needed it ends early, since most long runs are cut anyway."""
+ENOUGH: Final = 64
+"""Steps of a run with which it ends at the next bend: most are cut before that anyway."""
 
 Piece = tuple[int, float, float]
 """(steps, seconds of the first, what each one takes longer than the one before)"""
@@ -26,10 +26,12 @@ class DecodeRun:
 
     def __init__(self, pieces: list[Piece]) -> None:
         self._pieces = pieces
-        self.steps, self.seconds = 0, 0.0
-        for steps, first_s, longer_s in pieces:
-            self.steps += steps
-            self.seconds += first_s * steps + longer_s * (steps * (steps - 1) * 0.5)
+        if len(pieces) == 1:
+            steps, first_s, longer_s = pieces[0]
+            self.steps, self.seconds = steps, first_s * steps + longer_s * (steps * (steps - 1) * 0.5)
+        else:
+            self.steps = sum(piece[0] for piece in pieces)
+            self.seconds = sum(_total_s(piece, piece[0]) for piece in pieces)
 
     def total_s(self, steps: int) -> float:
         """Seconds of the first `steps` steps."""
@@ -44,6 +46,8 @@ class DecodeRun:
     def within(self, elapsed_s: float) -> tuple[int, float]:
         """The step that runs `elapsed_s` after the start (the smallest number, from 1, whose `total_s` reaches it, or
         the last), and the seconds up to its end."""
+        if len(self._pieces) == 1:
+            return _within(self._pieces[0], elapsed_s)
         done, done_s = 0, 0.0
         for piece in self._pieces:
             step, seconds = _within(piece, elapsed_s - done_s)
@@ -116,19 +120,23 @@ class DecodeLines:
         """From `step` on a rank decodes `sequences` of `context` KV tokens on average, growing by `growth` a step."""
         self._loads[rank] = (sequences, context - growth * step, growth)
         top_s, top_slope_s, _, _, _, _ = self._lines[self._slowest]
-        start_s, slope_s, steepest_s, _, until, _ = self._draw(rank, step)
+        line = self._draw(rank, step)
         if not self._sure_since <= step <= self._sure_until:
             return
+        start_s, slope_s, steepest_s, _, until, _ = line
         self._sure_since = step
         ahead_s = start_s - top_s + (slope_s - top_slope_s) * step
-        if ahead_s >= 0 and slope_s >= top_slope_s:  # whom the slowest rank was ahead of, this one is
+        sure = self._sure_until
+        if ahead_s >= 0:  # above the line that no other rank overtakes, until that catches up
             self._slowest = rank
-            self._sure_until = min(self._sure_until, until)
-        elif ahead_s >= 0 or rank == self._slowest:
-            self._sure_until = -1.0
+            sure = until if until < sure else sure
+            if slope_s < top_slope_s:
+                sure = min(sure, step + ahead_s / (top_slope_s - slope_s))
+        elif rank == self._slowest:
+            sure = -1.0
         elif steepest_s > top_slope_s:
-            overtakes = step - ahead_s / (steepest_s - top_slope_s)
-            self._sure_until = overtakes if overtakes < self._sure_until else self._sure_until
+            sure = min(sure, _overtakes(line, step, -ahead_s, top_slope_s))
+        self._sure_until = sure
 
     def attention_s(self, rank: int, step: int) -> float:
         """Attention seconds of a rank in a step; call `run` for that step first."""
@@ -140,14 +148,19 @@ class DecodeLines:
         assert self._table is not None
         line = self._table.line(self.fullest, sequences / self._count)
         pieces: list[Piece] = []
-        while steps and len(pieces) < MOST_PIECES:
+        end, enough = step + steps, step + ENOUGH
+        while step < end and (not pieces or step < enough):
             if not self._sure_since <= step <= self._sure_until:
                 self._settle(step)
             ahead = self._sure_until - step + 1
-            count = steps if steps <= ahead else int(ahead)
+            count = end - step if end - step <= ahead else int(ahead)
             start_s, slope_s, _, _, _, _ = self._lines[self._slowest]
-            _straighten(pieces, line, start_s, slope_s, step, count)
-            step, steps = step + count, steps - count
+            if line.beside or line.launch:
+                _straighten(pieces, line, start_s, slope_s, step, count)
+            else:
+                first_s = line.base + line.alone * (start_s + slope_s * step)
+                pieces.append((count, first_s, line.alone * slope_s))
+            step += count
         return DecodeRun(pieces)
 
     def book(self, seconds: float) -> None:
@@ -181,9 +194,19 @@ class DecodeLines:
         _, slope_s, _, _, sure, _ = self._lines[top]
         for rank, line in enumerate(self._lines):
             if line[2] > slope_s and rank != top:
-                overtakes = step + (most_s - seconds[rank]) / (line[2] - slope_s)
+                overtakes = _overtakes(line, step, most_s - seconds[rank], slope_s)
                 sure = overtakes if overtakes < sure else sure
         self._sure_since, self._sure_until = step, sure if sure > step else step
+
+
+def _overtakes(line: RankLine, step: int, behind_s: float, slope_s: float) -> float:
+    """The step from which a rank that is `behind_s` at `step` may be ahead of one whose line rises by `slope_s`, less
+    than its own one may: on its own line, and from the end of that as steeply as it ever rises."""
+    _, own_slope_s, steepest_s, _, until, _ = line
+    ahead_s = (own_slope_s - slope_s) * (until - step)
+    if ahead_s > behind_s:
+        return step + behind_s / (own_slope_s - slope_s)
+    return until + (behind_s - ahead_s) / (steepest_s - slope_s)
 
 
 def _straighten(
@@ -195,7 +218,7 @@ def _straighten(
         pieces.append((1, first_s, 0.0))
         return
     last_s = line.seconds(start_s + slope_s * (step + count - 1))
-    if count > 2 and (line.beside or line.launch):
+    if count > 2:
         straight_s = (first_s + last_s) / 2
         middle_s = line.seconds(start_s + slope_s * (step + (count - 1) / 2))
         if abs(middle_s - straight_s) > STRAIGHT * straight_s:

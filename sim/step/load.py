@@ -44,21 +44,6 @@ class PromptLoad:
         nothing before."""
         return cls(len(tokens), [*_alike(tokens, context, held)])
 
-    @property
-    def tokens(self) -> int:
-        """New ones, of all ranks."""
-        return sum([prompts.tokens for prompts in self.prompts])
-
-    @property
-    def fullest(self) -> int:
-        """New ones, of the rank that has most."""
-        return max([prompts.tokens for prompts in self.prompts])
-
-    @property
-    def has_prefix(self) -> bool:
-        """Whether a part of its prompts was cached."""
-        return self.alone is not None
-
     def without_prefix(self) -> "PromptLoad":
         """The same if no prefix had been cached."""
         return self if self.alone is None else PromptLoad(self.ranks, self.alone)

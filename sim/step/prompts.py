@@ -60,20 +60,20 @@ class PromptAttention:
     def attention_s(self, prompts: RankPrompts) -> float:
         """Attention seconds of one rank."""
         _, tokens, context, held, longest, differ = prompts
-        core_s = self._surface.at(tokens, context)
         if not differ and longest < self._sure_below:
-            return core_s
+            return self._surface.at(tokens, context)
         new, length = one_prompt(tokens, context)
-        switches = self._switches
-        differs = any(
-            up_to / NEAR < length < up_to * NEAR or (longest > up_to) != (length > up_to)
-            for up_to in switches
-        )
+        switches, known = self._switches, True
+        for up_to in switches:
+            if up_to / NEAR < length < up_to * NEAR or (longest > up_to) != (length > up_to):
+                known = False
         if differ:
             typical_held = tokens * length / new
-            differs = differs or abs(held - typical_held) > SAME * typical_held
+            known = known and abs(held - typical_held) <= SAME * typical_held
             new, _ = equal_prompts(tokens, context, held)
-        return self._priced_s(tokens, context, new, bisect_left(switches, longest)) if differs else core_s
+        if known:
+            return self._surface.at(tokens, context)
+        return self._priced_s(tokens, context, new, bisect_left(switches, longest))
 
     def _priced_s(self, tokens: float, context: float, new: float, form: int) -> float:
         """Attention seconds of equal prompts of `new` tokens each, both half batches where there are two, in the form

@@ -23,7 +23,7 @@ class DecodeTable(Protocol):
         mean over the ranks."""
         ...
 
-    def book(self, x: float, context: float, seconds: float) -> None:
+    def book(self, x: int, context: float, seconds: float) -> None:
         """Steps that lasted `seconds` have been run: count them in `StepCost.provenance_s`. `context`: the end of the
         segment that `attention` told."""
         ...

@@ -91,7 +91,6 @@ class Surface:
             experts[0] -= slope * x[0]
         parts = [curve for name, curve in stages.items() if name != "projections"]  # those are attention's
         self._sources = sum(parts, np.zeros_like(stages["once"]))
-        self._visits: dict[tuple[float, float], float] = {}
         seconds = {name: curve.sum(axis=1) for name, curve in stages.items()}
         split = np.array([overlap.parts(whole) > 1 for whole in (x[0], *x)])
         one, two = (timeline(seconds, overlap, halves, sends, launched) for halves in (False, True))
@@ -107,6 +106,9 @@ class Surface:
         self._listed: dict[int, tuple[list[float], list[float], list[float]]] = {}
         self._knots: list[float] = context.tolist()
         self._last = len(self._knots) - 2
+        self._above: list[int] = self.x.searchsorted(np.arange(self.x[-1] + 1)).tolist()
+        self._visits: list[list[float]] = self.unused()._visits
+        """Seconds booked, by grid point."""
 
     def rows(self, x: Floats) -> Floats:
         """Attention seconds over all contexts for each rank's x (whole numbers on the grid); shape (ranks, contexts).
@@ -122,7 +124,7 @@ class Surface:
     def unused(self) -> Self:
         """The same prices with nothing booked yet."""
         fresh = copy(self)
-        fresh._visits = {}
+        fresh._visits = [[0.0] * (len(self._knots) + 1) for _ in self.x]
         return fresh
 
     def attention(self, x: int, context: float) -> tuple[float, float, float, float]:
@@ -187,26 +189,23 @@ class Surface:
         """Seconds of a step of `x` tokens per rank whose ranks spend `core` on attention."""
         return self.seconds(int(x.max()), float(x.sum()) / len(x), float(core.max()))
 
-    def book(self, x: float, context: float, seconds: float) -> None:
-        """Count `seconds` of simulated time, for the provenance of the run. `context`: of the grid (see `knot`)."""
-        at = x, context
-        self._visits[at] = self._visits.get(at, 0.0) + seconds
-
-    def knot(self, context: float) -> float:
-        """The context of the grid at or above this one."""
-        j = bisect_left(self._knots, context)
-        return self._knots[j] if j <= self._last else self._knots[-1]
+    def book(self, x: int, context: float, seconds: float) -> None:
+        """Count `seconds` of simulated time, for the provenance of the run: at the nearest grid point above."""
+        self._visits[self._above[x]][bisect_left(self._knots, context)] += seconds
 
     def shares(self, x: float, context: float) -> Floats:
         """Shares of a step's seconds by the source that priced them, at the nearest grid point above."""
         i = min(int(self.x.searchsorted(x)), len(self.x) - 1)
-        j = min(bisect_left(self._knots, context), self._last + 1)
-        sources = self._core[i, j] + self._sources[i]
+        return self._shares(i, bisect_left(self._knots, context))
+
+    def _shares(self, i: int, j: int) -> Floats:
+        sources = self._core[i, min(j, self._last + 1)] + self._sources[i]
         return np.asarray(sources / sources.sum())
 
     def provenance_s(self) -> Floats:
         """Counted seconds by the source that priced the step's operations; shape (len(PRICED_BY),)."""
-        return sum((s * self.shares(*at) for at, s in self._visits.items()), np.zeros(SOURCES))
+        visits = ((i, j, s) for i, row in enumerate(self._visits) for j, s in enumerate(row) if s)
+        return sum((s * self._shares(i, j) for i, j, s in visits), np.zeros(SOURCES))
 
 
 class _Spelled(dict[int, tuple[float, Timeline]]):

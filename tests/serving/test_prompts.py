@@ -25,7 +25,7 @@ def test_short_prompts_share_a_step_and_a_long_one_takes_several():
     first, second, third = (queues.plan([100], always) for _ in range(3))
     assert [s.id for s in first.started] == [0, 1, 2]
     assert [s.id for s, _ in first.completed] == [0, 1]
-    assert tuple(chunk.load.tokens for chunk in (first, second, third)) == (100, 100, 80)
+    assert tuple(chunk.tokens for chunk in (first, second, third)) == (100, 100, 80)
     assert [s.id for s, _ in third.completed] == [2]
     # pairs of the first step: 30 x 31 / 2 + 50 x 51 / 2 + 20 x 21 / 2; second: 100 x 20 + 100 x 101 / 2
     assert first.load.prompts[0].context == (465 + 1275 + 210) / 100
@@ -41,7 +41,7 @@ def test_a_whole_prompt_waits_for_a_step_that_it_fits_and_one_larger_than_a_step
         queues.add(prompt(index, tokens), 0)
     steps = []
     while (chunk := queues.plan([100], always)) is not None:
-        steps.append(([s.id for s in chunk.started], chunk.load.tokens))
+        steps.append(([s.id for s in chunk.started], chunk.tokens))
     assert steps == [([0], 60), ([1, 2], 80), ([3], 100), ([], 100), ([4], 90), ([5], 90)]
 
 
@@ -52,7 +52,7 @@ def test_a_cached_prefix_is_attended_to_but_not_computed():
     load = queues.plan([512, 512], always).load
     assert load.ranks == 2
     assert load.prompts == [RankPrompts(1, 40, (2400 + 820) / 40, 100, 100)]
-    assert load.has_prefix
+    assert load.alone is not None
     assert load.without_prefix().prompts == [RankPrompts(1, 40, 820 / 40, 40, 40)]
 
 
@@ -60,7 +60,7 @@ def test_a_prompt_without_a_prefix_is_the_same_without_it():
     queues = PromptQueues(1)
     queues.add(prompt(0, 100), 0)
     load = queues.plan([512], always).load
-    assert not load.has_prefix
+    assert load.alone is None
     assert load.without_prefix() is load
 
 
@@ -83,7 +83,7 @@ def test_what_prompts_hold_is_told_where_tokens_and_context_do_not_tell():
 def test_a_preempted_prompt_includes_what_it_had_generated():
     queues = PromptQueues(1)
     queues.add(prompt(0, 100, cached=60, generated=7), 0)
-    assert queues.plan([512], always).load.tokens == 47
+    assert queues.plan([512], always).tokens == 47
 
 
 def test_a_prompt_that_does_not_fit_blocks_those_behind_it():
@@ -114,9 +114,9 @@ def test_every_new_token_is_computed_once_and_attends_to_all_before_it(prompts, 
     for index, (length, cached, rank) in enumerate(prompts):
         queues.add(prompt(index, length, min(cached, length - 1)), rank)
     while (chunk := queues.plan([budget] * 3, always)) is not None:
-        assert chunk.load.fullest <= budget
+        assert chunk.fullest <= budget
         pairs += sum(p.tokens * p.context for p in chunk.load.prompts)
-        tokens += chunk.load.tokens
+        tokens += chunk.tokens
         completed += [s.id for s, _ in chunk.completed]
     computed = [(min(c, n - 1), n) for n, c, _ in prompts]
     assert tokens == sum(n - c for c, n in computed)
