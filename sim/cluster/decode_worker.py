@@ -26,7 +26,8 @@ class DecodeWorker:
 
     def __init__(
         self, index: int, loads: PoolLoads, chosen: PoolLoads, clock: Clock, ledger: Ledger, meter: Meter,
-        plan: ClusterPlan, cost: StepCost, prefixes: Prefixes, preempted: Callable[[ServedRequest], None], freed: Callable[[int], None],
+        plan: ClusterPlan, cost: StepCost, prefixes: Prefixes, preempted: Callable[[ServedRequest], None],
+        freed: Callable[[int], None],
     ) -> None:  # fmt: skip
         setup = plan.pools["decode"]
         self._clock, self._ledger, self._meter = clock, ledger, meter

@@ -48,7 +48,7 @@ class ServedRequest:
     fetch_s: float = 0.0
     """Seconds until they are on its rank."""
     blocked_s: float = 0.0
-    """Seconds of its wait for the prefill in which the next prompt of its rank, or on the decode side it, found no room."""
+    """Seconds of its wait for the prefill in which the next prompt of its rank found no room, or it none to decode."""
     answered_s: float = 0.0
     """When the prefill side has told the router that its KV is gone, where the router waits for that."""
 
