@@ -22,8 +22,8 @@ class HandoverRules:
       token of the answer, which the prefill side has made too.
     - `first_token`: when that token leaves for the client: when the KV has been `received`, when the sequence has
       `joined` the decode batch, or after its first step there (`stepped`).
-    - `answers_between_steps`: that token, and with it the end, does not leave before the prefill side has seen that the KV
-      is gone, which it does between two of its steps (not with `received`).
+    - `answers_between_steps`: that token, and with it the end, does not leave before the prefill side has seen that the
+      KV is gone, which it does between two of its steps (not with `received`).
     """
 
     chooses_worker: bool = False

@@ -113,8 +113,8 @@ def test_of_two_pools_the_worse_counts_and_both_are_needed(known) -> None:
 
 
 def test_a_service_of_two_pools_is_asked_for_by_its_decode_workers(known) -> None:
-    """16 GPUs EP16 that decode: 8 GPUs EP8 are 3 doublings away, whichever of drafts and models; steps of both pools are
-    asked, too, and win where they are nearer."""
+    """16 GPUs EP16 that decode: 8 GPUs EP8 are 3 doublings away. Steps of both pools are asked, too, and win where they
+    are nearer."""
     two = resolved({"prefill": {"gpus": 8, "ep": 8}, "decode": {"gpus": 16, "ep": 16}})
     whole = entry(serving="disaggregated", gpus=8, tp=1, ep=8, cases=9)
     known(whole, replace(whole, pool=replace(whole.pool, drafts=True), cases=5))
