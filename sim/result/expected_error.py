@@ -17,11 +17,11 @@ def expected_error(deployment: Deployment) -> dict[str, Any] | None:
 
     A family shares model, GPU, engine, format of the weights, kind of pool, drafts or none, and experts that are
     equally popular or not. Of its layouts those that were held out are asked, the others only if there are none; the
-    nearest by `Served.doublings` counts, with the most cases among equals. Two pools are asked for as published services
-    of two pools, by the layout of the workers that decode, and as published steps of each, of which the worse error and
-    the greater distance count, and `held_out` holds if it does for both; the nearer answer is given, that of services
-    among equals. A scenario with a profile of its own belongs to no family, nor does one whose routed experts are
-    carried beyond what was measured.
+    nearest by `Served.doublings` counts, with the most cases among equals. Two pools are asked for as published
+    services of two pools, by the layout of the workers that decode, and as published steps of each, of which the worse
+    error and the greater distance count, and `held_out` holds if it does for both; the nearer answer is given, that of
+    services among equals. A scenario with a profile of its own belongs to no family, nor does one whose routed experts
+    are carried beyond what was measured.
     """
     own = f"{deployment.gpu.name}/{deployment.engine.name}"
     if deployment.profile_named and deployment.profile != own:
