@@ -146,8 +146,8 @@ class Service:
         joins_s = self.decode.busy_at(batch) * step_s * rules.poll_every_steps / 2
         answers_s = prompts.wait_s if rules.answers_between_steps else np.zeros(len(batch))
         later_s, sooner_s = np.maximum(joins_s, answers_s), np.minimum(joins_s, answers_s)
-        later_s = later_s + sooner_s**2 / (3 * np.maximum(later_s, NEXT_TO_NOTHING))
-        return rules.relay_s + later_s + (step_s if rules.first_token == "stepped" else 0.0)
+        wait_s: Floats = rules.relay_s + later_s + sooner_s**2 / (3 * np.maximum(later_s, NEXT_TO_NOTHING))
+        return wait_s + step_s if rules.first_token == "stepped" else wait_s
 
     def beside_decode(
         self, rate: Floats, batch: Floats, prompts: Floats | None = None, rounds: int = ROUNDS

@@ -73,7 +73,8 @@ def launched(row: Row, role: str = "") -> Mapping[str, Any]:
         said = same[0].said
     else:
         return {}
-    return {k: v for k, v in said.items() if k not in ROLES} | said[role or "decode"]
+    pool: Mapping[str, Any] = said[role or "decode"]
+    return {**{k: v for k, v in said.items() if k not in ROLES}, **pool}
 
 
 def _said(line: Mapping[str, str]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def test_seats_are_those_of_the_recipe_for_that_load(tmp_path: Path, conc: int, 
     which has 16 GPUs here; three workers hold 3, 6, 24 and 48 of what is in flight, and the rest waits."""
     scenario = scenario_of(row(tmp_path, conc=conc), 100)
     assert deploy(scenario).pool("decode").max_sequences == seats
-    assert scenario.deployment.prefill.chunk_tokens == 2048  # max_num_tokens
+    assert scenario.deployment.pools()["prefill"].chunk_tokens == 2048  # max_num_tokens
 
 
 def test_front_ends_and_chunks_are_those_of_the_recipe(tmp_path: Path) -> None:
@@ -48,14 +48,14 @@ def test_drafts_are_those_of_the_recipe(tmp_path: Path) -> None:
     for conc, drafts, seats in ((615, 2, 32), (1229, 1, 64)):
         found = scenario_of(row(tmp_path, conc=conc, **one_worker), 100)
         assert found.speculation.draft_tokens == drafts
-        assert found.deployment.decode.max_batch_per_rank == seats
+        assert found.deployment.pools()["decode"].max_batch_per_rank == seats
 
 
 def test_what_the_row_says_wins_and_other_peoples_rows_have_no_recipe(tmp_path: Path) -> None:
     told = launched(row(tmp_path, conc=6))
     assert told["memory_fraction"] == 0.9
     said = scenario_of(row(tmp_path, conc=6, memory_fraction=0.5), 100)
-    assert said.deployment.decode.memory_fraction == 0.5
+    assert said.deployment.pools()["decode"].memory_fraction == 0.5
     assert launched(row(tmp_path, conc=6, source="me")) == {}
     assert launched(row(tmp_path, conc=6, disagg=0)) == {}
 
