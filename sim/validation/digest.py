@@ -24,7 +24,7 @@ from sim.validation.errors import Score, grouped, score
 from sim.validation.points import points, setup
 from sim.validation.rows import Row, read_rows
 from sim.validation.scenarios import scenario_of
-from sim.validation.services import service_scenario, services
+from sim.validation.services import entries, service_scenario
 from sim.validation.skips import general
 from sim.validation.table import SHIPPED, Validation, validate
 
@@ -87,7 +87,7 @@ def pools(rows: Iterable[Row]) -> dict[str, Served]:
     """Id of a row, of a service or of a published step -> the pool or the service that was measured."""
     steps = points()["points"]
     return {
-        **{one["id"]: served(resolve(service_scenario(one)), "serve") for one in services()["services"]},
+        **{one["id"]: service(resolve(service_scenario(kind, one))) for kind, one in entries()},
         **{point["id"]: served(setup(point)[1], point["phase"]) for point in steps},
         **{row.id: service(resolve(scenario_of(row, row.conc))) for row in rows},
     }

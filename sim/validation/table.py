@@ -22,8 +22,6 @@ SHIPPED: Final = Path(__file__).parent / "data" / "rows.parquet"
 """The published rows that come with the product; see `data/README.md`."""
 STEPS: Final = {"wide-ep": points, "drafts": draft_gains, "curves": position_curves}
 """Readers of published single steps, by the name that means all of their cases: each has `ids()` and `cases(ids)`."""
-SERVICES: Final = "services"
-"""The same for `services.yaml`."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,11 @@ def validate(
     """
     table = read_table(path)
     readers = {
-        name: reader.ids() for name, reader in ({**STEPS, SERVICES: services} if published else {}).items()
+        **{name: reader.ids() for name, reader in STEPS.items()},
+        **{kind: services.ids(kind) for kind in services.KINDS},
     }
+    if not published:
+        readers = {}
     ids = [id for ids in readers.values() for id in ids] + [row.id for row in table.rows]
     if strange := [id for id in wanted if id not in {*readers, *ids}]:
         near = get_close_matches(strange[0], {*readers, *ids}, 3, cutoff=0.3) or ids[:3]
@@ -127,7 +128,7 @@ def validate(
         for name, ids in readers.items()
     }
     rows = [row for row in table.rows if not wanted or row.id in wanted]
-    others = services.benchmarks(asked.get(SERVICES, []), seed)
+    others = services.benchmarks([id for kind in services.KINDS for id in asked.get(kind, [])], seed)
     found = validate_rows(
         sample(rows) if quick else rows, max_prompts, workers, seed, progress, others=others
     )
