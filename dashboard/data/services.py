@@ -84,6 +84,11 @@ def overview(services: Sequence[Shown]) -> pd.DataFrame:
     )
 
 
+def first_tokens(services: Sequence[Shown]) -> pd.DataFrame:
+    """Where the time to the first token goes in the simulated ones among the services."""
+    return tables.ttft_table({one.name: one.run.json() for one in services if one.run})
+
+
 def page(services: Sequence[Shown]) -> bytes:
     """The HTML report of the simulated ones among the services."""
     return report([one for one in services if one.run]).encode()

@@ -87,6 +87,9 @@ with parts.mending():
                 st.info("Press **Simulate**.", icon=":material/play_arrow:")
         with right:
             parts.chart(charts["provenance"])
+if any(one.run for one in shown):
+    st.caption(parts.FIRST_TOKEN)
+    parts.rows(services.first_tokens(shown))
 
 with st.sidebar:
     st.markdown("##### Save")

@@ -241,6 +241,8 @@ if now.run:
     with parts.mending():
         charts = services.charts([now], "latency", "timeline")
         parts.beside(charts["latency"], charts["timeline"])
+    st.caption(parts.FIRST_TOKEN)
+    parts.rows(services.first_tokens([now]))
 with parts.mending():
     charts = services.charts([now], "memory") | services.charts(compared, "provenance")
     parts.beside(charts["memory"], charts["provenance"])

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from sim.catalog.reserve import Reserve
 
+FirstToken = Literal["joined", "stepped"]
 DispatchMode = Literal["normal", "low_latency"]
 BatchSchedule = Literal["alternating", "staged"]
 
@@ -60,6 +61,18 @@ class Engine:
     """Part of every TTFT that no kernel explains: HTTP, tokenizer, first scheduling."""
     fixed_ttft_disaggregated_s: float
     """The same with a router and a KV handshake."""
+    decode_room_first: bool
+    """Disaggregated: whether the decode side keeps room for the whole prompt before its prefill begins."""
+    decode_poll_steps: int
+    """Decode steps between looks for KV that has come in."""
+    decode_last_token_again: bool
+    """Whether the decode side computes the prompt's last token again."""
+    decode_first_token: FirstToken
+    """When the first token leaves for the client: see `sim.serving.handover`."""
+    prefill_answers_between_steps: bool
+    """Whether the engine's router waits for the prefill side, which answers between two of its steps."""
+    handover_relay_s: float
+    """From the end of the prefill until the decode side has heard of it."""
     small_op_s: float
     """Per layer and step, beyond the operations that are listed one by one."""
     communication_factor: float

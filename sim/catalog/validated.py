@@ -13,7 +13,8 @@ from io import StringIO
 from math import log2
 from typing import Any, Final, Literal
 
-Serving = Literal["aggregated", "prefill", "decode"]
+Serving = Literal["aggregated", "disaggregated", "prefill", "decode"]
+"""A service of one pool, a service of two (with the layout of the workers that decode), or one phase of one."""
 
 FILE: Final = "validated.csv"
 WORDS: Final = ("model", "gpu", "engine", "weights", "serving")

@@ -56,6 +56,11 @@ class Advance:
             self.end_s = self.start_s + (seconds if last == running else self._run.total_s(last))
             self._set()
 
+    @property
+    def first_s(self) -> float:
+        """Seconds of the first of the steps that are under way."""
+        return self._run.total_s(1)
+
     def fits(self, rank: int, tokens: int) -> bool:
         """Whether the batch has a seat and blocks for `tokens` tokens at the end of the running step (or the next one,
         at a step boundary).

@@ -20,18 +20,20 @@ class DecodeWorker:
     """One worker. `preempted` takes the sequences that lost their blocks; `freed` hears that there is room."""
 
     __slots__ = (
-        "_advance", "_clock", "_coming", "_deciding", "_freed", "_index", "_ledger", "_loads", "_meter", "_pace",
-        "_preempted", "_prefixes", "_sent", "batch", "fits",
+        "_advance", "_chosen", "_clock", "_coming", "_deciding", "_freed", "_index", "_joined", "_ledger", "_loads",
+        "_meter", "_pace", "_preempted", "_prefixes", "_rules", "_sent", "batch", "fits",
     )  # fmt: skip
 
     def __init__(
-        self, index: int, loads: PoolLoads, clock: Clock, ledger: Ledger, meter: Meter, plan: ClusterPlan,
-        cost: StepCost, prefixes: Prefixes, preempted: Callable[[ServedRequest], None], freed: Callable[[int], None],
+        self, index: int, loads: PoolLoads, chosen: PoolLoads, clock: Clock, ledger: Ledger, meter: Meter,
+        plan: ClusterPlan, cost: StepCost, prefixes: Prefixes, preempted: Callable[[ServedRequest], None],
+        freed: Callable[[int], None],
     ) -> None:  # fmt: skip
         setup = plan.pools["decode"]
         self._clock, self._ledger, self._meter = clock, ledger, meter
         self._prefixes, self._preempted, self._freed = prefixes, preempted, freed
-        self._index, self._loads = index, loads
+        self._index, self._loads, self._chosen = index, loads, chosen
+        self._rules = plan.handover
         self.batch = DecodeBatch(
             setup.dp, setup.max_sequences, setup.kv_blocks, setup.block_tokens,
             plan.rules.growth_reserve_tokens, setup.request_blocks, meter.peak,
@@ -44,6 +46,8 @@ class DecodeWorker:
         self._coming: list[tuple[float, int, ServedRequest, int]] = []
         """(time, order of sending, sequence, rank), the next first."""
         self._sent = 0
+        self._joined: list[ServedRequest] = []
+        """Those whose first step here makes the token that the client waits for."""
         self._deciding = False
 
     def reserve(self, rank: int, tokens: int) -> None:
@@ -60,7 +64,7 @@ class DecodeWorker:
         heappush(self._coming, (time_s, self._sent, sequence, rank))
         if self._advance.steps:
             if time_s < self._advance.end_s:
-                self._advance.cut(time_s)
+                self._cut(time_s)
         elif not self._deciding and self._coming[0][2] is sequence:
             self._clock.at(time_s, self._begin, time_s)
 
@@ -72,8 +76,7 @@ class DecodeWorker:
     def _begin(self, timer: Timer) -> None:
         """The KV of a sequence has come to an idle worker, which starts with it at once."""
         if not self._advance.steps and self._coming and self._coming[0][0] <= timer.value:
-            _, _, sequence, rank = heappop(self._coming)
-            self._pace.join(sequence, rank)
+            self._join(self._clock.now)
             self._go(self._clock.now)
 
     def _end_steps(self) -> None:
@@ -83,15 +86,34 @@ class DecodeWorker:
         self._meter.steps += steps
         self._meter.work(advance.start_s, now, "decode", now - advance.start_s)
         for sequence, rank in finished:
-            self._loads.add(self._index, rank, -1)
+            self._leave(rank)
             if sequence.answer_blocks:
                 self._prefixes.answer(sequence)
-            self._ledger.finish(sequence, now)
-        coming = self._coming
-        while coming and coming[0][0] <= advance.end_s:
-            _, _, sequence, rank = heappop(coming)
-            self._pace.join(sequence, rank)
+            self._ledger.finish(sequence, now if now > sequence.answered_s else sequence.answered_s)
+        if not self.batch.running or not self.batch.step % self._rules.poll_every_steps:
+            while self._coming and self._coming[0][0] <= advance.end_s:
+                self._join(now)
         self._go(now, freed=bool(finished))
+
+    def _join(self, now: float) -> None:
+        """The next of those that have come becomes part of the batch."""
+        _, _, sequence, rank = heappop(self._coming)
+        self._pace.join(sequence, rank)
+        if self._rules.first_token == "stepped":
+            self._joined.append(sequence)
+        elif self._rules.first_token == "joined":
+            self._ledger.deliver_first(sequence, max(now, sequence.answered_s))
+
+    def _leave(self, rank: int) -> None:
+        """A sequence has left the batch."""
+        self._loads.add(self._index, rank, -1)
+        if self._rules.chooses_worker:
+            self._chosen.add(self._index, 0, -1)
+
+    def _cut(self, at_s: float) -> None:
+        """End the steps that run where it looks for KV that has come by then."""
+        every = self._rules.poll_every_steps
+        self._advance.cut(at_s, every, -self.batch.step % every)
 
     def _go(self, now: float, freed: bool = False) -> None:
         """At a step boundary, when those who are here have joined: make room, and start the next steps."""
@@ -99,7 +121,9 @@ class DecodeWorker:
         self._deciding = True
         if batch.tight:
             for sequence, rank in batch.preempt():
-                self._loads.add(self._index, rank, -1)
+                self._leave(rank)
+                if sequence in self._joined:
+                    self._joined.remove(sequence)
                 self._ledger.preempt(sequence)
                 self._preempted(sequence)
                 freed = True
@@ -110,6 +134,15 @@ class DecodeWorker:
         self._deciding = False
         next_s = self._coming[0][0] if self._coming else math.inf
         if batch.running:
-            self._advance.begin(now, batch.next_change() - batch.step, next_s)
+            steps = batch.next_change() - batch.step
+            if self._rules.poll_every_steps == 1:
+                self._advance.begin(now, steps, next_s)
+            else:
+                self._advance.begin(now, steps)
+                if next_s < self._advance.end_s:
+                    self._cut(next_s)
+            for sequence in self._joined:
+                self._ledger.deliver_first(sequence, max(now + self._advance.first_s, sequence.answered_s))
+            self._joined.clear()
         elif self._coming:
             self._clock.at(next_s, self._begin, next_s)

@@ -28,15 +28,21 @@ class DisaggregatedCluster:
         self._prefill, self._decode = plan.pools["prefill"], plan.pools["decode"]
         self.meters = {role: Meter(plan.pools[role], window) for role in ("prefill", "decode")}
         self._prefixes = Prefixes(plan.prefixes, self._prefill, self._held_blocks)
-        decode_loads = PoolLoads(self._decode.workers, self._decode.dp)
+        decode_loads, chosen = (
+            PoolLoads(self._decode.workers, self._decode.dp),
+            PoolLoads(self._decode.workers, 1),
+        )
         self._decoders = [
             DecodeWorker(
-                w, decode_loads, clock, ledger, self.meters["decode"], plan, costs["decode"], self._prefixes,
-                self._recompute, self._freed,
+                w, decode_loads, chosen, clock, ledger, self.meters["decode"], plan, costs["decode"],
+                self._prefixes, self._recompute, self._freed,
             )
             for w in range(self._decode.workers)
         ]  # fmt: skip
-        self._handoff = Handoff(clock, ledger, plan, make_router(router), decode_loads, self._decoders)
+        self._handoff = Handoff(
+            clock, ledger, plan, router, decode_loads, chosen, self._decoders, self._start
+        )
+        self._room_first = plan.handover.room_first
         self._loads = PoolLoads(self._prefill.workers, self._prefill.dp)
         self._prefillers = [
             PrefillWorker(
@@ -49,14 +55,13 @@ class DisaggregatedCluster:
 
     def submit(self, sequences: list[ServedRequest]) -> None:
         """See `Frontend.submit`."""
-        workers = []
+        ready = []
         for sequence in sequences:
-            if sequence.prompt_tokens + sequence.output_tokens <= self._most_tokens:
-                workers.append(self._enqueue(sequence))
-            else:
+            if sequence.prompt_tokens + sequence.output_tokens > self._most_tokens:
                 self._ledger.reject(sequence)
-        for worker in workers:
-            worker.wake()
+            elif not self._room_first or sequence.output_tokens == 1 or self._handoff.reserve(sequence):
+                ready.append(sequence)
+        self._start(ready)
 
     def records(self) -> dict[str, PoolRecord]:
         """Totals per pool."""
@@ -86,8 +91,9 @@ class DisaggregatedCluster:
             if worker.stands_still()
         ]
         if self._handoff.waiting:
-            found.append(f"{len(self._handoff.waiting)} computed prompts never found a decode rank")
-        return found + self._prefixes.unsound() + self._loads.unsound() + self._handoff.loads.unsound()
+            found.append(f"{self._handoff.waiting} prompts never found a decode rank")
+        loads = self._loads, self._handoff.loads, self._handoff.chosen
+        return found + self._prefixes.unsound() + [fault for load in loads for fault in load.unsound()]
 
     def _enqueue(self, sequence: ServedRequest, front: bool = False) -> PrefillWorker:
         loads = self._loads
@@ -101,11 +107,17 @@ class DisaggregatedCluster:
         worker.submit(sequence, place.rank, front)
         return worker
 
+    def _start(self, sequences: list[ServedRequest], front: bool = False) -> None:
+        """Their prompts may be computed."""
+        for worker in [self._enqueue(sequence, front) for sequence in sequences]:
+            worker.wake()
+
     def _held_blocks(self, at: RankAddress) -> int:
         return self._prefillers[at.worker].blocks[at.rank].used
 
     def _recompute(self, sequence: ServedRequest) -> None:
-        self._enqueue(sequence, front=True).wake()
+        if not self._room_first or self._handoff.reserve(sequence):
+            self._start([sequence], front=True)
 
     def _freed(self, decode_worker: int) -> None:
         self._handoff.pump(decode_worker)

@@ -102,16 +102,18 @@ class Ledger:
             self.prefill_end_s[sequence.id] = now
         sequence.generated_tokens += 1
 
-    def deliver_first(
-        self, sequence: ServedRequest, placed_s: float, received_s: float, first_token_s: float
-    ) -> None:
-        """A decode rank has room for the sequence, gets its KV, and a token reaches the client at these times; only the
-        first ones are noted."""
+    def receive(self, sequence: ServedRequest, placed_s: float, received_s: float) -> None:
+        """A decode rank has room for the computed sequence, and gets its KV, at these times; only those before the
+        first token are noted."""
         row = sequence.id
         if self.first_token_s[row] != self.first_token_s[row]:  # NaN: the first time
-            self.placed_s[row], self.received_s[row], self.first_token_s[row] = (
-                placed_s, received_s, first_token_s,
-            )  # fmt: skip
+            self.placed_s[row], self.received_s[row] = placed_s, received_s
+
+    def deliver_first(self, sequence: ServedRequest, first_token_s: float) -> None:
+        """A token reaches the client; only the first is noted."""
+        row = sequence.id
+        if self.first_token_s[row] != self.first_token_s[row]:  # NaN: the first time
+            self.first_token_s[row] = first_token_s
 
     def preempt(self, sequence: ServedRequest) -> None:
         """The sequence lost its KV; prompt and generated tokens will be computed again, but for what is cached."""

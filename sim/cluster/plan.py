@@ -8,6 +8,7 @@ from sim.deployment.prefix_tiers import PrefixCachePlan
 from sim.deployment.room import running_blocks
 from sim.model.architecture import cache_bytes_per_request, cache_bytes_per_token
 from sim.serving.admission import AdmissionRules
+from sim.serving.handover import HandoverRules
 from sim.serving.prefix_cache import Tier
 from sim.serving.speculation import AdaptiveDrafts, DraftAcceptance, Drafting, OneTokenPerStep
 
@@ -60,7 +61,16 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
     )
     transfer = transfer_setup(deployment)
     draws = speculation(deployment.drafts, seed)
-    return ClusterPlan(pools, transfer, rules, draws, deployment.model.max_positions, prefixes)
+    handover = HandoverRules(
+        chooses_worker=True,
+        room_first=engine.decode_room_first,
+        relay_s=engine.handover_relay_s,
+        poll_every_steps=engine.decode_poll_steps,
+        last_token_again=engine.decode_last_token_again,
+        first_token=engine.decode_first_token,
+        answers_between_steps=engine.prefill_answers_between_steps,
+    )
+    return ClusterPlan(pools, transfer, rules, draws, deployment.model.max_positions, prefixes, handover)
 
 
 def prefix_setup(plan: PrefixCachePlan, block_tokens: int) -> PrefixSetup:

@@ -55,7 +55,7 @@ class PrefillWorker:
     def submit(self, sequence: ServedRequest, rank: int, front: bool = False) -> None:
         """Queue a prompt; `wake` starts it."""
         if self._refusals.any:
-            sequence.blocked_s = -self._refusals.seconds(rank, self._clock.now)
+            sequence.blocked_s -= self._refusals.seconds(rank, self._clock.now)
         self._loads.add(self._index, rank, self.queues.add(sequence, rank, front))
         sequence.prefill_blocks = self._setup.blocks_of(sequence.prefill_tokens)
 
@@ -84,6 +84,10 @@ class PrefillWorker:
         self._leaving[rank].append((time_s, sequence.prefill_blocks, sequence))
         if self._prefixes.kept or (self._refusals.any and self._refusals.refuses(rank)):
             self._clock.at(time_s, self._released, (time_s, rank))
+
+    def between_steps_s(self) -> float:
+        """When it is between two steps the next time."""
+        return self._start_s + self._seconds if self._busy else self._clock.now
 
     def settle(self, rank: int, until_s: float = math.inf) -> None:
         """Take off what has left until then."""
@@ -140,7 +144,8 @@ class PrefillWorker:
             if sequence.generated_tokens < sequence.output_tokens:
                 self._hand_over(sequence, self, rank)
             else:
-                self._ledger.deliver_first(sequence, now, now, now)
+                self._ledger.receive(sequence, now, now)
+                self._ledger.deliver_first(sequence, now)
                 self.blocks[rank].release(sequence.prefill_blocks)
                 self._prefixes.release(sequence)
                 self._ledger.finish(sequence, now)

@@ -178,7 +178,8 @@ class ServeWorker:
         for sequence, rank in chunk.completed:
             ledger.end_prefill(sequence, now)
             self._prefixes.computed(sequence)
-            ledger.deliver_first(sequence, now, now, now)
+            ledger.receive(sequence, now, now)
+            ledger.deliver_first(sequence, now)
             if sequence.remaining_tokens:
                 self._pace.join(sequence, rank)
             else:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.serving.admission import AdmissionRules
+from sim.serving.handover import HandoverRules
 from sim.serving.kv_blocks import BLOCK_TOKENS
 from sim.serving.prefix_cache import Tier
 from sim.serving.speculation import Drafting, OneTokenPerStep
@@ -98,6 +99,7 @@ class ClusterPlan:
     """Prompt and answer at most: the positions of the model."""
     prefixes: PrefixSetup | None = None
     """None: what is cached is the workload's to say."""
+    handover: HandoverRules = field(default_factory=HandoverRules)
 
     @cached_property
     def most_tokens(self) -> float:

@@ -185,10 +185,11 @@ class ProfileCost:
                     yield profile, backend
 
     def _profiles(self, engine: str) -> Iterator[Profile]:
-        """The profile itself where it is the engine's, then the shipped one of that engine on the same GPU."""
+        """The profile itself where it is the engine's, then the shipped one of that engine on the same GPU, or on the
+        GPU that is named with it."""
         if engine == self.profile.engine:
             yield self.profile
-        name = f"{self.measured_on.name}/{engine}"
+        name = engine if "/" in engine else f"{self.measured_on.name}/{engine}"
         if name in shipped_profiles() and load_profile(name).path != self.profile.path:
             yield load_profile(name)
 
@@ -207,6 +208,8 @@ class ProfileCost:
             source += ", less launches and unfused norms"
         if stand_in:
             source += f", standing in for {self.profile.engine}"
+        if (elsewhere := profile.name.partition("/")[0]) != self.profile.name.partition("/")[0]:
+            source += f", as on {elsewhere}"
         form = None
         if table.fit is not None and table.fit.prior is not None:
             prior = table.fit.prior

@@ -74,7 +74,7 @@ def unchecked_pool(scenario: Scenario, role: str) -> PoolPlan:
     model, gpu, engine = catalog.model(scenario.model), gpu_of(scenario), engine_of(scenario)
     layouts = pool_layouts(scenario, role, model, gpu, engine)
     experts, experts_at = pool_experts(scenario, role)
-    sequences = pool.max_batch_per_gpu * pool.tp
+    sequences = pool.max_batch_per_rank or pool.max_batch_per_gpu * pool.tp
     chunk = pool.chunk_tokens or engine.chunk_for(gpu.memory_bytes, pool.gpus // pool.tp)
     work = Work(
         role=role,

@@ -15,7 +15,9 @@ from sim.scenario.schema import Experts, Pool, Scenario
 
 PORT: Final = 8000
 """Where every server listens: each has a host of its own."""
-ROUTER: Final = {"prefix_aware": "cache_aware", "round_robin": "round_robin", "least_loaded": "power_of_two"}
+ROUTER: Final = {
+    "prefix_aware": "cache_aware", "round_robin": "round_robin", "least_loaded": "power_of_two", "random": "random",
+}  # fmt: skip
 """Policies in the words of SGLang's router and vLLM's."""
 LINE: Final = 100
 """Characters of a command on one line."""

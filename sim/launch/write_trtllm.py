@@ -124,7 +124,8 @@ def router(pools: Mapping[str, Wanted], policy: str) -> str | None:
     """The front of a disaggregated service; None for one pool, whose workers are balanced from outside."""
     if len(pools) == 1:
         return None
-    kind = {"prefix_aware": "kv_cache_aware", "least_loaded": "load_balancing"}.get(policy, policy)
+    kinds = {"prefix_aware": "kv_cache_aware", "least_loaded": "load_balancing", "random": "round_robin"}
+    kind = kinds.get(policy, policy)
     sides = {"prefill": "context_servers", "decode": "generation_servers"}
     servers = {
         sides[role]: {

@@ -132,6 +132,23 @@ def memory_table(state: SteadyState) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def ttft_table(runs: Mapping[str, Json]) -> pd.DataFrame:
+    """Where the mean TTFT of runs goes, one row per run, ms; the parts add up to it. None where there is none."""
+    return pd.DataFrame(
+        [
+            {
+                "scenario": name,
+                "TTFT mean, ms": _ms(at(run, "latency", "ttft_s", "mean")),
+                **{
+                    f"{label}, ms": _ms(at(run, "latency", "ttft_breakdown", key))
+                    for key, label in TTFT_PARTS.items()
+                },
+            }
+            for name, run in runs.items()
+        ]
+    )
+
+
 def headline_table(runs: Mapping[str, Json]) -> pd.DataFrame:
     """The numbers that a comparison is about, one row per run."""
     rows = []

@@ -1,5 +1,6 @@
 """What error to expect of a run: that of the nearest published deployment that was simulated."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from sim.catalog.validated import Served, Serving, Validated, validated
@@ -15,11 +16,12 @@ def expected_error(deployment: Deployment) -> dict[str, Any] | None:
     """Median absolute errors of the nearest validated pools, as shares; None where a pool's family has none.
 
     A family shares model, GPU, engine, format of the weights, kind of pool, drafts or none, and experts that are
-    equally popular or not. Of its layouts those
-    that were held out are asked, the others only if there are none; the nearest by `Served.doublings` counts, with
-    the most cases among equals. Of two pools the worse error and the greater distance count, and `held_out` holds if
-    it does for both. A scenario with a profile of its own belongs to no family, nor does one whose routed experts are
-    carried beyond what was measured.
+    equally popular or not. Of its layouts those that were held out are asked, the others only if there are none; the
+    nearest by `Served.doublings` counts, with the most cases among equals. Two pools are asked for as published
+    services of two pools, by the layout of the workers that decode, and as published steps of each, of which the worse
+    error and the greater distance count, and `held_out` holds if it does for both; the nearer answer is given, that of
+    services among equals. A scenario with a profile of its own belongs to no family, nor does one whose routed experts
+    are carried beyond what was measured.
 
     An anchor that knows its own error has that.
     """
@@ -37,11 +39,19 @@ def expected_error(deployment: Deployment) -> dict[str, Any] | None:
     own = f"{deployment.gpu.name}/{deployment.engine.name}"
     if deployment.profile_named and deployment.profile != own:
         return None
-    pools = [served(deployment, role) for role in deployment.pools]
+    asked = [[served(deployment, role) for role in deployment.pools]]
+    if "decode" in deployment.pools:
+        asked.insert(0, [service(deployment)])
+    answers = [answer for pools in asked if (answer := _answer(pools))]
+    if not answers or experts_carried(deployment):
+        return None
+    return min(answers, key=lambda answer: answer["doublings"])
+
+
+def _answer(pools: list[Served]) -> dict[str, Any] | None:
+    """What the nearest validated pool of each of these says, taken together; None where one has no family."""
     known = [one for pool in pools if (one := nearest(pool))]
     if len(known) < len(pools):
-        return None
-    if experts_carried(deployment):
         return None
     return {
         **{metric: _worst(known, metric) for metric in METRICS},
@@ -51,6 +61,13 @@ def expected_error(deployment: Deployment) -> dict[str, Any] | None:
         "held_out": all(one.held_out for one in known),
         "doublings": max(one.pool.doublings(pool) for one, pool in zip(known, pools, strict=True)),
     }
+
+
+def service(deployment: Deployment) -> Served:
+    """The service as a whole: its one pool, or of two the one that decodes."""
+    if "serve" in deployment.pools:
+        return served(deployment, "serve")
+    return replace(served(deployment, "decode"), serving="disaggregated")
 
 
 def served(deployment: Deployment, role: str) -> Served:

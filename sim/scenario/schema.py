@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 EngineName = Literal["sglang", "trtllm", "vllm", "deepseek"]
-RouterName = Literal["round_robin", "least_loaded", "prefix_aware"]
+RouterName = Literal["round_robin", "least_loaded", "random", "prefix_aware"]
 
 
 class Pool(Section):
@@ -79,6 +79,10 @@ class Pool(Section):
     ep: ExpertRanks = Field(default=1, description="expert parallelism of the routed experts; divides gpus")
     max_batch_per_gpu: SequenceCount = Field(
         default=128, description="running sequences per GPU at most (decode)"
+    )
+    max_batch_per_rank: SequenceCount | None = Field(
+        default=None,
+        description="the same per attention-DP rank, where it is no multiple of tp; wins over max_batch_per_gpu",
     )
     chunk_tokens: TokenCount | None = Field(
         default=None,

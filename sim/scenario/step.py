@@ -197,3 +197,14 @@ class Scheduling(Section):
         description="whether a step takes no part of a prompt, unless that is larger than the step (no chunked "
         "prefill); default by engine",
     )
+    decode_poll_steps: PositiveInt | None = Field(
+        default=None,
+        description="disaggregated: decode steps between looks for KV caches that have come in (SGLang: "
+        "disaggregation_decode_polling_interval); default by engine",
+    )
+    waits_for_prefill_answer: Flag | None = Field(
+        default=None,
+        description="disaggregated: whether the router gives nothing to the client before the prefill worker has "
+        "answered, too, which it does between two of its steps (SGLang's router does, NVIDIA Dynamo does not); default "
+        "by engine",
+    )

@@ -27,6 +27,8 @@ FEW_WORKERS: Final = 8
 STALE: Final = 2
 """Entries of the heap per worker at which the stale ones are cleared out."""
 
+MASK: Final = 2**64 - 1
+
 Ranks = Sequence[RankAddress] | None
 """Some of the pool; None: all."""
 Fits = Callable[[RankAddress], bool] | None
@@ -183,6 +185,30 @@ class LeastLoaded:
         return None
 
 
+class AnyWorker(LeastLoaded):
+    """Each request to a worker drawn by its number, of those that can take it, and there to the rank with the smallest
+    load: as from several frontends that take turns, each for itself."""
+
+    def pick(
+        self, request: ServedRequest, loads: PoolLoads, ranks: Ranks = None, fits: Fits = None
+    ) -> RankAddress | None:
+        """See `Router.pick`."""
+        among = loads.addresses if ranks is None else ranks
+        workers = sorted({at.worker for at in among if fits is None or fits(at)})
+        if not workers:
+            return None
+        worker = workers[_scattered(request.id) % len(workers)]
+        return super().pick(request, loads, [at for at in among if at.worker == worker], fits)
+
+
+def _scattered(number: int) -> int:
+    """A number without any order in it (SplitMix64; Steele, Lea and Flood, OOPSLA 2014)."""
+    bits = (number + 1) * 0x9E3779B97F4A7C15 & MASK
+    bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & MASK
+    bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & MASK
+    return bits ^ bits >> 31
+
+
 class PrefixAware(LeastLoaded):
     """Each prompt to the rank with the least to compute: its load in tokens, less the prompt's prefix that it has.
 
@@ -196,6 +222,7 @@ class PrefixAware(LeastLoaded):
 POLICIES: Final[dict[str, Callable[[], Router]]] = {
     "round_robin": RoundRobin,
     "least_loaded": LeastLoaded,
+    "random": AnyWorker,
     "prefix_aware": PrefixAware,
 }
 

@@ -48,7 +48,9 @@ class ServedRequest:
     fetch_s: float = 0.0
     """Seconds until they are on its rank."""
     blocked_s: float = 0.0
-    """Seconds of its wait for the prefill in which the next prompt of its rank found no room."""
+    """Seconds of its wait for the prefill in which the next prompt of its rank found no room, or it none to decode."""
+    answered_s: float = 0.0
+    """When the prefill side has told the router that its KV is gone, where the router waits for that."""
 
     @property
     def context_tokens(self) -> int:

@@ -28,6 +28,8 @@ def _full_pools(service: Service) -> tuple[Columns, Limit]:
     """The capacity of a prefill and a decode pool; a sequence has its place from the moment it is sent."""
     batch, one, sent_s = np.array([service.largest]), np.ones(1), service.transfer_s(rest=False)
     stay_s = service.token_s(batch, full=True) * service.decode_tokens
+    if service.cluster.handover.room_first:
+        stay_s = stay_s + service.prefill.full_s() * service.prefill.chunks_per_prompt
     decoded = float(service.ranks * service.largest / (stay_s + service.transfer_s(rest=True))[0])
     sent = min(service.ranks, service.prefiller.workers * service.prefiller.dp) / sent_s
     rates: dict[Limit, float] = {

@@ -122,7 +122,7 @@ class Service:
         if self.joint:
             ttft_s = ttft_s + alone * self.decode.busy_at(batch) * self.look_s(batch)
         else:
-            ttft_s = ttft_s + self.transfer_s(rest=True)
+            ttft_s = ttft_s + self.transfer_s(rest=True) + self.first_token_s(batch, prompts)
         return {
             "batch": batch,
             "requests_per_s": rate,
@@ -137,6 +137,17 @@ class Service:
         """From a prompt's arrival in a worker that decodes to the boundary at which it may begin, on average."""
         step_s, rules = self.decode.step_s(self.decode.seen(batch)), self.cluster.rules
         return step_s * (rules.poll_every_steps + rules.wait_all_ranks_steps) / 2
+
+    def first_token_s(self, batch: Floats, prompts: _Prompts) -> Floats:
+        """What the handover adds to a transfer on average: the relay, the rest of the decode steps up to the next look
+        for KV, if any run, or of the prefill step after which the other side answers, whichever is later (of two even
+        spreads), and the first step where the engine answers only then."""
+        rules, step_s = self.cluster.handover, self.decode.step_s(self.decode.seen(batch))
+        joins_s = self.decode.busy_at(batch) * step_s * rules.poll_every_steps / 2
+        answers_s = prompts.wait_s if rules.answers_between_steps else np.zeros(len(batch))
+        later_s, sooner_s = np.maximum(joins_s, answers_s), np.minimum(joins_s, answers_s)
+        wait_s: Floats = rules.relay_s + later_s + sooner_s**2 / (3 * np.maximum(later_s, NEXT_TO_NOTHING))
+        return wait_s + step_s if rules.first_token == "stepped" else wait_s
 
     def beside_decode(
         self, rate: Floats, batch: Floats, prompts: Floats | None = None, rounds: int = ROUNDS

@@ -21,13 +21,13 @@ import sim.catalog
 from sim.catalog.validated import FILE as VALIDATED
 from sim.catalog.validated import Served, Validated, written
 from sim.deployment.plan import resolve
-from sim.result.expected_error import METRICS, served
+from sim.result.expected_error import METRICS, served, service
 from sim.validation.case import Case
 from sim.validation.errors import Score, grouped, score
 from sim.validation.points import points, setup
 from sim.validation.rows import Row, read_rows
 from sim.validation.scenarios import scenario_of
-from sim.validation.services import service_scenario, services
+from sim.validation.services import entries, service_scenario
 from sim.validation.skips import general
 from sim.validation.table import SHIPPED, Validation, validate
 from sim.validation.worst import worst
@@ -119,12 +119,12 @@ def lines(data: Mapping[str, Any]) -> str:
 
 
 def pools(rows: Iterable[Row]) -> dict[str, Served]:
-    """Id of a row, of a service or of a published step -> the pool that was measured."""
+    """Id of a row, of a service or of a published step -> the pool or the service that was measured."""
     steps = points()["points"]
     return {
-        **{one["id"]: served(resolve(service_scenario(one)), "serve") for one in services()["services"]},
+        **{one["id"]: service(resolve(service_scenario(kind, one))) for kind, one in entries()},
         **{point["id"]: served(setup(point)[1], point["phase"]) for point in steps},
-        **{row.id: served(resolve(scenario_of(row, row.conc)), "serve") for row in rows},
+        **{row.id: service(resolve(scenario_of(row, row.conc))) for row in rows},
     }
 
 
@@ -159,9 +159,7 @@ def main(names: Sequence[str]) -> None:
         FILE.write_text(lines(renewed(old, found)), encoding="utf-8")
         return
     FILE.write_text(lines(brief(found)), encoding="utf-8")
-    measured = pools(
-        row for row in read_rows(SHIPPED) if not row.disaggregated and row.id not in found.skipped
-    )
+    measured = pools(row for row in read_rows(SHIPPED) if row.id not in found.skipped)
     table = by_pool([case for case in found.cases if case.id in measured], measured)
     Path(sim.catalog.__file__).with_name(VALIDATED).write_text(written(table), encoding="utf-8")
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sim.result import Result
 from sim.scenario.schema import Scenario
 from sim.validation.errors import quantile
+from sim.validation.launches import launched
 from sim.validation.recipes import recipes, settings
 from sim.validation.rows import Row
 
@@ -17,9 +18,10 @@ Floats = NDArray[np.float64]
 
 MODEL_FORMAT: Final = "bf16"
 """KV cache of an engine that is told nothing: the model's own format."""
+DEFAULT_ROUTER: Final = Scenario.model_fields["router"].default
 HABITS: Final = (
     "poll_every_steps", "wait_all_ranks_steps", "gather_prompts_steps", "batch_wait_steps", "batch_wait_fill",
-    "prefill_graph_tokens",
+    "prefill_graph_tokens", "whole_prompts", "waits_for_prefill_answer",
 )  # fmt: skip
 """What a recipe may say about the running engine."""
 POOL: Final = ("chunk_tokens", "memory_fraction", "exchange", "moe_backend")
@@ -51,6 +53,7 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
             },
             "speculation": {"draft_tokens": max(draft_counts(row)) if drafts is None else drafts},
             "experts": known["experts"],
+            "router": said.get("router", DEFAULT_ROUTER),
             "scheduling": {k: said[k] for k in HABITS if k in said},
             "workload": {
                 "arrivals": {"closed_loop": {"concurrency": row.conc}},
@@ -67,8 +70,10 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
 
 
 def settings_of(row: Row, role: str = "") -> dict[str, Any]:
-    """What the launch script of a pool (default: of the one that decodes) and the row itself say; the row wins."""
-    return {**(settings(row.columns(role), row.ran) if row.by_recipe else {}), **row.said}
+    """What the launch scripts in general, the recipe of this very service, and the row itself say of a pool (default:
+    the one that decodes); the latter wins."""
+    scripts = settings(row.columns(role), row.ran) if row.by_recipe else {}
+    return {**scripts, **launched(row, role), **row.said}
 
 
 def draft_counts(row: Row) -> tuple[int, ...]:
@@ -87,6 +92,7 @@ def _pool(row: Row, role: str) -> dict[str, Any]:
         "tp": shape.tp,
         "ep": shape.ep,
         "max_batch_per_gpu": ceil(row.conc / shape.tp),
+        "max_batch_per_rank": flags.get("seats"),
     }
     if redundant := flags.get("redundant"):
         pool["experts"] = {**recipes()["experts"], "redundant": redundant}

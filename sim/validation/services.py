@@ -1,6 +1,7 @@
-"""Published services with a launch command of their own: all at once, or a closed loop (`services.yaml`)."""
+"""Published services with a launch command of their own (`services.yaml`), and public reports of speed (`reports.yaml`):
+all at once, or a closed loop."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -13,29 +14,42 @@ from sim.validation.case import described
 from sim.validation.rows import Published
 from sim.validation.runs import Benchmark, Trial
 
-FILE: Final = Path(__file__).with_name("services.yaml")
+FOLDER: Final = Path(__file__).parent
+KINDS: Final = ("services", "reports")
+"""Files of the folder, and the names that mean all of their entries."""
 RATES: Final = ("output_tput_per_gpu", "total_tput_per_gpu")
-TIMES: Final = {"ttft_ms": "ttft", "tpot_ms": "tpot"}
+TIMES: Final = {
+    "ttft_ms": ("ttft", "mean"), "tpot_ms": ("tpot", "mean"),
+    "ttft_p50_ms": ("ttft", "p50"), "tpot_p50_ms": ("tpot", "p50"),
+}  # fmt: skip
+"""Name of a published time -> metric and statistic."""
 
 
 @cache
-def services() -> Mapping[str, Any]:
-    """`services.yaml`."""
-    return yaml.safe_load(FILE.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+def listed(kind: str) -> Mapping[str, Any]:
+    """`services.yaml` or `reports.yaml`."""
+    return yaml.safe_load((FOLDER / f"{kind}.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
-def ids() -> list[str]:
-    """Of all services, in their order."""
-    return [entry["id"] for entry in services()["services"]]
+def entries() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All of both files, in their order: (kind, entry)."""
+    for kind in KINDS:
+        for entry in listed(kind)["services"]:
+            yield kind, entry
+
+
+def ids(kind: str) -> list[str]:
+    """Of all entries of a file, in their order."""
+    return [entry["id"] for entry in listed(kind)["services"]]
 
 
 def benchmarks(wanted: Sequence[str], seed: int) -> list[Benchmark]:
     """The services with these ids."""
-    return [_benchmark(entry, seed) for entry in services()["services"] if entry["id"] in wanted]
+    return [_benchmark(kind, entry, seed) for kind, entry in entries() if entry["id"] in wanted]
 
 
-def service_scenario(entry: Mapping[str, Any]) -> Scenario:
-    """The scenario of an entry."""
+def service_scenario(kind: str, entry: Mapping[str, Any]) -> Scenario:
+    """The scenario of an entry of a file."""
     loop = entry.get("concurrency")
     workload = {
         "arrivals": {"closed_loop": {"concurrency": loop}} if loop else {"all_at_once": {}},
@@ -43,33 +57,44 @@ def service_scenario(entry: Mapping[str, Any]) -> Scenario:
         "requests": entry["requests"],
         "cached_fraction": entry.get("cached"),
     }
-    base = services()["bases"][entry["base"]]
-    return Scenario.model_validate({**base, **entry.get("set", {}), "workload": workload})
+    base = {name: said for name, said in listed(kind)["bases"][entry["base"]].items() if name != "source"}
+    sigma = {"experts": {"popularity_sigma": 1.05}}
+    return Scenario.model_validate({**sigma, **base, **entry.get("set", {}), "workload": workload})
 
 
 def _length(entry: Mapping[str, Any], side: str) -> dict[str, Any]:
-    mean, cv = entry[side], entry.get("cv")
-    return {"lognormal": {"mean": mean, "cv": cv}} if cv else {"constant": round(mean)}
+    tokens = entry[side]
+    if cv := entry.get("cv"):
+        return {"lognormal": {"mean": tokens, "cv": cv}}
+    if share := entry.get("from"):
+        return {"uniform": (max(1, int(tokens * share)), tokens)}
+    return {"constant": round(tokens)}
 
 
-def _benchmark(entry: Mapping[str, Any], seed: int) -> Benchmark:
-    scenario = service_scenario(entry)
+def _benchmark(kind: str, entry: Mapping[str, Any], seed: int) -> Benchmark:
+    scenario = service_scenario(kind, entry)
     pool = scenario.deployment.serve
     assert pool is not None
     told = entry["published"]
     published = {name: Published(told[name], "rate") for name in RATES if name in told}
     published |= {
-        metric: Published(told[n] * MILLISECOND_S, "mean") for n, metric in TIMES.items() if n in told
+        metric: Published(told[name] * MILLISECOND_S, statistic)
+        for name, (metric, statistic) in TIMES.items()
+        if name in told
     }
     columns = {
         "id": entry["id"],
         "layout": f"{entry['base']} {scenario.engine} {pool.gpus} GPUs TP{pool.tp} EP{pool.ep}",
         "point": f"{entry['in']:g}/{entry['out']:g} {_load(entry)}: {entry['note']}",
-        "source": "GPUStack performance lab" if entry["base"].startswith("h200") else "vLLM blog",
+        "source": listed(kind)["bases"][entry["base"]].get("source") or _source(entry["base"]),
         **described(scenario, "service"),
     }
     conc = entry.get("concurrency", entry["requests"])
     return Benchmark(columns, published, [Trial(scenario, seed, conc, entry["requests"])])
+
+
+def _source(base: str) -> str:
+    return "GPUStack performance lab" if base.startswith("h200") else "vLLM blog"
 
 
 def _load(entry: Mapping[str, Any]) -> str:

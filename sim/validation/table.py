@@ -25,10 +25,10 @@ SHIPPED: Final = Path(__file__).parent / "data" / "rows.parquet"
 """The published rows that come with the product; see `data/README.md`."""
 STEPS: Final = {"wide-ep": points, "drafts": draft_gains, "curves": position_curves}
 """Readers of published single steps, by the name that means all of their cases: each has `ids()` and `cases(ids)`."""
-SERVICES: Final = "services"
-"""The same for `services.yaml`."""
+SERVICES: Final = services.KINDS[0]
+"""The entries of `services.yaml`, which have bands."""
 PUBLISHED: Final = "published"
-"""The same for `scenarios/published`."""
+"""The name that means the case files of `scenarios/published`."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ def validate(
         ScenarioError: a case file is wrong.
     """
     table = read_table(path)
-    readers = {
-        name: reader.ids() for name, reader in ({**STEPS, SERVICES: services} if published else {}).items()
-    }
     own, shipped = files_of.named(wanted), files_of.shipped() if published else {}
     wanted = [id for id in wanted if id not in own]
-    readers[PUBLISHED] = [*shipped]
+    readers = {PUBLISHED: [*shipped]}
+    if published:
+        readers |= {name: reader.ids() for name, reader in STEPS.items()}
+        readers |= {kind: services.ids(kind) for kind in services.KINDS}
     ids = [id for ids in readers.values() for id in ids] + [row.id for row in table.rows]
     if strange := [id for id in wanted if id not in {*readers, *ids}]:
         near = get_close_matches(strange[0], {*readers, *ids}, 3, cutoff=0.3) or ids[:3]
@@ -137,14 +137,15 @@ def validate(
     }
     rows = [row for row in table.rows if every or row.id in wanted]
     files = [*own.values(), *(shipped[id] for id in asked[PUBLISHED])]
-    others = [*services.benchmarks(asked.get(SERVICES, []), seed), *files_of.benchmarks(files, seed)]
+    told = [id for kind in services.KINDS for id in asked.get(kind, [])]
+    others = [*services.benchmarks(told, seed), *files_of.benchmarks(files, seed)]
     found = validate_rows(
         sample(rows) if quick else rows, max_prompts, workers, seed, progress, others=others
     )
     single = [
         case for name, reader in STEPS.items() for case in banded(reader.cases(asked.get(name, [])), name)
     ]
-    served = _with_bands(found.cases, readers[SERVICES] if published else [], files)
+    served = _with_bands(found.cases, files)
     return replace(
         found,
         cases=[*single, *files_of.cases(files, seed), *served],
@@ -152,10 +153,9 @@ def validate(
     )
 
 
-def _with_bands(
-    cases: Sequence[Case], service_ids: Sequence[str], files: Sequence[CaseFile]
-) -> Iterator[Case]:
+def _with_bands(cases: Sequence[Case], files: Sequence[CaseFile]) -> Iterator[Case]:
     """Cases of runs, those of services and case files with their bands."""
+    service_ids = {*services.ids(SERVICES)}
     for case in files_of.with_bands(cases, files):
         yield from banded([case], SERVICES) if case.id in service_ids else [case]
 

@@ -104,9 +104,15 @@ def could_decode(cluster):
     handoff = getattr(cluster, "_handoff", None)
     if handoff is None or not handoff.waiting:
         return False
-    tokens = handoff.waiting[0][0].context_tokens
-    idle = [w for w in cluster._decoders if not w.batch.running]
-    return any(w.fits(rank, tokens) for w in idle for rank in range(len(w.batch.ranks)))
+    chosen = handoff._rules.chooses_worker
+    for w, worker in enumerate(cluster._decoders):
+        queue = handoff._queues[w if chosen else 0]
+        if queue and not worker.batch.running:
+            sequence, sender = queue[0]
+            tokens = sequence.context_tokens + (sender is None and not handoff._rules.last_token_again)
+            if any(worker.fits(rank, tokens) for rank in range(len(worker.batch.ranks))):
+                return True
+    return False
 
 
 @pytest.mark.parametrize("cases", [disaggregated(), aggregated()], ids=["split", "serve"])

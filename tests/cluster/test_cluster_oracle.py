@@ -15,6 +15,7 @@ from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
 from sim.result.statistics import ttft_breakdown
 from sim.serving.admission import AdmissionRules
+from sim.serving.handover import HandoverRules
 from sim.serving.speculation import AdaptiveDrafts
 
 BLOCK = 64
@@ -74,11 +75,22 @@ def costs(roles, draw):
 
 ROUTERS = st.sampled_from(["least_loaded", "round_robin"])
 DRAFTS = (DrawnSteps(), AdaptiveDrafts([(1, HalvedSteps()), (3, DrawnSteps())]))
+HANDOVERS = st.one_of(
+    st.builds(
+        HandoverRules, first_token=st.just("received"), chooses_worker=st.booleans(), room_first=st.booleans(),
+    ),
+    st.builds(
+        HandoverRules, chooses_worker=st.booleans(), room_first=st.booleans(),
+        relay_s=st.sampled_from([0.0, 0.0107]), poll_every_steps=st.sampled_from([1, 1, 7]),
+        last_token_again=st.booleans(), first_token=st.sampled_from(["joined", "stepped"]),
+        answers_between_steps=st.booleans(),
+    ),
+)  # fmt: skip
 STEPS = st.sampled_from([{}, *({"speculation": drafts} for drafts in DRAFTS)])
 
 
 @st.composite
-def disaggregated(draw):
+def disaggregated(draw, handovers=None):
     requests = draw(workloads())
     transfer = TransferSetup(
         70_272.0, draw(st.sampled_from([1e8, 5e10])), 0.00317, draw(st.sampled_from([1, 1 / 61]))
@@ -91,7 +103,12 @@ def disaggregated(draw):
         "prefill": draw(pools(requests, [1.0, 2.0, 100.0])),
         "decode": draw(pools(requests, [0.7, 1.0, 1.3, 2.0, 4.0, 100.0])),
     }
-    return requests, ClusterPlan(both, transfer, rules, **draw(STEPS)), costs(both, draw), draw(ROUTERS)
+    drafts = (
+        draw(STEPS) if handovers is None else {"speculation": DrawnSteps()} if draw(st.booleans()) else {}
+    )
+    plan = ClusterPlan(both, transfer, rules, **drafts)
+    given = requests, plan, costs(both, draw), draw(ROUTERS)
+    return given if handovers is None else (requests, replace(plan, handover=draw(handovers)), *given[2:])
 
 
 @st.composite
@@ -141,6 +158,12 @@ def assert_same(case, kind):
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(disaggregated())
 def test_disaggregated_agrees_with_the_reference(case):
+    assert_same(case, DisaggregatedReference)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(disaggregated(HANDOVERS))
+def test_every_rule_of_the_handover_agrees_with_the_reference(case):
     assert_same(case, DisaggregatedReference)
 
 

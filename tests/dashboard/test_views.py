@@ -101,6 +101,14 @@ def test_compare_misses_no_simulation_that_ends_while_it_draws(
     monkeypatch.setattr(services, "simulated", ends)
     app = sound(opened("compare", cs="chat"))
     assert [row["from"] for row in tables(app)[0]] == ["simulation"]
+    [parts] = next(table for table in tables(app) if "queue, ms" in table[0])
+    assert list(parts)[2:] == [
+        "queue, ms",
+        "prefill, ms",
+        "KV transfer, ms",
+        "admission, ms",
+        "first step, ms",
+    ]
 
 
 EXTREMES = [

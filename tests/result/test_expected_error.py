@@ -112,6 +112,29 @@ def test_of_two_pools_the_worse_counts_and_both_are_needed(known) -> None:
     assert found["family"].split("; ") == [str(prefill.pool), str(decode.pool)]
 
 
+def test_a_service_of_two_pools_is_asked_for_by_its_decode_workers(known) -> None:
+    """16 GPUs EP16 that decode: 8 GPUs EP8 are 3 doublings away. Steps of both pools are asked, too, and win where they
+    are nearer."""
+    two = resolved({"prefill": {"gpus": 8, "ep": 8}, "decode": {"gpus": 16, "ep": 16}})
+    whole = entry(serving="disaggregated", gpus=8, tp=1, ep=8, cases=9)
+    known(whole, replace(whole, pool=replace(whole.pool, drafts=True), cases=5))
+    found = expected_error(two)
+    assert found is not None
+    assert (found["tpot"], found["cases"], found["doublings"]) == (0.05, 9, 3)
+    assert "disaggregated, 8 GPUs TP1 EP8" in found["family"]
+    drafts = expected_error(
+        resolved(
+            {"prefill": {"gpus": 8, "ep": 8}, "decode": {"gpus": 16, "ep": 16}},
+            speculation={"draft_tokens": 1},
+        )
+    )
+    assert drafts is not None and drafts["cases"] == 5 and "with drafts" in drafts["family"]
+    steps = entry(serving="prefill", gpus=8, tp=1, ep=8), entry(serving="decode", gpus=16, tp=1, ep=16)
+    known(whole, *steps)
+    assert "decode, 16 GPUs" in expected_error(two)["family"]
+    assert expected_error(resolved(model="deepseek-v3.2", deployment={"serve": {"gpus": 8, "tp": 8}})) is None
+
+
 def test_what_was_published_of_sglang_on_eight_h200_is_shipped() -> None:
     found = expected_error(resolved())
     assert found is not None

@@ -34,6 +34,21 @@ def test_neighbours_in_the_order_of_ranks_sit_on_different_workers():
     assert [loads.number(*at) for at in loads.addresses] == list(range(12))
 
 
+def test_at_random_every_worker_has_its_share_and_there_the_least_loaded_rank_is_taken():
+    """40,000 requests to 4 workers: 10,000 each, within 5 standard deviations of 87."""
+    router, loads = make_router("random"), PoolLoads(4, 2)
+    loads.add(1, 0, 1)
+    asked = [ServedRequest(number, 10, 0, 10) for number in range(40_000)]
+    places = [router.pick(request, loads) for request in asked]
+    counts = [sum(at.worker == worker for at in places) for worker in range(4)]
+    assert all(abs(count - 10_000) < 5 * 87 for count in counts)
+    assert {at.rank for at in places if at.worker == 1} == {1}
+    assert places == [router.pick(request, loads) for request in asked], "the same request, the same worker"
+    fitting = {router.pick(request, loads, None, lambda at: at.worker == 2).worker for request in asked[:9]}
+    assert fitting == {2}
+    assert router.pick(asked[0], loads, None, lambda at: False) is None
+
+
 def test_round_robin_goes_on_after_the_last_pick_and_skips_what_does_not_fit():
     router, loads = RoundRobin(), alone(0, 0, 0)
     assert [picked(router, loads, lambda worker: worker != 1) for _ in range(4)] == [0, 2, 0, 2]

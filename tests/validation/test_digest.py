@@ -11,7 +11,7 @@ from sim.report.validation import cases_table
 from sim.validation.case import Case
 from sim.validation.digest import FILE, NAMES, brief, by_pool, lines, pools, rounded
 from sim.validation.points import points
-from sim.validation.services import services
+from sim.validation.services import entries
 from sim.validation.table import Validation
 
 POOL = Served("deepseek-v3", "h200_sxm", "sglang", "fp8", "aggregated", False, gpus=8, tp=8, ep=1)
@@ -42,7 +42,7 @@ def test_errors_by_pool_by_hand() -> None:
 
 def test_published_steps_are_pools_of_their_phase() -> None:
     found = pools([])
-    assert len(found) == len(points()["points"]) + len(services()["services"])
+    assert len(found) == len(points()["points"]) + len(list(entries()))
     assert found["P0574"].model == "deepseek-v3.2" and found["P0574"].serving == "aggregated"
     decode = Served("deepseek-v3", "h100_sxm", "sglang", "fp8", "decode", False, gpus=72, tp=1, ep=72)
     assert found["P0304"] == decode

@@ -3,13 +3,25 @@
 import pytest
 
 from sim.deployment.plan import deploy
-from sim.validation.services import benchmarks, ids, service_scenario, services
+from sim.validation.services import benchmarks, entries, ids, service_scenario
 
 
 def test_every_service_is_a_scenario_that_holds() -> None:
-    assert len(ids()) == len(set(ids())) == 32
-    for entry in services()["services"]:
-        deploy(service_scenario(entry))
+    assert len(ids("services")) == 32
+    assert len({entry["id"] for _, entry in entries()}) == len(list(entries()))
+    for kind, entry in entries():
+        deploy(service_scenario(kind, entry))
+
+
+def test_a_public_report_by_hand() -> None:
+    """Two nodes of 8 H800, 1,024 in flight: 3,421.84 output tokens/s by the client, mean TTFT 194 s."""
+    [one] = benchmarks(["R07b"], 0)
+    assert one.published["output_tput_per_gpu"].value == pytest.approx(3421.84 / 16, rel=1e-4)
+    assert one.published["ttft"].value == pytest.approx(194.081)
+    assert one.trials[0].scenario.workload.lengths.input.uniform == (1000, 1024)
+    [busy] = benchmarks(["R06b"], 0)
+    assert (busy.published["tpot"].statistic, busy.published["ttft"].statistic) == ("p50", "p50")
+    assert "sgl-cookbook" in busy.columns["source"]
 
 
 def test_a_service_by_hand() -> None:
