@@ -81,7 +81,8 @@ def _locked(folder: Path) -> int | None:
 def _put(made: Path, target: Path, last: str, ours: Collection[str], beside: bool) -> None:
     names = {file.name for file in made.iterdir()}
     there = {file.name for file in target.iterdir()} if target.is_dir() else set()
-    known = all(name in names or any(fnmatch(name, pattern) for pattern in ours) for name in there)
+    patterns = (*ours, f"{PREFIX}*")
+    known = all(name in names or any(fnmatch(name, pattern) for pattern in patterns) for name in there)
     if beside and known and target not in (Path.cwd(), *Path.cwd().parents):
         made.chmod(target.stat().st_mode if target.is_dir() else 0o777 & ~_umask())
         if not there:

@@ -83,7 +83,7 @@ def _rows(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
         lengths = data[name]
         yield (
             name.replace("_", " "),
-            ", ".join(f"{statistic} {number(value)}" for statistic, value in lengths.items()),
+            ", ".join(f"{statistic} {number(value)}" for statistic, value in (lengths or {}).items()) or "-",
         )
     if data["block_tokens"] is not None:
         yield "hashes of", f"{data['block_tokens']} tokens"

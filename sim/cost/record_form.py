@@ -4,8 +4,8 @@ from typing import Any, Final
 
 LEAST_US, MOST_US = 1e-3, 1e8
 """Microseconds of a launch: a thousandth of what any takes, and a hundred seconds."""
-MOST_OF_AXIS: Final = 1e15
-"""Largest coordinate of a shape: bytes of an exchange, and beyond everything that a GPU holds."""
+LEAST_OF_AXIS, MOST_OF_AXIS = 1e-6, 1e15
+"""Coordinates of a shape: above 0, as work is divided by some, and at most the bytes that no GPU holds."""
 KINDS: Final = {
     **dict.fromkeys(("operation", "dtype", "source", "backend"), (str, "text")),
     **dict.fromkeys(("shape", "options", "environment"), (dict, "an object")),

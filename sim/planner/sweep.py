@@ -57,6 +57,8 @@ def run_sweep(
     """
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / JOURNAL
+    for left in folder.glob(f".{TABLE}.*"):  # of a sweep that was killed while it wrote
+        left.unlink(missing_ok=True)
     known = dict(_read(journal))
     rows: dict[int, Row] = {}
     jobs: list[tuple[Point, str, Job]] = []

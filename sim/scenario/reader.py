@@ -8,6 +8,7 @@ number or text; anchors, aliases and tags are refused; and everything that is wr
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -21,6 +22,8 @@ from sim.scenario.tree import Node, Scalar
 MAX_FILE_BYTES: Final = 256 * 1024
 """Far above any scenario, and small enough to parse in about a second."""
 TOO_LARGE: Final = f"larger than {MAX_FILE_BYTES // 1024} KiB; a scenario is a small text file"
+MOST_NAMES: Final = 2000
+"""Of a folder's files that are compared with one that is missing: each takes some microseconds."""
 MAX_DEPTH: Final = 24
 """Nested sections and lists at most; a scenario needs six."""
 
@@ -91,7 +94,7 @@ def exists(path: Path) -> bool:
 def similar_file(path: Path) -> str:
     """`; did you mean 'x'?` for the file of that folder whose name is nearest."""
     try:
-        return did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
+        return did_you_mean(path.name, [p.name for p in islice(path.parent.iterdir(), MOST_NAMES)])
     except OSError:
         return f" (there is no folder {path.parent})"
 

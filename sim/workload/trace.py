@@ -69,8 +69,8 @@ class Trace:
 
     @property
     def span_s(self) -> float:
-        """From the first request to the last; 0 where there are no times."""
-        return 0.0 if self.arrival_s is None else float(self.arrival_s[-1])
+        """From the first request to the last; 0 where there are no times, or no requests."""
+        return 0.0 if self.arrival_s is None or not len(self.arrival_s) else float(self.arrival_s[-1])
 
     def described(self) -> str:
         """In words: columns, unit, requests, span, rate and mean lengths."""

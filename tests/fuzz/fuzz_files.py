@@ -70,7 +70,7 @@ def config(folder: Path, rng: random.Random) -> Given:
     """A config.json with other values: `check`, then `explain`."""
     data: dict[str, Any] = json.loads(json.dumps(CONFIG))
     for _ in range(rng.choice((1, 1, 2, 3))):
-        key = rng.choice([*data])
+        key = rng.choice([*data] or ["model_type"])
         how = rng.random()
         if how < 0.7:
             data[key] = rng.choice((*NUMBERS, rng.randint(1, 300), rng.randint(1, 300), *TEXTS, *SHAPES))
@@ -104,9 +104,9 @@ def records(folder: Path, rng: random.Random) -> Given:
     text = "".join(json.dumps(row) + "\n" for row in rows)
     if rng.random() < 0.3:
         text = broken_text(text, rng)
-    file, out, scenario = folder / "files" / "own.jsonl", folder / "fitted", folder / "own.yaml"
+    file, scenario = folder / "files" / "own.jsonl", folder / "own.yaml"
+    out = _fresh(folder, "fitted", rng)
     file.write_text(text, errors="surrogatepass")
-    shutil.rmtree(out, ignore_errors=True)
     scenario.write_text(
         HEAD
         + "profile: fitted\nallow_foreign_profile: true\n"
@@ -121,8 +121,7 @@ def records(folder: Path, rng: random.Random) -> Given:
 
 def profile(folder: Path, rng: random.Random) -> Given:
     """A shipped profile with something broken: `check`, then a step, whose price stays near that of the whole one."""
-    own = folder / "profile"
-    shutil.rmtree(own, ignore_errors=True)
+    own = _fresh(folder, "profile", rng)
     shutil.copytree(PROFILE, own)
     file = rng.choice(sorted(own.iterdir()))
     if file.suffix == ".parquet" and rng.random() < 0.8:
@@ -147,6 +146,13 @@ def profile(folder: Path, rng: random.Random) -> Given:
     scenario = folder / "own.yaml"
     scenario.write_text(HEAD + "engine: vllm\n" + f"profile: {own / 'profile.yaml'}\n" + SERVE + WORKLOAD)
     return Given((["check", str(scenario), "--json"], ["explain", str(scenario), "--json"]), text)
+
+
+def _fresh(folder: Path, name: str, rng: random.Random) -> Path:
+    """The name of a folder that this process has not read yet: it keeps the profiles that it has."""
+    for old in folder.glob(f"{name}-*"):
+        shutil.rmtree(old)
+    return folder / f"{name}-{rng.getrandbits(64):x}"
 
 
 def _value(rng: random.Random) -> Any:

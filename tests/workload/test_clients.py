@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from sim.cli import app
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.workload import clients, requests, trace
 from sim.workload.clients import Client, ClientWindow
@@ -222,3 +224,16 @@ def test_every_broken_client_is_told(tmp_path: Path) -> None:
 def test_more_requests_than_fit_in_memory_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DeploymentError, match="fit in memory"):
         load(tmp_path, {**CLIENT, "windows": [[0, 1e9, "gamma", 1]]})
+
+
+def test_clients_that_send_nothing_are_understood(tmp_path: Path) -> None:
+    """A window of next to no requests; or one that begins after the run has ended."""
+    file = tmp_path / "quiet.jsonl"
+    file.write_text(
+        '{"client": 0, "window_s": 600, "windows": [[0, 1e-300, "gamma", 1]], '
+        '"lengths": [{"from_s": 0, "input": [[100], [1]], "output": [[50], [1]]}]}'
+    )
+    told = CliRunner().invoke(app, ["trace", str(file), "--json"])
+    assert told.exit_code == 0, told.output
+    data = json.loads(told.stdout.splitlines()[-1])
+    assert data["requests"] == 0 and data["span_s"] == 0 and data["input_tokens"] is None
