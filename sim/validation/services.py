@@ -1,5 +1,5 @@
-"""Published services with a launch command of their own (`services.yaml`), and public reports of speed (`reports.yaml`):
-all at once, or a closed loop."""
+"""Published services with a launch command of their own (`services.yaml`), and public reports of speed
+(`reports.yaml`): all at once, or a closed loop."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
