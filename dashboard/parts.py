@@ -33,8 +33,8 @@ MOST_ROWS, WHOLE_ROWS = 200, 30
 MARKDOWN: Final = re.compile(r"[\\`*_{}\[\]()<>#+.!|~$^&-]")
 """What Markdown may take for its own."""
 FIRST_TOKEN: Final = (
-    "Where the time to the first token goes: the queue, the prefill, the KV cache's way to the decode workers, waits for "
-    "room, and the first step there."
+    "Where the time to the first token goes: the queue, the prefill, the KV cache's way to the decode workers, waits "
+    "for room, and the first step there."
 )
 PER_ROW: Final = 5
 """Tiles beside each other."""

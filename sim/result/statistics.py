@@ -188,10 +188,12 @@ def ttft_breakdown(record: RunRecord, completed: Flags) -> dict[str, float | Non
       prompts before;
     - `prefill_s`: from the prompt's first step to the end of its last, which yields the first token;
     - `admission_s`: waits for room. Before the prefill, the time in which the next prompt of the rank found no KV
-      blocks, or, aggregated, no seat; disaggregated, also from the end of the prefill until a decode rank has both;
-    - `transfer_s`: disaggregated, from then until the KV is whole on that rank; aggregated 0;
-    - `first_step_s`: disaggregated, from then until the first token is at the client; aggregated 0, since the
-      prefill has yielded it there.
+      blocks, or, aggregated, no seat; disaggregated, also until a decode rank has both, before the prefill or after it,
+      as the engine asks for them;
+    - `transfer_s`: disaggregated, the router's relay, and from then until the KV is whole on that rank; aggregated 0;
+    - `first_step_s`: disaggregated, from then until the first token leaves for the client: up to the step in which the
+      sequence joins, and that step where the engine answers only then; aggregated 0, since the prefill has yielded it
+      there.
     """
     t = record.requests
     parts = {

@@ -28,7 +28,7 @@ SETTINGS: Final = ("drafts", "kv_cache", "whole_prompts", "router")
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class Recipe:
     """One recipe: for which loads it ran, when, and what it says."""
 
     loads: frozenset[int]
@@ -43,15 +43,15 @@ class Launch:
 
 
 @cache
-def launches() -> Mapping[tuple[str, ...], list[Launch]]:
+def launches() -> Mapping[tuple[str, ...], list[Recipe]]:
     """All recipes, by `LAYOUT`."""
     table = pd.read_csv(FILE, dtype=str, keep_default_na=False)
-    found: dict[tuple[str, ...], list[Launch]] = {}
+    found: dict[tuple[str, ...], list[Recipe]] = {}
     for line in table.to_dict("records"):
         key = tuple(line[name] for name in LAYOUT)
         loads = frozenset(int(load) for load in line["conc"].split())
         days = date.fromisoformat(line["first"]), date.fromisoformat(line["last"])
-        found.setdefault(key, []).append(Launch(loads, *days, _said(line)))
+        found.setdefault(key, []).append(Recipe(loads, *days, _said(line)))
     return found
 
 

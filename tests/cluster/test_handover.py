@@ -79,6 +79,7 @@ def test_the_router_tells_the_decode_side():
     """10 on the way between the pools: prefill until 100, KV from 110 to 140."""
     record = run([0], 20, first_token="joined", relay_s=0.01)
     assert ms(record)["first_token"] == [140]
+    assert parts(record) == {"queue": 0, "prefill": 100, "transfer": 40, "admission": 0, "first_step": 0}
 
 
 def test_a_busy_decode_worker_looks_for_kv_every_few_steps():

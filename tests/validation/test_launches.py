@@ -9,7 +9,7 @@ from published_rows import own
 
 from sim.deployment.plan import deploy
 from sim.validation import launches as room
-from sim.validation.launches import FILE, LAYOUT, Launch, launched, launches
+from sim.validation.launches import FILE, LAYOUT, Recipe, launched, launches
 from sim.validation.rows import Row, read_rows
 from sim.validation.scenarios import scenario_of
 
@@ -61,9 +61,9 @@ def test_what_the_row_says_wins_and_other_peoples_rows_have_no_recipe(tmp_path: 
 
 
 def test_of_several_recipes_the_nearest_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def recipe(loads: tuple[int, ...], first: int, last: int, seats: int) -> Launch:
+    def recipe(loads: tuple[int, ...], first: int, last: int, seats: int) -> Recipe:
         days = date(2026, first, 1), date(2026, last, 1)
-        return Launch(frozenset(loads), *days, {"prefill": {}, "decode": {"seats": seats}})
+        return Recipe(frozenset(loads), *days, {"prefill": {}, "decode": {"seats": seats}})
 
     key = ("h100", "dynamo-trt", "fp8", "none", "1024", "1024", "1x16 EP16 DP16", "3x16 EP16")
     two = [recipe((6, 9), 1, 2, 1), recipe((6,), 4, 7, 2)]
