@@ -35,6 +35,8 @@ FIRST: Final = ("azure-v3.2", "azure-v3.1")
 """What the first page compares."""
 HIDDEN: Final = frozenset({"bench"})
 """Scenarios that measure the simulator, not a service."""
+CASES: Final = "published/"
+"""Scenarios that stand beside a measurement: the Validation page shows them."""
 MOST_UPLOADED: Final = 30
 """Uploaded scenarios that the server remembers; the oldest go first."""
 MOST_GPUS: Final = 4096
@@ -49,7 +51,9 @@ def sources() -> dict[str, Path]:
     folder = next((folder for folder in FOLDERS if folder.is_dir()), None)
     files = sorted(folder.rglob("*.yaml"), key=lambda f: (len(f.parts), f)) if folder else []
     named = {file.relative_to(folder).with_suffix("").as_posix(): file for file in files} if folder else {}
-    return {name: file for name, file in named.items() if name not in HIDDEN}
+    return {
+        name: file for name, file in named.items() if name not in HIDDEN and not name.startswith(CASES)
+    }
 
 
 @st.cache_resource(show_spinner=False)

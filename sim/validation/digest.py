@@ -69,7 +69,16 @@ def renewed(old: Mapping[str, Any], found: Validation) -> dict[str, Any]:
     first = [case for case in kept if case not in later]
     whole = replace(found, cases=[*first, *found.cases, *later])
     rows = {name: old[name] for name in ("rows", "ignored_columns", "max_prompts", "seed", "skipped")}
-    return {**brief(whole), **rows}
+    data = {**brief(whole), **rows}
+    # What is kept was rounded before its error could be taken.
+    errors = {_key(one): one["error"] for one in old["cases"] if one["id"] not in anew}
+    for one in data["cases"]:
+        one["error"] = errors.get(_key(one), one["error"])
+    return data
+
+
+def _key(case: Mapping[str, Any]) -> tuple[str, ...]:
+    return case["id"], case["metric"], case["layout"], case.get("point", "")
 
 
 def cases_of(data: Mapping[str, Any]) -> list[Case]:
@@ -103,7 +112,7 @@ def rounded(value: Any) -> Any:
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
         return {key: rounded(one) for key, one in value.items()}
-    return [rounded(one) for one in value] if isinstance(value, list) else value
+    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def lines(data: Mapping[str, Any]) -> str:

@@ -421,3 +421,10 @@ def test_what_if_says_where_its_estimate_is_rough() -> None:
     rough = sound(opened("what_if", k="joint", v="0.0", r="100.0"))
     assert any("All answers have the same length" in info.value for info in rough.info)
     assert not any("rough" in info.value for info in sound(opened("what_if")).info)
+
+
+def test_validation_gives_the_reason_of_each_band() -> None:
+    app = sound(opened("validation"))
+    app.selectbox(key="vm").select("tokens_per_s_per_user").run()
+    [table] = [html.value for html in app.get("html") if "why so wide" in html.value]
+    assert "24 hours" in table and "printed as 20 to 22" in table and "open-infra-index" in table

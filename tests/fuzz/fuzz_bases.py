@@ -110,7 +110,7 @@ SPECIAL: Final = ("/dev/zero", "/dev/stdin", "/dev/urandom", "/dev/null", "/proc
 
 def lay_out(folder: Path) -> list[str]:
     """Copy the bases into `folder`, with their files; the names of the scenarios."""
-    shutil.copytree(READY, folder, dirs_exist_ok=True)
+    shutil.copytree(READY, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("published"))
     for name, text in WRITTEN.items():
         (folder / name).write_text(text, encoding="utf-8")
     files = folder / "files"
