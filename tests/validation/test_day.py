@@ -108,7 +108,9 @@ def test_a_unit_runs_as_its_steady_state_says(file: CaseFile, day: Day) -> None:
     unit = run_unit(scenario, day.model_copy(update={"in_flight_per_gpu": (8, 16)}), 0)
     assert unit.decode_per_s[1] > unit.decode_per_s[0] and unit.speed[1] < unit.speed[0]
     for per_s, speed in zip(unit.decode_per_s.tolist(), unit.speed.tolist(), strict=True):
-        assert steady(_at(scenario, per_s)).json()["latency"]["tpot_s"]["mean"] == pytest.approx(1 / speed, rel=0.03)
+        assert steady(_at(scenario, per_s)).json()["latency"]["tpot_s"]["mean"] == pytest.approx(
+            1 / speed, rel=0.03
+        )
     plan = resolve(scenario, "prefill").pool("prefill")
     assert plan.dp == 32
 
