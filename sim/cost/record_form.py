@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sim.cost.sound import LEAST_US, MOST_OF_AXIS, MOST_US
+from sim.cost.bounds import LEAST_US, MOST_OF_AXIS, MOST_US
 
 KINDS: Final = {
     **dict.fromkeys(("operation", "dtype", "source", "backend"), (str, "text")),
