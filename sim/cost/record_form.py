@@ -2,10 +2,8 @@
 
 from typing import Any, Final
 
-LEAST_US, MOST_US = 1e-3, 1e8
-"""Microseconds of a launch: a thousandth of what any takes, and a hundred seconds."""
-LEAST_OF_AXIS, MOST_OF_AXIS = 1e-6, 1e15
-"""Coordinates of a shape: above 0, as work is divided by some, and at most the bytes that no GPU holds."""
+from sim.cost.bounds import LEAST_US, MOST_OF_AXIS, MOST_US
+
 KINDS: Final = {
     **dict.fromkeys(("operation", "dtype", "source", "backend"), (str, "text")),
     **dict.fromkeys(("shape", "options", "environment"), (dict, "an object")),

@@ -6,14 +6,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.cost.record_form import LEAST_OF_AXIS, LEAST_US, MOST_OF_AXIS, MOST_US
+from sim.cost.bounds import LEAST_US, MOST_OF_AXIS, MOST_US, least_of
 from sim.kernels import FAMILIES
 from sim.kernels.family import DEFAULTS
 
 Floats = NDArray[np.float64]
 
-MAY_BE_ZERO: Final = frozenset({"cached", "taken_out_us", "table"})
-"""Columns in which 0 means something: nothing cached, nothing taken out, the first table."""
 MOST_PER_S: Final = 1e20
 """FLOP or bytes per second of a fit: its unused rates are 1, and a real one is a thousandth of this."""
 SHARPEST: Final = 1e3
@@ -36,11 +34,6 @@ def check_columns(columns: Mapping[str, Floats]) -> None:
             unit = " microseconds" if name == "us" else ""
             found = f"{known[wrong][0]:g} in {int(wrong.sum()):,} of {len(known):,} rows"
             raise ValueError(f"column {name}: expected {least:g} to {most:g}{unit}, got {found}")
-
-
-def least_of(axis: str) -> float:
-    """The smallest coordinate of an axis."""
-    return 0.0 if axis in MAY_BE_ZERO else LEAST_OF_AXIS
 
 
 def check_axes(kernel: str, axes: Collection[str], rows: int) -> None:

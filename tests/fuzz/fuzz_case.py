@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 import yaml
 from fuzz_bases import GOOD, WRITTEN
-from fuzz_files import FILES
+from fuzz_files import FILES, PROFILE
 from fuzz_mutations import broken_file, mutated
 from fuzz_pages import LONGEST, page
 from typer.testing import CliRunner
@@ -26,8 +27,8 @@ RUNNER: Final = CliRunner()
 SCENARIOS, PAGES = "scenarios", "pages"
 KINDS: Final = (SCENARIOS, *FILES, PAGES)
 """What is mutated."""
-_WHOLE_STEP_S, FAR = 0.0214, 100.0
-"""The decode step of the profile cases with the profile as shipped, and how far off a broken one may price it."""
+FAR: Final = 100.0
+"""Times that a broken profile may price a step off."""
 REQUESTS: Final = 40
 """Of a short run."""
 LONGEST_MESSAGE: Final = 20_000
@@ -94,7 +95,7 @@ def judge(
             fault = fault and f"{command[0]}: {fault}"
             break
         if kind == "profiles" and command[0] == "explain":
-            fault, detail = _near(detail)
+            fault, detail = _near(detail, _whole_step_s(command[1]))
     return Verdict(number, base, passed, fault, f"{detail}\n{text[:3000]}" if fault else "")
 
 
@@ -119,12 +120,21 @@ def _page(seed: int, number: int, folder: Path, bases: list[str], limit_s: float
     return Verdict(number, PAGES, True)
 
 
-def _near(stdout: str) -> tuple[str, str]:
+def _near(stdout: str, whole_s: float) -> tuple[str, str]:
     """(what is wrong, more about it) of a step that a broken profile priced: it passed the check, so that what is
     broken is at most a few rows, and no step takes a hundred times as long as it should."""
     step_s = json.loads(stdout.splitlines()[-1])["step_s"]
-    far = not _WHOLE_STEP_S / FAR <= step_s <= _WHOLE_STEP_S * FAR
-    return ("priced in silence", f"a step takes {step_s:g} s") if far else ("", "")
+    if whole_s / FAR <= step_s <= whole_s * FAR:
+        return "", ""
+    return "priced in silence", f"a step takes {step_s:g} s, and {whole_s:g} s with the whole profile"
+
+
+@cache
+def _whole_step_s(scenario: str) -> float:
+    """Seconds of the same step priced by the profile that the broken ones are copies of."""
+    shipped = f"profile={PROFILE.parent.name}/{PROFILE.name}"
+    told = RUNNER.invoke(app, ["explain", scenario, "--json", "--set", shipped])
+    return float(json.loads(told.stdout.splitlines()[-1])["step_s"])
 
 
 def _requests(text: str) -> int:
