@@ -61,7 +61,7 @@ class PrefillWorker:
 
     def wake(self) -> None:
         """Start a step if none is running and there is something to compute."""
-        if self._busy:
+        if self._busy or not any(self.queues.queued_tokens):
             return
         chunk = self.queues.plan(self._budgets, self._admit)
         if chunk is None:
