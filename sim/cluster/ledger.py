@@ -102,11 +102,15 @@ class Ledger:
             self.prefill_end_s[sequence.id] = now
         sequence.generated_tokens += 1
 
-    def receive(self, sequence: ServedRequest, placed_s: float, received_s: float) -> None:
+    def receive(
+        self, sequence: ServedRequest, placed_s: float, received_s: float, relay_s: float = 0.0
+    ) -> None:
         """A decode rank has room for the computed sequence, and gets its KV, at these times; only those before the
-        first token are noted."""
+        first token are noted. `relay_s` before the former are part of the way."""
         row = sequence.id
         if self.first_token_s[row] != self.first_token_s[row]:  # NaN: the first time
+            if relay_s:  # never before the prefill's end, which rounding may do
+                placed_s = max(self.prefill_end_s[row], placed_s - relay_s)
             self.placed_s[row], self.received_s[row] = placed_s, received_s
 
     def deliver_first(self, sequence: ServedRequest, first_token_s: float) -> None:

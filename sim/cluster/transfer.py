@@ -153,7 +153,7 @@ class Handoff:
         end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
         sending_until[rank] = self._receiving_until[place] = end_s
         arrival_s = end_s + self._setup.latency_s
-        self._ledger.receive(sequence, now if early else now - self._rules.relay_s, end_s)
+        self._ledger.receive(sequence, now, end_s, 0.0 if early else self._rules.relay_s)
         worker.release_at(arrival_s, sequence, rank)
         if self._rules.first_token == "received":
             self._ledger.deliver_first(sequence, arrival_s)
