@@ -45,9 +45,7 @@ def sources() -> dict[str, Path]:
     folder = next((folder for folder in FOLDERS if folder.is_dir()), None)
     files = sorted(folder.rglob("*.yaml"), key=lambda f: (len(f.parts), f)) if folder else []
     named = {file.relative_to(folder).with_suffix("").as_posix(): file for file in files} if folder else {}
-    return {
-        name: file for name, file in named.items() if name not in HIDDEN and not name.startswith(CASES)
-    }
+    return {name: file for name, file in named.items() if name not in HIDDEN and not name.startswith(CASES)}
 
 
 @st.cache_resource(show_spinner=False)

@@ -86,7 +86,7 @@ class Figure(Section):
         return self
 
 
-class Step(Section):
+class PublishedStep(Section):
     """A single step of one phase at a fixed load."""
 
     phase: Literal["prefill", "decode"] = Field(description="prefill or decode")
@@ -101,14 +101,14 @@ class NodesFrom(Section):
     nodes: PositiveInt = Field(description="nodes in service from then on")
 
 
-class Units(Section):
+class UnitCounts(Section):
     """Deployment units (workers) of each pool."""
 
     prefill: PositiveInt = Field(description="units that compute prompts")
     decode: PositiveInt = Field(description="units that generate tokens")
 
 
-class Day(Section):
+class PublishedDay(Section):
     """A service whose nodes and load follow the hours of a day; one unit of each pool stands for all."""
 
     starts_at: Annotated[int, Field(ge=0, le=23)] = Field(description="first hour of the 24")
@@ -120,8 +120,8 @@ class Day(Section):
     nodes: Annotated[tuple[NodesFrom, ...], Field(min_length=1)] = Field(
         description="the schedule of nodes, from 00:00 on"
     )
-    least_units: Units = Field(description="units of each pool at the smallest number of nodes")
-    step_units: Units = Field(description="units of each pool that join or leave at a time")
+    least_units: UnitCounts = Field(description="units of each pool at the smallest number of nodes")
+    step_units: UnitCounts = Field(description="units of each pool that join or leave at a time")
     least_tokens_per_s: PositiveFloat = Field(description="that the fewest nodes must keep up for a user")
     in_flight_per_gpu: Annotated[tuple[SequenceCount, ...], Field(min_length=2)] = Field(
         description="requests in flight per decode GPU at the simulated points; the last: as many as fit"
@@ -138,8 +138,8 @@ class Head(Section):
     id: Words = Field(description="unlike every other case's")
     layout: Words = Field(description="deployment in words")
     point: Words = Field(description="lengths and load in words")
-    step: Step | None = Field(default=None, description="one step at a fixed load")
-    day: Day | None = Field(default=None, description="the hours of a day")
+    step: PublishedStep | None = Field(default=None, description="one step at a fixed load")
+    day: PublishedDay | None = Field(default=None, description="the hours of a day")
     quick: Flag = Field(default=False, description="whether it takes a second or two, so that tests run it")
     note: str = Field(default="", description="what of the scenario is published, and what is an assumption")
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import sim
 from sim.deployment.plan import resolve
 from sim.validation.case import Case, described
-from sim.validation.case_file import CaseFile, Figure, Head, Step, read_case
+from sim.validation.case_file import CaseFile, Figure, Head, PublishedStep, read_case
 from sim.validation.day_figures import cases as day_cases
 from sim.validation.points import points, tokens_per_s
 from sim.validation.rows import Published
@@ -97,7 +97,7 @@ def _statistic(figure: Figure) -> str:
     return "rate" if figure.metric.endswith("_per_gpu") else figure.statistic
 
 
-def _priced(file: CaseFile, step: Step, figure: Figure) -> float:
+def _priced(file: CaseFile, step: PublishedStep, figure: Figure) -> float:
     """Seconds per token of a sequence, or tokens per second of a node."""
     deployment = resolve(file.scenario, step.phase)
     plan = deployment.pool(step.phase)

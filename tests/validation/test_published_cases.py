@@ -20,9 +20,7 @@ from sim.validation.table import SHIPPED, validate
 
 ROOT = Path(__file__).parents[2]
 QUICK = [id for id, file in shipped().items() if file.head.quick]
-AGAIN = (
-    "`python -m sim.validation.digest {}` simulates it anew, then `python -m sim.validation.report` writes VALIDATION.md"
-)
+AGAIN = "`python -m sim.validation.digest {}` simulates it anew, then `python -m sim.validation.report` writes VALIDATION.md"
 
 
 def test_every_file_is_a_case_of_its_own() -> None:
@@ -39,21 +37,31 @@ def digest() -> dict[tuple[str, str, str], Case]:
     return {(case.id, case.metric, case.point): case for case in found}
 
 
-def test_the_quick_cases_keep_their_bands_and_what_was_shipped(digest: dict[tuple[str, str, str], Case]) -> None:
+def test_the_quick_cases_keep_their_bands_and_what_was_shipped(
+    digest: dict[tuple[str, str, str], Case],
+) -> None:
     """Outside are those of which the files say so, and no others: one that comes back inside loses its `missed`."""
     wanted = [*QUICK, *(point["id"] for point in points()["points"])]
     for case in validate(SHIPPED, wanted, published=True).cases:
-        assert case.holds == (not case.missed), f"{case.id} {case.metric}: {case.error:+.1%}, band {case.band}"
+        assert case.holds == (not case.missed), (
+            f"{case.id} {case.metric}: {case.error:+.1%}, band {case.band}"
+        )
         told = digest[case.id, case.metric, case.point]
         assert rounded(case.simulated) == pytest.approx(told.simulated, rel=2e-3), AGAIN.format(case.id)
-        assert told.band == pytest.approx(case.band, rel=1e-3, nan_ok=True) if None not in case.band else told.band
+        assert (
+            told.band == pytest.approx(case.band, rel=1e-3, nan_ok=True)
+            if None not in case.band
+            else told.band
+        )
 
 
 def test_the_others_were_where_their_files_say(digest: dict[tuple[str, str, str], Case]) -> None:
     slow = [case for case in digest.values() if case.id in shipped() and case.id not in QUICK]
     assert {case.id for case in slow} == {id for id in shipped() if id not in QUICK}
     for case in slow:
-        assert case.holds == (not case.missed), f"{case.id} {case.metric}: {case.error:+.1%}, band {case.band}"
+        assert case.holds == (not case.missed), (
+            f"{case.id} {case.metric}: {case.error:+.1%}, band {case.band}"
+        )
 
 
 def test_what_is_known_of_a_miss_belongs_to_one(digest: dict[tuple[str, str, str], Case]) -> None:
