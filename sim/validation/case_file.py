@@ -7,14 +7,14 @@
 The scenario is read as any other: `tokenworks run` takes the same file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from sim.scenario.errors import LocatedProblem, ScenarioError, did_you_mean
+from sim.scenario.errors import LocatedProblem, Problem, ScenarioError, did_you_mean
 from sim.scenario.form import check
 from sim.scenario.loading import from_tree
 from sim.scenario.reader import read, read_file
@@ -169,20 +169,34 @@ def read_case(path: Path) -> CaseFile:
     tree = read(read_file(path, str(path)), str(path))
     keys = tree.value if isinstance(tree.value, dict) else {}
     form = check(Node({key: child for key, child in keys.items() if key in PARTS}, tree.place), _Form)
-    known = METRICS[form.case.kind]
-    if unknown := [n for n, figure in enumerate(form.published) if figure.metric not in known]:
-        paths = [("published", n, "metric") for n in unknown]
-        raise ScenarioError(
-            LocatedProblem(
-                path, _unknown(form.published[path[1]].metric, form.case.kind), find(tree, path)[1].place
-            )
-            for path in paths
-        )
-    return CaseFile(path, form.case, form.published, from_tree(tree).scenario)
+    scenario = from_tree(tree).scenario
+    problems = [*_strange_metrics(form), *_unfit(form.case, scenario)]
+    if problems:
+        raise ScenarioError(LocatedProblem(p.path, p.message, find(tree, p.path)[1].shown) for p in problems)
+    return CaseFile(path, form.case, form.published, scenario)
 
 
-def _unknown(metric: str, kind: str) -> str:
+def _strange_metrics(form: _Form) -> Iterator[Problem]:
+    kind = form.case.kind
     known = METRICS[kind]
-    return (
-        f"a {kind} has no metric '{metric}'{did_you_mean(metric, known)}; expected one of {', '.join(known)}"
-    )
+    for index, figure in enumerate(form.published):
+        if figure.metric not in known:
+            meant = did_you_mean(figure.metric, known)
+            says = f"a {kind} has no metric '{figure.metric}'{meant}; expected one of {', '.join(known)}"
+            yield Problem(("published", index, "metric"), says)
+
+
+def _unfit(head: Head, scenario: Scenario) -> Iterator[Problem]:
+    """What the kind of case needs of its scenario."""
+    workload, lengths = scenario.workload, scenario.workload.lengths
+    if head.kind == "run" and workload.requests is None:
+        yield Problem(("workload",), "a published run needs `requests`: how many its benchmark sent")
+    if head.day is None:
+        return
+    if scenario.deployment.serve:
+        yield Problem(("deployment",), "a day needs `prefill` and `decode`: a unit of each stands for all")
+    if not (lengths and lengths.input.constant and lengths.output.constant):
+        yield Problem(("workload",), "a day needs lengths that are `constant`: the published averages")
+    points = head.day.in_flight_per_gpu
+    if list(points) != sorted(set(points)):
+        yield Problem(("case", "day", "in_flight_per_gpu"), "expected ascending numbers")

@@ -57,7 +57,7 @@ class PublishedHour:
     """An hour of the day."""
 
     at: int
-    """PublishedHour of the clock at which it starts."""
+    """Hour of the clock at which it starts."""
     nodes: float
     """In service, mean over the hour."""
     units: Mapping[str, float]
@@ -78,10 +78,9 @@ class RequestLengths:
 def lengths_of(scenario: Scenario) -> RequestLengths:
     """Constant lengths, as published averages are."""
     workload = scenario.workload
-    assert workload.lengths
-    tokens = workload.lengths.input.constant, workload.lengths.output.constant
-    assert tokens[0] and tokens[1], "the lengths of a day are constant: the published averages"
-    return RequestLengths(tokens[0], workload.cached_fraction or 0.0, tokens[1])
+    assert workload.lengths and workload.lengths.input.constant and workload.lengths.output.constant
+    prompt, answer = workload.lengths.input.constant, workload.lengths.output.constant
+    return RequestLengths(prompt, workload.cached_fraction or 0.0, answer)
 
 
 def hours(day: PublishedDay, scenario: Scenario) -> list[PublishedHour]:

@@ -36,7 +36,7 @@ class ServedDay:
 
 
 def served(day: Sequence[PublishedHour], unit: UnitSample) -> ServedDay:
-    """PublishedHour by hour: what arrives and what has waited, as far as the slower pool gets."""
+    """Hour by hour: what arrives and what has waited, as far as the slower pool gets."""
     waiting, rows = 0.0, []
     for hour in day:
         asked = waiting + hour.per_s * HOUR_S

@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import sim
 from sim.deployment.plan import resolve
 from sim.validation.case import Case, described
 from sim.validation.case_file import CaseFile, Figure, Head, PublishedStep, read_case
@@ -17,7 +16,7 @@ from sim.validation.rows import Published
 from sim.validation.runs import Benchmark, Trial
 
 FOLDERS: Final = (
-    Path(sim.__file__).parents[1] / "scenarios" / "published",
+    Path(__file__).parents[2] / "scenarios" / "published",
     Path(sys.prefix) / "share" / "tokenworks" / "scenarios" / "published",
 )
 """Where the shipped cases lie: in the repository, or installed beside the package."""
@@ -56,7 +55,7 @@ def benchmarks(files: Sequence[CaseFile], seed: int) -> list[Benchmark]:
     for file in files:
         if file.head.kind == "run":
             arrivals, requests = file.scenario.workload.arrivals, file.scenario.workload.requests
-            assert requests, "a published run says how many requests it had"
+            assert requests
             loop = arrivals.closed_loop if arrivals else None
             trial = Trial(file.scenario, seed, loop.concurrency if loop else requests, requests)
             told = {one.metric: Published(one.value, _statistic(one)) for one in file.published}
