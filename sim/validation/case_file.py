@@ -7,14 +7,14 @@
 The scenario is read as any other: `tokenworks run` takes the same file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from sim.scenario.errors import LocatedProblem, ScenarioError, did_you_mean
+from sim.scenario.errors import LocatedProblem, Problem, ScenarioError, did_you_mean
 from sim.scenario.form import check
 from sim.scenario.loading import from_tree
 from sim.scenario.reader import read, read_file
@@ -86,7 +86,7 @@ class Figure(Section):
         return self
 
 
-class Step(Section):
+class PublishedStep(Section):
     """A single step of one phase at a fixed load."""
 
     phase: Literal["prefill", "decode"] = Field(description="prefill or decode")
@@ -101,14 +101,14 @@ class NodesFrom(Section):
     nodes: PositiveInt = Field(description="nodes in service from then on")
 
 
-class Units(Section):
+class UnitCounts(Section):
     """Deployment units (workers) of each pool."""
 
     prefill: PositiveInt = Field(description="units that compute prompts")
     decode: PositiveInt = Field(description="units that generate tokens")
 
 
-class Day(Section):
+class PublishedDay(Section):
     """A service whose nodes and load follow the hours of a day; one unit of each pool stands for all."""
 
     starts_at: Annotated[int, Field(ge=0, le=23)] = Field(description="first hour of the 24")
@@ -120,8 +120,8 @@ class Day(Section):
     nodes: Annotated[tuple[NodesFrom, ...], Field(min_length=1)] = Field(
         description="the schedule of nodes, from 00:00 on"
     )
-    least_units: Units = Field(description="units of each pool at the smallest number of nodes")
-    step_units: Units = Field(description="units of each pool that join or leave at a time")
+    least_units: UnitCounts = Field(description="units of each pool at the smallest number of nodes")
+    step_units: UnitCounts = Field(description="units of each pool that join or leave at a time")
     least_tokens_per_s: PositiveFloat = Field(description="that the fewest nodes must keep up for a user")
     in_flight_per_gpu: Annotated[tuple[SequenceCount, ...], Field(min_length=2)] = Field(
         description="requests in flight per decode GPU at the simulated points; the last: as many as fit"
@@ -138,8 +138,8 @@ class Head(Section):
     id: Words = Field(description="unlike every other case's")
     layout: Words = Field(description="deployment in words")
     point: Words = Field(description="lengths and load in words")
-    step: Step | None = Field(default=None, description="one step at a fixed load")
-    day: Day | None = Field(default=None, description="the hours of a day")
+    step: PublishedStep | None = Field(default=None, description="one step at a fixed load")
+    day: PublishedDay | None = Field(default=None, description="the hours of a day")
     quick: Flag = Field(default=False, description="whether it takes a second or two, so that tests run it")
     note: str = Field(default="", description="what of the scenario is published, and what is an assumption")
 
@@ -169,20 +169,34 @@ def read_case(path: Path) -> CaseFile:
     tree = read(read_file(path, str(path)), str(path))
     keys = tree.value if isinstance(tree.value, dict) else {}
     form = check(Node({key: child for key, child in keys.items() if key in PARTS}, tree.place), _Form)
-    known = METRICS[form.case.kind]
-    if unknown := [n for n, figure in enumerate(form.published) if figure.metric not in known]:
-        paths = [("published", n, "metric") for n in unknown]
-        raise ScenarioError(
-            LocatedProblem(
-                path, _unknown(form.published[path[1]].metric, form.case.kind), find(tree, path)[1].place
-            )
-            for path in paths
-        )
-    return CaseFile(path, form.case, form.published, from_tree(tree).scenario)
+    scenario = from_tree(tree).scenario
+    problems = [*_strange_metrics(form), *_unfit(form.case, scenario)]
+    if problems:
+        raise ScenarioError(LocatedProblem(p.path, p.message, find(tree, p.path)[1].shown) for p in problems)
+    return CaseFile(path, form.case, form.published, scenario)
 
 
-def _unknown(metric: str, kind: str) -> str:
+def _strange_metrics(form: _Form) -> Iterator[Problem]:
+    kind = form.case.kind
     known = METRICS[kind]
-    return (
-        f"a {kind} has no metric '{metric}'{did_you_mean(metric, known)}; expected one of {', '.join(known)}"
-    )
+    for index, figure in enumerate(form.published):
+        if figure.metric not in known:
+            meant = did_you_mean(figure.metric, known)
+            says = f"a {kind} has no metric '{figure.metric}'{meant}; expected one of {', '.join(known)}"
+            yield Problem(("published", index, "metric"), says)
+
+
+def _unfit(head: Head, scenario: Scenario) -> Iterator[Problem]:
+    """What the kind of case needs of its scenario."""
+    workload, lengths = scenario.workload, scenario.workload.lengths
+    if head.kind == "run" and workload.requests is None:
+        yield Problem(("workload",), "a published run needs `requests`: how many its benchmark sent")
+    if head.day is None:
+        return
+    if scenario.deployment.serve:
+        yield Problem(("deployment",), "a day needs `prefill` and `decode`: a unit of each stands for all")
+    if not (lengths and lengths.input.constant and lengths.output.constant):
+        yield Problem(("workload",), "a day needs lengths that are `constant`: the published averages")
+    points = head.day.in_flight_per_gpu
+    if list(points) != sorted(set(points)):
+        yield Problem(("case", "day", "in_flight_per_gpu"), "expected ascending numbers")

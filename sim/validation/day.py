@@ -23,7 +23,7 @@ from sim.deployment.plan import deploy
 from sim.scenario.schema import Scenario
 from sim.step.pricing import pool_step_cost
 from sim.units import HOUR_S
-from sim.validation.case_file import Day
+from sim.validation.case_file import PublishedDay
 from sim.workload import Prompts, RequestStream, closed_loop
 from sim.workload.randomness import generator
 
@@ -41,7 +41,7 @@ PROMPT_STEPS: Final = 40
 
 
 @dataclass(frozen=True)
-class Unit:
+class UnitSample:
     """What one unit of each pool does."""
 
     decode_per_s: Floats
@@ -53,7 +53,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Hour:
+class PublishedHour:
     """An hour of the day."""
 
     at: int
@@ -67,7 +67,7 @@ class Hour:
 
 
 @dataclass(frozen=True)
-class Lengths:
+class RequestLengths:
     """Tokens of a request."""
 
     input: int
@@ -75,16 +75,15 @@ class Lengths:
     output: int
 
 
-def lengths_of(scenario: Scenario) -> Lengths:
+def lengths_of(scenario: Scenario) -> RequestLengths:
     """Constant lengths, as published averages are."""
     workload = scenario.workload
-    assert workload.lengths
-    tokens = workload.lengths.input.constant, workload.lengths.output.constant
-    assert tokens[0] and tokens[1], "the lengths of a day are constant: the published averages"
-    return Lengths(tokens[0], workload.cached_fraction or 0.0, tokens[1])
+    assert workload.lengths and workload.lengths.input.constant and workload.lengths.output.constant
+    prompt, answer = workload.lengths.input.constant, workload.lengths.output.constant
+    return RequestLengths(prompt, workload.cached_fraction or 0.0, answer)
 
 
-def hours(day: Day, scenario: Scenario) -> list[Hour]:
+def hours(day: PublishedDay, scenario: Scenario) -> list[PublishedHour]:
     """The hours from `starts_at` on."""
     minutes = np.zeros(HOURS * MINUTES)
     for step in day.nodes:
@@ -97,7 +96,7 @@ def hours(day: Day, scenario: Scenario) -> list[Hour]:
     at_a_time = sum(step_[role] * per_node[role] for role in per_node)
     tokens = lengths_of(scenario).output
     return [
-        Hour(
+        PublishedHour(
             at,
             float(nodes[at]),
             {role: least[role] + step_[role] * float(nodes[at] - fewest) / at_a_time for role in per_node},
@@ -113,7 +112,7 @@ def unit_nodes(scenario: Scenario) -> dict[str, int]:
     return {role: pool.gpus // per_node for role, pool in scenario.deployment.pools().items()}
 
 
-def run_unit(scenario: Scenario, day: Day, seed: int) -> Unit:
+def run_unit(scenario: Scenario, day: PublishedDay, seed: int) -> UnitSample:
     """One seed's unit of each pool."""
     tokens, decode = lengths_of(scenario), scenario.deployment.decode
     assert decode
@@ -126,10 +125,10 @@ def run_unit(scenario: Scenario, day: Day, seed: int) -> Unit:
     counts = [per_gpu * decode.gpus for per_gpu in day.in_flight_per_gpu]
     points = [_decoding(run(scenario, _under_way(tokens, count, seed)), count) for count in counts]
     per_s, speed = np.array(points).T
-    return Unit(per_s, speed, _prompts_per_s(run, scenario, tokens))
+    return UnitSample(per_s, speed, _prompts_per_s(run, scenario, tokens))
 
 
-def _under_way(tokens: Lengths, in_flight: int, seed: int) -> RequestStream:
+def _under_way(tokens: RequestLengths, in_flight: int, seed: int) -> RequestStream:
     """A closed loop of `in_flight` requests, the first of which have a random part of their answer behind them, and no
     prompt: they are there to end one by one.
     """
@@ -149,7 +148,7 @@ def _decoding(table: RequestTable, in_flight: int) -> tuple[float, float]:
 
 
 def _prompts_per_s(
-    run: Callable[[Scenario, RequestStream], RequestTable], scenario: Scenario, tokens: Lengths
+    run: Callable[[Scenario, RequestStream], RequestTable], scenario: Scenario, tokens: RequestLengths
 ) -> float:
     """Requests per second whose prompts one prefill unit computes when it is never idle."""
     pool = scenario.deployment.prefill

@@ -14,8 +14,8 @@ from sim.price import gpu_hour
 from sim.scenario.schema import Scenario
 from sim.units import HOUR_S
 from sim.validation.case import Case
-from sim.validation.case_file import CaseFile, Day
-from sim.validation.day import Hour, Unit, hours, lengths_of, run_unit, unit_nodes
+from sim.validation.case_file import CaseFile, PublishedDay
+from sim.validation.day import PublishedHour, UnitSample, hours, lengths_of, run_unit, unit_nodes
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ CONFIDENCE: Final = 0.95
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedDay:
     """The hours as one sample of the units serves them; an entry per hour."""
 
     requests: Floats
@@ -35,7 +35,7 @@ class Served:
     """Tokens per second of a user."""
 
 
-def served(day: Sequence[Hour], unit: Unit) -> Served:
+def served(day: Sequence[PublishedHour], unit: UnitSample) -> ServedDay:
     """Hour by hour: what arrives and what has waited, as far as the slower pool gets."""
     waiting, rows = 0.0, []
     for hour in day:
@@ -47,10 +47,10 @@ def served(day: Sequence[Hour], unit: Unit) -> Served:
         waiting = asked - done
         each_per_s = done / HOUR_S / hour.units["decode"]
         rows.append((done, waiting, float(np.interp(each_per_s, unit.decode_per_s, unit.speed))))
-    return Served(*np.array(rows).T)
+    return ServedDay(*np.array(rows).T)
 
 
-def figures(scenario: Scenario, day: Sequence[Hour], unit: Unit) -> dict[str, float]:
+def figures(scenario: Scenario, day: Sequence[PublishedHour], unit: UnitSample) -> dict[str, float]:
     """Metric -> value, of one sample."""
     tokens, found = lengths_of(scenario), served(day, unit)
     nodes = unit_nodes(scenario)
@@ -72,7 +72,9 @@ def figures(scenario: Scenario, day: Sequence[Hour], unit: Unit) -> dict[str, fl
     }
 
 
-def fewest_nodes(hour: Hour, unit: Unit, nodes: Mapping[str, int], least_tokens_per_s: float) -> int:
+def fewest_nodes(
+    hour: PublishedHour, unit: UnitSample, nodes: Mapping[str, int], least_tokens_per_s: float
+) -> int:
     """Of whole units, for the hour's own requests, so that users see `least_tokens_per_s`."""
     kept = float(np.interp(-least_tokens_per_s, -unit.speed, unit.decode_per_s))
     units = {"prefill": ceil(hour.per_s / unit.prefill_per_s), "decode": ceil(hour.per_s / kept)}
@@ -86,7 +88,7 @@ def interval(samples: Sequence[float]) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def cases(file: CaseFile, day: Day, columns: Mapping[str, Any], seed: int) -> Iterator[Case]:
+def cases(file: CaseFile, day: PublishedDay, columns: Mapping[str, Any], seed: int) -> Iterator[Case]:
     """One per published figure, then the fewest nodes of every hour beside those in service."""
     scenario, when = file.scenario, hours(day, file.scenario)
     units = [run_unit(scenario, day, seed + n) for n in range(day.seeds)]

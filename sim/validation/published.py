@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sim.deployment.plan import resolve
 from sim.validation.case import Case, described
-from sim.validation.case_file import CaseFile, Figure, Head, Step, read_case
+from sim.validation.case_file import CaseFile, Figure, Head, PublishedStep, read_case
 from sim.validation.day_figures import cases as day_cases
 from sim.validation.points import points, tokens_per_s
 from sim.validation.rows import Published
@@ -55,7 +55,7 @@ def benchmarks(files: Sequence[CaseFile], seed: int) -> list[Benchmark]:
     for file in files:
         if file.head.kind == "run":
             arrivals, requests = file.scenario.workload.arrivals, file.scenario.workload.requests
-            assert requests, "a published run says how many requests it had"
+            assert requests
             loop = arrivals.closed_loop if arrivals else None
             trial = Trial(file.scenario, seed, loop.concurrency if loop else requests, requests)
             told = {one.metric: Published(one.value, _statistic(one)) for one in file.published}
@@ -96,7 +96,7 @@ def _statistic(figure: Figure) -> str:
     return "rate" if figure.metric.endswith("_per_gpu") else figure.statistic
 
 
-def _priced(file: CaseFile, step: Step, figure: Figure) -> float:
+def _priced(file: CaseFile, step: PublishedStep, figure: Figure) -> float:
     """Seconds per token of a sequence, or tokens per second of a node."""
     deployment = resolve(file.scenario, step.phase)
     plan = deployment.pool(step.phase)

@@ -112,7 +112,7 @@ def validate(
     """Simulate the rows of a table and, with `published`, the services, single steps and case files that ship; only
     ids, names of readers or paths of case files in `wanted`, where there are some.
 
-    quick: a `sample` of the rows.
+    quick: a `sample` of the rows, and of the case files those that say so.
     max_prompts: bound on the prompts of a row; see `scenario_of`.
 
     Raises:
@@ -136,7 +136,8 @@ def validate(
         name: [id for id in ids if every or name in wanted or id in wanted] for name, ids in readers.items()
     }
     rows = [row for row in table.rows if every or row.id in wanted]
-    files = [*own.values(), *(shipped[id] for id in asked[PUBLISHED])]
+    chosen = (shipped[id] for id in asked[PUBLISHED])
+    files = [*own.values(), *(file for file in chosen if file.head.quick or not quick)]
     told = [id for kind in services.KINDS for id in asked.get(kind, [])]
     others = [*services.benchmarks(told, seed), *files_of.benchmarks(files, seed)]
     found = validate_rows(

@@ -8,8 +8,8 @@ import pytest
 from sim.deployment.plan import resolve
 from sim.scenario.schema import Scenario
 from sim.steady import steady
-from sim.validation.case_file import CaseFile, Day
-from sim.validation.day import Hour, Unit, hours, lengths_of, run_unit, unit_nodes
+from sim.validation.case_file import CaseFile, PublishedDay
+from sim.validation.day import PublishedHour, UnitSample, hours, lengths_of, run_unit, unit_nodes
 from sim.validation.day_figures import fewest_nodes, figures, interval, served
 from sim.validation.published import shipped
 
@@ -20,12 +20,12 @@ def file() -> CaseFile:
 
 
 @pytest.fixture(scope="module")
-def day(file: CaseFile) -> Day:
+def day(file: CaseFile) -> PublishedDay:
     assert file.head.day
     return file.head.day
 
 
-def test_schedule_has_the_published_means(file: CaseFile, day: Day) -> None:
+def test_schedule_has_the_published_means(file: CaseFile, day: PublishedDay) -> None:
     """226.75 nodes; 608e9 and 168e9 tokens at 73.7k and 14.8k per node make 95.5 and 131.4 of them."""
     found = hours(day, file.scenario)
     assert [hour.at for hour in found[:2]] == [12, 13] and len(found) == 24
@@ -41,7 +41,7 @@ def test_schedule_has_the_published_means(file: CaseFile, day: Day) -> None:
     assert by_hour[1].nodes == (15 * 218 + 45 * 188) / 60
 
 
-def test_requests_of_the_hours_make_the_tokens_of_the_day(file: CaseFile, day: Day) -> None:
+def test_requests_of_the_hours_make_the_tokens_of_the_day(file: CaseFile, day: PublishedDay) -> None:
     tokens = lengths_of(file.scenario)
     requests = sum(hour.per_s for hour in hours(day, file.scenario)) * 3600
     assert requests * tokens.output == pytest.approx(168e9)
@@ -50,11 +50,11 @@ def test_requests_of_the_hours_make_the_tokens_of_the_day(file: CaseFile, day: D
     assert tokens.input + tokens.output / 2 == pytest.approx(4989, abs=1)
 
 
-UNIT = Unit(np.array([1.0, 2.0]), np.array([40.0, 20.0]), prefill_per_s=4.0)
+UNIT = UnitSample(np.array([1.0, 2.0]), np.array([40.0, 20.0]), prefill_per_s=4.0)
 
 
-def hour(per_s: float, decode: float = 1, prefill: float = 1) -> Hour:
-    return Hour(0, 22 * decode, {"prefill": prefill, "decode": decode}, per_s)
+def hour(per_s: float, decode: float = 1, prefill: float = 1) -> PublishedHour:
+    return PublishedHour(0, 22 * decode, {"prefill": prefill, "decode": decode}, per_s)
 
 
 def test_what_a_unit_cannot_do_waits_for_the_next_hour() -> None:
@@ -93,7 +93,7 @@ def test_interval_of_two_samples() -> None:
     assert interval([1.0, 3.0]) == pytest.approx((2 - 12.706, 2 + 12.706), rel=1e-4)
 
 
-def test_a_unit_runs_as_its_steady_state_says(file: CaseFile, day: Day) -> None:
+def test_a_unit_runs_as_its_steady_state_says(file: CaseFile, day: PublishedDay) -> None:
     """Of 16 GPUs, for speed: an estimate by equations and the run agree on speed and on the most of a prefill unit."""
     pools = file.scenario.deployment
     assert pools.decode and pools.prefill

@@ -9,7 +9,7 @@ import pytest
 from sim.catalog.validated import Served, Validated, validated
 from sim.report.validation import cases_table
 from sim.validation.case import Case
-from sim.validation.digest import FILE, NAMES, brief, by_pool, lines, pools, rounded
+from sim.validation.digest import FILE, NAMES, brief, by_pool, cases_of, lines, pools, renewed, rounded
 from sim.validation.points import points
 from sim.validation.published import shipped
 from sim.validation.services import entries
@@ -67,6 +67,21 @@ def test_what_a_layout_has_in_common_is_told_once_and_read_back() -> None:
     assert data["columns"]["x"]["model"] == "m" and "release" not in data["columns"]["x"]
     assert [one.get("release") for one in data["cases"]] == ["1", "2", None]
     assert cases_table(data).model.tolist() == ["m"] * 3
+
+
+def test_cases_are_read_back_and_some_renewed() -> None:
+    """A is simulated anew; B keeps the error that was taken before its figures were rounded."""
+    banded = replace(
+        case("A", "tpot", 0.912345), layout="x", model="m", band=(0.9, None), interval=(0.91, 0.92)
+    )
+    old = brief(
+        Validation([banded, replace(case("B", "tpot", 0.98765432), layout="x", model="m")], {}, {}, 10, 0)
+    )
+    assert [one.id for one in cases_of(old)] == ["A", "B"]
+    assert cases_of(old)[0].band == (0.9, None) and cases_of(old)[0].interval == (0.91, 0.92)
+    new = renewed(old, Validation([replace(banded, simulated=1.5)], {}, {}, 99, 0))
+    assert {one["id"]: one["error"] for one in new["cases"]} == {"A": 0.5, "B": -0.01235}
+    assert new["max_prompts"] == 10 and new["columns"]["x"]["model"] == "m"
 
 
 def test_the_shipped_file_is_small_and_one_case_a_line() -> None:

@@ -20,10 +20,7 @@ from sim.validation.table import SHIPPED, validate
 
 ROOT = Path(__file__).parents[2]
 QUICK = [id for id, file in shipped().items() if file.head.quick]
-AGAIN = (
-    "`python -m sim.validation.digest {}` simulates it anew, then `python -m sim.validation.report` writes "
-    "VALIDATION.md"
-)
+AGAIN = "simulate it anew with `python -m sim.validation.digest {}`, then `python -m sim.validation.report`"
 
 
 def test_every_file_is_a_case_of_its_own() -> None:
@@ -134,3 +131,22 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, old: str, new: str, s
         read_case(path)
     assert says in str(error.value) and error.value.problems[0].line == line
     assert CliRunner().invoke(app, ["validate", str(path)]).exit_code == 2
+
+
+def test_a_run_says_how_many_requests_it_had(tmp_path: Path) -> None:
+    path = written(tmp_path, ", step: {phase: decode, batch: 1, context: 64}", "")
+    path.write_text(path.read_text().replace(", requests: 1}", "}\nduration_s: 10"), encoding="utf-8")
+    with pytest.raises(ScenarioError, match=r"mine.yaml:6:.*needs `requests`"):
+        read_case(path)
+
+
+def test_a_day_needs_units_of_two_pools_and_averages(tmp_path: Path) -> None:
+    text = (ROOT / "scenarios" / "published" / "deepseek_24h.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "day.yaml"
+    changed = text.replace("{input: {constant: 4383}", "{input: {uniform: [1, 8765]}").replace(
+        "[40, 50", "[50, 40"
+    )
+    path.write_text(changed, encoding="utf-8")
+    with pytest.raises(ScenarioError) as error:
+        read_case(path)
+    assert "lengths that are `constant`" in str(error.value) and "expected ascending" in str(error.value)
