@@ -1,10 +1,10 @@
 """`tokenworks validate --bench`: a user's own benchmark beside its simulation, and the anchor made from it."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -105,10 +105,11 @@ def _located(loaded: "LoadedScenario | None") -> "Iterator[None]":
         yield
 
 
-def _write(path: Path, form: Any) -> None:
+def _write(path: Path, form: "AnchorFile") -> None:
+    """The anchor's file, whole or not at all."""
     from sim.scenario.anchor import written
 
-    text = written(form)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write: Callable[[Path], object] = lambda folder: (folder / path.name).write_text(text, encoding="utf-8")  # noqa: E731
-    save(path.parent, write)
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(written(form), encoding="utf-8")
+    beside.replace(path)

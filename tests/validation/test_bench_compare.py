@@ -105,6 +105,14 @@ def test_a_streaming_interval_shows_in_itl_and_is_said(tmp_path: Path, scenario:
     assert any("another model" in note for note in notes)
 
 
+def test_a_file_that_contradicts_itself_is_told(tmp_path: Path, scenario: Path) -> None:
+    """4 requests/s of 0.2 s + 49 x 15 ms are 3.7 in flight; of 49 x 60 ms more than 4 can be."""
+    for tpot_ms, says in ((15.0, False), (60.0, True)):
+        file = files.saved(tmp_path / "v.json", files.vllm(mean_tpot_ms=tpot_ms))
+        notes = validate("--bench", file, "--scenario", scenario)["bench"][0]["notes"]
+        assert any("contradicts itself" in note for note in notes) is says
+
+
 def test_a_long_benchmark_is_cut_and_says_so(tmp_path: Path, scenario: Path) -> None:
     totals = {"completed": 400, "total_input_tokens": 360_000, "total_output_tokens": 20_000}
     file = files.saved(tmp_path / "v.json", files.vllm(**totals))
