@@ -14,6 +14,7 @@ from sim.cli.terminal import BAD_INPUT, Screen, show_error
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sim.scenario.anchor import AnchorFile
     from sim.scenario.loading import LoadedScenario
 
 YAML: Final = (".yaml", ".yml")
@@ -35,7 +36,7 @@ def validate_bench(
     from sim.cli import bench_tables
     from sim.validation.anchors import NoAnchor, make_anchor
     from sim.validation.bench.compare import compare
-    from sim.validation.bench.files import read_bench
+    from sim.validation.bench.files import read_benches
     from sim.validation.bench.run import BenchError
 
     if out:
@@ -46,7 +47,7 @@ def validate_bench(
         raise typer.Exit(BAD_INPUT)
     with _traces(out) as folder, _located(loaded):
         try:
-            runs = [run for file in files for run in read_bench(file)]
+            runs = read_benches(files)
             with screen.progress("benchmark") as tick:
                 found = compare(runs, loaded.scenario if loaded else None, folder, max_prompts, seed, tick)
             made = None
