@@ -1,10 +1,10 @@
 """`tokenworks validate --bench`: a user's own benchmark beside its simulation, and the anchor made from it."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -14,6 +14,7 @@ from sim.cli.terminal import BAD_INPUT, Screen, show_error
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sim.scenario.anchor import AnchorFile
     from sim.scenario.loading import LoadedScenario
 
 YAML: Final = (".yaml", ".yml")
@@ -35,7 +36,7 @@ def validate_bench(
     from sim.cli import bench_tables
     from sim.validation.anchors import NoAnchor, make_anchor
     from sim.validation.bench.compare import compare
-    from sim.validation.bench.files import read_bench
+    from sim.validation.bench.files import read_benches
     from sim.validation.bench.run import BenchError
 
     if out:
@@ -46,7 +47,7 @@ def validate_bench(
         raise typer.Exit(BAD_INPUT)
     with _traces(out) as folder, _located(loaded):
         try:
-            runs = [run for file in files for run in read_bench(file)]
+            runs = read_benches(files)
             with screen.progress("benchmark") as tick:
                 found = compare(runs, loaded.scenario if loaded else None, folder, max_prompts, seed, tick)
             made = None
@@ -105,10 +106,11 @@ def _located(loaded: "LoadedScenario | None") -> "Iterator[None]":
         yield
 
 
-def _write(path: Path, form: Any) -> None:
+def _write(path: Path, form: "AnchorFile") -> None:
+    """The anchor's file, whole or not at all."""
     from sim.scenario.anchor import written
 
-    text = written(form)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write: Callable[[Path], object] = lambda folder: (folder / path.name).write_text(text, encoding="utf-8")  # noqa: E731
-    save(path.parent, write)
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(written(form), encoding="utf-8")
+    beside.replace(path)

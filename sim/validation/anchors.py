@@ -100,12 +100,10 @@ def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progres
         after = runs.figures(points, trials, [made] * len(points))
         left_out = []
         if len(points) > 1:
-            others = [[i for i in every if i != left] for left in every]
             without = [
-                _with_ttft(scenario, points, stepped, _steps(points, base, slopes, o), o)
-                if any("tpot" in points[i].published for i in o)
-                else Factors()
-                for o in others
+                _with_ttft(scenario, points, stepped, _steps(points, base, slopes, others), others)
+                for left in every
+                for others in [[i for i in every if i != left]]
             ]
             left_out = runs.figures(points, trials, without)
     form = AnchorFile(

@@ -105,6 +105,29 @@ def test_a_streaming_interval_shows_in_itl_and_is_said(tmp_path: Path, scenario:
     assert any("another model" in note for note in notes)
 
 
+def test_files_of_one_name_are_two_points(tmp_path: Path, scenario: Path) -> None:
+    """Their requests are kept apart, also when an anchor simulates them again."""
+    found = []
+    for folder, concurrency in (("low", 1), ("high", 6)):
+        (tmp_path / folder).mkdir()
+        mine = sim.load(scenario, {"workload.arrivals": {"closed_loop": {"concurrency": concurrency}}})
+        mine = sim.load(mine, {"workload.requests": 8 * concurrency})
+        found.append(files.saved(tmp_path / folder / "r.json", files.served(sim.simulate(mine), concurrency)))
+    words = [word for file in found for word in ("--bench", file)]
+    data = validate(*words, "--scenario", scenario, "--anchor", tmp_path / "a.json")
+    assert [one["id"] for one in data["bench"]] == ["r", "r-2"]
+    assert data["anchor"]["step_factor"] == pytest.approx(1.0, abs=0.01)
+    assert data["anchor"]["error"]["tpot"] < 0.01
+
+
+def test_a_file_that_contradicts_itself_is_told(tmp_path: Path, scenario: Path) -> None:
+    """4 requests/s of 0.2 s + 49 x 15 ms are 3.7 in flight; of 49 x 60 ms more than 4 can be."""
+    for tpot_ms, says in ((15.0, False), (60.0, True)):
+        file = files.saved(tmp_path / "v.json", files.vllm(mean_tpot_ms=tpot_ms))
+        notes = validate("--bench", file, "--scenario", scenario)["bench"][0]["notes"]
+        assert any("contradicts itself" in note for note in notes) is says
+
+
 def test_a_long_benchmark_is_cut_and_says_so(tmp_path: Path, scenario: Path) -> None:
     totals = {"completed": 400, "total_input_tokens": 360_000, "total_output_tokens": 20_000}
     file = files.saved(tmp_path / "v.json", files.vllm(**totals))

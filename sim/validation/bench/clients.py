@@ -5,7 +5,7 @@ from math import inf, sqrt
 from typing import Final
 
 from sim.validation.bench.numbers import Values
-from sim.validation.bench.run import BenchError, BenchRun, Figures, Lengths, Load, formats
+from sim.validation.bench.run import BenchError, BenchRun, Figures, Lengths, Load, formats, little
 
 KEY: Final = re.compile(r"(mean|median|p\d+)_(\w+?)_ms")
 NAMES: Final = {"mean": "mean", "median": "p50"}
@@ -131,7 +131,7 @@ def _load(values: Values, requests: int, lengths: Lengths, measured: Figures, no
     if rate == inf:
         return Load(bound)
     if bound is not None:
-        in_flight = _in_flight(measured, lengths)
+        in_flight = little(measured)
         held = in_flight is not None and in_flight > 0.9 * bound
         says = "" if in_flight is None else f", {in_flight:.1f} in flight on average"
         taken = f"{bound} in flight" if held else f"{rate:g} requests/s"
@@ -153,18 +153,3 @@ def _times(values: Values, lengths: Lengths) -> list[float] | None:
         raise values.wrong("start_times", "a list of times")
     sent = [float(one) for one, pair in zip(started, pairs, strict=True) if min(pair) > 0]
     return [one - min(sent) for one in sent]
-
-
-def _in_flight(measured: Figures, lengths: Lengths) -> float | None:
-    """Requests in flight on average, by Little's law; None where the file does not tell the time of one."""
-    e2e = measured.get("e2e", {}).get("mean")
-    if e2e is None:
-        ttft, tpot = (measured.get(name, {}).get("mean") for name in ("ttft", "tpot"))
-        rates = {
-            name: measured.get(name, {}).get("rate") for name in ("output_tokens_per_s", "requests_per_s")
-        }
-        tokens, per_s = rates.values()
-        if not (ttft and tpot and tokens and per_s):
-            return None
-        e2e = ttft + tpot * (tokens / per_s - 1)
-    return e2e * measured["requests_per_s"]["rate"]

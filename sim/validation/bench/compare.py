@@ -12,7 +12,7 @@ from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.schema import Scenario
 from sim.simulation import simulate
 from sim.validation.bench.repeat import printed, repeated
-from sim.validation.bench.run import BenchError, BenchRun, Figures, formats
+from sim.validation.bench.run import BenchError, BenchRun, Figures, formats, little
 from sim.validation.case import Case, described
 from sim.validation.errors import by_metric
 from sim.validation.rows import Published, catalog_model
@@ -21,6 +21,8 @@ from sim.validation.runs import Benchmark, Progress, Trial
 LATENCIES: Final = ("ttft", "tpot", "itl", "e2e")
 METRICS: Final = (*LATENCIES, "requests_per_s", "output_tokens_per_s", "total_tokens_per_s")
 STATISTICS: Final = ("mean", "p50", "p90", "p95", "p99", "rate")
+IN_FLIGHT: Final = (0.6, 1.1)
+"""Requests in flight by Little's law over those asked for: fewer while a run begins and ends, never more."""
 LOOKED_AT: Final = ("p50", "mean")
 """Statistics of a latency that an anchor takes, the first one that was measured."""
 
@@ -204,7 +206,7 @@ def simulated(
         raise BenchError(f"{run.id}: requests are too long for the deployment: {'; '.join(result.notes)}")
     own = f"{mine.workload.trace}:"  # what the run's requests were read as is said already
     told = [note for note in result.notes if not note.startswith(own)]
-    notes = [*run.notes, *_mismatch(run, mine), *told]
+    notes = [*run.notes, *_mismatch(run, mine), *_contradiction(run), *told]
     count = len(result.requests)
     if count < run.requests:
         notes.append(f"the first {count:,} of {run.requests:,} requests are simulated (--max-prompts)")
@@ -221,6 +223,17 @@ def simulated(
 def _tokens_of_a_piece(run: BenchRun) -> float:
     itl, tpot = (run.measured.get(name, {}).get("mean") for name in ("itl", "tpot"))
     return itl / tpot if itl and tpot else 1.0
+
+
+def _contradiction(run: BenchRun) -> Iterator[str]:
+    """Says so where rate, times and concurrency do not belong together: nothing that is right meets all three."""
+    found = little(run.measured)
+    least, most = IN_FLIGHT
+    if found and run.in_flight and not least <= found / run.in_flight <= most:
+        yield (
+            f"the file contradicts itself: by Little's law {found:.1f} requests were in flight, of {run.in_flight}; "
+            "an anchor made from it is of little use"
+        )
 
 
 def _mismatch(run: BenchRun, scenario: Scenario) -> Iterator[str]:

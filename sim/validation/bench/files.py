@@ -1,7 +1,9 @@
 """A result file -> its runs, by the reader of its format."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +31,17 @@ OTHERS: Final = {
     ("benchmarks",): "a report of GuideLLM, as it seems",
 }
 """Keys of files that are not read, and what they are."""
+
+
+def read_benches(paths: Iterable[Path]) -> list[BenchRun]:
+    """The runs of several files, each with an id of its own. Raises as `read_bench`."""
+    found: dict[str, BenchRun] = {}
+    for path in paths:
+        for run in read_bench(path):
+            names = chain([run.id], (f"{run.id}-{n}" for n in count(2)))
+            id = next(name for name in names if name not in found)
+            found[id] = replace(run, id=id)
+    return list(found.values())
 
 
 def read_bench(path: Path) -> list[BenchRun]:

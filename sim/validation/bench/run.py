@@ -110,3 +110,12 @@ class BenchRun:
         elif load.rate_per_s < inf:
             told = f"{load.rate_per_s:g} requests/s{f', at most {told}' if told else ''}"
         return told or "all at once"
+
+
+def little(measured: Figures) -> float | None:
+    """Requests in flight on average, by Little's law; None where a file does not tell the time of one."""
+    rates = [measured.get(name, {}).get("rate") for name in ("requests_per_s", "output_tokens_per_s")]
+    e2e, ttft, tpot = (measured.get(name, {}).get("mean") for name in ("e2e", "ttft", "tpot"))
+    if rates[0] and rates[1] and ttft and tpot and not e2e:
+        e2e = ttft + tpot * (rates[1] / rates[0] - 1)
+    return e2e * rates[0] if e2e and rates[0] else None
