@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from sim.catalog import Gpu, efficiency
-from sim.catalog.profiles import shipped_profiles
+from sim.catalog.profiles import is_shipped, shipped_profiles
 from sim.cost.latency import CostModel, Latency
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import TAKEN_OUT, Profile, Table, device_gpu, load_profile
@@ -22,6 +22,9 @@ from sim.cost.tiles import at_least
 from sim.kernels import plays
 from sim.model.operations import Operation
 
+AS_FP8: Final = ("mxfp4",)
+"""Formats whose kernels, where none was measured, are taken to reach what FP8's do: of the bandwidth with their own
+bytes, of the arithmetic at their own rate (Marlin on Hopper)."""
 SELECTION: Final = Path(__file__).parent / "selection.yaml"
 
 
@@ -46,10 +49,11 @@ class ProfileCost:
 
     gpu: the GPU that is priced. Where it is not the one that was measured, every price is scaled by the resource
     that binds the operation, and says so.
+    model: whose own profiles, where they are shipped, come before those of V3's kernels.
     """
 
-    def __init__(self, profile: Profile, fallback: CostModel, gpu: Gpu) -> None:
-        self.profile, self.fallback, self.gpu = profile, fallback, gpu
+    def __init__(self, profile: Profile, fallback: CostModel, gpu: Gpu, model: str = "") -> None:
+        self.profile, self.fallback, self.gpu, self.model = profile, fallback, gpu, model
         self.measured_on = device_gpu(profile)
         self._speed = None if self.measured_on == gpu else _speeds(gpu, self.measured_on)
         self._choices: dict[Any, Choice | str] = {}
@@ -127,7 +131,8 @@ class ProfileCost:
             self._choices[key] = self._choose(operation)
         return self._choices[key]
 
-    def _choose(self, operation: Operation) -> "Choice | str":
+    def _choose(self, operation: Operation, meant: str = "") -> "Choice | str":
+        """`meant`: the operation's own format, where it is looked for in another one's tables."""
         reason, wanted = "", operation.options
         found: list[tuple[Table, Profile]] = []
         for engine, backend in self._candidates(operation.kernel, operation.dtype, wanted):
@@ -138,7 +143,11 @@ class ProfileCost:
                         reason = reason or beyond
                         found += [] if beyond else [(table, profile)]
         if found:
-            return self._chosen(found)
+            return self._chosen(found, meant or operation.dtype)
+        if operation.dtype in AS_FP8:
+            as_fp8 = self._choose(replace(operation, dtype="fp8"), operation.dtype)
+            if isinstance(as_fp8, Choice):
+                return as_fp8
         named = wanted.get("backend")
         return reason or (
             f"no table of back-end {named!r} for {operation.dtype} {operation.kernel}" if named else ""
@@ -156,14 +165,17 @@ class ProfileCost:
             yield engine, named
 
     def _profiles(self, engine: str) -> Iterator[Profile]:
-        """The profile itself where it is the engine's, then the shipped one of that engine on the same GPU."""
+        """The shipped one of the model's own kernels; the profile itself where it is the engine's; then the shipped one
+        of that engine on the same GPU."""
+        name = f"{self.measured_on.name}/{engine}"
+        if self.model and is_shipped(own := f"{name}/{self.model}"):
+            yield load_profile(own)
         if engine == self.profile.engine:
             yield self.profile
-        name = f"{self.measured_on.name}/{engine}"
         if name in shipped_profiles() and load_profile(name).path != self.profile.path:
             yield load_profile(name)
 
-    def _chosen(self, found: Sequence[tuple[Table, Profile]]) -> Choice:
+    def _chosen(self, found: Sequence[tuple[Table, Profile]], dtype: str) -> Choice:
         """The first table; where engines run much the same kernels, another engine's carries it beyond its hull."""
         table, profile = found[0]
         peer = None
@@ -175,14 +187,18 @@ class ProfileCost:
             source += ", less launches and unfused norms"
         if stand_in:
             source += f", standing in for {self.profile.engine}"
-        form = None
-        if self._speed is not None and table.fit is not None:
-            speed = {**self._speed, "compute": self._speed[table.variant.dtype]}
+        form, meant = None, replace(table.variant, dtype=dtype)
+        speed = self._speed or (_speeds(self.gpu, self.measured_on) if meant != table.variant else None)
+        if speed is not None and table.fit is not None:
+            speed = {**speed, "compute": speed[table.variant.dtype]}
+            if meant != table.variant:
+                speed["compute"] *= _rate(self.gpu, dtype) / _rate(self.gpu, table.variant.dtype)
+                source += f", scaled to {dtype}"
             form = table.fit.form.scaled(table.kernel, speed)
             reached = efficiency().reached.get(self.gpu.name, {})
-            form = at_least(form, table.kernel, table.backend, table.variant.dtype, self.gpu, reached)
-            source += f", scaled from {self.measured_on.name}"
-        return Choice(PricedTable(table, profile.dims, form, peer), source, stand_in)
+            form = at_least(form, table.kernel, table.backend, dtype, self.gpu, reached)
+            source += f", scaled from {self.measured_on.name}" if self._speed is not None else ""
+        return Choice(PricedTable(table, profile.dims, form, peer, meant), source, stand_in)
 
     def _beyond(self, table: Table, shape: Mapping[str, float]) -> str:
         """Why a table says nothing about a shape: it would leave the network that was measured."""
@@ -230,11 +246,16 @@ def _fits(table: Table, dtype: str, wanted: Mapping[str, str], backend: str) -> 
     )
 
 
+def _rate(gpu: Gpu, dtype: str) -> float:
+    """FLOP/s by the datasheet."""
+    return gpu.flop_per_s(dtype) or gpu.bf16_flop_per_s
+
+
 def _speeds(gpu: Gpu, measured: Gpu) -> dict[str, float]:
     """How many times as fast each resource of `gpu` is as that of `measured`, from the datasheets."""
     arithmetic = {
         dtype: (gpu.flop_per_s(dtype) or 0.0) / (measured.flop_per_s(dtype) or 1.0)
-        for dtype in ("bf16", "fp8", "nvfp4")
+        for dtype in ("bf16", "fp8", "mxfp4", "nvfp4")
     }
     return {
         **{dtype: ratio or 1.0 for dtype, ratio in arithmetic.items()},

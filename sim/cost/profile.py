@@ -92,8 +92,8 @@ class Profile:
 
     @property
     def name(self) -> str:
-        """GPU and engine, such as `h200_sxm/vllm`."""
-        return f"{self.gpu}/{self.engine}"
+        """GPU and engine, such as `h200_sxm/vllm`, and the model whose kernels are others than V3's."""
+        return "/".join((self.gpu, self.engine, *([self.header["model"]] if "model" in self.header else [])))
 
     @property
     def gpu(self) -> str:

@@ -7,6 +7,7 @@ from warnings import warn
 
 from sim import catalog
 from sim.catalog import Gpu
+from sim.catalog.profiles import models_of_their_own
 from sim.cost.exchange import WideExchange
 from sim.cost.latency import AnalyticCost, ConcentratedScores, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
@@ -123,14 +124,16 @@ def moe_backends(deployment: Deployment, experts: Operation) -> tuple[str, ...]:
 def priced_by(deployment: Deployment) -> CostModel:
     """The deployment's profile with the roofline behind it. Raises DeploymentError where it cannot be read."""
     try:
-        return _cost(deployment.gpu, deployment.profile)
+        name = deployment.model.name
+        return _cost(deployment.gpu, deployment.profile, name if name in models_of_their_own() else "")
     except ProfileError as error:
         raise DeploymentError([Problem(("profile",), str(error))]) from error
 
 
 @lru_cache(maxsize=32)
-def _cost(device: Gpu, profile: str | None) -> CostModel:
-    """The cost model of a GPU and a profile; kept, because its tables' interpolations take time to build."""
+def _cost(device: Gpu, profile: str | None, model: str) -> CostModel:
+    """The cost model of a GPU, a profile and a model with kernels of its own (else ""); kept, because its tables'
+    interpolations take time to build."""
     roofline = AnalyticCost(device, catalog.efficiency())
     if not profile:
         return roofline
@@ -140,7 +143,7 @@ def _cost(device: Gpu, profile: str | None) -> CostModel:
             f"profile {profile} was measured on a CPU: its times say nothing about a {device.name}",
             stacklevel=2,
         )
-    return ProfileCost(found, roofline, device)
+    return ProfileCost(found, roofline, device, model)
 
 
 def pool_step_cost(
