@@ -59,7 +59,8 @@ def import_tables(
 def _import_v4(console: Console, folder: Path, device: str, engine: str, name: str, out: Path) -> None:
     """The blocks of these tables stand as they were timed; where an engine has none, nothing is written."""
     if tables := v4.read_tables(folder, device, engine, name):
-        header = {**aiconfigurator.header(device, engine), "model": name}
+        header = aiconfigurator.header(device, engine)
+        header |= {"model": name, "attribution": {**header["attribution"], "changes": v4.CHANGES}}
         _fitted(console, out, header, tables, device)
 
 

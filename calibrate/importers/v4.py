@@ -19,6 +19,12 @@ NAMED: Final = {
     "deepseek-ai/DeepSeek-V4-Pro": "deepseek-v4-pro",
 }
 """Whose blocks the tables time; the experts' format, all that differs, is no part of them."""
+CHANGES: Final = (
+    "rows filtered to DeepSeek-V4 shapes with FP8 projections and balanced experts; every second prompt length, prefix "
+    "and batch of large prefill tables kept; repeated shapes replaced by their median; units, axis names and back-end "
+    "names changed; MoE rows converted from global tokens to token-expert pairs on a rank"
+)
+"""For the attribution: what was changed in the rows."""
 RATIOS: Final = {4: "csa", 128: "hca"}
 FP8_WEIGHTS: Final = "fp8_block"
 """The published checkpoints' projections; BF16 ones were timed too and are left out."""
