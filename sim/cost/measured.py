@@ -108,18 +108,16 @@ class ProfileCost:
     def backends(self, operation: Operation) -> tuple[str, ...]:
         """Back-ends whose tables, of this GPU and any engine, could price the operation, by name."""
         engines = (self.profile.engine, *selection()["stand_in"].get(self.profile.engine, ()))
-        return tuple(
-            sorted(
-                {
-                    table.backend
-                    for engine in engines
-                    for profile in self._profiles(engine)
-                    for table in profile.tables(operation.kernel)
-                    if _fits(table, operation.dtype, operation.options, "")
-                    and not _other_widths(profile, operation)
-                }
-            )
-        )
+        found = {
+            table.backend
+            for engine in engines
+            for profile in self._profiles(engine)
+            for table in profile.tables(operation.kernel)
+            if _fits(table, operation.dtype, operation.options, "") and not _other_widths(profile, operation)
+        }
+        if not found and operation.dtype in AS_FP8:
+            return self.backends(replace(operation, dtype="fp8"))
+        return tuple(sorted(found))
 
     def _choice(self, operation: Operation) -> "Choice | str":
         """The table for an operation, or why there is none (empty where nobody would expect one)."""
@@ -135,15 +133,17 @@ class ProfileCost:
         """`meant`: the operation's own format, where it is looked for in another one's tables."""
         reason, wanted = "", operation.options
         found: list[tuple[Table, Profile]] = []
+        foreign: list[tuple[Table, Profile]] = []
         for engine, backend in self._candidates(operation.kernel, operation.dtype, wanted):
             for profile in self._profiles(engine):
                 for table in sorted(profile.tables(operation.kernel), key=_generality):
                     if _fits(table, operation.dtype, wanted, backend):
                         beyond = _other_widths(profile, operation) or self._beyond(table, operation.shape)
                         reason = reason or beyond
-                        found += [] if beyond else [(table, profile)]
-        if found:
-            return self._chosen(found, meant or operation.dtype)
+                        own = backend or not self.model or profile.header.get("model") == self.model
+                        (found if own else foreign).extend([] if beyond else [(table, profile)])
+        if found or foreign:
+            return self._chosen([*found, *foreign], meant or operation.dtype)
         if operation.dtype in AS_FP8:
             as_fp8 = self._choose(replace(operation, dtype="fp8"), operation.dtype)
             if isinstance(as_fp8, Choice):

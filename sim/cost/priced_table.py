@@ -166,7 +166,8 @@ class PricedTable:
         stages = self.stages(shape, variant, self.dims)
         if self.form is self.own:
             return stages
-        return padded(self.table.kernel, self.table.backend, self.table.variant.dtype, shape, stages)
+        backend = self.table.backend if variant == self.table.variant else ""
+        return padded(self.table.kernel, backend, variant.dtype, shape, stages)
 
     def _form_seconds(self, shape: Mapping[str, float]) -> float:
         return self.own.seconds(self.stages(shape, self.table.variant, self.dims))

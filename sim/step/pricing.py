@@ -16,8 +16,8 @@ from sim.cost.profile import ProfileError, load_profile
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
 from sim.frozen import Frozen
-from sim.model.layout import Phase
-from sim.model.operations import Operation, routed_experts
+from sim.model.layout import MEGA_MOE, Phase
+from sim.model.operations import Operation, mega_moe_experts, routed_experts
 from sim.scenario.errors import DeploymentError, Problem
 from sim.step.build import Range, build_step_cost
 from sim.step.cost import SurfaceStepCost
@@ -98,7 +98,9 @@ def check_backends(deployment: Deployment) -> None:
     cost, model, weights = priced_by(deployment), deployment.model, deployment.precision.weights
     if not named or not isinstance(cost, ProfileCost) or not model.n_routed:
         return
-    known = cost.backends(routed_experts(1.0, 1.0, 1.0, model.hidden, model.moe_inter, weights))
+    shape = (model.hidden, model.moe_inter, weights)
+    fused = cost.backends(mega_moe_experts(1.0, 1.0, 1.0, 1, *shape))
+    known = (*cost.backends(routed_experts(1.0, 1.0, 1.0, *shape)), *fused)
     problems = [
         Problem(
             ("deployment", role, "moe_backend"),
@@ -106,6 +108,15 @@ def check_backends(deployment: Deployment) -> None:
         )
         for role, name in named.items()
         if name not in known
+    ]
+    problems += [
+        Problem(
+            ("deployment", role, "moe_backend"),
+            f"{MEGA_MOE} exchanges tokens itself: expected several attention ranks, each expert whole on one GPU "
+            "(tp < gpus = ep)",
+        )
+        for role, name in named.items()
+        if name == MEGA_MOE and name in known and not deployment.pools[role].layout.exchange_in_experts
     ]
     if problems:
         raise DeploymentError(problems)
