@@ -80,7 +80,7 @@ def hyper_connections(source: Source, of: Model) -> Iterator[Table]:
         yield from table(f"mhc_{stage}", "bf16", {}, "", name, axes, fastest.latency_ms * MILLISECOND_S)
 
 
-def spread(pairs: Any, experts: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+def spread(pairs: Any, experts: Any) -> Any:
     """Touched experts of a rank where every expert is equally loaded: each pair touches one of its own first."""
     return np.minimum(pairs, experts)
 

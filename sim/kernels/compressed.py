@@ -6,7 +6,7 @@ all heads.
 from typing import Any, Final
 
 from sim.kernels import gemm, mla
-from sim.kernels.family import Dims, Family, Phase, Shape, Stage, Variant, Work
+from sim.kernels.family import Carrier, Dims, Family, Phase, Shape, Stage, Variant, Work
 from sim.kernels.formats import BF16, activation_bytes, causal_pairs, sparse_pairs, weight_bytes
 
 BLOCK_WIDTHS: Final = ("hidden", "q_lora", "head_dim", "group_heads", "o_lora", "window")
@@ -141,6 +141,12 @@ def _topk(s: Shape, v: Variant, d: Dims) -> list[Stage]:
     return [topk(s["batch"], s["new"], s["context"] - s["new"], d.csa_ratio, d.index_topk)]
 
 
+def _carriers(phase: str, before: int) -> tuple[Carrier, ...]:
+    """Of the stages before the core, and of it: every query gathers its own entries, in prefill from the L2."""
+    memory: Carrier = "memory"
+    return (*(memory,) * before, "cache" if phase == "prefill" else memory)
+
+
 CONTEXT_AXES: Final = ("batch", "new", "context")
 CORES: Final = tuple(
     Family(
@@ -183,8 +189,7 @@ BLOCKS: Final = tuple(
         widths=widths,
         equivalent=None if phase == "prefill" else mla.queries_as_sequences,
         stages=(*before, f"sparse_mla_{phase}"),
-        # Every query gathers its own entries, in prefill from the L2.
-        carriers=(*("memory",) * len(before), "cache" if phase == "prefill" else "memory"),
+        carriers=_carriers(phase, len(before)),
     )
     for name, block, widths, before in (
         ("csa", _csa, CSA_WIDTHS, ("gemm", "")),

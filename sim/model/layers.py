@@ -116,17 +116,14 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
         model.hidden,
         model.moe_inter / layout.moe_tp,
     )
-    grouped = ops.routed_experts(*experts_here, layout.weights, layers)
-    options: dict[str, str] = {"backend": layout.moe_backend} if layout.moe_backend else {}
-    if layout.all_to_all:
-        # What a rank's experts receive, padded batches or contiguous rows, selects their kernel.
-        options["mode"] = layout.dispatch_mode
     fused = layout.exchange_in_experts
     if fused:
-        rows, slots, active, *widths = experts_here
-        grouped = ops.mega_moe_experts(rows, slots, active, layout.ep, *widths, layout.weights, layers)
-        options = {}
-    parts.append(replace(grouped, options=options, stream="experts"))
+        grouped = ops.mega_moe_experts(*experts_here, layout.weights, layout.ep, layers)
+    else:
+        grouped = replace(
+            ops.routed_experts(*experts_here, layout.weights, layers), options=_experts_options(layout)
+        )
+    parts.append(replace(grouped, stream="experts"))
     if layout.whole_batch_experts and layout.ep > 1 and not layout.all_to_all:
         parts.append(_foreign_rows(layout, tokens, experts, layers))
     if model.n_shared and not layout.shared_as_slot:
@@ -134,6 +131,15 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
         shared = _ffn(layout, "shared expert", "dense", seen, inter, layers)
         parts += [replace(o, stream="shared", gathered=gathered) for o in shared]
     return parts if fused else parts + _exchange(layout, tokens, experts, layers)
+
+
+def _experts_options(layout: Layout) -> dict[str, str]:
+    """What selects the kernels of the routed experts."""
+    options: dict[str, str] = {"backend": layout.moe_backend} if layout.moe_backend else {}
+    if layout.all_to_all:
+        # What a rank's experts receive, padded batches or contiguous rows, selects their kernel.
+        options["mode"] = layout.dispatch_mode
+    return options
 
 
 def _foreign_rows(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> Operation:

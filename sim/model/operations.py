@@ -213,10 +213,10 @@ def mega_moe_experts(
     rows: float,
     experts: float,
     active: float,
-    ep: int,
     hidden: int,
     inter: float,
     dtype: str,
+    ep: int,
     layers: int = 1,
 ) -> Operation:
     """The same with dispatch and combine inside: nothing else is exchanged."""

@@ -99,7 +99,7 @@ def check_backends(deployment: Deployment) -> None:
     if not named or not isinstance(cost, ProfileCost) or not model.n_routed:
         return
     shape = (model.hidden, model.moe_inter, weights)
-    fused = cost.backends(mega_moe_experts(1.0, 1.0, 1.0, 1, *shape))
+    fused = cost.backends(mega_moe_experts(1.0, 1.0, 1.0, *shape, ep=1))
     known = (*cost.backends(routed_experts(1.0, 1.0, 1.0, *shape)), *fused)
     problems = [
         Problem(

@@ -108,7 +108,7 @@ def test_experts_with_the_exchange_inside_take_as_long_as_published(
     """DeepGEMM, pull requests 316 and 323: V4-Pro, EP8, one B200-class GPU's tokens. The tables are SGLang's
     module with an earlier kernel, on GB200 and GB300."""
     rows = 6.0 * tokens
-    fused = mega_moe_experts(rows, 48, min(rows, 48.0), 8, 7168, 3072, "mxfp4")
+    fused = mega_moe_experts(rows, 48, min(rows, 48.0), 7168, 3072, "mxfp4", ep=8)
     found = cost(device, "sglang", PRO).price(fused)
     assert found.priced_by in ("measured", "fitted")
     assert found.seconds == pytest.approx(us * 1e-6, rel=0.15)

@@ -54,8 +54,8 @@ def test_every_request_holds_its_windows_and_states() -> None:
 
 def test_v4_pro_on_eight_h200_is_nearly_all_weights_where_every_rank_holds_the_attention() -> None:
     """GB on each GPU, attention DP 8 and EP 8: attention 18.30 and indexer 0.38, compressors 1.59 in BF16, an eighth of
-    the experts' 822.05, a shared expert of 4.03 per GPU, hyper-connections 0.34, gate 0.34, embedding and head 1.85 each:
-    131.4 of 151.4. vLLM's 8% and a chunk of 8,192 tokens then leave no room, a chunk of 2,048 leaves a little."""
+    the experts' 822.05, a shared expert of 4.03 per GPU, hyper-connections and gate 0.34 each, embedding and head 1.85
+    each: 131.4 of 151.4. vLLM's 8% and a chunk of 8,192 tokens then leave no room, a chunk of 2,048 leaves a little."""
 
     def memory(**serve: Any) -> MemoryBudget:
         form = {"gpus": 8, "ep": 8, "max_batch_per_gpu": 8, **serve}
