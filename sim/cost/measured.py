@@ -55,7 +55,6 @@ class ProfileCost:
     def __init__(self, profile: Profile, fallback: CostModel, gpu: Gpu, model: str = "") -> None:
         self.profile, self.fallback, self.gpu, self.model = profile, fallback, gpu, model
         self.measured_on = device_gpu(profile)
-        self._speed = None if self.measured_on == gpu else _speeds(gpu, self.measured_on)
         self._choices: dict[Any, Choice | str] = {}
 
     def knows(self, operation: Operation) -> bool:
@@ -111,7 +110,7 @@ class ProfileCost:
         found = {
             table.backend
             for engine in engines
-            for profile in self._profiles(engine)
+            for profile in self._profiles(engine, operation.kernel)
             for table in profile.tables(operation.kernel)
             if _fits(table, operation.dtype, operation.options, "") and not _other_widths(profile, operation)
         }
@@ -135,7 +134,7 @@ class ProfileCost:
         found: list[tuple[Table, Profile]] = []
         foreign: list[tuple[Table, Profile]] = []
         for engine, backend in self._candidates(operation.kernel, operation.dtype, wanted):
-            for profile in self._profiles(engine):
+            for profile in self._profiles(engine, operation.kernel):
                 for table in sorted(profile.tables(operation.kernel), key=_generality):
                     if _fits(table, operation.dtype, wanted, backend):
                         beyond = _other_widths(profile, operation) or self._beyond(table, operation.shape)
@@ -164,9 +163,9 @@ class ProfileCost:
         for engine in (own, *rules["stand_in"].get(own, ())):
             yield engine, named
 
-    def _profiles(self, engine: str) -> Iterator[Profile]:
-        """The shipped one of the model's own kernels; the profile itself where it is the engine's; then the shipped one
-        of that engine on the same GPU."""
+    def _profiles(self, engine: str, kernel: str) -> Iterator[Profile]:
+        """The shipped one of the model's own kernels; the profile itself where it is the engine's; the shipped one of
+        that engine on the same GPU; and that of the model's own kernels on a GPU that stands in for it."""
         name = f"{self.measured_on.name}/{engine}"
         if self.model and is_shipped(own := f"{name}/{self.model}"):
             yield load_profile(own)
@@ -174,6 +173,9 @@ class ProfileCost:
             yield self.profile
         if name in shipped_profiles() and load_profile(name).path != self.profile.path:
             yield load_profile(name)
+        other = selection()["stand_in_gpus"].get(kernel, {}).get(self.measured_on.name)
+        if other and is_shipped(own := f"{other}/{engine}/{self.model}"):
+            yield load_profile(own)
 
     def _chosen(self, found: Sequence[tuple[Table, Profile]], dtype: str) -> Choice:
         """The first table; where engines run much the same kernels, another engine's carries it beyond its hull."""
@@ -188,16 +190,17 @@ class ProfileCost:
         if stand_in:
             source += f", standing in for {self.profile.engine}"
         form, meant = None, replace(table.variant, dtype=dtype)
-        speed = self._speed or (_speeds(self.gpu, self.measured_on) if meant != table.variant else None)
-        if speed is not None and table.fit is not None:
-            speed = {**speed, "compute": speed[table.variant.dtype]}
+        measured = self.measured_on if profile.gpu == self.measured_on.name else device_gpu(profile)
+        if table.fit is not None and (measured != self.gpu or meant != table.variant):
+            speed = _speeds(self.gpu, measured)
+            speed["compute"] = speed[table.variant.dtype]
             if meant != table.variant:
                 speed["compute"] *= _rate(self.gpu, dtype) / _rate(self.gpu, table.variant.dtype)
                 source += f", scaled to {dtype}"
             form = table.fit.form.scaled(table.kernel, speed)
             reached = efficiency().reached.get(self.gpu.name, {})
             form = at_least(form, table.kernel, table.backend, dtype, self.gpu, reached)
-            source += f", scaled from {self.measured_on.name}" if self._speed is not None else ""
+            source += f", scaled from {measured.name}" if measured != self.gpu else ""
         return Choice(PricedTable(table, profile.dims, form, peer, meant), source, stand_in)
 
     def _beyond(self, table: Table, shape: Mapping[str, float]) -> str:

@@ -69,7 +69,7 @@ class Layout:
     @property
     def exchange_in_experts(self) -> bool:
         """Whether dispatch and combine are part of the experts' kernel."""
-        return self.all_to_all and self.moe_backend == MEGA_MOE
+        return self.all_to_all and self.nodes == 1 and self.moe_backend == MEGA_MOE
 
     @property
     def heads(self) -> int:

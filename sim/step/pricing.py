@@ -113,7 +113,7 @@ def check_backends(deployment: Deployment) -> None:
         Problem(
             ("deployment", role, "moe_backend"),
             f"{MEGA_MOE} exchanges tokens itself: expected several attention ranks, each expert whole on one GPU "
-            "(tp < gpus = ep)",
+            "(tp < gpus = ep), and NVLink among all of them",
         )
         for role, name in named.items()
         if name == MEGA_MOE and name in known and not deployment.pools[role].layout.exchange_in_experts

@@ -100,15 +100,29 @@ def test_mxfp4_experts_on_hopper_reach_fp8_s_share_of_the_bandwidth(device: str)
         assert 0.5 < fp4.seconds / fp8.seconds < 0.85
 
 
+def fused(device: str, tokens: int) -> Latency:
+    rows = 6.0 * tokens
+    return cost(device, "sglang", PRO).price(
+        mega_moe_experts(rows, 48, min(rows, 48.0), 7168, 3072, "mxfp4", ep=8)
+    )
+
+
 @pytest.mark.parametrize(("tokens", "us"), [(512, 369.6), (8192, 2818.5)])
 @pytest.mark.parametrize("device", ["gb200", "gb300"])
 def test_experts_with_the_exchange_inside_take_as_long_as_published(
     device: str, tokens: int, us: float
 ) -> None:
-    """DeepGEMM, pull requests 316 and 323: V4-Pro, EP8, one B200-class GPU's tokens. The tables are SGLang's
-    module with an earlier kernel, on GB200 and GB300."""
-    rows = 6.0 * tokens
-    fused = mega_moe_experts(rows, 48, min(rows, 48.0), 7168, 3072, "mxfp4", ep=8)
-    found = cost(device, "sglang", PRO).price(fused)
+    """DeepGEMM, pull requests 316 and 323: V4-Pro, EP8, the tokens of one B200-class GPU. The tables are of
+    SGLang's module with an earlier kernel."""
+    found = fused(device, tokens)
     assert found.priced_by in ("measured", "fitted")
     assert found.seconds == pytest.approx(us * 1e-6, rel=0.15)
+
+
+@pytest.mark.parametrize("device", ["b200", "b300"])
+def test_a_gpu_stands_in_for_its_sister(device: str) -> None:
+    """The same chip, at 4.5 and 5 PFLOP/s of FP8 on B200 and GB200."""
+    found, other = fused(device, 512), fused(f"g{device}", 512)
+    assert found.priced_by == "scaled"
+    assert found.source.endswith(f"scaled from {gpu(f'g{device}').name}")
+    assert 1.0 <= found.seconds / other.seconds < 1.15
