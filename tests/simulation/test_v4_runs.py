@@ -73,6 +73,14 @@ def test_v4_pro_on_eight_h200_is_nearly_all_weights_where_every_rank_holds_the_a
         memory()
 
 
+def test_weights_of_v4_pro_over_eight_h200() -> None:
+    """SGLang's log says 103 to 104 GiB a GPU with TP8 and Marlin (InferenceX, issue 2128, comment of 2026-09-09; an older
+    image padded the experts to 125.7)."""
+    form = {"gpus": 8, "tp": 8, "max_batch_per_gpu": 8}
+    memory = deploy(scenario(form | {"ep": 1}, model="deepseek-v4-pro", gpu="h200_sxm")).pools["serve"].memory
+    assert memory.weights_bytes / 2**30 == pytest.approx(103.5, rel=0.03)
+
+
 @pytest.mark.parametrize("pools", ["serve", "prefill and decode"])
 def test_drafts_of_the_module(pools: str) -> None:
     drafts = {"speculation": {"draft_tokens": 2, "acceptance": [0.7, 0.41]}}
