@@ -74,7 +74,7 @@ def test_v4_pro_on_eight_h200_is_nearly_all_weights_where_every_rank_holds_the_a
 
 
 def test_weights_of_v4_pro_over_eight_h200() -> None:
-    """SGLang's log says 103 to 104 GiB a GPU with TP8 and Marlin (InferenceX, issue 2128, comment of 2026-09-09; an older
+    """SGLang's log says 103 to 104 GiB a GPU with TP8 and Marlin (InferenceX, issue 2128, 2026-09-09; an older
     image padded the experts to 125.7)."""
     form = {"gpus": 8, "tp": 8, "max_batch_per_gpu": 8}
     memory = deploy(scenario(form | {"ep": 1}, model="deepseek-v4-pro", gpu="h200_sxm")).pools["serve"].memory
