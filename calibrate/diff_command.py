@@ -9,7 +9,8 @@ from rich.console import Console
 
 from calibrate import diff as difference
 from calibrate.show import wide_console
-from sim.cost.profile import ProfileError, load_profile
+from sim.cost.fits import ProfileError
+from sim.cost.profile import load_profile
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.loading import load
 

@@ -15,9 +15,10 @@ from scipy.optimize import least_squares
 
 from calibrate.tables import WEIGHT
 from sim.catalog import Gpu
+from sim.cost.fits import Fit
 from sim.cost.form import Form
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import TAKEN_OUT, Fit, Profile, Table
+from sim.cost.profile import TAKEN_OUT, Profile, Table
 from sim.kernels import FAMILIES
 from sim.kernels.family import Dims, Stage
 

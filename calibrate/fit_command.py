@@ -14,7 +14,8 @@ from calibrate.store import save_fits, save_profile
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu_names
 from sim.catalog.profiles import HEADER
-from sim.cost.profile import FIT, Fit, Profile, ProfileError, device_gpu, read_profile
+from sim.cost.fits import FIT, Fit, ProfileError
+from sim.cost.profile import Profile, device_gpu, read_profile
 from sim.cost.record import CALIBRATION, BadRecord, read_records
 from sim.saving import whole_folder
 from sim.scenario.errors import brief

@@ -1,19 +1,21 @@
 """`tokenworks calibrate import`: foreign tables -> a profile."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from calibrate.importers import aiconfigurator
+from calibrate.importers import aiconfigurator, v4
 from calibrate.importers.mending import LIST, Mending, write_list
 from calibrate.importers.source import MissingTable
 from calibrate.store import save_fits, save_profile
-from sim.catalog import UnknownName, efficiency, gpu
+from sim.catalog import UnknownName, efficiency, gpu, model
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
-from sim.cost.profile import read_profile
+from sim.cost.profile import MEASURED_MODEL, Profile, Table, read_profile
 
 
 def import_tables(
@@ -26,33 +28,63 @@ def import_tables(
     engines: Annotated[
         list[str] | None, typer.Option("--engine", help="sglang, trtllm or vllm; repeatable. Default: all.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Profiles are written to OUT/GPU/ENGINE.")] = Path("profiles"),
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="deepseek-v3.2 (V3's kernels too), deepseek-v4-flash or deepseek-v4-pro; repeatable. Default: all.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="Profiles are written to OUT/GPU/ENGINE; V4's to its folder in there."),
+    ] = Path("profiles"),
 ) -> None:
     """Read measured tables, leave out what is known to be wrong, and write fitted profiles."""
     console = Console(stderr=True)
     try:
         devices = [gpu(name).name for name in gpus or aiconfigurator.GPUS]
         chosen = engines or list(aiconfigurator.ENGINES)
-        for device in devices:
-            for engine in chosen:
+        of = [model(name).name for name in models or (MEASURED_MODEL, *v4.MODELS)]
+        for device, engine, name in itertools.product(devices, chosen, of):
+            if name in v4.MODELS:
+                _import_v4(console, folder, device, engine, name, out / device / engine / name)
+            else:
                 _import(console, folder, device, engine, out / device / engine)
     except (MissingTable, UnknownName, ValueError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from error
 
 
+def _import_v4(console: Console, folder: Path, device: str, engine: str, name: str, out: Path) -> None:
+    """The blocks of these tables stand as they were timed; where an engine has none, nothing is written."""
+    if tables := v4.read_tables(folder, device, engine, name):
+        header = aiconfigurator.header(device, engine)
+        header |= {"model": name, "attribution": {**header["attribution"], "changes": v4.CHANGES}}
+        _fitted(console, out, header, tables, device)
+
+
+def _fitted(
+    console: Console, out: Path, header: dict[str, Any], tables: Sequence[Table], device: str
+) -> Profile:
+    """The profile of some tables, written and fitted."""
+    from calibrate.fit import fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
+
+    save_profile(out, header, tables)
+    console.print(f"{out}: {len(tables)} tables, {sum(len(t.seconds) for t in tables):,} shapes; fitting")
+    save_fits(out, fit_profile(read_profile(out), gpu(device)))
+    return read_profile(out)
+
+
 def _import(console: Console, folder: Path, device: str, engine: str, out: Path) -> None:
-    from calibrate.fit import fit_again, fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
+    from calibrate.fit import fit_again  # noqa: PLC0415 (scipy takes half a second to import)
 
     tables = aiconfigurator.read_tables(folder, device, engine)
     if not tables:
         raise ValueError(f"the tables hold no rows for {device} with {engine}")
     header: dict[str, Any] = aiconfigurator.header(device, engine)
-    save_profile(out, header, tables)
-    console.print(f"{out}: {len(tables)} tables, {sum(len(t.seconds) for t in tables):,} shapes; fitting")
-    fits = fit_profile(read_profile(out), gpu(device))
-    save_fits(out, fits)
-    profile = read_profile(out)
+    profile = _fitted(console, out, header, tables, device)
+    fits = dict(profile.fits)
     cost = ProfileCost(profile, AnalyticCost(gpu(device), efficiency()), gpu(device))
     mended, found = Mending(folder, gpu(device), engine, cost).mended(tables)
     if found:

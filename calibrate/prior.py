@@ -18,8 +18,9 @@ from calibrate.coverage import table_words
 from calibrate.fit import score, summary
 from sim.catalog import Gpu, gpu
 from sim.catalog.profiles import shipped_profiles
+from sim.cost.fits import Fit, Prior
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Fit, Prior, Profile, Table, load_profile
+from sim.cost.profile import Profile, Table, load_profile
 from sim.kernels import FAMILIES
 
 Floats = NDArray[np.float64]

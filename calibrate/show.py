@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from sim.cost.fits import Fit
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Fit, Profile, Table
+from sim.cost.profile import Profile, Table
 from sim.kernels import FAMILIES
 
 TABLE_WIDTH = 152

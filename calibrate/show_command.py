@@ -9,7 +9,8 @@ from rich.console import Console
 
 from calibrate.show import error_table, family_errors, overview, overview_table, plot_page, wide_console
 from sim.catalog.profiles import shipped_profiles
-from sim.cost.profile import Profile, ProfileError, load_profile
+from sim.cost.fits import ProfileError
+from sim.cost.profile import Profile, load_profile
 
 
 def show(

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from sim.catalog.profiles import HEADER
-from sim.cost.profile import COUNTED, FIT, Fit, Table, fit_to_json
+from sim.cost.fits import COUNTED, FIT, Fit, fit_to_json
+from sim.cost.profile import Table
 
 
 def save_profile(directory: Path, header: Mapping[str, Any], tables: Sequence[Table]) -> None:

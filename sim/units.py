@@ -15,5 +15,5 @@ GIB_BYTES: Final = 2**30
 TERA: Final = 1e12
 MILLION: Final = 1e6
 
-DTYPE_BYTES: Final = {"int4": 0.5, "nvfp4": 0.5, "fp8": 1.0, "bf16": 2.0, "fp32": 4.0}
+DTYPE_BYTES: Final = {"int4": 0.5, "mxfp4": 0.5, "nvfp4": 0.5, "fp8": 1.0, "bf16": 2.0, "fp32": 4.0}
 """Bytes of one element, without the scales of block formats (those are counted where the format is defined)."""

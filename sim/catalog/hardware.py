@@ -38,7 +38,10 @@ class Gpu:
 
     def flop_per_s(self, dtype: str) -> float | None:
         """Dense peak for bf16, fp8 or nvfp4; None where the GPU has no such arithmetic. INT4 weights meet BF16
-        activations (W4A16): the arithmetic is BF16's."""
+        activations (W4A16): the arithmetic is BF16's. MXFP4 weights meet MXFP8 ones where the tensor cores have FP4, at
+        the rate of FP8 (PTX ISA, tcgen05.mma kind::mxf8f6f4), and are unpacked to BF16 elsewhere (Marlin)."""
+        if dtype == "mxfp4":
+            dtype = "fp8" if self.fp4_flop_per_s else "bf16"
         peaks = {"bf16": self.bf16_flop_per_s, "fp8": self.fp8_flop_per_s, "nvfp4": self.fp4_flop_per_s}
         return peaks["bf16" if dtype == "int4" else dtype]
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from sim.catalog.facts import read, resolve, values
-from sim.catalog.hugging_face import read_config
+from sim.catalog.hugging_face import ConfigError, read_config
 from sim.catalog.shapes import LayerGroup, Model
 
 CONFIG: Final = "config.json"
@@ -17,33 +17,41 @@ CONFIG: Final = "config.json"
 def model(name: str) -> Model:
     """The model of that name or alias, or of that config.json (or the folder that it lies in).
 
-    A file is read again where it has changed. Raises UnknownName, and ConfigError where the file cannot be used.
+    A file is read again where it has changed. Raises UnknownName, and ConfigError where the file cannot be used or the
+    model is known but not modelled.
     """
     file = Path(name)
     try:
         if file.suffix != ".json" and not ("/" in name and (file := file / CONFIG).is_file()):
-            return _known(name)
-        stamp = file.stat().st_mtime_ns
+            stamp = None
+        else:
+            stamp = file.stat().st_mtime_ns
     except (OSError, ValueError):  # no such file, or a name that none can have
         stamp = 0
-    return _described(file, stamp)
+    return _known(name) if stamp is None else _described(file, stamp)
 
 
 @cache
 def _known(name: str) -> Model:
     file = read("models.yaml")
+    if why := values(file["not_modelled"]).get(release(name).lower()):
+        raise ConfigError(f"{name} is not modelled: {why}")
     key = resolve("model", release(name), file["models"], file["aliases"])
     shapes = values(_facts(key))
     parts, attention, layers = (shapes.pop(name, None) for name in ("bf16_parts", "attention", "layers"))
+    module, notes = shapes.pop("module", None), shapes.pop("notes", ())
     groups = (
         (LayerGroup(attention, layers),)
         if isinstance(attention, str)
         else tuple(_group(**group) for group in attention)
     )
-    return Model(name=key, attention=groups, bf16_parts=tuple(parts), **shapes)
+    own = _group(**module) if module else None
+    return Model(
+        name=key, attention=groups, bf16_parts=tuple(parts), module=own, notes=tuple(notes), **shapes
+    )
 
 
-def _group(kind: str, layers: int, **sizes: int) -> LayerGroup:
+def _group(kind: str, layers: int = 0, **sizes: int) -> LayerGroup:
     """One entry of a list of groups."""
     return LayerGroup(kind, layers, tuple(sorted(sizes.items())))
 
@@ -78,5 +86,5 @@ def _facts(name: str) -> dict[str, Any]:
 
 @cache
 def kv_layouts() -> Mapping[str, int]:
-    """Bytes per token and layer of each cache layout: mla_bf16, mla_fp8, dsa_fp8, dsa_index_key."""
+    """Bytes per entry and layer of each cache layout, by name: mla_bf16, dsa_index_key and so on."""
     return MappingProxyType(values(read("models.yaml")["kv_layouts"]))

@@ -1,5 +1,6 @@
 """The measured profiles that come with the package, by name; `sim.cost.profile` reads them."""
 
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,12 @@ HEADER: Final = "profile.yaml"
 def shipped_profiles() -> tuple[str, ...]:
     """Names of the profiles that come with the package, such as `h200_sxm/vllm`."""
     return tuple(sorted(p.parent.relative_to(SHIPPED).as_posix() for p in SHIPPED.glob(f"*/*/{HEADER}")))
+
+
+@cache
+def models_of_their_own() -> frozenset[str]:
+    """Models whose kernels have profiles of their own, in a folder of their name in the engine's."""
+    return frozenset(p.parent.name for p in SHIPPED.glob(f"*/*/*/{HEADER}"))
 
 
 def is_shipped(name: str) -> bool:

@@ -68,6 +68,13 @@ class Model:
     """Format of the attention's projections, where the checkpoint has not the usual one beside `weights`."""
     dense_weights: str | None = None
     """The same of the shared expert and of dense FFNs."""
+    module: LayerGroup | None = None
+    """What an MTP module's layer attends with, where not like the last group's; its `layers` mean nothing."""
+    o_groups: int = 0
+    """Groups of heads whose outputs are projected down apart, each to `o_lora_rank`; 0: one output projection."""
+    o_lora_rank: int = 0
+    streams: int = 1
+    """Residual streams; several are mixed before and after each attention and FFN (hyper-connections)."""
     architecture: str = field(default="", compare=False)
     """What its config.json calls it; empty for the catalog's own."""
     notes: tuple[str, ...] = field(default=(), compare=False)
@@ -84,15 +91,17 @@ class Model:
         return self.layers - self.dense_layers
 
     def module_group(self, layers: int) -> LayerGroup:
-        """`layers` layers that attend as an MTP module does: like the last group's."""
-        return replace(self.attention[-1], layers=layers)
+        """`layers` layers that attend as an MTP module does: like the last group's, unless said."""
+        return replace(self.module or self.attention[-1], layers=layers)
 
     def layer_groups(self, mtp: bool) -> tuple[LayerGroup, ...]:
         """All layers; with `mtp` those of the MTP modules too, beside the main model's of their kind."""
-        if not mtp:
+        if not mtp or not self.nextn:
             return self.attention
+        if self.module_group(1) != replace(self.attention[-1], layers=1):
+            return (*self.attention, self.module_group(self.nextn))
         return (*self.attention[:-1], self.module_group(self.attention[-1].layers + self.nextn))
 
     def only_layer(self) -> "Model":
         """The decoder layer of the MTP module, as a model of that one MoE layer."""
-        return replace(self, attention=(self.module_group(1),), dense_layers=0, nextn=0)
+        return replace(self, attention=(self.module_group(1),), module=None, dense_layers=0, nextn=0)

@@ -7,29 +7,24 @@ names it); the fallback, which is the roofline. A back-end that the operation na
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from math import inf
-from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from sim.catalog import Gpu, efficiency
-from sim.catalog.profiles import shipped_profiles
+from sim.catalog.profiles import is_shipped, shipped_profiles
 from sim.cost.latency import CostModel, Latency
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import TAKEN_OUT, Profile, Table, device_gpu, load_profile
+from sim.cost.profile import TAKEN_OUT, Profile, Table, device_gpu, load_profile, prior_table
+from sim.cost.selection import applies, fits, generality, other_widths, selection
+from sim.cost.speeds import datasheet_rate, speeds
 from sim.cost.tiles import at_least
-from sim.kernels import plays
+from sim.kernels import FAMILIES, plays
 from sim.model.operations import Operation
 
-SELECTION: Final = Path(__file__).parent / "selection.yaml"
-
-
-@cache
-def selection() -> Mapping[str, Any]:
-    """The rules of `selection.yaml`: which back-end is the default where, and who stands in for whom."""
-    return yaml.safe_load(SELECTION.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+AS_FP8: Final = ("mxfp4",)
+"""Formats whose kernels, where none was measured, are taken to reach what FP8's do: of the bandwidth with their own
+bytes, of the arithmetic at their own rate (Marlin on Hopper)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +44,12 @@ class ProfileCost:
 
     gpu: the GPU that is priced. Where it is not the one that was measured, every price is scaled by the resource
     that binds the operation, and says so.
+    model: whose own profiles, where they are shipped, come before those of V3's kernels.
     """
 
-    def __init__(self, profile: Profile, fallback: CostModel, gpu: Gpu) -> None:
-        self.profile, self.fallback, self.gpu = profile, fallback, gpu
+    def __init__(self, profile: Profile, fallback: CostModel, gpu: Gpu, model: str = "") -> None:
+        self.profile, self.fallback, self.gpu, self.model = profile, fallback, gpu, model
         self.measured_on = device_gpu(profile)
-        self._speed = None if self.measured_on == gpu else _speeds(gpu, self.measured_on)
         self._choices: dict[Any, Choice | str] = {}
 
     def knows(self, operation: Operation) -> bool:
@@ -111,9 +106,9 @@ class ProfileCost:
         none were."""
         tables = [
             table
-            for profile in self._profiles(self.profile.engine)
-            for kernel in profile.kernels
+            for kernel in FAMILIES
             if plays(kernel, "collective")
+            for profile in self._profiles(self.profile.engine, kernel)
             for table in profile.tables(kernel)
         ]
         return max((float(table.shape["gpus"].max()) for table in tables), default=inf)
@@ -126,18 +121,16 @@ class ProfileCost:
     def backends(self, operation: Operation) -> tuple[str, ...]:
         """Back-ends whose tables, of this GPU and any engine, could price the operation, by name."""
         engines = (self.profile.engine, *selection()["stand_in"].get(self.profile.engine, ()))
-        return tuple(
-            sorted(
-                {
-                    table.backend
-                    for engine in engines
-                    for profile in self._profiles(engine)
-                    for table in profile.tables(operation.kernel)
-                    if _fits(table, operation.dtype, operation.options, "")
-                    and not _other_widths(profile, operation)
-                }
-            )
-        )
+        found = {
+            table.backend
+            for engine in engines
+            for profile in self._profiles(engine, operation.kernel)
+            for table in profile.tables(operation.kernel)
+            if fits(table, operation.dtype, operation.options, "") and not other_widths(profile, operation)
+        }
+        if not found and operation.dtype in AS_FP8:
+            return self.backends(replace(operation, dtype="fp8"))
+        return tuple(sorted(found))
 
     def _choice(self, operation: Operation) -> "Choice | str":
         """The table for an operation, or why there is none (empty where nobody would expect one)."""
@@ -149,17 +142,24 @@ class ProfileCost:
             self._choices[key] = self._choose(operation)
         return self._choices[key]
 
-    def _choose(self, operation: Operation) -> "Choice | str":
+    def _choose(self, operation: Operation, meant: str = "") -> "Choice | str":
+        """`meant`: the operation's own format, where it is looked for in another one's tables."""
         reason, wanted = "", operation.options
         found: list[tuple[Table, Profile]] = []
+        foreign: list[tuple[Table, Profile]] = []
         for profile, backend in self._candidates(operation.kernel, operation.dtype, wanted):
-            for table in sorted(profile.tables(operation.kernel), key=_generality):
-                if _fits(table, operation.dtype, wanted, backend):
-                    beyond = _other_widths(profile, operation) or self._beyond(table, operation.shape)
+            for table in sorted(profile.tables(operation.kernel), key=generality):
+                if fits(table, operation.dtype, wanted, backend):
+                    beyond = other_widths(profile, operation) or self._beyond(table, operation.shape)
                     reason = reason or beyond
-                    found += [] if beyond else [(table, profile)]
-        if found:
-            return self._chosen(found)
+                    first = backend or profile.calibrated or not self.model or self._is_models(profile)
+                    (found if first else foreign).extend([] if beyond else [(table, profile)])
+        if found or foreign:
+            return self._chosen([*found, *foreign], meant or operation.dtype)
+        if operation.dtype in AS_FP8:
+            as_fp8 = self._choose(replace(operation, dtype="fp8"), operation.dtype)
+            if isinstance(as_fp8, Choice):
+                return as_fp8
         named = wanted.get("backend")
         return reason or (
             f"no table of back-end {named!r} for {operation.dtype} {operation.kernel}" if named else ""
@@ -174,26 +174,32 @@ class ProfileCost:
         listed: list[tuple[str, str]] = []
         if not named:
             for rule in rules["prefer"]:
-                if _applies(rule, kernel, dtype, engine, self.measured_on.name, wanted):
+                if applies(rule, kernel, dtype, engine, self.measured_on.name, wanted):
                     listed += [tuple(use.split(":")) for use in rule["use"]]
         listed += [(other, named) for other in (engine, *rules["stand_in"].get(engine, ()))]
         if self.profile.calibrated:
             yield self.profile, named
         for other, backend in listed:
-            for profile in self._profiles(other):
+            for profile in self._profiles(other, kernel):
                 if not (self.profile.calibrated and profile is self.profile):
                     yield profile, backend
 
-    def _profiles(self, engine: str) -> Iterator[Profile]:
-        """The profile itself where it is the engine's, then the shipped one of that engine on the same GPU, or on the
-        GPU that is named with it."""
+    def _profiles(self, engine: str, kernel: str) -> Iterator[Profile]:
+        """The shipped one of the model's own kernels; the profile itself where it is the engine's; the shipped one of
+        that engine on the same GPU, or on the GPU that is named with it; and that of the model's own kernels on a GPU
+        that stands in for it."""
+        name = engine if "/" in engine else f"{self.measured_on.name}/{engine}"
+        if self.model and is_shipped(own := f"{name}/{self.model}"):
+            yield load_profile(own)
         if engine == self.profile.engine:
             yield self.profile
-        name = engine if "/" in engine else f"{self.measured_on.name}/{engine}"
         if name in shipped_profiles() and load_profile(name).path != self.profile.path:
             yield load_profile(name)
+        other = selection()["stand_in_gpus"].get(kernel, {}).get(self.measured_on.name)
+        if other and is_shipped(own := f"{other}/{engine}/{self.model}"):
+            yield load_profile(own)
 
-    def _chosen(self, found: Sequence[tuple[Table, Profile]]) -> Choice:
+    def _chosen(self, found: Sequence[tuple[Table, Profile]], dtype: str) -> Choice:
         """The first table; where engines run much the same kernels, another engine's carries it beyond its hull.
 
         One's own is carried by its form: seconds of the same growth would hide how much slower or faster it is.
@@ -208,22 +214,36 @@ class ProfileCost:
             source += ", less launches and unfused norms"
         if stand_in:
             source += f", standing in for {self.profile.engine}"
-        if (elsewhere := profile.name.partition("/")[0]) != self.profile.name.partition("/")[0]:
-            source += f", as on {elsewhere}"
-        form = None
+        form, as_measured = None, dtype == table.variant.dtype
+        meant, measured = replace(table.variant, dtype=dtype), self.measured_on
+        if profile.gpu != measured.name:
+            if self._is_models(profile):
+                measured = device_gpu(profile)
+            else:
+                source += f", as on {profile.gpu}"
         if table.fit is not None and table.fit.prior is not None:
             prior = table.fit.prior
-            table, profile = prior.load()
+            table, profile = prior_table(prior)
             assert table.fit is not None
             form = table.fit.form.slower(prior.factor)
             source += f", scaled from {prior.words}"
-        if self._speed is not None and table.fit is not None:
-            speed = {**self._speed, "compute": self._speed[table.variant.dtype]}
+        if table.fit is not None and (measured != self.gpu or not as_measured):
+            speed = speeds(self.gpu, measured)
+            speed["compute"] = speed[table.variant.dtype]
+            if not as_measured:
+                speed["compute"] *= datasheet_rate(self.gpu, dtype) / datasheet_rate(
+                    self.gpu, table.variant.dtype
+                )
+                source += f", scaled to {dtype}"
             form = (form or table.fit.form).scaled(table.kernel, speed)
             reached = efficiency().reached.get(self.gpu.name, {})
-            form = at_least(form, table.kernel, table.backend, table.variant.dtype, self.gpu, reached)
-            source += f", scaled from {self.measured_on.name}"
-        return Choice(PricedTable(table, profile.dims, form, peer), source, stand_in, own)
+            form = at_least(form, table.kernel, table.backend, dtype, self.gpu, reached)
+            source += f", scaled from {measured.name}" if measured != self.gpu else ""
+        return Choice(PricedTable(table, profile.dims, form, peer, meant), source, stand_in, own)
+
+    def _is_models(self, profile: Profile) -> bool:
+        """Whether a profile is of the model's own kernels."""
+        return bool(self.model) and profile.header.get("model") == self.model
 
     def _beyond(self, table: Table, shape: Mapping[str, float]) -> str:
         """Why a table says nothing about a shape: it would leave the network that was measured."""
@@ -233,56 +253,3 @@ class ProfileCost:
         if shape.get("gpus", 1.0) > widest:
             return f"collectives on {self.measured_on.name} were not measured beyond one NVLink domain"
         return ""
-
-
-def _other_widths(profile: Profile, operation: Operation) -> str:
-    """Why a profile says nothing about an operation: it measured another architecture. Empty where it did not."""
-    for name, width in operation.widths.items():
-        measured = getattr(profile.dims, name)
-        if measured != width:
-            return f"{operation.kernel} was measured with {name} {measured}, not {width:g}"
-    return ""
-
-
-def _applies(
-    rule: Mapping[str, Any], kernel: str, dtype: str, engine: str, gpu: str, wanted: Mapping[str, str]
-) -> bool:
-    return (
-        rule["kernel"] == kernel
-        and engine in rule.get("engines", [engine])
-        and gpu in rule.get("gpus", [gpu])
-        and dtype == rule.get("dtype", dtype)
-        and all(wanted.get(name) == value for name, value in rule.get("options", {}).items())
-    )
-
-
-def _generality(table: Table) -> int:
-    """Tables for a special case (such as concentrated scores) come before those for any."""
-    return -len(table.variant.options)
-
-
-def _fits(table: Table, dtype: str, wanted: Mapping[str, str], backend: str) -> bool:
-    options = table.variant.options
-    return (
-        table.variant.dtype == dtype
-        and table.fit is not None
-        and (not backend or table.backend == backend)
-        and all(wanted.get(name) == value for name, value in options.items())
-    )
-
-
-def _speeds(gpu: Gpu, measured: Gpu) -> dict[str, float]:
-    """How many times as fast each resource of `gpu` is as that of `measured`, from the datasheets."""
-    arithmetic = {
-        dtype: (gpu.flop_per_s(dtype) or 0.0) / (measured.flop_per_s(dtype) or 1.0)
-        for dtype in ("bf16", "fp8", "nvfp4")
-    }
-    return {
-        **{dtype: ratio or 1.0 for dtype, ratio in arithmetic.items()},
-        "fp32": arithmetic["bf16"],
-        "memory": gpu.memory_bytes_per_s / measured.memory_bytes_per_s,
-        "cache": gpu.memory_bytes_per_s
-        / measured.memory_bytes_per_s,  # no datasheet tells: taken as the memory's
-        "scale_up": gpu.scale_up_bytes_per_s / measured.scale_up_bytes_per_s,
-        "scale_out": gpu.scale_out_bytes_per_s / measured.scale_out_bytes_per_s,
-    }

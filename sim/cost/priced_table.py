@@ -12,13 +12,14 @@ from math import expm1, log1p
 
 import numpy as np
 
+from sim.cost.fits import ProfileError
 from sim.cost.form import Form
 from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Carry, GridNode, build, lookup
 from sim.cost.latency import Bound, PricedBy
-from sim.cost.profile import TAKEN_OUT, ProfileError, Table
+from sim.cost.profile import TAKEN_OUT, Table
 from sim.cost.tiles import padded
 from sim.kernels import FAMILIES
-from sim.kernels.family import DEFAULTS, Dims, Stage
+from sim.kernels.family import DEFAULTS, Dims, Stage, Variant
 
 BOUNDS: Mapping[str, Bound] = {
     "launch": "launch", "compute": "compute", "memory": "memory", "cache": "memory",
@@ -31,16 +32,22 @@ class PricedTable:
 
     form: replaces the table's own for pricing on another GPU: measured seconds are then multiplied by what the two
     forms say about the work that the kernel does at the shape, the padding of its tiles included.
+    meant: what is asked for, where the table is of another format: scaled alike.
     peer: another engine's table of the same kernels on the same GPU. Where it was measured further, its growth
     rather than the form carries a shape beyond this table's hull.
     """
 
     def __init__(
-        self, table: Table, dims: Dims, form: Form | None = None, peer: "PricedTable | None" = None
+        self,
+        table: Table,
+        dims: Dims,
+        form: Form | None = None,
+        peer: "PricedTable | None" = None,
+        meant: Variant | None = None,
     ) -> None:
         if table.fit is None:
             raise ProfileError(f"table {table.key} has no fit: run `tokenworks calibrate fit` on its profile")
-        self.table, self.dims, self.peer = table, dims, peer
+        self.table, self.dims, self.peer, self.meant = table, dims, peer, meant or table.variant
         self.own, self.form = table.fit.form, form or table.fit.form
         self.linear = table.fit.method == "linear"
         self.family = FAMILIES[table.kernel]
@@ -91,8 +98,8 @@ class PricedTable:
             share, where = lookup(self.tree, [log1p(at[a]) for a in self.axes], self._carry(at))
             value = here * share
         if self.form is not self.own:
-            work = self._computed(shape)
-            return value * self.form.seconds(work) / self.own.seconds(work), "scaled"
+            meant, own = self._computed(shape, self.meant), self._computed(shape, self.table.variant)
+            return value * self.form.seconds(meant) / self.own.seconds(own), "scaled"
         if where == OUTSIDE or not same:
             return value, "extrapolated"
         return value, self._inside(shape, where == ON_KNOTS)
@@ -145,22 +152,23 @@ class PricedTable:
         """New tokens behind a cached prefix, by a table of prompts without one: what the form adds for the prefix."""
         alone = {**shape, "cached": 0.0}
         seconds, how = self.seconds(alone)
-        stages = [self.stages(s, self.table.variant, self.dims) for s in (shape, alone)]
+        stages = [self.stages(s, self.meant, self.dims) for s in (shape, alone)]
         growth = self.form.seconds(stages[0]) - self.form.seconds(stages[1])
         return seconds + growth, how if how == "scaled" else "extrapolated"
 
     def bound(self, operation_shape: Mapping[str, float]) -> Bound:
         """What takes most of the time at a shape, by the fitted form."""
-        work = self._computed({**self.defaults, **operation_shape})
+        work = self._computed({**self.defaults, **operation_shape}, self.meant)
         terms = self.form.terms(self.table.kernel, work)
         return BOUNDS[max(terms, key=lambda name: terms[name])]
 
-    def _computed(self, shape: Mapping[str, float]) -> list[Stage]:
+    def _computed(self, shape: Mapping[str, float], variant: Variant) -> list[Stage]:
         """The stages of the kernel's work: of whole tiles where the table is scaled, else the useful work."""
-        stages = self.stages(shape, self.table.variant, self.dims)
+        stages = self.stages(shape, variant, self.dims)
         if self.form is self.own:
             return stages
-        return padded(self.table.kernel, self.table.backend, self.table.variant.dtype, shape, stages)
+        backend = self.table.backend if variant == self.table.variant else ""
+        return padded(self.table.kernel, backend, variant.dtype, shape, stages)
 
     def _form_seconds(self, shape: Mapping[str, float]) -> float:
         return self.own.seconds(self.stages(shape, self.table.variant, self.dims))

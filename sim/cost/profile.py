@@ -5,9 +5,8 @@ one Parquet file per kernel family with the measured shapes and microseconds, an
 calibrate fit` writes (parameters, method and held-out error of each table).
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -20,79 +19,24 @@ from numpy.typing import NDArray
 from sim.catalog import ConfigError, Gpu, UnknownName, described_gpu, gpu, model
 from sim.catalog.profile_header import read_header
 from sim.catalog.profiles import HEADER, SHIPPED, shipped_profiles
-from sim.cost.form import Form
+from sim.cost.fits import FIT, Fit, Prior, ProfileError, read_fits
 from sim.cost.record import CALIBRATION
-from sim.cost.sound import LEAST_OF_FORM, MOST_OF_FORM, check_axes, check_columns, check_fit
-from sim.files import read_regular, read_text
+from sim.cost.sound import LEAST_OF_FORM, MOST_OF_FORM, check_axes, check_columns
+from sim.files import read_regular
 from sim.kernels import FAMILIES
 from sim.kernels.family import DEFAULTS, Dims, Variant
 
 Floats = NDArray[np.float64]
 
-FIT: Final = "fit.json"
 TAKEN_OUT: Final = "taken_out_us"
 """Column of rows that measured something beside their kernels, launches or unfused norms: what was taken out of each
 (`launches.csv` beside the profiles lists the tables). A price that rests on such rows is not called measured."""
-COUNTED: Final = 2
-"""Which counts of `sim.kernels` the rates of a fit stand on; a fit on others says nothing and must be made again."""
 MEASURED_MODEL: Final = "deepseek-v3.2"
 """Architecture of the kernels unless the header names another: V3's widths, and the indexer's."""
 
 
 MOST_BYTES, MOST_ROWS = 64 * 2**20, 2_000_000
 """Of one family's file: a hundred times the largest that ships."""
-
-
-class ProfileError(ValueError):
-    """A profile that cannot be read; says which file and what was expected."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prior:
-    """A shipped table that prices the shapes of one with too few points, times one factor per family."""
-
-    profile: str
-    """Name of the shipped profile."""
-    table: str
-    """Key of its table."""
-    factor: float
-    """One's own seconds over the table's: the median over the points of the family."""
-    spread: tuple[float, float]
-    """p10 and p90 of that ratio over the table's own points."""
-    points: int
-
-    @property
-    def words(self) -> str:
-        """Which table, times what, and how far the points of one's own spread."""
-        low, high = self.spread
-        spread = f"p10 {low:.3g} to p90 {high:.3g} over {self.points} points"
-        return f"{self.profile}: {self.table} x {self.factor:.3g}, {spread}"
-
-    def load(self) -> "tuple[Table, Profile]":
-        """The table, and the profile that it is of. Raises ProfileError where this release does not ship it."""
-        profile = load_profile(self.profile)
-        kernel = self.table.split("/")[0]
-        table = next((table for table in profile.tables(kernel) if table.key == self.table), None)
-        if table is None:
-            raise ProfileError(
-                f"{self.profile} has no table {self.table}: run `tokenworks calibrate fit` again"
-            )
-        return table, profile
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """How a table is turned into seconds, and how well that predicts shapes left out of it."""
-
-    form: Form
-    method: str
-    """`linear` (between neighbouring shapes) or `fitted` (the form times an interpolated log-residual)."""
-    held_out: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Axis -> median and p90 of |predicted / measured - 1| over whole values of the axis left out."""
-    noise: float | None = None
-    """Median relative half-spread of repeated measurements of one shape; None where nothing was repeated."""
-    prior: Prior | None = None
-    """What prices the table instead of its own few points; `form` and `method` are still theirs."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +78,8 @@ class Profile:
 
     @property
     def name(self) -> str:
-        """GPU and engine, such as `h200_sxm/vllm`."""
-        return f"{self.gpu}/{self.engine}"
+        """GPU and engine, such as `h200_sxm/vllm`, and the model whose kernels are others than V3's."""
+        return "/".join((self.gpu, self.engine, *([self.header["model"]] if "model" in self.header else [])))
 
     @property
     def calibrated(self) -> bool:
@@ -246,52 +190,7 @@ def read_profile(directory: Path, fitted: bool = True) -> Profile:
             raise ValueError(f"tables: no kernel family is called {', '.join(sorted(unknown))}")
     except (OSError, ValueError) as error:
         raise ProfileError(f"{directory / HEADER}: expected the header of a profile ({error})") from error
-    return Profile(directory, header, _read_fits(directory / FIT) if fitted else {})
-
-
-def _read_fits(path: Path) -> dict[str, Fit]:
-    if not path.is_file():
-        return {}
-    try:
-        raw = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ProfileError(f"{path}: expected the fits of a profile ({error})") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("tables"), dict):
-        raise ProfileError(f"{path}: expected the fits of a profile, by table")
-    if raw.get("counted") != COUNTED:
-        raise ProfileError(
-            f"{path}: fitted by a release that counted FLOP and bytes otherwise: run `tokenworks calibrate fit "
-            f"{path.parent}` again"
-        )
-    for key, entry in raw["tables"].items():
-        try:
-            check_fit(entry)
-        except ValueError as error:
-            raise ProfileError(f"{path}: {key}: {error}") from None
-    return {key: fit_from_json(entry) for key, entry in raw["tables"].items()}
-
-
-def fit_from_json(entry: Mapping[str, Any]) -> Fit:
-    """A fit from its entry in `fit.json`."""
-    form = Form(
-        entry["launch_s"], entry["sharpness"], tuple(entry["flop_per_s"]), tuple(entry["bytes_per_s"])
-    )
-    prior = Prior(**{**p, "spread": tuple(p["spread"])}) if (p := entry.get("prior")) else None
-    return Fit(form, entry["method"], entry.get("held_out", {}), entry.get("noise"), prior)
-
-
-def fit_to_json(fit: Fit) -> dict[str, Any]:
-    """The entry of a fit in `fit.json`; rates in FLOP/s and bytes/s."""
-    return {
-        "launch_s": fit.form.launch_s,
-        "sharpness": fit.form.sharpness,
-        "flop_per_s": list(fit.form.flop_per_s),
-        "bytes_per_s": list(fit.form.bytes_per_s),
-        "method": fit.method,
-        "held_out": {axis: dict(errors) for axis, errors in fit.held_out.items()},
-        "noise": fit.noise,
-        **({"prior": asdict(fit.prior)} if fit.prior else {}),
-    }
+    return Profile(directory, header, read_fits(directory / FIT) if fitted else {})
 
 
 def check_profile(profile: Profile) -> None:
@@ -317,6 +216,17 @@ def check_profile(profile: Profile) -> None:
                 f"{profile.path}: {table.key}: {wrong:,} of {len(over_form):,} rows take {over_form.min():.3g} to "
                 f"{over_form.max():.3g} times what the fit says; expected {LEAST_OF_FORM:g} to {MOST_OF_FORM:g}"
             )
+
+
+def prior_table(prior: Prior) -> tuple[Table, Profile]:
+    """The table of a prior, and the profile that it is of. Raises ProfileError where this release does not ship it."""
+    profile = load_profile(prior.profile)
+    table = next((t for t in profile.tables(prior.table.split("/")[0]) if t.key == prior.table), None)
+    if table is None:
+        raise ProfileError(
+            f"{prior.profile} has no table {prior.table}: run `tokenworks calibrate fit` again"
+        )
+    return table, profile
 
 
 def device_gpu(profile: Profile) -> Gpu:

@@ -70,6 +70,21 @@ def check_fit(entry: Any) -> None:
         raise ValueError("held_out: expected errors by axis")
     if not all(_between(x, 0.0, MOST_OF_AXIS) for errors in held_out.values() for x in errors.values()):
         raise ValueError("held_out: expected errors of 0 or more")
+    if entry.get("prior") is not None:
+        _check_prior(entry["prior"])
+
+
+def _check_prior(prior: Any) -> None:
+    """Raises ValueError where the prior of a fit is none."""
+    words, numbers = ("profile", "table"), ("factor", "points")
+    if not isinstance(prior, dict) or prior.keys() != {*words, *numbers, "spread"}:
+        raise ValueError(f"prior: expected {', '.join((*words, *numbers))} and spread")
+    spread = prior["spread"]
+    told = [prior[key] for key in numbers] + (spread if isinstance(spread, list) else [])
+    if len(told) != len(numbers) + 2 or not all(_between(x, 1e-9, MOST_OF_AXIS) for x in told):
+        raise ValueError("prior: expected numbers above 0, and two of them in spread")
+    if not all(isinstance(prior[key], str) for key in words):
+        raise ValueError("prior: expected names in profile and table")
 
 
 def _between(value: object, least: float, most: float) -> bool:

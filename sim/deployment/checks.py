@@ -9,15 +9,16 @@ from sim.deployment.anchored import anchor_problems
 from sim.deployment.device import gpu_of
 from sim.deployment.engine import engine_of
 from sim.deployment.profile_choice import profile_problems
-from sim.kernels.formats import BLOCK, INT4_BLOCK, NVFP4_BLOCK
-from sim.model.attention import only_latents
+from sim.kernels.formats import BLOCK, INT4_BLOCK, MXFP4_BLOCK, NVFP4_BLOCK
+from sim.model.attention import kinds, only_latents
+from sim.model.attention.csa import FP4_INDEX, Csa
 from sim.model.layout import exchanges_all_to_all
 from sim.model.sharding import engine_sharding
 from sim.scenario.errors import KeyPath, Problem, ScenarioError
 from sim.scenario.gpu_file import is_gpu_file
 from sim.scenario.schema import Experts, Pool, Scenario
 
-WHOLE_BLOCK: Final = {"bf16": 1, "fp8": BLOCK, "nvfp4": NVFP4_BLOCK, "int4": INT4_BLOCK}
+WHOLE_BLOCK: Final = {"bf16": 1, "fp8": BLOCK, "mxfp4": MXFP4_BLOCK, "nvfp4": NVFP4_BLOCK, "int4": INT4_BLOCK}
 """Elements that a sharded width must be a multiple of, so that no block of a format is cut."""
 
 
@@ -39,6 +40,7 @@ def name_problems(scenario: Scenario, profiles: Collection[str] | None = None) -
                 yield from anchor_problems(scenario)
                 yield from _price_problems(scenario)
                 yield from profile_problems(scenario, profiles)
+                yield from _cache_problems(scenario)
 
 
 def _price_problems(scenario: Scenario) -> Iterator[Problem]:
@@ -51,6 +53,23 @@ def _price_problems(scenario: Scenario) -> Iterator[Problem]:
     if not tiers and scenario.price.usd_per_gpu_hour is None:
         key = "usd_per_gpu_hour" if tier is None else "tier"
         yield Problem(("price", key), f"the catalog has no price of {gpu}; give price.usd_per_gpu_hour")
+
+
+def _cache_problems(scenario: Scenario) -> Iterator[Problem]:
+    """Index keys in FP4 where the model or the GPU has none."""
+    if scenario.precision.kv_cache != FP4_INDEX:
+        return
+    try:
+        fits = any(isinstance(kind, Csa) for kind, _ in kinds(catalog.model(scenario.model)))
+    except (catalog.UnknownName, ValueError):
+        return  # a problem of its own
+    gpu = gpu_of(scenario)
+    if not fits or gpu.fp4_flop_per_s is None:
+        yield Problem(
+            ("precision", "kv_cache"),
+            f"{FP4_INDEX} is for V4's index keys on GPUs with FP4 arithmetic, not for {scenario.model} on {gpu.name}; "
+            "expected fp8 or bf16",
+        )
 
 
 def setting_problems(scenario: Scenario) -> Iterator[Problem]:

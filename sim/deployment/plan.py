@@ -117,5 +117,6 @@ def _resolved(scenario: Scenario, roles: Iterable[str]) -> Deployment:
 
 
 def _nameless(problems: Iterable[Problem]) -> list[Problem]:
-    """Unknown models and GPUs, without which nothing can be computed."""
-    return [problem for problem in problems if problem.path in (("model",), ("gpu",))]
+    """Unknown models and GPUs, and caches that they have not, without which nothing can be computed."""
+    needed = (("model",), ("gpu",), ("precision", "kv_cache"))
+    return [problem for problem in problems if problem.path in needed]

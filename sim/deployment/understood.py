@@ -8,7 +8,7 @@ from sim import catalog
 from sim.model import architecture
 from sim.model.attention import kinds
 from sim.scenario.schema import Scenario
-from sim.units import GB_BYTES
+from sim.units import GB_BYTES, MILLION
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ def understood(scenario: Scenario) -> Understood:
     groups = kinds(model)
     words = [kind.words() + f" in {layers} layers" * (len(groups) > 1) for kind, layers in groups]
     asked = precision.weights
+    fixed = architecture.cache_bytes_per_request(model, precision.kv_cache)
+    beside = [f"a request takes {fixed / MILLION:.1f} MB of cache beside its tokens'"] if fixed else []
     converted = [f"weights converted from {model.weights} to {asked}"] if asked != model.weights else []
     return Understood(
         name=Path(scenario.model).name,
@@ -80,5 +82,5 @@ def understood(scenario: Scenario) -> Understood:
         weights_gb=sum(weights.values()) / GB_BYTES,
         kv_cache=precision.kv_cache,
         cache_bytes_per_token=architecture.cache_bytes_per_token(model, precision.kv_cache),
-        notes=(*model.notes, *converted),
+        notes=(*model.notes, *beside, *converted),
     )

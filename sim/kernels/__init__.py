@@ -11,13 +11,37 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from sim.kernels import collectives, dsa, elementwise, exchange, experts, gemm, gqa, mla
+from sim.kernels import (
+    collectives,
+    compressed,
+    dsa,
+    elementwise,
+    exchange,
+    experts,
+    gemm,
+    gqa,
+    hyper_connections,
+    mega_moe,
+    mla,
+)
 from sim.kernels.family import Family, Role
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
     {
         family.name: family
-        for module in (gemm, mla, dsa, gqa, experts, exchange, collectives, elementwise)
+        for module in (
+            gemm,
+            mla,
+            dsa,
+            compressed,
+            gqa,
+            hyper_connections,
+            experts,
+            mega_moe,
+            exchange,
+            collectives,
+            elementwise,
+        )
         for family in module.FAMILIES
     }
 )

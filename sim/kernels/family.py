@@ -40,11 +40,26 @@ class Dims:
     index_topk: int
     index_key_bytes: int
     sparse_entry_bytes: int
+    head_dim: int
+    group_heads: float
+    """Heads whose outputs are projected down together; 0 without groups."""
+    o_lora: int
+    window: int
+    csa_ratio: int
+    hca_ratio: int
+    """Tokens that one compressed entry stands for; 0 without such layers."""
+    pool_overlap: int
+    """Times that CSA pools a token."""
+    compressed_entry_fp8_bytes: int
+    compressed_index_key_bytes: int
+    streams: int
 
     @classmethod
     def of(cls, model: Model) -> "Dims":
         """The widths of a model of the catalog."""
         layouts = kv_layouts()
+        groups = {group.attention: dict(group.sizes) for group in model.attention}
+        csa, hca = groups.get("csa", {}), groups.get("hca", {})
         return cls(
             hidden=model.hidden,
             q_lora=model.q_lora_rank,
@@ -57,6 +72,16 @@ class Dims:
             index_topk=model.index_topk,
             index_key_bytes=layouts["dsa_index_key"],
             sparse_entry_bytes=layouts["dsa_fp8"],
+            head_dim=model.head_dim,
+            group_heads=model.heads / model.o_groups if model.o_groups else 0,
+            o_lora=model.o_lora_rank,
+            window=csa.get("window", 0),
+            csa_ratio=csa.get("ratio", 0),
+            hca_ratio=hca.get("ratio", 0),
+            pool_overlap=csa["pool"] // csa["ratio"] if csa else 0,
+            compressed_entry_fp8_bytes=layouts["compressed_fp8"],
+            compressed_index_key_bytes=layouts["compressed_index_key"],
+            streams=model.streams,
         )
 
     @property
@@ -79,6 +104,11 @@ class Variant:
     def sparse_entry_bytes(self, dims: Dims) -> float:
         """Bytes of one latent KV entry of a DSA model: 656 in FP8 (scales and BF16 RoPE part included)."""
         return dims.sparse_entry_bytes if self.options.get("kv_cache") == "fp8" else self.entry_bytes(dims)
+
+    def compressed_entry_bytes(self, dims: Dims) -> float:
+        """Bytes of one entry that is key and value of all heads: 584 in FP8 (scales and BF16 RoPE part included)."""
+        fp8 = self.options.get("kv_cache") == "fp8"
+        return dims.compressed_entry_fp8_bytes if fp8 else dims.head_dim * DTYPE_BYTES["bf16"]
 
 
 Work = Callable[[Shape, Variant, Dims], list[Stage]]

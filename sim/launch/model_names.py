@@ -48,7 +48,7 @@ class Checkpoint:
 def checkpoint(name: str, folder: Path | None) -> Checkpoint:
     """The model behind a repository, a folder or a path; `folder`: where those of the machine start, None: nowhere.
 
-    Raises UnknownName with the nearest models."""
+    Raises UnknownName with the nearest models, and ConfigError for one that is known and not modelled."""
     base = name.rstrip("/").rsplit("/", 1)[-1]
     base = re.sub(r"^models--.*?--", "", base)
     parts = base.lower().split("-")
@@ -72,7 +72,9 @@ def _model(base: str, parts: list[str]) -> str | None:
         name = "-".join(left)
         try:
             catalog.model(name)
-        except (UnknownName, catalog.ConfigError):
+        except (UnknownName, catalog.ConfigError) as unusable:
+            if isinstance(unusable, catalog.ConfigError) and not name.endswith(".json"):
+                raise  # known, and not modelled
             if left[-1] not in _DROPPED:
                 return None
             left.pop()

@@ -106,7 +106,7 @@ def wanted(scenario: Scenario, deployment: Deployment, role: str) -> Wanted:
             f"{precision.attention_format} and {precision.dense_format}"
         )
     elif precision.weights != "nvfp4" and {precision.attention_format, precision.dense_format} != {
-        precision.weights
+        "fp8" if precision.weights == "mxfp4" else precision.weights
     }:
         cannot.append("formats of attention and dense layers are the checkpoint's")
     _habits(scenario, cannot)

@@ -6,6 +6,7 @@ from math import ceil
 from sim import catalog
 from sim.deployment.plan import plan_pool
 from sim.launch.wanted import PORT, Flags, Wanted, backend, command, given, in_front
+from sim.model.attention.csa import FP4_INDEX
 
 BALANCES = {"round_robin": "round_robin", "least_loaded": "total_requests"}
 
@@ -33,7 +34,9 @@ def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
         yield ("--max-running-requests", one.seats * one.dp)
     if one.role != "decode":
         yield ("--chunked-prefill-size", one.chunk_tokens * one.dp)
-    yield ("--kv-cache-dtype", {"fp8": "fp8_e4m3", "bf16": "bf16"}[scenario.precision.kv_cache])
+    yield ("--kv-cache-dtype", "bf16" if scenario.precision.kv_cache == "bf16" else "fp8_e4m3")
+    if scenario.precision.kv_cache == FP4_INDEX:
+        yield "--enable-deepseek-v4-fp4-indexer"
     if scenario.precision.weights == "nvfp4":
         yield ("--quantization", "modelopt_fp4")
     elif scenario.precision.weights == "fp8" and one.model.weights == "bf16" and "FP8" not in one.checkpoint:

@@ -7,6 +7,7 @@ import yaml
 
 from sim.launch.trtllm import exchanges_by_itself
 from sim.launch.wanted import PORT, Wanted, backend, command
+from sim.model.attention.csa import FP4_INDEX
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scheduling
 from sim.units import GB_BYTES
@@ -75,7 +76,9 @@ def _options(one: Wanted) -> dict[str, Any]:
 def _kv_cache(one: Wanted) -> dict[str, Any]:
     cache = one.scenario.prefix_cache
     looks = cache.enabled and one.role != "decode"
-    kv: dict[str, Any] = {"dtype": {"fp8": "fp8", "bf16": "bfloat16"}[one.scenario.precision.kv_cache]}
+    kv: dict[str, Any] = {"dtype": "bfloat16" if one.scenario.precision.kv_cache == "bf16" else "fp8"}
+    if one.scenario.precision.kv_cache == FP4_INDEX:
+        one.cannot.append("index keys in MXFP4")
     if one.pool.memory_fraction is not None:
         kv["free_gpu_memory_fraction"] = one.pool.memory_fraction
     kv["enable_block_reuse"] = looks

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from sim.launch.wanted import PORT, Wanted, backend, command, given, in_front
+from sim.model.attention.csa import FP4_INDEX
 from sim.scenario.errors import DeploymentError, Problem
 
 
@@ -40,6 +41,12 @@ def _node(one: Wanted, worker: int, node: int) -> Iterator[str | tuple[str, obje
         yield ("--port", PORT)
 
 
+def _kv_cache(form: str) -> Iterator[tuple[str, object]]:
+    yield ("--kv-cache-dtype", "bfloat16" if form == "bf16" else "fp8")
+    if form == FP4_INDEX:
+        yield ("--attention-config", {"use_fp4_indexer_cache": True})
+
+
 def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
     pool, scenario = one.pool, one.scenario
     yield from ("--trust-remote-code", ("-tp", pool.tp))
@@ -56,7 +63,7 @@ def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
         yield ("--max-num-seqs", one.seats)
     if one.role != "decode":
         yield ("--max-num-batched-tokens", one.chunk_tokens)
-    yield ("--kv-cache-dtype", {"fp8": "fp8", "bf16": "bfloat16"}[scenario.precision.kv_cache])
+    yield from _kv_cache(scenario.precision.kv_cache)
     if scenario.precision.weights == "fp8" and one.model.weights == "bf16" and "FP8" not in one.checkpoint:
         yield ("--quantization", "fp8")
     yield from given((("--gpu-memory-utilization", pool.memory_fraction),))

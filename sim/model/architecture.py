@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from sim.catalog import Model
+from sim.kernels import hyper_connections
 from sim.kernels.formats import weight_bytes
 from sim.model.attention import Attention, kinds
 from sim.model.sharding import Sharding
@@ -20,6 +21,8 @@ Part = Literal[
     "attention",
     "absorbed",
     "indexer",
+    "compressor",
+    "hyper_connections",
     "routed",
     "shared",
     "dense_ffn",
@@ -33,7 +36,7 @@ FFN_MATRICES: Final = 3
 
 
 def _parameters_of(kind: Attention, part: Part) -> int:
-    """Parameters of one layer's attention, or of its indexer."""
+    """Parameters of one layer's attention, or of its indexer or compressors."""
     return sum(matrix.parameters for matrix in kind.matrices() if matrix.part == part)
 
 
@@ -51,6 +54,12 @@ def parameters(model: Model) -> dict[Part, int]:
     """Parameters of the main model by part, over all layers."""
     moe, attention = model.moe_layers, kinds(model)
     vocabulary = model.vocab * model.hidden
+    rare: dict[Part, int] = {
+        "compressor": sum(layers * _parameters_of(kind, "compressor") for kind, layers in attention),
+        "hyper_connections": model.layers * hyper_connections.parameters(model.streams, model.hidden)
+        if model.streams > 1
+        else 0,
+    }
     return {
         "attention": sum(layers * _parameters_of(kind, "attention") for kind, layers in attention),
         "indexer": sum(layers * _parameters_of(kind, "indexer") for kind, layers in attention),
@@ -61,6 +70,7 @@ def parameters(model: Model) -> dict[Part, int]:
         "embedding": vocabulary,
         "head": 0 if model.tied_embedding else vocabulary,
         "mtp_projection": 0,
+        **{part: count for part, count in rare.items() if count},
     }
 
 
@@ -129,12 +139,14 @@ def cache_bytes_per_request(model: Model, kv_cache: str, mtp: bool = False, tp: 
 
 
 def part_format(model: Model, part: Part, weights: str, attention: str = "fp8", dense: str = "fp8") -> str:
-    """Number format of a part when the deployment's weights are bf16, fp8, nvfp4 or int4.
+    """Number format of a part when the deployment's weights are bf16, fp8, mxfp4, nvfp4 or int4.
 
-    NVFP4 and INT4 are for the routed experts; what else is quantised stays FP8 (BF16 beside INT4), but for the
+    MXFP4, NVFP4 and INT4 are for the routed experts; what else is quantised stays FP8 (BF16 beside INT4), but for the
     `attention`'s projections and the `dense` parts (shared expert, dense FFN) where they are given. `bf16_parts` of the
-    catalog stay BF16.
+    catalog stay BF16, hyper-connections FP32.
     """
+    if part == "hyper_connections":
+        return "fp32"
     if weights == "bf16" or part in model.bf16_parts:
         return "bf16"
     own: dict[Part, str] = {"routed": weights, "attention": attention, "shared": dense, "dense_ffn": dense}
@@ -167,7 +179,8 @@ def weight_bytes_per_gpu(
     over, groups = sharding or Sharding.over_ranks(tp), kinds(model, mtp)
     count = parameters(model)
     if mtp:
-        count = {part: n + mtp_parameters(model)[part] for part, n in count.items()}
+        module = mtp_parameters(model)
+        count = {part: n + module.get(part, 0) for part, n in count.items()}
     slots_per_expert = (model.n_routed + redundant) / model.n_routed if model.n_routed else 0.0
     share: dict[Part, float] = {
         "routed": slots_per_expert / gpus,

@@ -5,6 +5,7 @@ They depend only on how many tokens the rank has; see `Layout` for what is shard
 
 from dataclasses import replace
 
+from sim.catalog import Model
 from sim.model import operations as ops
 from sim.model.exchanges import all_to_all, collective
 from sim.model.layout import ExpertRows, Layout
@@ -15,6 +16,8 @@ BF16 = DTYPE_BYTES["bf16"]
 NORM_PASSES = 8
 """Hidden states that a layer's two residual adds with RMS norm move: each reads branch and residual and writes the
 sum and its norm."""
+MIXED_NORM_PASSES = 4
+"""Of these, beside hyper-connections: two norms read a stream and write it."""
 
 
 def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits: float) -> list[Operation]:
@@ -27,14 +30,7 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
     moe_layers = model.layers - model.dense_layers if model.n_routed else 0
     extra = model.nextn if layout.mtp else 0
     dense_layers = model.layers - moe_layers
-    step = [
-        ops.elementwise(
-            "residual adds and norms",
-            "other",
-            tokens * model.hidden * NORM_PASSES * BF16,
-            layout.attention_layers,
-        )
-    ]
+    step = _residuals(model, tokens, layout.attention_layers)
     if dense_layers:
         step += _dense_ffn(layout, tokens, dense_layers)
     if moe_layers:
@@ -47,6 +43,16 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
         step.append(ops.gemm("MTP eh_proj", "dense", tokens, model.hidden, 2 * model.hidden, "bf16", extra))
         step += [replace(o, name=f"MTP {o.name}", layers=extra) for o in _head(layout, logits)]
     return step + _head(layout, logits)
+
+
+def _residuals(model: Model, tokens: float, layers: int) -> list[Operation]:
+    """The residual stream of a layer with its norms; several streams are mixed by hyper-connections instead."""
+    passes = MIXED_NORM_PASSES if model.streams > 1 else NORM_PASSES
+    name = "norms" if model.streams > 1 else "residual adds and norms"
+    norms = ops.elementwise(name, "other", tokens * model.hidden * passes * BF16, layers)
+    if model.streams == 1:
+        return [norms]
+    return [*ops.hyper_connections(tokens, model.streams, model.hidden, layers), norms]
 
 
 def _head(layout: Layout, logits: float) -> list[Operation]:
@@ -113,19 +119,30 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
         model.hidden,
         model.moe_inter / layout.moe_tp,
     )
-    grouped = ops.routed_experts(*experts_here, layout.weights, layers)
-    options: dict[str, str] = {"backend": layout.moe_backend} if layout.moe_backend else {}
-    if layout.all_to_all:
-        # What a rank's experts receive, padded batches or contiguous rows, selects their kernel.
-        options["mode"] = layout.dispatch_mode
-    parts.append(replace(grouped, options=options, stream="experts"))
+    fused = layout.exchange_in_experts
+    if fused:
+        grouped = ops.mega_moe_experts(*experts_here, layout.weights, layout.ep, layers)
+    else:
+        grouped = replace(
+            ops.routed_experts(*experts_here, layout.weights, layers), options=_experts_options(layout)
+        )
+    parts.append(replace(grouped, stream="experts"))
     if layout.whole_batch_experts and layout.ep > 1 and not layout.all_to_all:
         parts.append(_foreign_rows(layout, tokens, experts, layers))
     if model.n_shared and not layout.shared_as_slot:
         inter = model.n_shared * model.moe_inter / over
         shared = _ffn(layout, "shared expert", "dense", seen, inter, layers)
         parts += [replace(o, stream="shared", gathered=gathered) for o in shared]
-    return parts + _exchange(layout, tokens, experts, layers)
+    return parts if fused else parts + _exchange(layout, tokens, experts, layers)
+
+
+def _experts_options(layout: Layout) -> dict[str, str]:
+    """What selects the kernels of the routed experts."""
+    options: dict[str, str] = {"backend": layout.moe_backend} if layout.moe_backend else {}
+    if layout.all_to_all:
+        # What a rank's experts receive, padded batches or contiguous rows, selects their kernel.
+        options["mode"] = layout.dispatch_mode
+    return options
 
 
 def _foreign_rows(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> Operation:

@@ -1,7 +1,7 @@
 """How a worker shards a model over its GPUs, and what routing makes of a step."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from sim.catalog import DispatchMode, Model
 from sim.kernels.family import Phase as Phase  # noqa: PLC0414 - of a layout, too
@@ -9,6 +9,8 @@ from sim.model.sharding import Sharding
 
 Exchange = Literal["all_to_all", "all_gather"]
 """How attention-DP ranks reach the experts: DeepEP-like all-to-all, or all-gather and reduce-scatter."""
+MEGA_MOE: Final = "mega_moe"
+"""The back-end of the experts that exchanges tokens inside its kernel."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Layout:
     def all_to_all(self) -> bool:
         """See `exchanges_all_to_all`."""
         return exchanges_all_to_all(self.exchange, self.gpus, self.tp, self.ep)
+
+    @property
+    def exchange_in_experts(self) -> bool:
+        """Whether dispatch and combine are part of the experts' kernel."""
+        return self.all_to_all and self.nodes == 1 and self.moe_backend == MEGA_MOE
 
     @property
     def heads(self) -> int:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sim.kernels import dsa, mla
+from sim.kernels import dsa, mega_moe, mla
 from sim.kernels import gemm as products
 from sim.kernels import gqa as grouped
+from sim.kernels import hyper_connections as streams_of
 from sim.kernels.experts import work as grouped_gemms
 from sim.kernels.family import Phase
 from sim.kernels.formats import activation_bytes as activation_bytes  # noqa: PLC0414 - for the layers
@@ -208,3 +209,32 @@ def routed_experts(
     (flop, weights), (_, moved) = grouped_gemms(rows, active, hidden, inter, dtype)
     shape = {"rows": rows, "experts": experts, "active": active, "hidden": hidden, "inter": inter}
     return Operation("routed experts", "moe", "moe", shape, dtype, flop, weights + moved, layers)
+
+
+def mega_moe_experts(
+    rows: float,
+    experts: float,
+    active: float,
+    hidden: int,
+    inter: float,
+    dtype: str,
+    ep: int,
+    layers: int = 1,
+) -> Operation:
+    """The same with dispatch and combine inside: nothing else is exchanged."""
+    shape = {"rows": rows, "experts": experts, "active": active, "ep": ep, "hidden": hidden, "inter": inter}
+    work = mega_moe.work(rows, active, hidden, inter, dtype)
+    return Operation("routed experts and exchange", "moe", "mega_moe", shape, dtype, *work, layers)
+
+
+def hyper_connections(tokens: float, streams: int, hidden: int, layers: int = 1) -> list[Operation]:
+    """Streams mixed into one before attention and FFN, and the output back into all after them; both sites of a layer
+    in one operation each."""
+    widths = {"hidden": hidden, "streams": streams}
+    return [
+        Operation(
+            f"hyper-connections, {stage}", "other", f"mhc_{stage}", {"tokens": tokens}, "bf16",
+            *work(tokens, streams, hidden), layers, widths=widths,
+        )
+        for stage, work in (("pre", streams_of.pre), ("post", streams_of.post))
+    ]  # fmt: skip

@@ -20,10 +20,10 @@ from sim.scenario.section import (
 class Precision(Section):
     """Numeric formats of weights and of the KV cache."""
 
-    weights: Literal["checkpoint", "bf16", "fp8", "nvfp4", "int4"] = Field(
+    weights: Literal["checkpoint", "bf16", "fp8", "mxfp4", "nvfp4", "int4"] = Field(
         default="checkpoint",
-        description="format of the weights; checkpoint: as published, which a scenario resolves when it is read. nvfp4 "
-        "and int4 apply to the routed experts; the rest is fp8 beside nvfp4, bf16 beside int4, unless said",
+        description="format of the weights; checkpoint: as published, which a scenario resolves when it is read. "
+        "mxfp4, nvfp4 and int4 apply to the routed experts; the rest is fp8, or bf16 beside int4, unless said",
     )
     attention: Literal["bf16", "fp8"] | None = Field(
         default=None,
@@ -33,9 +33,10 @@ class Precision(Section):
         default=None,
         description="format of the shared expert and of dense FFNs; default as the attention's",
     )
-    kv_cache: Literal["bf16", "fp8"] = Field(
+    kv_cache: Literal["bf16", "fp8", "fp8_fp4"] = Field(
         default="fp8",
-        description="format of the KV cache; fp8: 656 bytes per token and layer for DSA models, 576 for dense MLA",
+        description="format of the KV cache; fp8: 656 bytes per token and layer for DSA models, 576 for dense MLA, 584 "
+        "per entry for V4; fp8_fp4: V4's with index keys in MXFP4 (Blackwell)",
     )
 
     @property

@@ -7,17 +7,18 @@ from warnings import warn
 
 from sim import catalog
 from sim.catalog import Gpu
-from sim.catalog.profiles import is_shipped
+from sim.catalog.profiles import is_shipped, models_of_their_own
 from sim.cost.exchange import WideExchange
+from sim.cost.fits import ProfileError
 from sim.cost.latency import AnalyticCost, AnchoredCost, ConcentratedScores, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
 from sim.cost.network import NetworkCost
-from sim.cost.profile import ProfileError, check_profile, load_profile
+from sim.cost.profile import check_profile, load_profile
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
 from sim.frozen import Frozen
-from sim.model.layout import Phase
-from sim.model.operations import Operation, routed_experts
+from sim.model.layout import MEGA_MOE, Phase
+from sim.model.operations import Operation, mega_moe_experts, routed_experts
 from sim.scenario.errors import DeploymentError, Problem
 from sim.step.build import Range, build_step_cost
 from sim.step.cost import SurfaceStepCost
@@ -103,7 +104,9 @@ def check_backends(deployment: Deployment) -> None:
     cost, model, weights = priced_by(deployment), deployment.model, deployment.precision.weights
     if not named or not isinstance(cost, ProfileCost) or not model.n_routed:
         return
-    known = cost.backends(routed_experts(1.0, 1.0, 1.0, model.hidden, model.moe_inter, weights))
+    shape = (model.hidden, model.moe_inter, weights)
+    fused = cost.backends(mega_moe_experts(1.0, 1.0, 1.0, *shape, ep=1))
+    known = (*cost.backends(routed_experts(1.0, 1.0, 1.0, *shape)), *fused)
     problems = [
         Problem(
             ("deployment", role, "moe_backend"),
@@ -111,6 +114,15 @@ def check_backends(deployment: Deployment) -> None:
         )
         for role, name in named.items()
         if name not in known
+    ]
+    problems += [
+        Problem(
+            ("deployment", role, "moe_backend"),
+            f"{MEGA_MOE} exchanges tokens itself: expected several attention ranks, each expert whole on one GPU "
+            "(tp < gpus = ep), and NVLink among all of them",
+        )
+        for role, name in named.items()
+        if name == MEGA_MOE and name in known and not deployment.pools[role].layout.exchange_in_experts
     ]
     if problems:
         raise DeploymentError(problems)
@@ -129,7 +141,8 @@ def moe_backends(deployment: Deployment, experts: Operation) -> tuple[str, ...]:
 def priced_by(deployment: Deployment) -> CostModel:
     """The deployment's profile with the roofline behind it. Raises DeploymentError where it cannot be read."""
     try:
-        return _cost(deployment.gpu, deployment.profile)
+        name = deployment.model.name
+        return _cost(deployment.gpu, deployment.profile, name if name in models_of_their_own() else "")
     except ProfileError as error:
         raise DeploymentError([Problem(("profile",), str(error))]) from error
 
@@ -141,8 +154,9 @@ def calibrated(deployment: Deployment) -> bool:
 
 
 @lru_cache(maxsize=32)
-def _cost(device: Gpu, profile: str | None) -> CostModel:
-    """The cost model of a GPU and a profile; kept, because its tables' interpolations take time to build."""
+def _cost(device: Gpu, profile: str | None, model: str) -> CostModel:
+    """The cost model of a GPU, a profile and a model with kernels of its own (else ""); kept, because its tables'
+    interpolations take time to build."""
     roofline = AnalyticCost(device, catalog.efficiency())
     if not profile:
         return roofline
@@ -154,7 +168,7 @@ def _cost(device: Gpu, profile: str | None) -> CostModel:
             f"profile {profile} was measured on a CPU: its times say nothing about a {device.name}",
             stacklevel=2,
         )
-    return ProfileCost(found, roofline, device)
+    return ProfileCost(found, roofline, device, model)
 
 
 def pool_step_cost(

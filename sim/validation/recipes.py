@@ -21,10 +21,11 @@ def recipes() -> Mapping[str, Any]:
 def settings(columns: Mapping[str, Any], ran: date | None) -> dict[str, Any]:
     """Settings for a row: those of every rule whose conditions hold, later ones first in right.
 
-    columns: hardware, framework, precision, spec, dp_attention, ep, gpus, isl, osl, conc of the row. ran: its date.
+    columns: model, hardware, framework, precision, spec, dp_attention, ep, gpus, isl, osl, conc of a row.
+    ran: its date. Models with launch scripts of their own have rules of their own.
     """
     found: dict[str, Any] = {}
-    for rule in recipes()["rules"]:
+    for rule in recipes()["rules_of_models"].get(columns.get("model"), recipes()["rules"]):
         if _holds(rule["when"], columns, ran):
             found |= rule["then"]
     if isinstance(chunk := found.get("chunk_tokens"), dict):

@@ -104,7 +104,7 @@ class Row:
     def columns(self, role: str = "") -> dict[str, Any]:
         """What the rules of a recipe may ask for, of the pool of that role; default: of the one that decodes."""
         shape = self.pools.get(role, self.decoding)
-        names = ("hardware", "framework", "precision", "spec", "isl", "osl", "conc")
+        names = ("model", "hardware", "framework", "precision", "spec", "isl", "osl", "conc")
         sizes = {name: getattr(shape, name) for name in ("gpus", "ep", "dp_attention")}
         return {"role": role, **{name: getattr(self, name) for name in names}, **sizes}
 

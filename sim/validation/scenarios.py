@@ -48,7 +48,7 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
             "engine_version": said.get("engine_version"),
             "deployment": {role: _pool(row, role) for role in row.pools},
             "precision": {
-                **known["precisions"][row.precision],
+                **known["precisions_of_models"].get(row.model, known["precisions"])[row.precision],
                 "kv_cache": said.get("kv_cache", MODEL_FORMAT),
             },
             "speculation": {"draft_tokens": max(draft_counts(row)) if drafts is None else drafts},

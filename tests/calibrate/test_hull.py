@@ -12,9 +12,9 @@ from calibrate.cases import plan
 from calibrate.grid import GPU_AXES
 from calibrate.tables import tables_from_records
 from sim.catalog import model
+from sim.cost.fits import Fit
 from sim.cost.form import Form
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Fit
 from sim.cost.record import Record
 from sim.deployment.plan import resolve
 from sim.kernels import FAMILIES

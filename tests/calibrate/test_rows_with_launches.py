@@ -14,11 +14,12 @@ from calibrate.importers.mending import LIST, less, only, write_list
 from calibrate.importers.unfused import unfused_norms
 from sim.catalog import efficiency, gpu, model
 from sim.catalog.profiles import SHIPPED, shipped_profiles
+from sim.cost.fits import Fit
 from sim.cost.form import Form
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import TAKEN_OUT, Fit, Table, load_profile
+from sim.cost.profile import TAKEN_OUT, Table, load_profile
 from sim.kernels.family import Dims, Variant
 from sim.model.operations import Operation
 

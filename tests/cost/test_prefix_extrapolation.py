@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from sim.catalog import model
+from sim.cost.fits import Fit
 from sim.cost.form import Form
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Fit, Table
+from sim.cost.profile import Table
 from sim.kernels.family import Dims, Variant
 
 FORM = Form(1e-6, 16.0, (1e12,), (1e15,))

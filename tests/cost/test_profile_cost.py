@@ -7,11 +7,12 @@ import pytest
 
 from calibrate.store import save_fits, save_profile
 from sim.catalog import efficiency, gpu, model
+from sim.cost.fits import Fit, ProfileError
 from sim.cost.form import Form
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Fit, ProfileError, Table, device_gpu, load_profile, read_profile
+from sim.cost.profile import Table, device_gpu, load_profile, read_profile
 from sim.kernels.family import Dims, Variant
 from sim.model.operations import Operation, mla_prefill
 

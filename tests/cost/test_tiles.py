@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from sim.catalog import efficiency, gpu, model
+from sim.cost.fits import Fit
 from sim.cost.form import Form
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Fit, Table
+from sim.cost.profile import Table
 from sim.cost.tiles import at_least, computed_rows, padded
 from sim.kernels import FAMILIES
 from sim.kernels.family import Dims, Variant

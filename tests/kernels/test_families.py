@@ -11,6 +11,7 @@ from sim.model.attention import Batch, attention_operations
 from sim.model.layout import Layout
 
 DIMS = Dims.of(model("deepseek-v3.2"))
+COMPRESSED = Dims.of(model("deepseek-v4-pro"))
 
 
 @given(
@@ -45,7 +46,8 @@ def test_a_family_tells_what_its_stages_are() -> None:
     shape = dict.fromkeys(axes | {"queries", "rows", "active"}, 2.0)
     for name, family in FAMILIES.items():
         assert family.name == name
-        work = family.work(shape, Variant("bf16", {}), DIMS)
+        dims = COMPRESSED if family.name.startswith(("csa", "hca", "swa")) else DIMS
+        work = family.work(shape, Variant("bf16", {}), dims)
         assert len(family.tiled_as(len(work))) == len(family.carried_by(len(work))) == len(work), name
         assert set(family.tiled_as(len(work))) <= {*FAMILIES, ""}
         assert all(hasattr(DIMS, width) for width in family.widths)
@@ -58,10 +60,13 @@ def test_parts_in_a_step() -> None:
     """Which exchanges bring tokens to their experts, and where the part of a block begins that depends on its keys."""
     assert [k for k in FAMILIES if plays(k, "outward")] == ["dispatch", "all_gather"]
     assert [k for k in FAMILIES if plays(k, "collective")] == ["all_reduce", "all_gather", "reduce_scatter"]
-    assert [k for k in FAMILIES if plays(k, "indexer")] == ["index_logits", "index_topk"]
+    assert [k for k in FAMILIES if plays(k, "indexer")] == [
+        "index_logits", "index_topk", "csa_logits", "csa_topk",
+    ]  # fmt: skip
     assert not plays("host", "core")
     assert {k for k in FAMILIES if plays(k, "core")} == {
         "mla_prefill", "mla_decode", "sparse_mla_prefill", "sparse_mla_decode", "gqa_prefill", "gqa_decode",
+        "swa_prefill", "swa_decode", "hca_prefill", "hca_decode", "csa_prefill", "csa_decode",
     }  # fmt: skip
 
 

@@ -330,7 +330,8 @@ def test_public_prices_follow_the_release_that_was_named() -> None:
 
 
 def test_every_public_price_has_source_and_date() -> None:
-    for model in ("deepseek-v3", "deepseek-v3.1", "deepseek-v3.2", "deepseek-r1", "deepseek-r1-0528"):
+    v3 = ("deepseek-v3", "deepseek-v3.1", "deepseek-v3.2", "deepseek-r1", "deepseek-r1-0528")
+    for model in (*v3, "deepseek-v4-flash", "deepseek-v4-pro-0813"):
         rows = api_prices(model)
         assert len(rows) > 5
         assert rows["source"].str.len().min() > 0
@@ -339,3 +340,13 @@ def test_every_public_price_has_source_and_date() -> None:
         # A cache hit is never dearer than a miss.
         hit = rows["input_cache_hit_usd_per_million"].fillna(0)
         assert (hit <= rows["input_cache_miss_usd_per_million"]).all()
+
+
+def test_v4_costs_twice_as_much_at_peak() -> None:
+    """DeepSeek's list from 2026-08-16: peak UTC 01:00-04:00 and 06:00-10:00, Monday to Friday."""
+    rows = api_prices("deepseek-v4-pro-0813")
+    off, peak = (row for _, row in rows[rows["official"]].iterrows())
+    for kind in ("input_cache_hit", "input_cache_miss", "output"):
+        assert peak[f"{kind}_usd_per_million"] == pytest.approx(2 * off[f"{kind}_usd_per_million"])
+    assert off["note"].startswith("off-peak")
+    assert "01:00-04:00 and 06:00-10:00" in peak["note"]

@@ -100,7 +100,7 @@ def test_quoted_text_is_never_a_number() -> None:
          "5:21: deployment.decode.workers: expected a whole number from 1 to 100000, got 0"),
         ("gpus: 16, ", "", "5:3: deployment.decode.gpus: this key is required and missing (GPUs of one worker)"),
         ("kv_cache: fp8", "kv_cache: fp88",
-         "6:37: precision.kv_cache: expected one of bf16, fp8, got the text 'fp88'; did you mean 'fp8'?"),
+         "6:37: precision.kv_cache: expected one of bf16, fp8, fp8_fp4, got the text 'fp88'; did you mean 'fp8'?"),
         ("precision: {weights: fp8, kv_cache: fp8}", "precision: fp8",
          "6:12: precision: expected a section with keys such as weights, attention, dense, kv_cache, "
          "got the text 'fp8'"),

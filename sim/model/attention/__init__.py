@@ -8,10 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 from sim.catalog import LayerGroup, Model, UnknownName, nearest_names
+from sim.model.attention.csa import Csa
 from sim.model.attention.dsa import Dsa
 from sim.model.attention.gqa import Gqa
+from sim.model.attention.hca import Hca
 from sim.model.attention.kind import Attention, AttentionForm, Batch, Matrix
 from sim.model.attention.mla import Mla
+from sim.model.attention.swa import Swa
 from sim.model.layout import Layout, Phase
 from sim.model.operations import Operation
 
@@ -31,7 +34,7 @@ __all__ = [
     "prefill_forms",
 ]
 
-KINDS: Final[dict[str, type[Attention]]] = {kind.name: kind for kind in (Mla, Dsa, Gqa)}
+KINDS: Final[dict[str, type[Attention]]] = {kind.name: kind for kind in (Mla, Dsa, Gqa, Swa, Hca, Csa)}
 
 Forms = tuple[str, ...]
 """The form of each group of layers, by name."""
@@ -80,7 +83,7 @@ def _told_apart(operation: Operation, label: str) -> Operation:
 
 def prefill_forms(layout: Layout) -> list[tuple[float, Forms]]:
     """(KV tokens of the longest prompt, forms of the groups up to there), rising, the last one without end."""
-    of_groups = [kind.forms(layout, "prefill") for kind, _ in kinds(layout.model)]
+    of_groups = [kind.forms(layout, "prefill") for kind, _ in kinds(layout.model, layout.mtp)]
     ends = sorted({form.up_to for forms in of_groups for form in forms})
 
     def at(end: float) -> Iterator[str]:

@@ -23,7 +23,7 @@ class Matrix:
     outputs: int
     heads: int
     """Heads that tensor parallelism can divide it by; 1 where every GPU keeps it whole."""
-    part: Literal["attention", "indexer"] = "attention"
+    part: Literal["attention", "indexer", "compressor"] = "attention"
 
     @property
     def parameters(self) -> int:

@@ -1,0 +1,112 @@
+"""DeepSeek-V4 through plan, step, estimate and simulation: its fixed part of the cache, its drafts, its own tables."""
+
+from math import ceil
+from typing import Any
+
+import pytest
+
+from sim.cluster.plan import cluster_plan
+from sim.deployment.memory import MemoryBudget
+from sim.deployment.plan import deploy
+from sim.explain import explain
+from sim.scenario.errors import DeploymentError
+from sim.scenario.schema import Scenario
+from sim.simulation import simulate
+from sim.steady import steady
+
+
+def scenario(serve: dict[str, Any] | None = None, **changed: Any) -> Scenario:
+    form = {
+        "model": "deepseek-ai/DeepSeek-V4-Flash",
+        "gpu": "b200_sxm",
+        "engine": "sglang",
+        "deployment": {"serve": {"gpus": 4, "ep": 4, "max_batch_per_gpu": 32, **(serve or {})}},
+        "workload": {
+            "arrivals": {"poisson": {"rate_per_s": 20}},
+            "lengths": {"input": {"constant": 2000}, "output": {"constant": 50}},
+            "requests": 40,
+        },
+    }
+    return Scenario.model_validate(form | changed)
+
+
+def test_a_run_is_priced_by_v4_s_own_tables() -> None:
+    result = simulate(scenario())
+    assert result.record.invariants == []
+    found = result.json()
+    assert found["requests"]["completed"] == 40
+    assert steady(scenario()).point.tpot_s > 0
+    rows = explain(scenario(), "decode", 16, 4000).json()["operations"]
+    seconds = sum(row["seconds"] for row in rows)
+    own = sum(row["seconds"] for row in rows if "deepseek-v4-flash" in row["source"])
+    assert own / seconds > 0.6
+    assert {row["priced_by"] for row in rows} <= {"measured", "fitted", "extrapolated", "analytic"}
+
+
+def test_every_request_holds_its_windows_and_states() -> None:
+    """15,420,416 B beside 3,850.25 B a token (FP8), in blocks of 64 tokens: 63; a prompt of 2,000 tokens has 32."""
+    plan = deploy(scenario())
+    memory = plan.pools["serve"].memory
+    assert (memory.cache_bytes_per_token, memory.cache_bytes_per_request) == (3850.25, 15_420_416)
+    assert memory.request_blocks == ceil(15_420_416 / (64 * 3850.25)) == 63
+    assert cluster_plan(plan, seed=0).pools["serve"].blocks_of(2000) == 32 + 63
+
+
+def test_v4_pro_on_eight_h200_is_nearly_all_weights_where_every_rank_holds_the_attention() -> None:
+    """GB on each GPU, attention DP 8 and EP 8: attention 18.30 and indexer 0.38, compressors 1.59 in BF16, an eighth of
+    the experts' 822.05, a shared expert of 4.03 per GPU, hyper-connections and gate 0.34 each, embedding and head 1.85
+    each: 131.4 of 151.4. vLLM's 8% and a chunk of 8,192 tokens then leave no room, a chunk of 2,048 leaves a little."""
+
+    def memory(**serve: Any) -> MemoryBudget:
+        form = {"gpus": 8, "ep": 8, "max_batch_per_gpu": 8, **serve}
+        return (
+            deploy(scenario(form, model="deepseek-v4-pro", gpu="h200_sxm", engine="vllm"))
+            .pools["serve"]
+            .memory
+        )
+
+    short = memory(chunk_tokens=2048)
+    by_hand = 18.30 + 0.38 + 1.59 + 822.05 / 8 + 4.03 + 0.34 + 0.34 + 2 * 1.85
+    assert short.weights_bytes / 1e9 == pytest.approx(by_hand, abs=0.05)
+    assert short.tokens_of(1, 9216) < short.kv_tokens < short.tokens_of(30, 9216)
+    with pytest.raises(DeploymentError, match="does not fit"):
+        memory()
+
+
+def test_weights_of_v4_pro_over_eight_h200() -> None:
+    """SGLang's log says 103 to 104 GiB a GPU with TP8 and Marlin (InferenceX, issue 2128, 2026-09-09; an older
+    image padded the experts to 125.7)."""
+    form = {"gpus": 8, "tp": 8, "max_batch_per_gpu": 8}
+    memory = deploy(scenario(form | {"ep": 1}, model="deepseek-v4-pro", gpu="h200_sxm")).pools["serve"].memory
+    assert memory.weights_bytes / 2**30 == pytest.approx(103.5, rel=0.03)
+
+
+@pytest.mark.parametrize("pools", ["serve", "prefill and decode"])
+def test_drafts_of_the_module(pools: str) -> None:
+    drafts = {"speculation": {"draft_tokens": 2, "acceptance": [0.7, 0.41]}}
+    one = {"gpus": 4, "ep": 4, "max_batch_per_gpu": 32}
+    deployment = {"prefill": one, "decode": one} if pools != "serve" else {"serve": one}
+    result = simulate(scenario(deployment=deployment, **drafts))
+    assert result.record.invariants == []
+    assert result.json()["requests"]["completed"] == 40
+
+
+def test_index_keys_in_fp4_need_v4_and_fp4_arithmetic() -> None:
+    fp4 = {"precision": {"kv_cache": "fp8_fp4"}}
+    assert deploy(scenario(**fp4)).pools["serve"].memory.cache_bytes_per_token == 3514.25
+    for other in ({"gpu": "h200_sxm"}, {"model": "deepseek-v3.2"}):
+        with pytest.raises(
+            DeploymentError, match="fp8_fp4 is for V4's index keys on GPUs with FP4 arithmetic"
+        ):
+            deploy(scenario(**fp4, **other))
+
+
+def test_the_exchange_inside_the_experts_needs_attention_ranks() -> None:
+    pro = {"model": "deepseek-v4-pro", "gpu": "gb300_nvl72"}
+    named = {"gpus": 8, "ep": 8, "moe_backend": "mega_moe"}
+    rows = explain(scenario(named, **pro), "decode", 16, 4000).json()["operations"]
+    assert not {"dispatch (low-latency)", "combine (low-latency)"} & {row["name"] for row in rows}
+    with pytest.raises(DeploymentError, match="mega_moe exchanges tokens itself"):
+        explain(scenario({**named, "tp": 8, "ep": 1}, **pro), "decode", 16, 4000)
+    with pytest.raises(DeploymentError, match="unknown mxfp4 back-end 'mega_moe'; expected trtllm_gen"):
+        explain(scenario({"moe_backend": "mega_moe"}), "decode", 16, 4000)
