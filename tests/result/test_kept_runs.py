@@ -48,7 +48,9 @@ def test_a_run_of_no_request_has_a_result_and_a_reason(tmp_path: Path) -> None:
         '"lengths": [{"from_s": 0, "input": [[100], [1]], "output": [[10], [1]]}]}'
     )
     file = tmp_path / "s.yaml"
-    file.write_text(SCENARIO.partition("workload")[0] + "workload: {trace: late.jsonl}\nduration_s: 600\n")
+    file.write_text(
+        SCENARIO.split("workload", maxsplit=1)[0] + "workload: {trace: late.jsonl}\nduration_s: 600\n"
+    )
     told = CliRunner().invoke(app, ["run", str(file), "--json"])
     assert told.exit_code == 0, told.output
     data = json.loads(told.stdout.splitlines()[-1])
@@ -63,9 +65,7 @@ def test_lengths_of_one_token_have_an_estimate(one: dict[str, object]) -> None:
         "gpu": "h200_sxm",
         "deployment": {"serve": {"gpus": 8, "ep": 8}},
         "workload": {
-            "requests": 5,
-            "arrivals": {"poisson": {"rate_per_s": 2}},
-            "lengths": {"input": one, "output": one},
+            "requests": 5, "arrivals": {"poisson": {"rate_per_s": 2}}, "lengths": {"input": one, "output": one},
         },
-    }
+    }  # fmt: skip
     assert sim.estimate(scenario).json()["capacity"]["requests_per_s"] > 0
