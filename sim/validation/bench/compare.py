@@ -51,7 +51,7 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Simulated:
+class Repeated:
     """A run with the scenario that repeats it, and what came of it."""
 
     run: BenchRun
@@ -144,7 +144,7 @@ class Simulated:
 class Comparison:
     """All runs of a user's benchmark."""
 
-    runs: Sequence[Simulated]
+    runs: Sequence[Repeated]
 
     @property
     def cases(self) -> list[Compared]:
@@ -198,7 +198,7 @@ def compare(
 
 def simulated(
     run: BenchRun, scenario: Scenario | None, folder: Path, max_prompts: int = 2000, seed: int = 0
-) -> Simulated:
+) -> Repeated:
     """One run, repeated."""
     mine = repeated(run, scenario, folder, max_prompts)
     deployment = resolve(mine)
@@ -218,7 +218,7 @@ def simulated(
             f"pieces of an answer hold about {pieces:.1f} tokens, since ITL is so many times TPOT: a streaming "
             "interval, or drafts, which this scenario has not"
         )
-    return Simulated(run, mine, figures, tuple(dict.fromkeys(notes)), deployment.gpus)
+    return Repeated(run, mine, figures, tuple(dict.fromkeys(notes)), deployment.gpus)
 
 
 def _tokens_of_a_piece(run: BenchRun) -> float:
