@@ -11,7 +11,7 @@ from rich.text import Text
 from sim.cli.terminal import number, percent, seconds
 from sim.scenario.anchor import AnchorFile
 from sim.units import MILLISECOND_S
-from sim.validation.bench.compare import LATENCIES, Compared, Comparison, Simulated
+from sim.validation.bench.compare import LATENCIES, Compared, Comparison, Repeated
 
 LABELS: Final = {
     "ttft": "TTFT",
@@ -33,7 +33,7 @@ def comparison(found: Comparison) -> Iterator[RenderableType]:
         yield from _footnotes(one)
 
 
-def _headline(one: Simulated) -> Text:
+def _headline(one: Repeated) -> Text:
     run = one.run
     text = Text.assemble((f"{run.id}: ", "bold"), f"{run.about['name']}: {run.requests:,} requests, ")
     text.append(f"{run.load_in_words()}, {run.lengths.in_words()} tokens\n  ")
@@ -57,7 +57,7 @@ def _figures(cases: list[Compared]) -> Table:
     return table
 
 
-def _footnotes(one: Simulated) -> Iterator[Text]:
+def _footnotes(one: Repeated) -> Iterator[Text]:
     reasons: dict[str, list[str]] = {}
     for left in one.left():
         reasons.setdefault(left.why, []).append(f"{LABELS[left.metric]} {left.statistic}")

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from sim.deployment.engine import engine_of
+from sim.deployment.plan import resolve
 from sim.scenario.anchor import AnchorError, AnchorFile, measured_on, written
 from sim.scenario.schema import Scenario
 from sim.validation.rows import Published
@@ -229,7 +229,7 @@ def _with_ttft(
             weight = (scatter * max(told["ttft"], stepped[i]["ttft"])) ** -2
             lacks += weight * (told["ttft"] - stepped[i]["ttft"])
             weights += weight
-    fixed: float = getattr(engine_of(scenario), f"fixed_ttft_{kind}_s")
+    fixed: float = getattr(resolve(scenario).engine, f"fixed_ttft_{kind}_s")
     return replace(steps, ttft_added_s=max(-fixed, lacks / weights))
 
 

@@ -5,7 +5,7 @@ from math import inf, sqrt
 from typing import Final
 
 from sim.validation.bench.numbers import Values
-from sim.validation.bench.run import BenchError, BenchRun, Figures, Lengths, Load, formats, little
+from sim.validation.bench.run import BenchError, BenchLengths, BenchRun, Figures, Load, formats, little
 
 KEY: Final = re.compile(r"(mean|median|p\d+)_(\w+?)_ms")
 NAMES: Final = {"mean": "mean", "median": "p50"}
@@ -72,7 +72,7 @@ def _figures(values: Values, notes: list[str]) -> Figures:
     return found
 
 
-def _lengths(values: Values, requests: int, notes: list[str]) -> Lengths:
+def _lengths(values: Values, requests: int, notes: list[str]) -> BenchLengths:
     """Of each request where they stand there and agree with the totals; else a range that does; else the means."""
     means = {
         side: values.positive(f"total_{side}_tokens") / requests
@@ -85,7 +85,7 @@ def _lengths(values: Values, requests: int, notes: list[str]) -> Lengths:
             zip(("input", "output"), (sum(side) / len(each) for side in zip(*each, strict=True)), strict=True)
         )
         if len(each) == requests and all(abs(sums[s] / mean - 1) <= AGREE for s, mean in means.items()):
-            return Lengths(each=each)
+            return BenchLengths(each=each)
         notes.append(
             f"input_lens and output_lens hold {len(each)} of {requests} answered requests, or contradict the totals; "
             "not used"
@@ -102,7 +102,7 @@ def _lengths(values: Values, requests: int, notes: list[str]) -> Lengths:
             "--output-details (SGLang) it has every length"
         )
     alike = {side: {"constant": max(1, round(mean))} for side, mean in means.items()}
-    return Lengths(input=found["input"] or alike["input"], output=found["output"] or alike["output"])
+    return BenchLengths(input=found["input"] or alike["input"], output=found["output"] or alike["output"])
 
 
 def _pairs(values: Values) -> list[tuple[int, int]]:
@@ -120,7 +120,7 @@ def _range(values: Values, side: str, mean: float) -> dict[str, list[int]]:
     return {"uniform": bounds} if abs(sum(bounds) / 2 / mean - 1) <= AGREE * 2.5 else {}
 
 
-def _load(values: Values, requests: int, lengths: Lengths, measured: Figures, notes: list[str]) -> Load:
+def _load(values: Values, requests: int, lengths: BenchLengths, measured: Figures, notes: list[str]) -> Load:
     """When it sent them. With a rate and a bound, whichever held."""
     bound = values.count("max_concurrency") if "max_concurrency" in values else None
     times = _times(values, lengths)
@@ -144,7 +144,7 @@ def _load(values: Values, requests: int, lengths: Lengths, measured: Figures, no
     return Load(rate_per_s=rate, cv=max(EVEN_CV, min(10.0, 1 / sqrt(burstiness))))
 
 
-def _times(values: Values, lengths: Lengths) -> list[float] | None:
+def _times(values: Values, lengths: BenchLengths) -> list[float] | None:
     """When the answered requests were sent, from the first one; None where the file does not say, or their lengths."""
     started, pairs = values.data.get("start_times"), _pairs(values)
     if not isinstance(started, list) or lengths.each is None or len(started) != len(pairs):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sim import catalog
 from sim.catalog import UnknownName
-from sim.deployment.plan import resolve
+from sim.deployment.plan import Deployment, resolve
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.schema import Scenario
 from sim.simulation import simulate
@@ -51,7 +51,7 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Simulated:
+class Repeated:
     """A run with the scenario that repeats it, and what came of it."""
 
     run: BenchRun
@@ -144,7 +144,7 @@ class Simulated:
 class Comparison:
     """All runs of a user's benchmark."""
 
-    runs: Sequence[Simulated]
+    runs: Sequence[Repeated]
 
     @property
     def cases(self) -> list[Compared]:
@@ -198,15 +198,16 @@ def compare(
 
 def simulated(
     run: BenchRun, scenario: Scenario | None, folder: Path, max_prompts: int = 2000, seed: int = 0
-) -> Simulated:
+) -> Repeated:
     """One run, repeated."""
     mine = repeated(run, scenario, folder, max_prompts)
+    deployment = resolve(mine)
     result = simulate(mine, seed)
     if result.record.requests.rejected.any():
         raise BenchError(f"{run.id}: requests are too long for the deployment: {'; '.join(result.notes)}")
     own = f"{mine.workload.trace}:"  # what the run's requests were read as is said already
     told = [note for note in result.notes if not note.startswith(own)]
-    notes = [*run.notes, *_mismatch(run, mine), *_contradiction(run), *told]
+    notes = [*run.notes, *_mismatch(run, deployment), *_contradiction(run), *told]
     count = len(result.requests)
     if count < run.requests:
         notes.append(f"the first {count:,} of {run.requests:,} requests are simulated (--max-prompts)")
@@ -217,7 +218,7 @@ def simulated(
             f"pieces of an answer hold about {pieces:.1f} tokens, since ITL is so many times TPOT: a streaming "
             "interval, or drafts, which this scenario has not"
         )
-    return Simulated(run, mine, figures, tuple(dict.fromkeys(notes)), resolve(mine).gpus)
+    return Repeated(run, mine, figures, tuple(dict.fromkeys(notes)), deployment.gpus)
 
 
 def _tokens_of_a_piece(run: BenchRun) -> float:
@@ -236,14 +237,13 @@ def _contradiction(run: BenchRun) -> Iterator[str]:
         )
 
 
-def _mismatch(run: BenchRun, scenario: Scenario) -> Iterator[str]:
-    """Says so where the client names another model of the catalog than the scenario."""
+def _mismatch(run: BenchRun, deployment: Deployment) -> Iterator[str]:
+    """Says so where the client names another model of the catalog than the one that is simulated."""
     if not run.model:
         return
     try:
         measured = catalog.model(catalog_model(run.model)).name
-        simulated_name = catalog.model(scenario.model).name
     except (UnknownName, catalog.ConfigError, ValueError):
         return
-    if measured != simulated_name:
-        yield f"measured is {run.model}, simulated {scenario.model}: another model"
+    if measured != deployment.model.name:
+        yield f"measured is {run.model}, simulated {deployment.model.name}: another model"

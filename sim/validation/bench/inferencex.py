@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sim.validation.bench.clients import NAMES
 from sim.validation.bench.numbers import Values
-from sim.validation.bench.run import BenchError, BenchRun, Figures, Lengths, Load, formats
+from sim.validation.bench.run import BenchError, BenchLengths, BenchRun, Figures, Load, formats
 from sim.validation.cells import Cells, TableError
 from sim.validation.recipes import recipes
 from sim.validation.rows import Row, row_of
@@ -46,7 +46,7 @@ def read_agg(id: str, tool: str, values: Values) -> BenchRun:
         id=id,
         tool=tool,
         load=Load(concurrency),
-        lengths=Lengths(input=ranges[0], output=ranges[1]),
+        lengths=BenchLengths(input=ranges[0], output=ranges[1]),
         requests=concurrency * bench["prompts_per_seat"]["value"],
         measured=_figures(values, sum(s.workers * s.gpus for s in row.pools.values())),
         model=str(values.data.get("model", "")),

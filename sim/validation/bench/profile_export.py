@@ -6,7 +6,7 @@ from math import inf
 from typing import Any, Final
 
 from sim.validation.bench.numbers import Values
-from sim.validation.bench.run import BenchError, BenchRun, Figures, Lengths, Load, formats
+from sim.validation.bench.run import BenchError, BenchLengths, BenchRun, Figures, Load, formats
 
 NEEDED: Final = ("input_sequence_length", "output_sequence_length")
 """Without them no workload can be told."""
@@ -41,7 +41,7 @@ def read_export(id: str, tool: str, values: Values) -> BenchRun:
         id=id,
         tool=tool,
         load=_load(values, tool),
-        lengths=Lengths(input=_length(values, NEEDED[0]), output=_length(values, NEEDED[1])),
+        lengths=BenchLengths(input=_length(values, NEEDED[0]), output=_length(values, NEEDED[1])),
         requests=_requests(values, measured),
         measured=measured,
         model=_model(values),

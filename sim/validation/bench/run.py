@@ -42,7 +42,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class BenchLengths:
     """Tokens of prompts and answers: of each request, or as distributions of a scenario's `workload.lengths`."""
 
     each: Sequence[tuple[int, int]] | None = None
@@ -73,7 +73,7 @@ class BenchRun:
     tool: str
     """A key of `formats()["tools"]`."""
     load: Load
-    lengths: Lengths
+    lengths: BenchLengths
     requests: int
     """That were answered."""
     measured: Figures
