@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
-from typing import Any, Final, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sim import catalog
 from sim.catalog import Gpu
@@ -17,6 +15,9 @@ from sim.deployment.plan import Deployment
 from sim.deployment.prefix_tiers import PrefixCachePlan
 from sim.scenario.schema import Price
 from sim.units import HOUR_S, MILLION, MONTH_HOURS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Activity = Literal["prefill", "decode", "cached"]
 OWN_PRICE: Final = "given"
@@ -247,7 +248,7 @@ def price_tokens(
     )
 
 
-def api_prices(model: str) -> pd.DataFrame:
+def api_prices(model: str) -> "pd.DataFrame":
     """Public API prices of a model, USD per million tokens, DeepSeek's own first.
 
     Columns: model, provider, listed_as, official, input_cache_hit_usd_per_million (NaN: no discount),
@@ -265,7 +266,9 @@ def api_prices(model: str) -> pd.DataFrame:
 
 
 @cache
-def _api_prices() -> pd.DataFrame:
+def _api_prices() -> "pd.DataFrame":
+    import pandas as pd  # noqa: PLC0415 - a third of a second that only tables need
+
     file = resources.files("sim.catalog").joinpath("api_prices.csv")
     with file.open(encoding="utf-8") as text:
         return pd.read_csv(text, keep_default_na=True).fillna({"note": ""})

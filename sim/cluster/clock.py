@@ -40,7 +40,7 @@ class Clock(simpy.Environment):
         timer: Any = Timer(callback, value)
         heappush(self._queue, (time_s if time_s > self.now else self.now, NORMAL, order, timer))
 
-    def run(self) -> None:  # type: ignore[override]
+    def run(self) -> None:  # type: ignore[override]  # to the end, and nowhere else
         """Until no timer is left: SimPy's loop, less what timers never do, which is to fail or to have waited."""
         queue = self._queue
         while queue:

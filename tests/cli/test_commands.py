@@ -245,6 +245,13 @@ def test_light_commands_import_nothing_heavy(
     assert unwanted.isdisjoint(loaded.splitlines())
 
 
+def test_a_simulation_needs_no_tables() -> None:
+    """A worker process of a plan or a sweep starts a third of a second sooner."""
+    code = "import sim.simulation, sim.steady, sys; print(*sys.modules, sep='\\n')"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pandas" not in ran.stdout.splitlines()
+
+
 def test_the_catalog_lists_what_a_scenario_may_name() -> None:
     listed = Told("catalog", "--json").json
     [h200] = [gpu for gpu in listed["gpus"] if gpu["gpu"] == "h200_sxm"]
