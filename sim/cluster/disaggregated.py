@@ -59,7 +59,7 @@ class DisaggregatedCluster:
         for sequence in sequences:
             if sequence.prompt_tokens + sequence.output_tokens > self._most_tokens:
                 self._ledger.reject(sequence)
-            elif not self._room_first or sequence.output_tokens == 1 or self._handoff.reserve(sequence):
+            elif self._may_start(sequence):
                 ready.append(sequence)
         self._start(ready)
 
@@ -107,6 +107,10 @@ class DisaggregatedCluster:
         worker.submit(sequence, place.rank, front)
         return worker
 
+    def _may_start(self, sequence: ServedRequest) -> bool:
+        """Whether its prompt may be computed now; else it waits for room to decode. A last token needs none."""
+        return not self._room_first or sequence.remaining_tokens == 1 or self._handoff.reserve(sequence)
+
     def _start(self, sequences: list[ServedRequest], front: bool = False) -> None:
         """Their prompts may be computed."""
         for worker in [self._enqueue(sequence, front) for sequence in sequences]:
@@ -116,7 +120,7 @@ class DisaggregatedCluster:
         return self._prefillers[at.worker].blocks[at.rank].used
 
     def _recompute(self, sequence: ServedRequest) -> None:
-        if not self._room_first or self._handoff.reserve(sequence):
+        if self._may_start(sequence):
             self._start([sequence], front=True)
 
     def _freed(self, decode_worker: int) -> None:

@@ -22,7 +22,7 @@ class DecodeRef(Stepper):
 
     def held(self, rank, ahead):
         """Blocks on a rank when every running sequence has done `ahead` more steps; a leaving one grows no more."""
-        arriving = [s.prompt + s.generated for s, r in self.ready + self.reserved if r == rank]
+        arriving = [s.kept for s, r in self.ready + self.reserved if r == rank]
         running = [
             s.tokens(min(s.done + ahead, s.steps - 1) if ahead else s.done)
             for s, r in self.running
@@ -181,7 +181,7 @@ class DisaggregatedReference(Reference):
             seq.answered = 0.0
 
     def enter(self, seq, front=False):
-        if self.handover.room_first and seq.output > 1 and not self.ask(seq, None):
+        if self.handover.room_first and seq.output - seq.generated > 1 and not self.ask(seq, None):
             return Nobody()
         return self.queue(seq, front)
 
@@ -221,6 +221,7 @@ class DisaggregatedReference(Reference):
         place = self.pick("decode", ranks, lambda w, r: w.fits(r, tokens))
         if place:
             place[0].reserved.append((seq, place[1]))
+            seq.kept = tokens
             if sender is None:
                 self.places[seq] = place
         return place

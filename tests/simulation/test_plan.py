@@ -47,7 +47,8 @@ def seconds_per_token(scenario: Scenario) -> float:
     """As the handoff of the cluster reckons it."""
     plan = cluster_plan(deploy(scenario), seed=0)
     decode = plan.pools["decode"]
-    return Handoff(None, None, plan, None, PoolLoads(decode.workers, decode.dp), [])._token_s  # type: ignore[arg-type]
+    loads, chosen = PoolLoads(decode.workers, decode.dp), PoolLoads(decode.workers, 1)
+    return Handoff(None, None, plan, "round_robin", loads, chosen, [], None)._token_s  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
