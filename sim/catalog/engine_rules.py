@@ -100,6 +100,9 @@ class Engine:
     """Share of what weights and reserve leave that becomes KV cache."""
     kv_block_tokens: int
     """Tokens of one KV block."""
+    window_pool_share: float
+    """Tokens of a pool of windows and states for each of the full one, where a model has states of a request; 0: every
+    request takes its own out of one pool."""
     release: str
     runtime_bytes: float
     """In use before weights are loaded; only where the engine's memory flag does not count it."""

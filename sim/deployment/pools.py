@@ -117,13 +117,32 @@ def _memory(
         sharding=layout.over,
         absorbed=engine.absorbed_weights,
     )
-    cached = layout.model, layout.kv_cache, layout.mtp, layout.tp
+    token_bytes, request_bytes = _cache_bytes(engine, layout)
     return budget_for(
         engine,
         gpu.memory_bytes,
         sum(weights.values()),
         engine.reserve.bytes(work),
-        architecture.cache_bytes_per_token(*cached),
+        token_bytes,
         pool.memory_fraction,
+        request_bytes,
+    )
+
+
+def _cache_bytes(engine: Engine, layout: Layout) -> tuple[float, float]:
+    """Of one more token, and of a request beside its tokens.
+
+    Where the engine has a pool of windows and states, both are of the token: `window_pool_share` of a token's part of
+    what a request holds, the states' rings twice as long with drafts.
+    """
+    cached = layout.model, layout.kv_cache, layout.mtp, layout.tp
+    token, request = (
+        architecture.cache_bytes_per_token(*cached),
         architecture.cache_bytes_per_request(*cached),
     )
+    states = architecture.state_bytes_per_request(layout.model, layout.mtp)
+    if not states or not engine.window_pool_share:
+        return token, request
+    window = max(group.size("window") for group in layout.model.layer_groups(layout.mtp))
+    held = request + (states if layout.mtp else 0.0)
+    return token + engine.window_pool_share * held / window, 0.0

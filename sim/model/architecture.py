@@ -138,6 +138,11 @@ def cache_bytes_per_request(model: Model, kv_cache: str, mtp: bool = False, tp: 
     return cache_bytes(model, kv_cache, longest, mtp, tp) - in_tokens
 
 
+def state_bytes_per_request(model: Model, mtp: bool = False) -> float:
+    """Of `cache_bytes_per_request`, what the next entries are computed from."""
+    return sum(layers * kind.state_bytes() for kind, layers in kinds(model, mtp))
+
+
 def part_format(model: Model, part: Part, weights: str, attention: str = "fp8", dense: str = "fp8") -> str:
     """Number format of a part when the deployment's weights are bf16, fp8, mxfp4, nvfp4 or int4.
 

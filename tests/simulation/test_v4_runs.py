@@ -45,7 +45,7 @@ def test_a_run_is_priced_by_v4_s_own_tables() -> None:
 
 def test_every_request_holds_its_windows_and_states() -> None:
     """15,420,416 B beside 3,850.25 B a token (FP8), in blocks of 64 tokens: 63; a prompt of 2,000 tokens has 32."""
-    plan = deploy(scenario())
+    plan = deploy(scenario(engine="vllm"))
     memory = plan.pools["serve"].memory
     assert (memory.cache_bytes_per_token, memory.cache_bytes_per_request) == (3850.25, 15_420_416)
     assert memory.request_blocks == ceil(15_420_416 / (64 * 3850.25)) == 63
@@ -73,6 +73,20 @@ def test_v4_pro_on_eight_h200_is_nearly_all_weights_where_every_rank_holds_the_a
         memory()
 
 
+def test_sglang_s_pool_of_windows_and_states() -> None:
+    """InferenceX, issue 2128: V4-Pro on H200, TP8 with MTP, 3.97 GiB for 109,312 tokens, some 12 to 15 requests of 9K.
+
+    By hand, B per token: entries and index keys 5,511.4; a tenth of 62 windows' entries, 62 x 584 = 36,208, and of the
+    rings, twice (30 x 81,920 + 31 x 524,288) / 128 = 292,352.
+    """
+    drafts = {"speculation": {"draft_tokens": 1, "acceptance": [0.9]}}
+    one = scenario({"gpus": 8, "tp": 8, "ep": 1}, model="deepseek-v4-pro", gpu="h200_sxm", **drafts)
+    memory = deploy(one).pools["serve"].memory
+    assert memory.cache_bytes_per_token == pytest.approx(5511.4375 + 0.1 * (36_208 + 292_352))
+    assert memory.request_blocks == 0
+    assert 3.97 * 2**30 / memory.cache_bytes_per_token == pytest.approx(109_312, rel=0.02)
+
+
 def test_weights_of_v4_pro_over_eight_h200() -> None:
     """SGLang's log says 103 to 104 GiB a GPU with TP8 and Marlin (InferenceX, issue 2128, 2026-09-09; an older
     image padded the experts to 125.7)."""
@@ -93,7 +107,7 @@ def test_drafts_of_the_module(pools: str) -> None:
 
 def test_index_keys_in_fp4_need_v4_and_fp4_arithmetic() -> None:
     fp4 = {"precision": {"kv_cache": "fp8_fp4"}}
-    assert deploy(scenario(**fp4)).pools["serve"].memory.cache_bytes_per_token == 3514.25
+    assert deploy(scenario(engine="vllm", **fp4)).pools["serve"].memory.cache_bytes_per_token == 3514.25
     for other in ({"gpu": "h200_sxm"}, {"model": "deepseek-v3.2"}):
         with pytest.raises(
             DeploymentError, match="fp8_fp4 is for V4's index keys on GPUs with FP4 arithmetic"

@@ -110,6 +110,10 @@ class Attention(ABC):
         """
         return tokens * self.token_bytes(kv_cache, tp)
 
+    def state_bytes(self) -> float:
+        """Of a request, whatever its length and the cache's format: what its next entries are computed from."""
+        return 0.0
+
     def index_bytes(self) -> float:
         """Of `token_bytes`, what serves to choose keys."""
         return 0

@@ -60,10 +60,6 @@ class Swa(Attention):
         """Windows do not grow."""
         return 0.0
 
-    def state_bytes(self) -> float:
-        """Of a request beside window and entries."""
-        return 0.0
-
     def cache_bytes(self, tokens: int, kv_cache: str, tp: int = 1) -> float:
         """Window, state and compressed entries; on every GPU of a rank."""
         if not tokens:
