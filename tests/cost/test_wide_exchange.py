@@ -5,7 +5,9 @@ import pytest
 from sim.catalog import efficiency
 from sim.cost.exchange import WideExchange
 from sim.cost.latency import Latency
+from sim.explain import explain
 from sim.model.operations import Operation
+from sim.scenario.schema import Scenario
 
 TABLE = efficiency().low_latency_all_to_all
 
@@ -77,3 +79,26 @@ def test_what_was_measured_and_what_stays_in_a_rack_is_left_alone(operation: Ope
 
 def test_a_roofline_has_its_own_growth() -> None:
     assert WideExchange(Behind("analytic"), TABLE).price(exchange("combine", 128, 16)).seconds == 128e-6
+
+
+@pytest.mark.parametrize("engine", ["sglang", "trtllm"])
+def test_an_exchange_in_a_rack_is_priced_over_its_nvlink(engine: str) -> None:
+    """GB300's racks have GB200's NVLink and no table of it: both take the one that GB200 has, and name it."""
+    seconds = {}
+    for gpu in ("gb200", "gb300"):
+        scenario = Scenario.model_validate(
+            {
+                "model": "deepseek-r1", "gpu": gpu, "engine": engine, "precision": {"weights": "fp8"},
+                "deployment": {"serve": {"gpus": 32, "ep": 32}}, "price": {"usd_per_gpu_hour": 1.0},
+                "workload": {
+                    "arrivals": {"all_at_once": {}}, "requests": 1,
+                    "lengths": {"input": {"constant": 9}, "output": {"constant": 9}},
+                },
+            }
+        )  # fmt: skip
+        told = {o["name"]: o for o in explain(scenario, "decode", 16, 1024).json()["operations"]}
+        moves = [o for name, o in told.items() if name.startswith(("dispatch", "combine"))]
+        assert len(moves) == 2
+        assert all("gb200_nvl72/trtllm: nvlink_two_sided" in o["source"] for o in moves)
+        seconds[gpu] = sum(o["seconds"] for o in moves)
+    assert seconds["gb300"] == pytest.approx(seconds["gb200"])
