@@ -36,10 +36,13 @@ def point(concurrency: int, folder: Path, truth: Factors = TRUE) -> Benchmark:
 
 
 def test_points_at_several_loads_tell_the_error_of_the_anchor(tmp_path: Path) -> None:
-    """Factor and constant share the difference by their widths: the constant is believed to be small."""
+    """Factor and constant share the difference by their widths: the constant is believed to be small.
+
+    What it lacks, at most 1.2 ms, shows in the factor of steps of some 25 ms: 5%.
+    """
     points = [point(n, tmp_path) for n in (1, 4, 16)]
     made = make_anchor(points)
-    assert made.form.step_factor == pytest.approx(TRUE.step_factor, abs=0.03)
+    assert made.form.step_factor == pytest.approx(TRUE.step_factor, abs=0.05)
     assert 0.2e-3 < made.form.step_constant_s < TRUE.step_constant_s
     assert made.form.ttft_added_s == pytest.approx(TRUE.ttft_added_s, rel=0.2)
     error = made.form.error
