@@ -52,6 +52,11 @@ class Surface:
     below one token per rank, down to a single token for all of them.
     """
 
+    __slots__ = (
+        "_above", "_core", "_knots", "_last", "_lines", "_listed", "_rows", "_sources", "_spelled", "_visits",
+        "context", "x",
+    )  # fmt: skip
+
     def __init__(
         self,
         x: Floats,
