@@ -20,7 +20,7 @@ def cache_chart(table: pd.DataFrame) -> Chart:
     """Bytes per cached token by model and format (`cache_bytes`)."""
     figure = go.Figure()
     table = table.sort_values("total_bytes", ascending=False)
-    label = table.model + ", " + table.kv_cache.str.upper() + " (" + table.attention + ")"
+    label = table.model + ", " + table.kv_cache.str.upper() + " (" + table.attention.str.replace(" + ", "/") + ")"
     for name, column, shade in (
         ("latent and RoPE key, or keys and values", "entry_bytes", colour(0)),
         ("index keys (DSA)", "index_bytes", colour(1)),
@@ -31,7 +31,7 @@ def cache_chart(table: pd.DataFrame) -> Chart:
                    hovertemplate="%{x:.1f} kB of %{customdata[0]:.1f} kB per token<br>without compression "
                    "%{customdata[1]:,.0f} kB")
         )  # fmt: skip
-    figure = axes(figure, "kB per cached token", "", height=90 + 17 * len(table), barmode="stack",
+    figure = axes(figure, "kB per token", "", height=90 + 17 * len(table), barmode="stack",
                   yaxis={"tickfont": {"size": 11}, "dtick": 1})  # fmt: skip
     return Chart(
         "cache",

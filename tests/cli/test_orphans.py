@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 POOL = """
-import sys, time
+import signal, sys, time
 from sim.parallel import completed
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started the tests may ignore it
 
 def work(seconds):
     time.sleep(seconds)
