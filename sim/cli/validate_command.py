@@ -17,8 +17,8 @@ def validate(
     cases: Annotated[
         list[str] | None,
         typer.Argument(
-            help="ids or files of published cases, or all of a kind: wide-ep, drafts, curves, services, published; "
-            "default: all",
+            help="ids or files of published cases, or all of a kind: wide-ep, drafts, curves, services, reports, "
+            "published; default: all",
             metavar="[CASE ...]",
         ),
     ] = None,

@@ -1,5 +1,6 @@
-"""docs/CALIBRATION.md lists every backend, and claims a run on a GPU for none."""
+"""docs/CALIBRATION.md and the README list every backend, and claim a run on a GPU for none."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ pytest.importorskip("torch", reason="needs torch: pip install 'tokenworks[calibr
 
 from calibrate.kernels.families import FAMILIES
 
-PAGE = Path(__file__).parents[2] / "docs" / "CALIBRATION.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "CALIBRATION.md"
 
 
 def rows():
@@ -29,3 +31,16 @@ def test_each_row_names_the_package_and_the_gpus_of_its_backend():
                 assert f"{major}.x" in takes, (kernel, name)
             assert ("CPU" in checked) == backend.cpu, (kernel, name)
             assert checked == "interpreter" if name == "triton" else True
+
+
+def test_the_readme_lists_every_backend_that_has_not_run_on_a_gpu():
+    """All but gloo, which exchanges between CPUs."""
+    text = (ROOT / "README.md").read_text().partition("Not yet run on a GPU")[2].partition("\n\n`make")[0]
+    told = {
+        (family, name)
+        for name, families in re.findall(r"^- `(\w+)`: (.*)$", text, re.MULTILINE)
+        for family in families.split(", ")
+    }
+    assert told == {
+        (k, b.name) for k, family in FAMILIES.items() for b in family.backends if b.name != "gloo"
+    }

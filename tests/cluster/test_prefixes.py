@@ -1,65 +1,12 @@
-"""Prefix caching in a run: by hand, and what holds whatever the workload."""
+"""Prefix caching in a run, by hand."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from cluster_costs import LinearStepCost
-from cluster_scenario import scenario
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_cluster_invariants import assert_sound
+from prefix_runs import ROOT, cache, cached, pool, requests, run_serve, run_split
 
-from sim.cluster.run import run_cluster
-from sim.cluster.setup import ClusterPlan, PoolSetup, PrefixSetup, TransferSetup
-from sim.serving.prefix_cache import BlockCache, Tier
 from sim.workload import Prompts, RequestStream
-
-BLOCK = 10
-PREFILL = LinearStepCost(prompt_base_s=0.1, token_s=1e-3, pair_s=0.0)
-DECODE = LinearStepCost(base_s=0.02, sequence_s=0.0, kv_s=0.0)
-ROOT = (1, 12, 123)
-
-
-def requests(rows, answers=()):
-    """Rows of (arrival, prompt tokens, answer tokens, blocks)."""
-    arrival_s, prompt, answer, blocks = zip(*rows, strict=True)
-    prompts = Prompts.of(np.array(prompt), np.array(answer))
-    prompts = replace(prompts, blocks=list(blocks), block_tokens=BLOCK, answer_blocks=list(answers))
-    return RequestStream(prompts, np.array(arrival_s, dtype=float))
-
-
-def cache(scope="cluster", hbm=10_000, host=0, disk=0, fetch_s=(0.0, 0.0, 0.0), shares_hbm=False):
-    return PrefixSetup(
-        scope, BLOCK, (Tier("hbm", hbm), Tier("host", host), Tier("disk", disk)), fetch_s, shares_hbm
-    )
-
-
-def pool(**given):
-    base = {"workers": 1, "gpus": 1, "dp": 1, "max_sequences": 8, "chunk_tokens": 1000, "kv_blocks": 1000}
-    return PoolSetup(**{**base, **given})
-
-
-def run_split(stream, prefixes, prefill=None, decode=None, router="round_robin"):
-    pools = {"prefill": prefill or pool(), "decode": decode or pool()}
-    plan = ClusterPlan(pools, TransferSetup(0.0, 1.0, 0.0), prefixes=prefixes)
-    record = run_cluster(
-        scenario(router), stream, plan, {"prefill": replace(PREFILL), "decode": replace(DECODE)}, 0
-    )
-    assert_sound(record)
-    return record
-
-
-def run_serve(stream, prefixes, router="round_robin", **given):
-    plan = ClusterPlan({"serve": pool(**given)}, prefixes=prefixes)
-    cost = replace(DECODE, prompt_base_s=0.1, token_s=1e-3, pair_s=0.0)
-    record = run_cluster(scenario(router, roles=("serve",)), stream, plan, {"serve": cost}, 0)
-    assert_sound(record)
-    return record
-
-
-def cached(record):
-    return record.requests.cached_tokens.tolist()
 
 
 def test_a_prompt_that_was_computed_before_leaves_one_token():
@@ -218,88 +165,3 @@ def test_what_the_workload_gives_is_taken_where_there_are_no_blocks():
     record = run_split(RequestStream(prompts, np.arange(3.0)), None)
     assert cached(record) == [60, 60, 60]
     assert record.requests.cached_host_tokens.sum() == record.requests.cached_disk_tokens.sum() == 0
-
-
-# --- whatever the workload
-
-
-@st.composite
-def cases(draw):
-    """Prompts along a tree of blocks, so that they share prefixes; tiers from nothing to plenty."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    n = draw(st.integers(1, 50))
-    rows = []
-    times = np.cumsum(rng.exponential(draw(st.sampled_from([0.01, 0.2, 5.0])), n))
-    for time_s in times.tolist():
-        path, blocks = rng.integers(0, 2, rng.integers(1, 9)), []
-        for step in path:
-            blocks.append((blocks[-1] if blocks else 1) * 2 + int(step))
-        tokens = BLOCK * (len(blocks) - 1) + int(rng.integers(1, BLOCK + 1))
-        rows.append((time_s, tokens, int(rng.integers(1, 40)), tuple(blocks)))
-    setup = cache(
-        draw(st.sampled_from(["rank", "worker", "cluster"])),
-        *(draw(st.sampled_from([0, 30, 200, 10_000])) for _ in range(3)),
-        fetch_s=(0.0, 1e-4, 1e-3),
-        shares_hbm=draw(st.booleans()),
-    )
-    shape = {
-        "workers": draw(st.integers(1, 2)),
-        "dp": draw(st.sampled_from([1, 2])),
-        "kv_blocks": draw(st.sampled_from([2, 3, 40])),
-        "chunk_tokens": draw(st.sampled_from([16, 64, 512])),
-    }
-    router = draw(st.sampled_from(["round_robin", "least_loaded", "prefix_aware"]))
-    return rows, setup, shape, router
-
-
-def brute_force(rows, table):
-    """Tokens of the longest prefix of each prompt that one had whose prefill ended before its own began; the most that
-    any cache can find."""
-    most = []
-    for (_, tokens, _, blocks), start_s in zip(rows, table.prefill_start_s, strict=True):
-        before = [rows[j][3] for j in np.flatnonzero(table.prefill_end_s <= start_s)]
-        seen = {block for others in before for block in others}
-        known = 0
-        while known < len(blocks) and blocks[known] in seen:
-            known += 1
-        most.append(min(known * BLOCK, tokens - 1))
-    return np.array(most)
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(cases(), st.booleans())
-def test_every_run_is_sound_and_the_same_again(case, split):
-    rows, setup, shape, router = case
-    records = []
-    for _ in range(2):
-        stream = requests(rows)
-        if split:
-            records.append(
-                run_split(stream, setup, pool(**shape), pool(kv_blocks=shape["kv_blocks"]), router)
-            )
-        else:
-            records.append(run_serve(stream, setup, router, **shape))
-    t = records[0].requests
-    assert (t.cached_tokens <= brute_force(rows, t)).all()
-    assert (t.cached_host_tokens + t.cached_disk_tokens <= t.cached_tokens).all()
-    for f in fields(t):
-        np.testing.assert_array_equal(getattr(t, f.name), getattr(records[1].requests, f.name))
-
-
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(cases())
-def test_one_after_the_other_they_find_what_a_list_in_order_of_use_holds(case):
-    """Requests so far apart that each has ended before the next: hits are those of the cache alone."""
-    rows, setup, shape, _ = case
-    rows = [(100.0 * i, *row[1:]) for i, row in enumerate(rows)]
-    setup = replace(setup, shares_hbm=False, scope="cluster")
-    record = run_split(requests(rows), setup, pool(**{**shape, "kv_blocks": 40}))
-    alone = BlockCache(setup.tiers, BLOCK)
-    for row, (_, tokens, _, blocks) in enumerate(rows):
-        found = alone.lookup(blocks, tokens)
-        t = record.requests
-        assert [t.cached_tokens[row], t.cached_host_tokens[row], t.cached_disk_tokens[row]] == [
-            sum(found),
-            *found[1:],
-        ]
-        alone.insert(blocks)

@@ -2,8 +2,8 @@
 
 import pytest
 import yaml
+from opened_pages import opened, sound
 from streamlit.testing.v1 import AppTest
-from test_views import opened, sound
 
 from dashboard.settings import DEFAULTS, decode, encode, scenario_of, settings_of
 from sim.launch.read import read_launch
