@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from sim.cluster.advance import Advance
 from sim.cluster.clock import Clock, Timer
@@ -63,6 +63,29 @@ class DecodeWorker:
                 self._advance.cut(time_s)
         elif not self._deciding and self._coming[0][2] is sequence:
             self._clock.at(time_s, self._begin, time_s)
+
+    def stop(self) -> None:
+        """It fails: what it has worked until now is booked, and nothing after."""
+        now, advance = self._clock.now, self._advance
+        self._clock.forget(self, advance)
+        if advance.steps:
+            self._meter.work(advance.start_s, now, "decode", now - advance.start_s)
+
+    def turn_away(self, lost: Callable[[ServedRequest], bool]) -> list[ServedRequest]:
+        """Sequences whose KV was on its way and will never come; their places are free."""
+        now = self._clock.now
+        gone = [coming for coming in self._coming if coming[0] > now and lost(coming[2])]
+        if not gone:
+            return []
+        self._coming = [coming for coming in self._coming if coming not in gone]
+        heapify(self._coming)
+        for _, _, sequence, rank in gone:
+            self.batch.cancel(rank, sequence.context_tokens)
+            self._loads.add(self._index, rank, -1)
+        if self._coming and not self._advance.steps:
+            next_s = self._coming[0][0]
+            self._clock.at(next_s, self._begin, next_s)
+        return [sequence for _, _, sequence, _ in gone]
 
     def stands_still(self) -> bool:
         """Whether it does nothing though it holds sequences: never, if the scheduling is sound."""

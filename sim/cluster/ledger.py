@@ -175,6 +175,11 @@ class Meter:
         """What else it did in that time."""
         self._busy_s[activity] += seconds
 
+    @property
+    def busy_s(self) -> float:
+        """Worker seconds of work, all activities together."""
+        return sum(self._busy_s.values())
+
     def record(self, peak_blocks: int, blocks_left: int, batches: Iterable[DecodeBatch] = ()) -> PoolRecord:
         """The pool's totals; `batches` of its workers, where they decode."""
         decoded = [(batch.decoded_tokens, batch.sequence_steps) for batch in batches]

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.cluster.life_setup import LifeSetup
 from sim.serving.admission import AdmissionRules
 from sim.serving.kv_blocks import BLOCK_TOKENS
 from sim.serving.prefix_cache import Tier
@@ -98,6 +99,8 @@ class ClusterPlan:
     """Prompt and answer at most: the positions of the model."""
     prefixes: PrefixSetup | None = None
     """None: what is cached is the workload's to say."""
+    life: LifeSetup | None = None
+    """None: the workers of the pools are always there."""
 
     @cached_property
     def most_tokens(self) -> float:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sim.scenario.experts import Experts
+from sim.scenario.operations import Autoscale, Failures, Fleet
 from sim.scenario.parallelism import dp_times_tp, tp_from_dp
 from sim.scenario.section import (
     GB,
@@ -39,10 +40,13 @@ from sim.scenario.workload import Arrivals, Diurnal, Length, Lengths, Workload
 
 __all__ = [
     "Arrivals",
+    "Autoscale",
     "Deployment",
     "Diurnal",
     "DraftLevel",
     "Experts",
+    "Failures",
+    "Fleet",
     "Indexer",
     "Length",
     "Lengths",
@@ -212,6 +216,15 @@ class Scenario(Section):
         default=Objectives(), description="latency promises; goodput counts who keeps them"
     )
     price: Price = Field(default=Price(), description="what a GPU-hour costs, and what stands beside it")
+    autoscale: Autoscale | None = Field(
+        default=None, description="workers that follow the load or a schedule; default: always those deployed"
+    )
+    failures: Failures | None = Field(
+        default=None, description="GPUs that fail, and what becomes of their requests; default: none does"
+    )
+    fleet: Fleet | None = Field(
+        default=None, description="alike copies of the deployment, represented by a sample; default: one"
+    )
 
     _formats = model_validator(mode="before")(checkpoint_formats)
 
@@ -229,6 +242,40 @@ class Scenario(Section):
         if w.trace is None and self.duration_s is None and w.requests is None:
             raise ValueError("a synthetic workload needs `duration_s` or `workload.requests` to end")
         return self
+
+    @field_validator("autoscale")
+    @classmethod
+    def _of_pools_that_there_are(cls, autoscale: Autoscale | None, info: ValidationInfo) -> Autoscale | None:
+        deployment = info.data.get("deployment")
+        if autoscale is None or autoscale.pools is None or deployment is None:
+            return autoscale
+        pools = deployment.pools()
+        for role, scaled in autoscale.pools.given().items():
+            if role not in pools:
+                raise ValueError(f"pools: there is no `{role}` pool; expected {' or '.join(pools)}")
+            if not scaled.min <= (workers := pools[role].workers) <= scaled.max:
+                bounds = f"min {scaled.min} to max {scaled.max}"
+                raise ValueError(f"pools: {role} is deployed with {workers} workers; expected {bounds}")
+            if scaled.max * pools[role].gpus > MOST_GPUS:
+                raise ValueError(f"pools: {role} of at most {MOST_GPUS:,} GPUs, not {scaled.max} workers")
+        return autoscale
+
+    @field_validator("fleet")
+    @classmethod
+    def _of_one_size(cls, fleet: Fleet | None, info: ValidationInfo) -> Fleet | None:
+        if fleet is None:
+            return fleet
+        if info.data.get("autoscale") is not None:
+            raise ValueError("replicas stay as they are; leave `autoscale` or `fleet` out")
+        failures = info.data.get("failures")
+        if failures is not None and failures.spare_nodes and fleet.sample < fleet.replicas:
+            raise ValueError("a sample of the replicas has no share of `failures.spare_nodes`; simulate all")
+        deployment = info.data.get("deployment")
+        if deployment is not None:
+            gpus = fleet.replicas * sum(p.workers * p.gpus for p in deployment.pools().values())
+            if gpus > MOST_GPUS:
+                raise ValueError(f"{gpus:,} GPUs; expected at most {MOST_GPUS:,}")
+        return fleet
 
     @field_validator("warmup_s")
     @classmethod
