@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sim.catalog.profiles import shipped_profiles
 from sim.cluster.ledger import Progress
+from sim.cluster.life_plan import operated
 from sim.cluster.plan import cluster_plan
 from sim.cluster.record import RequestTable
 from sim.cluster.run import run_cluster
@@ -41,6 +42,7 @@ def simulate(
     check_warmup(scenario, stream.last_arrival_s)
     costs = {role: pool_step_cost(deployment, role) for role in deployment.pools}
     plan = cluster_plan(deployment, seed, stream.block_tokens)
+    plan = operated(plan, scenario, deployment, seed, base_folder)
     record = run_cluster(scenario, stream, plan, costs, seed, progress)
     notes = (
         *deployment.model.notes,
@@ -49,7 +51,8 @@ def simulate(
         *pricing_notes(deployment),
         *_rejections(record.requests, deployment, plan),
     )
-    return Result(record, price(record, deployment), notes, expected_error(deployment))
+    paid = deploy(scenario.whole_fleet()) if scenario.fleet else deployment
+    return Result(record, price(record, paid), notes, expected_error(deployment))
 
 
 def _rejections(requests: RequestTable, deployment: Deployment, plan: ClusterPlan) -> Iterator[str]:

@@ -113,7 +113,9 @@ class MortalAggregated(AggregatedCluster):
 
     def fullness(self, role: str, workers: list[int]) -> float:
         batches = [self._workers[w].batch for w in workers]
-        waiting = sum(self.requests(role, w) for w in workers) - sum(r.seats for b in batches for r in b.ranks)
+        waiting = sum(self.requests(role, w) for w in workers) - sum(
+            r.seats for b in batches for r in b.ranks
+        )
         return _fullness(batches, waiting)
 
     def unsound(self) -> list[str]:
@@ -139,7 +141,9 @@ class MortalDisaggregated(DisaggregatedCluster):
 
     @property
     def waits(self) -> bool:
-        return bool(self._staff.parked) or bool(self._handoff.waiting and self._doors["decode"].ranks is not None)
+        return bool(self._staff.parked) or bool(
+            self._handoff.waiting and self._doors["decode"].ranks is not None
+        )
 
     def submit(self, sequences: list[ServedRequest]) -> None:
         if self._doors["prefill"].shut:

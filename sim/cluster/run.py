@@ -62,7 +62,9 @@ def run_cluster(
     pools = cluster.records()
     if lived:
         pools = {
-            role: replace(pool, busy_in_window_s=pool.busy_in_window_s * _staff(plan, lived, role, measured_s))
+            role: replace(
+                pool, busy_in_window_s=pool.busy_in_window_s * _staff(plan, lived, role, measured_s)
+            )
             for role, pool in pools.items()
         }
     if measured_s[0] == measured_s[1]:  # nothing is measured, whatever ran after the warm-up
@@ -98,7 +100,9 @@ def _cluster(
         kind = AggregatedCluster if together else DisaggregatedCluster
         return kind(clock, ledger, plan, costs, router, window), None
     assert isinstance(ledger, RetryLedger)
-    mortal = (MortalAggregated if together else MortalDisaggregated)(clock, ledger, plan, costs, router, window)
+    mortal = (MortalAggregated if together else MortalDisaggregated)(
+        clock, ledger, plan, costs, router, window
+    )
     return mortal, Life(plan.life, clock, ledger, plan.pools, mortal)
 
 

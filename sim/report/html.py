@@ -75,7 +75,7 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
         f"<b>{escape(name)}</b>: {price} at {escape(str(tables.at(run, 'cost', 'tier')))} "
         f"({'-' if hour is None else f'${hour:.2f}'} per GPU-hour). "
         f"{escape(Path(scenario['model']).name)} on {run['gpus']} GPUs {escape(Path(scenario['gpu']).name)} "
-        f"({'-' if bought is None else bought} paid for), engine {escape(scenario['engine'])}, "
+        f"({'-' if bought is None else f'{bought:.1f}'.removesuffix('.0')} paid for), engine {escape(scenario['engine'])}, "
         f"{tables.at(run, 'requests', 'completed') or 0:,} requests."
     )
     if run["stable"] is None:

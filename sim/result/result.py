@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import yaml
 
 from sim.cluster.record import RunRecord
+from sim.result.hours import by_hour, has_hours
 from sim.result.invariants import check_invariants
-from sim.result.statistics import request_columns, summary
+from sim.result.statistics import meets, request_columns, summary
 from sim.scenario.schema import Scenario
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ REQUESTS, SUMMARY, SCENARIO = "requests.parquet", "run.json", "scenario.yaml"
 
 class Cost(Protocol):
     """What the run cost; see `sim.price`."""
+
+    @property
+    def usd_by_hour(self) -> Sequence[float]:
+        """Cost of each hour of the run."""
+        ...
 
     def json(self) -> dict[str, Any]:
         """The `cost` object of the JSON of a run."""
@@ -47,6 +53,10 @@ class Result:
         self.notes = (*notes, *_unmeasured(record))
         self._outlook: Callable[[], dict[str, Any]] | None = None
         self._json = {**summary(self.record, cost.json(), expected_error), "notes": list(self.notes)}
+        if has_hours(record.scenario):
+            columns = request_columns(self.record)
+            kept = meets(record.scenario.objectives, columns)
+            self._json["hours"] = by_hour(self.record, columns, kept, cost.usd_by_hour)
 
     def json(self) -> dict[str, Any]:
         """The JSON of the run, as documented; `wall_s` is the only value that may differ between runs of one seed."""

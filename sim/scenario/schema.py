@@ -236,6 +236,18 @@ class Scenario(Section):
         precision = Precision.model_validate(with_formats(copy.model, copy.precision.model_dump()))
         return super(Scenario, copy).model_copy(update={"precision": precision})
 
+    def whole_fleet(self) -> "Scenario":
+        """All copies of the deployment as one, with the same traffic."""
+        if self.fleet is None:
+            return self
+        copies = {
+            role: pool.model_copy(update={"workers": pool.workers * self.fleet.replicas})
+            for role, pool in self.deployment.pools().items()
+        }
+        return self.model_copy(
+            update={"fleet": None, "deployment": self.deployment.model_copy(update=copies)}
+        )
+
     @model_validator(mode="after")
     def _ends(self) -> "Scenario":
         w = self.workload
