@@ -16,6 +16,7 @@ from sim.deployment.room import check_room, check_warmup
 from sim.price import price
 from sim.result import Result
 from sim.result.expected_error import expected_error
+from sim.result.fleet import doublings
 from sim.scenario.schema import Scenario
 from sim.step.pricing import check_backends, pool_step_cost
 from sim.step.stand_ins import pricing_notes
@@ -34,7 +35,22 @@ def simulate(
         DeploymentError: if the deployment does not fit the machine, or has no room for a single request, or the
             workload does not exist.
         ScenarioError: if a file that the scenario names is broken.
+
+    Of a fleet, half the sample is simulated as well, but where the router deals in turn: what that changes tells what
+    the sample's size may matter, and is in every interval.
     """
+    result, fleet = _run(scenario, seed, base_folder, progress), scenario.fleet
+    if fleet and fleet.sample < fleet.replicas and scenario.router != "round_robin":
+        if fleet.sample == 1:
+            result.without_intervals()
+        else:
+            fewer = fleet.model_copy(update={"simulated": fleet.sample // 2})
+            half = _run(scenario.model_copy(update={"fleet": fewer}), seed, base_folder, None)
+            result.beside_half(half, doublings(fleet.replicas, fleet.sample))
+    return result
+
+
+def _run(scenario: Scenario, seed: int, base_folder: Path | None, progress: Progress | None) -> Result:
     deployment = deploy(scenario, shipped_profiles())
     check_backends(deployment)
     stream = requests(scenario, seed, base_folder)
