@@ -12,6 +12,7 @@ from sim.deployment.pools import PoolPlan
 from sim.scenario.errors import KeyPath
 from sim.scenario.operations import Autoscale, Failures
 from sim.scenario.schema import Scenario
+from sim.scenario.section import MOST_GPUS
 from sim.units import GB_BYTES, HOUR_S
 from sim.workload.arrivals import HOURS_PER_DAY
 from sim.workload.reading import locate, read
@@ -36,14 +37,14 @@ def operated(
         return plan
     schedule = _schedule(auto, plan, base_folder) if auto and auto.schedule else ()
     scaling = _scaling(auto) if auto and auto.pools else None
-    most = {role: pool.workers for role, pool in plan.pools.items()}
-    first = {**most, **(schedule[0][1] if schedule else {})}
-    for role, bounds in scaling.pools.items() if scaling else ():
-        most[role] = bounds.most
-    for role in most:
-        most[role] = max([most[role], *(workers.get(role, 0) for _, workers in schedule)])
+    deployed = {role: pool.workers for role, pool in plan.pools.items()}
+    bounds = scaling.pools if scaling else {}
+    most = {
+        role: max([bounds[role].most if role in bounds else count, *(row.get(role, 0) for _, row in schedule)])
+        for role, count in deployed.items()
+    }
     life = LifeSetup(
-        workers=first,
+        workers={**deployed, **(schedule[0][1] if schedule else {})},
         start_up_s={role: _start_up_s(auto, deployment, pool) for role, pool in deployment.pools.items()},
         seed=seed,
         scaling=scaling,
@@ -107,11 +108,16 @@ def _schedule(auto: Autoscale, plan: ClusterPlan, base_folder: Path | None) -> R
         says = f"expected columns hour and workers of {' or '.join(plan.pools)}; got {got}"
         raise fault(table.file, table.source, 1, 1, says)
     hours, *counts = table.convert({"hour": real, **dict.fromkeys(roles, at_least(1))})
-    table.refuse(
+    wrong = [
         (row, "hour", "hour: expected 0 first, then ascending below 24")
         for row, hour in enumerate(hours)
         if hour >= HOURS_PER_DAY or (hour <= hours[row - 1] if row else hour != 0)
-    )
+    ]
+    for role, workers in zip(roles, counts, strict=True):
+        most = MOST_GPUS // plan.pools[role].gpus
+        says = f"{role}: expected at most {most:,} workers, which are {MOST_GPUS:,} GPUs"
+        wrong += [(row, role, says) for row, count in enumerate(workers) if count > most]
+    table.refuse(wrong)
     return tuple(
         (hour * HOUR_S, dict(zip(roles, workers, strict=True)))
         for hour, *workers in zip(hours, *counts, strict=True)

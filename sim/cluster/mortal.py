@@ -204,7 +204,7 @@ class MortalDisaggregated(DisaggregatedCluster):
     def _fail_prefill(self, worker: int) -> list[ServedRequest]:
         """Computed prompts that wait there for a place are lost with it, and KV that it was sending."""
         old, heir, holders = self._prefillers[worker], self._prefiller(worker), self._staff.holders
-        old.stop()
+        sending = old.stop()
         for before, after in zip(old.blocks, heir.blocks, strict=True):
             after.peak = before.peak
         waiting = self._handoff.waiting
@@ -224,7 +224,7 @@ class MortalDisaggregated(DisaggregatedCluster):
 
         silent: Any = Silent(heir, take)
         self._prefillers[worker] = silent
-        self._prefixes.lose(worker, stranded + on_their_way)
+        self._prefixes.lose(worker, stranded + sending)
         for index in freed:
             self._freed(index)
         return lost

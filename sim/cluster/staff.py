@@ -1,4 +1,4 @@
-"""How many GPUs a service has: all the time the same, or as many as its workers hold; of a fleet all, though a part ran."""
+"""How many GPUs a service has: always the same, or as many as its workers hold; of a fleet all, though a part ran."""
 
 import math
 from collections.abc import Callable, Mapping
