@@ -9,7 +9,7 @@ as a whole; where a node is away for repair, on a spare one, or else when the fi
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -21,7 +21,10 @@ from sim.cluster.life_setup import LifeSetup
 from sim.cluster.retries import RetryLedger
 from sim.cluster.scaling import Scaler
 from sim.cluster.setup import PoolSetup
+from sim.cluster.utilization import full_step_s, sequence_steps
+from sim.serving.decode_batch import DecodeBatch
 from sim.serving.served_request import ServedRequest
+from sim.step import StepCost
 from sim.units import HOUR_S
 from sim.workload.randomness import generator
 
@@ -37,6 +40,7 @@ class Mortal(Protocol):
     """A cluster whose workers come and go; see `sim.cluster.mortal`."""
 
     meters: Mapping[str, Meter]
+    costs: Mapping[str, StepCost]
 
     @property
     def waits(self) -> bool:
@@ -75,8 +79,8 @@ class Mortal(Protocol):
         """Requests of a worker, waiting ones included."""
         ...
 
-    def fullness(self, role: str, workers: list[int]) -> float:
-        """Share of the seats or of the KV cache of these workers that is taken, whichever is more."""
+    def batches(self, role: str) -> Sequence[DecodeBatch]:
+        """Of all workers of a pool; none where it only computes prompts."""
         ...
 
 
@@ -104,8 +108,8 @@ class Life:
         self._timers = 0
         scaling = setup.scaling
         self._scalers = {r: Scaler(scaling, b) for r, b in scaling.pools.items()} if scaling else {}
-        self._seen: dict[str, tuple[float, float]] = {}
-        """At the last look at a pool: seconds of work, and of service."""
+        self._seen: dict[str, tuple[float, int, float]] = {}
+        """At the last look at a pool: seconds of prompts, steps of sequences, seconds of service."""
         self._arrived = 0
 
     def start(self) -> None:
@@ -280,20 +284,21 @@ class Life:
             elif scaling.signal == "concurrency":
                 signal = sum(self._cluster.requests(role, worker) for worker in up) / len(up)
             else:
-                signal = self._utilization(role, up)
+                signal = self._utilization(role)
             self._want(role, scaler.wanted(signal, len(up), now))
 
-    def _utilization(self, role: str, up: list[int]) -> float:
-        """Prefill: the share of its time that the pool was busy since the last look. Else how full the workers are."""
-        if role != "prefill":
-            return self._cluster.fullness(role, up)
-        now, busy_s = self._clock.now, self._cluster.meters[role].busy_s
+    def _utilization(self, role: str) -> float:
+        """Of a pool since the last look; see `sim.cluster.utilization`."""
+        now, batches = self._clock.now, self._cluster.batches(role)
+        prompts_s = self._cluster.meters[role].spent_s("prefill", "cached")
+        steps = sequence_steps(batches)
         served_s = sum(s.end_s - s.start_s for s in self._spans if s.role == role and s.state in SERVING)
         served_s += sum(now - since for (r, _), (state, since) in self._states.items()
                         if r == role and state in SERVING)  # fmt: skip
-        busy_before_s, served_before_s = self._seen.get(role, (0.0, 0.0))
-        self._seen[role] = busy_s, served_s
-        return (busy_s - busy_before_s) / max(served_s - served_before_s, 1e-9)
+        prompts_before_s, steps_before, served_before_s = self._seen.get(role, (0.0, 0, 0.0))
+        self._seen[role] = prompts_s, steps, served_s
+        decode_s = max(0, steps - steps_before) * full_step_s(self._cluster.costs[role], batches)
+        return (prompts_s - prompts_before_s + decode_s) / (served_s - served_before_s)
 
     def _want(self, role: str, count: int) -> None:
         """Start workers or let some go, so that `count` are there or on their way."""

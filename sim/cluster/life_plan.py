@@ -40,7 +40,9 @@ def operated(
     deployed = {role: pool.workers for role, pool in plan.pools.items()}
     bounds = scaling.pools if scaling else {}
     most = {
-        role: max([bounds[role].most if role in bounds else count, *(row.get(role, 0) for _, row in schedule)])
+        role: max(
+            [bounds[role].most if role in bounds else count, *(row.get(role, 0) for _, row in schedule)]
+        )
         for role, count in deployed.items()
     }
     life = LifeSetup(

@@ -69,6 +69,7 @@ class MortalAggregated(AggregatedCluster):
         self._door = self._staff.doors["serve"]
         super().__init__(clock, ledger, plan, costs, router, window)
         self.meters: Mapping[str, Meter] = {"serve": self._meter}
+        self.costs = costs
 
     @property
     def waits(self) -> bool:
@@ -111,12 +112,8 @@ class MortalAggregated(AggregatedCluster):
     def requests(self, role: str, worker: int) -> int:
         return self._staff.holders.count(role, worker)
 
-    def fullness(self, role: str, workers: list[int]) -> float:
-        batches = [self._workers[w].batch for w in workers]
-        waiting = sum(self.requests(role, w) for w in workers) - sum(
-            r.seats for b in batches for r in b.ranks
-        )
-        return _fullness(batches, waiting)
+    def batches(self, role: str) -> list[DecodeBatch]:
+        return [worker.batch for worker in self._workers]
 
     def unsound(self) -> list[str]:
         return super().unsound() + self._staff.unsound()
@@ -136,6 +133,7 @@ class MortalDisaggregated(DisaggregatedCluster):
         self._doors = self._staff.doors
         self._computed_on: dict[int, int] = {}
         """The prefill worker that each request was last sent to."""
+        self.costs = costs
         ledger.left = self._left
         super().__init__(clock, ledger, plan, costs, router, window)
 
@@ -185,8 +183,8 @@ class MortalDisaggregated(DisaggregatedCluster):
     def requests(self, role: str, worker: int) -> int:
         return self._staff.holders.count(role, worker)
 
-    def fullness(self, role: str, workers: list[int]) -> float:
-        return _fullness([self._decoders[w].batch for w in workers], len(self._handoff.waiting))
+    def batches(self, role: str) -> list[DecodeBatch]:
+        return [worker.batch for worker in self._decoders] if role == "decode" else []
 
     def unsound(self) -> list[str]:
         return super().unsound() + self._staff.unsound()
@@ -260,16 +258,3 @@ def _bequeath(old: DecodeBatch, new: DecodeBatch) -> None:
 
 def _members(batch: DecodeBatch) -> list[ServedRequest]:
     return [sequence for rank in batch.ranks for sequence in rank.members.values()]
-
-
-def _fullness(batches: list[DecodeBatch], waiting: int) -> float:
-    """Share of seats or of blocks taken, whichever is more, and as much more as requests wait beside those seated.
-
-    A sequence counts with the blocks that it will hold at its longest.
-    """
-    ranks = [rank for batch in batches for rank in batch.ranks]
-    seats, seated = sum(len(b.ranks) * b.max_sequences for b in batches), sum(r.seats for r in ranks)
-    blocks, taken = sum(rank.capacity for rank in ranks), sum(rank.demand for rank in ranks)
-    if not seated:
-        return waiting / seats
-    return max(seated / seats, taken / blocks) * (seated + waiting) / seated

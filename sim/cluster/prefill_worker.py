@@ -95,7 +95,7 @@ class PrefillWorker:
                 self._prefixes.release(sequence)
 
     def stop(self) -> list[ServedRequest]:
-        """It fails: what it has worked until now is booked, and nothing after. The sequences whose KV it was sending."""
+        """It fails: what it has worked until now is booked, nothing after. The sequences whose KV it was sending."""
         now = self._clock.now
         self._clock.forget(self)
         if self._busy:

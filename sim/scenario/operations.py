@@ -63,8 +63,8 @@ class Autoscale(Section):
     )
     signal: Signal = Field(
         default="utilization",
-        description="what is held at `target`: share of the time that prefill workers were busy, or of seats and KV "
-        "cache taken on the others; requests per second and worker; or requests in flight per worker",
+        description="what is held at `target`: the share of its capacity that a pool's load takes; requests per second "
+        "and worker; or requests in flight per worker",
     )
     target: PositiveFloat | None = Field(
         default=None, description="of the signal; default for utilization from the catalog"

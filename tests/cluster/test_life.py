@@ -179,7 +179,9 @@ def test_a_draining_worker_serves_what_it_has_and_no_more():
     """A schedule of two workers until 10, then one, and two again from 3,600 s on. Each got an answer of 30 tokens at 0;
     the second drains until 31, the first whole second at which it is empty, and F at 11 goes to the first."""
     rows = ((0.0, {"serve": 2}), (10.0, {"serve": 1}), (3600.0, {"serve": 2}))
-    record = run(columns([0.0, 0.0, 11.5, 3700.0], 100, 30), ClusterPlan({"serve": pool()}, life=life(schedule=rows)))
+    record = run(
+        columns([0.0, 0.0, 11.5, 3700.0], 100, 30), ClusterPlan({"serve": pool()}, life=life(schedule=rows))
+    )
     assert record.requests.finish_s.tolist() == [33.0, 31.0, 43.0, 3731.0]
     assert [span[2:5] for span in record.life.spans if span.worker == 1] == [
         ("up", 0.0, 10.0),
@@ -202,7 +204,11 @@ def troubled(draw):
     """A cluster with failures every minute or so, an autoscaler or both, and requests for it."""
     roles = draw(st.sampled_from([("serve",), ("prefill", "decode")]))
     most = draw(st.integers(1, 4))
-    kinds = draw(st.sampled_from([SOFTWARE, (Repair(1.0, 0.005, 0.02),), (*(Repair(0.5, 0, 0),) * 1, Repair(0.5, 0.01, 0.01))]))
+    kinds = draw(
+        st.sampled_from(
+            [SOFTWARE, (Repair(1.0, 0.005, 0.02),), (*(Repair(0.5, 0, 0),) * 1, Repair(0.5, 0.01, 0.01))]
+        )
+    )
     fails = failing(
         per_gpu_s=1 / 8 / draw(st.sampled_from([20.0, 60.0])),
         detect_s=draw(st.sampled_from([0.0, 2.0])),
@@ -212,7 +218,9 @@ def troubled(draw):
         node_gpus=draw(st.sampled_from([4, 8])),
         keeps_prefix=draw(st.booleans()),
     )
-    signal, target = draw(st.sampled_from([("utilization", 0.3), ("requests_per_s", 2.0), ("concurrency", 4.0)]))
+    signal, target = draw(
+        st.sampled_from([("utilization", 0.3), ("requests_per_s", 2.0), ("concurrency", 4.0)])
+    )
     scaling = Scaling(signal, 5.0, 0.1, 10.0, {role: Bounds(1, most, target) for role in roles})
     given = LifeSetup(
         {role: draw(st.integers(1, most)) for role in roles},
@@ -222,10 +230,14 @@ def troubled(draw):
         failing=draw(st.sampled_from([fails, fails, None])),
     )
     tight = draw(st.booleans())
-    pools = {role: pool(workers=most, dp=2, kv_blocks=30 if tight else 4000, max_sequences=8) for role in roles}
+    pools = {
+        role: pool(workers=most, dp=2, kv_blocks=30 if tight else 4000, max_sequences=8) for role in roles
+    }
     scope = draw(st.sampled_from(["rank", "worker", "cluster", None]))
     cache = PrefixSetup(scope, 64, tiers(640), (0.0, 0.0, 0.0), True) if scope else None
-    plan = ClusterPlan(pools, TransferSetup(70_272.0, 2e7, 0.005) if len(roles) > 1 else None, prefixes=cache, life=given)
+    plan = ClusterPlan(
+        pools, TransferSetup(70_272.0, 2e7, 0.005) if len(roles) > 1 else None, prefixes=cache, life=given
+    )
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     n = 150
     inputs = 1 + rng.permutation(4 * n)[:n]
@@ -234,7 +246,9 @@ def troubled(draw):
 
     def hashed(index, time_s):
         request = ask(index, time_s)
-        return replace(request, blocks=tuple(range(index % 5 * 100, index % 5 * 100 + request.input_tokens // 64)))
+        return replace(
+            request, blocks=tuple(range(index % 5 * 100, index % 5 * 100 + request.input_tokens // 64))
+        )
 
     requests.request = hashed
     return requests, plan, draw(st.sampled_from(["least_loaded", "round_robin", "prefix_aware"]))
