@@ -187,7 +187,8 @@ def price(record: RunRecord, deployment: Deployment) -> RunPrice:
     Where workers come and go, GPUs are paid for while a worker holds them, at each moment in whole units; of a fleet
     all replicas count, with tokens in proportion.
     """
-    served, scale, gpus = tokens_in_window(record), copies(record), mean_gpus(record)
+    served, scale = tokens_in_window(record), copies(record)
+    gpus: Mapping[str, Any] = mean_gpus(record)  # a mean where workers come and go
     inside = _shares(served, tokens_in_window(replace(record, window_s=(0.0, record.end_s))))
     served = Tokens(served.cached * scale, served.uncached * scale, served.output * scale)
     pools = {

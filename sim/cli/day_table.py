@@ -1,6 +1,6 @@
 """A day by hour, on the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -17,7 +17,7 @@ def day(run: Json) -> Table:
     """
     hours = run["hours"]
     roles = [*hours[0]["workers"]] if hours else []
-    columns: list[tuple[str, list[str | None]]] = [
+    columns: list[tuple[str, Sequence[str | None]]] = [
         ("hour", [str(h["hour"]) for h in hours]),
         ("requests/s", [number(h["requests_per_s"]) for h in hours]),
         *((f"{_staff(role)} up", [number(h["workers"][role]) for h in hours]) for role in roles),

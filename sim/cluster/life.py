@@ -39,8 +39,13 @@ Worker = tuple[str, int]
 class Mortal(Protocol):
     """A cluster whose workers come and go; see `sim.cluster.mortal`."""
 
-    meters: Mapping[str, Meter]
-    costs: Mapping[str, StepCost]
+    @property
+    def meters(self) -> Mapping[str, Meter]:
+        """By role; likewise `costs`."""
+        ...
+
+    @property
+    def costs(self) -> Mapping[str, StepCost]: ...
 
     @property
     def waits(self) -> bool:

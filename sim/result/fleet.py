@@ -79,8 +79,8 @@ def widened(told: dict[str, Any], half: Json, doublings: float) -> None:
     if ci is None:
         return
     ci["throughput"] = _spread(ci["throughput"], told["throughput"], half["throughput"], doublings)
-    prices = (one["cost"]["usd_per_million"] for one in (told, half))
-    ci["usd_per_million"] = _spread(ci["usd_per_million"], *prices, doublings)
+    price = "usd_per_million"
+    ci[price] = _spread(ci[price], told["cost"][price], half["cost"][price], doublings)
     goodput = "goodput_requests_per_s"
     ci |= _spread({goodput: ci[goodput]}, told, half, doublings)
 

@@ -77,8 +77,8 @@ def fails_at(monkeypatch):
 
 
 def test_a_failure_by_hand(fails_at):
-    """Answers of 5 tokens take 6 s. Worker 0 gets A at 0 and worker 1 gets B at 0.5; worker 0 fails at 4.5, when A has 3
-    tokens. Nobody knows until 14.5, so E goes to worker 0 at 5, when both have one request. At 14.5 A and E are asked
+    """Answers of 5 tokens take 6 s. Worker 0 gets A at 0 and worker 1 gets B at 0.5; worker 0 fails at 4.5, when A has
+    3 tokens. Nobody knows until 14.5, so E goes to worker 0 at 5, when both have one request. At 14.5 A and E are asked
     again, and worker 1, long idle, computes them together: 16.5, and four tokens more until 20.5. Worker 0 restarts
     for 150 s, until 164.5; then C, at 200, goes to it."""
     fails_at({("serve", 0): [4.5]})
@@ -176,8 +176,8 @@ def test_a_scale_up_and_a_scale_down_by_hand():
 
 
 def test_a_draining_worker_serves_what_it_has_and_no_more():
-    """A schedule of two workers until 10, then one, and two again from 3,600 s on. Each got an answer of 30 tokens at 0;
-    the second drains until 31, the first whole second at which it is empty, and F at 11 goes to the first."""
+    """A schedule of two workers until 10, then one, and two again from 3,600 s on. Each got an answer of 30 tokens at
+    0; the second drains until 31, the first whole second at which it is empty, and F at 11 goes to the first."""
     rows = ((0.0, {"serve": 2}), (10.0, {"serve": 1}), (3600.0, {"serve": 2}))
     record = run(
         columns([0.0, 0.0, 11.5, 3700.0], 100, 30), ClusterPlan({"serve": pool()}, life=life(schedule=rows))

@@ -57,7 +57,7 @@ def test_hours_add_up_to_the_day() -> None:
 
 
 def test_what_is_paid_is_what_was_held() -> None:
-    """Workers of one node each, so that whole nodes strand nothing: every second of every span, at 2 dollars and 10%."""
+    """Workers of one node each, so that whole nodes strand nothing: every second of every span, at 2.2 dollars."""
     result = run()
     life, hours = result.record.life, result.json()["hours"]
     assert life is not None
