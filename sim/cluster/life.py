@@ -22,6 +22,7 @@ from sim.cluster.retries import RetryLedger
 from sim.cluster.scaling import Scaler
 from sim.cluster.setup import PoolSetup
 from sim.cluster.utilization import full_step_s, sequence_steps
+from sim.scenario.errors import DeploymentError, Problem
 from sim.serving.decode_batch import DecodeBatch
 from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
@@ -31,6 +32,9 @@ from sim.workload.randomness import generator
 DRAIN_LOOK_S: Final = 1.0
 """Between two looks at whether a draining worker is empty; it is let go at the first that finds it so."""
 DAY_S: Final = 24 * HOUR_S
+MOST_TURNS: Final = 500_000
+"""Failures, and looks of an autoscaler or a schedule: a month of looks every 5 s. More would take longer than the
+requests between them."""
 
 Worker = tuple[str, int]
 """(role of its pool, index)"""
@@ -110,7 +114,7 @@ class Life:
         """Nodes that are away and that nobody needs any more."""
         self._spares: list[Worker] = []
         self._chances: dict[Worker, np.random.Generator] = {}
-        self._timers = 0
+        self._timers = self._turns = 0
         scaling = setup.scaling
         self._scalers = {r: Scaler(scaling, b) for r, b in scaling.pools.items()} if scaling else {}
         self._seen: dict[str, tuple[float, int, float]] = {}
@@ -145,6 +149,13 @@ class Life:
     def _at(self, time_s: float, act: Callable[[Any], None], about: Any = None) -> None:
         self._timers += 1
         self._clock.at(time_s, self._ring, (act, about))
+
+    def _turn(self, *key: str) -> None:
+        """One more of what comes again and again; `key` of the scenario says how often."""
+        self._turns += 1
+        if self._turns > MOST_TURNS:
+            says = f"more than {MOST_TURNS:,} times until the requests are done; expected fewer, or a shorter run"
+            raise DeploymentError([Problem(key, says)])
 
     def _ring(self, timer: Timer) -> None:
         self._timers -= 1
@@ -205,6 +216,7 @@ class Life:
         assert failing is not None
         if self._lives[who] != life or self._state(who) not in SERVING:
             return
+        self._turn("failures", "per_gpu_hour")
         self._failed_s.append(self._clock.now)
         lost = self._cluster.fail(*who)
         self._ledger.lose(lost, self._clock.now)
@@ -270,6 +282,7 @@ class Life:
 
     def _follow(self, workers: Mapping[str, int]) -> None:
         """A row of the schedule."""
+        self._turn("autoscale", "schedule")
         self._at(self._clock.now + DAY_S, self._follow, workers)
         for role, count in workers.items():
             self._want(role, count)
@@ -278,6 +291,7 @@ class Life:
         """The autoscaler looks at the signal of each of its pools."""
         scaling, now = self._setup.scaling, self._clock.now
         assert scaling is not None
+        self._turn("autoscale", "period_s")
         self._at(now + scaling.period_s, self._look)
         arrived, self._arrived = self._ledger.arrived - self._arrived, self._ledger.arrived
         for role, scaler in self._scalers.items():

@@ -3,9 +3,15 @@
 import math
 from array import array
 from collections.abc import Callable
+from typing import Final
 
 from sim.cluster.ledger import Ledger, Progress
+from sim.scenario.errors import DeploymentError, Problem
 from sim.serving.served_request import ServedRequest
+
+
+MOST_RETRIES: Final = 1000
+"""Of one request. A worker that fails that often before it answers never will."""
 
 
 class RetryLedger(Ledger):
@@ -55,6 +61,9 @@ class RetryLedger(Ledger):
     def retry(self, sequence: ServedRequest, now: float) -> ServedRequest:
         """The same request, with nothing of its answer."""
         self.retries[sequence.id] += 1
+        if self.retries[sequence.id] > MOST_RETRIES:
+            says = f"a request was asked again {MOST_RETRIES:,} times: workers fail before they can answer it"
+            raise DeploymentError([Problem(("failures", "per_gpu_hour"), says)])
         self.retried_s.append(now)
         kept = self._keeps_prefix
         return ServedRequest(

@@ -6,18 +6,19 @@ from pydantic import Field, model_validator
 
 from sim.scenario.section import (
     MOST_GPUS,
+    MOST_SECONDS,
     FileName,
     Fraction,
     GpuCount,
     PositiveFloat,
-    PositiveSeconds,
     Seconds,
     Section,
     WholeNumber,
 )
 
 Hours = Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False, strict=True)]
-PerGpuHour = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True)]
+PerGpuHour = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+Period = Annotated[float, Field(ge=1, le=MOST_SECONDS, allow_inf_nan=False, strict=True)]
 SpareNodes = Annotated[int, Field(ge=0, le=MOST_GPUS, strict=True), WholeNumber]
 
 Signal = Literal["utilization", "requests_per_s", "concurrency"]
@@ -69,7 +70,7 @@ class Autoscale(Section):
     target: PositiveFloat | None = Field(
         default=None, description="of the signal; default for utilization from the catalog"
     )
-    period_s: PositiveSeconds | None = Field(
+    period_s: Period | None = Field(
         default=None, description="between two looks at the signal; default from the catalog"
     )
     tolerance: Fraction | None = Field(

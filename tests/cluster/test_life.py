@@ -1,5 +1,6 @@
 """Workers that come and go: timelines worked out by hand, and what holds whatever happens."""
 
+import re
 from collections import Counter
 from dataclasses import fields, replace
 
@@ -18,6 +19,7 @@ from sim.cluster.retries import RetryLedger
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, PrefixSetup, TransferSetup
 from sim.result.invariants import check_invariants
+from sim.scenario.errors import DeploymentError
 from sim.serving.prefix_cache import Tier
 
 SECOND = LinearStepCost(base_s=1.0, sequence_s=0.0, kv_s=0.0, prompt_base_s=2.0, token_s=0.0, pair_s=0.0)
@@ -282,6 +284,31 @@ def test_no_request_is_lost_or_answered_twice_and_gpu_time_adds_up(case):
         assert lived.serving(role).highest <= setup.workers
     whole = sum(lived.paid(role).between(0, record.end_s) for role in (*plan.pools, "spare"))
     assert lived.paid().between(0, record.end_s) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "key"),
+    [
+        (
+            {"failing": failing(per_gpu_s=10.0, detect_s=0.0, restart_s=0.0)},
+            "failures.per_gpu_hour: a request was",
+        ),
+        (
+            {"failing": failing(per_gpu_s=1e-4, detect_s=0.0, restart_s=0.0)},
+            "failures.per_gpu_hour: more than 100",
+        ),
+        (
+            {"scaling": Scaling("concurrency", 1.0, 0.1, 9.0, {"serve": Bounds(1, 2, 1.0)})},
+            "autoscale.period_s",
+        ),
+    ],
+)
+def test_what_would_never_end_is_refused(trouble, key, monkeypatch):
+    """A worker of 8 GPUs that fails 80 times a second never gets an answer of 6 s out; two days of looks or failures
+    would be more than there may be (here 100)."""
+    monkeypatch.setattr(life_module, "MOST_TURNS", 100_000 if "a request" in key else 100)
+    with pytest.raises(DeploymentError, match=re.escape(key)):
+        run(columns([0.0, 200_000.0], 100, 5), ClusterPlan({"serve": pool()}, life=life(**trouble)))
 
 
 def test_one_seed_the_same_record():

@@ -62,13 +62,13 @@ seconds = st.floats(0, 1e9)
 autoscale = optional(
     signal=st.just("utilization"),
     target=positive,
-    period_s=positive,
+    period_s=st.floats(1, 1e9),
     tolerance=fractions,
     start_up_s=seconds,
     scale_down_after_s=seconds,
 )
 failures = optional(
-    per_gpu_hour=st.floats(0, 10),
+    per_gpu_hour=fractions,
     detect_s=seconds,
     restart_s=seconds,
     repair_h=st.floats(0, 1e5),
