@@ -9,7 +9,6 @@ from sim.cluster.ledger import Ledger, Progress
 from sim.scenario.errors import DeploymentError, Problem
 from sim.serving.served_request import ServedRequest
 
-
 MOST_RETRIES: Final = 1000
 """Of one request. A worker that fails that often before it answers never will."""
 

@@ -35,8 +35,9 @@ def hour_table(hours: Sequence[Json]) -> pd.DataFrame:
 
 
 def day_chart(hours: Sequence[Json]) -> Chart:
-    """Load and workers above, cost and what went wrong below, over the hours of a run."""
-    table = hour_table(hours)
+    """Load and workers above, cost and what went wrong below, over the hours of a run in which requests still came."""
+    whole = hour_table(hours)
+    table = whole[: max(1, int((whole["requests/s"] > 0).to_numpy().nonzero()[0].max(initial=0)) + 1)]
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.12, specs=[[{"secondary_y": True}]] * 2
     )
@@ -66,5 +67,5 @@ def day_chart(hours: Sequence[Json]) -> Chart:
         "Load, the workers that served it, what they cost, and the requests that missed an objective or whose worker "
         "failed.",
         finish(figure, height=460, wide=True),
-        table,
+        whole,
     )
