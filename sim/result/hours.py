@@ -56,7 +56,7 @@ def by_hour(
                 "requests_per_s": len(finished) * scale / length_s,
                 "input_tokens": tokens[0] * scale,
                 "output_tokens": tokens[1] * scale,
-                "workers": {role: level.mean(start_s, end_s) for role, level in serving.items()}
+                "workers": {role: level.mean(start_s, end_s) * scale for role, level in serving.items()}
                 or {role: _workers(scenario, role) for role in record.pools},
                 "gpus": gpus,
                 "gpu_hours": gpus * length_s / HOUR_S,

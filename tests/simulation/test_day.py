@@ -90,6 +90,24 @@ def test_an_hour_is_shown_on_the_terminal_and_in_the_report() -> None:
     assert "By hour" in report([shown("day", run())])
 
 
+def test_a_sampled_fleet_fails_as_often_as_all_of_it() -> None:
+    """Two of four replicas, of two workers each: GPUs, workers and hours are those of eight workers. At 0.2 failures
+    per GPU-hour, 64 GPUs in 2,000 s have 7 on average."""
+    told = sim.simulate(
+        {
+            **BASE,
+            "duration_s": 2000,
+            "failures": {"per_gpu_hour": 0.2, "repair_h": 0},
+            "fleet": {"replicas": 4, "simulated": 2},
+        }
+    ).json()
+    [hour] = told["hours"]
+    assert told["gpus"] == 64 and hour["gpus"] == pytest.approx(64)
+    assert 4 < hour["workers"]["serve"] < 8
+    assert hour["failures"] % 2 == 0 and 1 <= hour["failures"] <= 20
+    assert hour["arrived"] == pytest.approx(2000 * 0.5 * 0.93, rel=0.2)
+
+
 def test_where_nothing_comes_and_goes_nothing_is_told_of_it() -> None:
     steady = {**BASE["workload"], "arrivals": {"poisson": {"rate_per_s": 1.0}}}
     told = sim.simulate({**BASE, "workload": steady, "duration_s": 60}).json()
