@@ -1,4 +1,4 @@
-"""The life of workers: they start, serve, drain and leave, or fail and come back. The one place that books GPU time.
+"""The life of workers: they start, serve, drain and leave, or fail and come back.
 
     off -> starting -> up -> draining -> off               an autoscaler or a schedule
     up -> failed -> [waiting for a node ->] restarting -> up   a failure
@@ -9,88 +9,32 @@ as a whole; where a node is away for repair, on a spare one, or else when the fi
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 
 from sim.cluster.clock import Clock, Timer
-from sim.cluster.ledger import Meter
-from sim.cluster.life_record import SERVING, LifeRecord, Span, State
+from sim.cluster.gpu_book import GpuBook, Worker
+from sim.cluster.life_record import SERVING, LifeRecord
 from sim.cluster.life_setup import LifeSetup
+from sim.cluster.mortality import Mortal
 from sim.cluster.retries import RetryLedger
 from sim.cluster.scaling import Scaler
 from sim.cluster.setup import PoolSetup
 from sim.cluster.utilization import full_step_s, sequence_steps
 from sim.scenario.errors import DeploymentError, Problem
-from sim.serving.decode_batch import DecodeBatch
 from sim.serving.served_request import ServedRequest
-from sim.step import StepCost
 from sim.units import HOUR_S
 from sim.workload.randomness import generator
 
 DRAIN_LOOK_S: Final = 1.0
 """Between two looks at whether a draining worker is empty; it is let go at the first that finds it so."""
 DAY_S: Final = 24 * HOUR_S
-MOST_TURNS: Final = 500_000
-"""Failures, and looks of an autoscaler or a schedule: a month of looks every 5 s. More would take longer than the
-requests between them."""
-
-Worker = tuple[str, int]
-"""(role of its pool, index)"""
-
-
-class Mortal(Protocol):
-    """A cluster whose workers come and go; see `sim.cluster.mortal`."""
-
-    @property
-    def meters(self) -> Mapping[str, Meter]:
-        """By role; likewise `costs`."""
-        ...
-
-    @property
-    def costs(self) -> Mapping[str, StepCost]: ...
-
-    @property
-    def waits(self) -> bool:
-        """Whether requests wait for a worker to come."""
-        ...
-
-    def open(self, role: str, worker: int) -> None:
-        """The worker serves: the router may choose it."""
-        ...
-
-    def close(self, role: str, worker: int) -> None:
-        """The router may not choose it any more."""
-        ...
-
-    def empty(self, role: str, worker: int) -> bool:
-        """Whether it has nothing left to do."""
-        ...
-
-    def retire(self, role: str, worker: int) -> None:
-        """It is empty and goes, with what it cached."""
-        ...
-
-    def fail(self, role: str, worker: int) -> list[ServedRequest]:
-        """It fails; the requests that are lost with it."""
-        ...
-
-    def detect(self, role: str, worker: int) -> list[ServedRequest]:
-        """The router learns of it; what it has sent there meanwhile."""
-        ...
-
-    def submit(self, sequences: list[ServedRequest]) -> None:
-        """See `Frontend.submit`."""
-        ...
-
-    def requests(self, role: str, worker: int) -> int:
-        """Requests of a worker, waiting ones included."""
-        ...
-
-    def batches(self, role: str) -> Sequence[DecodeBatch]:
-        """Of all workers of a pool; none where it only computes prompts."""
-        ...
+MOST_LOOKS: Final = 200_000
+"""Of an autoscaler or at a schedule: a month every 13 s. More would take longer than the requests between them."""
+MOST_FAILURES: Final = 20_000
+"""Likewise: four hundred days of 100,000 GPUs."""
 
 
 class Life:
@@ -101,9 +45,7 @@ class Life:
     ) -> None:  # fmt: skip
         self._setup, self._clock, self._ledger = setup, clock, ledger
         self._pools, self._cluster = pools, cluster
-        self._states: dict[Worker, tuple[State, float]] = {}
-        """And since when; those that are off are not here."""
-        self._spans: list[Span] = []
+        self._book = GpuBook(clock, pools, setup.failing.node_gpus if setup.failing else 0)
         self._failed_s: list[float] = []
         self._lives: dict[Worker, int] = {}
         """How often each has started: what was planned for an earlier life is void."""
@@ -114,7 +56,7 @@ class Life:
         """Nodes that are away and that nobody needs any more."""
         self._spares: list[Worker] = []
         self._chances: dict[Worker, np.random.Generator] = {}
-        self._timers = self._turns = 0
+        self._timers = self._looks = 0
         scaling = setup.scaling
         self._scalers = {r: Scaler(scaling, b) for r, b in scaling.pools.items()} if scaling else {}
         self._seen: dict[str, tuple[float, int, float]] = {}
@@ -137,12 +79,9 @@ class Life:
 
     def record(self, end_s: float) -> LifeRecord:
         """Everything until the end of the run."""
-        spans = [*self._spans]
-        spans += [self._span(who, state, since_s, end_s) for who, (state, since_s) in self._states.items()]
-        cut = [span._replace(end_s=min(span.end_s, end_s)) for span in spans if span.start_s < end_s]
-        cut.sort(key=lambda span: (span.start_s, span.role, span.worker))
         retries = np.frombuffer(self._ledger.retries, np.int64)[: self._ledger.arrived]
-        return LifeRecord(retries, self._ledger.retried_s, [s for s in self._failed_s if s <= end_s], cut)
+        return LifeRecord(retries, self._ledger.retried_s, [s for s in self._failed_s if s <= end_s],
+                          self._book.spans(end_s))  # fmt: skip
 
     # -- timers: they stop by themselves when the requests are done
 
@@ -150,12 +89,9 @@ class Life:
         self._timers += 1
         self._clock.at(time_s, self._ring, (act, about))
 
-    def _turn(self, *key: str) -> None:
-        """One more of what comes again and again; `key` of the scenario says how often."""
-        self._turns += 1
-        if self._turns > MOST_TURNS:
-            says = f"more than {MOST_TURNS:,} times until the requests are done; expected fewer, or a shorter run"
-            raise DeploymentError([Problem(key, says)])
+    def _looks_again(self, *key: str) -> None:
+        self._looks += 1
+        _check_count(self._looks, MOST_LOOKS, *key)
 
     def _ring(self, timer: Timer) -> None:
         self._timers -= 1
@@ -166,31 +102,8 @@ class Life:
 
     # -- states
 
-    def _state(self, who: Worker) -> State | None:
-        return self._states[who][0] if who in self._states else None
-
-    def _set(self, who: Worker, state: State | None) -> None:
-        """From now on; None: off."""
-        now = self._clock.now
-        if who in self._states:
-            before, since_s = self._states.pop(who)
-            if now > since_s:
-                self._spans.append(self._span(who, before, since_s, now))
-        if state is not None:
-            self._states[who] = state, now
-
-    def _span(self, who: Worker, state: State, start_s: float, end_s: float) -> Span:
-        role, worker = who
-        node = self._setup.failing.node_gpus if self._setup.failing else 0
-        gpus = node if role == "spare" else self._pools[role].gpus
-        return Span(role, worker, state, start_s, end_s, gpus - min(gpus, node) * (state == "waiting"))
-
-    def _among(self, role: str, *states: State) -> list[int]:
-        """Workers of a pool in one of these states, in order."""
-        return sorted(w for (r, w), (state, _) in self._states.items() if r == role and state in states)
-
     def _serve(self, who: Worker) -> None:
-        self._set(who, "up")
+        self._book.set(who, "up")
         life = self._begin(who)
         self._cluster.open(*who)
         failing = self._setup.failing
@@ -214,15 +127,15 @@ class Life:
         who, life = about
         failing = self._setup.failing
         assert failing is not None
-        if self._lives[who] != life or self._state(who) not in SERVING:
+        if self._lives[who] != life or self._book.state(who) not in SERVING:
             return
-        self._turn("failures", "per_gpu_hour")
         self._failed_s.append(self._clock.now)
+        _check_count(len(self._failed_s), MOST_FAILURES, "failures", "per_gpu_hour")
         lost = self._cluster.fail(*who)
         self._ledger.lose(lost, self._clock.now)
         self._lost[who] = lost
-        leaves = self._state(who) == "draining"
-        self._set(who, "failed")
+        leaves = self._book.state(who) == "draining"
+        self._book.set(who, "failed")
         self._at(self._clock.now + failing.detect_s, self._detect, (who, leaves))
 
     def _detect(self, about: tuple[Worker, bool]) -> None:
@@ -244,20 +157,20 @@ class Life:
         if away_s:
             self._at(self._clock.now + away_s, self._repaired)
         if leaves:
-            self._set(who, None)
+            self._book.set(who, None)
             self._unmissed += away_s > 0
         elif not away_s:
             self._restart(who)
         elif self._spares:
-            self._set(self._spares.pop(), None)
+            self._book.set(self._spares.pop(), None)
             self._restart(who)
         else:
-            self._set(who, "waiting")
+            self._book.set(who, "waiting")
             self._without_node.append(who)
 
     def _restart(self, who: Worker) -> None:
         assert self._setup.failing is not None
-        self._set(who, "restarting")
+        self._book.set(who, "restarting")
         self._at(self._clock.now + self._setup.failing.restart_s, self._started, (who, self._begin(who)))
 
     def _repaired(self, _: object) -> None:
@@ -271,18 +184,18 @@ class Life:
 
     def _stand_by(self, spare: Worker) -> None:
         self._spares.append(spare)
-        self._set(spare, "spare")
+        self._book.set(spare, "spare")
 
     # -- as many as are wanted
 
     def _started(self, about: tuple[Worker, int]) -> None:
         who, life = about
-        if self._lives[who] == life and self._state(who) in ("starting", "restarting"):
+        if self._lives[who] == life and self._book.state(who) in ("starting", "restarting"):
             self._serve(who)
 
     def _follow(self, workers: Mapping[str, int]) -> None:
         """A row of the schedule."""
-        self._turn("autoscale", "schedule")
+        self._looks_again("autoscale", "schedule")
         self._at(self._clock.now + DAY_S, self._follow, workers)
         for role, count in workers.items():
             self._want(role, count)
@@ -291,11 +204,11 @@ class Life:
         """The autoscaler looks at the signal of each of its pools."""
         scaling, now = self._setup.scaling, self._clock.now
         assert scaling is not None
-        self._turn("autoscale", "period_s")
+        self._looks_again("autoscale", "period_s")
         self._at(now + scaling.period_s, self._look)
         arrived, self._arrived = self._ledger.arrived - self._arrived, self._ledger.arrived
         for role, scaler in self._scalers.items():
-            up = self._among(role, "up")
+            up = self._book.among(role, "up")
             if not up:
                 continue
             if scaling.signal == "requests_per_s":
@@ -308,12 +221,10 @@ class Life:
 
     def _utilization(self, role: str) -> float:
         """Of a pool since the last look; see `sim.cluster.utilization`."""
-        now, batches = self._clock.now, self._cluster.batches(role)
+        batches = self._cluster.batches(role)
         prompts_s = self._cluster.meters[role].spent_s("prefill", "cached")
         steps = sequence_steps(batches)
-        served_s = sum(s.end_s - s.start_s for s in self._spans if s.role == role and s.state in SERVING)
-        served_s += sum(now - since for (r, _), (state, since) in self._states.items()
-                        if r == role and state in SERVING)  # fmt: skip
+        served_s = self._book.served_s(role)
         prompts_before_s, steps_before, served_before_s = self._seen.get(role, (0.0, 0, 0.0))
         self._seen[role] = prompts_s, steps, served_s
         decode_s = max(0, steps - steps_before) * full_step_s(self._cluster.costs[role], batches)
@@ -321,35 +232,45 @@ class Life:
 
     def _want(self, role: str, count: int) -> None:
         """Start workers or let some go, so that `count` are there or on their way."""
-        here = self._among(role, "starting", "up", "failed", "waiting", "restarting")
-        for worker in self._among(role, "draining")[: max(0, count - len(here))]:
-            self._set((role, worker), "up")
+        here = self._book.among(role, "starting", "up", "failed", "waiting", "restarting")
+        for worker in self._book.among(role, "draining")[: max(0, count - len(here))]:
+            self._book.set((role, worker), "up")
             self._cluster.open(role, worker)
             here.append(worker)
-        off = (w for w in range(self._pools[role].workers) if (role, w) not in self._states)
+        off = (w for w in range(self._pools[role].workers) if self._book.state((role, w)) is None)
         for worker, _ in zip(off, range(count - len(here)), strict=False):
-            self._set((role, worker), "starting")
+            self._book.set((role, worker), "starting")
             about = (role, worker), self._begin((role, worker))
             self._at(self._clock.now + self._setup.start_up_s[role], self._started, about)
-        spare = [*self._among(role, "up")[1:], *self._among(role, "starting")]  # the last to serve stays
+        spare = [
+            *self._book.among(role, "up")[1:],
+            *self._book.among(role, "starting"),
+        ]  # the last to serve stays
         for worker in spare[::-1][: max(0, len(here) - count)]:
-            if self._state((role, worker)) == "starting":
-                self._set((role, worker), None)
+            if self._book.state((role, worker)) == "starting":
+                self._book.set((role, worker), None)
             else:
                 self._drain((role, worker))
 
     def _drain(self, who: Worker) -> None:
-        self._set(who, "draining")
+        self._book.set(who, "draining")
         self._cluster.close(*who)
         self._let_go((who, self._clock.now))
 
     def _let_go(self, about: tuple[Worker, float]) -> None:
         """If it is empty; else look again."""
         who, since_s = about
-        if self._states.get(who) != ("draining", since_s):
+        if self._book.state(who) != "draining" or self._book.since_s(who) != since_s:
             return
         if self._cluster.empty(*who):
-            self._set(who, None)
+            self._book.set(who, None)
             self._cluster.retire(*who)
         else:
             self._at(self._clock.now + DRAIN_LOOK_S, self._let_go, about)
+
+
+def _check_count(count: int, most: int, *key: str) -> None:
+    """Raises DeploymentError at the scenario's `key`, which says how often something comes again, if that is often."""
+    if count > most:
+        says = f"more than {most:,} times until the requests are done; expected fewer, or a shorter run"
+        raise DeploymentError([Problem(key, says)])

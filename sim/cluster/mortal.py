@@ -59,7 +59,7 @@ class Staff:
 
 
 class MortalAggregated(AggregatedCluster):
-    """See `sim.cluster.life.Mortal`."""
+    """See `sim.cluster.mortality.Mortal`."""
 
     def __init__(
         self, clock: Clock, ledger: RetryLedger, plan: ClusterPlan, costs: Mapping[str, StepCost], router: str,
@@ -123,7 +123,7 @@ class MortalAggregated(AggregatedCluster):
 
 
 class MortalDisaggregated(DisaggregatedCluster):
-    """See `sim.cluster.life.Mortal`."""
+    """See `sim.cluster.mortality.Mortal`."""
 
     def __init__(
         self, clock: Clock, ledger: RetryLedger, plan: ClusterPlan, costs: Mapping[str, StepCost], router: str,

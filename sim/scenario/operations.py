@@ -17,7 +17,7 @@ from sim.scenario.section import (
 )
 
 Hours = Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False, strict=True)]
-PerGpuHour = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+PerGpuHour = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True)]
 Period = Annotated[float, Field(ge=1, le=MOST_SECONDS, allow_inf_nan=False, strict=True)]
 SpareNodes = Annotated[int, Field(ge=0, le=MOST_GPUS, strict=True), WholeNumber]
 

@@ -306,7 +306,8 @@ def test_no_request_is_lost_or_answered_twice_and_gpu_time_adds_up(case):
 def test_what_would_never_end_is_refused(trouble, key, monkeypatch):
     """A worker of 8 GPUs that fails 80 times a second never gets an answer of 6 s out; two days of looks or failures
     would be more than there may be (here 100)."""
-    monkeypatch.setattr(life_module, "MOST_TURNS", 100_000 if "a request" in key else 100)
+    for most in ("MOST_LOOKS", "MOST_FAILURES"):
+        monkeypatch.setattr(life_module, most, 10_000 if "a request" in key else 100)
     with pytest.raises(DeploymentError, match=re.escape(key)):
         run(columns([0.0, 200_000.0], 100, 5), ClusterPlan({"serve": pool()}, life=life(**trouble)))
 

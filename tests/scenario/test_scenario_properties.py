@@ -68,7 +68,7 @@ autoscale = optional(
     scale_down_after_s=seconds,
 )
 failures = optional(
-    per_gpu_hour=fractions,
+    per_gpu_hour=st.floats(0, 10),
     detect_s=seconds,
     restart_s=seconds,
     repair_h=st.floats(0, 1e5),
