@@ -69,7 +69,8 @@ def widened(told: dict[str, Any], half: Json, doublings: float) -> None:
 
     A router that chooses the least loaded of few replicas finds worse ones than among many. Halving the sample moved a
     figure by d, from `half` to `told`; each of the `doublings` from the sample to the fleet is taken to move it no more
-    (seen: about as much each time), so that each end moves out by |d| x doublings.
+    (seen: about as much each time). d is only known to about a standard error, half of the interval's half width h, so
+    that each end moves out by (|d| + h / 2) x doublings.
     """
     for name in LATENCIES:
         latency = told["latency"][name]
@@ -91,13 +92,13 @@ def doublings(replicas: int, sample: int) -> float:
 
 
 def _spread(ci: Json, told: Json, half: Json, times: float) -> dict[str, list[float] | None]:
-    """Intervals by name, each wider by `times` the difference of its figure; None where half the sample has none."""
+    """Intervals by name, each wider by `times` what halving changed its figure; None where half the sample has none."""
     wider: dict[str, list[float] | None] = {}
     for name, ends in ci.items():
         if ends is None or half[name] is None:
             wider[name] = None
             continue
-        more = abs(told[name] - half[name]) * times
+        more = (abs(told[name] - half[name]) + (ends[1] - ends[0]) / 4) * times
         wider[name] = [max(0.0, ends[0] - more), ends[1] + more]
     return wider
 
