@@ -203,6 +203,23 @@ def test_a_place_that_was_kept_on_a_decode_worker_that_fails(fails_at):
     assert record.life.retried_s == [2.0] and record.requests.recomputed_tokens[0] == 100
 
 
+def test_a_prompt_that_is_asked_again_belongs_to_no_prefill_worker(fails_at):
+    """Computed at 2, when decode worker 0 has failed: it is asked again, and waits for worker 1, which has an answer
+    until 32. That prefill worker 0 fails at 2.5 is nothing to it: it is computed on worker 1 until 34, 35, 39."""
+    fails_at({("decode", 0): [1.0], ("prefill", 0): [2.5]})
+    record = handed_over([0.0, 0.0], [5, 30], 2, 2, chooses_worker=True, room_first=True)
+    assert record.requests.finish_s.tolist() == [39.0, 32.0]
+    assert record.life.retries.tolist() == [1, 0]
+
+
+def test_a_place_that_was_kept_for_a_prompt_that_went_to_a_silent_worker(fails_at):
+    """Prefill worker 0 has failed at 1, and the first prompt goes there at 2, with the only seat. That is found out at
+    11, and the second, which has waited since 3, has the seat: 13, KV until 14, 18. Then the first: 20, 21, 25."""
+    fails_at({("prefill", 0): [1.0]})
+    record = handed_over([2.0, 3.0], 5, 2, 1, "least_loaded", chooses_worker=True, room_first=True)
+    assert record.requests.finish_s.tolist() == [25.0, 18.0]
+
+
 @pytest.mark.parametrize("chooses", [True, False])
 def test_a_place_that_was_kept_for_a_prompt_of_a_prefill_worker_that_fails(fails_at, chooses):
     """The first prompt has the only seat, and the second waits from 0.5 on. Worker 0 fails at 1, so the second gets the

@@ -44,14 +44,15 @@ def figures(told: dict[str, Any], of: dict[str, Any]) -> dict[str, tuple[list[fl
 
 
 def test_a_sample_of_four_of_sixteen_replicas_tells_what_all_do_within_its_intervals() -> None:
-    """Twenty seeds, of which at least 18 inside for every figure."""
+    """Twenty seeds, of which at least 17 inside for every figure: intervals that hold in 95% of all cases miss more than
+    three times in 20 in 1.6% of all trials, and more than twice in 7.5%, which is too often for 14 figures."""
     inside: dict[str, int] = {}
     for seed in range(20):
         whole, sample = run({"replicas": 16}, seed), run({"replicas": 16, "simulated": 4}, seed)
         for name, ((low, high), value) in figures(sample, whole).items():
             inside[name] = inside.get(name, 0) + (low <= value <= high)
     assert len(inside) >= 14
-    assert {name: count for name, count in inside.items() if count < 18} == {}
+    assert {name: count for name, count in inside.items() if count < 17} == {}
 
 
 def test_a_fleet_of_which_all_are_simulated_is_a_deployment_of_so_many_workers() -> None:
