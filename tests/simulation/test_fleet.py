@@ -44,7 +44,7 @@ def figures(told: dict[str, Any], of: dict[str, Any]) -> dict[str, tuple[list[fl
 
 
 def test_a_sample_of_four_of_sixteen_replicas_tells_what_all_do_within_its_intervals() -> None:
-    """Twenty seeds, of which at least 17 inside for every figure: intervals that hold in 95% of all cases miss more than
+    """Twenty seeds, of which at least 17 inside for every figure: intervals that hold in 95% of cases miss more than
     three times in 20 in 1.6% of all trials, and more than twice in 7.5%, which is too often for 14 figures."""
     inside: dict[str, int] = {}
     for seed in range(20):
