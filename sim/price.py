@@ -10,6 +10,7 @@ from sim import catalog
 from sim.catalog import Gpu
 from sim.catalog.facts import read, values
 from sim.cluster.record import PoolRecord, RunRecord
+from sim.cluster.staff import bought_gpu_s, copies, hours, mean_gpus, paid_window_s
 from sim.cluster.window import Tokens, tokens_in_window, window_length_s
 from sim.deployment.plan import Deployment
 from sim.deployment.prefix_tiers import PrefixCachePlan
@@ -42,12 +43,13 @@ class GpuHour:
 class Purchase:
     """GPUs in use, and GPUs paid for: whole nodes or racks."""
 
-    used: int
-    bought: int
+    used: float
+    """A whole number, or the mean where workers come and go; likewise `bought`."""
+    bought: float
     unit: int
 
     @property
-    def stranded(self) -> int:
+    def stranded(self) -> float:
         """GPUs paid for that no pool uses."""
         return self.bought - self.used
 
@@ -79,6 +81,8 @@ class RunPrice:
     """Cost, without margin."""
     usd_per_million: TokenPrices
     """Selling price: cost / (1 - margin)."""
+    usd_by_hour: tuple[float, ...] = ()
+    """Of the run, its last hour as long as it lasts: cost, without margin. Empty for an estimate."""
 
     @property
     def usd(self) -> float:
@@ -180,15 +184,33 @@ def price(record: RunRecord, deployment: Deployment) -> RunPrice:
     last answer (`sim.cluster.window.is_steady` tells them apart). The GPU-seconds of the window are its tokens times
     what a token of their kind took over the whole run: work and token need not fall on the same side of its edge.
     An empty window has no prices. `hours` of the result are the whole run's, from 0 to its end.
+
+    Where workers come and go, GPUs are paid for while a worker holds them, at each moment in whole units; of a fleet
+    all replicas count, with tokens in proportion.
     """
-    served = tokens_in_window(record)
+    served, scale = tokens_in_window(record), copies(record)
+    gpus: Mapping[str, Any] = mean_gpus(record)  # a mean where workers come and go
     inside = _shares(served, tokens_in_window(replace(record, window_s=(0.0, record.end_s))))
+    served = Tokens(served.cached * scale, served.uncached * scale, served.output * scale)
     pools = {
-        role: replace(pool, busy_gpu_s={a: s * inside[a] for a, s in pool.busy_gpu_s.items()})
+        role: replace(
+            pool, gpus=gpus[role], busy_gpu_s={a: s * inside[a] for a, s in pool.busy_gpu_s.items()}
+        )
         for role, pool in record.pools.items()
     }
-    priced = price_tokens(deployment, record.scenario.price, pools, window_length_s(record) / HOUR_S, served)
-    return replace(priced, hours=record.end_s / HOUR_S)
+    wanted, unit = record.scenario.price, gpu_hour(deployment.gpu, record.scenario.price).unit_gpus
+    bought, buy = bought_gpu_s(record, unit), None
+    if record.life is not None:
+        start_s, end_s = paid_window_s(record)
+        buy = Purchase(sum(gpus.values()), bought(start_s, end_s) / (end_s - start_s) if end_s else 0.0, unit)
+    priced = price_tokens(deployment, wanted, pools, window_length_s(record) / HOUR_S, served, buy)
+    gpu_usd = priced.usd_per_hour - priced.storage_usd_per_hour
+    by_hour = tuple(
+        (bought(*ends) * gpu_usd / priced.purchase.bought + (ends[1] - ends[0]) * priced.storage_usd_per_hour)
+        / HOUR_S
+        for ends in hours(record)
+    )
+    return replace(priced, hours=record.end_s / HOUR_S, usd_by_hour=by_hour)
 
 
 def _shares(part: Tokens, whole: Tokens) -> dict[str, float]:
@@ -202,8 +224,9 @@ def _shares(part: Tokens, whole: Tokens) -> dict[str, float]:
 
 
 def price_tokens(
-    deployment: Deployment, wanted: Price, pools: Mapping[str, PoolRecord], hours: float, served: Tokens
-) -> RunPrice:
+    deployment: Deployment, wanted: Price, pools: Mapping[str, PoolRecord], hours: float, served: Tokens,
+    buy: Purchase | None = None,
+) -> RunPrice:  # fmt: skip
     """What the pools cost over `hours`, and what the tokens that they served must sell for.
 
         USD per hour     = bought GPUs x USD per GPU-hour x (1 + overhead_fraction) + storage
@@ -211,13 +234,14 @@ def price_tokens(
 
     tokens_a: uncached input for prefill, output for decode, cached input for cached; `share_a` see `allocate`.
     Cached input carries the storage of the prefix cache, too, or uncached input where nothing was found.
-    Utilisation is inside: idle and stranded GPUs are paid for by the tokens that were served.
+    Utilisation is inside: idle and stranded GPUs are paid for by the tokens that were served. `buy`: default the least
+    that holds the pools.
     """
     rate = gpu_hour(deployment.gpu, wanted)
     overhead = wanted.overhead_fraction
     if overhead is None:
         overhead = read("prices.yaml")["overhead_fraction"]["value"]
-    buy = purchase(sum(pool.gpus for pool in pools.values()), rate.unit_gpus)
+    buy = buy or purchase(sum(pool.gpus for pool in pools.values()), rate.unit_gpus)
     gpu_usd, storage_usd = (
         buy.bought * rate.usd * (1 + overhead),
         storage_usd_per_hour(deployment.prefix_cache, wanted),

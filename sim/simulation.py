@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sim.catalog.profiles import shipped_profiles
 from sim.cluster.ledger import Progress
+from sim.cluster.life_plan import operated
 from sim.cluster.plan import cluster_plan
 from sim.cluster.record import RequestTable
 from sim.cluster.run import run_cluster
@@ -15,6 +16,7 @@ from sim.deployment.room import check_room, check_warmup
 from sim.price import price
 from sim.result import Result
 from sim.result.expected_error import expected_error
+from sim.result.fleet import doublings
 from sim.scenario.schema import Scenario
 from sim.step.pricing import check_backends, pool_step_cost
 from sim.step.stand_ins import pricing_notes
@@ -33,7 +35,22 @@ def simulate(
         DeploymentError: if the deployment does not fit the machine, or has no room for a single request, or the
             workload does not exist.
         ScenarioError: if a file that the scenario names is broken.
+
+    Of a fleet, half the sample is simulated as well, but where the router deals in turn: what that changes tells what
+    the sample's size may matter, and is in every interval.
     """
+    result, fleet = _run(scenario, seed, base_folder, progress), scenario.fleet
+    if fleet and fleet.sample < fleet.replicas and scenario.router != "round_robin":
+        if fleet.sample == 1:
+            result.without_intervals()
+        else:
+            fewer = fleet.model_copy(update={"simulated": fleet.sample // 2})
+            half = _run(scenario.model_copy(update={"fleet": fewer}), seed, base_folder, None)
+            result.beside_half(half, doublings(fleet.replicas, fleet.sample))
+    return result
+
+
+def _run(scenario: Scenario, seed: int, base_folder: Path | None, progress: Progress | None) -> Result:
     deployment = deploy(scenario, shipped_profiles())
     check_backends(deployment)
     stream = requests(scenario, seed, base_folder)
@@ -41,6 +58,7 @@ def simulate(
     check_warmup(scenario, stream.last_arrival_s)
     costs = {role: pool_step_cost(deployment, role) for role in deployment.pools}
     plan = cluster_plan(deployment, seed, stream.block_tokens)
+    plan = operated(plan, scenario, deployment, seed, base_folder)
     record = run_cluster(scenario, stream, plan, costs, seed, progress)
     notes = (
         *deployment.model.notes,
@@ -50,7 +68,8 @@ def simulate(
         *_rejections(record.requests, deployment, plan),
     )
     anchor = None if deployment.anchor is None else deployment.anchor.json()
-    return Result(record, price(record, deployment), notes, expected_error(deployment), anchor)
+    paid = deploy(scenario.whole_fleet()) if scenario.fleet else deployment
+    return Result(record, price(record, paid), notes, expected_error(deployment), anchor)
 
 
 def _rejections(requests: RequestTable, deployment: Deployment, plan: ClusterPlan) -> Iterator[str]:

@@ -132,10 +132,7 @@ def keys() -> Rows:
 
     rows: Rows = []
     for path in key_paths(Scenario):
-        if (
-            path[:2] in (("deployment", "prefill"), ("deployment", "decode"))
-            or path[2:3] == ("experts",) != path[3:]
-        ):
+        if {"prefill", "decode"} & {*path[1:3]} or path[2:3] == ("experts",) != path[3:]:
             continue  # said once, for `serve` and under `experts`
         schema = schema_at(Scenario, path)
         named = [POOL if part == "serve" else str(part) for part in path]

@@ -121,6 +121,8 @@ def check(
 ) -> None:
     """Validate only: the form, the layout, the memory, the files of workload and experts."""
     from sim.catalog.profiles import is_shipped
+    from sim.cluster.life_plan import operated
+    from sim.cluster.plan import cluster_plan
     from sim.deployment.notes import scenario_notes
     from sim.deployment.room import check_room, check_warmup
     from sim.deployment.understood import understood
@@ -138,6 +140,7 @@ def check(
                 check_backends(deployment)
             check_recordings(deployment)
             stream = requests(loaded.scenario, seed)
+            operated(cluster_plan(deployment, seed), loaded.scenario, deployment, seed)
             check_room(deployment, stream.least_tokens)
             check_warmup(loaded.scenario, stream.last_arrival_s)
     except ScenarioError as error:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.catalog.validated import in_words
+from sim.cli.day_table import day
 from sim.cli.terminal import number, percent, seconds, usd
 from sim.cost.latency import PRICED_BY
 from sim.report.objectives import judged
@@ -47,6 +48,7 @@ SECTIONS: Mapping[str, Sequence[RunRow]] = {
         RunRow("arrived", ("requests", "arrived")),
         RunRow("completed", ("requests", "completed")),
         RunRow("rejected, can never fit", ("requests", "rejected")),
+        RunRow("asked again, because their worker failed", ("requests", "retried")),
         RunRow("input tokens", ("tokens", "input")),
         RunRow("of these from the prefix cache", ("tokens", "input_cached")),
         RunRow("share from the prefix cache", ("prefix_cache", "hit_rate"), percent),
@@ -137,6 +139,11 @@ def runs(by_name: Mapping[str, Json], api_prices: Mapping[str, Sequence[Json]]) 
     yield _side_by_side(beside)
     yield ""
     for name, run in beside.items():
+        if run.get("hours"):
+            yield Text(f"{name}, by hour", style="bold")
+            yield day(run)
+            yield ""
+    for name, run in beside.items():
         yield f"{name}: {basis(run)}"
 
 
@@ -201,7 +208,7 @@ def _file_name(name: str) -> str:
 def _paid(run: Json) -> str:
     """The GPUs that are bought along, where whole nodes or racks hold more than are used."""
     cost = run["cost"]
-    return f" ({cost['bought_gpus']} paid for)" if cost["stranded_gpus"] else ""
+    return f" ({number(cost['bought_gpus'])} paid for)" if cost["stranded_gpus"] else ""
 
 
 def promises(run: Json) -> Iterator[Text]:

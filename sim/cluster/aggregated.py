@@ -10,7 +10,7 @@ from sim.cluster.serve_worker import ServeWorker
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.window import Window
 from sim.serving.ranks import RankAddress
-from sim.serving.routing import PoolLoads, make_router
+from sim.serving.routing import PoolLoads, Router, make_router
 from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
 
@@ -25,12 +25,10 @@ class AggregatedCluster:
         self._ledger, self._plan, self._setup = ledger, plan, plan.pools["serve"]
         self._meter = Meter(self._setup, window)
         self._prefixes = Prefixes(plan.prefixes, self._setup, self._held_blocks)
-        self._router = make_router(router)
+        self._router = self._router_of("serve", router)
         self._loads = PoolLoads(self._setup.workers, self._setup.dp)
-        self._workers = [
-            ServeWorker(w, self._weigh, clock, ledger, self._meter, plan, costs["serve"], self._prefixes)
-            for w in range(self._setup.workers)
-        ]
+        self._clock, self._cost = clock, costs["serve"]
+        self._workers = [self._worker(w) for w in range(self._setup.workers)]
 
     def submit(self, sequences: list[ServedRequest]) -> None:
         """See `Frontend.submit`."""
@@ -60,6 +58,15 @@ class AggregatedCluster:
             ]
             + self._prefixes.unsound()
             + self._loads.unsound()
+        )
+
+    def _router_of(self, role: str, name: str) -> Router:
+        return make_router(name)
+
+    def _worker(self, index: int) -> ServeWorker:
+        """One that holds nothing."""
+        return ServeWorker(
+            index, self._weigh, self._clock, self._ledger, self._meter, self._plan, self._cost, self._prefixes
         )
 
     def _held_blocks(self, at: RankAddress) -> int:

@@ -46,3 +46,19 @@ class Clock(simpy.Environment):
         while queue:
             self.now, _, _, timer = heappop(queue)
             timer.callbacks[0](timer)
+
+    @property
+    def pending(self) -> int:
+        """Timers that have not rung yet."""
+        return len(self._queue)
+
+    def forget(self, *owners: object) -> None:
+        """No timer rings any more for what `owners` wanted to do."""
+        for *_, timer in self._queue:
+            callback: Any = timer.callbacks[0] if timer.callbacks else None
+            if any(getattr(callback, "__self__", None) is owner for owner in owners):
+                timer.callbacks = (_nothing,)  # type: ignore[assignment]
+
+
+def _nothing(_: Timer) -> None:
+    """What a forgotten timer does."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from sim.cluster.advance import Advance
 from sim.cluster.clock import Clock, Timer
@@ -55,6 +55,11 @@ class DecodeWorker:
         self.batch.reserve(rank, tokens)
         self._loads.add(self._index, rank, 1)
 
+    def cancel(self, rank: int, tokens: int) -> None:
+        """Give back a place that `reserve` kept for a sequence that will not come."""
+        self.batch.cancel(rank, tokens)
+        self._leave(rank)
+
     def expect(self, sequence: ServedRequest, rank: int, time_s: float) -> None:
         """The KV of a sequence will be here at `time_s`; it joins at the next step boundary.
 
@@ -67,6 +72,28 @@ class DecodeWorker:
                 self._cut(time_s)
         elif not self._deciding and self._coming[0][2] is sequence:
             self._clock.at(time_s, self._begin, time_s)
+
+    def stop(self) -> None:
+        """It fails: what it has worked until now is booked, and nothing after."""
+        now, advance = self._clock.now, self._advance
+        self._clock.forget(self, advance)
+        if advance.steps:
+            self._meter.work(advance.start_s, now, "decode", now - advance.start_s)
+
+    def turn_away(self, lost: Callable[[ServedRequest], bool]) -> list[ServedRequest]:
+        """Sequences whose KV was on its way and will never come; their places are free."""
+        now = self._clock.now
+        gone = [coming for coming in self._coming if coming[0] > now and lost(coming[2])]
+        if not gone:
+            return []
+        self._coming = [coming for coming in self._coming if coming not in gone]
+        heapify(self._coming)
+        for _, _, sequence, rank in gone:
+            self.cancel(rank, sequence.context_tokens)
+        if self._coming and not self._advance.steps:
+            next_s = self._coming[0][0]
+            self._clock.at(next_s, self._begin, next_s)
+        return [sequence for _, _, sequence, _ in gone]
 
     def stands_still(self) -> bool:
         """Whether it does nothing though it holds sequences: never, if the scheduling is sound."""
@@ -105,7 +132,7 @@ class DecodeWorker:
             self._ledger.deliver_first(sequence, max(now, sequence.answered_s))
 
     def _leave(self, rank: int) -> None:
-        """A sequence has left the batch."""
+        """A sequence has left the batch, or will not come."""
         self._loads.add(self._index, rank, -1)
         if self._rules.chooses_worker:
             self._chosen.add(self._index, 0, -1)

@@ -12,7 +12,7 @@ from sim.cluster.setup import ClusterPlan
 from sim.cluster.transfer import Handoff
 from sim.cluster.window import Window
 from sim.serving.ranks import RankAddress
-from sim.serving.routing import PoolLoads, make_router
+from sim.serving.routing import PoolLoads, Router, make_router
 from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
 
@@ -25,33 +25,18 @@ class DisaggregatedCluster:
         window: Window,
     ) -> None:  # fmt: skip
         self._ledger, self._most_tokens = ledger, plan.most_tokens
+        self._clock, self._plan, self._costs = clock, plan, costs
         self._prefill, self._decode = plan.pools["prefill"], plan.pools["decode"]
         self.meters = {role: Meter(plan.pools[role], window) for role in ("prefill", "decode")}
         self._prefixes = Prefixes(plan.prefixes, self._prefill, self._held_blocks)
-        decode_loads, chosen = (
-            PoolLoads(self._decode.workers, self._decode.dp),
-            PoolLoads(self._decode.workers, 1),
-        )
-        self._decoders = [
-            DecodeWorker(
-                w, decode_loads, chosen, clock, ledger, self.meters["decode"], plan, costs["decode"],
-                self._prefixes, self._recompute, self._freed,
-            )
-            for w in range(self._decode.workers)
-        ]  # fmt: skip
-        self._handoff = Handoff(
-            clock, ledger, plan, router, decode_loads, chosen, self._decoders, self._start
-        )
+        self._decode_loads = PoolLoads(self._decode.workers, self._decode.dp)
+        self._chosen = PoolLoads(self._decode.workers, 1)
+        self._decoders = [self._decoder(w) for w in range(self._decode.workers)]
+        self._handoff = self._handoff_by(router)
         self._room_first = plan.handover.room_first
         self._loads = PoolLoads(self._prefill.workers, self._prefill.dp)
-        self._prefillers = [
-            PrefillWorker(
-                w, self._loads, clock, ledger, self.meters["prefill"], self._prefill, costs["prefill"],
-                self._prefixes, self._handoff.offer,
-            )
-            for w in range(self._prefill.workers)
-        ]  # fmt: skip
-        self._router = make_router(router)
+        self._prefillers = [self._prefiller(w) for w in range(self._prefill.workers)]
+        self._router = self._router_of("prefill", router)
 
     def submit(self, sequences: list[ServedRequest]) -> None:
         """See `Frontend.submit`."""
@@ -92,8 +77,30 @@ class DisaggregatedCluster:
         ]
         if self._handoff.waiting:
             found.append(f"{self._handoff.waiting} prompts never found a decode rank")
-        loads = self._loads, self._handoff.loads, self._handoff.chosen
+        loads = self._loads, self._decode_loads, self._chosen
         return found + self._prefixes.unsound() + [fault for load in loads for fault in load.unsound()]
+
+    def _router_of(self, role: str, name: str) -> Router:
+        return make_router(name)
+
+    def _prefiller(self, index: int) -> PrefillWorker:
+        """One that holds nothing; likewise below."""
+        return PrefillWorker(
+            index, self._loads, self._clock, self._ledger, self.meters["prefill"], self._prefill,
+            self._costs["prefill"], self._prefixes, self._handoff.offer,
+        )  # fmt: skip
+
+    def _decoder(self, index: int) -> DecodeWorker:
+        return DecodeWorker(
+            index, self._decode_loads, self._chosen, self._clock, self._ledger, self.meters["decode"], self._plan,
+            self._costs["decode"], self._prefixes, self._recompute, self._freed,
+        )  # fmt: skip
+
+    def _handoff_by(self, router: str) -> Handoff:
+        return Handoff(
+            self._clock, self._ledger, self._plan, router, self._decode_loads, self._chosen, self._decoders,
+            self._start,
+        )  # fmt: skip
 
     def _enqueue(self, sequence: ServedRequest, front: bool = False) -> PrefillWorker:
         loads = self._loads

@@ -188,6 +188,10 @@ class Meter:
         """What else it did in that time."""
         self._busy_s[activity] += seconds
 
+    def spent_s(self, *activities: str) -> float:
+        """Worker seconds of these activities so far."""
+        return sum(self._busy_s[activity] for activity in activities)
+
     def record(self, peak_blocks: int, blocks_left: int, batches: Iterable[DecodeBatch] = ()) -> PoolRecord:
         """The pool's totals; `batches` of its workers, where they decode."""
         decoded = [(batch.decoded_tokens, batch.sequence_steps) for batch in batches]

@@ -61,7 +61,13 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
     )
     transfer = transfer_setup(deployment)
     draws = speculation(deployment.drafts, seed)
-    handover = HandoverRules(
+    handover = handover_rules(engine)
+    return ClusterPlan(pools, transfer, rules, draws, deployment.model.max_positions, prefixes, handover)
+
+
+def handover_rules(engine: catalog.Engine) -> HandoverRules:
+    """How the engine's prefill side, its decode side and the router between them get a prompt across."""
+    return HandoverRules(
         chooses_worker=True,
         room_first=engine.decode_room_first,
         relay_s=engine.handover_relay_s,
@@ -70,7 +76,6 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
         first_token=engine.decode_first_token,
         answers_between_steps=engine.prefill_answers_between_steps,
     )
-    return ClusterPlan(pools, transfer, rules, draws, deployment.model.max_positions, prefixes, handover)
 
 
 def prefix_setup(plan: PrefixCachePlan, block_tokens: int) -> PrefixSetup:

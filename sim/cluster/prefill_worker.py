@@ -98,6 +98,21 @@ class PrefillWorker:
             if self._prefixes.kept:
                 self._prefixes.release(sequence)
 
+    def stop(self) -> list[ServedRequest]:
+        """It fails: what it has worked until now is booked, nothing after. The sequences whose KV it was sending."""
+        now = self._clock.now
+        self._clock.forget(self)
+        if self._busy:
+            done = (now - self._start_s) / self._seconds if self._seconds else 0.0
+            self._meter.work(self._start_s, now, "prefill", (self._seconds - self._cached_s) * done)
+            self._meter.spend("cached", self._cached_s * done)
+        return [sequence for leaving in self._leaving for _, _, sequence in leaving]
+
+    def sends(self) -> bool:
+        """Whether KV is still on its way to a decode rank."""
+        now = self._clock.now
+        return any(time_s > now for leaving in self._leaving for time_s, _, _ in leaving)
+
     def stands_still(self) -> bool:
         """Whether it stands still though a waiting prompt would fit: never, if the scheduling is sound."""
         if self._busy:

@@ -78,6 +78,18 @@ class Prefixes:
         if self._setup is not None and self._setup.scope == "cluster" and sequence.answer_blocks:
             self._caches[0].insert((*sequence.blocks, *sequence.answer_blocks))
 
+    def lose(self, worker: int, holding: Iterable[ServedRequest]) -> None:
+        """A worker is gone, with the caches that only its ranks used; `holding`: sequences that held blocks there.
+
+        A cache of the whole cluster stays: what one worker had of it is not told apart.
+        """
+        for unit, ranks in enumerate(self._ranks_of):
+            if self._setup is not None and all(at.worker == worker for at in ranks):
+                self._caches[unit] = BlockCache(self._setup.tiers, self._setup.block_tokens)
+                holding = [sequence for sequence in holding if sequence.unit != unit]
+        for sequence in holding:
+            self.release(sequence)
+
     def unsound(self) -> list[str]:
         """What should not be when everything is over: blocks that are held by nobody."""
         held = sum(cache.running_blocks for cache in self._caches)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.cluster.life_record import LifeRecord
 from sim.scenario.schema import Scenario
 
 Floats = NDArray[np.float64]
@@ -91,3 +92,5 @@ class RunRecord:
     """Whether the window shows a service that goes on; see `sim.cluster.window.is_steady`."""
     invariants: list[str] = field(default_factory=list)
     """Sentences about invariants that did not hold; empty after a sound run."""
+    life: LifeRecord | None = None
+    """None: the workers of the pools were always there."""

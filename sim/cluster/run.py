@@ -12,7 +12,11 @@ from sim.cluster.arrivals import ArrivalProcess
 from sim.cluster.clock import Clock
 from sim.cluster.disaggregated import DisaggregatedCluster
 from sim.cluster.ledger import Ledger, Progress
+from sim.cluster.life import Life
+from sim.cluster.life_record import LifeRecord
+from sim.cluster.mortal import MortalAggregated, MortalDisaggregated
 from sim.cluster.record import PoolRecord, RunRecord
+from sim.cluster.retries import RetryLedger
 from sim.cluster.setup import ClusterPlan, Requests
 from sim.cluster.window import Window, is_steady, whole_run
 from sim.scenario.schema import Scenario
@@ -36,16 +40,17 @@ def run_cluster(
         LookupError: if the router does not exist.
     """
     started = time.perf_counter()
-    clock, ledger = Clock(), Ledger(len(requests), progress)
+    clock, ledger = Clock(), _ledger(plan, len(requests), progress)
     window = Window(scenario.warmup_s)
     if requests.concurrency is None:
         last_s = float(requests.arrival_s[-1]) if len(requests) else 0.0
         window.end_s = last_s if last_s > window.start_s else math.inf
     arrivals = ArrivalProcess(clock, ledger, requests, plan.rules.ingress_s, window)
-    kind = AggregatedCluster if "serve" in plan.pools else DisaggregatedCluster
     with _no_garbage():
-        cluster = kind(clock, ledger, plan, costs, scenario.router, window)
+        cluster, life = _cluster(plan, clock, ledger, costs, scenario.router, window)
         arrivals.start(cluster)
+        if life:
+            life.start()
         clock.run()
     end_s = ledger.end_s if ledger.completed else clock.now
     table = ledger.table()
@@ -53,7 +58,15 @@ def run_cluster(
     window.steady = is_steady(table, measured_s)
     if not window.steady:
         measured_s = whole_run(table, window.start_s, end_s)
+    lived = life.record(end_s) if life else None
     pools = cluster.records()
+    if lived:
+        pools = {
+            role: replace(
+                pool, busy_in_window_s=pool.busy_in_window_s * _staff(plan, lived, role, measured_s)
+            )
+            for role, pool in pools.items()
+        }
     if measured_s[0] == measured_s[1]:  # nothing is measured, whatever ran after the warm-up
         pools = {role: replace(pool, busy_in_window_s=0.0) for role, pool in pools.items()}
     return RunRecord(
@@ -68,7 +81,35 @@ def run_cluster(
         priced_gpu_s=_by_source(pools, costs),
         steady=window.steady,
         invariants=cluster.unsound(),
+        life=lived,
     )
+
+
+def _ledger(plan: ClusterPlan, expected: int, progress: Progress | None) -> Ledger:
+    if plan.life is None:
+        return Ledger(expected, progress)
+    return RetryLedger(expected, progress, bool(plan.life.failing and plan.life.failing.keeps_prefix))
+
+
+def _cluster(
+    plan: ClusterPlan, clock: Clock, ledger: Ledger, costs: Mapping[str, StepCost], router: str, window: Window
+) -> tuple[AggregatedCluster | DisaggregatedCluster, Life | None]:  # fmt: skip
+    """The cluster, and the life of its workers where they come and go."""
+    together = "serve" in plan.pools
+    if plan.life is None:
+        kind = AggregatedCluster if together else DisaggregatedCluster
+        return kind(clock, ledger, plan, costs, router, window), None
+    assert isinstance(ledger, RetryLedger)
+    mortal = (MortalAggregated if together else MortalDisaggregated)(
+        clock, ledger, plan, costs, router, window
+    )
+    return mortal, Life(plan.life, clock, ledger, plan.pools, mortal)
+
+
+def _staff(plan: ClusterPlan, life: LifeRecord, role: str, window_s: tuple[float, float]) -> float:
+    """Workers that there can be, over those that served on average."""
+    served = life.serving(role).mean(*window_s)
+    return plan.pools[role].workers / served if served else 0.0
 
 
 @contextmanager

@@ -78,6 +78,19 @@ class ServeWorker:
         """Whether it does nothing though it holds requests: never, if the scheduling is sound."""
         return not self._computing and not self._advance.steps and self._requests > 0
 
+    def stop(self) -> None:
+        """It fails: what it has worked until now is booked, and nothing after."""
+        now, meter = self._clock.now, self._meter
+        self._clock.forget(self, self._advance)
+        if self._computing:
+            whole_s = self._prompts_s + self._decode_s
+            done = (now - self._start_s) / whole_s if whole_s else 0.0
+            meter.work(self._start_s, now, "prefill", (self._prompts_s - self._cached_s) * done)
+            meter.spend("cached", self._cached_s * done)
+            meter.spend("decode", self._decode_s * done)
+        elif self._advance.steps:
+            meter.work(self._advance.start_s, now, "decode", now - self._advance.start_s)
+
     def _notice(self, sequence: ServedRequest, rank: int, first: bool) -> None:
         """A request came in during decode steps: end them where it can change what is done next."""
         gate, advance = self._gate, self._advance

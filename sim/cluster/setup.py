@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.cluster.life_setup import LifeSetup
 from sim.serving.admission import AdmissionRules
 from sim.serving.handover import HandoverRules
 from sim.serving.kv_blocks import BLOCK_TOKENS
@@ -100,6 +101,8 @@ class ClusterPlan:
     prefixes: PrefixSetup | None = None
     """None: what is cached is the workload's to say."""
     handover: HandoverRules = field(default_factory=HandoverRules)
+    life: LifeSetup | None = None
+    """None: the workers of the pools are always there."""
 
     @cached_property
     def most_tokens(self) -> float:

@@ -50,6 +50,8 @@ class Handoff:
         self._request_s = plan.transfer.bytes_per_request / bytes_per_s
         queues = decode.workers if self._rules.chooses_worker else 1
         self._queues: list[deque[tuple[ServedRequest, Sender | None]]] = [deque() for _ in range(queues)]
+        self._nowhere: deque[tuple[ServedRequest, Sender | None]] = deque()
+        """Those that found no worker to choose."""
         self._ranks_of = [loads.addresses[worker :: decode.workers] for worker in range(decode.workers)]
         self._places: dict[int, RankAddress] = {}
         """Of the sequences that found room before their prefill, by id."""
@@ -59,7 +61,7 @@ class Handoff:
     @property
     def waiting(self) -> int:
         """Sequences that have no place."""
-        return sum(map(len, self._queues))
+        return sum(map(len, self._queues)) + len(self._nowhere)
 
     def reserve(self, sequence: ServedRequest) -> bool:
         """Before the prefill: keep a place for a sequence if there is one, else let it wait and `start` it later."""
@@ -94,16 +96,22 @@ class Handoff:
             if place is None:
                 break
             waiting.popleft()
-            if sender is None:
-                sequence.blocked_s += self._clock.now
-                self._places[sequence.id] = place
-                started.append(sequence)
-            else:
-                self._send(sequence, sender, place)
+            self._go_on(sequence, sender, place, started)
             if not self._rules.chooses_worker:
                 ranks = None  # all: the others have not seen the new head yet
         if started:
             self._start(started)
+
+    def _go_on(
+        self, sequence: ServedRequest, sender: Sender | None, place: RankAddress, started: list[ServedRequest]
+    ) -> None:
+        """One that waited has a place: its KV sets out, or it joins the `started`, whose prompts may be computed."""
+        if sender is None:
+            sequence.blocked_s += self._clock.now
+            self._places[sequence.id] = place
+            started.append(sequence)
+        else:
+            self._send(sequence, sender, place)
 
     def _relayed(self, timer: Timer) -> None:
         sequence, sender = timer.value
@@ -119,7 +127,9 @@ class Handoff:
         worker, ranks = 0, None
         if self._rules.chooses_worker:
             chosen = self._chooser.pick(sequence, self.chosen)
-            assert chosen is not None
+            if chosen is None:
+                self._nowhere.append((sequence, sender))
+                return None
             worker, ranks = chosen.worker, self._ranks_of[chosen.worker]
             self.chosen.add(worker, 0, 1)
         queue = self._queues[worker]
@@ -132,9 +142,7 @@ class Handoff:
         self, sequence: ServedRequest, sender: Sender | None, ranks: Sequence[RankAddress] | None
     ) -> RankAddress | None:
         """Reserve a place on one of `ranks` (None: all), with room for the token that a prefill to come will make."""
-        workers, tokens = self._workers, sequence.context_tokens
-        if sender is None and not self._rules.last_token_again:
-            tokens += 1
+        workers, tokens = self._workers, self._tokens(sequence, sender)
         place = self._router.pick(
             sequence, self.loads, ranks, lambda at: workers[at.worker].fits(at.rank, tokens)
         )
@@ -142,6 +150,11 @@ class Handoff:
             worker, rank = place
             workers[worker].reserve(rank, tokens)
         return place
+
+    def _tokens(self, sequence: ServedRequest, sender: Sender | None) -> int:
+        """That a place for it must hold."""
+        before_prefill = sender is None and not self._rules.last_token_again
+        return sequence.context_tokens + before_prefill
 
     def _send(self, sequence: ServedRequest, sender: Sender, place: RankAddress, early: bool = False) -> None:
         """Its way begins now if the NICs are free; `early`: it may have begun with the prefill."""

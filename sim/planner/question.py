@@ -21,6 +21,8 @@ from sim.scenario.tree import Node, find, graft, merge, nest, plain
 KINDS: Final = ("aggregated", "disaggregated")
 OWN_KEYS: Final = ("gpu", "kind", "ratio", "max_gpus", "exclude")
 """Keys of `search` beside those of a scenario."""
+OPERATIONS: Final = frozenset(("autoscale", "failures", "fleet"))
+"""Sections about a deployment at work: like it, they are not taken from a base."""
 OBJECTIVE: Final = re.compile(r"(ttft|tpot|e2e)_(mean|p\d{1,2}(?:\.\d+)?)_s")
 KNOWN_PERCENTILE: Final = "p99"
 """The one that a scenario's own objectives have; others are the plan's alone."""
@@ -90,7 +92,7 @@ def load_question(path: str | Path) -> Question:
     search = tree.value.get("search", Node({}, tree.place))
     if not isinstance(search.value, dict):
         raise ScenarioError([LocatedProblem(("search",), "expected a section", search.place)])
-    problems = [*_problems(search)]
+    problems = [*_problems(search), *_operated(tree)]
     objectives, known = _objectives(tree, problems)
     if problems:
         raise ScenarioError(problems)
@@ -144,7 +146,18 @@ def _without_deployment(loaded: LoadedScenario) -> LoadedScenario:
     """The scenario with the stand-in where its base had a deployment: nothing of that is to stay."""
     assert isinstance(loaded.tree.value, dict)
     standing_in = graft(ASSUMED["deployment"], loaded.tree.place)
-    return replace(loaded, tree=replace(loaded.tree, value={**loaded.tree.value, "deployment": standing_in}))
+    kept = {key: node for key, node in loaded.tree.value.items() if key not in OPERATIONS}
+    tree = replace(loaded.tree, value={**kept, "deployment": standing_in})
+    scenario = loaded.scenario.model_copy(update=dict.fromkeys(OPERATIONS))
+    return replace(loaded, tree=tree, scenario=scenario)
+
+
+def _operated(tree: Node) -> Iterator[LocatedProblem]:
+    """What the file itself says of workers that come and go, which is no part of a search."""
+    assert isinstance(tree.value, dict)
+    for key in OPERATIONS & tree.value.keys():
+        says = "a plan chooses how many workers there are; expected in the scenario that it answers with"
+        yield LocatedProblem((key,), says, tree.value[key].key or tree.value[key].place)
 
 
 def _section(node: Node | None) -> dict[str, Node]:

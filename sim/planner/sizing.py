@@ -44,7 +44,7 @@ def sized(question: Question, screened: Screened, replicas: int, spare: int = 0)
     """
     candidate, part = screened.candidate, screened.any_part
     gpus = replicas * candidate.gpus + spare * sum(int(shape["gpus"]) for shape in candidate.pools.values())
-    paid = purchase(gpus, part.unit_gpus).bought
+    paid = int(purchase(gpus, part.unit_gpus).bought)
     shared = question.loaded.scenario.prefix_cache.scope == "cluster"
     storage = sum(
         of_pool.storage_usd_per_hour * (1 if shared else replicas * candidate.ratio[role] + spare)

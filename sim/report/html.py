@@ -72,11 +72,12 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
     scenario, blended = run["scenario"], tables.at(run, "cost", "usd_per_million", "blended")
     price = f"${blended:.3g} per million tokens" if blended is not None else "no tokens served"
     hour, bought = tables.at(run, "cost", "usd_per_gpu_hour"), tables.at(run, "cost", "bought_gpus")
+    paid = "-" if bought is None else f"{bought:.1f}".removesuffix(".0")
     said = (
         f"<b>{escape(name)}</b>: {price} at {escape(str(tables.at(run, 'cost', 'tier')))} "
         f"({'-' if hour is None else f'${hour:.2f}'} per GPU-hour). "
         f"{escape(Path(scenario['model']).name)} on {run['gpus']} GPUs {escape(Path(scenario['gpu']).name)} "
-        f"({'-' if bought is None else bought} paid for), engine {escape(scenario['engine'])}, "
+        f"({paid} paid for), engine {escape(scenario['engine'])}, "
         f"{tables.at(run, 'requests', 'completed') or 0:,} requests."
     )
     if run["stable"] is None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from sim.price import TokenPrices, api_prices
 from sim.report import service, tables
+from sim.report.day import day_chart
 from sim.report.look import Chart
 from sim.scenario.schema import Scenario
 from sim.steady import SteadyState, steady
@@ -69,6 +70,8 @@ def charts(services: Sequence[Shown], keys: Collection[str] | None = None) -> di
         )
     if alone and (run := alone.run):
         drawn["timeline"] = lambda: service.timeline_chart(run.requests)
+    if alone and alone.run and (hours := tables.at(alone.run.json(), "hours")):
+        drawn["day"] = lambda: day_chart(hours)
     if alone and (state := alone.state):
         drawn["memory"] = lambda: service.memory_chart(tables.memory_table(state))
     shares = {n: dict(s.priced_by) for n, s in states.items()} | {

@@ -27,12 +27,14 @@ def check_invariants(record: RunRecord) -> list[str]:
       completed requests' and no more than all, while some are in flight); generated = requested output; at least
       one prompt token of each request computed;
     - KV blocks: none held when everything is over;
-    - no pool works longer than there is time.
+    - no pool works longer than there is time, or, where workers come and go, than its GPUs were paid for; no worker is
+      in two states at once.
     """
     requests = record.requests
     if len({len(column) for column in vars(requests).values()}) > 1:
         return ["the columns of the request table differ in length"]
-    return [*_requests(requests), *_times(requests, record.end_s), *_tokens(record), *_pools(record)]
+    found = [*_requests(requests), *_times(requests, record.end_s), *_tokens(record), *_pools(record)]
+    return [*found, *_lives(record)]
 
 
 def _requests(table: RequestTable) -> Iterator[str]:
@@ -68,7 +70,8 @@ def _tokens(record: RunRecord) -> Iterator[str]:
     served = ~np.isnan(table.prefill_end_s)
     yield from _some(served & ((table.cached_tokens < 0) | (uncached < 1)), "had no prompt token to compute")
     yield from _some(
-        (table.recomputed_tokens != 0) & (table.preemptions == 0), "recomputed without preemption"
+        (table.recomputed_tokens != 0) & (table.preemptions == 0) & ~_retried(record),
+        "recomputed without preemption",
     )
     needed = (uncached + table.recomputed_tokens) * ~table.rejected
     least, most = int(needed[completed].sum()), int(needed.sum())
@@ -90,6 +93,33 @@ def _pools(record: RunRecord) -> Iterator[str]:
             yield f"{role}: busy for {pool.busy_in_window_s:g} s of a window of {end_s - start_s:g} s"
         if not 0 <= pool.kv_cache_peak <= 1:
             yield f"{role}: {pool.kv_cache_peak:.1%} of the KV budget were in use"
+
+
+def _retried(record: RunRecord) -> NDArray[np.bool_]:
+    """Requests that were asked again, because their worker had failed."""
+    if record.life is None:
+        return np.zeros(len(record.requests.arrival_s), dtype=bool)
+    retried: NDArray[np.bool_] = record.life.retries > 0
+    return retried
+
+
+def _lives(record: RunRecord) -> Iterator[str]:
+    life = record.life
+    if life is None:
+        return
+    by_worker: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for span in life.spans:
+        by_worker.setdefault((span.role, span.worker), []).append((span.start_s, span.end_s))
+    for (role, worker), spans in by_worker.items():
+        spans.sort()
+        if any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans)):
+            yield f"{role} worker {worker} was in two states at once"
+    for role, pool in record.pools.items():
+        busy_s, paid_s = sum(pool.busy_gpu_s.values()), life.paid(role).between(0.0, record.end_s)
+        if busy_s > paid_s * (1 + ROUNDING):
+            yield f"{role}: {busy_s:g} busy GPU seconds of {paid_s:g} that were paid for"
+    if (again := int(life.retries.sum())) != len(life.retried_s):
+        yield f"{len(life.retried_s):,} retries, of which the requests know {again:,}"
 
 
 def _some(wrong: NDArray[np.bool_], says: str) -> Iterator[str]:

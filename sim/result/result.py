@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import yaml
 
 from sim.cluster.record import RunRecord
+from sim.result.fleet import LATENCIES, fleet, widened
+from sim.result.hours import by_hour, has_hours
 from sim.result.invariants import check_invariants
-from sim.result.statistics import request_columns, summary
+from sim.result.statistics import meets, request_columns, summary
 from sim.scenario.errors import DeploymentError, brief
 from sim.scenario.schema import Scenario
 
@@ -24,6 +26,11 @@ REQUESTS, SUMMARY, SCENARIO = "requests.parquet", "run.json", "scenario.yaml"
 
 class Cost(Protocol):
     """What the run cost; see `sim.price`."""
+
+    @property
+    def usd_by_hour(self) -> Sequence[float]:
+        """Cost of each hour of the run."""
+        ...
 
     def json(self) -> dict[str, Any]:
         """The `cost` object of the JSON of a run."""
@@ -52,6 +59,14 @@ class Result:
         self._json = {**summary(self.record, cost.json(), expected_error), "notes": list(self.notes)}
         if anchor is not None:
             self._json["anchor"] = anchor
+        scenario = record.scenario
+        if has_hours(scenario) or scenario.fleet:
+            columns = request_columns(self.record)
+            kept = meets(scenario.objectives, columns)
+            if has_hours(scenario):
+                self._json["hours"] = by_hour(self.record, columns, kept, cost.usd_by_hour)
+            if scenario.fleet:
+                self._json["fleet"] = fleet(self.record, kept, self._json)
 
     def json(self) -> dict[str, Any]:
         """The JSON of the run, as documented; `wall_s` is the only value that may differ between runs of one seed."""
@@ -78,6 +93,17 @@ class Result:
                 "near it only a longer run tells, and until then percentiles grow with its length"
             )
         return found
+
+    def beside_half(self, half: "Result", doublings: float) -> None:
+        """Let the intervals of a sampled fleet tell what the sample's size may matter; see `sim.result.fleet`."""
+        widened(self._json, half.json(), doublings)
+
+    def without_intervals(self) -> None:
+        """Of a fleet whose sample is too small to be halved."""
+        for name in LATENCIES:
+            self._json["latency"][name]["ci"] = None
+        self._json["fleet"]["ci"] = None
+        self._json["notes"].append("fleet: a sample of one replica has no intervals; simulate two or more")
 
     def outlook_from(self, outlook: Callable[[], dict[str, Any]]) -> None:
         """Let the JSON have a `capacity` and a `limited_by`: what `outlook` says when the JSON is first asked for."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sim import catalog
 from sim.cluster.record import RunRecord
+from sim.cluster.staff import copies, mean_gpus, most_gpus
 from sim.cluster.window import can_tell_growth, tokens_in_window, window_length_s, within
 from sim.cost.latency import PRICED_BY
 from sim.result.percentiles import intervals, percentiles
@@ -35,6 +36,7 @@ def request_columns(record: RunRecord) -> dict[str, NDArray[Any]]:
     return {
         "id": np.arange(len(table.arrival_s)),
         **vars(table),
+        **({"retries": record.life.retries} if record.life else {}),
         "ttft_s": ttft_s,
         "tpot_s": (e2e_s - ttft_s) / gaps,
         "e2e_s": e2e_s,
@@ -69,6 +71,7 @@ def summary(
             "completed": int(completed.sum()),
             "rejected": int(rejected.sum()),
             "in_flight": int((counted & ~completed & ~rejected).sum()),
+            **({"retried": int(record.life.retries[counted].sum())} if record.life else {}),
         },
         "tokens": {
             "input": int(table.input_tokens[served].sum()),
@@ -77,7 +80,7 @@ def summary(
         },
         "prefix_cache": prefix_cache(record, served),
         "speculation": speculation(record),
-        "gpus": sum(pool.gpus for pool in record.pools.values()),
+        "gpus": most_gpus(record),
         "window_s": [float(edge_s) for edge_s in record.window_s],
         "basis": "steady window" if record.steady else "whole run",
         "throughput": {**throughput(record), "client": client(record, counted)},
@@ -91,7 +94,7 @@ def summary(
             },
             "ttft_breakdown": ttft_breakdown(record, completed & (stable is not False)),
         },
-        "goodput_requests_per_s": _per_second(float(good.sum()), record),
+        "goodput_requests_per_s": _per_second(float(good.sum()) * copies(record), record),
         "stable": stable,
         "utilization": {
             **{role: _utilization(record, role) for role in ("prefill", "decode", "serve")},
@@ -147,12 +150,12 @@ def throughput(record: RunRecord) -> dict[str, float | None]:
     Rates per pool are None for aggregated serving.
     """
     tokens = tokens_in_window(record)
-    output = _per_second(tokens.output, record)
-    prompt = _per_second(tokens.cached + tokens.uncached, record)
-    gpus = {role: pool.gpus for role, pool in record.pools.items()}
+    output = _per_second(tokens.output * copies(record), record)
+    prompt = _per_second((tokens.cached + tokens.uncached) * copies(record), record)
+    gpus = mean_gpus(record)
     everything = None if output is None or prompt is None else output + prompt
 
-    def per_gpu(rate: float | None, count: int | None) -> float | None:
+    def per_gpu(rate: float | None, count: float | None) -> float | None:
         return rate / count if rate is not None and count else None
 
     return {
@@ -172,8 +175,8 @@ def client(record: RunRecord, counted: Flags) -> dict[str, float | None]:
     if not len(ended_s):
         return dict.fromkeys(("output_tokens_per_s", "total_tokens_per_s", "duration_s"))
     duration_s = float(ended_s.max() - table.arrival_s[counted].min())
-    output = int(table.generated_tokens[counted].sum())
-    prompts = int(table.input_tokens[counted & ~np.isnan(table.prefill_end_s)].sum())
+    output = int(table.generated_tokens[counted].sum()) * copies(record)
+    prompts = int(table.input_tokens[counted & ~np.isnan(table.prefill_end_s)].sum()) * copies(record)
     return {
         "output_tokens_per_s": output / duration_s if duration_s else None,
         "total_tokens_per_s": (output + prompts) / duration_s if duration_s else None,

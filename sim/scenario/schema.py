@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sim.scenario.experts import Experts
+from sim.scenario.operations import Autoscale, Failures, Fleet
 from sim.scenario.parallelism import dp_times_tp, tp_from_dp
 from sim.scenario.section import (
     GB,
@@ -39,10 +40,13 @@ from sim.scenario.workload import Arrivals, Diurnal, Length, Lengths, Workload
 
 __all__ = [
     "Arrivals",
+    "Autoscale",
     "Deployment",
     "Diurnal",
     "DraftLevel",
     "Experts",
+    "Failures",
+    "Fleet",
     "Indexer",
     "Length",
     "Lengths",
@@ -222,6 +226,15 @@ class Scenario(Section):
         description="factors from one's own measurement of this deployment, a file of `validate --bench --anchor`; "
         "default: none",
     )
+    autoscale: Autoscale | None = Field(
+        default=None, description="workers that follow the load or a schedule; default: always those deployed"
+    )
+    failures: Failures | None = Field(
+        default=None, description="GPUs that fail, and what becomes of their requests; default: none does"
+    )
+    fleet: Fleet | None = Field(
+        default=None, description="alike copies of the deployment, represented by a sample; default: one"
+    )
 
     _formats = model_validator(mode="before")(checkpoint_formats)
 
@@ -233,12 +246,49 @@ class Scenario(Section):
         precision = Precision.model_validate(with_formats(copy.model, copy.precision.model_dump()))
         return super(Scenario, copy).model_copy(update={"precision": precision})
 
+    def whole_fleet(self) -> "Scenario":
+        """All copies of the deployment as one, with the same traffic."""
+        if self.fleet is None:
+            return self
+        copies = {
+            role: pool.model_copy(update={"workers": pool.workers * self.fleet.replicas})
+            for role, pool in self.deployment.pools().items()
+        }
+        return self.model_copy(
+            update={"fleet": None, "deployment": self.deployment.model_copy(update=copies)}
+        )
+
     @model_validator(mode="after")
     def _ends(self) -> "Scenario":
         w = self.workload
         if w.trace is None and self.duration_s is None and w.requests is None:
             raise ValueError("a synthetic workload needs `duration_s` or `workload.requests` to end")
         return self
+
+    @field_validator("autoscale")
+    @classmethod
+    def _of_pools_that_there_are(cls, autoscale: Autoscale | None, info: ValidationInfo) -> Autoscale | None:
+        deployment = info.data.get("deployment")
+        if autoscale is not None and autoscale.pools is not None and deployment is not None:
+            autoscale.pools.check({role: (p.workers, p.gpus) for role, p in deployment.pools().items()})
+        return autoscale
+
+    @field_validator("fleet")
+    @classmethod
+    def _of_one_size(cls, fleet: Fleet | None, info: ValidationInfo) -> Fleet | None:
+        if fleet is None:
+            return fleet
+        if info.data.get("autoscale") is not None:
+            raise ValueError("replicas stay as they are; leave `autoscale` or `fleet` out")
+        failures = info.data.get("failures")
+        if failures is not None and failures.spare_nodes and fleet.sample < fleet.replicas:
+            raise ValueError("a sample of the replicas has no share of `failures.spare_nodes`; simulate all")
+        deployment = info.data.get("deployment")
+        if deployment is not None:
+            gpus = fleet.replicas * sum(p.workers * p.gpus for p in deployment.pools().values())
+            if gpus > MOST_GPUS:
+                raise ValueError(f"{gpus:,} GPUs; expected at most {MOST_GPUS:,}")
+        return fleet
 
     @field_validator("warmup_s")
     @classmethod

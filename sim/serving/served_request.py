@@ -27,7 +27,7 @@ class ServedRequest:
     """Tokens whose KV the prefill makes: the prompt, and what was generated before a preemption."""
     prefill_blocks: int = field(init=False)
     """KV blocks that hold these."""
-    computed_tokens: int = field(init=False)
+    computed_tokens: int = field(init=False, default=0)
     """Tokens of the running prefill whose KV exists, cached prefix included."""
     started_s: float = field(init=False)
     """When its latest prefill started."""

@@ -123,6 +123,7 @@ def steady(scenario: Scenario, demand: Demand | None = None, base_folder: Path |
     Prices are those of `sim.price`. `doubts` says where a simulation may differ.
     Raises what `sim.simulate` raises, for the same reasons.
     """
+    scenario = scenario.whole_fleet()
     deployment = deploy(scenario)
     cluster = cluster_plan(deployment, seed=0)
     room = min(pool.longest_tokens for pool in cluster.pools.values())

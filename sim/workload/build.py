@@ -7,6 +7,7 @@ from itertools import count as numbers
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sim import catalog
 from sim.scenario.errors import DeploymentError, Problem
@@ -17,9 +18,11 @@ from sim.workload.arrivals import arrival_times, feasible
 from sim.workload.lengths import Source, least
 from sim.workload.prompts import Prompts
 from sim.workload.sessions import Conversation, Sessions, Turn, Underway
+from sim.workload.shares import check_shares, dealt, part
 from sim.workload.stream import AllTurns, RequestStream, closed_loop
 
 Draw = Callable[[int], Prompts]
+Floats = NDArray[np.float64]
 
 SEVERAL, AT_ONCE_S = 10, 0.1
 """Requests that come within a tenth of a second come at once, for a service whose answers take seconds."""
@@ -114,7 +117,7 @@ def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Pat
             f"{rows.name}: {len(times):,} of {count:,} requests arrive before duration_s {scenario.duration_s:g}; the "
             "others are left out"
         )
-    return RequestStream(_cached(scenario, draw)(len(times)), times, notes=tuple(notes))
+    return _open(scenario, _cached(scenario, draw), times, notes)
 
 
 def _arriving(
@@ -125,15 +128,23 @@ def _arriving(
     assert form is not None
     draw = _cached(scenario, draw)
     if form.closed_loop is not None:
-        concurrency = feasible(form.closed_loop.concurrency)
-        bound = count and feasible(count)
+        concurrency = feasible(part(scenario, form.closed_loop.concurrency))
+        bound = count and feasible(part(scenario, count))
         stream = closed_loop(draw, concurrency, bound, _closes_s(scenario), tuple(notes))
         lengths = scenario.workload.lengths
         if bound is not None or lengths is None:
             return stream
         return replace(stream, draws_at_least=least(lengths.input) + least(lengths.output))
-    times = arrival_times(form, count, scenario.duration_s, seed, base_folder)
-    return RequestStream(draw(len(times)), times, notes=tuple(notes))
+    return _open(scenario, draw, arrival_times(form, count, scenario.duration_s, seed, base_folder), notes)
+
+
+def _open(scenario: Scenario, draw: Draw, times: Floats, notes: list[str]) -> RequestStream:
+    """Prompts at known times, or those of them that the simulated part of a fleet gets."""
+    prompts, kept = draw(len(times)), dealt(scenario, len(times))
+    check_shares(scenario, hashed=prompts.block_tokens is not None, sessions=False)
+    if kept is not None:
+        prompts, times = prompts.take(kept), times[kept]
+    return RequestStream(prompts, times, notes=tuple(notes))
 
 
 def _conversing(scenario: Scenario, recorded: Sessions, seed: int, base_folder: Path | None) -> RequestStream:
@@ -163,15 +174,19 @@ def _conversing(scenario: Scenario, recorded: Sessions, seed: int, base_folder: 
     if loop is None:
         times = arrival_times(form, most, scenario.duration_s, seed, base_folder)
     else:
-        times = np.zeros(min(feasible(loop.concurrency), most))
+        times = np.zeros(min(feasible(part(scenario, loop.concurrency)), most))
     started = [next(waiting) for _ in times]
+    check_shares(scenario, hashed=size is not None, sessions=True)
+    if loop is None and (kept := dealt(scenario, len(times))) is not None:
+        started, times = [started[row] for row in kept.tolist()], times[kept]
     follow = Conversation(started, waiting if loop else None, _closes_s(scenario), workload.cached_fraction)
     first = _cached(scenario, lambda _: _first_turns(started, size))(len(times))
     turns = [turn for session in sessions.sessions for turn in session]
     every = _cached(scenario, lambda _: _tokens(turns))(len(turns))
-    concurrency = loop.concurrency if loop else None
+    concurrency = part(scenario, loop.concurrency) if loop else None
     all_turns = AllTurns(len(sessions.sessions), every)
-    return RequestStream(first, times, concurrency, tuple(notes), follow, all_turns, most=workload.requests)
+    most_requests = workload.requests and part(scenario, workload.requests)
+    return RequestStream(first, times, concurrency, tuple(notes), follow, all_turns, most=most_requests)
 
 
 def _begun(recorded: Sessions, block_tokens: int | None) -> Iterator[Underway]:

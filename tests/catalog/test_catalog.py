@@ -20,6 +20,7 @@ FILES = (
     "acceptance.yaml",
     "cache_tiers.yaml",
     "traffic.yaml",
+    "operations.yaml",
     "network.yaml",
 )
 NOT_FACTS = ("aliases", "organisations", "inherits", "task", "thinking")

@@ -57,6 +57,17 @@ WRITTEN: Final = {
     "diurnal.yaml": HEAD
     + SERVE
     + WORKLOAD.replace("{poisson: {rate_per_s: 2}}", "{diurnal: {mean_rate_per_s: 2, curve: files/curve.csv}}"),
+    "day.yaml": HEAD
+    + SERVE
+    + WORKLOAD
+    + "autoscale: {pools: {serve: {min: 1, max: 3}}, signal: concurrency, target: 2, tolerance: 0.1, period_s: 2, "
+    "start_up_s: 4, scale_down_after_s: 6}\n"
+    "failures: {per_gpu_hour: 0.9, detect_s: 1, restart_s: 5, repair_h: 0.01, spare_nodes: 1, retry: prefix_cache}\n",
+    "schedule.yaml": HEAD
+    + SERVE
+    + WORKLOAD
+    + "autoscale: {schedule: files/schedule.csv, start_up_s: 4}\n",
+    "fleet.yaml": HEAD + SERVE + WORKLOAD + "fleet: {replicas: 4, simulated: 2}\n",
     "at-once.yaml": HEAD + SERVE + WORKLOAD.replace("{poisson: {rate_per_s: 2}}", "{all_at_once: {}}"),
     "loop.yaml": HEAD
     + "deployment: {serve: {gpus: 8, tp: 8, ep: 1, max_batch_per_gpu: 4}}\nengine: vllm\n"
@@ -85,6 +96,7 @@ GOOD: Final = {
     "counts.json": json.dumps({"logical_count": HOT}),
     "lengths.csv": "tokens,weight\n100,1\n2000,3\n",
     "curve.csv": "hour,load\n0,1\n12,3\n",
+    "schedule.csv": "hour,serve\n0,2\n0.002,1\n12,3\n",
     "trace.csv": "arrival_s,input_tokens,output_tokens\n0,100,10\n1.5,2000,50\n3,300,1\n",
     "hashes.jsonl": "".join(
         json.dumps({"timestamp": 1000 * i, "input_length": 1200, "output_length": 20, "hash_ids": [0, 1, 9 + i]})

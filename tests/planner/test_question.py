@@ -47,6 +47,15 @@ def test_a_base_gives_all_but_its_deployment(tmp_path: Path) -> None:
     assert (traffic.peak_per_s, traffic.cv) == (5, 2)
 
 
+def test_a_base_gives_nothing_of_workers_that_come_and_go(tmp_path: Path) -> None:
+    (tmp_path / "day.yaml").write_text(
+        CHAT + "autoscale: {pools: {serve: {max: 4}}}\nfailures: {spare_nodes: 1}\n"
+    )
+    question = asked(tmp_path, "base: day.yaml\nsearch: {}\n")
+    for built in (question.scenario({"deployment": {"serve": {"gpus": 8}}}), question.loaded.scenario):
+        assert built.autoscale is None and built.failures is None and built.fleet is None
+
+
 def test_any_percentile_may_be_promised(tmp_path: Path) -> None:
     question = asked(
         tmp_path,
@@ -99,6 +108,7 @@ def test_what_is_pinned_takes_the_place_of_what_is_searched(tmp_path: Path) -> N
         ("base: chat.yaml\nobjectives: {ttft_p95_s: -2}\nsearch: {}\n", "expected seconds above 0, got -2"),
         ("base: chat.yaml\nmodle: x\nsearch: {}\n", "did you mean 'model'?"),
         ("base: chat.yml\nsearch: {}\n", "did you mean 'chat.yaml'?"),
+        ("base: chat.yaml\nfleet: {replicas: 4}\nsearch: {}\n", "plan.yaml:2:1: fleet: a plan chooses how many"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, says: str) -> None:

@@ -119,6 +119,13 @@ def test_the_wider_a_prefix_cache_the_more_it_finds() -> None:
     assert run("prefix-cache/off.yaml", *fewer)["prefix_cache"] is None
 
 
+def test_a_day_begins_with_fewer_workers_than_it_would_need_at_its_peak() -> None:
+    """Its first half hour: at midnight 93% of the mean and falling."""
+    [hour] = run("day.yaml", "duration_s=1700")["hours"]
+    assert hour["workers"]["serve"] < 4 and hour["missed_share"] < 0.01
+    assert hour["gpu_hours"] < (4 + 1) * 8 * 1700 / 3600, "the spare is paid for"
+
+
 def test_agents_are_served_where_their_context_is_or_wait() -> None:
     """Thirty of them, for ten minutes."""
     fewer = ("workload.arrivals.closed_loop.concurrency=30", "duration_s=600", "warmup_s=200")

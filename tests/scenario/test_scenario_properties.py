@@ -58,6 +58,34 @@ synthetic = st.fixed_dictionaries(
     {"arrivals": arrivals, "lengths": st.fixed_dictionaries({"input": lengths, "output": lengths})},
     optional={"requests": counts, "cached_fraction": fractions},
 )
+seconds = st.floats(0, 1e9)
+autoscale = optional(
+    signal=st.just("utilization"),
+    target=positive,
+    period_s=st.floats(1, 1e9),
+    tolerance=fractions,
+    start_up_s=seconds,
+    scale_down_after_s=seconds,
+)
+failures = optional(
+    per_gpu_hour=st.floats(0, 10),
+    detect_s=seconds,
+    restart_s=seconds,
+    repair_h=st.floats(0, 1e5),
+    spare_nodes=st.integers(0, 1000),
+    retry=st.sampled_from(["start", "prefix_cache"]),
+)
+
+
+def scaled(keys: dict[str, Any]) -> dict[str, Any]:
+    """The autoscaler's bounds are those of pools that there are; a fleet has none."""
+    if "autoscale" in keys:
+        bounds = {role: {"max": 300} for role in keys["deployment"]}
+        keys = {**keys, "autoscale": {**keys["autoscale"], "pools": bounds}}
+        keys.pop("fleet", None)
+    return keys
+
+
 scenarios = st.fixed_dictionaries(
     {
         "model": names,
@@ -78,8 +106,11 @@ scenarios = st.fixed_dictionaries(
         "prefix_cache": optional(enabled=st.booleans(), hbm_tokens=st.integers(0, 10**9), host_gb=positive),
         "objectives": optional(ttft_p99_s=positive, e2e_p99_s=positive),
         "price": optional(usd_per_gpu_hour=rates, overhead_fraction=variations, margin=st.floats(0, 0.99)),
+        "autoscale": autoscale,
+        "failures": failures,
+        "fleet": st.just({"replicas": 1, "simulated": 1}),
     },
-).map(Scenario.model_validate)
+).map(lambda keys: Scenario.model_validate(scaled(keys)))
 
 
 @settings(max_examples=80, deadline=None)

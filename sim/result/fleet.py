@@ -1,0 +1,120 @@
+"""A fleet of which a sample was simulated: what is told of all, and within which interval."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.cluster.record import RunRecord
+from sim.cluster.window import tokens_in_window, window_length_s, within
+from sim.result.percentiles import BATCHES, interval
+
+Json = Mapping[str, Any]
+
+LATENCIES: Final = ("ttft_s", "tpot_s", "e2e_s")
+
+
+def fleet(record: RunRecord, good: NDArray[np.bool_], told: Json) -> dict[str, Any] | None:
+    """The size of the fleet and of the sample, and 95% intervals of rates and prices under the names of the run's JSON.
+
+    Batch means over time (see `sim.result.percentiles`): the measurement window in 10 equal parts. A rate has the
+    interval of its parts, scaled to its value; a price, which divides by a rate, the inverse of that. Latencies have
+    theirs beside them. None of a run that does not go on: `good` are requests that keep every objective.
+    """
+    asked = record.scenario.fleet
+    if asked is None:
+        return None
+    size = {"replicas": asked.replicas, "simulated": asked.sample}
+    if not record.steady or not window_length_s(record):
+        return {**size, "ci": None}
+    edges = np.linspace(*record.window_s, BATCHES + 1).tolist()
+    windows = [*itertools.pairwise(edges)]
+    parts = [tokens_in_window(replace(record, window_s=window_s)) for window_s in windows]
+    kept = [int((good & within(record.requests.finish_s, window_s)).sum()) for window_s in windows]
+    output = np.array([part.output for part in parts])
+    prompts = np.array([part.cached + part.uncached for part in parts])
+    rates, prices = told["throughput"], told["cost"]["usd_per_million"]
+    sold = {
+        "input_cache_hit": np.array([part.cached for part in parts]),
+        "input_cache_miss": np.array([part.uncached for part in parts]),
+        "output": output,
+        "blended": output + prompts,
+    }
+    return {
+        **size,
+        "ci": {
+            "throughput": {
+                "output_tokens_per_s": _rate(rates["output_tokens_per_s"], output),
+                "output_tokens_per_s_per_gpu": _rate(rates["output_tokens_per_s_per_gpu"], output),
+                "output_tokens_per_s_per_decode_gpu": _rate(
+                    rates["output_tokens_per_s_per_decode_gpu"], output
+                ),
+                "input_tokens_per_s_per_prefill_gpu": _rate(
+                    rates["input_tokens_per_s_per_prefill_gpu"], prompts
+                ),
+                "total_tokens_per_s_per_gpu": _rate(rates["total_tokens_per_s_per_gpu"], output + prompts),
+            },
+            "goodput_requests_per_s": _rate(told["goodput_requests_per_s"], np.array(kept, dtype=float)),
+            "usd_per_million": {kind: _price(prices[kind], amounts) for kind, amounts in sold.items()},
+        },
+    }
+
+
+def widened(told: dict[str, Any], half: Json, doublings: float) -> None:
+    """Widen the intervals of a sample's JSON, in place, by what its size may matter.
+
+    A router that chooses the least loaded of few replicas finds worse ones than among many. Halving the sample moved a
+    figure by d, from `half` to `told`; each of the `doublings` from the sample to the fleet is taken to move it no more
+    (seen: about as much each time). d is only known to about a standard error, half of the interval's half width h, so
+    that each end moves out by (|d| + h / 2) x doublings.
+    """
+    for name in LATENCIES:
+        latency = told["latency"][name]
+        if latency["ci"] is not None:
+            latency["ci"] = _spread(latency["ci"], latency, half["latency"][name], doublings)
+    ci = told["fleet"]["ci"]
+    if ci is None:
+        return
+    ci["throughput"] = _spread(ci["throughput"], told["throughput"], half["throughput"], doublings)
+    price = "usd_per_million"
+    ci[price] = _spread(ci[price], told["cost"][price], half["cost"][price], doublings)
+    goodput = "goodput_requests_per_s"
+    ci |= _spread({goodput: ci[goodput]}, told, half, doublings)
+
+
+def doublings(replicas: int, sample: int) -> float:
+    """From the sample to the fleet, in the steps that lead from half the sample to it."""
+    return math.log(replicas / sample) / math.log(sample / (sample // 2))
+
+
+def _spread(ci: Json, told: Json, half: Json, times: float) -> dict[str, list[float] | None]:
+    """Intervals by name, each wider by `times` what halving changed its figure; None where half the sample has none."""
+    wider: dict[str, list[float] | None] = {}
+    for name, ends in ci.items():
+        if ends is None or half[name] is None:
+            wider[name] = None
+            continue
+        more = (abs(told[name] - half[name]) + (ends[1] - ends[0]) / 4) * times
+        wider[name] = [max(0.0, ends[0] - more), ends[1] + more]
+    return wider
+
+
+def _rate(value: float | None, parts: NDArray[np.float64]) -> list[float] | None:
+    """The interval of `value`, which is in proportion to the mean of `parts`."""
+    mean = parts.mean()
+    if value is None or not mean:
+        return None
+    return [end * value / float(mean) for end in interval(parts)]
+
+
+def _price(value: float | None, parts: NDArray[np.float64]) -> list[float] | None:
+    """The same of what is in inverse proportion; None where the rate may be nothing."""
+    rate = _rate(value, parts)
+    if value is None or rate is None or not rate[0]:
+        return None
+    low, high = rate
+    return [value * value / high, value * value / low]
