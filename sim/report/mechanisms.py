@@ -20,7 +20,9 @@ def cache_chart(table: pd.DataFrame) -> Chart:
     """Bytes per cached token by model and format (`cache_bytes`)."""
     figure = go.Figure()
     table = table.sort_values("total_bytes", ascending=False)
-    label = table.model + ", " + table.kv_cache.str.upper() + " (" + table.attention.str.replace(" + ", "/") + ")"
+    label = (
+        table.model + ", " + table.kv_cache.str.upper() + " (" + table.attention.str.replace(" + ", "/") + ")"
+    )
     for name, column, shade in (
         ("latent and RoPE key, or keys and values", "entry_bytes", colour(0)),
         ("index keys (DSA)", "index_bytes", colour(1)),
