@@ -57,6 +57,8 @@ class Engine:
     """KV tokens kept free for each running sequence when another one is let in."""
     host_overhead_s: float
     """Per step."""
+    decode_pool_host_s: float
+    """The same, on top, in a pool that only decodes: the host looks after KV that comes in, on all ranks together."""
     fixed_ttft_aggregated_s: float
     """Part of every TTFT that no kernel explains: HTTP, tokenizer, first scheduling."""
     fixed_ttft_disaggregated_s: float

@@ -30,11 +30,13 @@ from sim.step.overlap import StepOverlap
 def step_operations(deployment: Deployment, phase: Phase) -> StepOperations:
     """What a worker runs in a step of the phase, of the pool that does it."""
     plan, drafts = deployment.pool(phase), deployment.drafts
-    layout = plan.layouts[phase]
+    layout, engine = plan.layouts[phase], deployment.engine
+    if plan.role == "decode":
+        engine = replace(engine, host_overhead_s=engine.host_overhead_s + engine.decode_pool_host_s)
     return StepOperations(
         layout,
         pool_routing(deployment.gpu, plan, layout),
-        deployment.engine,
+        engine,
         drafts.tokens,
         _overlap(deployment, plan, phase),
         drafts.levels,

@@ -2,6 +2,7 @@
 are aggregated and without drafts.
 
     python -m sim.validation.fit
+    python -m sim.validation.fit disaggregated
 
 TPOT is nearly linear in them: one run of the train half at a base, one with more host time and one with dearer
 communication give every row's slope. The constants are then those that minimise
@@ -141,6 +142,44 @@ def least_deviations(design: Floats, target: Floats, weights: Floats) -> Floats:
     return np.asarray(solved.x[:columns])
 
 
+def decode_pool_host(max_prompts: int = 400, per_layout: int = 5) -> None:
+    """Print, by engine, the host time per step of pools that only decode, from disaggregated rows without drafts.
+
+    TPOT is linear in it. Of each layout up to `per_layout` rows are run, spread over its loads.
+    """
+    layouts: dict[str, list[Row]] = {}
+    for row in read_rows(SHIPPED):
+        if split_of(row.deployment_id) == "train" and row.disaggregated and row.spec == "none":
+            layouts.setdefault(row.deployment_id, []).append(row)
+    rows = []
+    for of_layout in layouts.values():
+        of_layout.sort(key=lambda row: (row.conc, row.isl, row.id))
+        at = np.linspace(0, len(of_layout) - 1, min(per_layout, len(of_layout)))
+        rows += [of_layout[int(i)] for i in at]
+
+    def tpot(host_s: float) -> list[Case]:
+        def change(scenario: Scenario) -> Scenario:
+            rules = scenario.scheduling.model_copy(update={HOST: host_s})
+            return scenario.model_copy(update={"scheduling": rules})
+
+        found = validate_rows(rows, max_prompts, change=change)
+        return [case for case in found.cases if case.metric == "tpot"]
+
+    base, more = tpot(0.0), tpot(HOST_S)
+    engines = {row.id: row.engine for row in rows}
+    for engine in sorted({engines[case.id] for case in base}):
+        mine = [i for i, case in enumerate(base) if engines[case.id] == engine]
+        published = np.array([base[i].published for i in mine])
+        before = np.array([base[i].simulated for i in mine])
+        slope = (np.array([more[i].simulated for i in mine]) - before) / HOST_S
+        of = [base[i].layout for i in mine]
+        weights = np.array([1 / of.count(layout) for layout in of]) / len(set(of))
+        [host_s] = least_deviations((slope / published)[:, None], 1 - before / published, weights)
+        errors = (np.median(np.abs(x / published - 1)) for x in (before, before + slope * host_s))
+        told = " to ".join(f"{error:.1%}" for error in errors)
+        print(f"{engine}: {host_s:.3g} s, median error {told}, {len(mine)} rows of {len(set(of))} layouts")
+
+
 def main(max_prompts: int = 2000) -> None:
     """Print the fitted constants for each popularity of experts.
 
@@ -158,4 +197,7 @@ def main(max_prompts: int = 2000) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:]))
+    if sys.argv[1:] == ["disaggregated"]:
+        decode_pool_host()
+    else:
+        main(*(int(argument) for argument in sys.argv[1:]))
