@@ -14,7 +14,7 @@ from calibrate.loop import prediction
 from calibrate.loop.clock import Clock
 from calibrate.loop.judgement import Case, Effect, case, effect
 from calibrate.loop.served import METRICS, Served
-from calibrate.loop.service import BASE, DENSE, DRAFTING, Service
+from calibrate.loop.service import BASE, DENSE, DRAFTING, Calibrated, Service
 from calibrate.loop.settings import Settings
 from sim.scenario.schema import Scenario
 
@@ -68,10 +68,13 @@ def close(told: Settings, device: torch.device, clock: Clock, say: Callable[[str
     for number in range(told.repeats):
         say(f"Repeat {number + 1} of {told.repeats}.")
         for load, scenario in asked.items():
-            repeats[AS_IS, load].append(_repeat(told, base, scenario))
+            repeats[AS_IS, load].append(_repeat(told, base, base.calibrate(), scenario))
+        calibrated = {id(service): service.calibrate() for service in (dense, drafting)}
         for name, service, right in others:
             for load in told.effects:
-                repeats[name, load].append(_repeat(told, service, asked[load], right))
+                repeats[name, load].append(
+                    _repeat(told, service, calibrated[id(service)], asked[load], right)
+                )
     return Closed(
         cases=[_case(told, repeats, load, metric) for load in told.loads for metric in METRICS],
         effects=[
@@ -86,9 +89,11 @@ def close(told: Settings, device: torch.device, clock: Clock, say: Callable[[str
     )
 
 
-def _repeat(told: Settings, service: Service, asked: Scenario, right: float = 0.0) -> Repeat:
-    """Calibrate, predict, serve. `right`: chance of a draft; 0: what the calibration saw."""
-    cost, acceptance = service.calibrate()
+def _repeat(
+    told: Settings, service: Service, calibrated: Calibrated, asked: Scenario, right: float = 0.0
+) -> Repeat:
+    """Predict, then serve. `right`: chance of a draft; 0: what the calibration saw."""
+    cost, acceptance = calibrated
     predicted = prediction.predict(told, asked, cost, [right or chance for chance in acceptance])
     return predicted, service.serve(prediction.stream_of(asked), right)
 

@@ -34,6 +34,10 @@ DENSE = Variant("dense attention", sparse=False)
 DRAFTING = Variant("MTP", drafts=1)
 
 
+Calibrated = tuple[FittedStepCost, list[float]]
+"""What a step costs, and the chance of each draft to be right."""
+
+
 class Agreeing(Runner):
     """Agrees with a draft by chance, whatever it would have said itself.
 
@@ -70,11 +74,8 @@ class Service:
         tokens = told.engine["tokens"]
         self.limits = Limits(told.engine["sequences"], tokens, tokens, variant.drafts)
 
-    def calibrate(self) -> tuple[FittedStepCost, list[float]]:
-        """What a step costs, and the chance of each draft to be right.
-
-        Measured with batches of the calibration, one after the other: prompts, answers, and a prompt beside answers.
-        """
+    def calibrate(self) -> Calibrated:
+        """Measured with the batches of the calibration, one by one: prompts, answers, and a prompt beside answers."""
         shapes, generator = self._calibration, torch.Generator().manual_seed(7)
         self.runner.right = 0.0
 
