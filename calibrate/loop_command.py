@@ -42,6 +42,7 @@ def loop(
         from calibrate.loop.clock import Clock
         from calibrate.loop.closing import close
         from calibrate.loop.settings import settings
+        from calibrate.show import wide_console
 
         found = find_device(device)
         if out:
@@ -52,7 +53,8 @@ def loop(
     told = settings().with_counts(requests, repeats)
     clock = Clock(wall or found.kind != "cpu")
     closed = close(told, torch.device(found.kind), clock, lambda text: told_to.print(text, style="dim"))
-    console = Console(stderr=as_json, quiet=quiet)
+    console = wide_console(stderr=as_json)
+    console.quiet = quiet
     _show(console, closed, found.name, wall)
     summary = {**closed.json(), "clock": "own" if clock.own else "wall", "environment": describe(found)}
     if out:

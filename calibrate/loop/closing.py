@@ -24,7 +24,8 @@ Repeats = Mapping[tuple[str, str], Sequence[Repeat]]
 """(`AS_IS` or an effect, load) -> the repeats."""
 AS_IS: Final = "as is"
 """With DSA, without drafts."""
-DSA, WRONG, RIGHT = "DSA", "MTP, drafts of random weights", "MTP, most drafts right"
+DSA, WRONG, RIGHT = "DSA", "MTP, drafts wrong", "MTP, drafts right"
+"""Mechanisms; random weights draft nothing right, so drafts are also told to be (see `Agreeing`)."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,17 @@ def close(told: Settings, device: torch.device, clock: Clock, say: Callable[[str
         service.calibrate()  # the first calls of anything are slow
     capacity_per_s = prediction.capacity_per_s(told, base.calibrate()[0])
     asked = {name: prediction.at_rate(told, load, capacity_per_s) for name, load in told.loads.items()}
-    others = ((DSA, dense, 0.0), (WRONG, drafting, 0.0), (RIGHT, drafting, told.right))
+    others = ((DSA, dense, False), (WRONG, drafting, False), (RIGHT, drafting, True))
     repeats: dict[tuple[str, str], list[Repeat]] = defaultdict(list)
     for number in range(told.repeats):
         say(f"Repeat {number + 1} of {told.repeats}.")
         for load, scenario in asked.items():
             repeats[AS_IS, load].append(_repeat(told, base, base.calibrate(), scenario))
         calibrated = {id(service): service.calibrate() for service in (dense, drafting)}
-        for name, service, right in others:
+        for name, service, agrees in others:
             for load in told.effects:
                 repeats[name, load].append(
-                    _repeat(told, service, calibrated[id(service)], asked[load], right)
+                    _repeat(told, service, calibrated[id(service)], asked[load], agrees)
                 )
     return Closed(
         cases=[_case(told, repeats, load, metric) for load in told.loads for metric in METRICS],
@@ -90,12 +91,12 @@ def close(told: Settings, device: torch.device, clock: Clock, say: Callable[[str
 
 
 def _repeat(
-    told: Settings, service: Service, calibrated: Calibrated, asked: Scenario, right: float = 0.0
+    told: Settings, service: Service, calibrated: Calibrated, asked: Scenario, agrees: bool = False
 ) -> Repeat:
-    """Predict, then serve. `right`: chance of a draft; 0: what the calibration saw."""
+    """Predict, then serve. `agrees`: every draft is right; otherwise as many as the calibration saw."""
     cost, acceptance = calibrated
-    predicted = prediction.predict(told, asked, cost, [right or chance for chance in acceptance])
-    return predicted, service.serve(prediction.stream_of(asked), right)
+    predicted = prediction.predict(told, asked, cost, [1.0] * len(acceptance) if agrees else acceptance)
+    return predicted, service.serve(prediction.stream_of(asked), agrees)
 
 
 def _values(repeats: Repeats, name: str, load: str, metric: str) -> tuple[list[float], list[float]]:

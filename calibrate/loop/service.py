@@ -9,7 +9,7 @@ from torch import Tensor
 
 from calibrate.engine.forward import Run, Runner
 from calibrate.engine.serving import Answer, Engine, Limits, Request
-from calibrate.engine.weights import Weights, random_weights, reduced
+from calibrate.engine.weights import random_weights, reduced
 from calibrate.loop.clock import Clock
 from calibrate.loop.served import Served
 from calibrate.loop.settings import Settings
@@ -39,24 +39,18 @@ Calibrated = tuple[FittedStepCost, list[float]]
 
 
 class Agreeing(Runner):
-    """Agrees with a draft by chance, whatever it would have said itself.
+    """Agrees with every draft where it is told to, whatever it would have said itself.
 
-    Random weights draft nothing right. So drafts cost what they cost, and are worth what a trained module's are.
+    Random weights draft nothing right. So drafts cost what they cost, and are worth what those of a perfect module are.
     """
 
-    def __init__(self, weights: Weights, blocks: int, block_tokens: int) -> None:
-        super().__init__(weights, blocks, block_tokens)
-        self.right = 0.0
-        """The chance."""
-        self._chance = np.random.default_rng(0)
+    agrees = False
 
     def step(self, runs: Sequence[Run]) -> tuple[list[list[int]], Tensor]:
         """See `Runner.step`. What it says within a prompt, nobody asks for."""
         found, hidden = super().step(runs)
-        for after, run in zip(found, runs, strict=True):
-            for number, draft in enumerate(run.tokens[1:]):
-                if self.right and self._chance.random() < self.right:
-                    after[number] = draft
+        if self.agrees:
+            found = [[*run.tokens[1:], after[-1]] for run, after in zip(runs, found, strict=True)]
         return found, hidden
 
 
@@ -77,7 +71,7 @@ class Service:
     def calibrate(self) -> Calibrated:
         """Measured with the batches of the calibration, one by one: prompts, answers, and a prompt beside answers."""
         shapes, generator = self._calibration, torch.Generator().manual_seed(7)
-        self.runner.right = 0.0
+        self.runner.agrees = False
 
         def asked(tokens: int, answer: int) -> Request:
             return Request(0.0, _tokens(tokens, self.model.vocab, generator), answer)
@@ -98,9 +92,9 @@ class Service:
         cost = FittedStepCost(steps, self.model, 1 + self.drafts)
         return cost, [accepted / verified / self.drafts] * self.drafts if self.drafts else []
 
-    def serve(self, stream: RequestStream, right: float = 0.0) -> Served:
-        """Serve a stream at its arrival times. `right`: chance of a draft, beside those that are right anyway."""
-        generator, self.runner.right = torch.Generator().manual_seed(11), right
+    def serve(self, stream: RequestStream, agrees: bool = False) -> Served:
+        """Serve a stream at its arrival times. `agrees`: whether every draft is right."""
+        generator, self.runner.agrees = torch.Generator().manual_seed(11), agrees
         requests = [
             Request(r.arrival_s, _tokens(r.input_tokens, self.model.vocab, generator), r.output_tokens)
             for r in stream

@@ -21,10 +21,10 @@ class Load:
 class Calibration:
     """Batches whose steps are measured."""
 
-    sequences: tuple[int, ...]
-    prompts: tuple[int, ...]
+    sequences: Sequence[int]
+    prompts: Sequence[int]
     """Tokens."""
-    late: tuple[int, ...]
+    late: Sequence[int]
     """Tokens of the prompt that comes while the others decode, by those of the others."""
     answer: int
 
@@ -35,14 +35,12 @@ class Settings:
 
     model: Mapping[str, Any]
     engine: Mapping[str, int]
-    workload: Mapping[str, tuple[int, int]]
+    workload: Mapping[str, Sequence[int]]
     loads: Mapping[str, Load]
     repeats: int
     calibration: Calibration
     effects: Mapping[str, Sequence[str]]
     """Load -> figures on which the effects of mechanisms are told."""
-    right: float
-    """Chance of a draft where drafts are made right."""
     bounds: Mapping[str, float]
 
     def with_counts(self, requests: int | None, repeats: int | None) -> "Settings":
@@ -54,9 +52,6 @@ class Settings:
 def settings() -> Settings:
     """Those of `loop.yaml`."""
     told = yaml.safe_load(resources.files(__package__).joinpath("loop.yaml").read_text(encoding="utf-8"))
-    calibration = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in told.pop("calibration").items()
-    }
+    told["calibration"] = Calibration(**told["calibration"])
     loads = {name: Load(**load) for name, load in told.pop("loads").items()}
-    return Settings(**told, loads=loads, calibration=Calibration(**calibration))
+    return Settings(**told, loads=loads)
