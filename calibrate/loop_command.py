@@ -55,7 +55,12 @@ def loop(
     closed = close(told, torch.device(found.kind), clock, lambda text: told_to.print(text, style="dim"))
     console = wide_console(stderr=as_json)
     console.quiet = quiet
-    _show(console, closed, found.name, wall)
+    _show(console, closed, found.name)
+    if found.kind == "cpu" and closed.elsewhere > NOTED:
+        counted = "not counted" if clock.own else "counted"
+        console.print(
+            f"Other programs had the core for {closed.elsewhere:.0%} of the time, which is {counted}."
+        )
     summary = {**closed.json(), "clock": "own" if clock.own else "wall", "environment": describe(found)}
     if out:
         from calibrate.loop.page import page
@@ -68,7 +73,7 @@ def loop(
     raise typer.Exit(0 if closed.ok else 1)
 
 
-def _show(console: Console, closed: "Closed", device: str, wall: bool) -> None:
+def _show(console: Console, closed: "Closed", device: str) -> None:
     table = Table(title=f"Predicted against served on {device}, one thread", title_justify="left")
     for column in ("load", "figure", "measured", "spread", "predicted", "error", "band", ""):
         table.add_column(column, justify="left" if column in ("load", "figure", "") else "right")
@@ -83,11 +88,6 @@ def _show(console: Console, closed: "Closed", device: str, wall: bool) -> None:
         ratios = f"x{two.measured:.2f}", f"{two.spread:.1%}", f"x{two.predicted:.2f}"
         effects.add_row(two.name, two.load, two.metric, *ratios, _word(two.ok))
     console.print(effects)
-    if closed.elsewhere > NOTED:
-        counted = "counted" if wall else "not counted"
-        console.print(
-            f"Other programs had the core for {closed.elsewhere:.0%} of the time, which is {counted}."
-        )
 
 
 def _word(ok: bool | None) -> str:

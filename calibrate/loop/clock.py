@@ -23,7 +23,7 @@ class Clock:
 
     @property
     def elsewhere(self) -> float:
-        """Share of the time on the wall, so far, in which this thread wanted to compute and others did."""
+        """Share of the time on the wall, so far, in which this thread neither computed nor slept."""
         return max(0.0, 1 - (self._own_s() - self._begin_own_s) / (time.perf_counter() - self._begin_s))
 
     def _own_s(self) -> float:

@@ -47,7 +47,7 @@ def _timelines(load: str, repeat: Repeat) -> Chart:
     for side, served in (("predicted", predicted), ("measured", measured)):
         _bars(figure, side, served)
     figure.update_layout(
-        barmode="stack",
+        barmode="overlay",
         height=200 + 2 * REQUEST_PIXELS * len(predicted.arrival_s),
         xaxis={"title": "seconds since the beginning"},
         yaxis={"showticklabels": False, "autorange": "reversed", "title": "requests, by arrival"},
@@ -56,7 +56,7 @@ def _timelines(load: str, repeat: Repeat) -> Chart:
         {"side": side, **one.figures()} for side, one in zip(("predicted", "measured"), repeat, strict=True)
     ]
     table = pd.DataFrame(rows).rename(columns=METRICS)
-    says = "Every request twice, predicted above measured: grey until its first token, coloured while it is answered."
+    says = "Predicted above, measured below, a row a request: grey until its first token, then coloured."
     return Chart(f"timeline-{load}", f"Timelines: {load}", says, figure, table)
 
 
