@@ -53,6 +53,11 @@ class Closed:
             "ok": self.ok,
             "requests_per_s": dict(self.rates),
             "elsewhere": self.elsewhere,
+            "repeats": [
+                {"of": name, "load": load, "predicted": predicted.figures(), "measured": measured.figures()}
+                for (name, load), repeats in self.repeats.items()
+                for predicted, measured in repeats
+            ],
         }
 
 
@@ -61,7 +66,7 @@ def close(told: Settings, device: torch.device, clock: Clock, say: Callable[[str
     say("Warming up, and seeing how fast the device serves.")
     base, dense, drafting = (Service(variant, told, device, clock) for variant in (BASE, DENSE, DRAFTING))
     for service in (drafting, dense, base):
-        service.calibrate()  # the first calls of anything are slow
+        service.warm_up()
     capacity_per_s = prediction.capacity_per_s(told, base.calibrate()[0])
     asked = {name: prediction.at_rate(told, load, capacity_per_s) for name, load in told.loads.items()}
     others = ((DSA, dense, False), (WRONG, drafting, False), (RIGHT, drafting, True))

@@ -1,7 +1,9 @@
 """The real side: the small engine on this device, serving requests and telling what each of its steps took."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -59,6 +61,7 @@ class Service:
 
     def __init__(self, variant: Variant, told: Settings, device: torch.device, clock: Clock) -> None:
         self._clock, self._calibration, self.drafts = clock, told.calibration, variant.drafts
+        self._steps: deque[list[Step]] = deque(maxlen=told.pooled)
         size = {key: value for key, value in told.model.items() if key not in ("name", "index_topk")}
         small = reduced(model(told.model["name"]), **size)
         self.model = replace(small, index_topk=told.model["index_topk"] if variant.sparse else 0)
@@ -68,8 +71,16 @@ class Service:
         tokens = told.engine["tokens"]
         self.limits = Limits(told.engine["sequences"], tokens, tokens, variant.drafts)
 
+    def warm_up(self) -> None:
+        """The first calls of anything are slow: they count in no calibration."""
+        self.calibrate()
+        self._steps.clear()
+
     def calibrate(self) -> Calibrated:
-        """Measured with the batches of the calibration, one by one: prompts, answers, and a prompt beside answers."""
+        """Measured with the batches of the calibration, one by one: prompts, answers, a prompt beside answers.
+
+        The steps of the last few times count too.
+        """
         shapes, generator = self._calibration, torch.Generator().manual_seed(7)
         self.runner.agrees = False
 
@@ -89,7 +100,8 @@ class Service:
                         answers.append(engine.submit(asked(late, 2)))
                 verified += sum(answer.verified for answer in answers)
                 accepted += sum(answer.accepted for answer in answers)
-        cost = FittedStepCost(steps, self.model, 1 + self.drafts)
+        self._steps.append(steps)
+        cost = FittedStepCost([*chain(*self._steps)], self.model, 1 + self.drafts)
         return cost, [accepted / verified / self.drafts] * self.drafts if self.drafts else []
 
     def serve(self, stream: RequestStream, agrees: bool = False) -> Served:

@@ -38,6 +38,8 @@ class Settings:
     workload: Mapping[str, Sequence[int]]
     loads: Mapping[str, Load]
     repeats: int
+    pooled: int
+    """Calibrations that count in a prediction, the last ones."""
     calibration: Calibration
     effects: Mapping[str, Sequence[str]]
     """Load -> figures on which the effects of mechanisms are told."""
