@@ -1,4 +1,4 @@
-"""`tokenworks calibrate`: measure kernels here, import foreign tables, fit, show the error, compare profiles.
+"""`tokenworks calibrate`: measure kernels, import tables, fit, show the error, compare profiles, close the loop.
 
 A subcommand is imported when it is named: `tokenworks --help` lists this group, and needs no pandas and no torch.
 """
@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "show": "calibrate.show_command:show",
     "diff": "calibrate.diff_command:diff",
     "run": "calibrate.run_command:run",
+    "loop": "calibrate.loop_command:loop",
 }
 """Subcommand -> the function that is one."""
 

@@ -89,14 +89,15 @@ class Step:
 
 
 class Engine:
-    """Serves requests with one runner; `clock` gives seconds."""
+    """Serves requests with one runner; `clock` gives seconds, `sleep` lets so many of them pass."""
 
     def __init__(
-        self, runner: Runner, limits: Limits, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
+        self, runner: Runner, limits: Limits, clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:  # fmt: skip
         if limits.drafts and runner.weights.module is None:
             raise ValueError(f"{runner.model.name} has no MTP module to draft with")
-        self.runner, self.limits, self.clock = runner, limits, clock
+        self.runner, self.limits, self.clock, self._sleep = runner, limits, clock, sleep
         self.waiting: deque[Answer] = deque()
         self.running: list[Answer] = []
         self.steps: list[Step] = []
@@ -125,7 +126,7 @@ class Engine:
             if self.waiting or self.running:
                 self.step()
             elif due:
-                time.sleep(max(0.0, due[0].arrival_s - self._now()))
+                self._sleep(max(0.0, due[0].arrival_s - self._now()))
         return answers
 
     def step(self) -> None:
