@@ -17,6 +17,7 @@ DIGEST: Final = "digest.json"
 LARGEST_BYTES: Final = 16 * 1024 * 1024
 MARKUP: Final = r"[^\w ,./%()-]"
 """What the names of metrics and models, which stand in sentences, cannot hold."""
+TOLD: Final = validation.TOLD
 COMMAND: Final = "tokenworks validate --json > validation.json"
 
 
@@ -91,3 +92,8 @@ def scores(cases: pd.DataFrame) -> pd.DataFrame:
 def bands(cases: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Cases of one metric with the band that they must keep, and why it is as wide as it is."""
     return validation.band_table(cases[cases.metric == metric])
+
+
+def band_reasons(banded: pd.DataFrame, column: str) -> pd.DataFrame:
+    """What a column of TOLD says, once for all its cases."""
+    return validation.band_reasons(banded, column)

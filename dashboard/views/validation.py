@@ -62,7 +62,11 @@ else:
             "Published figures of which was said beforehand how far off they may be, and why that far; those outside "
             "come first, with what is known of them. A limit (bound) has one end."
         )
-        parts.table(banded, "bands")
+        parts.table(banded.drop(columns=list(validations.TOLD)), "bands")
+        for column in validations.TOLD:
+            reasons = validations.band_reasons(banded, column)
+            if not reasons.empty:
+                parts.rows(reasons)
     st.markdown("#### By metric")
     st.caption(
         "Errors are relative: simulated / measured - 1. Bias is the median with its sign. Constants were fitted on one "

@@ -213,3 +213,13 @@ def band_table(cases: pd.DataFrame) -> pd.DataFrame:
         }
     )
     return table.sort_values("inside", kind="stable").reset_index(drop=True)
+
+
+TOLD: Final = ("why so wide", "known of a miss")
+"""Columns of `band_table` that many cases share, and that are too long for a row of numbers."""
+
+
+def band_reasons(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """What a column of TOLD says, once for all cases of which it says it. Columns: it, and cases."""
+    told = table[table[column] != ""].groupby(column, sort=False).case
+    return told.agg(lambda ids: ", ".join(dict.fromkeys(ids))).rename("cases").reset_index()

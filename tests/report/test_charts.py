@@ -282,3 +282,9 @@ def test_other_words_are_not_explained() -> None:
 def test_every_term_is_a_sentence() -> None:
     for word, said in TERMS.items():
         assert said.endswith("."), word
+
+
+def test_what_many_cases_share_is_told_once() -> None:
+    table = pd.DataFrame({"case": ["A", "B", "A", "C"], "why so wide": ["x", "y", "x", ""]})
+    told = validation.band_reasons(table, "why so wide")
+    assert told.to_dict("list") == {"why so wide": ["x", "y"], "cases": ["A", "B"]}

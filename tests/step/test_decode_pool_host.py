@@ -13,9 +13,8 @@ TWO_POOLS = "{prefill: {gpus: 8, ep: 8}, decode: {gpus: 16, ep: 16}}"
 
 def host_s(engine: str, phase: str, deployment: str = TWO_POOLS, more: str = "") -> float:
     text = f"model: deepseek-v3\ngpu: h200_sxm\nengine: {engine}\ndeployment: {deployment}\n{more}"
-    workload = (
-        "workload: {arrivals: {poisson: {rate_per_s: 1}}, lengths: {input: {constant: 100}, output: {constant: 9}}, requests: 5}\n"
-    )
+    lengths = "{input: {constant: 100}, output: {constant: 9}}"
+    workload = f"workload: {{arrivals: {{poisson: {{rate_per_s: 1}}}}, lengths: {lengths}, requests: 5}}\n"
     step = step_operations(resolve(parse(text + workload).scenario), phase)  # type: ignore[arg-type]
     operations = step.decode_rest(1.0) if phase == "decode" else step.prefill_rest(1.0)
     return sum(o.shape["seconds"] for o in operations if o.name == HOST_STEP)
