@@ -18,6 +18,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 FOLDER = Path(__file__).parent / "screenshots"
 WIDTH, HEIGHT = 1280, 800
+LONGEST = 3200
+"""Pixels: tables that go on below are like what is seen of them."""
 COLOURS = 256
 """Enough for flat areas and smooth letters; a third of the bytes."""
 LONG_MS = 300_000
@@ -87,7 +89,7 @@ def take(browser: Browser, address: str, shot: Shot, file: Path) -> None:
         _settle(page)
     if shot.whole:
         height = page.get_by_test_id("stMain").evaluate("main => main.scrollHeight")
-        page.set_viewport_size({"width": WIDTH, "height": height})
+        page.set_viewport_size({"width": WIDTH, "height": min(height, LONGEST)})
     page.mouse.move(WIDTH - 1, HEIGHT - 1)
     page.wait_for_timeout(2000)  # transitions end
     picture: Image.Image = Image.open(BytesIO(page.screenshot()))

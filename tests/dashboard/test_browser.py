@@ -42,14 +42,16 @@ def drawn(page) -> None:
 
 
 def give(page, file: Path) -> None:
-    """Choose a file in the page's uploader, which loses one that comes while it draws itself anew: until it has it."""
+    """Choose a file in the page's uploader, which loses one that comes while it draws itself anew: until it has it, at
+    last in a fresh page."""
     for _ in range(4):
+        ready(page)
         page.locator("input[type=file]").set_input_files(file)
         try:
             page.get_by_test_id("stFileUploader").get_by_text(file.name).first.wait_for(timeout=15_000)
             return
         except playwright.TimeoutError:
-            continue
+            page.reload()
     raise AssertionError(f"the uploader never took {file.name}")
 
 
