@@ -1,5 +1,7 @@
 """A fleet of alike replicas: all of them, or a sample that stands for them."""
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import pytest
@@ -43,16 +45,31 @@ def figures(told: dict[str, Any], of: dict[str, Any]) -> dict[str, tuple[list[fl
     return {name: (ends, value) for name, (ends, value) in found.items() if ends is not None}
 
 
-def test_a_sample_of_four_of_sixteen_replicas_tells_what_all_do_within_its_intervals() -> None:
-    """Twenty seeds, of which at least 17 inside for every figure: intervals that hold in 95% of cases miss more than
-    three times in 20 in 1.6% of all trials, and more than twice in 7.5%, which is too often for 14 figures."""
+SEEDS, LEAST = 20, 18
+MISSED = "tpot_s.mean"
+"""The one figure that is inside less often."""
+
+
+@cache
+def seeds_inside() -> Mapping[str, int]:
+    """Of how many seeds each figure of 16 replicas is inside the intervals of a sample of four."""
     inside: dict[str, int] = {}
-    for seed in range(20):
+    for seed in range(SEEDS):
         whole, sample = run({"replicas": 16}, seed), run({"replicas": 16, "simulated": 4}, seed)
         for name, ((low, high), value) in figures(sample, whole).items():
             inside[name] = inside.get(name, 0) + (low <= value <= high)
-    assert len(inside) >= 14
-    assert {name: count for name, count in inside.items() if count < 17} == {}
+    return inside
+
+
+def test_a_sample_of_four_of_sixteen_replicas_tells_what_all_do_within_its_intervals() -> None:
+    """Intervals that should hold in 95% of cases."""
+    assert len(seeds_inside()) >= 14
+    assert {n: count for n, count in seeds_inside().items() if count < LEAST and n != MISSED} == {}
+
+
+@pytest.mark.xfail(reason="17 of 20 seeds since the handover follows engines' rules; 95 of 100", strict=True)
+def test_so_it_does_for_mean_tpot() -> None:
+    assert seeds_inside()[MISSED] >= LEAST
 
 
 def test_a_fleet_of_which_all_are_simulated_is_a_deployment_of_so_many_workers() -> None:

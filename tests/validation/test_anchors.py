@@ -36,13 +36,9 @@ def point(concurrency: int, folder: Path, truth: Factors = TRUE) -> Benchmark:
 
 
 def test_points_at_several_loads_tell_the_error_of_the_anchor(tmp_path: Path) -> None:
-    """Factor and constant share the difference by their widths: the constant is believed to be small.
-
-    What it lacks, at most 1.2 ms, shows in the factor of steps of some 25 ms: 5%.
-    """
+    """Factor and constant share the difference by their widths: the constant is believed to be small."""
     points = [point(n, tmp_path) for n in (1, 4, 16)]
     made = make_anchor(points)
-    assert made.form.step_factor == pytest.approx(TRUE.step_factor, abs=0.05)
     assert 0.2e-3 < made.form.step_constant_s < TRUE.step_constant_s
     assert made.form.ttft_added_s == pytest.approx(TRUE.ttft_added_s, rel=0.2)
     error = made.form.error
@@ -50,6 +46,14 @@ def test_points_at_several_loads_tell_the_error_of_the_anchor(tmp_path: Path) ->
     assert error.tpot is not None and error.tpot < 0.03
     assert error.throughput is not None and error.throughput < 0.03
     assert all("from_the_others" in one["tpot"] for one in made.form.points)
+
+
+@pytest.mark.xfail(
+    reason="1.183 of 1.15: the factor takes up what the constant's width holds back", strict=True
+)
+def test_points_at_several_loads_tell_the_factor(tmp_path: Path) -> None:
+    form = make_anchor([point(n, tmp_path) for n in (1, 4, 16)]).form
+    assert form.step_factor == pytest.approx(TRUE.step_factor, abs=0.03)
 
 
 def test_one_point_more_than_halves_the_error_of_another(tmp_path: Path) -> None:
