@@ -6,7 +6,7 @@ calibrate fit` writes (parameters, method and held-out error of each table).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -75,6 +75,8 @@ class Profile:
     path: Path
     header: Mapping[str, Any]
     fits: Mapping[str, Fit]
+    as_timed: bool = False
+    """Whether its rows hold what was timed, launches and unfused norms included (see TAKEN_OUT)."""
 
     @property
     def name(self) -> str:
@@ -127,13 +129,15 @@ def _tables(profile: Profile, kernel: str) -> tuple[Table, ...]:
     found = []
     for entry in entries:
         mine = number == entry["id"]
+        shown = {a: v[mine] for a, v in columns.items() if not np.isnan(v[mine]).any()}
+        taken_us = shown.pop(TAKEN_OUT, 0.0) if profile.as_timed else 0.0
         table = Table(
             kernel,
             Variant(entry["dtype"], entry.get("options", {})),
             entry.get("backend", ""),
             entry["source"],
-            {a: v[mine] for a, v in columns.items() if not np.isnan(v[mine]).any()},
-            us[mine] * 1e-6,
+            shown,
+            (us[mine] + taken_us) * 1e-6,
             noise=entry.get("noise"),
         )
         try:
@@ -166,8 +170,10 @@ def _fields(table: Table) -> dict[str, Any]:
 
 
 @cache
-def load_profile(name: str) -> Profile:
+def load_profile(name: str, as_timed: bool = False) -> Profile:
     """A shipped profile by name, or one by the path of its directory or of a file in it; read once.
+
+    as_timed: its rows with what the import took out of them.
 
     Raises:
         ProfileError: there is no such profile, or its header is not one.
@@ -176,7 +182,7 @@ def load_profile(name: str) -> Profile:
     directory = next((p for p in (SHIPPED / name, given, given.parent) if (p / HEADER).is_file()), None)
     if directory is None:
         raise ProfileError(f"no profile `{name}`; shipped are {', '.join(shipped_profiles())}")
-    return read_profile(directory)
+    return replace(read_profile(directory), as_timed=as_timed)
 
 
 def read_profile(directory: Path, fitted: bool = True) -> Profile:

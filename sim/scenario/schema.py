@@ -188,7 +188,8 @@ class Scenario(Section):
     )
     profile: FileName | None = Field(
         default=None,
-        description="a shipped profile such as h200_sxm/sglang, `analytic`, or a file; default gpu/engine",
+        description="a shipped profile such as h200_sxm/sglang, priced as it was timed, `analytic`, or a file; "
+        "default: gpu/engine, without what a service does not pay of it (launches, unfused norms)",
     )
     allow_foreign_profile: Flag = Field(
         default=False,

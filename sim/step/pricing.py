@@ -141,10 +141,20 @@ def moe_backends(deployment: Deployment, experts: Operation) -> tuple[str, ...]:
 
 
 def priced_by(deployment: Deployment) -> CostModel:
-    """The deployment's profile with the roofline behind it. Raises DeploymentError where it cannot be read."""
+    """The deployment's profile with the roofline behind it. Raises DeploymentError where it cannot be read.
+
+    A profile that the scenario names prices as it was timed; the one that its GPU and engine lead to, as a service in
+    CUDA graphs pays: without the launches and unfused norms that the import found in it.
+    """
+    return priced_by_profile(deployment, as_timed=deployment.profile_named)
+
+
+def priced_by_profile(deployment: Deployment, as_timed: bool) -> CostModel:
+    """See `priced_by`, which decides `as_timed`."""
     try:
         name = deployment.model.name
-        return _cost(deployment.gpu, deployment.profile, name if name in models_of_their_own() else "")
+        own = name if name in models_of_their_own() else ""
+        return _cost(deployment.gpu, deployment.profile, own, as_timed)
     except ProfileError as error:
         raise DeploymentError([Problem(("profile",), str(error))]) from error
 
@@ -156,13 +166,13 @@ def calibrated(deployment: Deployment) -> bool:
 
 
 @lru_cache(maxsize=32)
-def _cost(device: Gpu, profile: str | None, model: str) -> CostModel:
+def _cost(device: Gpu, profile: str | None, model: str, as_timed: bool) -> CostModel:
     """The cost model of a GPU, a profile and a model with kernels of its own (else ""); kept, because its tables'
     interpolations take time to build."""
     roofline = AnalyticCost(device, catalog.efficiency())
     if not profile:
         return roofline
-    found = load_profile(profile)
+    found = load_profile(profile, as_timed)
     if not is_shipped(profile):
         check_profile(found)
     if found.header.get("environment", {}).get("device") == "cpu" and found.gpu != device.name:

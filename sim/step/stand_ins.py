@@ -10,7 +10,7 @@ from sim.deployment.pools import PoolPlan
 from sim.kernels import FAMILIES
 from sim.model.operations import Operation
 from sim.step.operations import typical_prompts
-from sim.step.pricing import priced_by, step_operations
+from sim.step.pricing import priced_by, priced_by_profile, step_operations
 
 TOKENS, CONTEXT = 64.0, 4096.0
 """A step to look at: which tables are chosen hardly depends on it."""
@@ -33,12 +33,18 @@ def pricing_notes(deployment: Deployment) -> Iterator[str]:
     if stand_ins:
         listed = ", ".join(f"{family} ({', '.join(sorted(by))})" for family, by in sorted(stand_ins.items()))
         yield f"priced by kernels of another engine than {cost.profile.engine}: {listed}"
-    taken, left = _taken_out(deployment, cost)
-    if taken > 0:
-        yield (
-            f"attention blocks that were timed with launches showing or norms unfused are priced without them: "
-            f"{taken / (taken + left):.0%} of what was measured (sim/cost/profiles/launches.csv)"
-        )
+    if (share := taken_out(deployment)) > 0:
+        told = f"{share:.0%} of what was measured (sim/cost/profiles/launches.csv)"
+        if cost.profile.as_timed:
+            yield (
+                "attention blocks are priced as timed, with launches showing or norms unfused, because the scenario "
+                f"names their profile: {told}. Leave `profile` out for the price without them"
+            )
+        else:
+            yield (
+                "attention blocks that were timed with launches showing or norms unfused are priced without them: "
+                f"{told}"
+            )
     plans = deployment.pools.values()
     open_to_it = engine == "vllm" and not any(plan.layout.moe_backend for plan in plans)
     if open_to_it and any(_shares_experts(plan) for plan in plans):
@@ -60,13 +66,16 @@ def _own_share(deployment: Deployment, cost: ProfileCost) -> str:
     return f"{cost.profile.path} prices a step of {TOKENS:g} tokens with: {told}{rest}"
 
 
-def _taken_out(deployment: Deployment, cost: ProfileCost) -> tuple[float, float]:
-    """Seconds taken out of the measured rows of the attention blocks in such a step, and those left there."""
+def taken_out(deployment: Deployment) -> float:
+    """Share of the measured attention blocks in such a step that is launches and unfused norms."""
+    cost = priced_by_profile(deployment, as_timed=False)
+    if not isinstance(cost, ProfileCost):
+        return 0.0
     taken = left = 0.0
     for operation in _operations(deployment, cost):
         if operation.parts and (out := cost.taken_out_s(operation)):
             taken, left = taken + out, left + cost.price(operation).seconds
-    return taken, left
+    return taken / (taken + left) if taken > 0 else 0.0
 
 
 def _shares_experts(plan: PoolPlan) -> bool:
