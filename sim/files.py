@@ -43,6 +43,15 @@ def read_text(path: Path, most_bytes: int = LARGEST_BYTES) -> str:
     return read_regular(path, most_bytes).decode("utf-8-sig")
 
 
+def changed_ns(path: Path) -> int:
+    """When a file was last changed, which tells one state of it from the next; 0 where nobody can say, as whoever
+    reads it then finds out."""
+    try:
+        return path.stat().st_mtime_ns
+    except (OSError, ValueError):  # no such file, or a name that none can have
+        return 0
+
+
 def _refused(path: Path, reason: str) -> OSError:
     return OSError(errno.EINVAL, reason, str(path))
 

@@ -1,6 +1,7 @@
 """Models by name: the catalog's own, or those of a Hugging Face config.json; and the layouts of their caches."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from typing import Any, Final
 from sim.catalog.facts import read, resolve, values
 from sim.catalog.hugging_face import ConfigError, read_config
 from sim.catalog.shapes import LayerGroup, Model
+from sim.files import changed_ns
 
 CONFIG: Final = "config.json"
 """The file of a checkpoint that describes its architecture."""
@@ -20,15 +22,19 @@ def model(name: str) -> Model:
     A file is read again where it has changed. Raises UnknownName, and ConfigError where the file cannot be used or the
     model is known but not modelled.
     """
+    file = _file(name)
+    return _known(name) if file is None else _described(file, changed_ns(file))
+
+
+def _file(name: str) -> Path | None:
+    """The config.json that a name means; None where it is the name of a model."""
     file = Path(name)
-    try:
-        if file.suffix != ".json" and not ("/" in name and (file := file / CONFIG).is_file()):
-            stamp = None
-        else:
-            stamp = file.stat().st_mtime_ns
-    except (OSError, ValueError):  # no such file, or a name that none can have
-        stamp = 0
-    return _known(name) if stamp is None else _described(file, stamp)
+    if file.suffix == ".json":
+        return file
+    with suppress(OSError, ValueError):  # a name that no file can have
+        if "/" in name and (file / CONFIG).is_file():
+            return file / CONFIG
+    return None
 
 
 @cache

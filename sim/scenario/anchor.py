@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from sim import catalog
+from sim.files import changed_ns
 from sim.frozen import Frozen
 from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.scenario.form import check
@@ -110,11 +111,7 @@ def in_words(anchor: Mapping[str, Any]) -> str:
 
 
 def _form(name: str) -> AnchorFile:
-    try:
-        stamp = Path(name).stat().st_mtime_ns
-    except (OSError, ValueError):
-        stamp = 0
-    return _read(name, stamp)
+    return _read(name, changed_ns(Path(name)))
 
 
 @lru_cache(maxsize=256)

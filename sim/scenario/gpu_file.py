@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sim import catalog
 from sim.catalog import Gpu
+from sim.files import changed_ns
 from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.scenario.form import check
 from sim.scenario.reader import read, read_file
@@ -68,11 +69,7 @@ def read_gpu(name: str) -> Gpu:
 
     Raises ScenarioError with every problem found: file, line, column, key and what was expected.
     """
-    try:
-        stamp = Path(name).stat().st_mtime_ns
-    except (OSError, ValueError):
-        stamp = 0
-    return _read(name, stamp)
+    return _read(name, changed_ns(Path(name)))
 
 
 @lru_cache(maxsize=32)
