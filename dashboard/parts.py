@@ -45,7 +45,7 @@ table.numbers th, table.numbers td { padding: 0.3rem 0.3rem; border-bottom: 1px 
   text-align: left; vertical-align: bottom; }
 table.numbers th { font-weight: 600; opacity: 0.75; }
 table.numbers td.number { text-align: right; white-space: nowrap; }
-table.numbers td.long { overflow-wrap: anywhere; }
+table.numbers td.long, table.numbers th.long { overflow-wrap: anywhere; }
 </style>"""
 
 
@@ -124,7 +124,8 @@ def html_table(data: pd.DataFrame) -> str:
 
 def _title(column: str) -> str:
     said = meaning(column)
-    return f' title="{escape(said, quote=True)}"' if said else ""
+    kind = ' class="long"' if max(map(len, column.split() or [""])) > LONG else ""
+    return kind + (f' title="{escape(said, quote=True)}"' if said else "")
 
 
 def _cell(column: str, value: Any) -> str:
