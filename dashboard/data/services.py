@@ -105,6 +105,6 @@ def day_totals(service: Shown) -> dict[str, str]:
         "Requests": f"{sums['arrived']:,.0f}",
         "USD": f"${sums['usd']:,.0f}",
         "GPU-hours": f"{sums['gpu_hours']:,.0f}",
-        "Missed an objective": f"{sums['missed']:,.0f}",
+        "Missed": f"{sums['missed']:,.0f}",
         "Retried": f"{sums['retried']:,.0f}",
     }

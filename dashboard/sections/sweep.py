@@ -50,7 +50,7 @@ def _result(sweep: sweeps.SweepResult) -> None:
             )
             if offers
         ]  # fmt: skip
-        by = right.selectbox("Coloured by", [*sweep.keys, ALL_ALIKE], key="sweep_by")
+        by = right.selectbox("Coloured by", [*sweep.keys, ALL_ALIKE], key="sweep_by", format_func=_short)
         drawn = sweeps.charts(sweep, None if by == ALL_ALIKE else by, chosen)
         if len(drawn) == 2:
             parts.beside(*drawn)
@@ -60,6 +60,11 @@ def _result(sweep: sweeps.SweepResult) -> None:
     st.markdown("#### Points")
     parts.table(table, "sweep")
     _open(sweep)
+
+
+def _short(key: str) -> str:
+    """A key as it fits into a field: its last section and name."""
+    return ".".join(key.split(".")[-2:])
 
 
 def _open(sweep: sweeps.SweepResult) -> None:

@@ -70,7 +70,7 @@ def test_the_page_shows_the_day_of_a_scenario(
     totals = {metric.label: metric.value for metric in app.metric}
     assert totals["Requests"] == f"{sum(hour['arrived'] for hour in hours):,}"
     assert totals["USD"] == f"${sum(hour['usd'] for hour in hours):,.0f}"
-    assert totals["Missed an objective"] == f"{sum(hour['missed'] for hour in hours):,}"
+    assert totals["Missed"] == f"{sum(hour['missed'] for hour in hours):,}"
     assert totals["Retried"] == f"{simulated.json()['requests']['retried']:,}"
     [rows] = [table for table in tables(app) if "hour" in table[0]]
     headings = {
