@@ -25,7 +25,7 @@ LONGEST = 3200
 """Pixels: tables that go on below are like what is seen of them."""
 COLOURS = 256
 """Enough for flat areas and smooth letters; a third of the bytes."""
-LONG_MS = 300_000
+LONG_MS = 900_000
 
 
 @dataclass(frozen=True)
