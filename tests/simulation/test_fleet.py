@@ -47,10 +47,12 @@ def figures(told: dict[str, Any], of: dict[str, Any]) -> dict[str, tuple[list[fl
 
 SEEDS, LEAST = 20, 18
 MISSED = "tpot_s.mean"
-"""The one figure that is inside less often: 17 of these 20 seeds, 115 of 120 (0 to 119), where the others are inside all.
-At this load TPOT is the same for all but one or two requests in a thousand (to 1e-5), so that a sample of a thousand that
-has none of these knows nothing of them: in seeds 0, 5 and 16 all replicas are 0.01 to 0.02% above it. 17 or fewer of 20
-have a chance of 7.5% where each is inside with 95%. Other seeds, such as 1 to 20, would do: that is why they are not taken."""
+"""The one figure that is inside less often: 17 of these 20 seeds, and 115 of 120 (0 to 119), where the others are
+inside in all. At this load TPOT is the same, to 1e-5, for all but one or two requests in a thousand: a sample of a
+thousand that has none of these knows nothing of them. In seeds 0, 5 and 16 all replicas are 0.01 to 0.02% above it.
+
+17 or fewer of 20 have a chance of 7.5% where each is inside with 95%. Other seeds would do, such as 1 to 20; they are
+not taken, because that is known."""
 
 
 @cache
