@@ -105,6 +105,10 @@ def test_where_nothing_changes_by_the_hour_the_mean_of_the_day_counts() -> None:
         ({"hours": TWO_PRICES[1:]}, "expected from_hour 0 first, then ascending below 24"),
         ({"hours": [*TWO_PRICES, {"from_hour": 20, "usd_per_gpu_hour": 2}]}, "expected from_hour 0 first"),
         ({"hours": [{"from_hour": 24, "usd_per_gpu_hour": 2}]}, "expected a number from 0 to below 24"),
+        (
+            {"hours": 3},
+            "a list of 1 to 1440 items, each a section with keys such as from_hour, usd_per_gpu_hour",
+        ),
         ({"reserved": {"gpus": 8}}, "expected exactly one of `tier` and `usd_per_gpu_hour`"),
         ({"reserved": {"gpus": 8, "tier": "rent_4yr"}}, "expected rent_3yr"),
     ],
