@@ -45,7 +45,7 @@ table.numbers th, table.numbers td { padding: 0.3rem 0.3rem; border-bottom: 1px 
   text-align: left; vertical-align: bottom; }
 table.numbers th { font-weight: 600; opacity: 0.75; }
 table.numbers td.number { text-align: right; white-space: nowrap; }
-table.numbers td.long { overflow-wrap: anywhere; }
+table.numbers td.long, table.numbers th.long { overflow-wrap: anywhere; }
 </style>"""
 
 
@@ -110,7 +110,7 @@ def rows(data: pd.DataFrame) -> None:
 def html_table(data: pd.DataFrame) -> str:
     """The table as HTML: headings wrap, nothing is cut, and every text is shown as it is."""
     columns = [str(column) for column in data.columns]
-    head = "".join(f"<th{_title(column)}>{escape(column)}</th>" for column in columns)
+    head = "".join(f"<th{_title(column)}>{_breakable(column)}</th>" for column in columns)
     body = "".join(
         f"<tr>{''.join(_cell(column, value) for column, value in zip(columns, row, strict=True))}</tr>"
         for row in data.itertuples(index=False)
@@ -124,7 +124,13 @@ def html_table(data: pd.DataFrame) -> str:
 
 def _title(column: str) -> str:
     said = meaning(column)
-    return f' title="{escape(said, quote=True)}"' if said else ""
+    kind = ' class="long"' if max(map(len, column.split() or [""])) > LONG else ""
+    return kind + (f' title="{escape(said, quote=True)}"' if said else "")
+
+
+def _breakable(column: str) -> str:
+    """A heading that may be broken after the dots and underscores of a key."""
+    return re.sub(r"(?<=[._])(?=\w)", "<wbr>", escape(column)) if "." in column else escape(column)
 
 
 def _cell(column: str, value: Any) -> str:

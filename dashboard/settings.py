@@ -127,13 +127,16 @@ def settings_of(scenario: Mapping[str, Any]) -> dict[str, Setting]:
         "d": drafts.get("draft_tokens"),
     }  # fmt: skip
     found |= {key: value for key, value in told.items() if value is not None and valid(key, str(value))}
-    spelled = dict(_leaves(scenario_of({**DEFAULTS, **found})))
+    spelled = dict(leaves(scenario_of({**DEFAULTS, **found})))
     others = {
         path: value
-        for path, value in _leaves(scenario)
-        if path[0] in OTHER_KEYS and "experts" not in path and spelled.get(path) != value
+        for path, value in leaves(scenario)
+        if path[0] in OTHER_KEYS
+        and "experts" not in path
+        and spelled.get(path) != value
+        and not isinstance(value, list)  # its commas would end it
     }
-    return {**found, "z": ",".join(f"{'.'.join(path)}={_word(value)}" for path, value in others.items())}
+    return {**found, "z": ",".join(f"{'.'.join(path)}={word(value)}" for path, value in others.items())}
 
 
 def other_keys(text: str) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -158,10 +161,11 @@ def _put(spelled: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     section[path[-1]] = value
 
 
-def _leaves(data: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(data: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Paths and values of nested sections."""
     for key, value in data.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, (*above, key))
+            yield from leaves(value, (*above, key))
         else:
             yield (*above, key), value
 
@@ -178,7 +182,8 @@ def _scalar(text: str) -> Any:
     return text
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """A value as it stands in the URL."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

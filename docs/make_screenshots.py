@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+import sim
 
 FOLDER = Path(__file__).parent / "screenshots"
 WIDTH, HEIGHT = 1280, 800
@@ -22,7 +25,7 @@ LONGEST = 3200
 """Pixels: tables that go on below are like what is seen of them."""
 COLOURS = 256
 """Enough for flat areas and smooth letters; a third of the bytes."""
-LONG_MS = 300_000
+LONG_MS = 900_000
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ SHOTS = {
     "what-if-dark": Shot(TWICE_THE_LOAD, whole=False, dark=True),
     "what-if-simulated": Shot(TWICE_THE_LOAD, clicks="Simulate"),
     "capacity": Shot("/capacity", clicks="Plan"),
+    "capacity-day": Shot("/capacity?cap_view=The+day+by+hour", clicks="Simulate the day"),
+    "capacity-sweep": Shot("/capacity?cap_view=Sweep+results"),
     "mechanisms": Shot("/mechanisms"),
     "step": Shot("/step"),
     "calibration": Shot("/calibration"),
@@ -50,14 +55,23 @@ SHOTS = {
 }
 
 
+SWEEP = f"""
+base: {Path(__file__).parent.parent / "scenarios" / "chat.yaml"}
+grid:
+  gpu: [h200_sxm, b200_sxm]
+  deployment.serve.max_batch_per_gpu: [8, 32]
+  workload.arrivals.poisson.rate_per_s: [1, 2, 4, 8]
+"""
+
+
 @contextmanager
-def server() -> Iterator[str]:
-    """The app's address while it runs."""
+def server(folder: Path) -> Iterator[str]:
+    """The app's address while it runs, started in a folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "sim.cli", "dashboard", "--port", str(port), "--no-browser"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder)
     try:
         while not _answers(port):
             if process.poll() is not None:
@@ -81,7 +95,7 @@ def take(browser: Browser, address: str, shot: Shot, file: Path) -> None:
     )
     page.set_default_timeout(LONG_MS)
     page.goto(address + shot.path)
-    _settle(page, figure=shot.clicks != "Plan")
+    _settle(page, figure=shot.clicks not in ("Plan", "Simulate the day"))
     if shot.clicks:
         page.get_by_role("button", name=shot.clicks, exact=True).click()
         expect(page.get_by_role("button", name="Cancel").first).to_be_visible()
@@ -112,10 +126,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(SHOTS)}; default: all")
     parser.add_argument("--out", type=Path, default=FOLDER)
     given = parser.parse_args()
+    given.out = given.out.resolve()
     given.out.mkdir(exist_ok=True)
     expect.set_options(timeout=LONG_MS)
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    with server() as address, sync_playwright() as playwright:
+    with TemporaryDirectory() as folder, server(Path(folder)) as address, sync_playwright() as playwright:
+        if "capacity-sweep" in (given.names or SHOTS):
+            (Path(folder) / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
+            sim.sweep(Path(folder) / "sweep.yaml", out=Path(folder) / "out" / "sweep")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for name in given.names or SHOTS:
             take(browser, address, SHOTS[name], given.out / f"{name}.png")

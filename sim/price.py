@@ -2,23 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from sim import catalog
 from sim.catalog import Gpu
 from sim.catalog.facts import read, values
 from sim.cluster.record import PoolRecord, RunRecord
-from sim.cluster.staff import bought_gpu_s, copies, hours, mean_gpus, paid_window_s
+from sim.cluster.staff import copies, hours, mean_gpus, paid_window_s
 from sim.cluster.window import Tokens, tokens_in_window, window_length_s
 from sim.deployment.plan import Deployment
 from sim.deployment.prefix_tiers import PrefixCachePlan
 from sim.scenario.schema import Price
+from sim.tariff import Rates, bill, mean_of_day
 from sim.units import HOUR_S, MILLION, MONTH_HOURS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Activity = Literal["prefill", "decode", "cached"]
 OWN_PRICE: Final = "given"
@@ -47,6 +43,8 @@ class Purchase:
     """A whole number, or the mean where workers come and go; likewise `bought`."""
     bought: float
     unit: int
+    dearer: float = 1.0
+    """What they cost on average over the price of `gpu_hour`: by the hour of the day, and with reserved ones."""
 
     @property
     def stranded(self) -> float:
@@ -107,12 +105,16 @@ class RunPrice:
 
 
 def gpu_hour(device: Gpu, wanted: Price) -> GpuHour:
-    """The GPU-hour that a scenario's `price` asks for: its own, its tier, or the catalog's default tier.
+    """The GPU-hour that a scenario's `price` asks for: its own, its tier, or the catalog's default tier. Of prices by
+    the hour the mean of the day.
 
     Raises UnknownName where the GPU has no such tier, or none at all.
     """
     if wanted.usd_per_gpu_hour is not None:
         return GpuHour(wanted.usd_per_gpu_hour, OWN_PRICE, None, "the scenario", device.gpus_per_node)
+    if wanted.hours is not None:
+        usd = mean_of_day(wanted.hours)
+        return GpuHour(usd, OWN_PRICE, None, "the scenario, by the hour", device.gpus_per_node)
     prices = read("prices.yaml")
     tiers = prices["usd_per_gpu_hour"].get(device.name, {})
     default = prices["default_tier"]["value"]
@@ -134,6 +136,25 @@ def gpu_hour(device: Gpu, wanted: Price) -> GpuHour:
 def purchase(gpus: int, unit: int) -> Purchase:
     """Whole units of `unit` GPUs that hold `gpus`: a lower bound, as if pools shared nodes wherever they can."""
     return Purchase(used=gpus, bought=-(-gpus // unit) * unit, unit=unit)
+
+
+def rates(device: Gpu, wanted: Price) -> Rates:
+    """What a scenario's `price` asks for GPUs at every hour, and for those that it reserves. Raises UnknownName."""
+    usd, reserved = gpu_hour(device, wanted).usd, wanted.reserved
+    if reserved is None:
+        return Rates(usd, wanted.hours or ())
+    own = gpu_hour(device, Price(tier=reserved.tier, usd_per_gpu_hour=reserved.usd_per_gpu_hour))
+    return Rates(usd, wanted.hours or (), reserved.gpus, own.usd)
+
+
+def _always(gpus: int, unit: int, at: Rates) -> Purchase:
+    """What is bought for GPUs that are held all the time: those, and reserved ones beyond."""
+    held = purchase(gpus, unit)
+    if not at.reserved:
+        return held
+    bought = max(held.bought, at.reserved)
+    usd = at.reserved * at.reserved_usd + (bought - at.reserved) * at.usd
+    return replace(held, bought=bought, dearer=usd / (bought * at.usd))
 
 
 def storage_usd_per_hour(cache: PrefixCachePlan | None, wanted: Price) -> float:
@@ -186,7 +207,7 @@ def price(record: RunRecord, deployment: Deployment) -> RunPrice:
     An empty window has no prices. `hours` of the result are the whole run's, from 0 to its end.
 
     Where workers come and go, GPUs are paid for while a worker holds them, at each moment in whole units; of a fleet
-    all replicas count, with tokens in proportion.
+    all replicas count, with tokens in proportion. Prices by the hour of the day are those of the window's hours.
     """
     served, scale = tokens_in_window(record), copies(record)
     gpus: Mapping[str, Any] = mean_gpus(record)  # a mean where workers come and go
@@ -198,16 +219,18 @@ def price(record: RunRecord, deployment: Deployment) -> RunPrice:
         )
         for role, pool in record.pools.items()
     }
-    wanted, unit = record.scenario.price, gpu_hour(deployment.gpu, record.scenario.price).unit_gpus
-    bought, buy = bought_gpu_s(record, unit), None
-    if record.life is not None:
-        start_s, end_s = paid_window_s(record)
-        buy = Purchase(sum(gpus.values()), bought(start_s, end_s) / (end_s - start_s) if end_s else 0.0, unit)
+    wanted = record.scenario.price
+    unit = gpu_hour(deployment.gpu, wanted).unit_gpus
+    paid, buy = bill(record, rates(deployment.gpu, wanted), unit), None
+    start_s, end_s = paid_window_s(record)
+    if record.life is not None or paid.charged is not paid.bought:
+        mean = paid.bought(start_s, end_s) / (end_s - start_s) if end_s else 0.0
+        buy = Purchase(sum(gpus.values()), mean, unit, paid.dearer(start_s, end_s))
     priced = price_tokens(deployment, wanted, pools, window_length_s(record) / HOUR_S, served, buy)
     gpu_usd = priced.usd_per_hour - priced.storage_usd_per_hour
+    charged = priced.purchase.bought * priced.purchase.dearer
     by_hour = tuple(
-        (bought(*ends) * gpu_usd / priced.purchase.bought + (ends[1] - ends[0]) * priced.storage_usd_per_hour)
-        / HOUR_S
+        (paid.charged(*ends) * gpu_usd / charged + (ends[1] - ends[0]) * priced.storage_usd_per_hour) / HOUR_S
         for ends in hours(record)
     )
     return replace(priced, hours=record.end_s / HOUR_S, usd_by_hour=by_hour)
@@ -241,7 +264,12 @@ def price_tokens(
     overhead = wanted.overhead_fraction
     if overhead is None:
         overhead = read("prices.yaml")["overhead_fraction"]["value"]
-    buy = buy or purchase(sum(pool.gpus for pool in pools.values()), rate.unit_gpus)
+    gpus = sum(pool.gpus for pool in pools.values())
+    buy = buy or _always(gpus, rate.unit_gpus, rates(deployment.gpu, wanted))
+    if wanted.reserved is not None:
+        tier = f"{rate.tier}, {wanted.reserved.gpus:,} GPUs reserved at {wanted.reserved.tier or OWN_PRICE}"
+        rate = replace(rate, tier=tier)
+    rate = replace(rate, usd=rate.usd * buy.dearer)
     gpu_usd, storage_usd = (
         buy.bought * rate.usd * (1 + overhead),
         storage_usd_per_hour(deployment.prefix_cache, wanted),
@@ -270,29 +298,3 @@ def price_tokens(
             blended=per_million(gpu_usd + storage_usd, served.all),
         ),
     )
-
-
-def api_prices(model: str) -> "pd.DataFrame":
-    """Public API prices of a model, USD per million tokens, DeepSeek's own first.
-
-    Columns: model, provider, listed_as, official, input_cache_hit_usd_per_million (NaN: no discount),
-    input_cache_miss_usd_per_million, output_usd_per_million, as_of, source, note. An alias such as deepseek-v3.1
-    gives the prices of that release; where none is listed, those of every release of the same architecture.
-    Raises UnknownName.
-    """
-    table = _api_prices()
-    architecture = catalog.model(model).name
-    listed = table[table["model"] == model.lower()]
-    if listed.empty:
-        same = [catalog.model(name).name == architecture for name in table["model"]]
-        listed = table[same]
-    return listed.reset_index(drop=True)
-
-
-@cache
-def _api_prices() -> "pd.DataFrame":
-    import pandas as pd  # noqa: PLC0415 - a third of a second that only tables need
-
-    file = resources.files("sim.catalog").joinpath("api_prices.csv")
-    with file.open(encoding="utf-8") as text:
-        return pd.read_csv(text, keep_default_na=True).fillna({"note": ""})

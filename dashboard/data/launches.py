@@ -38,10 +38,10 @@ def read(text: str, gpu: str) -> Pasted:
     confined(launch.text, "command")
     told = tuple(f"{one.flag}: {one.why}" for one in launch.not_modelled)
     notes = tuple(note for note in launch.notes if not note.startswith("placeholders"))
-    return Pasted({**launch.scenario, "model": _offered(launch.scenario["model"])}, (*told, *notes))
+    return Pasted({**launch.scenario, "model": offered_model(launch.scenario["model"])}, (*told, *notes))
 
 
-def _offered(model: str) -> str:
+def offered_model(model: str) -> str:
     """The name under which What-if offers a model."""
     offered = names()["models"]
     if model in offered:

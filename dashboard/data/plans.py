@@ -4,30 +4,36 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 import yaml
 
+from dashboard.data import addresses
 from dashboard.data.services import jobs
 from dashboard.jobs import Job
-from dashboard.settings import DEFAULTS, encode
 from sim.report import plan as pages
 from sim.report.look import Chart
 from sim.scenario.loading import to_yaml
-from sim.scenario.schema import Scenario
+from sim.scenario.schema import Diurnal, Scenario
+from sim.workload.arrivals import DailyCurve
 
 Json = Mapping[str, Any]
+DECIMALS: Final = 4
+"""Of a mean rate in a file."""
+DAILY: Final = "deepseek-24h"
+"""The curve that the page offers."""
 
 
 def question(asked: Mapping[str, Any]) -> str:
     """The plan file that the page's settings spell; `tokenworks plan` reads the same.
 
-    `asked`: rate, input, output, spread, hits (share), model, gpus, tier (None: the catalog's), drafts (a list),
-    ttft_s, tpot_s, percentile, most (GPUs).
+    `asked`: rate, curve (None: always the same; else a shipped one, of which the rate is the highest hour's), input,
+    output, spread, hits (share), model, gpus, tier (None: the catalog's), drafts (a list), ttft_s, tpot_s, percentile,
+    most (GPUs).
     """
     workload: dict[str, Any] = {
-        "arrivals": {"poisson": {"rate_per_s": asked["rate"]}},
+        "arrivals": _arrivals(asked["rate"], asked["curve"]),
         "lengths": {side: _length(asked[side], asked["spread"]) for side in ("input", "output")},
     }
     if asked["hits"]:
@@ -45,6 +51,13 @@ def question(asked: Mapping[str, Any]) -> str:
     }
     text: str = yaml.safe_dump(data, sort_keys=False)
     return text
+
+
+def _arrivals(peak_per_s: float, curve: str | None) -> dict[str, Any]:
+    if curve is None:
+        return {"poisson": {"rate_per_s": peak_per_s}}
+    peak_over_mean = DailyCurve.load(Diurnal(mean_rate_per_s=1.0, curve=curve), None).peak_per_s
+    return {"diurnal": {"mean_rate_per_s": round(peak_per_s / peak_over_mean, DECIMALS), "curve": curve}}
 
 
 def _length(mean: int, spread: float) -> dict[str, Any]:
@@ -105,35 +118,23 @@ def winner(plan: Json) -> str | None:
     return None if best is None else to_yaml(Scenario.model_validate(best["scenario"]))
 
 
-def what_if(candidate: Json) -> str:
-    """The query under which What-if shows a candidate, as far as its sliders can: one word of `dashboard.settings`."""
-    scenario = candidate["scenario"]
-    workload = scenario["workload"]
-    lengths = {side: _mean(workload["lengths"][side]) for side in ("input", "output")}
-    settings: dict[str, Any] = {
-        **DEFAULTS,
-        "m": scenario["model"],
-        "g": scenario["gpu"],
-        "r": float(workload["arrivals"]["poisson"]["rate_per_s"]),
-        "i": lengths["input"][0],
-        "o": lengths["output"][0],
-        "v": float(lengths["input"][1]),
-        "h": round(100 * workload.get("cached_fraction", 0)),
-        "d": scenario.get("speculation", {}).get("draft_tokens", 0),
-        "t": scenario.get("price", {}).get("tier", DEFAULTS["t"]),
-        "k": "joint" if candidate["kind"] == "aggregated" else "separate",
-        "ep": all(pool.get("ep", 1) > 1 for pool in candidate["deployment"].values()),
+def day(plan: Json, follows: bool, fails: bool) -> str | None:
+    """The winner through a day of the question's load, as YAML; None where that is always the same.
+
+    `follows`: workers come and go with the load, between one and those of the plan; `fails`: GPUs fail at the
+    catalog's rate.
+    """
+    best = plan["best"]
+    if best is None or "diurnal" not in best["scenario"]["workload"].get("arrivals", {}):
+        return None
+    pools = {role: {"min": 1, "max": pool.get("workers", 1)} for role, pool in best["deployment"].items()}
+    more = {
+        **({"autoscale": {"pools": pools}} if follows else {}),
+        **({"failures": {}} if fails else {}),
     }
-    for role, pool in candidate["deployment"].items():
-        letter = {"prefill": "p", "decode": "d", "serve": "s"}[role]
-        settings |= {f"{letter}w": pool["workers"], f"{letter}g": pool["gpus"], f"{letter}t": pool["tp"]}
-        settings["b"] = pool.get("max_batch_per_gpu", settings["b"])
-    changed = encode(settings)
-    return "&".join(part.replace(":", "=", 1).replace("True", "true").replace("False", "false")
-                    for part in changed.split(";") if ":" in part)  # fmt: skip
+    return to_yaml(Scenario.model_validate({**best["scenario"], **more}))
 
 
-def _mean(length: Json) -> tuple[int, float]:
-    if "constant" in length:
-        return length["constant"], 0.0
-    return round(length["lognormal"]["mean"]), length["lognormal"]["cv"]
+def what_if(candidate: Json) -> str:
+    """The query under which What-if shows a candidate, as far as its sliders can."""
+    return addresses.what_if(Scenario.model_validate(candidate["scenario"])).query

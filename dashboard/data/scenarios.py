@@ -15,6 +15,7 @@ import yaml
 from dashboard.data.problems import BadInput, said
 from sim import catalog
 from sim.catalog.profiles import shipped_profiles
+from sim.cluster.staff import by_the_clock as by_hour
 from sim.deployment.plan import deploy
 from sim.deployment.profile_choice import ANALYTIC
 from sim.scenario.errors import LocatedProblem, ScenarioError
@@ -73,6 +74,11 @@ def _uploaded() -> dict[str, str]:
 def every() -> dict[str, str]:
     """Every scenario that a page can pick: name -> YAML text."""
     return shipped() | _uploaded()
+
+
+def by_the_clock() -> dict[str, str]:
+    """Those of them whose load, workers or GPUs change by the hour."""
+    return {name: text for name, text in every().items() if by_hour(scenario(text))}
 
 
 @st.cache_resource(max_entries=256, show_spinner="Computing")

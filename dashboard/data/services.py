@@ -92,3 +92,19 @@ def first_tokens(services: Sequence[Shown]) -> pd.DataFrame:
 def page(services: Sequence[Shown]) -> bytes:
     """The HTML report of the simulated ones among the services."""
     return report([one for one in services if one.run]).encode()
+
+
+def day_totals(service: Shown) -> dict[str, str]:
+    """What a day that was simulated by the hour adds up to, as a page shows it."""
+    hours = service.run.json().get("hours", []) if service.run else []
+    sums = {
+        key: sum(hour[key] or 0 for hour in hours)
+        for key in ("arrived", "usd", "gpu_hours", "missed", "retried")
+    }
+    return {
+        "Requests": f"{sums['arrived']:,.0f}",
+        "USD": f"${sums['usd']:,.0f}",
+        "GPU-hours": f"{sums['gpu_hours']:,.0f}",
+        "Missed": f"{sums['missed']:,.0f}",
+        "Retried": f"{sums['retried']:,.0f}",
+    }

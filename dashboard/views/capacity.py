@@ -4,14 +4,22 @@ import streamlit as st
 
 from dashboard import parts
 from dashboard.data import TERMS, plans, scenarios
+from dashboard.sections import day, sweep
 
 offered = scenarios.names()
 PERCENTILES = [50.0, 90.0, 95.0, 99.0]
 CATALOG_S_TIER = "each GPU's default"
+ALWAYS_THE_SAME, DAILY = "always the same", "DeepSeek's day"
+PLAN, DAY, SWEEP = "Plan", "The day by hour", "Sweep results"
 
 with st.sidebar:
     st.markdown("##### Traffic at the peak")
     rate = st.number_input("Requests/s", 0.01, 10_000.0, 20.0, 1.0, "%g", key="cap_rate", bind="query-params")
+    through = st.selectbox(
+        "Through the day", [ALWAYS_THE_SAME, DAILY], key="cap_day",
+        help="The load of DeepSeek's own service by the hour: the rate above is that of its busiest hour, and the mean "
+        "prices the tokens.",
+    )  # fmt: skip
     prompt = st.number_input("Input tokens", 1, 200_000, 1000, 100, key="cap_in", bind="query-params")
     answer = st.number_input("Output tokens", 1, 50_000, 250, 50, key="cap_out", bind="query-params")
     spread = st.number_input(
@@ -45,6 +53,13 @@ with st.sidebar:
     most = st.number_input("GPUs at most", 1, 10_000, 512, 8, key="cap_most", bind="query-params")
 
 st.title("Capacity")
+view = st.segmented_control(
+    "View", [PLAN, DAY, SWEEP], default=PLAN, key="cap_view", bind="query-params", required=True,
+    label_visibility="collapsed",
+)  # fmt: skip
+if view == SWEEP:
+    sweep.show()
+    st.stop()
 text = ""
 if not gpus or not drafts:
     st.info("Choose at least one GPU and one number of drafts on the left.", icon=":material/tune:")
@@ -53,6 +68,7 @@ else:
         text = plans.question(
             {
                 "rate": float(rate),
+                "curve": plans.DAILY if through == DAILY else None,
                 "input": int(prompt),
                 "output": int(answer),
                 "spread": float(spread),
@@ -67,6 +83,9 @@ else:
                 "most": int(most),
             }
         )
+if view == DAY:
+    day.show(plans.answer(text) if text else None)
+    st.stop()
 job = plans.job(text) if text else None
 runs = job is not None and job.under_way
 left, middle, right = st.columns([1.2, 1.2, 4], vertical_alignment="center")

@@ -159,10 +159,20 @@ def _break_even(plan: Json) -> Iterator[Text]:
     for one in plan["break_even"]:
         verb = "beats" if one["owning_wins"] else "does not beat"
         yield Text(
-            f"Owning {verb} {one['provider']} ({usd(one['usd_per_million'])} per million tokens of this mix, "
-            f"{one['as_of']}): even at {usd(one['usd_per_gpu_hour_at_most'])} per GPU-hour (now "
+            f"Owning {verb} {one['provider']} ({usd(one['usd_per_million'])} per million tokens of this mix"
+            f"{_at_hours(one)}, {one['as_of']}): even at {usd(one['usd_per_gpu_hour_at_most'])} per GPU-hour (now "
             f"{usd(one['usd_per_gpu_hour'])}), or at a mean load of {percent(one['load_share_at_least'])} of the peak"
         )
+
+
+def _at_hours(one: Json) -> str:
+    """The prices of some hours, and how much of the load pays them."""
+    told = [
+        f"; {usd(price['usd_per_million'])} for {percent(price['load_share'])} of the load, at UTC {price['hours_utc']}"
+        for price in one["by_hour"] or ()
+        if price["hours_utc"]
+    ]
+    return "".join(told)
 
 
 def _ledger(plan: Json) -> Text:

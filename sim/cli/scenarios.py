@@ -94,7 +94,7 @@ def pool(plan: "PoolPlan") -> dict[str, Any]:
 
 def public_prices(results: "Mapping[str, Result]") -> dict[str, list[dict[str, Any]]]:
     """Public API prices of each model that ran."""
-    from sim.price import api_prices
+    from sim.api_prices import api_prices
 
     models = dict.fromkeys(result.record.scenario.model for result in results.values())
     return {model: json.loads(api_prices(model).to_json(orient="records")) for model in models}

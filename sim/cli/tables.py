@@ -229,8 +229,10 @@ def basis(run: Json) -> str:
 
 
 def offers(prices: Sequence[Json]) -> Json:
-    """A model's public API prices in short: the maker's latest, and the lowest and median of all others."""
+    """A model's public API prices in short: the maker's latest, and the lowest and median of all others; of those that
+    change by the hour the one of most hours."""
     kinds = ("input_cache_hit", "input_cache_miss", "output")
+    prices = [price for price in prices if not price.get("hours_utc")]
     by_date = sorted((price for price in prices if price["official"]), key=lambda price: str(price["as_of"]))
     short: dict[str, dict[str, float | None]] = {}
     if by_date:

@@ -38,10 +38,11 @@ class LifeRecord:
     """When a worker failed."""
     spans: list[Span] = field(default_factory=list)
 
-    def paid(self, role: str | None = None, unit: int = 1) -> "Level":
-        """GPUs that are paid for, of one pool or of all with the spares, in whole multiples of `unit`."""
+    def paid(self, role: str | None = None, unit: int = 1, above: float = 0) -> "Level":
+        """GPUs that are paid for, of one pool or of all with the spares, in whole multiples of `unit`; those `above` a
+        number of them."""
         among = [span for span in self.spans if role in (None, span.role)]
-        return Level(among, [span.gpus for span in among], unit)
+        return Level(among, [span.gpus for span in among], unit, above)
 
     def serving(self, role: str) -> "Level":
         """Workers of a pool that serve."""
@@ -52,14 +53,15 @@ class LifeRecord:
 class Level:
     """A number that changes in steps over time: how many are there, summed up over any interval."""
 
-    def __init__(self, spans: Iterable[Span], weights: list[int], unit: int = 1) -> None:
-        """Each span counts with its weight from start to end; the sum is rounded up to whole multiples of `unit`."""
+    def __init__(self, spans: Iterable[Span], weights: list[int], unit: int = 1, above: float = 0) -> None:
+        """Each span counts with its weight from start to end; the sum is rounded up to whole multiples of `unit`, and
+        counts as far as it is `above` a number."""
         edges = np.array([(span.start_s, span.end_s) for span in spans]).reshape(-1, 2)
         self._at_s, where = np.unique(edges, return_inverse=True)
         changes = np.zeros(len(self._at_s), dtype=np.int64)
         signed = np.column_stack((weights, np.negative(weights))).astype(np.int64)
         np.add.at(changes, where.ravel(), signed.ravel())
-        levels = -(-np.cumsum(changes)[:-1] // unit) * unit
+        levels = np.maximum(0, -(-np.cumsum(changes)[:-1] // unit) * unit - above)
         self.highest = int(levels.max(initial=0))
         self._summed = np.append(0.0, np.cumsum(levels * np.diff(self._at_s)))
 

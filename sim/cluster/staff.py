@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from sim.cluster.record import RunRecord
+from sim.scenario.schema import Scenario
 from sim.units import HOUR_S
 
 
@@ -28,12 +29,15 @@ def most_gpus(record: RunRecord) -> int:
     return round(record.life.paid().highest * copies(record))
 
 
-def bought_gpu_s(record: RunRecord, unit: int) -> Callable[[float, float], float]:
-    """(start, end) in seconds -> GPU seconds paid for in between: at each moment whole multiples of `unit`."""
+def bought_gpu_s(record: RunRecord, unit: int, above: int = 0) -> Callable[[float, float], float]:
+    """(start, end) in seconds -> GPU seconds paid for in between: at each moment whole multiples of `unit`, as far as
+    they are `above` a number of GPUs."""
     if record.life is None:
         bought = -(-_all(record, sum(pool.gpus for pool in record.pools.values())) // unit) * unit
+        bought = max(0, bought - above)
         return lambda start_s, end_s: bought * (end_s - start_s)
-    paid, scale = record.life.paid(unit=unit), copies(record)
+    scale = copies(record)
+    paid = record.life.paid(unit=unit, above=above / scale)
     return lambda start_s, end_s: paid.between(start_s, end_s) * scale
 
 
@@ -42,6 +46,13 @@ def paid_window_s(record: RunRecord) -> tuple[float, float]:
     start_s, end_s = record.window_s
     held = record.life is None or record.life.paid().between(start_s, end_s) > 0
     return record.window_s if end_s > start_s and held else (0.0, record.end_s)
+
+
+def by_the_clock(scenario: Scenario) -> bool:
+    """Whether anything changes by the hour: the load, the workers, or the GPUs."""
+    arrivals = scenario.workload.arrivals
+    diurnal = arrivals is not None and arrivals.diurnal is not None
+    return diurnal or scenario.autoscale is not None or scenario.failures is not None
 
 
 def hours(record: RunRecord) -> list[tuple[float, float]]:

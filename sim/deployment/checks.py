@@ -47,10 +47,15 @@ def _price_problems(scenario: Scenario) -> Iterator[Problem]:
     """A tier that the GPU does not have, or no price at all."""
     tiers, tier = catalog.price_tiers(gpu_of(scenario).name), scenario.price.tier
     gpu = gpu_of(scenario).name if is_gpu_file(scenario.gpu) else scenario.gpu
-    if tier is not None and tiers and tier not in tiers:
-        unknown = catalog.UnknownName(f"price tier of {gpu}", tier, catalog.nearest_names(tier, tiers))
-        yield Problem(("price", "tier"), str(unknown))
-    if not tiers and scenario.price.usd_per_gpu_hour is None:
+    reserved = scenario.price.reserved.tier if scenario.price.reserved else None
+    for key, name in ((("price", "tier"), tier), (("price", "reserved", "tier"), reserved)):
+        if name is not None and tiers and name not in tiers:
+            unknown = catalog.UnknownName(f"price tier of {gpu}", name, catalog.nearest_names(name, tiers))
+            yield Problem(key, str(unknown))
+    if not tiers and reserved is not None:
+        says = f"the catalog has no price of {gpu}; give price.reserved.usd_per_gpu_hour"
+        yield Problem(("price", "reserved", "tier"), says)
+    if not tiers and scenario.price.usd_per_gpu_hour is None and scenario.price.hours is None:
         key = "usd_per_gpu_hour" if tier is None else "tier"
         yield Problem(("price", key), f"the catalog has no price of {gpu}; give price.usd_per_gpu_hour")
 

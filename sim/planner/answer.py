@@ -1,10 +1,11 @@
 """The answer to a plan: what is said of each candidate, the frontier, the ledger. Plain data."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import isnan
 from typing import Any
 
+from sim.api_prices import Mix, price_lists
 from sim.catalog import catalog_date
 from sim.planner.budgets import telling
 from sim.planner.full import Confirmed
@@ -13,7 +14,7 @@ from sim.planner.question import Question
 from sim.planner.reasons import RELIEF, at_best, ends_at, why_not
 from sim.planner.search import PLAIN, SAFE, Entry, Found
 from sim.planner.sizing import Size, most_replicas, rank, sized
-from sim.price import api_prices
+from sim.planner.traffic import day_share
 from sim.units import HOUR_S, MILLION
 
 Json = dict[str, Any]
@@ -199,20 +200,23 @@ def _simulated(found: Found) -> list[Json]:
 
 def break_even(found: Found, confirmed: Confirmed) -> list[Json]:
     """Where owning beats the public API of the same model: below which price of a GPU-hour at the mean load, and above
-    which share of the peak, at today's prices. The maker's price and the lowest of the others; tokens as simulated."""
+    which share of the peak, at today's prices. The maker's price and the lowest of the others; tokens as simulated.
+
+    `by_hour`: where the list has prices for some hours, each with the share of a week's load that pays it."""
     tokens, data = confirmed.measured.data["tokens"], confirmed.entry.screened
-    cached, new, out = tokens["input_cached"], tokens["input"] - tokens["input_cached"], tokens["output"]
+    mix = Mix(tokens["input_cached"], tokens["input"] - tokens["input_cached"], tokens["output"])
     own = prices(found, confirmed.entry, confirmed.size, confirmed.measured)["blended"]
-    model = found.question.scenario(data.candidate.setting).model
+    model, share = (
+        found.question.scenario(data.candidate.setting).model,
+        day_share(found.question.loaded.scenario),
+    )
     offers = []
-    for row in api_prices(model).to_dict("records"):
-        miss, output = row["input_cache_miss_usd_per_million"], row["output_usd_per_million"]
-        hit = row["input_cache_hit_usd_per_million"]
-        hit = miss if isnan(hit) else hit  # no discount
-        blended = (cached * hit + new * miss + out * output) / (cached + new + out)
+    for one in price_lists(model):
+        blended = one.mean(mix, share)
         if not isnan(blended):
-            offers.append({"provider": row["provider"], "official": bool(row["official"]), "as_of": str(row["as_of"]),
-                           "usd_per_million": blended})  # fmt: skip
+            by_hour = [asdict(price) for price in one.by_hour(mix, share)] if one.at_hours else None
+            offers.append({"provider": one.row["provider"], "official": bool(one.row["official"]),
+                           "as_of": str(one.row["as_of"]), "usd_per_million": blended, "by_hour": by_hour})  # fmt: skip
     makers = sorted((o for o in offers if o["official"]), key=lambda o: o["as_of"])[-1:]
     others = sorted((o for o in offers if not o["official"]), key=lambda o: o["usd_per_million"])[:1]
     hour = confirmed.measured.data["cost"]["usd_per_gpu_hour"]

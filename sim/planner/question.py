@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sim import catalog
-from sim.scenario.errors import LocatedProblem, ScenarioError, did_you_mean, dotted
+from sim.scenario.errors import LocatedProblem, Problem, ScenarioError, did_you_mean, dotted
 from sim.scenario.form import key_paths, schema_at
 from sim.scenario.loading import LoadedScenario, apply, from_tree
 from sim.scenario.reader import read, read_file
@@ -21,6 +21,9 @@ from sim.scenario.tree import Node, find, graft, merge, nest, plain
 KINDS: Final = ("aggregated", "disaggregated")
 OWN_KEYS: Final = ("gpu", "kind", "ratio", "max_gpus", "exclude")
 """Keys of `search` beside those of a scenario."""
+RESERVED: Final = (
+    "a plan chooses how many GPUs there are, at one price each; expected in the scenario that it answers with"
+)
 OPERATIONS: Final = frozenset(("autoscale", "failures", "fleet"))
 """Sections about a deployment at work: like it, they are not taken from a base."""
 OBJECTIVE: Final = re.compile(r"(ttft|tpot|e2e)_(mean|p\d{1,2}(?:\.\d+)?)_s")
@@ -97,6 +100,8 @@ def load_question(path: str | Path) -> Question:
     if problems:
         raise ScenarioError(problems)
     loaded = _without_deployment(from_tree(_scenario_tree(tree, search, known)))
+    if loaded.scenario.price.reserved is not None:
+        raise loaded.located([Problem(("price", "reserved"), RESERVED)])
     objectives = objectives or _own_objectives(loaded.scenario)
     if not objectives:
         says = "expected `objectives`, such as {ttft_p99_s: 2.0, tpot_p99_s: 0.05}: without a promise one GPU will do"
@@ -216,6 +221,8 @@ def _problems(search: Node) -> Iterator[LocatedProblem]:
                 "the plan finds the workers, for the workload and the objectives that stand outside `search`"
             )
             yield LocatedProblem(at, says, node.key or node.place)
+        elif key.startswith("price.reserved"):
+            yield LocatedProblem(at, RESERVED, node.key or node.place)
         elif isinstance(node.value, list) and not node.value and key != "exclude":
             yield LocatedProblem(at, "expected at least one value", node.shown)
         elif key == "kind" and (wrong := [k for k in _values(node) if k not in KINDS]):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sim.parallel import completed, on_ray
 from sim.planner.points import Point, Sweep
 from sim.scenario.errors import DeploymentError, ScenarioError
+from sim.scenario.loading import to_yaml
 from sim.scenario.schema import Scenario
 from sim.simulation import simulate
 from sim.steady import steady
@@ -29,6 +30,8 @@ JOURNAL: Final = "points.jsonl"
 ROWS_PER_TABLE: Final = 25
 """New points after which the table is written again."""
 WALL: Final = "wall_s"
+BASE: Final = "base"
+"""Of the table's `attrs`, which its file keeps: the scenario that every point starts from, as YAML."""
 Row = dict[str, Any]
 
 
@@ -76,6 +79,7 @@ def run_sweep(
 
     def table() -> "pd.DataFrame":
         found = _frame(sweep.points, rows, seed)
+        found.attrs[BASE] = to_yaml(sweep.base.scenario)
         beside = folder / f".{TABLE}.{os.getpid()}"
         found.to_parquet(beside, index=False)
         beside.replace(folder / TABLE)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from sim.api_prices import DayShare, flat
+from sim.catalog.traffic import curve_utc_offsets_h
 from sim.planner.budgets import peak_window_s
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
@@ -72,6 +74,22 @@ def traffic_of(scenario: Scenario, seed: int) -> Traffic:
         raise _not_open()
     cv = arrivals.gamma.cv if arrivals.gamma else None
     return Traffic(opened.rate_per_s, opened.rate_per_s, cv, "the rate of the workload")
+
+
+def day_share(scenario: Scenario) -> DayShare:
+    """Share of a day's arrivals between two hours of the day in UTC: of a daily curve, else as if always the same."""
+    arrivals = scenario.workload.arrivals
+    if arrivals is None or arrivals.diurnal is None:
+        return flat
+    curve, offset_h = DailyCurve.load(arrivals.diurnal, None), scenario.price.utc_offset_h
+    if offset_h is None:
+        offset_h = curve_utc_offsets_h().get(arrivals.diurnal.curve, 0.0)
+    whole = curve.arrivals_until(HOURS_PER_DAY * HOUR_S)
+
+    def until(utc_h: float) -> float:
+        return curve.arrivals_until((utc_h + offset_h + HOURS_PER_DAY) * HOUR_S) / whole
+
+    return lambda start_h, end_h: until(end_h) - until(start_h)
 
 
 def _of_a_trace(scenario: Scenario, seed: int) -> Traffic:

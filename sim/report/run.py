@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from sim.price import TokenPrices, api_prices
+from sim.api_prices import api_prices
+from sim.price import TokenPrices
 from sim.report import service, tables
 from sim.report.day import day_chart
 from sim.report.look import Chart

@@ -91,7 +91,7 @@ def price_table(prices: Mapping[tuple[str, str], TokenPrices | Json]) -> pd.Data
 
 
 def api_table(api: pd.DataFrame) -> pd.DataFrame:
-    """Public API prices from `sim.price.api_prices`, in the same long form: name (provider), official, sold, price."""
+    """Public API prices from `sim.api_prices`, in the same long form: name (provider), official, sold, price."""
     columns = {f"{key}_usd_per_million": label for key, label in PRICES.items()}
     kept = api.rename(columns=columns)
     table = kept.melt(

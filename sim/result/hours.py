@@ -15,13 +15,6 @@ from sim.units import HOUR_S, MILLION
 Columns = dict[str, NDArray[Any]]
 
 
-def has_hours(scenario: Scenario) -> bool:
-    """Whether anything changes by the hour: the load, the workers, or the GPUs."""
-    arrivals = scenario.workload.arrivals
-    by_clock = arrivals is not None and arrivals.diurnal is not None
-    return by_clock or scenario.autoscale is not None or scenario.failures is not None
-
-
 def by_hour(
     record: RunRecord, columns: Columns, kept: NDArray[np.bool_], usd: Sequence[float]
 ) -> list[dict[str, Any]]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import yaml
 
 from sim.cluster.record import RunRecord
+from sim.cluster.staff import by_the_clock
 from sim.result.fleet import LATENCIES, fleet, widened
-from sim.result.hours import by_hour, has_hours
+from sim.result.hours import by_hour
 from sim.result.invariants import check_invariants
 from sim.result.statistics import meets, request_columns, summary
 from sim.scenario.errors import DeploymentError, brief
@@ -60,10 +61,10 @@ class Result:
         if anchor is not None:
             self._json["anchor"] = anchor
         scenario = record.scenario
-        if has_hours(scenario) or scenario.fleet:
+        if by_the_clock(scenario) or scenario.fleet:
             columns = request_columns(self.record)
             kept = meets(scenario.objectives, columns)
-            if has_hours(scenario):
+            if by_the_clock(scenario):
                 self._json["hours"] = by_hour(self.record, columns, kept, cost.usd_by_hour)
             if scenario.fleet:
                 self._json["fleet"] = fleet(self.record, kept, self._json)

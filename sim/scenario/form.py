@@ -181,11 +181,13 @@ def schema_at(form: type[Section], path: KeyPath) -> Schema:
 
 
 def _resolved(node: Schema, root: Schema) -> Schema:
-    """The node with its reference followed and `null` left out; its own description wins."""
+    """The node with its reference, or that of its items, followed and `null` left out; its own description wins."""
     kinds = [kind for kind in node.get("anyOf", ()) if kind.get("type") != "null"]
     target = kinds[0] if kinds else node
     if "$ref" in target:
         target = root["$defs"][target["$ref"].rsplit("/", 1)[-1]]
+    if isinstance(items := target.get("items"), dict):
+        target = {**target, "items": _resolved(items, root)}
     return {**target, **{key: node[key] for key in ("description", "default") if key in node}}
 
 

@@ -123,6 +123,11 @@ class DailyCurve:
             raise fault(table.file, (), None, None, "the load is zero all day")
         return cls(hours, loads, form.mean_rate_per_s)
 
+    @property
+    def peak_per_s(self) -> float:
+        """The rate of the busiest row."""
+        return float((np.diff(self._expected) / np.diff(self._starts_s)).max())
+
     def arrivals_until(self, time_s: float) -> float:
         """Expected arrivals from 0 to `time_s`."""
         days, within_s = divmod(time_s, self._starts_s[-1])

@@ -27,7 +27,9 @@ def tables(app: AppTest) -> list[list[dict[str, str]]]:
     found = []
     for shown in app.get("html"):
         head, _, body = shown.proto.body.partition("</thead>")
-        names = [unescape(name) for name in re.findall(r"<th(?: [^>]*)?>(.*?)</th>", head)]
+        names = [
+            unescape(name) for name in re.findall(r"<th(?: [^>]*)?>(.*?)</th>", head.replace("<wbr>", ""))
+        ]
         cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", body)]
         found.append([dict(zip(names, map(unescape, row), strict=True)) for row in cells])
     return found

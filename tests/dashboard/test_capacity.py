@@ -13,7 +13,7 @@ from dashboard.settings import DEFAULTS, scenario_of, value_of
 from sim.planner.question import load_question
 
 VIEW = Path(__file__).parents[2] / "dashboard" / "views" / "capacity.py"
-ASKED = {"rate": 12.0, "input": 1000, "output": 40, "spread": 0.0, "hits": 0.0, "model": "deepseek-v3.2",
+ASKED = {"rate": 12.0, "curve": None, "input": 1000, "output": 40, "spread": 0.0, "hits": 0.0, "model": "deepseek-v3.2",
          "gpus": ["h200_sxm"], "drafts": [0], "tier": None, "ttft_s": 2.0, "tpot_s": 0.06, "percentile": 95.0,
          "most": 64}  # fmt: skip
 SMALL = """

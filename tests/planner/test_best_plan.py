@@ -221,3 +221,16 @@ def _die_at_two(x: int) -> int:
 
         os._exit(1)
     return x
+
+
+def test_owning_is_compared_with_what_an_api_asks_at_every_hour(ask: Ask) -> None:
+    """DeepSeek asked for V3 0.27 and 1.10 dollars, and half of it from 16:30 to 00:30 UTC, a third of an even day: with
+    five tokens read to one written 0.408333, times 5/6."""
+    maker = next(one for one in ask()["break_even"] if one["official"])
+    whole = (5 * 0.27 + 1.10) / 6
+    assert [(one["hours_utc"], one["load_share"]) for one in maker["by_hour"]] == [
+        ("16:30-00:30", pytest.approx(1 / 3)),
+        (None, pytest.approx(2 / 3)),
+    ]
+    assert [one["usd_per_million"] for one in maker["by_hour"]] == pytest.approx([whole / 2, whole])
+    assert maker["usd_per_million"] == pytest.approx(whole * 5 / 6)

@@ -109,6 +109,8 @@ def test_what_is_pinned_takes_the_place_of_what_is_searched(tmp_path: Path) -> N
         ("base: chat.yaml\nmodle: x\nsearch: {}\n", "did you mean 'model'?"),
         ("base: chat.yml\nsearch: {}\n", "did you mean 'chat.yaml'?"),
         ("base: chat.yaml\nfleet: {replicas: 4}\nsearch: {}\n", "plan.yaml:2:1: fleet: a plan chooses how many"),
+        ("base: chat.yaml\nprice: {reserved: {gpus: 8, tier: res_1yr}}\nsearch: {}\n",
+         "plan.yaml:2:9: price.reserved: a plan chooses how many GPUs"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, says: str) -> None:

@@ -4,7 +4,8 @@ import pytest
 from priced_runs import SERVED, SPLIT, price, record
 
 from sim import catalog
-from sim.price import api_prices, gpu_hour
+from sim.api_prices import api_prices
+from sim.price import gpu_hour
 from sim.scenario.schema import Price
 
 

@@ -1,5 +1,6 @@
 """A day with failures and autoscaling: what is told by hour adds up to what is told of the whole."""
 
+import itertools
 from functools import cache
 from typing import Any
 
@@ -72,6 +73,24 @@ def test_what_is_paid_is_what_was_held() -> None:
     assert result.json()["cost"]["usd_per_hour"] == pytest.approx(in_window / (end_s - start_s) * 2.2)
     busy_s = sum(result.record.pools["serve"].busy_gpu_s.values())
     assert busy_s <= 3600 * gpu_hours
+
+
+def test_an_hour_costs_what_was_held_in_it_at_its_price() -> None:
+    """One dollar in the first hour, three from then on, and a node reserved at half a dollar."""
+    prices = [{"from_hour": 0, "usd_per_gpu_hour": 1.0}, {"from_hour": 1, "usd_per_gpu_hour": 3.0}]
+    asked = {"hours": prices, "reserved": {"gpus": 8, "usd_per_gpu_hour": 0.5}, "overhead_fraction": 0.0}
+    result = sim.simulate({**BASE, **TROUBLE, "price": asked})
+    life, hours, end_s = result.record.life, result.json()["hours"], result.record.end_s
+    assert life is not None
+    usd = 8 * end_s * 0.5
+    edges = sorted({0.0, 3600.0, *(t for span in life.spans for t in (span.start_s, span.end_s))})
+    for start_s, next_s in itertools.pairwise(edges):
+        held = sum(span.gpus for span in life.spans if span.start_s <= start_s < span.end_s)
+        usd += max(0, held - 8) * (next_s - start_s) * (1.0 if start_s < 3600 else 3.0)
+    assert sum(hour["usd"] for hour in hours) == pytest.approx(usd / 3600)
+    assert {h["arrived"] for h in hours} == {h["arrived"] for h in run().json()["hours"]}, (
+        "prices change nothing else"
+    )
 
 
 def test_one_seed_the_same_day() -> None:

@@ -47,7 +47,12 @@ def figures(told: dict[str, Any], of: dict[str, Any]) -> dict[str, tuple[list[fl
 
 SEEDS, LEAST = 20, 18
 MISSED = "tpot_s.mean"
-"""The one figure that is inside less often."""
+"""The one figure that is inside less often: 17 of these 20 seeds, and 115 of 120 (0 to 119), where the others are
+inside in all. At this load TPOT is the same, to 1e-5, for all but one or two requests in a thousand: a sample of a
+thousand that has none of these knows nothing of them. In seeds 0, 5 and 16 all replicas are 0.01 to 0.02% above it.
+
+17 or fewer of 20 have a chance of 7.5% where each is inside with 95%. Other seeds would do, such as 1 to 20; they are
+not taken, because that is known."""
 
 
 @cache
@@ -67,7 +72,7 @@ def test_a_sample_of_four_of_sixteen_replicas_tells_what_all_do_within_its_inter
     assert {n: count for n, count in seeds_inside().items() if count < LEAST and n != MISSED} == {}
 
 
-@pytest.mark.xfail(reason="17 of 20 seeds since the handover follows engines' rules; 95 of 100", strict=True)
+@pytest.mark.xfail(reason="17 of 20 seeds, of which 18 were asked for; 115 of 120", strict=True)
 def test_so_it_does_for_mean_tpot() -> None:
     assert seeds_inside()[MISSED] >= LEAST
 
