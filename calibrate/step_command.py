@@ -26,10 +26,14 @@ DEPTHS: Final = 2
 def step(
     files: Annotated[
         list[Path],
-        typer.Argument(help="Step logs of SGLang or vLLM, Kineto traces (.json, .json.gz), SQLite exports of nsys."),
+        typer.Argument(
+            help="Step logs of SGLang or vLLM, Kineto traces (.json, .json.gz), SQLite exports of nsys."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the profile.")] = Path("steps"),
-    model: Annotated[str, typer.Option(help="Model that ran; a catalog name or a config.json.")] = "deepseek-v3.2",
+    model: Annotated[
+        str, typer.Option(help="Model that ran; a catalog name or a config.json.")
+    ] = "deepseek-v3.2",
     gpu: Annotated[str, typer.Option(help="GPU that it ran on.")] = "h200_sxm",
     engine: Annotated[str, typer.Option(help="Engine that ran it.")] = "sglang",
     gpus: Annotated[int, typer.Option(min=1, help="GPUs of the service.")] = 8,
@@ -38,19 +42,26 @@ def step(
     draft_tokens: Annotated[int, typer.Option(min=0, help="Draft tokens per sequence and step.")] = 0,
     layers: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Layers of the model in each file, in their order: --layers 4 A --layers 8 B."),
+        typer.Option(
+            min=1, help="Layers of the model in each file, in their order: --layers 4 A --layers 8 B."
+        ),
     ] = None,
     context: Annotated[
         float | None,
-        typer.Option(min=1, help="KV tokens of decoding sequences on average, where a file does not tell them."),
+        typer.Option(
+            min=1, help="KV tokens of decoding sequences on average, where a file does not tell them."
+        ),
     ] = None,
     cached: Annotated[
-        float, typer.Option(min=0, help="KV tokens before each prompt's new ones, where a file does not tell them.")
+        float,
+        typer.Option(min=0, help="KV tokens before each prompt's new ones, where a file does not tell them."),
     ] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout: the profile's steps.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Last line of stdout: the profile's steps.")
+    ] = False,
 ) -> None:
-    """Read whole steps from logs and traces of a real engine, fit their time against batch, tokens and context, and write
-    the profile that a scenario names. Two depths of a model with dummy weights stand for the whole."""
+    """Read whole steps from logs and traces of a real engine, fit their time against batch, tokens and context, and
+    write the profile that a scenario names. Two depths of a model with dummy weights stand for the whole."""
     from calibrate.step.fitting import families_of, fit_steps
     from calibrate.step.reading import read_steps
 
@@ -70,7 +81,16 @@ def step(
         fits = fit_steps(steps, shapes, gpus // tp, 1 + draft_tokens, deep)
         read = _read(files, depths, shapes)
         fitted = WholeSteps(
-            shapes.name, gpus, tp, ep, draft_tokens, deep, tuple(sorted({*depths})), read, fits, families_of(steps)
+            shapes.name,
+            gpus,
+            tp,
+            ep,
+            draft_tokens,
+            deep,
+            tuple(sorted({*depths})),
+            read,
+            fits,
+            families_of(steps),
         )
         header = {
             "gpu": device.name,
@@ -87,11 +107,11 @@ def step(
     for table in tables(fitted):
         console.print(table)
     if deep != shapes.layers:
-        console.print(
-            f"These are steps of {deep} layers; {shapes.name} has {shapes.layers}. A second depth would tell what a layer "
-            "costs: --layers N FILE --layers M FILE.",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+        few = (
+            f"These are steps of {deep} layers; {shapes.name} has {shapes.layers}, and a scenario needs all. A second "
+            "depth tells what a layer costs: --layers N FILE --layers M FILE."
+        )
+        console.print(few, markup=False, soft_wrap=True)
     console.print(f"Profile: {out / HEADER}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps({"profile": str(out / HEADER), "steps": fitted.json()}))
@@ -104,8 +124,8 @@ def _depths(files: list[Path], layers: list[int] | None, model: catalog.Model) -
         raise NoSteps(f"--layers: expected one for each of {len(files)} files, got {len(depths)}")
     if len({*depths}) > 1 and min(depths) <= model.dense_layers:
         raise NoSteps(
-            f"--layers {min(depths)}: expected more than the {model.dense_layers} dense layers that {model.name} begins "
-            "with, so that the depths differ in its usual layers alone"
+            f"--layers {min(depths)}: expected more than the {model.dense_layers} dense layers that {model.name} "
+            "begins with, so that the depths differ in its usual layers alone"
         )
     return depths
 
@@ -124,8 +144,16 @@ def _read(files: list[Path], depths: list[int], model: catalog.Model) -> str:
 
 def tables(steps: WholeSteps) -> list[RichTable]:
     """What was fitted, and where the kernels' time goes."""
-    fitted = RichTable(title=f"Whole steps of {steps.model}, {steps.layers} layers", title_justify="left")
-    for column in ("phase", "steps", "loads", "tokens per rank", "context", "error of a load from the others"):
+    title = f"Whole steps of {steps.model}, {steps.layers} layers"
+    fitted = RichTable(title=title, title_justify="left", box=None)
+    for column in (
+        "phase",
+        "steps",
+        "loads",
+        "tokens per rank",
+        "context",
+        "error of a load from the others",
+    ):
         fitted.add_column(column, justify="left" if column == "phase" else "right")
     for phase, fit in steps.phases.items():
         ends = [f"{least:,.0f} to {most:,.0f}" for least, most in (fit.tokens, fit.context)]
@@ -133,7 +161,7 @@ def tables(steps: WholeSteps) -> list[RichTable]:
         fitted.add_row(phase, f"{fit.steps:,}", f"{fit.loads:,}", *ends, error)
     found = [fitted]
     for phase, families in steps.families.items():
-        table = RichTable(title=f"Kernels of a {phase} step, by family", title_justify="left")
+        table = RichTable(title=f"{phase} by family", title_justify="left", box=None)
         for column in ("family", "ms", "share"):
             table.add_column(column, justify="left" if column == "family" else "right")
         for family, seconds in families.items():

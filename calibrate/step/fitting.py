@@ -1,9 +1,10 @@
 """Timed steps -> the factors of whole steps.
 
-Non-negative least squares on relative errors, of the median step of each load. Which parts have a factor at all is chosen
-one by one: each that lets loads that were left out be predicted clearly better. Steps of two depths are fitted together, a
-part's factor being that of the step plus that of a layer times the layers behind the dense ones: the difference between the
-depths is a layer, and all that does not grow with them the step's own. So the model's own depth follows.
+Non-negative least squares on relative errors, of the median step of each load. Which parts have a factor at all is
+chosen one by one: each that lets loads that were left out be predicted clearly better. Steps of two depths are fitted
+together, a part's factor being that of the step plus that of a layer times the layers behind the dense ones: the
+difference between the depths is a layer, and all that does not grow with them the step's own. So the model's own depth
+follows.
 """
 
 from collections import defaultdict
@@ -40,9 +41,11 @@ def typical(steps: Sequence[TimedStep]) -> list[TimedStep]:
     """A step per load, with the median time, contexts and kernels of those that there are."""
     groups: dict[tuple[float, ...], list[TimedStep]] = defaultdict(list)
     for step in steps:
-        groups[tuple(float(f"{each:.{ROUNDED}g}") if i in (2, 4, 5) else each for i, each in enumerate(step.load))] += [
-            step
-        ]
+        groups[
+            tuple(
+                float(f"{each:.{ROUNDED}g}") if i in (2, 4, 5) else each for i, each in enumerate(step.load)
+            )
+        ] += [step]
     return [_median(found) for _, found in sorted(groups.items())]
 
 

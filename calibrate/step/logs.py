@@ -1,7 +1,7 @@
 """Step logs of SGLang and vLLM -> timed steps.
 
-SGLang tells rates, so a step's time is known only where nothing else ran between two lines: decode lines behind a decode
-line of as many sequences; prefill lines behind a prefill line of as many tokens, while requests were waiting.
+SGLang tells rates, so a step's time is known only where nothing else ran between two lines: decode lines behind a
+decode line of as many sequences; prefill lines behind a prefill line of as many tokens, while requests were waiting.
 """
 
 import re
@@ -61,7 +61,11 @@ def _vllm(path: Path, lines: list[str], beside: Beside) -> Iterator[TimedStep]:
     of_step, of_cache = patterns("lines")["vllm_iteration"], patterns("lines")["vllm_cache"]
     sizes = [int(found["size"].replace(",", "")) for line in lines if (found := of_cache.search(line))]
     # A line without tokens is of a rank that waits for the others.
-    told = [found for line in lines if (found := of_step.search(line)) and found["queries"] + found["tokens"] != "00"]
+    told = [
+        found
+        for line in lines
+        if (found := of_step.search(line)) and found["queries"] + found["tokens"] != "00"
+    ]
     least_s = float(formats()["waited_for_nothing_s"]["value"])
     timed = [found for found in told if float(found["ms"]) * 1e-3 >= least_s]
     if len(told) - len(timed) > float(formats()["waited_for_nothing_share"]["value"]) * len(told):

@@ -39,7 +39,14 @@ class TimedStep:
     @property
     def load(self) -> tuple[float, ...]:
         """What it computed: steps of the same load differ in their seconds alone."""
-        return self.layers, self.sequences, round(self.context), self.tokens, round(self.pairs), round(self.held)
+        return (
+            self.layers,
+            self.sequences,
+            round(self.context),
+            self.tokens,
+            round(self.pairs),
+            round(self.held),
+        )
 
 
 @dataclass(frozen=True)

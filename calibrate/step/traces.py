@@ -1,8 +1,8 @@
 """Traces of torch.profiler (Kineto) and nsys -> timed steps, with their kernels by family.
 
-Steps are told by marks: ranges that engines put around them. A kernel belongs to the mark in which the host launched it,
-whenever it ran. A step lasts from its first kernel to the next step's first; where a trace has no kernels (on a CPU),
-from mark to mark, and the outermost operators stand for them.
+Steps are told by marks: ranges that engines put around them. A kernel belongs to the mark in which the host launched
+it, whenever it ran. A step lasts from its first kernel to the next step's first; where a trace has no kernels (on a
+CPU), from mark to mark, and the outermost operators stand for them.
 """
 
 import gzip
@@ -43,7 +43,9 @@ def read_kineto(path: Path, beside: Beside) -> list[TimedStep]:
     told = json.loads(gzip.decompress(raw) if raw.startswith(GZIP) else raw)
     events = told.get("traceEvents", []) if isinstance(told, dict) else told
     whole = [event for event in events if event.get("ph") == "X" and "dur" in event]
-    first = min((event["ts"] for event in whole), default=0.0)  # microseconds since 1970 leave no digits for kernels
+    first = min(
+        (event["ts"] for event in whole), default=0.0
+    )  # microseconds since 1970 leave no digits for kernels
     spans: dict[str, list[dict[str, Any]]] = {}
     for event in whole:
         spans.setdefault(event.get("cat", ""), []).append({**event, "ts": event["ts"] - first})
@@ -94,7 +96,9 @@ def read_nsys(path: Path, beside: Beside) -> list[TimedStep]:
             *_rows(base, "CUPTI_ACTIVITY_KIND_GRAPH_TRACE", "start", "end", "deviceId", "globalPid", "correlationId"),
         ]  # fmt: skip
         first = min(((row["deviceId"], row["globalPid"]) for row in found), default=None)
-        kernels = [_kernel(row, names, launches) for row in found if (row["deviceId"], row["globalPid"]) == first]
+        kernels = [
+            _kernel(row, names, launches) for row in found if (row["deviceId"], row["globalPid"]) == first
+        ]
         marks = [
             Span(row["text"] or names.get(row["textId"], ""), row["start"] * 1e-9, row["end"] * 1e-9)
             for row in _rows(base, "NVTX_EVENTS", "start", "end", "text", "textId", "globalTid")
@@ -103,7 +107,9 @@ def read_nsys(path: Path, beside: Beside) -> list[TimedStep]:
     return _steps(path, _marked(marks), kernels, beside)
 
 
-def _kernel(row: Mapping[str, Any], names: Mapping[int, str], launches: Mapping[tuple[int, int], float]) -> Span:
+def _kernel(
+    row: Mapping[str, Any], names: Mapping[int, str], launches: Mapping[tuple[int, int], float]
+) -> Span:
     start = row["start"] * 1e-9
     launched = launches.get((row["globalPid"], row["correlationId"]), start)
     return Span(names.get(row.get("demangledName", 0), "CUDA graph"), start, row["end"] * 1e-9, launched)
@@ -114,12 +120,14 @@ def _rows(base: sqlite3.Connection, table: str, *columns: str) -> Iterator[dict[
     there = {row["name"] for row in base.execute(f"PRAGMA table_info({table})")}
     if there:
         listed = ", ".join(f'"{name}"' if name in there else f"0 AS {name}" for name in columns)
-        yield from (dict(row) for row in base.execute(f"SELECT {listed} FROM {table}"))  # noqa: S608 - our names
+        yield from (dict(row) for row in base.execute(f"SELECT {listed} FROM {table}"))
 
 
 def _marked(spans: Sequence[Span]) -> list[Span]:
     """Those whose name says what a step computes, one after another."""
-    return _outermost([span for span in spans if any(p.search(span.name) for p in patterns("marks").values())])
+    return _outermost(
+        [span for span in spans if any(p.search(span.name) for p in patterns("marks").values())]
+    )
 
 
 def _steps(path: Path, marks: Sequence[Span], kernels: Sequence[Span], beside: Beside) -> list[TimedStep]:

@@ -140,7 +140,9 @@ def parsed(section: Mapping[str, Any]) -> WholeSteps:
 
 def _phase(section: Mapping[str, Any]) -> PhaseFit:
     seconds = {part: float(each) for part, each in section["seconds"].items()}
-    if wrong := [part for part, each in seconds.items() if part not in PARTS or not 0 <= each < MOST_US * 1e-6]:
+    if wrong := [
+        part for part, each in seconds.items() if part not in PARTS or not 0 <= each < MOST_US * 1e-6
+    ]:
         raise ValueError(f"seconds.{wrong[0]}: expected one of {', '.join(PARTS)}, 0 to {MOST_US * 1e-6:g}")
     (least, most), (short, long) = section["tokens"], section["context"]
     ends = (float(least), float(most)), (float(short), float(long))

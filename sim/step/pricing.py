@@ -51,8 +51,8 @@ def step_operations(deployment: Deployment, phase: Phase) -> StepOperations:
 
 
 def whole_steps(deployment: Deployment) -> WholeSteps | None:
-    """The whole steps of its profile; None where that holds kernels. Raises DeploymentError where they cannot be read or
-    are of another model, drafts or layout."""
+    """The whole steps of its profile; None where that holds kernels. Raises DeploymentError where they cannot be read
+    or are of another model, drafts or layout."""
     try:
         steps = steps_named(deployment.profile)
     except ProfileError as error:
@@ -121,8 +121,8 @@ def cost_model(deployment: Deployment) -> CostModel:
 
 
 def check_backends(deployment: Deployment) -> None:
-    """Raises DeploymentError where a pool names kernels of the routed experts that nobody measured, or the profile holds
-    whole steps of another service."""
+    """Raises DeploymentError where a pool names kernels of the routed experts that nobody measured, or the profile
+    holds whole steps of another service."""
     whole_steps(deployment)
     named = {role: name for role, plan in deployment.pools.items() if (name := plan.layout.moe_backend)}
     cost, model, weights = priced_by(deployment), deployment.model, deployment.precision.weights

@@ -87,7 +87,7 @@ def experts_carried(deployment: Deployment) -> list[str]:
 
 
 def _operations(deployment: Deployment, cost: ProfileCost) -> Iterator[Operation]:
-    """The operations of a step of every pool and phase that kernels price, a block that nobody measured by its parts."""
+    """The operations of a step of each pool and phase that kernels price; a block that nobody measured by its parts."""
     for plan in deployment.pools.values():
         for phase in plan.layouts:
             step = step_operations(deployment, phase)

@@ -41,9 +41,7 @@ class WholeStepOperations(StepOperations):
         """See `StepOperations`."""
         return [self._rest(super().prefill_rest(tokens), tokens)]
 
-    def _attention(
-        self, parts: Sequence[Operation], tokens: float, context: float, held: float
-    ) -> Operation:
+    def _attention(self, parts: Sequence[Operation], tokens: float, context: float, held: float) -> Operation:
         shape = {"tokens": tokens, "context": context, "held": held}
         return replace(self._whole("attention of the step", "attention", parts), shape=shape)
 
@@ -96,14 +94,14 @@ def whole_step_notes(steps: WholeSteps, deployment: Deployment, name: str) -> It
                 yield f"{name} holds no {phase} steps of the {plan.role} pool's layout: priced by kernels"
     for phase in PHASES:
         if fit := steps.phases.get(phase):
-            error = (
-                f"each load predicted from the others: off by {fit.error['median']:.1%} (median), {fit.error['p90']:.1%} "
-                "(p90)"
-                if fit.error
+            error = fit.error
+            off = (
+                f"each load predicted from the others: off by {error['median']:.1%} (median), {error['p90']:.1%} (p90)"
+                if error
                 else "too few loads to tell the error"
             )
             yield (
-                f"{phase} priced by whole steps of {name} ({fit.steps:,} steps of {steps.read}; {error}), measured at "
+                f"{phase} priced by whole steps of {name} ({fit.steps:,} steps of {steps.read}; {off}), measured at "
                 f"{fit.tokens[0]:,.0f} to {fit.tokens[1]:,.0f} tokens per rank and contexts of {fit.context[0]:,.0f} "
                 f"to {fit.context[1]:,.0f}"
             )
