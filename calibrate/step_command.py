@@ -161,7 +161,9 @@ def tables(steps: WholeSteps) -> list[RichTable]:
         fitted.add_row(phase, f"{fit.steps:,}", f"{fit.loads:,}", *ends, error)
     found = [fitted]
     for phase, families in steps.families.items():
-        table = RichTable(title=f"{phase} by family", title_justify="left", box=None)
+        table = RichTable(
+            title=f"{phase} steps of {max(steps.depths)} layers, by family", title_justify="left", box=None
+        )
         for column in ("family", "ms", "share"):
             table.add_column(column, justify="left" if column == "family" else "right")
         for family, seconds in families.items():

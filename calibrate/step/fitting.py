@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from calibrate.step.timed import TimedStep
+from calibrate.step.timed import NoSteps, TimedStep
 from sim.catalog import Model
 from sim.cost.whole_steps import PARTS, PHASES, PhaseFit, attention_of, rest_of
 from sim.model.layout import Phase
@@ -71,6 +71,7 @@ def fit_steps(
     """Factors of each phase that there are steps of; decode first, as prompts run beside decoding sequences.
 
     `layers`: that they are to be for. Where the steps' own are of two depths, each must exceed the dense layers.
+    Raises NoSteps where a phase has steps of one depth alone, and that is another one.
     """
     fits: dict[Phase, PhaseFit] = {}
     for phase in reversed(PHASES):
@@ -95,7 +96,12 @@ class _Phase:
     def fit(self, steps: Sequence[TimedStep]) -> PhaseFit:
         """Factors, and the error of each load from the others."""
         loads = typical([self._without_decode(step) for step in steps])
-        deep = len({step.layers for step in loads}) > 1
+        depths = {step.layers for step in loads}
+        deep = len(depths) > 1
+        if not deep and depths != {self._layers}:
+            raise NoSteps(
+                f"{self._phase} steps of {loads[0].layers} layers alone: expected some of another depth too"
+            )
         own = np.array([[self._amounts(step)[part] for part in PARTS] for step in loads])
         depth = np.array([[step.layers - self._model.dense_layers] for step in loads])
         seconds = np.array([step.seconds for step in loads])
@@ -186,10 +192,11 @@ def _summary(errors: Floats) -> dict[str, float]:
 
 
 def families_of(steps: Sequence[TimedStep]) -> dict[Phase, dict[str, float]]:
-    """Seconds of a step's kernels by family, summed over each phase's loads and divided by them; largest first."""
+    """Seconds of a step's kernels by family, the mean over each phase's loads at the greatest depth; largest first."""
     found: dict[Phase, dict[str, float]] = {}
+    deepest = max(step.layers for step in steps)
     for phase in PHASES:
-        mine = [step for step in typical(steps) if step.phase == phase and step.families]
+        mine = [s for s in typical(steps) if s.phase == phase and s.families and s.layers == deepest]
         names = {name for step in mine for name in step.families}
         mean = {name: sum(step.families.get(name, 0.0) for step in mine) / len(mine) for name in names}
         if mean:

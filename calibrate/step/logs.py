@@ -54,7 +54,8 @@ def _sglang(path: Path, lines: list[str], beside: Beside) -> Iterator[TimedStep]
         elif last.get("tokens") == told["tokens"] and int(last["queue"]):
             tokens, count = int(told["tokens"]), int(told["prompts"])
             cached = int(told["cached"]) / max(count, 1) or None
-            yield TimedStep(tokens / rate, tokens=tokens, **beside.prompts(count, tokens, cached))
+            pairs, held = beside.prompts(count, tokens, cached)
+            yield TimedStep(tokens / rate, 0, 0.0, tokens, pairs, held)
 
 
 def _vllm(path: Path, lines: list[str], beside: Beside) -> Iterator[TimedStep]:
@@ -79,6 +80,6 @@ def _vllm(path: Path, lines: list[str], beside: Beside) -> Iterator[TimedStep]:
         context = beside.context  # said beside, as the cache may hold more than these sequences
         if context is None:
             context = beside.context_in(path, full and full / sequences) if sequences else 0.0
-        prompts = beside.prompts(int(found["prompts"]), tokens) if tokens else {}
+        pairs, held = beside.prompts(int(found["prompts"]), tokens)
         seconds = float(found["ms"]) * 1e-3
-        yield TimedStep(seconds, sequences, context if sequences else 0.0, tokens, **prompts)
+        yield TimedStep(seconds, sequences, context if sequences else 0.0, tokens, pairs, held)

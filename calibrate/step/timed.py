@@ -27,7 +27,7 @@ class TimedStep:
     held: float = 0.0
     """KV tokens of the prompts, those before the step and those in it."""
     layers: int = 0
-    """Of the model that ran; 0: all."""
+    """Of the model that ran; 0 where a file has just been read, which does not tell."""
     families: Mapping[str, float] = field(default_factory=dict, compare=False)
     """Seconds of its kernels by family."""
 
@@ -66,8 +66,10 @@ class Beside:
             raise NoSteps(f"{path}: does not tell the context of decoding sequences: expected --context N")
         return self.context
 
-    def prompts(self, count: int, tokens: int, cached: float | None = None) -> dict[str, float]:
+    def prompts(self, count: int, tokens: int, cached: float | None = None) -> tuple[float, float]:
         """Pairs and held KV tokens of equal prompts with so many new tokens in all; `cached`: of each."""
+        if not tokens:
+            return 0.0, 0.0
         before = self.cached if cached is None else cached
         each = tokens / max(count, 1)
-        return {"pairs": tokens * (before + (each + 1) / 2), "held": count * before + tokens}
+        return tokens * (before + (each + 1) / 2), count * before + tokens

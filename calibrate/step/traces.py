@@ -145,7 +145,8 @@ def _steps(path: Path, marks: Sequence[Span], kernels: Sequence[Span], beside: B
         if found or not on_gpu
     ]
     ran = [found for found in inside if found or not on_gpu]
-    idle, steps = float(formats()["idle_share"]["value"]), []
+    idle = float(formats()["idle_share"]["value"])
+    steps: list[TimedStep] = []
     for i, (span, found) in enumerate(zip(spans, ran, strict=True)):
         own_s = span.end - span.start
         next_s = spans[i + 1].start - span.start if i + 1 < len(spans) else own_s
@@ -175,5 +176,5 @@ def _step(
     if not sequences and not tokens:
         return
     context = beside.context_in(path, told.get("context")) if sequences else 0.0
-    prompts = beside.prompts(int(told.get("prompts", 1)), tokens, told.get("cached")) if tokens else {}
-    yield TimedStep(seconds, sequences, context, tokens, **prompts, families=families)
+    pairs, held = beside.prompts(int(told.get("prompts", 1)), tokens, told.get("cached"))
+    yield TimedStep(seconds, sequences, context, tokens, pairs, held, families=families)

@@ -93,7 +93,8 @@ class WholeSteps:
     """What it was read from, for people."""
     phases: Mapping[Phase, PhaseFit]
     families: Mapping[Phase, Mapping[str, float]]
-    """Seconds of a step's kernels by family, of a median step; empty where only a log was read."""
+    """Seconds of a step's kernels by family, the mean over the loads of the deepest model; empty where only logs were
+    read."""
 
     @property
     def layout(self) -> tuple[int, int, int]:

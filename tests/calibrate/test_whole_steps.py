@@ -54,6 +54,14 @@ def test_depths_that_differ_in_dense_layers_are_refused(tmp_path):
     assert code == 2 and "more than the 3 dense layers" in said
 
 
+def test_a_phase_of_one_depth_alone_is_refused(tmp_path):
+    """Its factors would be those of four layers."""
+    four, eight = (sglang_log(tmp_path / f"{layers}.log", layers) for layers in (4, 8))
+    eight.write_text("\n".join(line for line in eight.read_text().splitlines() if "Prefill" not in line))
+    code, said = run("--layers", 4, four, "--layers", 8, eight, "--out", tmp_path / "profile")
+    assert code == 2 and "prefill steps of 4 layers alone" in said
+
+
 def test_one_depth_alone_is_no_profile_of_the_model(tmp_path):
     run("--layers", 4, sglang_log(tmp_path / "4.log", 4), "--out", tmp_path / "profile")
     with pytest.raises(DeploymentError, match="4 layers, not 61"):
@@ -62,10 +70,12 @@ def test_one_depth_alone_is_no_profile_of_the_model(tmp_path):
 
 def test_prompts_beside_decoding_sequences_are_fitted_as_they_are_simulated():
     """Linear work on all tokens as in prefill, the attention of both."""
-    decode = [TimedStep(decode_s(*at), *at) for at in LOADS]
-    alone = [TimedStep(prefill_s(t), tokens=t, pairs=t * (t + 1) / 2, held=t) for t in PROMPTS]
+    decode = [TimedStep(decode_s(*at), *at, layers=LAYERS) for at in LOADS]
+    alone = [TimedStep(prefill_s(t), tokens=t, pairs=t * (t + 1) / 2, held=t, layers=LAYERS) for t in PROMPTS]
     beside = [
-        TimedStep(prefill_s(t) + LAYERS * (3e-7 * 64 + 1e-10 * 64 * 4000), 64, 4000, t, t * (t + 1) / 2, t)
+        TimedStep(
+            prefill_s(t) + LAYERS * (3e-7 * 64 + 1e-10 * 64 * 4000), 64, 4000, t, t * (t + 1) / 2, t, LAYERS
+        )
         for t in PROMPTS
     ]
     both = fit_steps([*decode, *alone, *beside], V32, 1, 1, LAYERS)["prefill"]
@@ -74,7 +84,9 @@ def test_prompts_beside_decoding_sequences_are_fitted_as_they_are_simulated():
 
 
 def test_interrupted_steps_do_not_matter_where_a_load_comes_often(tmp_path):
-    steps = [TimedStep(decode_s(*at) * times, *at) for at in LOADS for times in (1.0, 1.0, 3.0)]
+    steps = [
+        TimedStep(decode_s(*at) * times, *at, layers=LAYERS) for at in LOADS for times in (1.0, 1.0, 3.0)
+    ]
     assert fit_steps(steps, V32, 1, 1, LAYERS)["decode"].error["p90"] < 0.01
 
 
