@@ -14,13 +14,14 @@ from calibrate.cli import app
 from calibrate.step.fitting import fit_steps
 from calibrate.step.timed import TimedStep
 from sim.cli import app as tokenworks
-from sim.cost.whole_steps import steps_named
+from sim.cost.latency import AnchoredCost
+from sim.cost.whole_steps import WholeStepCost, steps_named
 from sim.deployment.plan import resolve
 from sim.explain import explain
 from sim.scenario.errors import DeploymentError
 from sim.scenario.loading import load
 from sim.simulation import simulate
-from sim.step.pricing import pool_step_cost
+from sim.step.pricing import pool_step_cost, priced_by, step_operations
 from sim.step.stand_ins import pricing_notes
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,16 @@ def test_the_simulation_asks_for_the_same_seconds(own):
     cost = pool_step_cost(resolve(scenario(f"profile={own}")), "serve")
     core_s = cost.decode_table(32).attention(32, 4000.0)[0]
     assert cost.decode_table(32).line(32, 32.0).seconds(core_s) == pytest.approx(decode_s(32, 4000), rel=0.01)
+
+
+def test_an_anchor_adjusts_a_whole_step_once(own):
+    steps = steps_named(str(own))
+    deployment = resolve(scenario(f"profile={own}"))
+    anchored = AnchoredCost(WholeStepCost(priced_by(deployment), steps, V32, "own"), 1.1, 2e-3, "mine")
+    step = step_operations(deployment, "decode")
+    operations = step.decode_attention(32, 4000) + step.decode_rest(32)
+    total_s = sum(anchored.price(operation).seconds for operation in operations)
+    assert total_s == pytest.approx(1.1 * decode_s(32, 4000) + 2e-3, rel=0.01)
 
 
 @pytest.mark.parametrize(
