@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from calibrate import step_command
 from calibrate.show import error_table, family_errors, overview, overview_table, plot_page, wide_console
 from sim.catalog.profiles import shipped_profiles
 from sim.cost.fits import ProfileError
 from sim.cost.profile import Profile, load_profile
+from sim.cost.whole_steps import whole_steps_of
 
 
 def show(
@@ -35,6 +37,10 @@ def show(
 
 
 def _one(console: Console, profile: Profile, html: Path | None) -> dict[str, Any]:
+    if steps := whole_steps_of(profile):
+        for table in step_command.tables(steps):
+            console.print(table)
+        return {"profile": profile.name, "steps": steps.json()}
     console.print(error_table(profile, profile.fits))
     if html:
         html.write_text(plot_page(profile), encoding="utf-8")

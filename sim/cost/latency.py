@@ -10,7 +10,7 @@ from typing import Final, Literal, Protocol
 
 from sim.catalog import Efficiency, Gpu
 from sim.kernels import plays
-from sim.model.operations import HOST_STEP, Operation
+from sim.model.operations import HOST_STEP, REST_OF_STEP, Operation
 
 PricedBy = Literal["measured", "fitted", "scaled", "extrapolated", "analytic"]
 PRICED_BY: Final[tuple[PricedBy, ...]] = ("measured", "fitted", "scaled", "extrapolated", "analytic")
@@ -144,7 +144,8 @@ class AnchoredCost:
     """Prices adjusted to one's own measurement of a deployment: a step of t seconds takes `factor` x t + `constant_s`.
 
     Here and nowhere else an anchor enters the price of a step: every operation takes `factor` times as long, and the
-    engine's own time once in a step `constant_s` more (never less than none).
+    engine's own time once in a step (or the rest of a step that is priced whole) `constant_s` more (never less than
+    none).
     """
 
     cost: CostModel
@@ -160,7 +161,7 @@ class AnchoredCost:
     def price(self, operation: Operation) -> Latency:
         """Seconds of one layer; the provenance stays that of the price without the anchor."""
         latency = self.cost.price(operation).times(self.factor, f"of {self.name}")
-        if operation.name != HOST_STEP:
+        if operation.name not in (HOST_STEP, REST_OF_STEP):
             return latency
         seconds = max(0.0, latency.seconds + self.constant_s)
         return replace(latency, seconds=seconds, source=f"{latency.source} {self.constant_s:+.3g} s")

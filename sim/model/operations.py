@@ -20,6 +20,10 @@ Group = Literal["attention", "moe", "dense", "communication", "other"]
 Stream = Literal["layers", "experts", "shared", "exchange", "once"]
 HOST_STEP = "host overhead"
 """Name of the engine's own time, once in every step."""
+WHOLE_STEP = "whole_step"
+"""What stands in the place of a kernel where a profile of whole steps prices attention, or all but it, at once."""
+REST_OF_STEP = "rest of the step"
+"""Name of all but attention there; like the engine's own time once in every step."""
 
 
 @dataclass(frozen=True, slots=True)

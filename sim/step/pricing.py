@@ -14,6 +14,7 @@ from sim.cost.latency import AnalyticCost, AnchoredCost, ConcentratedScores, Cos
 from sim.cost.measured import ProfileCost
 from sim.cost.network import NetworkCost
 from sim.cost.profile import check_profile, load_profile
+from sim.cost.whole_steps import WholeStepCost, WholeSteps, steps_named
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
 from sim.frozen import Frozen
@@ -25,23 +26,40 @@ from sim.step.cost import SurfaceStepCost
 from sim.step.experts import pool_routing, rebalance, recording_stamp
 from sim.step.operations import StepOperations
 from sim.step.overlap import StepOverlap
+from sim.step.whole import WholeStepOperations, check_whole_steps, prices
 
 
 def step_operations(deployment: Deployment, phase: Phase) -> StepOperations:
-    """What a worker runs in a step of the phase, of the pool that does it."""
+    """What a worker runs in a step of the phase, of the pool that does it; where the profile has its steps whole, in
+    two blocks."""
     plan, drafts = deployment.pool(phase), deployment.drafts
     layout, engine = plan.layouts[phase], deployment.engine
     if plan.role == "decode":
         engine = replace(engine, host_overhead_s=engine.host_overhead_s + engine.decode_pool_host_s)
+    routing = pool_routing(deployment.gpu, plan, layout)
+    if (steps := whole_steps(deployment)) and prices(steps, plan, phase):
+        return WholeStepOperations(layout, routing, engine, drafts.tokens, phase=phase)
     return StepOperations(
         layout,
-        pool_routing(deployment.gpu, plan, layout),
+        routing,
         engine,
         drafts.tokens,
         _overlap(deployment, plan, phase),
         drafts.levels,
         tuple(rebalance(plan, layout)),
     )
+
+
+def whole_steps(deployment: Deployment) -> WholeSteps | None:
+    """The whole steps of its profile; None where that holds kernels. Raises DeploymentError where they cannot be read
+    or are of another model, drafts or layout."""
+    try:
+        steps = steps_named(deployment.profile)
+    except ProfileError as error:
+        raise DeploymentError([Problem(("profile",), str(error))]) from error
+    if steps:
+        check_whole_steps(steps, deployment, str(deployment.profile))
+    return steps
 
 
 def _overlap(deployment: Deployment, plan: PoolPlan, phase: Phase) -> StepOverlap:
@@ -94,6 +112,8 @@ def cost_model(deployment: Deployment) -> CostModel:
     )
     network = NetworkCost(cost, deployment.gpu, catalog.collectives(), *measured)
     cost = InSituCost(network, deployment.engine.communication_factor)
+    if steps := whole_steps(deployment):
+        cost = WholeStepCost(cost, steps, deployment.model, str(deployment.profile))
     anchor = deployment.anchor
     if anchor is None or set(deployment.pools) == {"prefill"}:
         return cost
@@ -101,7 +121,9 @@ def cost_model(deployment: Deployment) -> CostModel:
 
 
 def check_backends(deployment: Deployment) -> None:
-    """Raises DeploymentError where a pool names kernels of the routed experts that nobody measured."""
+    """Raises DeploymentError where a pool names kernels of the routed experts that nobody measured, or the profile
+    holds whole steps of another service."""
+    whole_steps(deployment)
     named = {role: name for role, plan in deployment.pools.items() if (name := plan.layout.moe_backend)}
     cost, model, weights = priced_by(deployment), deployment.model, deployment.precision.weights
     if not named or not isinstance(cost, ProfileCost) or not model.n_routed:

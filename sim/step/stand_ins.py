@@ -10,7 +10,8 @@ from sim.deployment.pools import PoolPlan
 from sim.kernels import FAMILIES
 from sim.model.operations import Operation
 from sim.step.operations import typical_prompts
-from sim.step.pricing import priced_by, priced_by_profile, step_operations
+from sim.step.pricing import priced_by, priced_by_profile, step_operations, whole_steps
+from sim.step.whole import WholeStepOperations, whole_step_notes
 
 TOKENS, CONTEXT = 64.0, 4096.0
 """A step to look at: which tables are chosen hardly depends on it."""
@@ -22,6 +23,8 @@ def pricing_notes(deployment: Deployment) -> Iterator[str]:
     if not isinstance(cost, ProfileCost):
         return
     engine = deployment.engine.name
+    if steps := whole_steps(deployment):
+        yield from whole_step_notes(steps, deployment, str(deployment.profile))
     if not deployment.profile_named and cost.profile.engine != engine:
         yield f"{engine} is priced by the kernels of {cost.profile.engine}"
     if cost.profile.calibrated:
@@ -93,10 +96,12 @@ def experts_carried(deployment: Deployment) -> list[str]:
 
 
 def _operations(deployment: Deployment, cost: ProfileCost) -> Iterator[Operation]:
-    """The operations of a step of every pool and phase, a block that nobody measured by its parts."""
+    """The operations of a step of each pool and phase that kernels price; a block that nobody measured by its parts."""
     for plan in deployment.pools.values():
         for phase in plan.layouts:
             step = step_operations(deployment, phase)
+            if isinstance(step, WholeStepOperations):
+                continue
             if phase == "decode":
                 listed = step.decode_attention(TOKENS, CONTEXT) + step.decode_rest(TOKENS)
             else:

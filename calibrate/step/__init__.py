@@ -1,0 +1,1 @@
+"""Whole steps of a real engine: logs and traces -> loads with their seconds -> factors that price any load."""
