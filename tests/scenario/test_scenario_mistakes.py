@@ -45,8 +45,8 @@ from sim.scenario.reader import MAX_FILE_BYTES
         ("gpu: h200_sxm", "gpu: [h200_sxm]", "2:6: gpu: expected a name or a file, got a list of 1"),
         ("gpu: h200_sxm", "gpu: {name: x}", "2:1: gpu: expected a name or a file, got a section"),
         ("{constant: 250}", "{uniform: [3]}",
-         "11:23: workload.lengths.output.uniform: expected a list of 2 items, each a whole number from 1 to 1e7 tokens, "
-         "got a list of 1"),
+         "11:23: workload.lengths.output.uniform: expected a list of 2 items, each a whole number from 1 to 1e7 "
+         "tokens, got a list of 1"),
         ("{constant: 250}", "{uniform: [9, 3]}", "11:5: workload.lengths.output: uniform: low 9 is above high 3"),
         ("{constant: 250}", "{}",
          "11:5: workload.lengths.output: expected exactly one of constant, uniform, lognormal, histogram; got none"),
