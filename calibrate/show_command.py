@@ -11,6 +11,7 @@ from calibrate.show import error_table, family_errors, overview, overview_table,
 from sim.catalog.profiles import shipped_profiles
 from sim.cost.fits import ProfileError
 from sim.cost.profile import Profile, load_profile
+from sim.saving import write_whole
 
 
 def show(
@@ -37,7 +38,7 @@ def show(
 def _one(console: Console, profile: Profile, html: Path | None) -> dict[str, Any]:
     console.print(error_table(profile, profile.fits))
     if html:
-        html.write_text(plot_page(profile), encoding="utf-8")
+        write_whole(html, plot_page(profile))
         console.print(f"Plots: {html}", markup=False, soft_wrap=True)
     return {"profile": profile.name, "families": family_errors(profile.fits.items())}
 
