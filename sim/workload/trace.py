@@ -154,15 +154,35 @@ def load(
 
 @cache
 def _shipped(name: str) -> Trace | Clients | Sessions:
-    return _shared(_read(name, FOLDER / index()["traces"][name]["file"], None))
+    content = _read(name, FOLDER / index()["traces"][name]["file"])
+    assert content is not None
+    return content
 
 
-@lru_cache(maxsize=1)
 def _own(
-    name: str, path: Path, time_unit: str | None, most: int | None, _state: tuple[object, ...]
+    name: str, path: Path, time_unit: str | None, most: int | None, state: tuple[object, ...]
 ) -> Trace | Clients | Sessions:
-    """A user's file: a command simulates it and estimates beside, twice; it is read again only where it changed."""
-    return _shared(_read(name, path, time_unit, most))
+    """A user's file, as far as `most` requests need it."""
+    if most is not None:
+        begun = _known(name, path, time_unit, max(LEAST_ROWS, AHEAD * most), state)
+        if begun is not None and _suffices(begun, most):
+            return begun
+    content = _known(name, path, time_unit, math.inf, state)
+    assert content is not None
+    return content
+
+
+def _suffices(begun: Trace | Clients | Sessions, most: int) -> bool:
+    """Whether the whole file would give no other requests, if its times go on to rise."""
+    return not isinstance(begun, Trace) or begun.whole or (begun.in_order and len(begun.prompts) >= most)
+
+
+@lru_cache(maxsize=2)
+def _known(
+    name: str, path: Path, time_unit: str | None, most_rows: float, _state: tuple[object, ...]
+) -> Trace | Clients | Sessions | None:
+    """A command simulates a file and estimates beside, twice; it is read again only where it changed."""
+    return _read(name, path, time_unit, most_rows)
 
 
 def _shared(content: Trace | Clients | Sessions) -> Trace | Clients | Sessions:
@@ -182,17 +202,18 @@ def _spread(trace: Trace, quantum_s: float, seed: int) -> Trace:
 
 
 def _read(
-    name: str, path: Path, time_unit: str | None, most: int | None = None
-) -> Trace | Clients | Sessions:
-    """The content of a file. It makes many objects and no garbage: to look for some would take as long again."""
+    name: str, path: Path, time_unit: str | None = None, most_rows: float = math.inf
+) -> Trace | Clients | Sessions | None:
+    """The content of a file; None where it is one of clients or sessions and has more rows than that.
+
+    Reading makes many objects and no garbage: to look for some would take as long again.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
-        if most is not None:
-            begun = _parse(name, table := read(path, max(LEAST_ROWS, AHEAD * most)), time_unit)
-            if table.whole or (isinstance(begun, Trace) and begun.in_order and len(begun.prompts) >= most):
-                return begun
-        return _parse(name, read(path), time_unit)
+        table = read(path, most_rows)
+        content = _parse(name, table, time_unit)
+        return _shared(content) if table.whole or isinstance(content, Trace) else None
     finally:
         if collects:
             gc.enable()

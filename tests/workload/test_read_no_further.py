@@ -79,7 +79,7 @@ def test_the_first_requests_are_those_of_the_whole_file(
             patch.setattr(unpacking, "PIECE_BYTES", piece)
             patch.setattr(trace, "LEAST_ROWS", least)
             patch.setattr(reading, "BATCH_ROWS", batch)
-            trace._own.cache_clear()
+            trace._known.cache_clear()
             try:
                 got = run_of(file, wanted)
                 answers.append((got.arrival_s.tolist(), got.prompts.input_tokens.tolist()))
@@ -102,3 +102,13 @@ def test_a_quoted_cell_that_is_cut_is_not_broken(tmp_path: Path) -> None:
     rows = "".join(f'{t},{i},{o},"one\ntwo"\n' for t, i, o in ROWS)
     (tmp_path / "t.csv").write_text(HEADER.strip() + ",said\n" + rows)
     assert len(run_of(tmp_path / "t.csv", 50).prompts) == 50
+
+
+def test_it_is_parsed_once_for_several_counts_and_once_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, parsed = write(tmp_path, "t.csv", ROWS), []
+    monkeypatch.setattr(trace, "read", lambda path, *rows: parsed.append(rows) or reading.read(path, *rows))
+    for wanted in (10, 50, None, 200, None):
+        run_of(file, wanted)
+    assert len(parsed) == 2
