@@ -45,6 +45,8 @@ search:
   deployment.serve.tp: [8, 4]
   deployment.serve.ep: [1]
 """
+CASES: Final = ("P0301", "P0304")
+"""Published single steps, so that both workers have something to do."""
 DEVICE: Final = {"name": "a CPU", "memory_bytes": 6.4e10, "device": "cpu"}
 RECORDS: Final = [
     {"operation": "gemm", "shape": {"m": m, "n": n, "k": 512}, "dtype": dtype, "us_median": 5 + m * n / 1e4, "ok": True,
@@ -135,7 +137,7 @@ def _planned(which: str, folder: Path, out: Path) -> list[str]:
 
 def _validated(which: str, folder: Path, out: Path) -> list[str]:
     prompts = "20" if which == OLD else "30"
-    return ["validate", "wide-ep", "--quiet", "--workers", "2", "--max-prompts", prompts, "--out", str(out)]
+    return ["validate", *CASES, "--quiet", "--workers", "2", "--max-prompts", prompts, "--out", str(out)]
 
 
 def _measured(which: str, folder: Path, out: Path) -> list[str]:
