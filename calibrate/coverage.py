@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from sim.saving import write_whole
+
 FILE_NAME: Final = "coverage.json"
 """Beside the records."""
 
@@ -38,7 +40,7 @@ def lacks(coverage: Coverage) -> list[str]:
 
 def write(folder: Path, coverage: Coverage) -> None:
     """Note the coverage beside the records of a folder."""
-    (folder / FILE_NAME).write_text(json.dumps(coverage, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_whole(folder / FILE_NAME, json.dumps(coverage, indent=1, sort_keys=True) + "\n")
 
 
 def read(folder: Path) -> Coverage:

@@ -11,6 +11,7 @@ from calibrate import diff as difference
 from calibrate.show import wide_console
 from sim.cost.fits import ProfileError
 from sim.cost.profile import load_profile
+from sim.saving import write_whole
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.loading import load
 
@@ -43,7 +44,7 @@ def diff(
             console.print(f"Only in {profile.name}: {', '.join(only[name])}", markup=False, soft_wrap=True)
     console.print(difference.step_table(effect))
     if html:
-        html.write_text(difference.ratio_page(compared, mine, other), encoding="utf-8")
+        write_whole(html, difference.ratio_page(compared, mine, other))
         console.print(f"Plots: {html}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps({"tables": {c.table.key: _told(c) for c in compared}, "only": only, "step": effect}))

@@ -10,14 +10,13 @@ from calibrate.coverage import lacks
 from calibrate.coverage import read as read_coverage
 from calibrate.one_device import environment_of
 from calibrate.show import error_table, family_errors, wide_console
-from calibrate.store import save_fits, save_profile
+from calibrate.store import save_fits, save_profile, whole_profile
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu_names
 from sim.catalog.profiles import HEADER
-from sim.cost.fits import FIT, Fit, ProfileError
+from sim.cost.fits import Fit, ProfileError
 from sim.cost.profile import Profile, device_gpu, read_profile
 from sim.cost.record import CALIBRATION, BadRecord, read_records
-from sim.saving import whole_folder
 from sim.scenario.errors import brief
 
 
@@ -40,7 +39,7 @@ def fit(
             file = source / "records.jsonl" if source.is_dir() else source
             directory = out or file.parent / "profile"
             # Whole or not at all: a fit that fails leaves the earlier one.
-            with whole_folder(directory, last=HEADER, ours=("*.parquet", FIT)) as folder:
+            with whole_profile(directory) as folder:
                 _profile_of(file, folder, engine)
                 profile, fits = _fitted(folder)
                 save_fits(folder, fits)

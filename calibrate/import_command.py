@@ -11,7 +11,7 @@ from rich.console import Console
 from calibrate.importers import aiconfigurator, v4
 from calibrate.importers.mending import LIST, Mending, write_list
 from calibrate.importers.source import MissingTable
-from calibrate.store import save_fits, save_profile
+from calibrate.store import save_fits, save_profile, whole_profile
 from sim.catalog import UnknownName, efficiency, gpu, model
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
@@ -61,19 +61,23 @@ def _import_v4(console: Console, folder: Path, device: str, engine: str, name: s
     if tables := v4.read_tables(folder, device, engine, name):
         header = aiconfigurator.header(device, engine)
         header |= {"model": name, "attribution": {**header["attribution"], "changes": v4.CHANGES}}
-        _fitted(console, out, header, tables, device)
+        with whole_profile(out) as made:
+            _fitted(made, header, tables, device)
+        _show(console, out, tables)
 
 
-def _fitted(
-    console: Console, out: Path, header: dict[str, Any], tables: Sequence[Table], device: str
-) -> Profile:
+def _show(console: Console, out: Path, tables: Sequence[Table]) -> None:
+    shapes = sum(len(table.seconds) for table in tables)
+    console.print(f"{out}: {len(tables)} tables, {shapes:,} shapes", markup=False)
+
+
+def _fitted(folder: Path, header: dict[str, Any], tables: Sequence[Table], device: str) -> Profile:
     """The profile of some tables, written and fitted."""
     from calibrate.fit import fit_profile  # noqa: PLC0415 (scipy takes half a second to import)
 
-    save_profile(out, header, tables)
-    console.print(f"{out}: {len(tables)} tables, {sum(len(t.seconds) for t in tables):,} shapes; fitting")
-    save_fits(out, fit_profile(read_profile(out), gpu(device)))
-    return read_profile(out)
+    save_profile(folder, header, tables)
+    save_fits(folder, fit_profile(read_profile(folder), gpu(device)))
+    return read_profile(folder)
 
 
 def _import(console: Console, folder: Path, device: str, engine: str, out: Path) -> None:
@@ -83,15 +87,17 @@ def _import(console: Console, folder: Path, device: str, engine: str, out: Path)
     if not tables:
         raise ValueError(f"the tables hold no rows for {device} with {engine}")
     header: dict[str, Any] = aiconfigurator.header(device, engine)
-    profile = _fitted(console, out, header, tables, device)
-    fits = dict(profile.fits)
-    cost = ProfileCost(profile, AnalyticCost(gpu(device), efficiency()), gpu(device))
-    mended, found = Mending(folder, gpu(device), engine, cost).mended(tables)
-    if found:
-        changed = [table for table, before in zip(mended, tables, strict=True) if table is not before]
-        fits |= {t.key: fit_again(fits[t.key], t, profile.dims, gpu(device)) for t in changed}
-        save_profile(out, header, mended)
-        save_fits(out, fits)
+    with whole_profile(out) as made:
+        profile = _fitted(made, header, tables, device)
+        fits = dict(profile.fits)
+        cost = ProfileCost(profile, AnalyticCost(gpu(device), efficiency()), gpu(device))
+        mended, found = Mending(folder, gpu(device), engine, cost).mended(tables)
+        if found:
+            changed = [table for table, before in zip(mended, tables, strict=True) if table is not before]
+            fits |= {t.key: fit_again(fits[t.key], t, profile.dims, gpu(device)) for t in changed}
+            save_profile(made, header, mended)
+            save_fits(made, fits)
+    _show(console, out, tables)
     write_list(out.parent.parent / LIST, device, engine, found)
     for finding in found:
         console.print(f"  {finding.table}: {finding.kind}, {finding.floor_us:g} us; {finding.instead}")

@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sim.saving import write_whole
+
 if TYPE_CHECKING:
     from calibrate.loop.closing import Closed
 
@@ -65,8 +67,8 @@ def loop(
     if out:
         from calibrate.loop.page import page
 
-        (out / "loop.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        (out / "loop.html").write_text(page(closed, found.name, list(told.loads)), encoding="utf-8")
+        write_whole(out / "loop.html", page(closed, found.name, list(told.loads)))
+        write_whole(out / "loop.json", json.dumps(summary, indent=2) + "\n")
         console.print(f"Timelines: {out / 'loop.html'}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps(summary))

@@ -13,6 +13,7 @@ from sim.catalog.profiles import shipped_profiles
 from sim.cost.fits import ProfileError
 from sim.cost.profile import Profile, load_profile
 from sim.cost.whole_steps import whole_steps_of
+from sim.saving import write_whole
 
 
 def show(
@@ -43,7 +44,7 @@ def _one(console: Console, profile: Profile, html: Path | None) -> dict[str, Any
         return {"profile": profile.name, "steps": steps.json()}
     console.print(error_table(profile, profile.fits))
     if html:
-        html.write_text(plot_page(profile), encoding="utf-8")
+        write_whole(html, plot_page(profile))
         console.print(f"Plots: {html}", markup=False, soft_wrap=True)
     return {"profile": profile.name, "families": family_errors(profile.fits.items())}
 

@@ -1,9 +1,10 @@
 """Writing profiles: the header, one Parquet file per kernel family, and the fit beside them."""
 
 import json
-import os
+import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,19 @@ import yaml
 from sim.catalog.profiles import HEADER
 from sim.cost.fits import COUNTED, FIT, Fit, fit_to_json
 from sim.cost.profile import Table
+from sim.saving import whole_folder, write_whole
+
+
+@contextmanager
+def whole_profile(directory: Path) -> Iterator[Path]:
+    """A folder to write a profile to, which takes the place of `directory` at once, or not at all where it fails.
+
+    Profiles of other models in folders of that directory stay.
+    """
+    with whole_folder(directory, last=HEADER, ours=("*.parquet", FIT)) as made:
+        yield made
+        for header in directory.glob(f"*/{HEADER}"):
+            shutil.copytree(header.parent, made / header.parent.name)
 
 
 def save_profile(directory: Path, header: Mapping[str, Any], tables: Sequence[Table]) -> None:
@@ -54,9 +68,4 @@ def _write_rows(path: Path, members: Sequence[tuple[int, Table]]) -> None:
 def save_fits(directory: Path, fits: Mapping[str, Fit]) -> None:
     """Write the fit of every table beside the profile, at once: an earlier one stays until then."""
     content = {"counted": COUNTED, "tables": {key: fit_to_json(fit) for key, fit in sorted(fits.items())}}
-    beside = directory / f".{FIT}.{os.getpid()}"
-    try:
-        beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        beside.replace(directory / FIT)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(directory / FIT, json.dumps(content, indent=1, allow_nan=False) + "\n")

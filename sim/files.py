@@ -7,8 +7,10 @@ the memory.
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 LARGEST_BYTES: Final = 2**30
 """Of a file that a scenario names, packed or not: twenty times the largest public trace, and it fits in memory."""
@@ -19,8 +21,21 @@ UNREAL: Final = ("/proc/", "/sys/")
 def read_regular(path: Path, most_bytes: int = LARGEST_BYTES) -> bytes:
     """The bytes of a regular file.
 
-    Raises OSError with a reason for people: it does not exist, is a folder, a device or a pipe, or is larger than
-    `most_bytes`. ValueError where no file can have that name.
+    Raises as `open_regular`, and OSError where it is larger than `most_bytes`.
+    """
+    with open_regular(path) as file:
+        raw = file.read(most_bytes + 1)
+    if len(raw) > most_bytes:
+        raise _refused(path, f"larger than {_size(most_bytes)}")
+    return raw
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """A regular file, to be read in pieces.
+
+    Raises OSError with a reason for people: it does not exist, is a folder, a device or a pipe. ValueError where no
+    file can have that name.
     """
     if os.path.realpath(path).startswith(UNREAL):
         raise _refused(path, "not a regular file")
@@ -32,10 +47,7 @@ def read_regular(path: Path, most_bytes: int = LARGEST_BYTES) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             raise _refused(path, "not a regular file")
-        raw = file.read(most_bytes + 1)
-    if len(raw) > most_bytes:
-        raise _refused(path, f"larger than {_size(most_bytes)}")
-    return raw
+        yield file
 
 
 def read_text(path: Path, most_bytes: int = LARGEST_BYTES) -> str:

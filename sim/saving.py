@@ -1,6 +1,6 @@
-"""Folders of results that are whole: whoever looks finds the old result or the new one, at whatever moment.
+"""Results that are whole, folders and files: whoever looks finds the old one or the new one, at whatever moment.
 
-A result is written to a hidden folder beside its place, which takes the place at once. What a killed process left of
+A result is written to a hidden folder beside its place, and takes the place at once. What a killed process left of
 such a folder is cleared by the next one that writes there; a lock tells those that are still written to.
 """
 
@@ -34,12 +34,35 @@ def whole_folder(target: Path, last: str, ours: Collection[str] = ()) -> Iterato
     target = Path(os.path.realpath(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     place = target.parent if _takes(target) else target
+    with _hidden(place) as made:
+        yield made
+        _put(made, target, last, ours, beside=place != target)
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """A file to write to, which takes the place of `target` where the block ends without an exception."""
+    target = Path(os.path.realpath(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _hidden(target.parent) as made:
+        yield made / target.name
+        (made / target.name).replace(target)
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Replace a text file at once."""
+    with whole_file(target) as file:
+        file.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _hidden(place: Path) -> Iterator[Path]:
+    """A folder to write to in `place`, ours until the block ends."""
     clear(place)
     made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
     lock = _locked(made)
     try:
         yield made
-        _put(made, target, last, ours, beside=place != target)
     finally:
         if lock is not None:
             os.close(lock)

@@ -21,6 +21,7 @@ from calibrate.importers.unfused import LATENCY_TOKENS, UnfusedNorms, unfused_no
 from sim.catalog import Gpu
 from sim.cost.latency import CostModel
 from sim.cost.profile import TAKEN_OUT, Table
+from sim.saving import whole_file
 
 Floats = NDArray[np.float64]
 
@@ -250,7 +251,7 @@ def write_list(path: Path, gpu: str, engine: str, found: Iterable[Finding]) -> N
     rows = sorted(
         [*kept, *map(asdict, found)], key=lambda row: (row["gpu"], row["engine"], row["table"], row["kind"])
     )
-    with path.open("w", encoding="utf-8", newline="") as lines:
+    with whole_file(path) as file, file.open("w", encoding="utf-8", newline="") as lines:
         writer = csv.DictWriter(lines, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -10,6 +10,7 @@ import typer
 
 from sim.cli.files import prepare, print_json, save, writer
 from sim.cli.terminal import BAD_INPUT, Screen, show_error
+from sim.saving import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,4 @@ def _write(path: Path, form: "AnchorFile") -> None:
     """The anchor's file, whole or not at all."""
     from sim.scenario.anchor import written
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(written(form), encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, written(form))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sim.parallel import completed, on_ray
 from sim.planner.points import Point, Sweep
+from sim.saving import whole_file
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.loading import to_yaml
 from sim.scenario.schema import Scenario
@@ -60,8 +61,6 @@ def run_sweep(
     """
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / JOURNAL
-    for left in folder.glob(f".{TABLE}.*"):  # of a sweep that was killed while it wrote
-        left.unlink(missing_ok=True)
     known = dict(_read(journal))
     rows: dict[int, Row] = {}
     jobs: list[tuple[Point, str, Job]] = []
@@ -80,9 +79,8 @@ def run_sweep(
     def table() -> "pd.DataFrame":
         found = _frame(sweep.points, rows, seed)
         found.attrs[BASE] = to_yaml(sweep.base.scenario)
-        beside = folder / f".{TABLE}.{os.getpid()}"
-        found.to_parquet(beside, index=False)
-        beside.replace(folder / TABLE)
+        with whole_file(folder / TABLE) as file:
+            found.to_parquet(file, index=False)
         return found
 
     inputs = [job for _, _, job in jobs]

@@ -1,7 +1,6 @@
 """The result of a run: its numbers, its per-request table, and the files that keep them."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from sim.result.fleet import LATENCIES, fleet, widened
 from sim.result.hours import by_hour
 from sim.result.invariants import check_invariants
 from sim.result.statistics import meets, request_columns, summary
+from sim.saving import whole_file, write_whole
 from sim.scenario.errors import DeploymentError, brief
 from sim.scenario.schema import Scenario
 
@@ -123,12 +123,12 @@ class Result:
         Each file appears whole or not at all, and `run.json` last: where it is, the others are.
         """
         folder, data = Path(folder), self.json()
-        folder.mkdir(parents=True, exist_ok=True)
         scenario = yaml.safe_dump(data["scenario"], sort_keys=False, allow_unicode=True)
         text = json.dumps(data, indent=2, allow_nan=False) + "\n"
-        _write(folder / REQUESTS, lambda path: self.requests.to_parquet(path, index=False))
-        _write(folder / SCENARIO, lambda path: path.write_text(scenario, encoding="utf-8"))
-        _write(folder / SUMMARY, lambda path: path.write_text(text, encoding="utf-8"))
+        with whole_file(folder / REQUESTS) as file:
+            self.requests.to_parquet(file, index=False)
+        write_whole(folder / SCENARIO, scenario)
+        write_whole(folder / SUMMARY, text)
 
 
 @dataclass(frozen=True)
@@ -164,13 +164,3 @@ def _unmeasured(record: RunRecord) -> Iterator[str]:
     warmup_s, last_s = record.window_s[0], record.requests.arrival_s.max(initial=0.0)
     if warmup_s > last_s:
         yield f"nothing was measured: the last request came at {last_s:,.1f} s, in the warm-up of {warmup_s:,.1f} s"
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then put it in place at once."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

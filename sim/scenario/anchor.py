@@ -18,14 +18,16 @@ from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.scenario.form import check
 from sim.scenario.reader import read, read_file
 from sim.scenario.schema import Scenario
-from sim.scenario.section import NonNegativeFloat, PositiveInt, Section
+from sim.scenario.section import NonNegativeFloat, PositiveInt, Section, unit
 from sim.units import MILLISECOND_S
 
 SAME: Final = ("model", "gpu", "engine")
 """What an anchor was measured on and a scenario that names it must share."""
 ALIKE: Final = ("engine_version", "deployment", "precision", "speculation")
 """What they should share: where they do not, a note says so."""
-Added = Annotated[float, Field(ge=-1e4, le=1e4, allow_inf_nan=False, strict=True)]
+Added = Annotated[
+    float, Field(ge=-1e4, le=1e4, allow_inf_nan=False, strict=True, json_schema_extra=unit("s"))
+]
 
 
 class AnchorError(Section):

@@ -100,9 +100,9 @@ def expected(schema: Schema) -> str:
         case {"enum": names}:
             noun = f"one of {', '.join(names)}"
         case {"type": "integer"}:
-            noun = f"a whole number{_bounds(schema)}"
+            noun = f"a whole number{_bounds(schema)}{_unit(schema)}"
         case {"type": "number"}:
-            noun = f"a number{_bounds(schema)}"
+            noun = f"a number{_bounds(schema)}{_unit(schema)}"
         case {"type": "boolean"}:
             noun = "true or false"
         case {"type": "array", "prefixItems": items}:
@@ -137,6 +137,10 @@ def _bounds(schema: Schema) -> str:
         case {"minimum": low}:
             return f", {low:g} or more"
     return ""
+
+
+def _unit(schema: Schema) -> str:
+    return f" {schema['unit']}" if "unit" in schema else ""
 
 
 def _short(number: float) -> str:
@@ -188,7 +192,7 @@ def _resolved(node: Schema, root: Schema) -> Schema:
         target = root["$defs"][target["$ref"].rsplit("/", 1)[-1]]
     if isinstance(items := target.get("items"), dict):
         target = {**target, "items": _resolved(items, root)}
-    return {**target, **{key: node[key] for key in ("description", "default") if key in node}}
+    return {**target, **{key: node[key] for key in ("description", "default", "unit") if key in node}}
 
 
 def key_paths(form: type[Section], under: KeyPath = ()) -> Iterator[KeyPath]:

@@ -12,14 +12,14 @@ from sim.files import changed_ns
 from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.scenario.form import check
 from sim.scenario.reader import read, read_file
-from sim.scenario.section import PositiveInt, Section
+from sim.scenario.section import PositiveInt, Section, unit
 from sim.scenario.tree import find
 
 # Wide enough for any accelerator, and narrow enough to catch GB for bytes and TFLOP/s for FLOP/s.
-Bytes = Annotated[float, Field(ge=1e9, le=1e14, strict=True)]
-MemorySpeed = Annotated[float, Field(ge=1e10, le=1e15, strict=True)]
-LinkSpeed = Annotated[float, Field(ge=1e8, le=1e14, strict=True)]
-Flops = Annotated[float, Field(ge=1e12, le=1e18, strict=True)]
+Bytes = Annotated[float, Field(ge=1e9, le=1e14, strict=True, json_schema_extra=unit("bytes"))]
+MemorySpeed = Annotated[float, Field(ge=1e10, le=1e15, strict=True, json_schema_extra=unit("bytes/s"))]
+LinkSpeed = Annotated[float, Field(ge=1e8, le=1e14, strict=True, json_schema_extra=unit("bytes/s"))]
+Flops = Annotated[float, Field(ge=1e12, le=1e18, strict=True, json_schema_extra=unit("FLOP/s"))]
 
 
 class GpuFile(Section):

@@ -15,11 +15,16 @@ from sim.scenario.section import (
     Seconds,
     Section,
     WholeNumber,
+    unit,
 )
 
-Hours = Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False, strict=True)]
-PerGpuHour = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True)]
-Period = Annotated[float, Field(ge=1, le=MOST_SECONDS, allow_inf_nan=False, strict=True)]
+Hours = Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False, strict=True, json_schema_extra=unit("h"))]
+PerGpuHour = Annotated[
+    float, Field(ge=0, le=10, allow_inf_nan=False, strict=True, json_schema_extra=unit("per hour"))
+]
+Period = Annotated[
+    float, Field(ge=1, le=MOST_SECONDS, allow_inf_nan=False, strict=True, json_schema_extra=unit("s"))
+]
 SpareNodes = Annotated[int, Field(ge=0, le=MOST_GPUS, strict=True), WholeNumber]
 
 Signal = Literal["utilization", "requests_per_s", "concurrency"]

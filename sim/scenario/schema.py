@@ -19,12 +19,12 @@ from sim.scenario.section import (
     FileName,
     Flag,
     GpuCount,
-    NonNegativeInt,
     PositiveSeconds,
     Seconds,
     Section,
     SequenceCount,
     TokenCount,
+    WholeTokens,
 )
 from sim.scenario.spelling import (
     CHECKPOINT,
@@ -157,7 +157,7 @@ class PrefixCache(Section):
     enabled: Flag = Field(default=False, description="whether prompts look for cached prefixes")
     scope: Literal["rank", "worker", "cluster"] = Field(default="worker", description="what one cache serves")
     block_tokens: TokenCount = Field(default=64, description="tokens per hashed block")
-    hbm_tokens: NonNegativeInt | None = Field(
+    hbm_tokens: WholeTokens | None = Field(
         default=None,
         description="tokens cached in GPU memory per unit of scope; default: what the KV budget leaves",
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 
 def whole(value: object) -> object:
@@ -29,21 +29,46 @@ MOST_GB: Final = 1e9
 MOST_SEQUENCES: Final = 10**6
 """Running on a GPU: a thousand times what engines take."""
 
+
+def unit(name: str) -> dict[str, JsonValue]:
+    """For the schema of a number that is no mere count or share: the unit that messages name beside its bounds."""
+    return {"unit": name}
+
+
 # Numbers are strict: neither the text "8" nor `true` is one.
 WholeNumber = BeforeValidator(whole)
 GpuCount = Annotated[int, Field(ge=1, le=MOST_GPUS, strict=True), WholeNumber]
 ExpertRanks = Annotated[int, Field(ge=1, le=MOST_EXPERT_RANKS, strict=True), WholeNumber]
 Replicas = Annotated[int, Field(ge=0, le=MOST_EXPERT_RANKS, strict=True), WholeNumber]
 SequenceCount = Annotated[int, Field(ge=1, le=MOST_SEQUENCES, strict=True), WholeNumber]
-TokenCount = Annotated[int, Field(ge=1, le=MOST_TOKENS, strict=True), WholeNumber]
-Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False, strict=True)]
-PositiveSeconds = Annotated[float, Field(gt=0, le=MOST_SECONDS, allow_inf_nan=False, strict=True)]
-Rate = Annotated[float, Field(ge=LEAST_RATE_PER_S, le=MOST_RATE_PER_S, allow_inf_nan=False, strict=True)]
+TokenCount = Annotated[
+    int, Field(ge=1, le=MOST_TOKENS, strict=True, json_schema_extra=unit("tokens")), WholeNumber
+]
+Seconds = Annotated[
+    float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False, strict=True, json_schema_extra=unit("s"))
+]
+PositiveSeconds = Annotated[
+    float, Field(gt=0, le=MOST_SECONDS, allow_inf_nan=False, strict=True, json_schema_extra=unit("s"))
+]
+Rate = Annotated[
+    float,
+    Field(
+        ge=LEAST_RATE_PER_S,
+        le=MOST_RATE_PER_S,
+        allow_inf_nan=False,
+        strict=True,
+        json_schema_extra=unit("per second"),
+    ),
+]
 Spread = Annotated[float, Field(ge=0, le=10, strict=True)]
 """Sigma of a lognormal: at 10 one expert of 256 has everything; beyond some 100 a double overflows."""
-GB = Annotated[float, Field(ge=0, le=MOST_GB, allow_inf_nan=False, strict=True)]
+GB = Annotated[float, Field(ge=0, le=MOST_GB, allow_inf_nan=False, strict=True, json_schema_extra=unit("GB"))]
 PositiveInt = Annotated[int, Field(ge=1, le=10**12, strict=True), WholeNumber]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**12, strict=True), WholeNumber]
+WholeTokens = Annotated[
+    int, Field(ge=0, le=10**12, strict=True, json_schema_extra=unit("tokens")), WholeNumber
+]
+"""Of many prompts together."""
 PositiveFloat = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False, strict=True)]
 NonNegativeFloat = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]

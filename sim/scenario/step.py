@@ -14,6 +14,8 @@ from sim.scenario.section import (
     Seconds,
     Section,
     WholeNumber,
+    WholeTokens,
+    unit,
 )
 
 
@@ -57,7 +59,9 @@ class Precision(Section):
 
 MOST_DRAFTS: Final = 16
 """Per step: three times what engines are run with; each has its own chance, and a level of its own at most."""
-DraftCount = Annotated[int, Field(ge=0, le=MOST_DRAFTS, strict=True), WholeNumber]
+DraftCount = Annotated[
+    int, Field(ge=0, le=MOST_DRAFTS, strict=True, json_schema_extra=unit("tokens")), WholeNumber
+]
 
 
 class DraftLevel(Section):
@@ -123,11 +127,13 @@ class Overlap(Section):
 class Indexer(Section):
     """DSA's indexer, where it differs from the engine's defaults."""
 
-    dense_threshold: NonNegativeInt | None = Field(
+    dense_threshold: WholeTokens | None = Field(
         default=None,
         description="prompts of at most so many KV tokens run masked MHA, not sparse attention; default by engine",
     )
-    logits_gb: Annotated[float, Field(ge=1e-3, le=MOST_GB, strict=True)] | None = Field(
+    logits_gb: (
+        Annotated[float, Field(ge=1e-3, le=MOST_GB, strict=True, json_schema_extra=unit("GB"))] | None
+    ) = Field(
         default=None,
         description="memory of the logits, GB: a prompt's queries are scored in chunks that fit; default by engine",
     )
@@ -151,7 +157,7 @@ class Scheduling(Section):
         default=None,
         description="CUDA graphs launch whole steps; without them the host launches every operation; default by engine",
     )
-    prefill_graph_tokens: NonNegativeInt | None = Field(
+    prefill_graph_tokens: WholeTokens | None = Field(
         default=None,
         description="largest step with prompts, in tokens of a rank, that piecewise CUDA graphs launch; larger ones "
         "wait for the host to launch every operation; default by engine, release and deployment",

@@ -6,20 +6,24 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field, field_validator, model_validator
 
-from sim.scenario.section import GpuCount, NonNegativeFloat, PositiveFloat, Section
+from sim.scenario.section import GpuCount, NonNegativeFloat, PositiveFloat, PositiveSeconds, Section, unit
 
 MOST_PRICES: Final = 1440
 """Of a day: one a minute."""
-HourOfDay = Annotated[float, Field(ge=0, lt=24, allow_inf_nan=False, strict=True)]
-UtcOffset = Annotated[float, Field(ge=-12, le=14, allow_inf_nan=False, strict=True)]
+HourOfDay = Annotated[
+    float, Field(ge=0, lt=24, allow_inf_nan=False, strict=True, json_schema_extra=unit("h"))
+]
+UtcOffset = Annotated[
+    float, Field(ge=-12, le=14, allow_inf_nan=False, strict=True, json_schema_extra=unit("h"))
+]
 
 
 class Objectives(Section):
     """What the user promises its users; goodput counts the requests that keep all of it."""
 
-    ttft_p99_s: PositiveFloat | None = Field(default=None, description="time to first token, seconds")
-    tpot_p99_s: PositiveFloat | None = Field(default=None, description="time per output token, seconds")
-    e2e_p99_s: PositiveFloat | None = Field(default=None, description="arrival to last token, seconds")
+    ttft_p99_s: PositiveSeconds | None = Field(default=None, description="time to first token, seconds")
+    tpot_p99_s: PositiveSeconds | None = Field(default=None, description="time per output token, seconds")
+    e2e_p99_s: PositiveSeconds | None = Field(default=None, description="arrival to last token, seconds")
 
 
 class PriceFrom(Section):
@@ -61,7 +65,7 @@ class Price(Section):
 
     tier: str | None = Field(default=None, description="a price tier of the catalog, such as rent_3yr")
     usd_per_gpu_hour: PositiveFloat | None = Field(
-        default=None, description="USD per GPU-hour, instead of the catalog's"
+        default=None, description="USD per GPU-hour, instead of the catalog's", json_schema_extra=unit("USD")
     )
     hours: Annotated[tuple[PriceFrom, ...], Field(min_length=1, max_length=MOST_PRICES)] | None = Field(
         default=None,
@@ -81,10 +85,14 @@ class Price(Section):
         default=None, description="cost beside GPUs as a fraction of the GPU cost; default from the catalog"
     )
     host_usd_per_gb_month: NonNegativeFloat | None = Field(
-        default=None, description="of the prefix cache's host memory; default from the catalog"
+        default=None,
+        description="of the prefix cache's host memory; default from the catalog",
+        json_schema_extra=unit("USD"),
     )
     disk_usd_per_gb_month: NonNegativeFloat | None = Field(
-        default=None, description="of the prefix cache's disks; default from the catalog"
+        default=None,
+        description="of the prefix cache's disks; default from the catalog",
+        json_schema_extra=unit("USD"),
     )
     margin: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(
         default=0.0, description="share of the selling price kept as margin"

@@ -14,6 +14,7 @@ from sim.scenario.section import (
     Rate,
     Section,
     TokenCount,
+    unit,
 )
 
 
@@ -67,8 +68,8 @@ class Arrivals(OneOf):
 class Lognormal(Section):
     """Lognormal lengths given by their own mean and coefficient of variation."""
 
-    mean: Annotated[float, Field(ge=1, le=MOST_TOKENS, strict=True)] = Field(
-        description="mean number of tokens"
+    mean: Annotated[float, Field(ge=1, le=MOST_TOKENS, strict=True, json_schema_extra=unit("tokens"))] = (
+        Field(description="mean number of tokens")
     )
     cv: Annotated[float, Field(ge=1e-3, le=100, strict=True)] = Field(description="standard deviation / mean")
 

@@ -55,7 +55,9 @@ def _built(scenario: Scenario, seed: int, base_folder: Path | None) -> RequestSt
         source = Source(workload.lengths, seed, base_folder)
         notes = [*_unhashed(scenario), *_in_step(workload)]
         return _arriving(scenario, source.next, workload.requests, seed, base_folder, notes)
-    recorded = trace.load(workload.trace, seed, base_folder, _closes_s(scenario), workload.time_unit)
+    recorded = trace.load(
+        workload.trace, seed, base_folder, _closes_s(scenario), workload.time_unit, workload.requests
+    )
     if isinstance(recorded, Sessions):
         return _conversing(scenario, recorded, seed, base_folder)
     return _recorded(scenario, recorded, seed, base_folder)
@@ -104,7 +106,9 @@ def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Pat
         notes.append(f"{rows.name}: holds {len(prompts)} of the {wanted} requests asked for")
     count = min(len(prompts), wanted or len(prompts))
     if count < len(prompts):
-        notes.append(f"{rows.name}: the first {count:,} of its {len(prompts):,} requests (workload.requests)")
+        of = f" of its {len(prompts):,}" if rows.whole else ""
+        says = "" if rows.whole else f"; the file is read no further than its first {len(prompts):,}"
+        notes.append(f"{rows.name}: the first {count:,}{of} requests (workload.requests){says}")
     draw = _in_order(prompts[:count])
     if workload.arrivals is not None:
         return _arriving(scenario, draw, count, seed, base_folder, notes)

@@ -1,34 +1,26 @@
 """Files to tables: CSV with `,`, `;`, tab or `|`, JSON lines, Parquet; text plain, or as .gz or .xz."""
 
 import csv
-import gzip
-import io
 import json
 import lzma
+import math
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from sim.files import read_regular
+from sim.files import open_regular
 from sim.scenario.errors import DeploymentError, KeyPath, Problem, did_you_mean
 from sim.workload.table import FileTable, cell_starts, fault
+from sim.workload.unpacking import MOST_BYTES, text_of
 
 SEPARATORS: Final = (",", ";", "\t", "|")
 
 # What a table may hold, checked before it is parsed: a cell takes a hundred bytes as an object, so a small packed file
 # could fill the memory. The largest public traces of requests have 1.4 million rows and 60 MB.
-MOST_BYTES: Final = 2**28
-"""Of the text of a file, unpacked."""
-MOST_UNPACKED: Final = 100
-"""Times its own size that a packed file may hold; traces hold four to thirty times."""
-SMALL_BYTES: Final = 2**20
-"""That any packed file may hold."""
 MOST_ROWS: Final = 3_000_000
 MOST_CELLS: Final = 25_000_000
 MOST_COLUMNS: Final = 1000
-XZ_MEMORY_BYTES: Final = 2**28
-"""That unpacking may take: a file may ask for 4 GB."""
 BATCH_ROWS: Final = 256
 """Of a Parquet file that are unpacked before their size is looked at."""
 
@@ -47,8 +39,10 @@ def locate(name: str, base_folder: Path | None, shipped: Iterable[str], key: Key
     return path
 
 
-def read(path: Path) -> FileTable:
+def read(path: Path, most_rows: float = math.inf) -> FileTable:
     """The table in a .csv, .tsv, .jsonl or .parquet file; text may be compressed as .gz or .xz.
+
+    After `most_rows` rows, or a few more, it is read no further: the table is not `whole`.
 
     Raises:
         ScenarioError: if the file cannot be read as such, or has no rows.
@@ -66,46 +60,19 @@ def read(path: Path) -> FileTable:
             "expected a .csv or .jsonl file, or one of them as .gz or .xz; or a .parquet file",
         )
     try:
-        raw = _unpacked(read_regular(path, MOST_BYTES), path.suffix)
         if parse is None:
-            return _parquet(name, raw)
+            return _parquet(path, most_rows)
+        raw, whole = text_of(path, most_rows)
         _check_size(lines := raw.count(b"\n"), lines + max(raw.count(sign.encode()) for sign in SEPARATORS))
         text = raw.decode("utf-8-sig")
     except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise fault(name, (), None, None, f"cannot be read: {reason}") from None
-    table = parse(name, tuple(line.removesuffix("\r") for line in text.split("\n")))
+    table = parse(name, tuple(line.removesuffix("\r") for line in text.split("\n")), whole)
     if not len(table):
         table.refuse(())
         raise fault(name, (), None, None, "has no rows")
     return table
-
-
-def _unpacked(raw: bytes, suffix: str) -> bytes:
-    """What a .gz or .xz file holds. Raises ValueError where it is far more than such a file of a table would."""
-    most = min(MOST_BYTES, max(MOST_UNPACKED * len(raw), SMALL_BYTES))
-    if suffix == ".gz":
-        with gzip.open(io.BytesIO(raw)) as file:
-            content = file.read(most + 1)
-    else:
-        content = _from_xz(raw, most + 1) if suffix == ".xz" else raw
-    if suffix in (".gz", ".xz") and most < len(content) <= MOST_BYTES:
-        raise ValueError(f"{len(raw):,} bytes that hold more than {most:,}; no table packs so well")
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"holds more than {MOST_BYTES:,} bytes")
-    return content
-
-
-def _from_xz(raw: bytes, most: int) -> bytes:
-    """The first `most` bytes of what the streams of an .xz file hold."""
-    content = b""
-    while raw and len(content) < most:
-        stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)
-        content += stream.decompress(raw, most - len(content))
-        if not stream.eof and len(content) < most:
-            raise EOFError("the file is cut off")
-        raw = stream.unused_data.lstrip(b"\0")
-    return content
 
 
 def _check_size(rows: int, cells: int) -> None:
@@ -121,7 +88,7 @@ def _separator(source: tuple[str, ...]) -> str:
     return max(SEPARATORS, key=lambda separator: len(cell_starts(first, separator)))
 
 
-def _csv(file: str, source: tuple[str, ...]) -> FileTable:
+def _csv(file: str, source: tuple[str, ...], whole: bool) -> FileTable:
     rows: list[list[str]] = []
     line_of: list[int] = []
     broken: list[tuple[int, int, str]] = []
@@ -135,7 +102,8 @@ def _csv(file: str, source: tuple[str, ...]) -> FileTable:
                 line_of.append(line)
             line = reader.line_num + 1
     except csv.Error as error:  # what follows cannot be told apart into rows
-        broken.append((line, 1, f"broken CSV: {error}"))
+        if whole or reader.line_num < len(source):  # else a cell of several lines that is read no further
+            broken.append((line, 1, f"broken CSV: {error}"))
     if not rows:
         return FileTable(file, source, (), {}, tuple(broken), separator)
     names = [name.strip() for name in rows[0]]
@@ -155,10 +123,10 @@ def _csv(file: str, source: tuple[str, ...]) -> FileTable:
     columns: dict[str, list[object]] = {
         name: [row[place] for row in whole_rows] for place, name in enumerate(names)
     }
-    return FileTable(file, source, tuple(whole_lines), columns, tuple(broken), separator)
+    return FileTable(file, source, tuple(whole_lines), columns, tuple(broken), separator, whole)
 
 
-def _json_lines(file: str, source: tuple[str, ...]) -> FileTable:
+def _json_lines(file: str, source: tuple[str, ...], whole: bool) -> FileTable:
     rows: list[dict[str, object]] = []
     line_of: list[int] = []
     broken: list[tuple[int, int, str]] = []
@@ -182,21 +150,22 @@ def _json_lines(file: str, source: tuple[str, ...]) -> FileTable:
     if len(names) > MOST_COLUMNS:
         raise fault(file, (), None, None, f"has {len(names):,} keys; expected at most {MOST_COLUMNS:,}")
     columns = {name: [row.get(name) for row in rows] for name in names}
-    return FileTable(file, source, tuple(line_of), columns, tuple(broken))
+    return FileTable(file, source, tuple(line_of), columns, tuple(broken), whole=whole)
 
 
-def _parquet(name: str, raw: bytes) -> FileTable:
+def _parquet(path: Path, most_rows: float) -> FileTable:
     """The rows of a Parquet file; a line is a row, counted from 1."""
+    name = str(path)
     import pyarrow as pa  # noqa: PLC0415 - a tenth of a second that only Parquet needs
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        with pq.ParquetFile(pa.BufferReader(raw)) as file:
-            count = file.metadata.num_rows
+        with open_regular(path) as opened, pq.ParquetFile(opened, pre_buffer=False) as file:
+            count = min(file.metadata.num_rows, most_rows)
             if len(file.schema_arrow) > MOST_COLUMNS:
                 raise ValueError(f"has {len(file.schema_arrow):,} columns; expected at most {MOST_COLUMNS:,}")
-            _check_size(count, count * len(file.schema_arrow))
-            parts, held = [], 0
+            _check_size(int(count), int(count) * len(file.schema_arrow))
+            parts, held, read_rows = [], 0, 0
             plain = pa.schema(
                 (name, getattr(kind, "value_type", kind) if pa.types.is_dictionary(kind) else kind)
                 for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)
@@ -206,6 +175,9 @@ def _parquet(name: str, raw: bytes) -> FileTable:
                 held += parts[-1].nbytes
                 if held > MOST_BYTES:
                     raise ValueError(f"holds more than {MOST_BYTES:,} bytes")
+                read_rows += len(part)
+                if read_rows >= most_rows:
+                    break
             rows = pa.Table.from_batches(parts, plain)
         columns: dict[str, list[object]] = {
             key: rows[key].to_pylist() for key in dict.fromkeys(rows.column_names)
@@ -214,4 +186,5 @@ def _parquet(name: str, raw: bytes) -> FileTable:
         raise fault(name, (), None, None, f"cannot be read as Parquet: {error}") from None
     if not rows.num_rows:
         raise fault(name, (), None, None, "has no rows")
-    return FileTable(name, (), tuple(range(1, rows.num_rows + 1)), columns)
+    whole = rows.num_rows == file.metadata.num_rows
+    return FileTable(name, (), tuple(range(1, rows.num_rows + 1)), columns, whole=whole)

@@ -36,6 +36,8 @@ class FileTable:
     """Lines that are no rows: (line, column, message)."""
     separator: str = ","
     """Of the cells of a CSV line."""
+    whole: bool = True
+    """Whether these are all rows of the file; else it was read no further."""
 
     def __len__(self) -> int:
         return len(self.line_of)

@@ -39,6 +39,9 @@ from sim.workload.times import KEY as UNIT_KEY
 Floats = NDArray[np.float64]
 
 KEY: KeyPath = ("workload", "trace")
+LEAST_ROWS, AHEAD = 10_000, 2
+"""Rows of a file that are read in any case, so that unit and blocks can be told; and rows per request that is wanted,
+since some may have failed."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ class Trace:
     notes: tuple[str, ...] = ()
     understood: Reading | None = None
     """What its file was understood as; None for what clients draw."""
+    whole: bool = True
+    """Whether these are all requests of the file; else it was read no further."""
+    in_order: bool = True
+    """Whether the file has them in order of arrival."""
 
     @property
     def span_s(self) -> float:
@@ -90,7 +97,8 @@ class Trace:
         blocks = self.prompts.block_tokens
         hashed = f", hashes of blocks of {blocks} tokens" if blocks else ""
         return (
-            f"{self.name}: read as {read}{hashed}: {len(self.prompts):,} requests{when}, on average "
+            f"{self.name}: read as {read}{hashed}: {'' if self.whole else 'its first '}{len(self.prompts):,} "
+            f"requests{when}, on average "
             f"{prompt:,.0f} tokens in and {answer:,.0f} out"
         )
 
@@ -106,6 +114,7 @@ def load(
     base_folder: Path | None = None,
     until_s: float = math.inf,
     time_unit: str | None = None,
+    most: int | None = None,
 ) -> Trace | Sessions:
     """The shipped trace of this name, or the trace in the file of this name.
 
@@ -115,6 +124,7 @@ def load(
         base_folder: what a relative file name starts from; default the working directory.
         until_s: clients send nothing from here on.
         time_unit: of a file's times: s, ms, us or ns; None: found out.
+        most: requests that are wanted. A file whose times rise is read little further than that.
 
     Raises:
         DeploymentError: if there is no such trace and no such file, or nothing tells the unit of its times.
@@ -125,7 +135,7 @@ def load(
         path = locate(name, base_folder, shipped(), KEY)
         at = path.stat()
         content, about = (
-            _own(name, path, time_unit, (path.resolve(), at.st_mtime_ns, at.st_size, at.st_ino)),
+            _own(name, path, time_unit, most, (path.resolve(), at.st_mtime_ns, at.st_size, at.st_ino)),
             {},
         )
     else:
@@ -144,15 +154,35 @@ def load(
 
 @cache
 def _shipped(name: str) -> Trace | Clients | Sessions:
-    return _shared(_read(name, FOLDER / index()["traces"][name]["file"], None))
+    content = _read(name, FOLDER / index()["traces"][name]["file"])
+    assert content is not None
+    return content
 
 
-@lru_cache(maxsize=1)
 def _own(
-    name: str, path: Path, time_unit: str | None, _state: tuple[object, ...]
+    name: str, path: Path, time_unit: str | None, most: int | None, state: tuple[object, ...]
 ) -> Trace | Clients | Sessions:
-    """A user's file: a command simulates it and estimates beside, twice; it is read again only where it changed."""
-    return _shared(_read(name, path, time_unit))
+    """A user's file, as far as `most` requests need it."""
+    if most is not None:
+        begun = _known(name, path, time_unit, max(LEAST_ROWS, AHEAD * most), state)
+        if begun is not None and _suffices(begun, most):
+            return begun
+    content = _known(name, path, time_unit, math.inf, state)
+    assert content is not None
+    return content
+
+
+def _suffices(begun: Trace | Clients | Sessions, most: int) -> bool:
+    """Whether the whole file would give no other requests, if its times go on to rise."""
+    return not isinstance(begun, Trace) or begun.whole or (begun.in_order and len(begun.prompts) >= most)
+
+
+@lru_cache(maxsize=2)
+def _known(
+    name: str, path: Path, time_unit: str | None, most_rows: float, _state: tuple[object, ...]
+) -> Trace | Clients | Sessions | None:
+    """A command simulates a file and estimates beside, twice; it is read again only where it changed."""
+    return _read(name, path, time_unit, most_rows)
 
 
 def _shared(content: Trace | Clients | Sessions) -> Trace | Clients | Sessions:
@@ -171,12 +201,19 @@ def _spread(trace: Trace, quantum_s: float, seed: int) -> Trace:
     return replace(trace, arrival_s=np.sort(trace.arrival_s + within * quantum_s))
 
 
-def _read(name: str, path: Path, time_unit: str | None) -> Trace | Clients | Sessions:
-    """The content of a file. It makes many objects and no garbage: to look for some would take as long again."""
+def _read(
+    name: str, path: Path, time_unit: str | None = None, most_rows: float = math.inf
+) -> Trace | Clients | Sessions | None:
+    """The content of a file; None where it is one of clients or sessions and has more rows than that.
+
+    Reading makes many objects and no garbage: to look for some would take as long again.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
-        return _parse(name, read(path), time_unit)
+        table = read(path, most_rows)
+        content = _parse(name, table, time_unit)
+        return _shared(content) if table.whole or isinstance(content, Trace) else None
     finally:
         if collects:
             gc.enable()
@@ -206,7 +243,7 @@ def _requests(name: str, table: FileTable, time_unit: str | None) -> Trace:
     notes: list[str] = []
     if columns.blocks is not None:
         prompts = _hashed(name, table, columns.blocks, prompts, cells[columns.blocks], notes)
-    arrival_s, unit = None, None
+    arrival_s, unit, in_order = None, None, True
     order = np.arange(len(table))
     if columns.arrival is not None:
         stamps = np.array(cells[columns.arrival])
@@ -214,6 +251,7 @@ def _requests(name: str, table: FileTable, time_unit: str | None) -> Trace:
         arrival_s = _seconds(name, stamps, unit)
         back = np.flatnonzero(np.diff(stamps) < 0)
         if len(back):
+            in_order = False
             order = np.argsort(stamps, kind="stable")
             line = table.line_of[back[0] + 1]
             notes.append(f"{name}: times go back at line {line} ({len(back)} times in all); sorted")
@@ -221,14 +259,20 @@ def _requests(name: str, table: FileTable, time_unit: str | None) -> Trace:
         raise DeploymentError([Problem(UNIT_KEY, f"'{name}' has no times")])
     order = order[output_tokens[order] > 0]
     failed = len(table) - len(order)
-    if failed == len(table):
+    if failed == len(table) and table.whole:
         raise fault(table.file, (), None, None, "every request has zero output tokens")
     if failed:
         notes.append(f"{name}: {failed} of {len(table)} requests have no output tokens; left out")
     if arrival_s is not None:
-        arrival_s = arrival_s[order] - arrival_s[order[0]]
+        arrival_s = arrival_s[order] - arrival_s[order[:1]]
     return Trace(
-        name, prompts.take(order), arrival_s, tuple(notes), Reading(columns, unit, tuple(table.columns))
+        name,
+        prompts.take(order),
+        arrival_s,
+        tuple(notes),
+        Reading(columns, unit, tuple(table.columns)),
+        whole=table.whole,
+        in_order=in_order,
     )
 
 

@@ -127,5 +127,5 @@ def test_the_catalog_lists_what_a_scenario_may_name() -> None:
 def test_the_catalog_explains_every_key() -> None:
     keys = {row["key"]: row for row in Told("catalog", "keys", "--json").json["keys"]}
     assert keys["deployment.POOL.tp"]["default"] == 1
-    assert keys["workload.arrivals.poisson.rate_per_s"]["takes"] == "a number from 1e-6 to 1e6"
+    assert keys["workload.arrivals.poisson.rate_per_s"]["takes"] == "a number from 1e-6 to 1e6 per second"
     assert all(row["means"] for row in keys.values())

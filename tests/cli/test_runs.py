@@ -67,7 +67,7 @@ def test_a_trace_is_parsed_once_however_often_its_requests_are_asked_for(
         f"{begin}workload: {{trace: {file}, time_unit: s}}\nduration_s{rest.split('duration_s')[1]}"
     )
     parsed = []
-    monkeypatch.setattr(trace, "read", lambda path: parsed.append(path) or reading.read(path))
+    monkeypatch.setattr(trace, "read", lambda path, *rows: parsed.append(path) or reading.read(path, *rows))
     assert invoke("run", scenario, "--out", scenario.with_name("out"), "--quiet").exit_code == 0
     assert parsed == [file]
     file.write_text(file.read_text() + "20,300,20\n")

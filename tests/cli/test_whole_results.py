@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sim import saving
 from sim.cli import app
 from sim.cli.scenarios import _name
-from sim.saving import whole_folder
+from sim.saving import whole_folder, write_whole
 
 NAMES = ("requests.parquet", "scenario.yaml", "run.json", "report.html")
 SCENARIO = """
@@ -114,3 +114,23 @@ def test_compare_with_odd_names(tmp_path: Path) -> None:
         "report.html",
     }
     assert {file.name for file in tmp_path.iterdir()} == {"a", *names}
+
+
+def rewrite_without_end(target: Path) -> None:
+    for generation in range(10**9):
+        write_whole(target, str(generation) * 1000)
+
+
+def test_a_kill_leaves_one_whole_file(tmp_path: Path) -> None:
+    rng, target = random.Random(1), tmp_path / "one.html"
+    for _ in range(20):
+        process = multiprocessing.get_context("fork").Process(target=rewrite_without_end, args=(target,))
+        process.start()
+        time.sleep(0.005 + rng.random() * 0.02)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        if target.exists():
+            text = target.read_text()
+            assert text == text[: len(text) // 1000] * 1000
+    write_whole(target, "last")
+    assert [file.name for file in tmp_path.iterdir()] == ["one.html"]

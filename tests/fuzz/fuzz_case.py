@@ -141,7 +141,7 @@ def _requests(text: str) -> int:
     """Requests of a short run: what the scenario says, if that is fewer."""
     try:
         asked = yaml.safe_load(text)["workload"]["requests"]
-    except (yaml.YAMLError, LookupError, TypeError, ValueError):
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, RecursionError):
         return REQUESTS
     return min(asked, REQUESTS) if isinstance(asked, int) else REQUESTS
 

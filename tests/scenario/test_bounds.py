@@ -10,8 +10,9 @@ import yaml
 from typer.testing import CliRunner
 
 from sim.cli import app
+from sim.scenario.anchor import AnchorFile
 from sim.scenario.errors import KeyPath, ScenarioError, dotted
-from sim.scenario.form import key_paths, schema_at
+from sim.scenario.form import expected, key_paths, schema_at
 from sim.scenario.gpu_file import GpuFile
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
@@ -42,6 +43,25 @@ def test_every_number_is_bounded(form: type[Section]) -> None:
     for path in numbers(form):
         low, high = ends(form, path)
         assert -math.inf < low < high <= 1e18, dotted(path)
+
+
+IN_NAMES = (("_bytes_per_s", "bytes/s"), ("_flop_per_s", "FLOP/s"), ("_per_s", "per second"), ("_s", "s"), ("_h", "h"),
+            ("_gb", "GB"), ("_bytes", "bytes"), ("_tokens", "tokens"))  # fmt: skip
+OTHERS = {"constant": "tokens", "mean": "tokens", "dense_threshold": "tokens", "per_gpu_hour": "per hour"}
+
+
+def unit_in(name: str) -> str | None:
+    if name.startswith(("usd_per_", "host_usd_per_", "disk_usd_per_")):
+        return "USD"
+    return OTHERS.get(name) or next((unit for end, unit in IN_NAMES if name.endswith(end)), None)
+
+
+@pytest.mark.parametrize("form", [Scenario, GpuFile, AnchorFile])
+def test_every_bound_is_told_with_its_unit(form: type[Section]) -> None:
+    for path in numbers(form):
+        schema = schema_at(form, path)
+        assert schema.get("unit") == unit_in(str(path[-1])), dotted(path)
+        assert expected(schema).endswith(f" {schema.get('unit', '')}") or "unit" not in schema, dotted(path)
 
 
 def scenario(path: KeyPath, value: float) -> str:

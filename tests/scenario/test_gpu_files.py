@@ -46,7 +46,7 @@ def test_its_price_must_be_given(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "key", "said"),
     [
-        ("288e9 ", "288 ", "memory_bytes", "expected a number from 1e9 to 1e14, got 288"),
+        ("288e9 ", "288 ", "memory_bytes", "expected a number from 1e9 to 1e14 bytes, got 288"),
         ("2.5e15", "2500", "bf16_flop_per_s", "expected a number from 1e12 to 1e18"),
         ("memory_bytes_per_s: 8.0e12", "", "memory_bytes_per_s", "required and missing"),
         ("fp8_flop_per_s", "fp8_flops", "fp8_flops", "did you mean 'fp8_flop_per_s'"),

@@ -37,7 +37,10 @@ duration_s: 10
             "autoscale: {pools: {serve: {max: 4}}, tolerance: 2}",
             "autoscale.tolerance: expected a number from 0 to 1",
         ),
-        ("failures: {per_gpu_hour: -1}", "failures.per_gpu_hour: expected a number from 0 to 10, got -1"),
+        (
+            "failures: {per_gpu_hour: -1}",
+            "failures.per_gpu_hour: expected a number from 0 to 10 per hour, got -1",
+        ),
         ("failures: {retry: cache}", "failures.retry: expected one of prefix_cache, start, got the text"),
         ("failures: {detect: 1}", "did you mean 'detect_s'"),
         ("fleet: {replicas: 4, simulated: 8}", "fleet: simulated 8 is above replicas 4"),

@@ -130,7 +130,9 @@ def test_apply_makes_another_point_of_a_sweep() -> None:
     assert point.scenario.gpu == "b200_sxm"
     assert list(point.scenario.deployment.pools()) == ["serve"]
     assert loaded.scenario.gpu == "h200_sxm"
-    with pytest.raises(ScenarioError, match="override duration_s: expected a number above 0 to 1e9, got -1"):
+    with pytest.raises(
+        ScenarioError, match="override duration_s: expected a number above 0 to 1e9 s, got -1"
+    ):
         apply(loaded, {"duration_s": -1})
 
 

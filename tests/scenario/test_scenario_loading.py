@@ -42,7 +42,7 @@ def test_a_key_with_nothing_after_it_means_its_default() -> None:
 
 def test_quoted_text_is_never_a_number() -> None:
     assert problems(BASE.replace("duration_s: 20", 'duration_s: "20"')) == [
-        "12:13: duration_s: expected a number above 0 to 1e9, got the text '20'"
+        "12:13: duration_s: expected a number above 0 to 1e9 s, got the text '20'"
     ]
 
 

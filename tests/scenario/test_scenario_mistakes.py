@@ -25,12 +25,12 @@ from sim.scenario.reader import MAX_FILE_BYTES
         ("weights", "zzz", "6:13: precision.zzz: unknown key; expected one of: weights, attention, dense, kv_cache"),
         ("duration_s: 20", "extend: x", "12:1: extend: unknown key; did you mean 'extends'?"),
         ("rate_per_s: 5", "rate_per_s: -5",
-         "8:36: workload.arrivals.poisson.rate_per_s: expected a number from 1e-6 to 1e6, got -5"),
+         "8:36: workload.arrivals.poisson.rate_per_s: expected a number from 1e-6 to 1e6 per second, got -5"),
         ("duration_s: 20", "duration_s: soon",
-         "12:13: duration_s: expected a number above 0 to 1e9, got the text 'soon'"),
-        ("duration_s: 20", "duration_s: 1e999", "12:13: duration_s: expected a number above 0 to 1e9, got inf"),
-        ("duration_s: 20", "duration_s: true", "12:13: duration_s: expected a number above 0 to 1e9, got true"),
-        ("duration_s: 20", "warmup_s: -1", "12:11: warmup_s: expected a number from 0 to 1e9, got -1"),
+         "12:13: duration_s: expected a number above 0 to 1e9 s, got the text 'soon'"),
+        ("duration_s: 20", "duration_s: 1e999", "12:13: duration_s: expected a number above 0 to 1e9 s, got inf"),
+        ("duration_s: 20", "duration_s: true", "12:13: duration_s: expected a number above 0 to 1e9 s, got true"),
+        ("duration_s: 20", "warmup_s: -1", "12:11: warmup_s: expected a number from 0 to 1e9 s, got -1"),
         ("workers: 2", "workers: 1.5",
          "5:21: deployment.decode.workers: expected a whole number from 1 to 100000, got 1.5"),
         ("workers: 2", "workers: 0",
@@ -45,8 +45,8 @@ from sim.scenario.reader import MAX_FILE_BYTES
         ("gpu: h200_sxm", "gpu: [h200_sxm]", "2:6: gpu: expected a name or a file, got a list of 1"),
         ("gpu: h200_sxm", "gpu: {name: x}", "2:1: gpu: expected a name or a file, got a section"),
         ("{constant: 250}", "{uniform: [3]}",
-         "11:23: workload.lengths.output.uniform: expected a list of 2 items, each a whole number from 1 to 1e7, "
-         "got a list of 1"),
+         "11:23: workload.lengths.output.uniform: expected a list of 2 items, each a whole number from 1 to 1e7 "
+         "tokens, got a list of 1"),
         ("{constant: 250}", "{uniform: [9, 3]}", "11:5: workload.lengths.output: uniform: low 9 is above high 3"),
         ("{constant: 250}", "{}",
          "11:5: workload.lengths.output: expected exactly one of constant, uniform, lognormal, histogram; got none"),
@@ -100,7 +100,7 @@ def test_the_source_line_is_shown_with_a_caret() -> None:
     with pytest.raises(ScenarioError) as caught:
         parse(BASE.replace("20", "soon"), "chat.yaml")
     assert str(caught.value) == (
-        "chat.yaml:12:13: duration_s: expected a number above 0 to 1e9, got the text 'soon'\n"
+        "chat.yaml:12:13: duration_s: expected a number above 0 to 1e9 s, got the text 'soon'\n"
         "    12 | duration_s: soon\n"
         "       |             ^"
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.result import Result
+from sim.saving import whole_file
 from sim.scenario.schema import Scenario, Workload
 from sim.validation.bench.run import BenchError, BenchRun, Figures
 from sim.validation.errors import quantile
@@ -62,7 +63,7 @@ def _trace(run: BenchRun, folder: Path) -> Path:
     """The requests of a run as a trace's file."""
     file = folder / f"{run.id.replace(':', '-')}.csv"
     times = run.load.times_s
-    with file.open("w", newline="", encoding="utf-8") as out:
+    with whole_file(file) as beside, beside.open("w", newline="", encoding="utf-8") as out:
         rows = csv.writer(out, lineterminator="\n")
         rows.writerow((*(["arrival_s"] if times is not None else []), "input_tokens", "output_tokens"))
         for i, pair in enumerate(run.lengths.each or ()):
