@@ -33,6 +33,8 @@ def step_operations(deployment: Deployment, phase: Phase) -> StepOperations:
     layout, engine = plan.layouts[phase], deployment.engine
     if plan.role == "decode":
         engine = replace(engine, host_overhead_s=engine.host_overhead_s + engine.decode_pool_host_s)
+    if layout.model.compressed:
+        engine = replace(engine, host_overhead_s=engine.host_overhead_s + engine.compressed_host_s)
     return StepOperations(
         layout,
         pool_routing(deployment.gpu, plan, layout),
@@ -66,7 +68,7 @@ def _overlap(deployment: Deployment, plan: PoolPlan, phase: Phase) -> StepOverla
         # SGLang DpPaddingMode (dp_attention.py): SUM_LEN in a batch with prompts, MAX_LEN in CUDA graphs of decode.
         # vLLM and TensorRT-LLM gather by the sizes of the ranks too where no graph asks for one size.
         summed=not decoding,
-        launch_s=0.0 if decoding and engine.cuda_graphs else engine.launch_s,
+        launch_s=0.0 if decoding and engine.cuda_graphs else engine.launch_s * (engine.compressed_launches if model.compressed else 1.0),
         graph_tokens=0 if decoding else plan.graph_tokens,
     )
 

@@ -51,7 +51,10 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
                 **known["precisions_of_models"].get(row.model, known["precisions"])[row.precision],
                 "kv_cache": said.get("kv_cache", MODEL_FORMAT),
             },
-            "speculation": {"draft_tokens": max(draft_counts(row)) if drafts is None else drafts},
+            "speculation": {
+                "draft_tokens": max(draft_counts(row)) if drafts is None else drafts,
+                **(known["acceptance_of_models"].get(row.model, {}) if row.spec != "none" else {}),
+            },
             "experts": known["experts"],
             "router": said.get("router", DEFAULT_ROUTER),
             "scheduling": {k: said[k] for k in HABITS if k in said},
