@@ -39,7 +39,6 @@ def equal_scores_ms(source: Source, named: str, phase: str, rows: pd.DataFrame) 
     if longer.empty:
         return np.zeros(len(rows))
     wanted = rows[SHAPE].astype("int64").assign(at=range(len(rows))).sort_values("batch_size")
-    found = pd.merge_asof(
-        wanted, longer.astype({name: "int64" for name in SHAPE}).sort_values("batch_size"), on="batch_size", by=["step", "isl"]
-    )  # fmt: skip
+    timed = longer.astype(dict.fromkeys(SHAPE, "int64")).sort_values("batch_size")
+    found = pd.merge_asof(wanted, timed, on="batch_size", by=["step", "isl"])
     return found.sort_values("at").ms.fillna(0.0).to_numpy()

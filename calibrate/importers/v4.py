@@ -22,8 +22,8 @@ NAMED: Final = {
 """Whose blocks the tables time; the experts' format, all that differs, is no part of them."""
 CHANGES: Final = (
     "rows filtered to DeepSeek-V4 shapes with FP8 projections and balanced experts; every second prompt length, prefix "
-    "and batch of large prefill tables kept; what SGLang's selection of entries takes longer on equal scores subtracted; "
-    "repeated shapes replaced by their median; units, axis names and back-end names changed; MoE rows converted from "
+    "and batch of large prefill tables kept; what SGLang's selection of entries takes longer on equal scores "
+    "subtracted; repeated shapes replaced by their median; units, axis names and back-end names changed; MoE rows converted from "
     "global tokens to token-expert pairs on a rank"
 )
 """For the attribution: what was changed in the rows."""
@@ -49,8 +49,8 @@ THINNED: Final = ("isl", "step", "batch_size")
 
 
 def blocks(source: Source, of: Model) -> Iterator[Table]:
-    """Whole attention blocks with an FP8 cache; the KV length of generation is `step`. CSA's less what its selection takes
-    longer on equal scores, where that was timed."""
+    """Whole attention blocks with an FP8 cache; the KV length of generation is `step`. CSA's less what its selection
+    takes longer on equal scores, where that was timed."""
     for phase, file in (("decode", "v4_attn_generation"), ("prefill", "v4_attn_context")):
         frame = source.rows(file, gemm_type=FP8_WEIGHTS)
         frame = frame[frame.model.map(NAMED) == of.name]

@@ -188,11 +188,11 @@ def decode_pool_host(max_prompts: int = 400, per_layout: int = 5) -> None:
 
 
 def compressed_host(least_little_ratio: float = 0.8) -> None:
-    """Print, by engine, the host time per step of V4, and the error that is left by layout, from aggregated rows without
-    drafts in which TPOT is no queue (see `data/README.md`).
+    """Print, by engine, the host time per step of V4, and the error that is left by layout, from aggregated rows
+    without drafts in which queues do not decide (`little_ratio`, see `data/README.md`).
 
-    By the estimate, which large loads need no long runs for. TPOT is linear in it. What the catalog and the recipes have
-    by now is in every estimate, and is what is looked for.
+    By the estimate, which large loads need no long runs for. TPOT is linear in it. What the catalog and the recipes
+    have by now is in every estimate, and is what is looked for.
     """
     table = read_rows(TABLES["v4"])
     rows = [

@@ -1,4 +1,4 @@
-"""How published disaggregated services were launched: `data/launches.csv`, one recipe a line; V4's in a file of its own.
+"""How published disaggregated services were launched: `data/launches.csv` and `launches_v4.csv`, one recipe a line.
 
 Read from the recipes that InferenceX names by layout, lengths and load; see `data/README.md`.
 """
@@ -45,9 +45,9 @@ class Recipe:
 
 
 @cache
-def launches(model: str | None = None) -> Mapping[tuple[str, ...], list[Recipe]]:
-    """All recipes by `LAYOUT`: the file of the model, or the common one where it has none."""
-    table = pd.read_csv(FILES.get(model or "", FILE), dtype=str, keep_default_na=False)
+def launches(file: Path = FILE) -> Mapping[tuple[str, ...], list[Recipe]]:
+    """All recipes of a file, by `LAYOUT`."""
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
     found: dict[tuple[str, ...], list[Recipe]] = {}
     for line in table.to_dict("records"):
         key = tuple(line[name] for name in LAYOUT)
@@ -67,7 +67,8 @@ def launched(row: Row, role: str = "") -> Mapping[str, Any]:
         return {}
     shapes = {r: f"{row.pools[r].workers}x{row.pools[r].gpus} {row.pools[r]}" for r in ROLES}
     key = (row.hardware, row.framework, row.precision, row.spec, str(row.isl), str(row.osl), *shapes.values())
-    same = launches(row.model if row.model in FILES else None).get(key, [])
+    own = FILES.get(row.model)
+    same = (launches(own) if own else launches()).get(key, [])
     of_load = [launch for launch in same if row.conc in launch.loads]
     if of_load:
         said = min(of_load, key=lambda launch: launch.days_from(row.ran)).said

@@ -20,8 +20,8 @@ MODEL_FORMAT: Final = "bf16"
 """KV cache of an engine that is told nothing: the model's own format."""
 DEFAULT_ROUTER: Final = Scenario.model_fields["router"].default
 HABITS: Final = (
-    "host_overhead_s", "poll_every_steps", "wait_all_ranks_steps", "gather_prompts_steps", "batch_wait_steps", "batch_wait_fill",
-    "prefill_graph_tokens", "whole_prompts", "mix_prompts", "waits_for_prefill_answer",
+    "host_overhead_s", "poll_every_steps", "wait_all_ranks_steps", "gather_prompts_steps", "batch_wait_steps",
+    "batch_wait_fill", "prefill_graph_tokens", "whole_prompts", "mix_prompts", "waits_for_prefill_answer",
 )  # fmt: skip
 """What a recipe may say about the running engine."""
 POOL: Final = ("chunk_tokens", "memory_fraction", "exchange", "moe_backend")
