@@ -1,4 +1,4 @@
-"""The selection of CSA's entries on equal scores, which V4's blocks were timed with, and what it takes longer than on unequal ones.
+"""What the selection of CSA's entries takes longer on equal scores, which V4's blocks were timed with, than on others.
 
 The collector's caches are empty, so that all scores are equal: the selection's slowest case (all of them fall into the
 last bin of its histogram), which no service sees. SGLang's kernels were timed by themselves on both (`score_mode`:

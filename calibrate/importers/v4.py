@@ -23,8 +23,8 @@ NAMED: Final = {
 CHANGES: Final = (
     "rows filtered to DeepSeek-V4 shapes with FP8 projections and balanced experts; every second prompt length, prefix "
     "and batch of large prefill tables kept; what SGLang's selection of entries takes longer on equal scores "
-    "subtracted; repeated shapes replaced by their median; units, axis names and back-end names changed; MoE rows converted from "
-    "global tokens to token-expert pairs on a rank"
+    "subtracted; repeated shapes replaced by their median; units, axis names and back-end names changed; MoE rows "
+    "converted from global tokens to token-expert pairs on a rank"
 )
 """For the attribution: what was changed in the rows."""
 RATIOS: Final = {4: "csa", 128: "hca"}

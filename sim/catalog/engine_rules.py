@@ -109,6 +109,9 @@ class Engine:
     window_pool_share: float
     """Tokens of a pool of windows and states for each of the full one, where a model has states of a request; 0: every
     request takes its own out of one pool."""
+    state_tokens: int
+    """Tokens whose cache takes as much as the windows and states of a request, where one pool is cut into pages of one
+    size; 0: they take their own bytes."""
     release: str
     runtime_bytes: float
     """In use before weights are loaded; only where the engine's memory flag does not count it."""

@@ -44,8 +44,8 @@ def test_v4_has_profiles_of_every_measured_gpu_and_engine() -> None:
 @pytest.mark.parametrize(("kind", "ms"), [("csa", 0.1914 - (0.0655 - 0.0031)), ("hca", 0.0843)])
 def test_a_measured_block_is_priced_as_it_was_measured(kind: str, ms: float) -> None:
     """aiconfigurator-core 0.12.0, dsv4_*_generation_module: B200, SGLang 0.5.14, V4-Flash, 64 heads, 64 sequences that
-    have 4,096 tokens. dsv4_csa_topk_calib: the selection takes 65.5 us of CSA's on the equal scores that were timed, and
-    3.1 on others."""
+    have 4,096 tokens. dsv4_csa_topk_calib: the selection takes 65.5 us of CSA's on the equal scores that were timed,
+    and 3.1 on others."""
     found = cost("b200", "sglang", FLASH).price(block(FLASH, kind, Batch("decode", 64, 1, 4095)))  # type: ignore[arg-type]
     assert found.seconds == pytest.approx(ms * 1e-3, rel=0.005)
     assert found.source.startswith(f"b200_sxm/sglang/{FLASH}: {kind}_decode_block")
