@@ -59,6 +59,8 @@ class Engine:
     """Per step."""
     decode_pool_host_s: float
     """The same, on top, in a pool that only decodes: the host looks after KV that comes in, on all ranks together."""
+    compressed_host_s: float
+    """The same, on top, of a model with compressed entries (DeepSeek-V4)."""
     fixed_ttft_aggregated_s: float
     """Part of every TTFT that no kernel explains: HTTP, tokenizer, first scheduling."""
     fixed_ttft_disaggregated_s: float
@@ -88,6 +90,8 @@ class Engine:
     """Whether CUDA graphs launch a whole decode step."""
     launch_s: float
     """What launching one listed operation costs the host without CUDA graphs."""
+    compressed_launches: float
+    """Times that, of a model with compressed entries, whose listed operations are more kernels each."""
     prefill_graph_tokens: int
     """Largest step with prompts, in tokens of a rank, that piecewise CUDA graphs launch; the host launches others."""
     prefill_graph_excludes: tuple[str, ...]
@@ -105,6 +109,9 @@ class Engine:
     window_pool_share: float
     """Tokens of a pool of windows and states for each of the full one, where a model has states of a request; 0: every
     request takes its own out of one pool."""
+    state_tokens: int
+    """Tokens whose cache takes as much as the windows and states of a request, where one pool is cut into pages of one
+    size; 0: they take their own bytes."""
     release: str
     runtime_bytes: float
     """In use before weights are loaded; only where the engine's memory flag does not count it."""

@@ -86,6 +86,11 @@ class Model:
         return sum(group.layers for group in self.attention)
 
     @property
+    def compressed(self) -> bool:
+        """Whether layers attend to compressed entries."""
+        return any("ratio" in dict(group.sizes) for group in self.attention)
+
+    @property
     def moe_layers(self) -> int:
         """Layers with routed experts."""
         return self.layers - self.dense_layers

@@ -18,7 +18,7 @@ def validate(
         list[str] | None,
         typer.Argument(
             help="ids or files of published cases, or all of a kind: wide-ep, drafts, curves, services, reports, "
-            "published; default: all",
+            "published, v4; default: all",
             metavar="[CASE ...]",
         ),
     ] = None,

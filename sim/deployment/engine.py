@@ -37,6 +37,7 @@ def engine_of(scenario: Scenario) -> Engine:
         "batch_wait_fill": scheduling.batch_wait_fill,
         "admission_rest_steps": scheduling.rest_after_prompts_steps,
         "whole_prompts": scheduling.whole_prompts,
+        "mixes_prefill_with_decode": scheduling.mix_prompts,
         "decode_poll_steps": scheduling.decode_poll_steps,
         "prefill_answers_between_steps": scheduling.waits_for_prefill_answer,
         "dsa_dense_threshold": indexer.dense_threshold,

@@ -133,7 +133,8 @@ def _cache_bytes(engine: Engine, layout: Layout) -> tuple[float, float]:
     """Of one more token, and of a request beside its tokens.
 
     Where the engine has a pool of windows and states, both are of the token: `window_pool_share` of a token's part of
-    what a request holds, the states' rings twice as long with drafts.
+    what a request holds, the states' rings twice as long with drafts. Where they take pages of the one pool, a request
+    takes as much as `state_tokens` more tokens.
     """
     cached = layout.model, layout.kv_cache, layout.mtp, layout.tp
     token, request = (
@@ -141,6 +142,8 @@ def _cache_bytes(engine: Engine, layout: Layout) -> tuple[float, float]:
         architecture.cache_bytes_per_request(*cached),
     )
     states = architecture.state_bytes_per_request(layout.model, layout.mtp)
+    if states and engine.state_tokens:
+        return token, engine.state_tokens * token
     if not states or not engine.window_pool_share:
         return token, request
     window = max(group.size("window") for group in layout.model.layer_groups(layout.mtp))

@@ -204,6 +204,11 @@ class Scheduling(Section):
         description="whether a step takes no part of a prompt, unless that is larger than the step (no chunked "
         "prefill); default by engine",
     )
+    mix_prompts: Flag | None = Field(
+        default=None,
+        description="whether prompts are computed in decode steps, not in steps of their own (SGLang: "
+        "--enable-mixed-chunk); default by engine",
+    )
     decode_poll_steps: PositiveInt | None = Field(
         default=None,
         description="disaggregated: decode steps between looks for KV caches that have come in (SGLang: "

@@ -6,7 +6,7 @@ from functools import lru_cache
 from warnings import warn
 
 from sim import catalog
-from sim.catalog import Gpu
+from sim.catalog import Engine, Gpu
 from sim.catalog.profiles import is_shipped, models_of_their_own
 from sim.cost.exchange import WideExchange
 from sim.cost.fits import ProfileError
@@ -34,9 +34,8 @@ def step_operations(deployment: Deployment, phase: Phase) -> StepOperations:
     two blocks."""
     plan, drafts = deployment.pool(phase), deployment.drafts
     layout, engine = plan.layouts[phase], deployment.engine
-    if plan.role == "decode":
-        engine = replace(engine, host_overhead_s=engine.host_overhead_s + engine.decode_pool_host_s)
     routing = pool_routing(deployment.gpu, plan, layout)
+    engine = replace(engine, host_overhead_s=_host_s(engine, plan))
     if (steps := whole_steps(deployment)) and prices(steps, plan, phase):
         return WholeStepOperations(layout, routing, engine, drafts.tokens, phase=phase)
     return StepOperations(
@@ -62,6 +61,15 @@ def whole_steps(deployment: Deployment) -> WholeSteps | None:
     return steps
 
 
+def _host_s(engine: Engine, plan: PoolPlan) -> float:
+    """Host time of a step. What pools that only decode have, and what V4 has, do not add up: with the first alone the
+    training half of V4's disaggregated services with SGLang has no bias."""
+    more_s = engine.decode_pool_host_s if plan.role == "decode" else 0.0
+    if plan.layout.model.compressed:
+        more_s = max(more_s, engine.compressed_host_s)
+    return engine.host_overhead_s + more_s
+
+
 def _overlap(deployment: Deployment, plan: PoolPlan, phase: Phase) -> StepOverlap:
     """What the engine runs at the same time in the phase, on this GPU and in this layout."""
     engine, gpu, model, layout = deployment.engine, deployment.gpu, deployment.model, plan.layouts[phase]
@@ -84,7 +92,9 @@ def _overlap(deployment: Deployment, plan: PoolPlan, phase: Phase) -> StepOverla
         # SGLang DpPaddingMode (dp_attention.py): SUM_LEN in a batch with prompts, MAX_LEN in CUDA graphs of decode.
         # vLLM and TensorRT-LLM gather by the sizes of the ranks too where no graph asks for one size.
         summed=not decoding,
-        launch_s=0.0 if decoding and engine.cuda_graphs else engine.launch_s,
+        launch_s=0.0
+        if decoding and engine.cuda_graphs
+        else engine.launch_s * (engine.compressed_launches if model.compressed else 1.0),
         graph_tokens=0 if decoding else plan.graph_tokens,
     )
 

@@ -25,11 +25,11 @@ from sim.result.expected_error import METRICS, served, service
 from sim.validation.case import Case
 from sim.validation.errors import Score, grouped, score
 from sim.validation.points import points, setup
-from sim.validation.rows import Row, read_rows
+from sim.validation.rows import Row
 from sim.validation.scenarios import scenario_of
 from sim.validation.services import entries, service_scenario
 from sim.validation.skips import general
-from sim.validation.table import SHIPPED, Validation, validate
+from sim.validation.table import SHIPPED, Validation, shipped_rows, validate
 from sim.validation.worst import worst
 
 FILE: Final = Path(__file__).with_name("digest.json")
@@ -168,7 +168,7 @@ def main(names: Sequence[str]) -> None:
         FILE.write_text(lines(renewed(old, found)), encoding="utf-8")
         return
     FILE.write_text(lines(brief(found)), encoding="utf-8")
-    measured = pools(row for row in read_rows(SHIPPED) if row.id not in found.skipped)
+    measured = pools(row for row in shipped_rows() if row.id not in found.skipped)
     table = by_pool([case for case in found.cases if case.id in measured], measured)
     Path(sim.catalog.__file__).with_name(VALIDATED).write_text(written(table), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""How published disaggregated services were launched: `data/launches.csv`, one recipe a line.
+"""How published disaggregated services were launched: `data/launches.csv` and `launches_v4.csv`, one recipe a line.
 
 Read from the recipes that InferenceX names by layout, lengths and load; see `data/README.md`.
 """
@@ -15,6 +15,8 @@ import pandas as pd
 from sim.validation.rows import Row
 
 FILE: Final = Path(__file__).parent / "data" / "launches.csv"
+FILES: Final = {"deepseek-v4-pro": FILE.with_name("launches_v4.csv")}
+"""Of models whose services have recipes of their own."""
 LAYOUT: Final = ("hardware", "framework", "precision", "spec", "isl", "osl", "prefill", "decode")
 """Columns that tell which services a recipe is of, beside the load."""
 READERS: Final[Mapping[str, Callable[[str], Any]]] = {
@@ -43,9 +45,9 @@ class Recipe:
 
 
 @cache
-def launches() -> Mapping[tuple[str, ...], list[Recipe]]:
-    """All recipes, by `LAYOUT`."""
-    table = pd.read_csv(FILE, dtype=str, keep_default_na=False)
+def launches(file: Path = FILE) -> Mapping[tuple[str, ...], list[Recipe]]:
+    """All recipes of a file, by `LAYOUT`."""
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
     found: dict[tuple[str, ...], list[Recipe]] = {}
     for line in table.to_dict("records"):
         key = tuple(line[name] for name in LAYOUT)
@@ -65,7 +67,8 @@ def launched(row: Row, role: str = "") -> Mapping[str, Any]:
         return {}
     shapes = {r: f"{row.pools[r].workers}x{row.pools[r].gpus} {row.pools[r]}" for r in ROLES}
     key = (row.hardware, row.framework, row.precision, row.spec, str(row.isl), str(row.osl), *shapes.values())
-    same = launches().get(key, [])
+    own = FILES.get(row.model)
+    same = (launches(own) if own else launches()).get(key, [])
     of_load = [launch for launch in same if row.conc in launch.loads]
     if of_load:
         said = min(of_load, key=lambda launch: launch.days_from(row.ran)).said

@@ -20,8 +20,8 @@ MODEL_FORMAT: Final = "bf16"
 """KV cache of an engine that is told nothing: the model's own format."""
 DEFAULT_ROUTER: Final = Scenario.model_fields["router"].default
 HABITS: Final = (
-    "poll_every_steps", "wait_all_ranks_steps", "gather_prompts_steps", "batch_wait_steps", "batch_wait_fill",
-    "prefill_graph_tokens", "whole_prompts", "waits_for_prefill_answer",
+    "host_overhead_s", "poll_every_steps", "wait_all_ranks_steps", "gather_prompts_steps", "batch_wait_steps",
+    "batch_wait_fill", "prefill_graph_tokens", "whole_prompts", "mix_prompts", "waits_for_prefill_answer",
 )  # fmt: skip
 """What a recipe may say about the running engine."""
 POOL: Final = ("chunk_tokens", "memory_fraction", "exchange", "moe_backend")
@@ -51,7 +51,10 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
                 **known["precisions_of_models"].get(row.model, known["precisions"])[row.precision],
                 "kv_cache": said.get("kv_cache", MODEL_FORMAT),
             },
-            "speculation": {"draft_tokens": max(draft_counts(row)) if drafts is None else drafts},
+            "speculation": {
+                "draft_tokens": max(draft_counts(row)) if drafts is None else drafts,
+                **(known["acceptance_of_models"].get(row.model, {}) if row.spec != "none" else {}),
+            },
             "experts": known["experts"],
             "router": said.get("router", DEFAULT_ROUTER),
             "scheduling": {k: said[k] for k in HABITS if k in said},

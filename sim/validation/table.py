@@ -15,14 +15,16 @@ from sim.validation.case import Case, described
 from sim.validation.case_file import CaseFile
 from sim.validation.errors import by_metric, grouped, score, score_by_layout
 from sim.validation.recipes import recipes
-from sim.validation.rows import Row, read_table
+from sim.validation.rows import Row, read_rows, read_table
 from sim.validation.runs import Benchmark, Progress, Trial, answers
 from sim.validation.scenarios import draft_counts, scenario_of
 from sim.validation.skips import skipped
 from sim.validation.split import split_of
 
 SHIPPED: Final = Path(__file__).parent / "data" / "rows.parquet"
-"""The published rows that come with the product; see `data/README.md`."""
+"""The published rows of R1 that come with the product; see `data/README.md`."""
+TABLES: Final = {"v4": SHIPPED.with_name("v4.parquet")}
+"""Those of other models, by the name that means all of their rows."""
 STEPS: Final = {"wide-ep": points, "drafts": draft_gains, "curves": position_curves}
 """Readers of published single steps, by the name that means all of their cases: each has `ids()` and `cases(ids)`."""
 SERVICES: Final = services.KINDS[0]
@@ -94,6 +96,11 @@ def _scores(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
+def shipped_rows() -> list[Row]:
+    """Every published row that comes with the product."""
+    return [row for path in (SHIPPED, *TABLES.values()) for row in read_rows(path)]
+
+
 class UnknownCase(LookupError):
     """No case has this id; says which do."""
 
@@ -109,8 +116,8 @@ def validate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Validation:
-    """Simulate the rows of a table and, with `published`, the services, single steps and case files that ship; only
-    ids, names of readers or paths of case files in `wanted`, where there are some.
+    """Simulate the rows of a table and, with `published`, those of `TABLES` and the services, single steps and case
+    files that ship; only ids, names of readers or tables, or paths of case files in `wanted`, where there are some.
 
     quick: a `sample` of the rows, and of the case files those that say so.
     max_prompts: bound on the prompts of a row; see `scenario_of`.
@@ -124,10 +131,16 @@ def validate(
     own, shipped = files_of.named(wanted), files_of.shipped() if published else {}
     wanted = [id for id in wanted if id not in own]
     readers = {PUBLISHED: [*shipped]}
+    tables: dict[str, list[str]] = {}
+    rows = table.rows
     if published:
         readers |= {name: reader.ids() for name, reader in STEPS.items()}
         readers |= {kind: services.ids(kind) for kind in services.KINDS}
-    ids = [id for ids in readers.values() for id in ids] + [row.id for row in table.rows]
+        more = {name: read_rows(of) for name, of in TABLES.items()}
+        tables = {name: [row.id for row in found] for name, found in more.items()}
+        rows = [*rows, *(row for found in more.values() for row in found)]
+    readers |= tables
+    ids = list(dict.fromkeys([id for ids in readers.values() for id in ids] + [row.id for row in rows]))
     if strange := [id for id in wanted if id not in {*readers, *ids}]:
         near = get_close_matches(strange[0], {*readers, *ids}, 3, cutoff=0.3) or ids[:3]
         raise UnknownCase(f"no case '{strange[0]}' in {path.name}; expected an id such as {', '.join(near)}")
@@ -135,7 +148,8 @@ def validate(
     asked = {
         name: [id for id in ids if every or name in wanted or id in wanted] for name, ids in readers.items()
     }
-    rows = [row for row in table.rows if every or row.id in wanted]
+    named = {id for name in wanted for id in tables.get(name, ())} | {*wanted}
+    rows = [row for row in rows if every or row.id in named]
     chosen = (shipped[id] for id in asked[PUBLISHED])
     files = [*own.values(), *(file for file in chosen if file.head.quick or not quick)]
     told = [id for kind in services.KINDS for id in asked.get(kind, [])]
@@ -167,7 +181,7 @@ def sample(rows: Sequence[Row]) -> list[Row]:
     kinds: dict[tuple[str, ...], Row] = {}
     for row in sorted(rows, key=lambda r: (r.conc * (r.isl + r.osl), r.id)):
         if row.id not in left_out:
-            kinds.setdefault((row.hardware, row.framework, row.precision, row.spec), row)
+            kinds.setdefault((row.model, row.hardware, row.framework, row.precision, row.spec), row)
     return list(kinds.values())
 
 

@@ -12,9 +12,9 @@ from sim.validation.case import BOUND, Case
 from sim.validation.errors import grouped
 from sim.validation.points import points, setup
 from sim.validation.published import shipped
-from sim.validation.rows import Row, read_rows
+from sim.validation.rows import Row
 from sim.validation.scenarios import scenario_of
-from sim.validation.table import SHIPPED
+from sim.validation.table import shipped_rows
 
 COUNT: Final = 20
 """Cases that are told, at most one of a layout."""
@@ -91,4 +91,4 @@ def _step(case: Case) -> tuple[str, float, str] | None:
 
 @cache
 def _rows() -> Mapping[str, Row]:
-    return {row.id: row for row in read_rows(SHIPPED)}
+    return {row.id: row for row in shipped_rows()}

@@ -1,5 +1,7 @@
 """DeepSeek-V4 by the profiles of its own kernels, and what stands in where it has none."""
 
+import itertools
+
 import pytest
 
 from sim import catalog
@@ -39,10 +41,11 @@ def test_v4_has_profiles_of_every_measured_gpu_and_engine() -> None:
             assert all(own.fits[table.key] for kernel in own.kernels for table in own.tables(kernel))
 
 
-@pytest.mark.parametrize(("kind", "ms"), [("csa", 0.1914), ("hca", 0.0843)])
+@pytest.mark.parametrize(("kind", "ms"), [("csa", 0.1914 - (0.0655 - 0.0031)), ("hca", 0.0843)])
 def test_a_measured_block_is_priced_as_it_was_measured(kind: str, ms: float) -> None:
     """aiconfigurator-core 0.12.0, dsv4_*_generation_module: B200, SGLang 0.5.14, V4-Flash, 64 heads, 64 sequences that
-    have 4,096 tokens."""
+    have 4,096 tokens. dsv4_csa_topk_calib: the selection takes 65.5 us of CSA's on the equal scores that were timed,
+    and 3.1 on others."""
     found = cost("b200", "sglang", FLASH).price(block(FLASH, kind, Batch("decode", 64, 1, 4095)))  # type: ignore[arg-type]
     assert found.seconds == pytest.approx(ms * 1e-3, rel=0.005)
     assert found.source.startswith(f"b200_sxm/sglang/{FLASH}: {kind}_decode_block")
@@ -126,3 +129,15 @@ def test_a_gpu_stands_in_for_its_sister(device: str) -> None:
     assert found.priced_by == "scaled"
     assert found.source.endswith(f"scaled from {gpu(f'g{device}').name}")
     assert 1.0 <= found.seconds / other.seconds < 1.15
+
+
+@pytest.mark.parametrize("engine", ["sglang", "trtllm", "vllm"])
+def test_no_context_takes_longer_than_twice_as_much_context(engine: str) -> None:
+    """The tables were timed on empty caches, whose equal scores are the selection's slowest case: 232 us with
+    TensorRT-LLM at 8,192 tokens, and 114 at 12,288 (B200, V4-Pro, 16 heads). No service has them."""
+    found = [
+        cost("b200", engine, PRO).price(block(PRO, "csa", Batch("decode", 8, 1, context))).seconds  # type: ignore[arg-type]
+        for context in (4096, 6144, 8192, 12288, 16384)
+    ]
+    for shorter, longer in itertools.pairwise(found):
+        assert shorter < 1.05 * longer

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from sim.catalog import engine, gpu
 from sim.cluster.plan import cluster_plan
-from sim.deployment.memory import MemoryBudget
+from sim.deployment.memory import MemoryBudget, budget_for
 from sim.deployment.plan import deploy
 from sim.explain import explain
 from sim.scenario.errors import DeploymentError
@@ -45,11 +46,36 @@ def test_a_run_is_priced_by_v4_s_own_tables() -> None:
 
 def test_every_request_holds_its_windows_and_states() -> None:
     """15,420,416 B beside 3,850.25 B a token (FP8), in blocks of 64 tokens: 63; a prompt of 2,000 tokens has 32."""
-    plan = deploy(scenario(engine="vllm"))
+    plan = deploy(scenario(engine="trtllm"))
     memory = plan.pools["serve"].memory
     assert (memory.cache_bytes_per_token, memory.cache_bytes_per_request) == (3850.25, 15_420_416)
     assert memory.request_blocks == ceil(15_420_416 / (64 * 3850.25)) == 63
     assert cluster_plan(plan, seed=0).pools["serve"].blocks_of(2000) == 32 + 63
+
+
+def test_vllm_s_windows_and_states_take_pages_of_the_one_pool() -> None:
+    """vLLM, issue 54703: pages of 256 tokens; 2 x (128 / 64 + 1) of windows, 8 / 4 + 1 of CSA's states and 128 / 8 + 1
+    of HCA's: 26 a request, 104 blocks of 64 tokens."""
+    pages = 2 * (128 // 64 + 1) + (8 // 4 + 1) + (128 // 8 + 1)
+    memory = deploy(scenario(engine="vllm")).pools["serve"].memory
+    assert memory.cache_bytes_per_request == pages * 256 * 3850.25
+    assert memory.request_blocks == 26 * 4
+
+
+@pytest.mark.parametrize(("weights_gib", "least"), [(125.65, 0.9113), (125.65 + 3.07, 0.9335)])
+def test_the_static_fraction_that_leaves_room_for_a_cache(weights_gib: float, least: float) -> None:
+    """InferenceX, issue 2128: the weights of V4-Pro that SGLang's log gives (an image that padded the experts), without
+    and with the draft model, and the least --mem-fraction-static that it then asks for. At 0.96 with drafts the pool
+    holds about 15 requests of 8,192 tokens in and 1,024 out, which have half of their answers on average."""
+
+    def room(fraction: float) -> MemoryBudget:
+        return budget_for(
+            engine("sglang"), gpu("h200").memory_bytes, weights_gib * 2**30, 0.0, 38_367.4, fraction
+        )
+
+    assert not room(least - 0.005).fits and room(least + 0.005).fits
+    if weights_gib > 126:
+        assert room(0.96).kv_tokens / (0.9 * (8192 + 1024 / 2)) == pytest.approx(15, rel=0.2)
 
 
 def test_v4_pro_on_eight_h200_is_nearly_all_weights_where_every_rank_holds_the_attention() -> None:
