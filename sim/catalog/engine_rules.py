@@ -81,6 +81,12 @@ class Engine:
     """Per layer and step, beyond the operations that are listed one by one."""
     communication_factor: float
     """Collectives in a running engine over the same collectives measured back to back."""
+    prompts_gathered_by: Literal["all_gather", "all_reduce"]
+    """How the tokens of all attention-DP ranks reach every rank in a step with prompts, where each does not go to its
+    own experts: gathered, and the results scattered; or summed over buffers that are empty but for a rank's own tokens,
+    and the results summed."""
+    quantised_gather: str
+    """Kernels of NVFP4 experts (`any`: all) for which tokens are quantised, then gathered, with prompts or without."""
     whole_batch_experts: str
     """Kernels of the routed experts that, with EP inside a TP group, also run over the rows of other ranks' experts;
     `none`: none are known to."""

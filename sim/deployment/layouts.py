@@ -27,6 +27,7 @@ def _layout(scenario: Scenario, role: str, phase: Phase, model: Model, gpu: Gpu,
     pool, precision = scenario.deployment.pools()[role], scenario.precision
     experts, _ = pool_experts(scenario, role)
     all_to_all = exchanges_all_to_all(pool.exchange, pool.gpus, pool.tp, pool.ep)
+    quantised = precision.weights == "nvfp4" and engine.quantised_gather in ("any", pool.moe_backend)
     return Layout(
         model=model,
         gpus=pool.gpus,
@@ -41,6 +42,8 @@ def _layout(scenario: Scenario, role: str, phase: Phase, model: Model, gpu: Gpu,
         index_logits_bytes=engine.index_logits_bytes,
         dispatch_mode=engine.decode_dispatch if phase == "decode" else engine.prefill_dispatch,
         exchange=pool.exchange or "all_to_all",
+        gathered_by=engine.prompts_gathered_by if phase == "prefill" and not quantised else "all_gather",
+        quantised_gather=quantised or phase == "decode",
         moe_backend=pool.moe_backend,
         whole_batch_experts=pool.moe_backend == engine.whole_batch_experts,
         shared_as_slot=experts.shared_expert_as_slot,

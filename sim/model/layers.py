@@ -82,10 +82,24 @@ def _dense_ffn(layout: Layout, tokens: float, layers: int) -> list[Operation]:
     parts = _ffn(layout, "dense FFN", "dense", seen, model.dense_inter / over, layers)
     if over <= layout.tp:
         return parts
-    size = seen * model.hidden * BF16
-    parts.insert(0, collective("all_gather", "dense FFN all-gather", size, over, layers))
-    parts.append(collective("reduce_scatter", "dense FFN reduce-scatter", size, over, layers))
-    return [replace(o, gathered=True) for o in parts]
+    there, back = _to_all_ranks(layout, "dense FFN", seen * model.hidden, BF16, over, layers)
+    return [replace(o, gathered=True) for o in (there, *parts, back)]
+
+
+def _to_all_ranks(
+    layout: Layout, name: str, elements: float, each: float, gpus: int, layers: int
+) -> tuple[Operation, Operation]:
+    """The ranks' tokens to all of them, in `each` bytes per element, and the sums of the results back, in BF16."""
+    if layout.gathered_by == "all_reduce":
+        whole = elements * BF16
+        return (
+            collective("all_reduce", f"{name} gather by all-reduce", whole, gpus, layers),
+            collective("all_reduce", f"{name} all-reduce", whole, gpus, layers),
+        )
+    return (
+        collective("all_gather", f"{name} all-gather", elements * each, gpus, layers),
+        collective("reduce_scatter", f"{name} reduce-scatter", elements * BF16, gpus, layers),
+    )
 
 
 def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, layers: int) -> list[Operation]:
@@ -179,11 +193,7 @@ def _exchange(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -
         shape = (busiest, layout.ep, layout.nodes, model.hidden, model.top_k)
         route = (layout.dispatch_mode, experts.copies, experts.remote_copies, layers)
         return [all_to_all("dispatch", *shape, *route), all_to_all("combine", *shape, *route)]
-    # NVFP4 experts get tokens that are quantised before they travel (TensorRT-LLM: post-quant all-gather).
-    elements = tokens * layout.dp * model.hidden
-    gathered = ops.activation_bytes(elements, "nvfp4" if layout.weights == "nvfp4" else "bf16")
-    exchange = [
-        collective("all_gather", "MoE all-gather", gathered, layout.gpus, layers),
-        collective("reduce_scatter", "MoE reduce-scatter", elements * BF16, layout.gpus, layers),
-    ]
+    quantised = layout.weights == "nvfp4" and layout.quantised_gather
+    each = ops.activation_bytes(1, "nvfp4" if quantised else "bf16")
+    exchange = _to_all_ranks(layout, "MoE", tokens * layout.dp * model.hidden, each, layout.gpus, layers)
     return [replace(o, stream="exchange", gathered=True) for o in exchange]

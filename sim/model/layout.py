@@ -9,6 +9,7 @@ from sim.model.sharding import Sharding
 
 Exchange = Literal["all_to_all", "all_gather"]
 """How attention-DP ranks reach the experts: DeepEP-like all-to-all, or all-gather and reduce-scatter."""
+GatheredBy = Literal["all_gather", "all_reduce"]
 MEGA_MOE: Final = "mega_moe"
 """The back-end of the experts that exchanges tokens inside its kernel."""
 
@@ -35,6 +36,10 @@ class Layout:
     """Memory of the indexer's logits, which bounds the queries that are scored at once; 0: no limit."""
     dispatch_mode: DispatchMode = "normal"
     exchange: Exchange = "all_to_all"
+    gathered_by: GatheredBy = "all_gather"
+    """How the tokens of attention-DP ranks reach all of them; see `prompts_gathered_by` of `sim.catalog.Engine`."""
+    quantised_gather: bool = True
+    """NVFP4 experts get tokens that are quantised before they travel."""
     moe_backend: str | None = None
     """Kernels of the routed experts; None: the profile's choice."""
     whole_batch_experts: bool = False

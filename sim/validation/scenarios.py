@@ -32,13 +32,14 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
     """The deployment and the benchmark of a row, with at most `max_prompts` prompts.
 
     A closed loop of `conc` requests over the whole service, whose lengths are uniform between a share of isl and osl
-    and the whole; the first `conc` arrive at once. Never fewer than two rounds, so that there is a steady state to
-    look at. `drafts`: per step, where speculation is on; default the most of `draft_counts`.
+    and the whole; the first `conc` arrive at once. Never fewer than `rounds_at_least` rounds, so that there is a
+    steady state to look at. `drafts`: per step, where speculation is on; default the most of `draft_counts`.
     """
     known = recipes()
     said = settings_of(row)
     bench = known["benchmark"]
-    prompts = min(row.conc * bench["prompts_per_seat"]["value"], max(max_prompts, 2 * row.conc))
+    rounds, least = (bench[name]["value"] for name in ("prompts_per_seat", "rounds_at_least"))
+    prompts = min(row.conc * rounds, max(max_prompts, row.conc * least))
     share = bench["length_from"]["value"]
     return Scenario.model_validate(
         {
@@ -118,7 +119,7 @@ def outcome(result: Result, conc: int, prompts_published: int) -> Outcome:
 
     The first `conc` requests start in a burst, all others as one leaves. A run that was cut short has too large a
     share of them: each weighs as its kind does in the full benchmark. Throughput is all tokens over the time from
-    the first request to the last answer; a cut run is prolonged at the rate between its burst and its end.
+    the first request to the last answer; a cut run is prolonged at the rate that it had after its burst.
     """
     table = result.requests
     count = len(table)
@@ -148,13 +149,15 @@ def outcome(result: Result, conc: int, prompts_published: int) -> Outcome:
 def duration_s(finish_s: Floats, conc: int, prompts: int) -> float:
     """Seconds from the first request to the last answer, had there been `prompts` of them.
 
-    Answers past the first `conc` and up to the last at full concurrency come at a steady rate.
+    Those that are missing come at the steady rate: of the answers after the first `conc`, which all began in one
+    burst, up to the last at full concurrency. A run of two rounds or fewer has none but those of the burst.
     """
     ends = np.sort(finish_s)
     count = len(ends)
     if count >= prompts:
         return float(ends[-1])
     # With `count` requests the last start is the end number count - conc: until then all seats are taken.
-    first, last = 0, max(count - conc, 1)
+    last = max(count - conc, 1)
+    first = conc if last > conc else 0
     rate = (last - first) / (ends[last] - ends[first])
     return float(ends[-1] + (prompts - count) / rate)

@@ -195,7 +195,7 @@ def test_the_benchmark_of_a_row(tmp_path: Path) -> None:
         "conc": 64,
     }
     [row] = read_rows(table(tmp_path / "t.csv", change))
-    scenario = scenario_of(row, 200)
+    scenario = scenario_of(row, 300)
     pool, lengths = scenario.deployment.serve, scenario.workload.lengths
     assert (pool.gpus, pool.tp, pool.ep, pool.exchange) == (8, 1, 8, "all_gather")
     assert (scenario.precision.weights, scenario.precision.attention, scenario.precision.dense) == (
@@ -205,8 +205,8 @@ def test_the_benchmark_of_a_row(tmp_path: Path) -> None:
     )
     assert lengths.input.uniform == lengths.output.uniform == (819, 1024)  # 0.8 x 1024 = 819.2
     assert scenario.workload.arrivals.closed_loop.concurrency == 64
-    assert scenario.workload.requests == 200
-    assert scenario_of(row, 100).workload.requests == 128  # two rounds at least
+    assert scenario.workload.requests == 300
+    assert scenario_of(row, 100).workload.requests == 256  # four rounds at least
     assert scenario_of(row, 2000).workload.requests == 640  # ten rounds are published
     assert scenario.scheduling.wait_all_ranks_steps == 60
 

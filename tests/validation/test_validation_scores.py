@@ -12,7 +12,7 @@ from sim.validation.blame import Composition
 from sim.validation.case import Case
 from sim.validation.errors import by_metric, quantile, score, score_by_layout
 from sim.validation.fit import host_constant, least_deviations
-from sim.validation.scenarios import outcome
+from sim.validation.scenarios import duration_s, outcome
 
 CASE = Case(
     id="A", metric="tpot", published=1.0, simulated=1.0, split="train", layout="x", point="", model="", gpu="",
@@ -48,6 +48,13 @@ def test_a_benchmark_cut_short_weighs_its_burst_as_the_whole_one_would() -> None
     assert found.value("ttft", "p50") == 3
     # Answers come every 10 s: ten of them take 100 s.
     assert found.value("output_tput_per_gpu", "rate") == pytest.approx(500 / 100 / 2)
+
+
+def test_a_benchmark_cut_short_goes_on_at_the_rate_after_its_burst() -> None:
+    """conc 2, 6 of 20 prompts. The first two start at once and take long, 25 and 45 s; then one answer comes every 5 s,
+    and the last request starts with the one at 60 s. 14 more answers take 70 s: 135 s in all."""
+    assert duration_s(np.array([25, 45, 50, 55, 60, 65.0]), 2, 20) == pytest.approx(65 + 14 * 5)
+    assert duration_s(np.array([25, 45, 50, 55, 60, 65.0]), 2, 6) == 65
 
 
 def test_medians_of_weights() -> None:

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 def repeated(run: BenchRun, scenario: Scenario | None, folder: Path, max_prompts: int) -> Scenario:
     """The scenario's deployment, or that of the file, under the run's workload; the lengths of single requests go to a
-    trace in `folder`. At most `max_prompts` prompts, but two rounds of what is in flight.
+    trace in `folder`. At most `max_prompts` prompts, but a few rounds (`rounds_at_least`) of what is in flight.
 
     Raises BenchError where neither tells the deployment.
     """

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 
+from sim.validation.recipes import recipes
 from sim.validation.rows import Row
 
 FORMATS: Final = Path(__file__).with_name("formats.yaml")
@@ -96,10 +97,11 @@ class BenchRun:
         return load.concurrency if loop else None
 
     def simulated(self, most: int) -> int:
-        """Requests to simulate, some `most` of them: two rounds at least of a closed loop, and all of a batch."""
+        """Requests to simulate, some `most` of them: a few rounds at least of a closed loop, and all of a batch."""
         if self.in_flight is None and self.load.times_s is None and self.load.rate_per_s == inf:
             return self.requests
-        return min(self.requests, max(most, 2 * (self.in_flight or 0)))
+        rounds = recipes()["benchmark"]["rounds_at_least"]["value"]
+        return min(self.requests, max(most, rounds * (self.in_flight or 0)))
 
     def load_in_words(self) -> str:
         """For people."""
