@@ -8,6 +8,8 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,22 @@ WIDTH, HEIGHT = 1280, 800
 def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
     """AppTest leaves its page as `__main__`; whatever spawns a process later would run that page in it."""
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def packages_read_once() -> Iterator[None]:
+    """AppTest reads the metadata of every installed package for each page that it opens: 0.1 s, and always the same.
+
+    A release of Streamlit that does this elsewhere is as slow as it is; nothing depends on it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        with suppress(ImportError, AttributeError):
+            from streamlit.components.v2 import manifest_scanner  # noqa: PLC0415 - a second, and private
+
+            patch.setattr(
+                manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests)
+            )
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -50,20 +50,18 @@ def judged(
     limit_s: float = 20.0,
     memory_bytes: int = 4 * 2**30,
     first: int = 0,
-    until: float = float("inf"),
     kind: str = SCENARIOS,
 ) -> Iterator[Verdict]:
     """The verdict of each of `cases` cases from number `first` on, in the order in which they end.
 
-    The first of them that pass the check are run as well, `runs` in all. None begins after the moment `until`
-    (`time.monotonic`).
+    The first of them that pass the check are run as well, `runs` in all.
     """  # fmt: skip
     numbers, left = iter(range(first, first + cases)), runs
     idle = [Worker(seed, limit_s, memory_bytes, kind) for _ in range(workers)]
     busy: dict[Connection, Worker] = {}
     commands = 4  # check, explain twice, run
     while True:
-        while idle and time.monotonic() < until and (number := next(numbers, None)) is not None:
+        while idle and (number := next(numbers, None)) is not None:
             worker = idle.pop()
             worker.ask(number, left > 0)
             busy[worker.pipe] = worker

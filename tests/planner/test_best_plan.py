@@ -8,7 +8,6 @@ import pytest
 import yaml
 from stub_service import USD, Ask, estimate, measured, stub
 
-from sim.parallel import Crew
 from sim.planner import full, search
 from sim.planner.holding import Target, hold
 from sim.planner.plan import plan
@@ -206,21 +205,6 @@ def test_a_dearer_gpu_may_change_the_winner(ask: Ask) -> None:
     assert moved["price of b200_sxm", "-20%"]["usd_per_hour"] == pytest.approx(0.8 * 112)
     # 24 requests/s: 4 replicas of 6.325 still do, so that the same dollars buy more tokens
     assert moved["load", "+20%"]["usd_per_million"] == pytest.approx(112 / (86.4 * 1.2))
-
-
-def test_a_crew_outlives_a_worker_that_dies() -> None:
-    with Crew(2) as crew:
-        assert list(crew.map(abs, [-1, 2, -3], lambda x: 0)) == [1, 2, 3]
-        assert list(crew.map(_die_at_two, [1, 2, 3], lambda x: -x)) == [1, -2, 3]
-        assert list(crew.map(abs, [-4], lambda x: 0)) == [4]
-
-
-def _die_at_two(x: int) -> int:
-    if x == 2:
-        import os  # noqa: PLC0415
-
-        os._exit(1)
-    return x
 
 
 def test_owning_is_compared_with_what_an_api_asks_at_every_hour(ask: Ask) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.parallel import each
 from sim.validation.blame import Composition
 from sim.validation.case import Case
 from sim.validation.errors import by_metric, quantile, score, score_by_layout
@@ -135,23 +134,6 @@ def test_older_releases_have_host_constants_of_their_own() -> None:
     assert named("trt", date(2026, 6, 1)) == named("trt", None) == "trt host_overhead_s"
     assert named("trt", date(2026, 1, 28), by_recipe=False) == "trt host_overhead_s"
     assert named("sglang", date(2025, 12, 1)) == "sglang host_overhead_s"
-
-
-def double(value: int) -> int:
-    return 2 * value
-
-
-def die_on_three(value: int) -> int:
-    import os  # noqa: PLC0415
-
-    if value == 3:
-        os._exit(1)
-    return value
-
-
-def test_results_come_in_order_and_a_dead_process_costs_only_its_own_input() -> None:
-    assert list(each(double, range(5), 1, double)) == [0, 2, 4, 6, 8]
-    assert list(each(die_on_three, range(6), 2, lambda value: -value)) == [0, 1, 2, -3, 4, 5]
 
 
 def test_answers_of_one_token_have_no_tpot_and_all_else() -> None:
