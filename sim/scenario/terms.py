@@ -30,7 +30,9 @@ class PriceFrom(Section):
     """The price of a GPU-hour from an hour of the day on."""
 
     from_hour: HourOfDay = Field(description="hour of the day, of the run's own clock")
-    usd_per_gpu_hour: PositiveFloat = Field(description="USD per GPU-hour from then on")
+    usd_per_gpu_hour: PositiveFloat = Field(
+        description="USD per GPU-hour from then on", json_schema_extra=unit("USD")
+    )
 
 
 class Reserved(Section):
@@ -44,7 +46,7 @@ class Reserved(Section):
     gpus: GpuCount = Field(description="GPUs of the whole service")
     tier: str | None = Field(default=None, description="a price tier of the catalog, such as res_1yr")
     usd_per_gpu_hour: PositiveFloat | None = Field(
-        default=None, description="USD per GPU-hour, instead of a tier"
+        default=None, description="USD per GPU-hour, instead of a tier", json_schema_extra=unit("USD")
     )
 
     @model_validator(mode="after")

@@ -107,8 +107,8 @@ def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Pat
     count = min(len(prompts), wanted or len(prompts))
     if count < len(prompts):
         of = f" of its {len(prompts):,}" if rows.whole else ""
-        says = "" if rows.whole else f"; the file is read no further than its first {len(prompts):,}"
-        notes.append(f"{rows.name}: the first {count:,}{of} requests (workload.requests){says}")
+        read = "" if rows.whole else f"; the file is read no further than its first {len(prompts):,}"
+        notes.append(f"{rows.name}: the first {count:,}{of} requests (workload.requests){read}")
     draw = _in_order(prompts[:count])
     if workload.arrivals is not None:
         return _arriving(scenario, draw, count, seed, base_folder, notes)
