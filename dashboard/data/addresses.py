@@ -7,7 +7,7 @@ from urllib.parse import quote
 from dashboard.data.launches import offered_model
 from dashboard.data.problems import BadInput
 from dashboard.settings import DEFAULTS, OWN_PRICE, leaves, scenario_of, settings_of, valid, word
-from sim.deployment.device import gpu_of
+from sim.deployment.plan import resolve
 from sim.price import gpu_hour
 from sim.scenario.schema import Arrivals, Length, Scenario
 from sim.workload.arrivals import DailyCurve
@@ -77,7 +77,7 @@ def _mean(length: Length) -> tuple[int, float]:
 
 
 def _price(scenario: Scenario) -> dict[str, Any]:
-    rate = gpu_hour(gpu_of(scenario), scenario.price)
+    rate = gpu_hour(resolve(scenario).gpu, scenario.price)
     own = scenario.price.tier is None and rate.as_of is None
     return {"t": OWN_PRICE, "u": float(rate.usd)} if own else {"t": rate.tier}
 
