@@ -2,11 +2,14 @@
 elsewhere.
 
     TPOT(x, c) = T + J_x x + J_c c          T and the slopes J by three simulations of each point
-    x, c minimise  sum ((TPOT - M) / (scatter M))^2 + (x / width_x)^2 + (c / width_c)^2
-    TTFT with them, simulated, leaves the fixed part a by the same rule
+    TTFT(a) = F + a
+    x, c, a minimise  sum ((TPOT - M) / (scatter M))^2 + ... + (x / width_x)^2 + (c / width_c)^2 + (a / width_a)^2
 
-M is what was measured, 1 + x the factor and c the constant of a step. One point cannot tell a factor from a constant:
-the widths (`anchors.yaml`) share its difference out, and keep a point that contradicts others from having it all.
+M is what was measured, 1 + x the factor and c the constant of a step, a the fixed part of TTFT. A few short answers
+follow no line: while a point is off by more than its scatter, T and F are simulated again with what was found, a few
+times, and the factors with the least sum stay.
+One point cannot tell a factor from a constant: the widths (`anchors.yaml`) share its difference out, and keep a point
+that contradicts others from having it all.
 """
 
 import tempfile
@@ -92,20 +95,26 @@ def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progres
                 for b, f, c in zip(base, by_factor, by_constant, strict=True)
             ]
         )
-        every = list(range(len(points)))
-        steps = _steps(points, base, slopes, every)
+        lines = _Lines(points, slopes, trials[0].scenario)
+        steps = replace(lines.solved(base, Factors()), ttft_added_s=0.0)
         stepped = runs.figures(points, trials, [steps] * len(points))
-        scenario = trials[0].scenario
-        made = _with_ttft(scenario, points, stepped, steps, every)
-        after = runs.figures(points, trials, [made] * len(points))
+
+        def first(left_out: int | None = None) -> Factors:
+            added = lines.solved(stepped, steps, left_out).ttft_added_s
+            return replace(lines.solved(base, Factors(), left_out), ttft_added_s=added)
+
+        made, after, least = Factors(), base, lines.off(base, Factors())
+        factors = first()
+        for _ in range(int(rules()["difference"]["rounds"])):
+            found = runs.figures(points, trials, [factors] * len(points))
+            if (off := lines.off(found, factors)) < least:
+                made, after, least = factors, found, off
+            if lines.explained(found):
+                break
+            factors = lines.solved(found, factors)
         left_out = []
         if len(points) > 1:
-            without = [
-                _with_ttft(scenario, points, stepped, _steps(points, base, slopes, others), others)
-                for left in every
-                for others in [[i for i in every if i != left]]
-            ]
-            left_out = runs.figures(points, trials, without)
+            left_out = runs.figures(points, trials, [first(left) for left in range(len(points))])
     form = AnchorFile(
         step_factor=made.step_factor,
         step_constant_s=made.step_constant_s,
@@ -195,42 +204,63 @@ def _check(points: Sequence[Benchmark]) -> None:
             raise NoAnchor(f"{told} are of two deployments; expected the points of one")
 
 
-def _steps(
-    points: Sequence[Benchmark], base: Sequence[Mapping[str, float]], slopes: Any, of: Sequence[int]
-) -> Factors:
-    """Factor and constant of a step, from the TPOT of these points."""
-    width, scatter = rules()["width"], rules()["scatter"]["tpot"]
-    rows, target = [[1 / width["step_factor"], 0.0], [0.0, 1 / width["step_constant_s"]]], [0.0, 0.0]
-    for i in of:
-        told = measured(points[i])
-        if "tpot" in told and "tpot" in base[i]:
-            weight = 1 / (scatter * told["tpot"])
-            rows.append([weight * slope for slope in slopes[i]])
-            target.append(weight * (told["tpot"] - base[i]["tpot"]))
-    x, c = np.linalg.lstsq(np.array(rows), np.array(target), rcond=None)[0].tolist()
-    return Factors(max(0.05, 1 + x), c)
+class _Lines:
+    """TPOT as a line over a step's factor and constant, TTFT over its fixed part, at every point.
+
+    slopes: of TPOT, points x (factor, constant).
+    """
+
+    def __init__(self, points: Sequence[Benchmark], slopes: Any, scenario: Scenario) -> None:
+        self._measured, self._slopes = [measured(point) for point in points], slopes
+        kind = "aggregated" if scenario.deployment.serve else "disaggregated"
+        width, self._scatter = rules()["width"], rules()["scatter"]
+        self._widths = np.array([width[n] for n in ("step_factor", "step_constant_s", f"ttft_{kind}_s")])
+        self._fixed_s: float = getattr(resolve(scenario).engine, f"fixed_ttft_{kind}_s")
+
+    def solved(
+        self, found: Sequence[Mapping[str, float]], used: Factors, left_out: int | None = None
+    ) -> Factors:
+        """The factors of the least sum, going on from the figures `found` with those that were used. TTFT never loses
+        more than the engine's own fixed part."""
+        at = _as_array(used)
+        rows, target = [*np.diag(1 / self._widths)], [0.0] * len(at)
+        for i, (told, here) in enumerate(zip(self._measured, found, strict=True)):
+            if i == left_out:
+                continue
+            for name, slope in (("tpot", [*self._slopes[i], 0.0]), ("ttft", [0.0, 0.0, 1.0])):
+                if name in told and name in here:
+                    weight = 1 / self._scale(name, told, here)
+                    rows.append(weight * np.array(slope))
+                    target.append(weight * (told[name] - here[name] + float(np.dot(slope, at))))
+        x, c, a = np.linalg.lstsq(np.array(rows), np.array(target), rcond=None)[0].tolist()
+        return Factors(max(0.05, 1 + x), c, max(-self._fixed_s, a))
+
+    def off(self, found: Sequence[Mapping[str, float]], used: Factors) -> float:
+        """The sum that is to be least, of these figures."""
+        total = float(np.sum((_as_array(used) / self._widths) ** 2))
+        for told, here in zip(self._measured, found, strict=True):
+            for name in ("tpot", "ttft"):
+                if name in told and name in here:
+                    total += ((here[name] - told[name]) / self._scale(name, told, here)) ** 2
+        return total
+
+    def explained(self, found: Sequence[Mapping[str, float]]) -> bool:
+        """Whether nothing is further off than what no factor explains."""
+        return all(
+            abs(here[name] - told[name]) <= self._scale(name, told, here)
+            for told, here in zip(self._measured, found, strict=True)
+            for name in ("tpot", "ttft")
+            if name in told and name in here
+        )
+
+    def _scale(self, name: str, told: Mapping[str, float], here: Mapping[str, float]) -> float:
+        """Seconds that no factor explains; of a TTFT that is simulated too long, as a share of that."""
+        return self._scatter[name] * (max(told[name], here[name]) if name == "ttft" else told[name])
 
 
-def _with_ttft(
-    scenario: Scenario,
-    points: Sequence[Benchmark],
-    stepped: Sequence[Mapping[str, float]],
-    steps: Factors,
-    of: Sequence[int],
-) -> Factors:
-    """The same with the fixed part of TTFT, from what these points lack when their steps are right; never less than
-    takes the engine's own away."""
-    kind = "aggregated" if scenario.deployment.serve else "disaggregated"
-    width, scatter = rules()["width"][f"ttft_{kind}_s"], rules()["scatter"]["ttft"]
-    lacks, weights = 0.0, 1 / width**2
-    for i in of:
-        told = measured(points[i])
-        if "ttft" in told:
-            weight = (scatter * max(told["ttft"], stepped[i]["ttft"])) ** -2
-            lacks += weight * (told["ttft"] - stepped[i]["ttft"])
-            weights += weight
-    fixed: float = getattr(resolve(scenario).engine, f"fixed_ttft_{kind}_s")
-    return replace(steps, ttft_added_s=max(-fixed, lacks / weights))
+def _as_array(factors: Factors) -> Any:
+    """x, c and a of the module's docstring."""
+    return np.array([factors.step_factor - 1, factors.step_constant_s, factors.ttft_added_s])
 
 
 def _told(
