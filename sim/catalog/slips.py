@@ -21,7 +21,7 @@ class Usual:
 
 @cache
 def usual_ranges() -> Mapping[str, Usual]:
-    """By dotted key; `*` stands for any one key."""
+    """By dotted key; `*` stands for any text in it."""
     found = {}
     for key, ends in read("slips.yaml").items():
         values = {end: float(fact["value"]) for end, fact in ends.items()}

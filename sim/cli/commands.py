@@ -200,7 +200,7 @@ def explain(
         deploy(loaded.scenario, profiles(loaded.scenario))
     except DeploymentError as error:
         screen.note(f"priced all the same, but cannot run:\n{loaded.located(error.problems)}")
-    screen.show(step_tables.explanation(data))
+    screen.show(step_tables.explanation(data, screen.out.width))
     _answer("explain.json", data, out, as_json)
 
 

@@ -47,6 +47,8 @@ def plan(
         prepare(out)
     with screen.progress(file.stem) as tick:
         found = plan_file(file, seed, workers, tick)
+    for note in found.data["notes"]:
+        screen.note(note)
     if out:
         for note in _save(found, out):
             screen.note(note)

@@ -28,6 +28,11 @@ def answer(plan: Json) -> Iterator[RenderableType]:
     yield _runners_up(plan)
     if plan["sensitivity"]:
         yield ""
+        yield (
+            "What the answer hangs on, its margin kept:"
+            if plan["best"]["margin"]
+            else "What the answer hangs on:"
+        )
         yield _sensitivity(plan)
     if plan["break_even"]:
         yield ""
@@ -159,8 +164,8 @@ def _break_even(plan: Json) -> Iterator[Text]:
     for one in plan["break_even"]:
         verb = "beats" if one["owning_wins"] else "does not beat"
         yield Text(
-            f"Owning {verb} {one['provider']} ({usd(one['usd_per_million'])} per million tokens of this mix"
-            f"{_at_hours(one)}, {one['as_of']}): even at {usd(one['usd_per_gpu_hour_at_most'])} per GPU-hour (now "
+            f"Serving it yourself {verb} {one['provider']} ({usd(one['usd_per_million'])} per million tokens of this "
+            f"mix{_at_hours(one)}, {one['as_of']}): even at {usd(one['usd_per_gpu_hour_at_most'])} per GPU-hour (now "
             f"{usd(one['usd_per_gpu_hour'])}), or at a mean load of {percent(one['load_share_at_least'])} of the peak"
         )
 

@@ -1,6 +1,7 @@
 """What `explain`, `check` and `bench` show to a person: dictionaries in, text and tables out. Knows no simulator."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -8,9 +9,13 @@ from rich.text import Text
 from sim.cli.tables import Json, plain_table
 from sim.cli.terminal import number, percent, seconds
 
+NARROW: Final = 120
+"""Columns of a terminal below which an operation's work and the source of its price are left out."""
 
-def explanation(step: Json) -> Iterator[RenderableType]:
-    """One step: its seconds, where they go by group, then operation by operation, and the memory of a GPU."""
+
+def explanation(step: Json, width: int) -> Iterator[RenderableType]:
+    """One step: its seconds, where they go by group, then operation by operation, and the memory of a GPU; for a
+    terminal of so many columns."""
     operations: Sequence[Json] = step["operations"]
     yield Text(
         f"{step['phase']} step: {seconds(step['step_s'])} for {number(step['tokens'])} tokens per attention-DP rank "
@@ -19,27 +24,33 @@ def explanation(step: Json) -> Iterator[RenderableType]:
     )
     groups: dict[str, float] = {}
     for operation in operations:
-        groups[operation["group"]] = groups.get(operation["group"], 0.0) + operation["seconds"]
+        groups[operation["group"]] = groups.get(operation["group"], 0.0) + operation["share"]
     largest_first = sorted(groups.items(), key=lambda item: -item[1])
-    yield "  " + ", ".join(f"{group} {percent(s / step['step_s'])}" for group, s in largest_first)
+    told = ", ".join(f"{group} {percent(share)}" for group, share in largest_first)
+    yield f"  {told}{_beside(step)}"
     yield ""
     table = plain_table()
-    work = ("layers", "seconds", "share", "GFLOP", "GB", "GB of cache")
-    for name in ("operation", "group", *work, "bound by", "priced by"):
-        table.add_column(name, justify="right" if name in work else "left")
+    wide = width >= NARROW
+    numbers = ("layers", "seconds", "share", *(("GFLOP", "GB", "GB of cache") if wide else ()))
+    for name in ("operation", "group", *numbers, "bound by", "priced by"):
+        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+
+    def work(one: Json) -> list[str]:
+        return [number(one[key] / 1e9) for key in ("flop", "bytes", "cache_bytes")] if wide else []
+
     for o in operations:
         table.add_row(
-            o["name"], o["group"], number(o["layers"]), seconds(o["seconds"]), percent(o["share"]),
-            number(o["flop"] / 1e9), number(o["bytes"] / 1e9), number(o["cache_bytes"] / 1e9), o["bound"],
-            f"{o['priced_by']}: {o['source']}",
+            o["name"], o["group"], number(o["layers"]), seconds(o["seconds"]), percent(o["share"]), *work(o),
+            o["bound"], f"{o['priced_by']}: {o['source']}" if wide else o["priced_by"],
         )  # fmt: skip
         for part in o["parts"]:
             table.add_row(
-                f"  {part['name']}", "", "", seconds(part["seconds"]), percent(part["share"]),
-                number(part["flop"] / 1e9), number(part["bytes"] / 1e9), number(part["cache_bytes"] / 1e9),
-                "", "its share by the roofline", style="dim",
+                f"  {part['name']}", "", "", seconds(part["seconds"]), percent(part["share"]), *work(part),
+                "", "its share by the roofline" if wide else "by the roofline", style="dim",
             )  # fmt: skip
     yield table
+    if not wide:
+        yield f"FLOP, bytes and sources: `--json`, or {NARROW} columns"
     yield ""
     if shares := step.get("priced_with"):
         told = ", ".join(f"{whose} {percent(share)}" for whose, share in shares.items())
@@ -48,6 +59,14 @@ def explanation(step: Json) -> Iterator[RenderableType]:
         told = ", ".join(f"{name} {seconds(s)}" for name, s in backends.items())
         yield f"the step by kernels of the routed experts (`moe_backend` chooses): {told}"
     yield memory(step["memory"])
+
+
+def _beside(step: Json) -> str:
+    """What makes the step another time than its operations one after another."""
+    total_s = sum(operation["seconds"] for operation in step["operations"])
+    hidden = f", {seconds(step['hidden_s'])} of it beside others" if step["hidden_s"] else ""
+    waits = f", and {seconds(step['launch_wait_s'])} more of launches" if step["launch_wait_s"] else ""
+    return f"; {seconds(total_s)} of operations{hidden}{waits}" if hidden or waits else ""
 
 
 def memory(of_gpu: Json) -> str:

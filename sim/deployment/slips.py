@@ -14,14 +14,15 @@ Given = Mapping[str, object]
 
 def slips(scenario: Scenario) -> Iterator[str]:
     """Numbers far from what is usual, and settings that change nothing here."""
-    given = dict(_given(scenario))
-    yield from _unusual(given)
+    given = dict(given_by(scenario))
+    yield from unusual(given)
     for keys, reason in _idle(scenario, given):
         if keys:
             yield f"{', '.join(keys)}: no effect here: {reason}"
 
 
-def _unusual(given: Given) -> Iterator[str]:
+def unusual(given: Given) -> Iterator[str]:
+    """Questions about numbers far from what is usual."""
     for pattern, usual in usual_ranges().items():
         for key, value in given.items():
             if not (fnmatchcase(key, pattern) and isinstance(value, int | float)):
@@ -70,11 +71,11 @@ def _idle(scenario: Scenario, given: Given) -> Iterator[tuple[list[str], str]]:
         yield ["allow_foreign_profile"], "no `profile` is given"
 
 
-def _given(section: Section, path: str = "") -> Iterator[tuple[str, object]]:
+def given_by(section: Section, path: str = "") -> Iterator[tuple[str, object]]:
     """Every value that differs from its default, by dotted key: what is written as the default is no slip."""
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if isinstance(value, Section):
-            yield from _given(value, f"{path}{name}.")
+            yield from given_by(value, f"{path}{name}.")
         elif value is not None and value != field.get_default(call_default_factory=True):
             yield f"{path}{name}", value

@@ -2,10 +2,12 @@
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sim.deployment.slips import given_by, unusual
 from sim.parallel import Crew
 from sim.planner import answer
 from sim.planner.budgets import budget, telling
@@ -71,6 +73,12 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
     return Plan(told, scenario)
 
 
+def _notes(question: Question) -> Iterator[str]:
+    """What may not be meant: a promise, or a number of the scenario around it, far from what is usual."""
+    yield from unusual({f"objectives.{o.key}": o.bound_s for o in question.objectives})
+    yield from unusual(dict(given_by(question.loaded.scenario)))
+
+
 def _told(
     asked: Found,
     found: Found,
@@ -85,6 +93,7 @@ def _told(
         "traffic": {
             "peak_per_s": traffic.peak_per_s, "mean_per_s": traffic.mean_per_s, "basis": traffic.said,
         },
+        "notes": list(dict.fromkeys(_notes(question))),
         "objectives": [{"objective": o.key, "label": o.label, "bound_s": o.bound_s} for o in question.objectives],
         "max_gpus": question.max_gpus,
         "best": _best(asked, found, best, SAFE if best and best.entry.sizes[SAFE] else PLAIN),

@@ -50,6 +50,8 @@ def check(tree: Node, form: type[Form], known: Iterable[LocatedProblem] = ()) ->
         for p, error in zip(problems, found, strict=True)
         if error["type"] != "missing" or p.path not in typos
     ]
+    # A file of another kind has one mistake, whatever else it lacks.
+    kept = [p for p in kept if len(p.path) == 1 and p.path[0] in form.foreign][:1] or kept
     if kept := [*known, *kept]:
         kept.sort(key=lambda p: (p.file, p.line or 0, p.column or 0))
         if more > 0:
@@ -76,6 +78,8 @@ def _located(tree: Node, form: type[Section], error: ErrorDetails) -> LocatedPro
 
 
 def _unknown_key(form: type[Section], path: KeyPath) -> str:
+    if len(path) == 1 and (says := form.foreign.get(str(path[0]))):
+        return says
     if meant := _meant(form, path):
         return f"unknown key; did you mean '{meant[-1]}'?"
     elsewhere = [dotted(p) for p in key_paths(form) if p[-1] == path[-1]]

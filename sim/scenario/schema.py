@@ -170,6 +170,11 @@ class Scenario(Section):
 
     directives: ClassVar[tuple[str, ...]] = ("extends", "case", "published")
     """`case` and `published`: what was measured of it, and how it is compared; see `sim.validation.case_file`."""
+    foreign: ClassVar[Mapping[str, str]] = {
+        "search": "this is a plan; `tokenworks plan` answers it",
+        "grid": "this is a sweep; `tokenworks sweep` runs it",
+        "base": "this is a plan or a sweep; `tokenworks plan` or `tokenworks sweep` takes it",
+    }
 
     model: Annotated[FileName, BeforeValidator(release_name)] = Field(
         description="catalog or Hugging Face name of the model (aliases allowed), or a Hugging Face config.json"

@@ -87,6 +87,8 @@ class Section(BaseModel):
 
     directives: ClassVar[tuple[str, ...]] = ()
     """Keys of a file that the loader obeys and takes out, such as `extends`."""
+    foreign: ClassVar[Mapping[str, str]] = {}
+    """Keys that tell a file of another kind, with what it is."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """The command from outside: exit codes, and what goes to stdout and what to stderr."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,11 @@ def test_the_catalog_explains_every_key() -> None:
     assert keys["deployment.POOL.tp"]["default"] == 1
     assert keys["workload.arrivals.poisson.rate_per_s"]["takes"] == "a number from 1e-6 to 1e6 per second"
     assert all(row["means"] for row in keys.values())
+
+
+def test_explained_groups_are_shares_of_all_operations(scenario: Path) -> None:
+    """By group they make up all; what runs beside others makes the step shorter than them, and is said."""
+    told = Told("explain", scenario)
+    groups = told.stdout.splitlines()[1].split(";")[0]
+    assert sum(map(float, re.findall(r"([\d.]+)%", groups))) == pytest.approx(100, abs=0.3)
+    assert "of operations" in told.stdout.splitlines()[1]

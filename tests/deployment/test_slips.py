@@ -38,6 +38,7 @@ def said(**overrides: Any) -> list[str]:
     ("key", "value", "asks"),
     [
         ("objectives.ttft_p99_s", 2000, "milliseconds"), ("objectives.tpot_p99_s", 50, "milliseconds"),
+        ("objectives.ttft_p99_s", 200, "milliseconds"), ("objectives.tpot_p99_s", 3, "milliseconds"),
         ("objectives.e2e_p99_s", 60_000, "milliseconds"), ("price.usd_per_gpu_hour", 0.01, "per GPU-hour"),
         ("price.usd_per_gpu_hour", 1500, "server"), ("price.overhead_fraction", 30, "percentage"),
         ("workload.lengths.input.lognormal.cv", 50, "standard deviation"),
@@ -75,7 +76,11 @@ def test_a_sound_scenario_is_not_asked_about() -> None:
 def test_ranges_are_of_keys_that_exist() -> None:
     known = {".".join(map(str, path)) for path in key_paths(Scenario)}
     for pattern in usual_ranges():
-        names = [pattern.replace("*", name) for name in ("serve", "input")] if "*" in pattern else [pattern]
+        names = (
+            [pattern.replace("*", name) for name in ("serve", "input", "p99")]
+            if "*" in pattern
+            else [pattern]
+        )
         assert any(name in known for name in names), pattern
 
 

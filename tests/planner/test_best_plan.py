@@ -33,6 +33,13 @@ def test_the_plan_is_what_one_computes_by_hand(ask: Ask) -> None:
     assert (h200["replicas"], h200["gpus"], h200["usd_per_hour"]) == (7, 56, pytest.approx(112))
 
 
+def test_a_promise_in_milliseconds_is_asked_about(ask: Ask) -> None:
+    assert ask()["notes"] == []
+    assert [note.split(":")[0] for note in ask(ttft=2000, tpot=40)["notes"]] == [
+        "objectives.ttft_p99_s", "objectives.tpot_p99_s",
+    ]  # fmt: skip
+
+
 def test_whole_nodes_are_paid_for(ask: Ask) -> None:
     """12 GPUs of an H200 hold 1.5 x 3.1625 = 4.74: 3 replicas for 14 requests/s are 36 GPUs in 5 nodes of 8."""
     only = "[{deployment.serve.gpus: 8}, {gpu: b200_sxm}]"

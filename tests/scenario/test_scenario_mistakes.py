@@ -92,6 +92,22 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_file() -> None:
     assert [p.split(": ")[1] for p in problems(text)] == ["gpuu", "deployment.decode.workers", "duration_s"]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "base: chat.yaml\nsearch: {gpu: [h200]}\n",
+            "1:1: base: this is a plan or a sweep; `tokenworks plan`",
+        ),
+        ("model: deepseek-v3\nsearch: {}\n", "2:1: search: this is a plan; `tokenworks plan` answers it"),
+        ("base: chat.yaml\ngrid: {router: [round_robin]}\n", "1:1: base: this is a plan or a sweep"),
+    ],
+)
+def test_a_plan_and_a_sweep_are_told_as_what_they_are(text: str, said: str) -> None:
+    (one,) = problems(text)
+    assert said in one
+
+
 def test_a_second_duplicate_does_not_hide_the_first() -> None:
     assert len(problems("a: 1\na: 2\nb: {c: 1, c: 2}\n")) == 2
 
