@@ -8,7 +8,8 @@ WITH_EXTRAS := '.[dev,calibrate,kernels]'
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # A file of tests stays in one process (one browser, one server); files start in their order, so no long one comes last.
-ON_EVERY_CORE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One process more than cores, since those with a browser wait for it half of the time.
+ON_EVERY_CORE := -n $$(( $$(nproc) + 1 )) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # $(call timed,WHAT,COMMAND): run the command between two lines that say what it is and how long it took.
 timed = @echo "==> $(1)"; start=$$(date +%s); $(2); status=$$?; \

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from sim.deployment.plan import deploy
 from sim.price import gpu_hour
@@ -84,7 +84,7 @@ def fewest_nodes(
 def interval(samples: Sequence[float]) -> tuple[float, float]:
     """95% interval of the mean (Student's t)."""
     mean, count = float(np.mean(samples)), len(samples)
-    half = float(student.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(samples, ddof=1) / np.sqrt(count))
+    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2) * np.std(samples, ddof=1) / np.sqrt(count))
     return mean - half, mean + half
 
 

@@ -44,7 +44,7 @@ def bare(tmp_path):
             text=True,
             env=environment,
             check=False,
-            timeout=240,
+            timeout=600,
         )
 
     return run

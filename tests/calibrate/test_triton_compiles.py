@@ -1,9 +1,9 @@
 """Our Triton kernels compile for Hopper and Blackwell on a machine without one: tensor cores, shared memory, FP8, and
 no spilling.
 
-Run as a program with a compute capability it compiles the first configuration of each kernel and prints; with `all`
-after it every configuration that is tried on a GPU, which takes a minute. The test does the former in processes of
-their own, without the interpreter.
+Run as a program it compiles the first configuration of each kernel for both and prints; with `all` every configuration
+that is tried on a GPU, which takes two minutes. The test does the former in a process of its own, without the
+interpreter.
 """
 
 # ruff: noqa: PLC0415 (triton is imported in a process of its own, where nothing has chosen the interpreter)
@@ -152,19 +152,24 @@ def compile_all(capability, every):
     return found
 
 
-@pytest.fixture(scope="module", params=[90, 100])
-def kernels(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
     done = subprocess.run(
-        [sys.executable, __file__, str(request.param)],
+        [sys.executable, __file__],
         check=False,
         capture_output=True,
         text=True,
         env=environment,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return request.param, json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(params=CORES)
+def kernels(request, compiled):
+    return request.param, compiled[str(request.param)]
 
 
 def test_every_kernel_fits_into_a_blocks_shared_memory_and_its_registers(kernels):
@@ -185,4 +190,4 @@ def test_products_run_on_tensor_cores_and_fp8_stays_fp8(kernels):
 
 
 if __name__ == "__main__":
-    print(json.dumps(compile_all(int(sys.argv[1]), sys.argv[2:] == ["all"]), indent=1))
+    print(json.dumps({each: compile_all(each, sys.argv[1:] == ["all"]) for each in CORES}, indent=1))

@@ -16,10 +16,10 @@ from sim.parallel import completed
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started the tests may ignore it
 
 def work(seconds):
+    print("began", flush=True)
     time.sleep(seconds)
 
 if __name__ == "__main__":
-    print("began", flush=True)
     list(completed(work, [600] * 4, 2, work))
 """
 JOB = """
@@ -89,15 +89,12 @@ def test_workers_end_with_their_parent(tmp_path: Path, sign: signal.Signals) -> 
     parent = subprocess.Popen([sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True)
     found = set[int]()
     try:
-        assert parent.stdout and parent.stdout.readline() == "began\n"
-        until = time.monotonic() + 30
-        while len(found) < 3 and time.monotonic() < until:  # two workers, and what watches over shared memory
-            time.sleep(0.1)
-            found = children(parent.pid)
-        assert len(found) >= 3
-        time.sleep(1)  # the workers are past their imports
+        assert parent.stdout
+        assert [parent.stdout.readline() for _ in range(2)] == ["began\n"] * 2  # both workers
+        found = children(parent.pid)
+        assert len(found) >= 3  # they, and what watches over shared memory
         parent.send_signal(sign)
-        parent.wait(10)
+        parent.wait(60)
         assert gone(found)
     finally:
         end({parent.pid, *found})
@@ -117,10 +114,12 @@ def test_a_job_ends_with_its_server_and_the_next_server_clears_its_files(
         assert server.stdout
         pid, folder = server.stdout.readline().split()
         jobs = {int(pid)}
-        time.sleep(1)
+        while not list(Path(folder).glob("*/progress")):  # until it simulates
+            assert alive(jobs) == jobs
+            time.sleep(0.05)
         assert alive(jobs) == jobs and Path(folder).is_dir()
         server.kill()
-        server.wait(10)
+        server.wait(60)
         assert gone(jobs)
         again = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
@@ -130,7 +129,7 @@ def test_a_job_ends_with_its_server_and_the_next_server_clears_its_files(
             assert not Path(folder).exists() and Path(new).is_dir()
         finally:
             again.kill()
-            again.wait(10)
+            again.wait(60)
         assert gone(jobs)
     finally:
         end({server.pid, *jobs})

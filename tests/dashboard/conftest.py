@@ -23,9 +23,14 @@ WIDTH, HEIGHT = 1280, 800
 
 
 @pytest.fixture(autouse=True)
-def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AppTest leaves its page as `__main__`; whatever spawns a process later would run that page in it."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+def own_main() -> Iterator[None]:
+    """AppTest leaves its page as `__main__`; whatever spawns a process later would run that page in it.
+
+    Not by way of `monkeypatch`, which a test may undo before its page is run for the last time.
+    """
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture(scope="session", autouse=True)

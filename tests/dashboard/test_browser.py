@@ -48,7 +48,7 @@ def give(page, file: Path) -> None:
         ready(page)
         page.locator("input[type=file]").set_input_files(file)
         try:
-            page.get_by_test_id("stFileUploader").get_by_text(file.name).first.wait_for(timeout=15_000)
+            page.get_by_test_id("stFileUploader").get_by_text(file.name).first.wait_for(timeout=30_000)
             return
         except playwright.TimeoutError:
             page.reload()

@@ -24,14 +24,14 @@ def request(arrival_s, prompt=20, answer=5):
 def test_a_request_waits_for_its_arrival_and_its_tokens_come_one_after_the_other():
     engine = Engine(Runner(WEIGHTS, 64, 4), Limits())
     begin = time.perf_counter()
-    answers = engine.serve([request(0.3), request(0.0), request(0.31)])
+    answers = engine.serve([request(1.0), request(0.0), request(1.01)])
     took_s = time.perf_counter() - begin
-    assert [a.request.arrival_s for a in answers] == [0.0, 0.3, 0.31]
+    assert [a.request.arrival_s for a in answers] == [0.0, 1.0, 1.01]
     for answer in answers:
         assert len(answer.times_s) == len(answer.tokens) == 5
         assert answer.times_s == sorted(answer.times_s)
         assert 0 < answer.ttft_s < took_s and 0 < answer.tpot_s < took_s
-    assert answers[1].times_s[0] > 0.3
+    assert answers[1].times_s[0] > 1.0
     ends = [step.end_s for step in engine.steps]
     assert all(step.begin_s >= end for step, end in zip(engine.steps[1:], ends, strict=False))
     idle = max(

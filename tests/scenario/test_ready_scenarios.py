@@ -78,7 +78,7 @@ def test_wide_expert_parallelism_makes_room_for_users_that_eight_gpus_keep_waiti
 
 
 def test_skew_costs_most_copies_win_it_back_and_drift_loses_some_of_that() -> None:
-    fewer = ("workload.lengths.output.constant=250",)
+    fewer = ("workload.lengths.output.constant=125",)
     names = ("even", "copies", "rebalanced", "stale", "skewed")
     speeds = [decode_speed(f"expert-skew/{name}.yaml", *fewer) for name in names]
     assert speeds == sorted(speeds, reverse=True)

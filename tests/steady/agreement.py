@@ -70,11 +70,13 @@ def compare(
     settings: dict[str, Any], seed: int, most_requests: float, requests: int = 1500
 ) -> Compared | None:
     """Estimate and simulation of settings; None where the simulation would need more requests."""
+    spread = 1 + settings["v"] ** 2
+    if requests * (1 / 3 + spread) > most_requests:  # the fewest it can need, known before anything is priced
+        return None
     first = steady(scenario(settings, settings["r"], 0.0, 3600.0))
     capacity, point = first.capacity_requests_per_s / (1 - first.demand.too_long), first.point
     rate = min(float(settings["r"]), OVERLOAD * capacity)
     stay_s = point.ttft_s + point.tpot_s * max(0.0, first.demand.output_tokens - 1)
-    spread = 1 + settings["v"] ** 2
     warmup_s = max(2 * stay_s * spread, requests / 3 / rate)
     duration_s = warmup_s + max(1.5 * LEAST_STAYS * stay_s, requests * spread / rate)
     if rate * duration_s > most_requests:

@@ -7,6 +7,7 @@ import bench_files as files
 import pytest
 
 import sim
+from sim.scenario.anchor import AnchorFile
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
@@ -37,24 +38,28 @@ def point(concurrency: int, folder: Path, truth: Factors = TRUE) -> Benchmark:
     return Benchmark({"id": f"c{concurrency}", "point": f"{concurrency} in flight"}, published, [trial])
 
 
-def test_points_at_several_loads_tell_the_error_of_the_anchor(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def form(tmp_path_factory: pytest.TempPathFactory) -> AnchorFile:
+    """An anchor of points at three loads."""
+    folder = tmp_path_factory.mktemp("points")
+    return make_anchor([point(n, folder) for n in (1, 4, 16)]).form
+
+
+def test_points_at_several_loads_tell_the_error_of_the_anchor(form: AnchorFile) -> None:
     """Factor and constant share the difference by their widths: the constant is believed to be small."""
-    points = [point(n, tmp_path) for n in (1, 4, 16)]
-    made = make_anchor(points)
-    assert 0.2e-3 < made.form.step_constant_s < TRUE.step_constant_s
-    assert made.form.ttft_added_s == pytest.approx(TRUE.ttft_added_s, rel=0.2)
-    error = made.form.error
+    assert 0.2e-3 < form.step_constant_s < TRUE.step_constant_s
+    assert form.ttft_added_s == pytest.approx(TRUE.ttft_added_s, rel=0.2)
+    error = form.error
     assert error is not None and error.left_out == 3
     assert error.tpot is not None and error.tpot < 0.03
     assert error.throughput is not None and error.throughput < 0.03
-    assert all("from_the_others" in one["tpot"] for one in made.form.points)
+    assert all("from_the_others" in one["tpot"] for one in form.points)
 
 
 @pytest.mark.xfail(
     reason="1.183 of 1.15: the factor takes up what the constant's width holds back", strict=True
 )
-def test_points_at_several_loads_tell_the_factor(tmp_path: Path) -> None:
-    form = make_anchor([point(n, tmp_path) for n in (1, 4, 16)]).form
+def test_points_at_several_loads_tell_the_factor(form: AnchorFile) -> None:
     assert form.step_factor == pytest.approx(TRUE.step_factor, abs=0.03)
 
 
