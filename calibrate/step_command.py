@@ -1,8 +1,10 @@
 """`tokenworks calibrate step`: logs and traces of a real engine -> a profile of whole steps."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, NoReturn, TypeVar
 
 import typer
 import yaml
@@ -10,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from calibrate.show import wide_console
-from calibrate.step.timed import Beside, NoSteps, TimedStep
+from calibrate.step.timed import Beside, NoSteps
 from sim import catalog
 from sim.catalog.profiles import HEADER
 from sim.cost.whole_steps import SECTION, SOURCE, WholeSteps
@@ -19,6 +21,7 @@ from sim.scenario.errors import brief
 
 # ruff: noqa: PLC0415 (scipy takes half a second to import)
 
+Number = TypeVar("Number", int, float)
 DEPTHS: Final = 2
 """Models of different depth that tell what a layer costs."""
 
@@ -42,20 +45,19 @@ def step(
     draft_tokens: Annotated[int, typer.Option(min=0, help="Draft tokens per sequence and step.")] = 0,
     layers: Annotated[
         list[int] | None,
-        typer.Option(
-            min=1, help="Layers of the model in each file, in their order: --layers 4 A --layers 8 B."
-        ),
+        typer.Option(min=1, help="Layers of the model: of all files, or of each: --layers 4 A --layers 8 B."),
     ] = None,
     context: Annotated[
-        float | None,
+        list[float] | None,
         typer.Option(
-            min=1, help="KV tokens of decoding sequences on average, where a file does not tell them."
+            min=1,
+            help="KV tokens of decoding sequences on average, where files do not tell them; of all files or of each.",
         ),
     ] = None,
     cached: Annotated[
-        float,
-        typer.Option(min=0, help="KV tokens before each prompt's new ones, where a file does not tell them."),
-    ] = 0.0,
+        list[float] | None,
+        typer.Option(min=0, help="KV tokens before each prompt's new ones (default 0), likewise."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Last line of stdout: the profile's steps.")
     ] = False,
@@ -66,15 +68,15 @@ def step(
     from calibrate.step.reading import read_steps
 
     console = wide_console(stderr=as_json)
-    beside = Beside(context, cached)
     try:
         device, shapes = catalog.gpu(gpu), catalog.model(model)
         depths = _depths(files, layers, shapes)
         _check_layout(gpus, tp, ep)
+        contexts, prefixes = _each("context", context, files), _each("cached", cached, files)
         steps = [
-            TimedStep(**{**vars(one), "layers": depth})
-            for path, depth in zip(files, depths, strict=True)
-            for one in read_steps(path, beside)
+            replace(one, layers=depth)
+            for path, depth, said, before in zip(files, depths, contexts, prefixes, strict=True)
+            for one in read_steps(path, Beside(said, before or 0.0))
         ]
         whole = len({*depths}) == 1 and depths[0] == shapes.layers
         deep = shapes.layers if whole or len({*depths}) >= DEPTHS else depths[0]
@@ -119,15 +121,22 @@ def step(
 
 def _depths(files: list[Path], layers: list[int] | None, model: catalog.Model) -> list[int]:
     """Layers of the model in each file. Raises NoSteps."""
-    depths = layers or [model.layers] * len(files)
-    if len(depths) != len(files):
-        raise NoSteps(f"--layers: expected one for each of {len(files)} files, got {len(depths)}")
+    depths = [depth or model.layers for depth in _each("layers", layers, files)]
     if len({*depths}) > 1 and min(depths) <= model.dense_layers:
         raise NoSteps(
             f"--layers {min(depths)}: expected more than the {model.dense_layers} dense layers that {model.name} "
             "begins with, so that the depths differ in its usual layers alone"
         )
     return depths
+
+
+def _each(option: str, values: list[Number] | None, files: list[Path]) -> Sequence[Number | None]:
+    """An option's value for each file: one for all, or as many as there are. Raises NoSteps."""
+    if not values:
+        return [None] * len(files)
+    if len(values) not in (1, len(files)):
+        raise NoSteps(f"--{option}: expected one, or one for each of {len(files)} files; got {len(values)}")
+    return values * (len(files) // len(values))
 
 
 def _check_layout(gpus: int, tp: int, ep: int) -> None:

@@ -82,6 +82,15 @@ def test_a_log_that_does_not_tell_is_refused_with_what_to_do(tmp_path, lines, sa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_context_may_be_said_of_each_file(tmp_path):
+    for name, ms in (("a", 25.0), ("b", 28.0)):
+        (tmp_path / name).write_text(vllm(10, ms))
+    files = "--context", 1000, tmp_path / "a", "--context", 4000, tmp_path / "b"
+    assert run(*files, "--out", tmp_path / "out")["steps"]["decode"]["context"] == [1000, 4000]
+    code, said = run(*files, tmp_path / "b", "--out", tmp_path / "out")
+    assert code == 2 and "one for each of 3 files; got 2" in said
+
+
 def test_a_context_may_be_said_beside_the_file(tmp_path):
     (path := tmp_path / "log").write_text(vllm(10, 25.0))
     assert read_steps(path, Beside(context=3000))[0].context == 3000

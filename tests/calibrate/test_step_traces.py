@@ -127,7 +127,21 @@ def test_kernels_of_a_kineto_trace_belong_to_the_mark_that_launched_them(tmp_pat
     ("kernel", "family"),
     [
         *((name, family) for family, name in KERNELS.items()),
-        ("void deep_gemm::sm90_fp8_gemm_1d2d_impl<...>", "gemm"),
+        (
+            "void deep_gemm::sm90_fp8_gemm_1d2d_impl<0u, 4096u, 1024u, 1u, (deep_gemm::GemmType)0, ...>",
+            "gemm",
+        ),
+        (
+            "void deep_gemm::fp8_gemm_kernel<4096u, 7168u, 256u, 128u, true, (deep_gemm::GemmType)2>(...)",
+            "moe",
+        ),
+        ("sm100::decode::head64::flash_fwd_splitkv_mla_fp8_sparse_kernel<...>", "sparse_mla_decode"),
+        ("sparse_attn_fwd_kernel", "sparse_mla_prefill"),
+        ("topk_transform_prefill_kernel", "index_topk"),
+        ("void dpsk::ep::internode::cached_notify<false>(int, int)", "dispatch"),
+        ("void cutlass::device_kernel<dpsk::grouped_gemm::cuda::fp8_ptp128c::GemmKernel>(...)", "moe"),
+        ("void cuda::reduce_fused_impl<__nv_bfloat16, false, false>(int4 const*)", "moe_finalise"),
+        ("concat_mla_absorb_q_kernel", "elementwise"),
         ("deep_gemm::sm90_fp8_paged_mqa_logits<...>", "index_logits"),
         ("void deep_ep::internode_ll::dispatch<true, 7168>", "dispatch"),
         ("void deep_ep::internode_ll::combine<true, 7168, 9>", "combine"),
