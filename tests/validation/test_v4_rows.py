@@ -71,7 +71,9 @@ def test_nearly_all_shipped_rows_can_be_expressed_and_the_others_say_why_not() -
 
 def test_the_split_keeps_deployments_of_v4_whole_and_each_engine_in_both_halves() -> None:
     """An id tells no model: the four that R1 has too are in the half that R1's rows put them in."""
-    halves = {half: [row for row in ROWS if split_of(row.deployment_id) == half] for half in ("train", "test")}
+    halves = {
+        half: [row for row in ROWS if split_of(row.deployment_id) == half] for half in ("train", "test")
+    }
     assert sum(map(len, halves.values())) == len(ROWS)
     for rows in halves.values():
         assert {row.engine for row in rows} >= {"sglang", "trt", "vllm"}
