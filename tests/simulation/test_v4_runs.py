@@ -65,7 +65,7 @@ def test_vllm_s_windows_and_states_take_pages_of_the_one_pool() -> None:
 @pytest.mark.parametrize(("weights_gib", "least"), [(125.65, 0.9113), (125.65 + 3.07, 0.9335)])
 def test_the_static_fraction_that_leaves_room_for_a_cache(weights_gib: float, least: float) -> None:
     """InferenceX, issue 2128: the weights of V4-Pro that SGLang's log gives (an image that padded the experts), without
-    and with the draft model, and the least --mem-fraction-static that it then asks for. With drafts its pool of 3.97 GiB
+    and with the draft model, and the least --mem-fraction-static that it then asks for. With drafts 3.97 GiB of pool
     held 109,312 tokens, about 15 requests of 8,192 in and 1,024 out with half of their answers; 0.96 is inferred."""
 
     def room(fraction: float) -> MemoryBudget:
