@@ -13,7 +13,7 @@ from sim.validation.scenarios import scenario_of
 from sim.validation.shapes import Shape
 from sim.validation.skips import skipped
 from sim.validation.split import split
-from sim.validation.table import SHIPPED
+from sim.validation.table import SHIPPED, shipped_rows
 
 
 def test_a_row_is_read_in_si_units(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_the_split_keeps_deployments_whole_and_h200_for_the_test() -> None:
     assert {layout for layout in halves["test"] if layout.startswith("h200")}
     assert not {layout for layout in halves["train"] if layout.startswith("h200")}
     assert len(halves["train"]) == len(halves["test"]) == 3
-    assert {r.deployment_id for r in read_rows(SHIPPED)} == set(split())
+    assert {r.deployment_id for r in shipped_rows()} == set(split())
 
 
 # --- a table of one's own

@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 from published_rows import own
 
+from sim.validation.launches import launched
 from sim.validation.rows import read_rows
 from sim.validation.scenarios import scenario_of
+from sim.validation.skips import general, skipped
+from sim.validation.split import split_of
+from sim.validation.table import SHIPPED, TABLES, UnknownCase, validate
 
 
 def scenario(folder: Path, **row: Any) -> Any:
@@ -50,3 +54,53 @@ def test_ranks_of_attention_exchange_inside_the_experts(tmp_path: Path) -> None:
         100,
     ).deployment.serve
     assert (pool.moe_backend, pool.exchange, pool.chunk_tokens) == ("mega_moe", "all_to_all", 2048)
+
+
+ROWS = read_rows(TABLES["v4"])
+
+
+def test_nearly_all_shipped_rows_can_be_expressed_and_the_others_say_why_not() -> None:
+    left_out = skipped(ROWS)
+    assert len(ROWS) == 279 and len(left_out) < 0.1 * len(ROWS)
+    assert {general(reason).partition(";")[0] for reason in left_out.values()} == {
+        "engine 'llmd-vllm' is not modelled",
+        "no layout",
+        "the run of another row under another label (figures within 1%)",
+    }
+
+
+def test_the_split_keeps_deployments_of_v4_whole_and_each_engine_in_both_halves() -> None:
+    """An id tells no model: the four that R1 has too are in the half that R1's rows put them in."""
+    halves = {
+        half: [row for row in ROWS if split_of(row.deployment_id) == half] for half in ("train", "test")
+    }
+    assert sum(map(len, halves.values())) == len(ROWS)
+    for rows in halves.values():
+        assert {row.engine for row in rows} >= {"sglang", "trt", "vllm"}
+        assert {row.spec for row in rows} == {"none", "mtp"}
+    for half, other in (("train", "test"), ("test", "train")):
+        assert not {r.deployment_id for r in halves[half]} & {r.deployment_id for r in halves[other]}
+
+
+def test_rows_of_v4_are_a_name_of_validate() -> None:
+    [row] = [row for row in ROWS if row.id == "IX00428"]
+    found = validate(SHIPPED, [row.id], published=True, max_prompts=8)
+    assert {case.id for case in found.cases} == {row.id} and found.cases[0].split == "train"
+    assert found.cases[0].layout.endswith("deepseek-v4-pro")
+    with pytest.raises(UnknownCase, match="v4"):
+        validate(SHIPPED, ["v5"], published=True)
+
+
+def test_recipes_of_v4_s_disaggregated_services_are_its_own() -> None:
+    """srt-slurm recipes that InferenceX names; R1's are others."""
+    found = [row for row in ROWS if row.disaggregated and row.id not in skipped(ROWS)]
+    told = [launched(row) for row in found]
+    assert sum(map(bool, told)) > 0.9 * len(told)
+    [wide] = [launched(r) for r in found if r.conc == 8192 and "14 x 4" in r.layout]
+    assert (wide["seats"], wide["moe_backend"], wide["exchange"]) == (18432 // 16, "mega_moe", "all_to_all")
+
+
+def test_drafts_of_v4_are_accepted_as_published() -> None:
+    row = next(r for r in ROWS if r.spec == "mtp" and r.framework == "trt")
+    said = scenario_of(row, 50).speculation
+    assert (said.task, said.thinking) == ("coding", False) and said.draft_tokens in (2, 3)
