@@ -48,11 +48,7 @@ def _price_problems(scenario: Scenario) -> Iterator[Problem]:
     tiers, tier = catalog.price_tiers(gpu_of(scenario).name), scenario.price.tier
     gpu = gpu_of(scenario).name if is_gpu_file(scenario.gpu) else scenario.gpu
     reserved = scenario.price.reserved.tier if scenario.price.reserved else None
-    tiers_named: tuple[tuple[KeyPath, str | None], ...] = (
-        (("price", "tier"), tier),
-        (("price", "reserved", "tier"), reserved),
-    )
-    for path, name in tiers_named:
+    for path, name in ((("price", "tier"), tier), (("price", "reserved", "tier"), reserved)):
         if name is not None and tiers and name not in tiers:
             unknown = catalog.UnknownName(f"price tier of {gpu}", name, catalog.nearest_names(name, tiers))
             yield Problem(path, str(unknown))
