@@ -3,6 +3,7 @@
     points -> key of each (what it would run) -> those that the journal lacks, run -> journal -> Parquet
 
 The journal is JSON Lines, one finished point a line, appended as they come: a kill loses the points in flight, no more.
+The Parquet table comes at the end: there is no half of one.
 """
 
 import hashlib
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 TABLE: Final = "sweep.parquet"
 JOURNAL: Final = "points.jsonl"
-ROWS_PER_TABLE: Final = 25
-"""New points after which the table is written again."""
 WALL: Final = "wall_s"
 Row = dict[str, Any]
 
@@ -73,25 +72,20 @@ def run_sweep(
         else:
             jobs.append((point, key, job))
 
-    def table() -> "pd.DataFrame":
-        found = _frame(sweep.points, rows, seed)
-        with whole_file(folder / TABLE) as file:
-            found.to_parquet(file, index=False)
-        return found
-
     inputs = [job for _, _, job in jobs]
     done = on_ray(figures, inputs, ray, _lost) if ray else completed(figures, inputs, workers, _lost)
     with journal.open("a", encoding="utf-8") as file:
-        for count, (index, row) in enumerate(done, start=1):
+        for index, row in done:
             point, key, _ = jobs[index]
             rows[point.number] = row
             file.write(json.dumps({"key": key, "row": row}) + "\n")
             file.flush()
             if progress:
                 progress(len(rows), len(sweep.points))
-            if count % ROWS_PER_TABLE == 0:
-                table()
-    return table()
+    found = _frame(sweep.points, rows, seed)
+    with whole_file(folder / TABLE) as target:
+        found.to_parquet(target, index=False)
+    return found
 
 
 def figures(job: Job) -> Row:
