@@ -75,7 +75,7 @@ def config(folder: Path, rng: random.Random) -> Given:
         if how < 0.7:
             data[key] = rng.choice((*NUMBERS, rng.randint(1, 300), rng.randint(1, 300), *TEXTS, *SHAPES))
         elif how < 0.85:
-            del data[key]
+            data.pop(key, None)
         else:
             data = rng.choice(
                 ({"text_config": data}, {**data, "rope_scaling": data}, {**data, "layer_types": [key] * 8})
