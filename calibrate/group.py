@@ -20,6 +20,7 @@ from calibrate.environment import Device
 from calibrate.kernels.families import FAMILIES
 from calibrate.kernels.library import describe_error
 from calibrate.timing import MAX_SAMPLES, MIN_SAMPLES, WARM_UPS, Timing, spin_cycles
+from sim.parallel import end_with_parent
 
 CALLS: Final = 8
 """Calls in a row per sample. The hosts of the ranks leave a barrier some microseconds apart, and the first call waits
@@ -89,7 +90,8 @@ class Group:
 
 
 def _work(rank: int, size: int, device: Device, meeting: str, requests: Any, answers: Any) -> None:
-    """A rank: meets the others, then answers points until its parent ends it."""
+    """A rank: meets the others, then answers points until its parent ends it, or ends."""
+    end_with_parent()
     if device.kind == "cuda":
         torch.cuda.set_device(rank)
     else:

@@ -15,6 +15,8 @@ from threading import Thread
 from time import monotonic
 from typing import Any, Final
 
+from sim.parallel import end_with_parent
+
 PRELOADED: Final = "calibrate.trial"
 
 Answerer = Callable[[Any], Any]
@@ -104,6 +106,7 @@ class Worker:
 def _serve(connection: Connection, make: Callable[..., Answerer], arguments: tuple[Any, ...]) -> None:
     """Answer until the other end closes. An exception that says `lost` ends the process: its GPU answers no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
+    end_with_parent()  # a kernel may take minutes, and nobody would read its time
     answer = make(*arguments)
     connection.send("ready")
     while True:

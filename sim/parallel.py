@@ -121,7 +121,7 @@ class _Pool(ProcessPoolExecutor):
 
     def __init__(self, workers: int) -> None:
         super().__init__(
-            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
         )
 
     def __exit__(self, *_: object) -> None:
@@ -138,7 +138,7 @@ def end_with(wait_for_end: Callable[[], object]) -> None:
     Thread(target=watch, daemon=True, name="ends with its parent").start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """In a worker: a parent that is killed tells nobody, and its workers would wait, or compute, for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:

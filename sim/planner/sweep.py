@@ -3,6 +3,7 @@
     points -> key of each (what it would run) -> those that the journal lacks, run -> journal -> Parquet
 
 The journal is JSON Lines, one finished point a line, appended as they come: a kill loses the points in flight, no more.
+The Parquet table comes at the end, as there is no half of one; what there is so far stands beside it until then.
 """
 
 import hashlib
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
 TABLE: Final = "sweep.parquet"
 JOURNAL: Final = "points.jsonl"
+SO_FAR: Final = "sweep-so-far.parquet"
+"""The table while some points are still to be done: a kill leaves no half of one in the place of a whole one."""
 ROWS_PER_TABLE: Final = 25
-"""New points after which the table is written again."""
+"""Points after which it is written again."""
 WALL: Final = "wall_s"
 BASE: Final = "base"
 """Of the table's `attrs`, which its file keeps: the scenario that every point starts from, as YAML."""
@@ -76,26 +79,28 @@ def run_sweep(
         else:
             jobs.append((point, key, job))
 
-    def table() -> "pd.DataFrame":
+    def write(name: str) -> "pd.DataFrame":
         found = _frame(sweep.points, rows, seed)
         found.attrs[BASE] = to_yaml(sweep.base.scenario)
-        with whole_file(folder / TABLE) as file:
+        with whole_file(folder / name) as file:
             found.to_parquet(file, index=False)
         return found
 
     inputs = [job for _, _, job in jobs]
     done = on_ray(figures, inputs, ray, _lost) if ray else completed(figures, inputs, workers, _lost)
     with journal.open("a", encoding="utf-8") as file:
-        for count, (index, row) in enumerate(done, start=1):
+        for index, row in done:
             point, key, _ = jobs[index]
             rows[point.number] = row
             file.write(json.dumps({"key": key, "row": row}) + "\n")
             file.flush()
+            if len(rows) % ROWS_PER_TABLE == 0:
+                write(SO_FAR)
             if progress:
                 progress(len(rows), len(sweep.points))
-            if count % ROWS_PER_TABLE == 0:
-                table()
-    return table()
+    found = write(TABLE)
+    (folder / SO_FAR).unlink(missing_ok=True)
+    return found
 
 
 def figures(job: Job) -> Row:

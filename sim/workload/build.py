@@ -106,9 +106,10 @@ def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Pat
         notes.append(f"{rows.name}: holds {len(prompts)} of the {wanted} requests asked for")
     count = min(len(prompts), wanted or len(prompts))
     if count < len(prompts):
-        of = f" of its {len(prompts):,}" if rows.whole else ""
-        read = "" if rows.whole else f"; the file is read no further than its first {len(prompts):,}"
-        notes.append(f"{rows.name}: the first {count:,}{of} requests (workload.requests){read}")
+        of = f"of its {len(prompts):,} requests (workload.requests)"
+        if not rows.whole:
+            of = f"requests (workload.requests); the file is read no further than its first {len(prompts):,}"
+        notes.append(f"{rows.name}: the first {count:,} {of}")
     draw = _in_order(prompts[:count])
     if workload.arrivals is not None:
         return _arriving(scenario, draw, count, seed, base_folder, notes)

@@ -61,8 +61,8 @@ def trace(folder: Path, rng: random.Random) -> Given:
         text = str(columns)
     else:
         file.write_bytes(raw)
-    scenario = folder / "own.yaml"
-    scenario.write_text(HEAD + SERVE + f"workload: {{trace: files/{file.name}}}\nduration_s: 600\n")
+    scenario, wanted = folder / "own.yaml", rng.choice(("", ", requests: 2"))
+    scenario.write_text(HEAD + SERVE + f"workload: {{trace: files/{file.name}{wanted}}}\nduration_s: 600\n")
     return Given((["trace", str(file), "--json"], ["check", str(scenario), "--json"]), text)
 
 
@@ -75,7 +75,7 @@ def config(folder: Path, rng: random.Random) -> Given:
         if how < 0.7:
             data[key] = rng.choice((*NUMBERS, rng.randint(1, 300), rng.randint(1, 300), *TEXTS, *SHAPES))
         elif how < 0.85:
-            del data[key]
+            data.pop(key, None)
         else:
             data = rng.choice(
                 ({"text_config": data}, {**data, "rope_scaling": data}, {**data, "layer_types": [key] * 8})

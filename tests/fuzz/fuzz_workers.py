@@ -13,6 +13,8 @@ from typing import Final
 from fuzz_bases import lay_out
 from fuzz_case import SCENARIOS, Verdict, judge
 
+from sim.workload import trace, unpacking
+
 GRACE_S: Final = 10.0
 """Beyond a case's limit: what does not even hear the alarm is ended then."""
 
@@ -92,6 +94,10 @@ def _serve(pipe: Connection, seed: int, limit_s: float, memory_bytes: int, kind:
     """Judge what is asked until the other side goes."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     os.setpgrp()  # reading from a terminal then fails instead of waiting
+    trace.LEAST_ROWS, unpacking.PIECE_BYTES = (
+        1,
+        64,
+    )  # a trace of some lines is a long one, and read no further
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
         bases = lay_out(folder)

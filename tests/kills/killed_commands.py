@@ -28,8 +28,8 @@ price: {tier: rent_3yr}
 SWEEP: Final = """
 base: s.yaml
 grid:
-  workload.arrivals.poisson.rate_per_s: [1, 2, 3, 4, 5]
-  workload.requests: [300, 400, 500, 600, 700, 800]
+  workload.arrivals.poisson.rate_per_s: [1, 2, 3]
+  workload.requests: [300, 400, 500]
 """
 PLAN: Final = """
 model: deepseek-v3

@@ -147,3 +147,23 @@ def test_a_row_also_holds_what_the_deployment_could_carry(file: Path, tmp_path: 
     table = run_sweep(load_sweep(file), tmp_path / "out")
     assert (table["capacity.requests_per_s"].dropna() > 0).all()
     assert set(table.limited_by.dropna()) == {"serve"}
+
+
+def test_a_sweep_that_is_stopped_leaves_the_earlier_table(file: Path, tmp_path: Path) -> None:
+    """However many points were done: no table of some of them takes the place of a whole one."""
+    many = tmp_path / "many.yaml"
+    many.write_text(
+        "base: base.yaml\ngrid: {workload.requests: [" + ", ".join(map(str, range(1, 40))) + "]}\n"
+    )
+    out = tmp_path / "out"
+    run_sweep(load_sweep(file), out)
+    before = (out / TABLE).read_bytes()
+
+    def stop(done: int, _: int) -> None:
+        if done == 38:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(load_sweep(many), out, progress=stop)
+    assert (out / TABLE).read_bytes() == before
+    assert len(run_sweep(load_sweep(many), out)) == 39

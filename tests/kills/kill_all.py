@@ -1,4 +1,4 @@
-"""`python -m tests.kills --count 50 --seed 1`: every command that writes a result, killed at random moments.
+"""`python tests/kills/kill_all.py --count 50 --seed 1`: every command that writes a result, killed at random moments.
 
 What is left has to be the old result or the new one, whole, and no child may live on. A command that is killed for the
 last time is asked once more: it has to end with the new result, and to clear what the killed ones left.
@@ -11,15 +11,13 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 from killed_commands import COMMANDS, NEW, OLD, lay_out
 from killing import Scene
 
 
 def main() -> int:
     """Exit code 1 where anything was left that is not whole, or alive."""
-    parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--command", choices=[*COMMANDS], action="append", help="default: all")
     parser.add_argument("--count", type=int, default=50, help="kills of each command")
     parser.add_argument("--seed", type=int, default=1)
