@@ -13,7 +13,7 @@ import typer
 
 from sim.cli import step_tables, tables
 from sim.cli.catalog_command import show_catalog
-from sim.cli.files import COMPARISON, PAGE, RESULT, page, print_json, save, writer
+from sim.cli.files import COMPARISON, PAGE, RESULT, TABLES, page, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.launch_command import app as launch
 from sim.cli.plan_command import plan
@@ -78,7 +78,7 @@ def run(
     [(name, result)] = results.items()
     data = result.json()
     if out:  # before anything is shown: whoever reads may leave
-        save(out, result.save, last=RESULT, ours=(PAGE,))
+        save(out, result.save, last=RESULT, ours=(PAGE, *TABLES))
         save(out, page(results))
         screen.note(f"written to {out}")
     screen.show(tables.runs({name: data}, public_prices(results)))
@@ -102,7 +102,7 @@ def compare(
     answer = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}
     if out:
         for name, result in results.items():
-            save(out / name, result.save, last=RESULT)
+            save(out / name, result.save, last=RESULT, ours=TABLES)
         save(out, writer(COMPARISON, answer))
         save(out, page(results))
         screen.note(f"written to {out}")
