@@ -45,7 +45,7 @@ def run_cluster(
     clock, ledger = Clock(), _ledger(plan, len(requests), progress, summary)
     window = Window(scenario.warmup_s)
     if requests.concurrency is None:
-        last_s = float(requests.arrival_s[-1]) if len(requests) else 0.0
+        last_s = requests.known_until_s
         window.end_s = last_s if last_s > window.start_s else math.inf
     if summary is not None:
         summary.measure(lambda: (window.start_s, window.end_s))
