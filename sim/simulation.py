@@ -22,7 +22,7 @@ from sim.result.summary_books import SummaryBooks
 from sim.scenario.schema import Scenario
 from sim.step.pricing import check_backends, pool_step_cost
 from sim.step.stand_ins import pricing_notes
-from sim.workload import drawn, requests
+from sim.workload import incoming
 
 
 def simulate(
@@ -55,15 +55,14 @@ def simulate(
 def _run(scenario: Scenario, seed: int, base_folder: Path | None, progress: Progress | None) -> Result:
     deployment = deploy(scenario, shipped_profiles())
     check_backends(deployment)
-    summed = scenario.metrics == "summary"
-    stream = (drawn(scenario, seed, base_folder) if summed else None) or requests(scenario, seed, base_folder)
+    stream = incoming(scenario, seed, base_folder)
     check_room(deployment, stream.least_tokens)
     check_warmup(scenario, stream.last_arrival_s)
     costs = {role: pool_step_cost(deployment, role) for role in deployment.pools}
     plan = cluster_plan(deployment, seed, stream.block_tokens)
     plan = operated(plan, scenario, deployment, seed, base_folder)
     limits = (deployment.model.max_positions, *(pool.longest_tokens for pool in plan.pools.values()))
-    kept = SummaryBooks(scenario, limits) if summed else None
+    kept = SummaryBooks(scenario, limits) if scenario.metrics == "summary" else None
     record = run_cluster(scenario, stream, plan, costs, seed, progress, kept)
     notes = (
         *deployment.model.notes,

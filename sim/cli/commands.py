@@ -127,7 +127,7 @@ def check(
     from sim.deployment.room import check_room, check_warmup
     from sim.deployment.understood import understood
     from sim.step.experts import check_recordings
-    from sim.workload import requests
+    from sim.workload import incoming
 
     screen = Screen(as_json, quiet)
     try:
@@ -139,7 +139,7 @@ def check(
 
                 check_backends(deployment)
             check_recordings(deployment)
-            stream = requests(loaded.scenario, seed)
+            stream = incoming(loaded.scenario, seed)
             operated(cluster_plan(deployment, seed), loaded.scenario, deployment, seed)
             check_room(deployment, stream.least_tokens)
             check_warmup(loaded.scenario, stream.last_arrival_s)

@@ -46,7 +46,9 @@ def arrival_times(
     """
     _, end, _ = _process(form, count, duration_s, seed, base_folder)
     # Four standard deviations of a Poisson count more than expected.
-    feasible(min(inf if count is None else count, end + 4 * math.sqrt(end) + 16))
+    feasible(
+        min(inf if count is None else count, end + 4 * math.sqrt(end) + 16), "; `metrics: summary` keeps none"
+    )
     return np.concatenate([np.empty(0), *arriving(form, count, duration_s, seed, base_folder)])
 
 
@@ -88,10 +90,10 @@ def _process(
     return gaps, inf if duration_s is None else rate * duration_s, lambda times: times / rate
 
 
-def feasible(count: float) -> int:
+def feasible(count: float, hint: str = "") -> int:
     """`count` as an int. Raises DeploymentError if so many requests would not fit in memory."""
     if count > MOST_REQUESTS:
-        says = f"about {count:.3g} requests; at most {MOST_REQUESTS:,} fit in memory"
+        says = f"about {count:.3g} requests; at most {MOST_REQUESTS:,} fit in memory{hint}"
         raise DeploymentError([Problem(("workload",), says)])
     return int(count)
 

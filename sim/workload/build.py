@@ -49,11 +49,14 @@ def requests(scenario: Scenario, seed: int, base_folder: Path | None = None) -> 
     return replace(stream, notes=(*stream.notes, *_hardly_a_load(scenario, stream)))
 
 
-def drawn(scenario: Scenario, seed: int, base_folder: Path | None = None) -> DrawnStream | None:
-    """The same requests drawn as they arrive, where that can be: not those of a trace, nor any that others bring.
+def incoming(scenario: Scenario, seed: int, base_folder: Path | None = None) -> RequestStream | DrawnStream:
+    """The same requests; for a summary drawn as they arrive, however many, where they are not those of a trace and
+    nobody waits for an answer."""
+    stream = _drawn(scenario, seed, base_folder) if scenario.metrics == "summary" else None
+    return requests(scenario, seed, base_folder) if stream is None else stream
 
-    Raises as `requests`, but for how many may come.
-    """
+
+def _drawn(scenario: Scenario, seed: int, base_folder: Path | None) -> DrawnStream | None:
     workload = scenario.workload
     form, lengths = workload.arrivals, workload.lengths
     if workload.trace is not None or form is None or lengths is None or form.closed_loop is not None:

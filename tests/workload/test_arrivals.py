@@ -10,8 +10,9 @@ from scipy import stats
 
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.schema import Arrivals, Scenario
-from sim.workload import drawn, requests
+from sim.workload import incoming, requests
 from sim.workload.arrivals import PIECE, arrival_times
+from sim.workload.drawn import DrawnStream
 
 POISSON = {"poisson": {"rate_per_s": 20.0}}
 BURSTY = {"gamma": {"rate_per_s": 20.0, "cv": 3.0}}
@@ -164,8 +165,11 @@ def test_requests_drawn_as_they_arrive_are_the_same(
     }  # fmt: skip
     for fleet in (None, {"replicas": 7, "simulated": 3}):
         scenario = Scenario.model_validate(form | ({"fleet": fleet} if fleet else {}))
-        whole, stream = requests(scenario, seed=3), drawn(scenario, seed=3)
-        assert stream is not None and len(stream) == len(whole) > PIECE / 3
+        whole, stream = (
+            requests(scenario, seed=3),
+            incoming(scenario.model_copy(update={"metrics": "summary"}), seed=3),
+        )
+        assert isinstance(stream, DrawnStream) and len(stream) == len(whole) > PIECE / 3
         assert list(stream) == list(whole)
         assert stream.least_tokens == whole.least_tokens and stream.notes == whole.notes
         assert stream.last_arrival_s == whole.last_arrival_s and stream.known_until_s == whole.known_until_s
