@@ -149,3 +149,23 @@ def test_a_summary_is_saved_in_place_of_rows(tmp_path: Any) -> None:
     assert not (tmp_path / "requests.parquet").exists()
     with pytest.raises(RowsNotKeptError):
         kept.requests  # noqa: B018
+
+
+def test_rows_are_those_of_requests_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times the requests take no more rows, and the stream holds none of them."""
+    rooms: list[int] = []
+
+    class Watched(ledger_module.Ledger):
+        def close(self, end_s: float) -> Any:
+            rooms.append(self._room)
+            return super().close(end_s)
+
+    monkeypatch.setattr("sim.cluster.run.Ledger", Watched)
+    monkeypatch.setattr(ledger_module, "FOLDED", 64)
+    monkeypatch.setattr(ledger_module, "LEAST_ROOM", 100)
+    lengths = {"input": {"constant": 300}, "output": {"constant": 5}}
+    for requests in (500, 5000):
+        workload = {"arrivals": {"poisson": {"rate_per_s": 10.0}}, "lengths": lengths, "requests": requests}
+        result = sim.simulate({**BASE, "deployment": SERVE, "workload": workload, "metrics": "summary"})
+        assert result.json()["requests"]["completed"] == requests
+    assert rooms[0] == rooms[1] <= 200
