@@ -10,6 +10,7 @@ import statistics
 import time
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 import streamlit.testing.v1.local_script_runner as runner
 from streamlit.runtime.scriptrunner.script_cache import ScriptCache
@@ -27,8 +28,11 @@ MOVES: Final = 5
 def moves_s() -> dict[str, list[float]]:
     """Processor seconds of each move, by slider."""
     kept = ScriptCache()
-    runner.ScriptCache = lambda: kept  # type: ignore[assignment, misc, attr-defined] - one for every run of the page
-    app = AppTest.from_file(str(PAGE), default_timeout=600).run()
+    with patch.object(runner, "ScriptCache", lambda: kept):
+        return _moves_s(AppTest.from_file(str(PAGE), default_timeout=600).run())
+
+
+def _moves_s(app: AppTest) -> dict[str, list[float]]:
     spent: dict[str, list[float]] = {key: [] for key in SLIDERS}
     for key, first in SLIDERS.items():
         for value in CHOICES[key][first : first + MOVES]:
