@@ -56,14 +56,14 @@ def chart(one: Chart) -> None:
     _numbers(one)
 
 
-def beside(left: Chart, right: Chart) -> None:
-    """Two charts in a row: their figures on one line whatever the length of their sentences, and equally high."""
-    height = max(one.figure.layout.height for one in (left, right))
+def beside(*charts: Chart) -> None:
+    """Charts in a row: their figures on one line whatever the length of their sentences, and equally high."""
+    height = max(one.figure.layout.height for one in charts)
     for show in (_words, partial(_figure, height=height)):
-        for column, one in zip(st.columns(2, gap="medium"), (left, right), strict=True):
+        for column, one in zip(st.columns(len(charts), gap="medium"), charts, strict=True):
             with column:
                 show(one)
-    _numbers(left, right)
+    _numbers(*charts)
 
 
 def _words(one: Chart) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final
 import yaml
 
 from sim.bench import SCENARIO, peak_rss_bytes, simpy_floor_events_per_s
+from sim.result.books import books
 from sim.scenario.loading import load
 from sim.simulation import simulate
 from sim.steady import steady
@@ -43,7 +44,10 @@ def measure(case: Case) -> Figures:
     if "commands" in case:
         return _start_up(case["commands"])
     before = simpy_floor_events_per_s(time.process_time)
-    figures = _moves(case) if "moves" in case else _run(case)
+    if "module" in case:
+        figures = _printed_by(["-m", case["module"]])
+    else:
+        figures = _moves(case) if "moves" in case else _run(case)
     event_s = 2 / (before + simpy_floor_events_per_s(time.process_time))
     if "requests" in figures:
         figures["bare_event_us"] = event_s / MICROSECOND_S
@@ -63,7 +67,7 @@ def _run(case: Case) -> Figures:
     path = Path(case.get("scenario", SCENARIO))
     scenario = load(path, case.get("set", ())).scenario
     result, cpu_s = _cpu_s(lambda: simulate(scenario, 0, path.parent))
-    requests = len(result.record.requests.arrival_s)
+    requests = books(result.record).totals.arrived
     return {
         "requests": requests,
         "cpu_s": cpu_s,
@@ -80,6 +84,13 @@ def _moves(case: Case) -> Figures:
         scenario = load(path, [f"workload.arrivals={{poisson: {{rate_per_s: {1 + move / 10}}}}}"]).scenario
         seconds.append(_cpu_s(partial(steady, scenario, base_folder=path.parent))[1])
     return {"first_s": seconds[0], "move_s": statistics.median(seconds[1:])}
+
+
+def _printed_by(arguments: list[str]) -> Figures:
+    """The JSON that a Python process prints last."""
+    done = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True)
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def _start_up(commands: list[list[str]]) -> Figures:
@@ -117,9 +128,7 @@ def main() -> None:
         return
     found = {}
     for name in names:
-        command = [sys.executable, "-m", "sim.bench_cases", "--alone", name]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        found[name] = json.loads(printed.splitlines()[-1])
+        found[name] = _printed_by(["-m", "sim.bench_cases", "--alone", name])
         print(_printed(f"{name:7} {known[name]['what']}", found[name]), flush=True)
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)

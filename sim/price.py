@@ -7,9 +7,9 @@ from typing import Any, Final, Literal
 from sim import catalog
 from sim.catalog import Gpu
 from sim.catalog.facts import read, values
-from sim.cluster.record import PoolRecord, RunRecord
+from sim.cluster.record import PoolRecord, RunRecord, Tokens
 from sim.cluster.staff import copies, hours, mean_gpus, paid_window_s
-from sim.cluster.window import Tokens, tokens_in_window, window_length_s
+from sim.cluster.window import tokens_in_window, window_length_s
 from sim.deployment.plan import Deployment
 from sim.deployment.prefix_tiers import PrefixCachePlan
 from sim.scenario.schema import Price

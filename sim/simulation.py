@@ -1,13 +1,13 @@
 """A scenario -> its result: the rooms of the house, put together once."""
 
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 from sim.catalog.profiles import shipped_profiles
 from sim.cluster.ledger import Progress
 from sim.cluster.life_plan import operated
 from sim.cluster.plan import cluster_plan
-from sim.cluster.record import RequestTable
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan
 from sim.deployment.notes import scenario_notes
@@ -15,12 +15,14 @@ from sim.deployment.plan import Deployment, deploy
 from sim.deployment.room import check_room, check_warmup
 from sim.price import price
 from sim.result import Result
+from sim.result.books import Books, books
 from sim.result.expected_error import expected_error
 from sim.result.fleet import doublings
+from sim.result.summary_books import SummaryBooks
 from sim.scenario.schema import Scenario
 from sim.step.pricing import check_backends, pool_step_cost
 from sim.step.stand_ins import pricing_notes
-from sim.workload import requests
+from sim.workload import incoming
 
 
 def simulate(
@@ -53,39 +55,41 @@ def simulate(
 def _run(scenario: Scenario, seed: int, base_folder: Path | None, progress: Progress | None) -> Result:
     deployment = deploy(scenario, shipped_profiles())
     check_backends(deployment)
-    stream = requests(scenario, seed, base_folder)
+    stream = incoming(scenario, seed, base_folder)
     check_room(deployment, stream.least_tokens)
     check_warmup(scenario, stream.last_arrival_s)
     costs = {role: pool_step_cost(deployment, role) for role in deployment.pools}
     plan = cluster_plan(deployment, seed, stream.block_tokens)
     plan = operated(plan, scenario, deployment, seed, base_folder)
-    record = run_cluster(scenario, stream, plan, costs, seed, progress)
+    limits = (deployment.model.max_positions, *(pool.longest_tokens for pool in plan.pools.values()))
+    kept = SummaryBooks(scenario, limits) if scenario.metrics == "summary" else None
+    record = run_cluster(scenario, stream, plan, costs, seed, progress, kept)
     notes = (
         *deployment.model.notes,
         *scenario_notes(scenario),
         *stream.notes,
         *pricing_notes(deployment),
-        *_rejections(record.requests, deployment, plan),
+        *_rejections(books(record), deployment, plan),
     )
     anchor = None if deployment.anchor is None else deployment.anchor.json()
     paid = deploy(scenario.whole_fleet()) if scenario.fleet else deployment
     return Result(record, price(record, paid), notes, expected_error(deployment), anchor)
 
 
-def _rejections(requests: RequestTable, deployment: Deployment, plan: ClusterPlan) -> Iterator[str]:
+def _rejections(requests: Books, deployment: Deployment, plan: ClusterPlan) -> Iterator[str]:
     """Says for each limit how many requests exceed it. A request may exceed several."""
-    model, tokens = deployment.model, requests.input_tokens + requests.output_tokens
-    if count := int((tokens > model.max_positions).sum()):
+    model, came = deployment.model, requests.beyond(-inf, inf)[0]
+    if count := requests.beyond(model.max_positions, inf)[0]:
         yield (
-            f"{count:,} of {len(tokens):,} requests rejected: prompt and answer exceed the "
+            f"{count:,} of {came:,} requests rejected: prompt and answer exceed the "
             f"{model.max_positions:,} positions of {model.name}"
         )
     for role, pool in plan.pools.items():
         room = pool.longest_tokens
-        too_long = (tokens > room) & (tokens <= model.max_positions)
-        if count := int(too_long.sum()):
+        count, longest = requests.beyond(room, model.max_positions)
+        if count:
             beside = pool.kv_blocks < deployment.pools[role].memory.kv_blocks
             yield (
-                f"{count:,} of {len(tokens):,} requests rejected: they need up to {tokens[too_long].max():,} "
+                f"{count:,} of {came:,} requests rejected: they need up to {longest:,} "
                 f"KV tokens, a rank of the {role} pool has {room:,}{' beside the prefix cache' * beside}"
             )

@@ -5,6 +5,7 @@ Bandwidths are decimal and per direction; GB is 1e9 bytes and GiB 2**30.
 
 from typing import Final
 
+NANOSECOND_S: Final = 1e-9
 MICROSECOND_S: Final = 1e-6
 MILLISECOND_S: Final = 1e-3
 HOUR_S: Final = 3600.0

@@ -240,7 +240,7 @@ if now.run:
         parts.table(services.overview(both), "estimate-simulation")
     with parts.mending():
         charts = services.charts([now], "latency", "timeline")
-        parts.beside(charts["latency"], charts["timeline"])
+        parts.beside(*charts.values())
     st.caption(parts.FIRST_TOKEN)
     parts.rows(services.first_tokens([now]))
 with parts.mending():

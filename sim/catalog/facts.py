@@ -65,7 +65,10 @@ def read(file: str) -> Mapping[str, Any]:
 
 def parse(text: str) -> Mapping[str, Any]:
     """The content of a YAML file."""
-    content: Mapping[str, Any] = plain_yaml.parse(text) if yaml is None else yaml.safe_load(text)
+    if yaml is None:
+        return plain_yaml.parse(text)  # type: ignore[no-any-return]
+    # libyaml, where PyYAML was built with it: ten times as fast, which is half of what `check` takes
+    content: Mapping[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return content
 
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
-from sim import catalog
 from sim.cli.files import print_json
 from sim.cli.terminal import Screen, number, usd
 from sim.units import GB_BYTES, TERA
@@ -61,6 +60,7 @@ def show_catalog(
 
 def models() -> Rows:
     """Models, their size, and the cache that each of their tokens takes."""
+    from sim import catalog
     from sim.model import architecture
 
     return [
@@ -79,6 +79,7 @@ def models() -> Rows:
 
 def gpus() -> Rows:
     """GPUs, and what an hour of one costs in each tier."""
+    from sim import catalog
     from sim.price import gpu_hour
     from sim.scenario.schema import Price
 
@@ -101,6 +102,8 @@ def gpus() -> Rows:
 
 def engines() -> Rows:
     """Engines, and the time per step that the GPU waits for each."""
+    from sim import catalog
+
     return [
         {
             "engine": name,
@@ -159,6 +162,8 @@ LISTS: Final[Mapping[Topic, Callable[[], Rows]]] = {
 
 
 def _aliases(kind: str, name: str) -> list[str]:
+    from sim import catalog
+
     return [alias for alias, known in catalog.aliases(kind).items() if known == name]
 
 

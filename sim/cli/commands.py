@@ -7,13 +7,12 @@ subcommands through the entry-point group `tokenworks.commands`.
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sim.cli import step_tables, tables
 from sim.cli.catalog_command import show_catalog
-from sim.cli.files import COMPARISON, PAGE, RESULT, page, print_json, save, writer
+from sim.cli.files import COMPARISON, PAGE, RESULT, TABLES, page, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.launch_command import app as launch
 from sim.cli.plan_command import plan
@@ -22,11 +21,13 @@ from sim.cli.sweep_command import sweep
 from sim.cli.terminal import DID_NOT_HOLD, Screen, show_error
 from sim.cli.trace_command import show_trace
 from sim.cli.validate_command import validate
-from sim.model.layout import Phase
 from sim.scenario.errors import DeploymentError, ScenarioError
 
 if TYPE_CHECKING:
     from sim.result import Result
+
+Phase = Literal["prefill", "decode"]
+"""As `sim.model.layout` has it, which takes a while to import."""
 
 app = typer.Typer(
     cls=Commands,
@@ -73,12 +74,14 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Simulate one scenario: throughput, latency, price."""
+    from sim.cli import tables
+
     screen = Screen(as_json, quiet)
     results = simulated([scenario], sets, seed, out, screen)
     [(name, result)] = results.items()
     data = result.json()
     if out:  # before anything is shown: whoever reads may leave
-        save(out, result.save, last=RESULT, ours=(PAGE,))
+        save(out, result.save, last=RESULT, ours=(PAGE, *TABLES))
         save(out, page(results))
         screen.note(f"written to {out}")
     screen.show(tables.runs({name: data}, public_prices(results)))
@@ -95,6 +98,8 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Simulate several scenarios side by side, with ratios to the first and public API prices beside."""
+    from sim.cli import tables
+
     screen = Screen(as_json, quiet)
     results = simulated(scenarios, sets, seed, out, screen)
     data = {name: result.json() for name, result in results.items()}
@@ -102,7 +107,7 @@ def compare(
     answer = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}
     if out:
         for name, result in results.items():
-            save(out / name, result.save, last=RESULT)
+            save(out / name, result.save, last=RESULT, ours=TABLES)
         save(out, writer(COMPARISON, answer))
         save(out, page(results))
         screen.note(f"written to {out}")
@@ -121,13 +126,14 @@ def check(
 ) -> None:
     """Validate only: the form, the layout, the memory, the files of workload and experts."""
     from sim.catalog.profiles import is_shipped
+    from sim.cli import step_tables
     from sim.cluster.life_plan import operated
     from sim.cluster.plan import cluster_plan
     from sim.deployment.notes import scenario_notes
     from sim.deployment.room import check_room, check_warmup
     from sim.deployment.understood import understood
     from sim.step.experts import check_recordings
-    from sim.workload import requests
+    from sim.workload import incoming
 
     screen = Screen(as_json, quiet)
     try:
@@ -139,7 +145,7 @@ def check(
 
                 check_backends(deployment)
             check_recordings(deployment)
-            stream = requests(loaded.scenario, seed)
+            stream = incoming(loaded.scenario, seed)
             operated(cluster_plan(deployment, seed), loaded.scenario, deployment, seed)
             check_room(deployment, stream.least_tokens)
             check_warmup(loaded.scenario, stream.last_arrival_s)
@@ -182,6 +188,7 @@ def explain(
     quiet: Quiet = False,
 ) -> None:
     """Price one step, operation by operation, whether its KV cache fits or not."""
+    from sim.cli import step_tables
     from sim.deployment.notes import scenario_notes
     from sim.deployment.plan import deploy
     from sim.explain import explain as price_step
@@ -208,6 +215,7 @@ def explain(
 def bench(seed: Seed = 0, out: Out = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """The simulator's own speed: 100,000 requests on 64 GPUs, beside the bare SimPy loop."""
     from sim.bench import bench as measure
+    from sim.cli import step_tables
 
     screen = Screen(as_json, quiet)
     with screen.progress("bench") as tick:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 RESULT, COMPARISON, PAGE = "run.json", "comparison.json", "report.html"
 """Files of a run, and of several, in the folder of `--out`."""
+TABLES = ("requests.parquet", "histograms.parquet")
+"""Of which a run has one."""
 
 
 def prepare(folder: Path) -> None:

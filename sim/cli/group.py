@@ -9,7 +9,6 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from sim.catalog.facts import UnknownName
 from sim.cli.terminal import BAD_INPUT, show_error
 from sim.scenario.errors import DeploymentError, ScenarioError, brief
 
@@ -37,7 +36,13 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader has gone, such as `| head`: typer ends quietly
-        except (ScenarioError, DeploymentError, UnknownName) as error:
+        except (ScenarioError, DeploymentError) as error:
+            message = str(error)
+        except LookupError as error:
+            from sim.catalog.facts import UnknownName
+
+            if not isinstance(error, UnknownName):
+                raise
             message = str(error)
         except OSError as error:
             message = brief(f"{error.filename or 'error'}: {error.strerror or error}")

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.cli import plan_tables
 from sim.cli.files import prepare, print_json, save
 from sim.cli.terminal import DID_NOT_HOLD, Screen
 
@@ -40,6 +39,7 @@ def plan(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no notes")] = False,
 ) -> None:  # fmt: skip
     """Find the cheapest deployment that keeps the objectives for a traffic, and say why the others lost."""
+    from sim.cli import plan_tables
     from sim.planner.plan import plan_file
 
     screen = Screen(as_json, quiet)
@@ -66,6 +66,7 @@ def _save(found: "Plan", out: Path) -> list[str]:
 
     import pandas as pd
 
+    from sim.cli import plan_tables
     from sim.launch.write import write_launch
     from sim.report.plan import page
     from sim.scenario.errors import DeploymentError

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sim.cluster.record import PoolRecord, RequestTable
+from sim.cluster.record import NoRows, PoolRecord, RequestSummary, RequestTable
 from sim.cluster.setup import PoolSetup
 from sim.cluster.window import Window
 from sim.serving.decode_batch import DecodeBatch
@@ -26,6 +27,8 @@ REPORT_EVERY_S = 1.0
 
 LEAST_ROOM = 1000
 """Rows that the books grow by at least."""
+FOLDED = 2048
+"""Rows of ended requests that go into a summary at once."""
 
 TIMES = (
     "arrival_s", "prefill_start_s", "prefill_end_s", "placed_s", "received_s", "first_token_s", "finish_s", "blocked_s",
@@ -37,9 +40,15 @@ COUNTS = (
 
 
 class Ledger:
-    """Times and counts per request that has arrived, written as they happen. A time is NaN until then."""
+    """Times and counts per request that has arrived, written as they happen. A time is NaN until then.
 
-    def __init__(self, expected: int, progress: Progress | None) -> None:
+    With a `summary` only requests in flight have rows: those that have ended are folded into it, and others take their
+    rows.
+    """
+
+    def __init__(
+        self, expected: int, progress: Progress | None, summary: RequestSummary | None = None
+    ) -> None:
         """`expected`: requests known from the start; others may follow from them."""
         self.arrived = self.completed = 0
         self.end_s = 0.0
@@ -52,8 +61,13 @@ class Ledger:
         self.cached_host_tokens, self.cached_disk_tokens = array("q"), array("q")
         self.preemptions, self.recomputed_tokens, self.generated_tokens = array("q"), array("q"), array("q")
         self.rejected = array("b")
-        self._room = 0
-        self._grow(expected)
+        self._room = self._used = 0
+        """Rows that there are, and those that anybody ever had."""
+        self._summary = summary
+        self._free: list[int] = []
+        self._ended: list[int] = []
+        """Rows that nobody has, and of requests that have ended, where there is a summary."""
+        self._grow(expected if summary is None else LEAST_ROOM)
         self.on_end: Callable[[int], None] | None = None
         """Told the number of each request (in its workload) that completes or is rejected."""
         self._progress, self._expected = progress, expected
@@ -65,27 +79,40 @@ class Ledger:
     def arrive(self, request: Request) -> ServedRequest:
         """The request arrived."""
         index = self.arrived
-        if index == self._room:
-            self._grow(max(index, LEAST_ROOM))
+        if self._free:
+            row = self._free.pop()
+        else:
+            row = self._used
+            if row == self._room:
+                self._grow(max(row, LEAST_ROOM))
+            self._used = row + 1
         self.arrived = index + 1
-        self.arrival_s[index] = request.arrival_s
-        self.input_tokens[index] = prompt = request.input_tokens
-        self.output_tokens[index] = request.output_tokens
+        self.arrival_s[row] = request.arrival_s
+        self.input_tokens[row] = prompt = request.input_tokens
+        self.output_tokens[row] = request.output_tokens
         cached = request.cached_tokens if request.cached_tokens < prompt else prompt - 1
-        self.cached_tokens[index] = cached
+        self.cached_tokens[row] = cached
         return ServedRequest(
-            index, prompt, cached, request.output_tokens, 0, request.id, request.blocks, request.answer_blocks
+            index,
+            prompt,
+            cached,
+            request.output_tokens,
+            0,
+            request.id,
+            request.blocks,
+            request.answer_blocks,
+            row,
         )
 
     def reject(self, sequence: ServedRequest) -> None:
         """The request can never be served."""
-        self.rejected[sequence.id] = True
+        self.rejected[sequence.row] = True
         self._end(sequence)
 
     def start_prefill(self, started: list[ServedRequest], now: float) -> None:
         """Prompts began to be computed (again, if preempted)."""
         for sequence in started:
-            row = sequence.id
+            row = sequence.row
             sequence.started_s = now
             if self.prefill_start_s[row] == self.prefill_start_s[row]:  # not NaN: computed before
                 self.recomputed_tokens[row] += sequence.prefill_tokens - sequence.cached_tokens
@@ -99,7 +126,7 @@ class Ledger:
     def end_prefill(self, sequence: ServedRequest, now: float) -> None:
         """The prompt is computed, and with it one more token generated."""
         if sequence.generated_tokens == 0:
-            self.prefill_end_s[sequence.id] = now
+            self.prefill_end_s[sequence.row] = now
         sequence.generated_tokens += 1
 
     def receive(
@@ -107,7 +134,7 @@ class Ledger:
     ) -> None:
         """A decode rank has room for the computed sequence, and gets its KV, at these times; only those before the
         first token are noted. `relay_s` before the former are part of the way."""
-        row = sequence.id
+        row = sequence.row
         if self.first_token_s[row] != self.first_token_s[row]:  # NaN: the first time
             if relay_s:  # never before the prefill's end, which rounding may do
                 placed_s = max(self.prefill_end_s[row], placed_s - relay_s)
@@ -115,29 +142,37 @@ class Ledger:
 
     def deliver_first(self, sequence: ServedRequest, first_token_s: float) -> None:
         """A token reaches the client; only the first is noted."""
-        row = sequence.id
+        row = sequence.row
         if self.first_token_s[row] != self.first_token_s[row]:  # NaN: the first time
             self.first_token_s[row] = first_token_s
 
     def preempt(self, sequence: ServedRequest) -> None:
         """The sequence lost its KV; prompt and generated tokens will be computed again, but for what is cached."""
-        self.preemptions[sequence.id] += 1
+        self.preemptions[sequence.row] += 1
 
     def finish(self, sequence: ServedRequest, now: float) -> None:
         """The last token was generated."""
-        self.finish_s[sequence.id] = self.end_s = now
-        self.generated_tokens[sequence.id] = sequence.generated_tokens
+        self.finish_s[sequence.row] = self.end_s = now
+        self.generated_tokens[sequence.row] = sequence.generated_tokens
         self.completed += 1
-        if self._progress is not None or self.on_end is not None:
+        if self._progress is not None or self.on_end is not None or self._summary is not None:
             self._end(sequence)
 
-    def table(self) -> RequestTable:
-        """The columns of the run record: the memory of these books, not a copy."""
+    def close(self, end_s: float) -> RequestTable:
+        """What the run leaves: the table of all requests, or none where the summary has them all by now."""
+        if self._summary is None:
+            return self._table()
+        waiting = set(self._free)
+        self._fold([row for row in range(self._used) if row not in waiting], end_s)
+        return NoRows()
+
+    def _table(self) -> RequestTable:
+        """The memory of these books, not a copy."""
         kinds = dict.fromkeys(TIMES, np.float64) | dict.fromkeys(COUNTS, np.int64)
         columns: dict[str, Any] = {
-            name: np.frombuffer(getattr(self, name), kind)[: self.arrived] for name, kind in kinds.items()
+            name: np.frombuffer(getattr(self, name), kind)[: self._used] for name, kind in kinds.items()
         }
-        rejected = np.frombuffer(self.rejected, np.bool_)[: self.arrived]
+        rejected = np.frombuffer(self.rejected, np.bool_)[: self._used]
         return RequestTable(**columns, rejected=rejected)
 
     def _grow(self, rows: int) -> None:
@@ -147,8 +182,30 @@ class Ledger:
             getattr(self, name).extend([0] * rows)
         self._room += rows
 
+    def _fold(self, rows: list[int], end_s: float = math.inf) -> None:
+        """Tell the summary of these requests, in order of arrival, and free their rows."""
+        assert self._summary is not None
+        at = np.array(rows, dtype=np.int64)
+        at = at[np.argsort(np.frombuffer(self.arrival_s)[at], kind="stable")]
+        self._summary.fold(self._table().take(at), self._retries(at), end_s)
+        for name in TIMES:
+            np.frombuffer(getattr(self, name))[at] = math.nan
+        for name in COUNTS:
+            np.frombuffer(getattr(self, name), np.int64)[at] = 0
+        np.frombuffer(self.rejected, np.bool_)[at] = False
+        self._free += rows
+
+    def _retries(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of these rows: nobody fails."""
+        return np.zeros_like(at)
+
     def _end(self, sequence: ServedRequest) -> None:
         self._done += 1
+        if self._summary is not None:
+            self._ended.append(sequence.row)
+            if len(self._ended) == FOLDED:
+                self._fold(self._ended)
+                self._ended = []
         if self._progress is not None:
             total = max(self._expected, self.arrived)
             now_s = time.monotonic()

@@ -79,8 +79,7 @@ class Life:
 
     def record(self, end_s: float) -> LifeRecord:
         """Everything until the end of the run."""
-        retries = np.frombuffer(self._ledger.retries, np.int64)[: self._ledger.arrived]
-        return LifeRecord(retries, self._ledger.retried_s, [s for s in self._failed_s if s <= end_s],
+        return LifeRecord(self._ledger.counts(), self._ledger.retried_s, [s for s in self._failed_s if s <= end_s],
                           self._book.spans(end_s))  # fmt: skip
 
     # -- timers: they stop by themselves when the requests are done

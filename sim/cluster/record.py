@@ -1,6 +1,8 @@
 """What a run leaves behind: one row per request, one total per pool. Read by `sim.result` and `sim.price`."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,25 @@ from sim.scenario.schema import Scenario
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens that were served, by what they pay for."""
+
+    cached: float
+    """Prompt tokens from the prefix cache."""
+    uncached: float
+    """Prompt tokens that were computed."""
+    output: float
+
+    @property
+    def all(self) -> float:
+        """Of all kinds."""
+        return self.cached + self.uncached + self.output
+
+    def __add__(self, other: "Tokens") -> "Tokens":
+        return Tokens(self.cached + other.cached, self.uncached + other.uncached, self.output + other.output)
 
 
 @dataclass
@@ -46,6 +67,100 @@ class RequestTable:
     """Output tokens actually generated; equals `output_tokens` for completed requests."""
     rejected: NDArray[np.bool_]
 
+    @property
+    def stays_s(self) -> Floats:
+        """Seconds in prefill and decode of each."""
+        return self.prefill_end_s - self.prefill_start_s + self.finish_s - self.first_token_s
+
+    def mean_stay_s(self) -> float | None:
+        """Mean seconds in prefill and decode of the completed requests; None without any."""
+        stays_s = self.stays_s[~np.isnan(self.finish_s)]
+        return float(stays_s.mean()) if len(stays_s) else None
+
+    def unhindered_stay_s(self) -> float | None:
+        """The shortest stay of the completed answers of at least mean length; None without any."""
+        long = (self.output_tokens >= self.output_tokens.mean()) & ~np.isnan(self.finish_s)
+        return float(self.stays_s[long].min()) if long.any() else None
+
+    def late_arrivals(self, window_s: tuple[float, float], enough: int) -> int:
+        """Requests that arrive in the window, or `enough` if there are more."""
+        late = (self.arrival_s >= window_s[0]) & (self.arrival_s <= window_s[1])
+        return min(enough, int(late.sum()))
+
+    def arrivals_s(self) -> tuple[float, float] | None:
+        """The first arrival and the last one; None where nobody came."""
+        times_s = self.arrival_s
+        return (float(times_s.min()), float(times_s.max())) if len(times_s) else None
+
+    def take(self, rows: Ints) -> Self:
+        """These rows, in this order."""
+        return type(self)(**{name: column[rows] for name, column in vars(self).items()})
+
+
+class RowsNotKeptError(ValueError):
+    """Rows of requests are asked of a run that kept a summary."""
+
+
+class NoRows(RequestTable):
+    """In place of the table where the scenario asks for a summary: whoever needs rows hears why there are none."""
+
+    def __init__(self) -> None:
+        """Without any column."""
+
+    def __getattr__(self, column: str) -> Floats:
+        raise RowsNotKeptError(
+            f"`metrics: summary` keeps no rows of requests, so there is no `{column}` of each; `metrics: rows` does"
+        )
+
+
+class RequestSummary(Protocol):
+    """What is kept of requests where no rows are: told of them a part at a time, as they end."""
+
+    def measure(self, window_s: Callable[[], tuple[float, float]]) -> None:
+        """Before the run: what will be measured; the window's end may move while it is not reached."""
+        ...
+
+    def fold(self, ended: RequestTable, retries: Ints, end_s: float = ...) -> None:
+        """These requests have ended, with so many retries each; or the run has, at `end_s`, with them in flight."""
+        ...
+
+    def close(self, window_s: tuple[float, float], steady: bool, end_s: float) -> None:
+        """The run has ended, and this is what is measured of it."""
+        ...
+
+    def mean_stay_s(self) -> float | None:
+        """See `RequestTable`, as for the next three."""
+        ...
+
+    def unhindered_stay_s(self) -> float | None: ...
+    def late_arrivals(self, window_s: tuple[float, float], enough: int) -> int: ...
+    def arrivals_s(self) -> tuple[float, float] | None: ...
+
+    def tokens(self, window_s: tuple[float, float]) -> Tokens:
+        """Tokens of the measured window, of the whole run, or of a part that was known from the start.
+
+        Raises LookupError for another window.
+        """
+        ...
+
+    def bins(self) -> Iterable[tuple[str, float, float, int]]:
+        """(latency, from, to, requests) of the histograms."""
+        ...
+
+    def unsound(self) -> list[str]:
+        """A sentence for each invariant that requests break."""
+        ...
+
+    @property
+    def needed_tokens(self) -> tuple[int, int]:
+        """Prompt tokens that had to be computed, for the completed requests and for all."""
+        ...
+
+    @property
+    def retried(self) -> int:
+        """How often requests were asked again."""
+        ...
+
 
 @dataclass
 class PoolRecord:
@@ -77,6 +192,7 @@ class RunRecord:
     scenario: Scenario
     seed: int
     requests: RequestTable
+    """Without rows where there is a `summary`."""
     pools: dict[str, PoolRecord]
     window_s: tuple[float, float]
     """Measurement window: from the end of the warm-up to the last arrival (closed loop: the last completion at full
@@ -94,3 +210,5 @@ class RunRecord:
     """Sentences about invariants that did not hold; empty after a sound run."""
     life: LifeRecord | None = None
     """None: the workers of the pools were always there."""
+    summary: RequestSummary | None = None
+    """None: the requests have a row each."""

@@ -15,7 +15,7 @@ from sim.cluster.ledger import Ledger, Progress
 from sim.cluster.life import Life
 from sim.cluster.life_record import LifeRecord
 from sim.cluster.mortal import MortalAggregated, MortalDisaggregated
-from sim.cluster.record import PoolRecord, RunRecord
+from sim.cluster.record import PoolRecord, RequestSummary, RunRecord
 from sim.cluster.retries import RetryLedger
 from sim.cluster.setup import ClusterPlan, Requests
 from sim.cluster.window import Window, is_steady, whole_run
@@ -30,21 +30,25 @@ def run_cluster(
     costs: Mapping[str, StepCost],
     seed: int,
     progress: Progress | None = None,
+    summary: RequestSummary | None = None,
 ) -> RunRecord:
     """Serve all requests, and tell what happened.
 
     `plan.pools` and `costs` have the same roles; each pool needs a cost object of its own. The scenario gives the
     router and the warm-up; `seed` is only recorded, since all chance is drawn in `requests` and `plan.speculation`.
+    `summary` takes what is to be known of the requests where they are to have no rows.
 
     Raises:
         LookupError: if the router does not exist.
     """
     started = time.perf_counter()
-    clock, ledger = Clock(), _ledger(plan, len(requests), progress)
+    clock, ledger = Clock(), _ledger(plan, len(requests), progress, summary)
     window = Window(scenario.warmup_s)
     if requests.concurrency is None:
-        last_s = float(requests.arrival_s[-1]) if len(requests) else 0.0
+        last_s = requests.known_until_s
         window.end_s = last_s if last_s > window.start_s else math.inf
+    if summary is not None:
+        summary.measure(lambda: (window.start_s, window.end_s))
     arrivals = ArrivalProcess(clock, ledger, requests, plan.rules.ingress_s, window)
     with _no_garbage():
         cluster, life = _cluster(plan, clock, ledger, costs, scenario.router, window)
@@ -53,11 +57,14 @@ def run_cluster(
             life.start()
         clock.run()
     end_s = ledger.end_s if ledger.completed else clock.now
-    table = ledger.table()
+    table = ledger.close(end_s)
+    known = table if summary is None else summary
     measured_s = (window.start_s, max(window.start_s, min(window.end_s, end_s)))
-    window.steady = is_steady(table, measured_s)
+    window.steady = is_steady(known, measured_s)
     if not window.steady:
-        measured_s = whole_run(table, window.start_s, end_s)
+        measured_s = whole_run(known, window.start_s, end_s)
+    if summary is not None:
+        summary.close(measured_s, window.steady, end_s)
     lived = life.record(end_s) if life else None
     pools = cluster.records()
     if lived:
@@ -82,13 +89,17 @@ def run_cluster(
         steady=window.steady,
         invariants=cluster.unsound(),
         life=lived,
+        summary=summary,
     )
 
 
-def _ledger(plan: ClusterPlan, expected: int, progress: Progress | None) -> Ledger:
+def _ledger(
+    plan: ClusterPlan, expected: int, progress: Progress | None, summary: RequestSummary | None
+) -> Ledger:
     if plan.life is None:
-        return Ledger(expected, progress)
-    return RetryLedger(expected, progress, bool(plan.life.failing and plan.life.failing.keeps_prefix))
+        return Ledger(expected, progress, summary)
+    keeps_prefix = bool(plan.life.failing and plan.life.failing.keeps_prefix)
+    return RetryLedger(expected, progress, keeps_prefix, summary)
 
 
 def _cluster(

@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sim.cluster.life_setup import LifeSetup
 from sim.serving.admission import AdmissionRules
 from sim.serving.handover import HandoverRules
@@ -124,8 +121,8 @@ class Requests(Protocol):
         ...
 
     @property
-    def arrival_s(self) -> NDArray[np.float64]:
-        """Of the requests known from the start, as they are iterated."""
+    def known_until_s(self) -> float:
+        """When the last of the requests known from the start arrives; 0 without any."""
         ...
 
     @property

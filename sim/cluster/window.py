@@ -1,13 +1,12 @@
 """The measurement window, and its tokens: what is said of throughput, and what is priced."""
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.cluster.record import RequestTable, RunRecord
+from sim.cluster.record import RequestSummary, RequestTable, RunRecord, Tokens
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -28,23 +27,10 @@ class Window:
         """Known after the run; where it is not, the whole run after the warm-up is measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Tokens that were served, by what they pay for."""
-
-    cached: float
-    """Prompt tokens from the prefix cache."""
-    uncached: float
-    """Prompt tokens that were computed."""
-    output: float
-
-    @property
-    def all(self) -> float:
-        """Of all kinds."""
-        return self.cached + self.uncached + self.output
+Asked = RequestTable | RequestSummary
 
 
-def is_steady(table: RequestTable, window_s: tuple[float, float]) -> bool:
+def is_steady(requests: Asked, window_s: tuple[float, float]) -> bool:
     """Whether a window between warm-up and last arrival shows a service that goes on, rather than work that ends.
 
     A run starts empty, so its window lacks what a service under way would have had to generate at its beginning: half
@@ -53,36 +39,30 @@ def is_steady(table: RequestTable, window_s: tuple[float, float]) -> bool:
     decode, without the waits before and between them, which are the longer the more the service is overloaded.
     """
     start_s, end_s = window_s
-    stays_s = _stays_s(table)[~np.isnan(table.finish_s)]
-    late = within(table.arrival_s, ((start_s + end_s) / 2, end_s))
-    if not len(stays_s) or late.sum() < STEADY_ARRIVALS:
+    stay_s = requests.mean_stay_s()
+    late = requests.late_arrivals(((start_s + end_s) / 2, end_s), STEADY_ARRIVALS)
+    if stay_s is None or late < STEADY_ARRIVALS:
         return False
-    return bool(end_s - start_s >= LEAST_STAYS * stays_s.mean())
+    return end_s - start_s >= LEAST_STAYS * stay_s
 
 
-def can_tell_growth(table: RequestTable, window_s: tuple[float, float]) -> bool:
+def can_tell_growth(requests: Asked, window_s: tuple[float, float]) -> bool:
     """Whether arrivals in a window last long enough for a backlog to mean an overload, and not just a burst.
 
     They do where a request that nobody hindered would have stayed in service three times in turn. Its stay is the
     shortest of the answers of at least mean length: an overload makes the others long.
     """
-    long = (table.output_tokens >= table.output_tokens.mean()) & ~np.isnan(table.finish_s)
-    if not long.any():
-        return False
-    return bool(window_s[1] - window_s[0] >= LEAST_STAYS * _stays_s(table)[long].min())
+    stay_s = requests.unhindered_stay_s()
+    return stay_s is not None and window_s[1] - window_s[0] >= LEAST_STAYS * stay_s
 
 
-def _stays_s(table: RequestTable) -> Floats:
-    """Seconds in prefill and decode."""
-    return table.prefill_end_s - table.prefill_start_s + table.finish_s - table.first_token_s
-
-
-def whole_run(table: RequestTable, warmup_s: float, end_s: float) -> tuple[float, float]:
+def whole_run(requests: Asked, warmup_s: float, end_s: float) -> tuple[float, float]:
     """From the end of the warm-up, or the first arrival if that is later, to the last completion; empty where all
     requests came in the warm-up."""
-    if not (table.arrival_s >= warmup_s).any():
+    arrivals_s = requests.arrivals_s()
+    if arrivals_s is None or arrivals_s[1] < warmup_s:
         return warmup_s, warmup_s
-    start_s = max(warmup_s, float(table.arrival_s.min(initial=end_s)))
+    start_s = max(warmup_s, arrivals_s[0])
     return start_s, max(start_s, end_s)
 
 
@@ -93,16 +73,22 @@ def window_length_s(record: RunRecord) -> float:
 
 
 def tokens_in_window(record: RunRecord) -> Tokens:
-    """Tokens of the window; none where it is empty.
+    """Tokens of the window; none where it is empty. See `tokens_within`."""
+    if window_length_s(record) == 0:
+        return Tokens(0.0, 0.0, 0.0)
+    if record.summary is not None:
+        return record.summary.tokens(record.window_s)
+    return tokens_within(record.requests, record.window_s, record.end_s)
+
+
+def tokens_within(table: RequestTable, window_s: tuple[float, float], end_s: float) -> Tokens:
+    """Tokens of these requests that were served in the window; what is in flight is so until `end_s`.
 
     A prompt counts evenly from its prefill's start to its end, cached tokens in proportion; an answer with its first
     token when that came, and the others evenly from then to the finish. So a request that runs into the window or
     out of it counts with the part that lies inside.
     """
-    table, window_s = record.requests, record.window_s
-    if window_length_s(record) == 0:
-        return Tokens(0.0, 0.0, 0.0)
-    last_s = np.where(np.isnan(table.finish_s), record.end_s, table.finish_s)
+    last_s = np.where(np.isnan(table.finish_s), end_s, table.finish_s)
     first = within(table.first_token_s, window_s) * np.minimum(table.generated_tokens, 1)
     later = _share(table.first_token_s, last_s, window_s) * np.maximum(table.generated_tokens - 1, 0)
     prompts = _share(table.prefill_start_s, table.prefill_end_s, window_s)

@@ -5,8 +5,10 @@ its own knots. A coordinate beyond its node's knots is clamped to the nearest on
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +37,19 @@ def build(coordinates: Sequence[Floats], values: Floats) -> GridNode:
     """
     if not len(values):
         raise ValueError("a table needs at least one point")
-    knots, index = np.unique(coordinates[0], return_inverse=True)
-    if len(coordinates) == 1:
-        sums = np.bincount(index, weights=values)
-        means = sums / np.bincount(index)
-        return GridNode(tuple(knots.tolist()), tuple(means.tolist()))
-    below = tuple(
-        build([c[index == i] for c in coordinates[1:]], values[index == i]) for i in range(len(knots))
-    )
-    return GridNode(tuple(knots.tolist()), below)
+    return _tree([axis.tolist() for axis in coordinates], values.tolist(), range(len(values)), 0)
+
+
+def _tree(columns: list[list[float]], values: list[float], rows: Iterable[int], axis: int) -> GridNode:
+    """Of some of the points, from an axis on."""
+    column, groups = columns[axis], dict[float, list[int]]()
+    for row in rows:
+        groups.setdefault(column[row], []).append(row)
+    knots = tuple(sorted(groups))
+    if axis + 1 < len(columns):
+        return GridNode(knots, tuple(_tree(columns, values, groups[knot], axis + 1) for knot in knots))
+    means = (reduce(add, (values[row] for row in groups[knot])) / len(groups[knot]) for knot in knots)
+    return GridNode(knots, tuple(means))
 
 
 Carry = Callable[[float, Sequence[float], int, float], float]

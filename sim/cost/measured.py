@@ -62,7 +62,9 @@ class ProfileCost:
         choice = self._choice(operation)
         if not isinstance(choice, Choice):
             return False
-        return choice.own or not any(self._is_own(part) for part in operation.parts)
+        if choice.own or not self.profile.calibrated:
+            return True
+        return not any(self._is_own(part) for part in operation.parts)
 
     def _is_own(self, operation: Operation) -> bool:
         choice = self._choice(operation)

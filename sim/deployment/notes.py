@@ -16,3 +16,8 @@ def scenario_notes(scenario: Scenario) -> Iterator[str]:
     yield from profile_notes(scenario)
     yield from anchor_notes(scenario)
     yield from slips(scenario)
+    if scenario.metrics == "summary":
+        yield (
+            "metrics: a summary is kept, and no row of any request: percentiles within 0.3%, intervals roughly; no "
+            "requests.parquet (histograms.parquet instead) and no timeline"
+        )

@@ -19,7 +19,7 @@ from sim.price import gpu_hour
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
 from sim.step.pricing import cost_model, step_operations
-from sim.step.surface import Surface
+from sim.step.surface import Prices, Surface
 from sim.units import HOUR_S, MILLION
 
 
@@ -81,9 +81,8 @@ def _steps_s(deployment: Deployment, phase: Phase, positions: Sequence[int], bat
         return step.prefill_attention(1, load, length)
 
     rest = step.decode_rest if phase == "decode" else step.prefill_rest
-    surface = Surface(
-        np.array([float(batch)]), context, attention, rest, cost_model(deployment), step.overlap
-    )
+    prices = Prices(attention, rest, cost_model(deployment), step.overlap)
+    surface = Surface(np.array([float(batch)]), context, prices)
     load = np.array([float(batch)])
     return [surface.step_s(surface.core_s(load, context[i : i + 1]), load) for i in range(len(positions))]
 

@@ -9,7 +9,7 @@ from sim import catalog
 from sim.deployment.plan import Deployment, resolve
 from sim.scenario.schema import Scenario
 from sim.step.pricing import cost_model, step_operations
-from sim.step.surface import Floats, Surface
+from sim.step.surface import Floats, Prices, Surface
 
 
 def accept_length(deployment: Deployment) -> float:
@@ -64,9 +64,6 @@ def _steps_s(deployment: Deployment, batches: Sequence[int], context: float) -> 
     surface = Surface(
         np.unique(load),
         np.array([context, context + 1]),
-        step.decode_attention,
-        step.decode_rest,
-        cost_model(deployment),
-        step.overlap,
+        Prices(step.decode_attention, step.decode_rest, cost_model(deployment), step.overlap),
     )
     return np.array([surface.step_s(surface.core_s(b, at), b) for b in load[:, None]])

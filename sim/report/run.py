@@ -69,7 +69,7 @@ def charts(services: Sequence[Shown], keys: Collection[str] | None = None) -> di
             [one.name for one in services],
             {one.name: one.scenario.objectives for one in services if one.run},
         )
-    if alone and (run := alone.run):
+    if alone and (run := alone.run) and alone.scenario.metrics == "rows":
         drawn["timeline"] = lambda: service.timeline_chart(run.requests)
     if alone and alone.run and (hours := tables.at(alone.run.json(), "hours")):
         drawn["day"] = lambda: day_chart(hours)

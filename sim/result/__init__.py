@@ -2,6 +2,6 @@
 
 from sim.result.invariants import check_invariants
 from sim.result.result import Result, SavedResult, load
-from sim.result.stability import backlog_grows
+from sim.result.stability import Queue, backlog_grows
 
-__all__ = ["Result", "SavedResult", "backlog_grows", "check_invariants", "load"]
+__all__ = ["Queue", "Result", "SavedResult", "backlog_grows", "check_invariants", "load"]

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.cluster.record import RunRecord
-from sim.cluster.window import tokens_in_window, window_length_s, within
+from sim.cluster.window import tokens_in_window, window_length_s
 from sim.result.percentiles import BATCHES, interval
 
 Json = Mapping[str, Any]
@@ -18,12 +18,13 @@ Json = Mapping[str, Any]
 LATENCIES: Final = ("ttft_s", "tpot_s", "e2e_s")
 
 
-def fleet(record: RunRecord, good: NDArray[np.bool_], told: Json) -> dict[str, Any] | None:
+def fleet(record: RunRecord, good: Callable[[tuple[float, float]], int], told: Json) -> dict[str, Any] | None:
     """The size of the fleet and of the sample, and 95% intervals of rates and prices under the names of the run's JSON.
 
     Batch means over time (see `sim.result.percentiles`): the measurement window in 10 equal parts. A rate has the
     interval of its parts, scaled to its value; a price, which divides by a rate, the inverse of that. Latencies have
-    theirs beside them. None of a run that does not go on: `good` are requests that keep every objective.
+    theirs beside them. None of a run that does not go on, nor where a summary was kept of a window whose end only the
+    run could tell. `good`: how many requests finish in a window and keep every objective.
     """
     asked = record.scenario.fleet
     if asked is None:
@@ -33,8 +34,11 @@ def fleet(record: RunRecord, good: NDArray[np.bool_], told: Json) -> dict[str, A
         return {**size, "ci": None}
     edges = np.linspace(*record.window_s, BATCHES + 1).tolist()
     windows = [*itertools.pairwise(edges)]
-    parts = [tokens_in_window(replace(record, window_s=window_s)) for window_s in windows]
-    kept = [int((good & within(record.requests.finish_s, window_s)).sum()) for window_s in windows]
+    try:
+        parts = [tokens_in_window(replace(record, window_s=window_s)) for window_s in windows]
+        kept = [good(window_s) for window_s in windows]
+    except LookupError:
+        return {**size, "ci": None}
     output = np.array([part.output for part in parts])
     prompts = np.array([part.cached + part.uncached for part in parts])
     rates, prices = told["throughput"], told["cost"]["usd_per_million"]

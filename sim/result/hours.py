@@ -1,66 +1,56 @@
 """A day by hour: load, workers up, cost, objectives missed, requests retried."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.cluster.record import RunRecord
 from sim.cluster.staff import copies, hours, most_gpus
-from sim.result.percentiles import percentiles
+from sim.result.totals import OfHour
 from sim.scenario.schema import Scenario
 from sim.units import HOUR_S, MILLION
 
-Columns = dict[str, NDArray[Any]]
-
 
 def by_hour(
-    record: RunRecord, columns: Columns, kept: NDArray[np.bool_], usd: Sequence[float]
+    record: RunRecord, came: Callable[[int, tuple[float, float]], OfHour], usd: Sequence[float]
 ) -> list[dict[str, Any]]:
     """One row per hour of the run, the last one as long as it lasts.
 
     Requests count in the hour of their arrival, with all their tokens and latencies; retries and failures when they
-    happen. `kept`: which requests keep every objective; `usd`: what each hour cost.
+    happen. `came`: the number of an hour, and from when to when requests count in it -> these requests; `usd`: what
+    each hour cost.
 
     - `workers`: that served, on average; `gpus`: held, spares included, likewise; `gpu_hours`: what is paid for;
     - `missed`: completed requests that miss an objective, None where none is given; `missed_share` of those completed.
     """
-    scenario, life, times = record.scenario, record.life, columns["arrival_s"]
-    done, promised = ~np.isnan(columns["finish_s"]), any(dict(scenario.objectives).values())
-    scale, rows = copies(record), []
+    scenario, life = record.scenario, record.life
+    promised, scale, rows = any(dict(scenario.objectives).values()), copies(record), []
     serving = {role: life.serving(role) for role in record.pools} if life else {}
     held = life.paid() if life else None
     for hour, (start_s, end_s) in enumerate(hours(record)):
         length_s = end_s - start_s
-        part = slice(*np.searchsorted(times, [start_s, end_s if end_s < record.end_s else np.inf]))
-        finished = done[part]
-        tokens = (
-            int(columns["input_tokens"][part][finished].sum()),
-            int(columns["output_tokens"][part][finished].sum()),
-        )
-        missed = int((finished & ~kept[part]).sum()) if promised else None
+        of = came(hour, (start_s, end_s if end_s < record.end_s else np.inf))
+        tokens, missed = of.input_tokens + of.output_tokens, of.missed if promised else None
         gpus = held.mean(start_s, end_s) * scale if held else most_gpus(record)
         rows.append(
             {
                 "hour": hour,
-                "arrived": len(finished) * scale,
-                "completed": int(finished.sum()) * scale,
-                "requests_per_s": len(finished) * scale / length_s,
-                "input_tokens": tokens[0] * scale,
-                "output_tokens": tokens[1] * scale,
+                "arrived": of.arrived * scale,
+                "completed": of.completed * scale,
+                "requests_per_s": of.arrived * scale / length_s,
+                "input_tokens": of.input_tokens * scale,
+                "output_tokens": of.output_tokens * scale,
                 "workers": {role: level.mean(start_s, end_s) * scale for role, level in serving.items()}
                 or {role: _workers(scenario, role) for role in record.pools},
                 "gpus": gpus,
                 "gpu_hours": gpus * length_s / HOUR_S,
                 "usd": usd[hour],
-                "usd_per_million": usd[hour] / (sum(tokens) * scale) * MILLION if sum(tokens) else None,
-                "ttft_s": percentiles(columns["ttft_s"][part]),
-                "tpot_s": percentiles(columns["tpot_s"][part]),
+                "usd_per_million": usd[hour] / (tokens * scale) * MILLION if tokens else None,
+                "ttft_s": of.ttft_s,
+                "tpot_s": of.tpot_s,
                 "missed": missed if missed is None else missed * scale,
-                "missed_share": missed / int(finished.sum())
-                if missed is not None and finished.any()
-                else None,
+                "missed_share": missed / of.completed if missed is not None and of.completed else None,
                 "retried": _between(life.retried_s, start_s, end_s) * scale if life else 0,
                 "failures": _between(life.failed_s, start_s, end_s) * scale if life else 0,
             }

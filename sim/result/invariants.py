@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from sim.cluster.record import RequestTable, RunRecord
 
+Flags = NDArray[np.bool_]
+
 TIMES = (
     "arrival_s", "prefill_start_s", "prefill_end_s", "placed_s", "received_s", "first_token_s", "finish_s",
 )  # fmt: skip
@@ -30,51 +32,65 @@ def check_invariants(record: RunRecord) -> list[str]:
     - no pool works longer than there is time, or, where workers come and go, than its GPUs were paid for; no worker is
       in two states at once.
     """
-    requests = record.requests
-    if len({len(column) for column in vars(requests).values()}) > 1:
+    if record.summary is not None:
+        found, needed = record.summary.unsound(), record.summary.needed_tokens
+        return [*found, *_computed(record, *needed), *_pools(record), *_lives(record)]
+    table = record.requests
+    if len({len(column) for column in vars(table).values()}) > 1:
         return ["the columns of the request table differ in length"]
-    found = [*_requests(requests), *_times(requests, record.end_s), *_tokens(record), *_pools(record)]
-    return [*found, *_lives(record)]
+    retries = record.life.retries if record.life else np.zeros_like(table.preemptions)
+    found = [_told(wrong, says) for wrong, says in wrong_rows(table, retries, record.end_s) if wrong.any()]
+    if (np.diff(table.arrival_s) < 0).any():
+        found.append("requests are not in order of arrival: time went back")
+    return [*found, *_computed(record, *needed_tokens(table)), *_pools(record), *_lives(record)]
 
 
-def _requests(table: RequestTable) -> Iterator[str]:
+def wrong_rows(table: RequestTable, retries: NDArray[np.int64], end_s: float) -> Iterator[tuple[Flags, str]]:
+    """Which requests break an invariant, and what is said of them; most often none does."""
+    yield from _requests(table)
+    yield from _times(table, end_s)
+    yield from _tokens(table, retries > 0)
+
+
+def needed_tokens(table: RequestTable) -> tuple[int, int]:
+    """Prompt tokens that had to be computed for those that were completed, and for all that were not rejected."""
+    uncached = table.input_tokens - table.cached_tokens
+    needed = (uncached + table.recomputed_tokens) * ~table.rejected
+    return int(needed[~np.isnan(table.finish_s)].sum()), int(needed.sum())
+
+
+def _requests(table: RequestTable) -> Iterator[tuple[Flags, str]]:
     completed = ~np.isnan(table.finish_s)
-    yield from _some(completed & table.rejected, "both completed and rejected")
+    yield completed & table.rejected, "both completed and rejected"
     started = ~np.isnan(table.prefill_start_s) | (table.generated_tokens > 0)
-    yield from _some(started & table.rejected, "rejected, and yet served")
-    yield from _some(completed & np.isnan(table.first_token_s), "completed without a first token")
+    yield started & table.rejected, "rejected, and yet served"
+    yield completed & np.isnan(table.first_token_s), "completed without a first token"
 
 
-def _times(table: RequestTable, end_s: float) -> Iterator[str]:
+def _times(table: RequestTable, end_s: float) -> Iterator[tuple[Flags, str]]:
     for early, late in itertools.pairwise(TIMES):
         before, after = getattr(table, early), getattr(table, late)
         # A time that never came (NaN) compares false; one that came without the one before it is wrong too.
         wrong = (after < before) | (np.isnan(before) & ~np.isnan(after))
-        yield from _some(wrong, f"have {late} without or before {early}")
+        yield wrong, f"have {late} without or before {early}"
     blocked = (table.blocked_s < 0) | (table.blocked_s > table.prefill_start_s - table.arrival_s)
-    yield from _some(blocked, "were blocked for longer than they waited")
-    yield from _some(table.finish_s > end_s * (1 + ROUNDING), "finished after the end of the run")
-    yield from _some(np.isnan(table.arrival_s) | (table.arrival_s < 0), "never arrived")
-    if (np.diff(table.arrival_s) < 0).any():
-        yield "requests are not in order of arrival: time went back"
+    yield blocked, "were blocked for longer than they waited"
+    yield table.finish_s > end_s * (1 + ROUNDING), "finished after the end of the run"
+    yield np.isnan(table.arrival_s) | (table.arrival_s < 0), "never arrived"
 
 
-def _tokens(record: RunRecord) -> Iterator[str]:
-    table = record.requests
+def _tokens(table: RequestTable, retried: Flags) -> Iterator[tuple[Flags, str]]:
     completed = ~np.isnan(table.finish_s)
-    yield from _some(
-        completed & (table.generated_tokens != table.output_tokens), "generated not what was asked for"
-    )
-    yield from _some(table.generated_tokens > table.output_tokens, "generated more than was asked for")
+    yield completed & (table.generated_tokens != table.output_tokens), "generated not what was asked for"
+    yield table.generated_tokens > table.output_tokens, "generated more than was asked for"
     uncached = table.input_tokens - table.cached_tokens
     served = ~np.isnan(table.prefill_end_s)
-    yield from _some(served & ((table.cached_tokens < 0) | (uncached < 1)), "had no prompt token to compute")
-    yield from _some(
-        (table.recomputed_tokens != 0) & (table.preemptions == 0) & ~_retried(record),
-        "recomputed without preemption",
-    )
-    needed = (uncached + table.recomputed_tokens) * ~table.rejected
-    least, most = int(needed[completed].sum()), int(needed.sum())
+    yield served & ((table.cached_tokens < 0) | (uncached < 1)), "had no prompt token to compute"
+    again = (table.recomputed_tokens != 0) & (table.preemptions == 0) & ~retried
+    yield again, "recomputed without preemption"
+
+
+def _computed(record: RunRecord, least: int, most: int) -> Iterator[str]:
     computed = sum(pool.new_tokens for pool in record.pools.values())
     if not least <= computed <= most:
         expected = f"{least:,}" if least == most else f"{least:,} to {most:,}"
@@ -95,14 +111,6 @@ def _pools(record: RunRecord) -> Iterator[str]:
             yield f"{role}: {pool.kv_cache_peak:.1%} of the KV budget were in use"
 
 
-def _retried(record: RunRecord) -> NDArray[np.bool_]:
-    """Requests that were asked again, because their worker had failed."""
-    if record.life is None:
-        return np.zeros(len(record.requests.arrival_s), dtype=bool)
-    retried: NDArray[np.bool_] = record.life.retries > 0
-    return retried
-
-
 def _lives(record: RunRecord) -> Iterator[str]:
     life = record.life
     if life is None:
@@ -118,11 +126,11 @@ def _lives(record: RunRecord) -> Iterator[str]:
         busy_s, paid_s = sum(pool.busy_gpu_s.values()), life.paid(role).between(0.0, record.end_s)
         if busy_s > paid_s * (1 + ROUNDING):
             yield f"{role}: {busy_s:g} busy GPU seconds of {paid_s:g} that were paid for"
-    if (again := int(life.retries.sum())) != len(life.retried_s):
+    again = int(life.retries.sum()) if record.summary is None else record.summary.retried
+    if again != len(life.retried_s):
         yield f"{len(life.retried_s):,} retries, of which the requests know {again:,}"
 
 
-def _some(wrong: NDArray[np.bool_], says: str) -> Iterator[str]:
-    """A sentence with the number of requests for which `wrong` is true, and the first of them."""
-    if wrong.any():
-        yield f"{int(wrong.sum()):,} requests {says} (request {int(np.argmax(wrong))} first)"
+def _told(wrong: Flags, says: str) -> str:
+    """With the number of requests for which `wrong` is true, and the first of them."""
+    return f"{int(wrong.sum()):,} requests {says} (request {int(np.argmax(wrong))} first)"

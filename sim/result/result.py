@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
-from sim.cluster.record import RunRecord
+from sim.cluster.record import RowsNotKeptError, RunRecord
 from sim.cluster.staff import by_the_clock
+from sim.result.books import books
 from sim.result.fleet import LATENCIES, fleet, widened
 from sim.result.hours import by_hour
 from sim.result.invariants import check_invariants
-from sim.result.statistics import meets, request_columns, summary
+from sim.result.statistics import request_columns, summary
 from sim.saving import whole_file, write_whole
 from sim.scenario.errors import DeploymentError, brief
 from sim.scenario.schema import Scenario
@@ -22,7 +23,12 @@ from sim.scenario.schema import Scenario
 if TYPE_CHECKING:
     import pandas as pd
 
-REQUESTS, SUMMARY, SCENARIO = "requests.parquet", "run.json", "scenario.yaml"
+REQUESTS, HISTOGRAMS, SUMMARY, SCENARIO = (
+    "requests.parquet",
+    "histograms.parquet",
+    "run.json",
+    "scenario.yaml",
+)
 
 
 class Cost(Protocol):
@@ -57,17 +63,14 @@ class Result:
         self.record = replace(record, invariants=[*record.invariants, *check_invariants(record)])
         self.notes = (*notes, *_unmeasured(record))
         self._outlook: Callable[[], dict[str, Any]] | None = None
-        self._json = {**summary(self.record, cost.json(), expected_error), "notes": list(self.notes)}
+        known = books(self.record)
+        self._json = {**summary(self.record, known, cost.json(), expected_error), "notes": list(self.notes)}
         if anchor is not None:
             self._json["anchor"] = anchor
-        scenario = record.scenario
-        if by_the_clock(scenario) or scenario.fleet:
-            columns = request_columns(self.record)
-            kept = meets(scenario.objectives, columns)
-            if by_the_clock(scenario):
-                self._json["hours"] = by_hour(self.record, columns, kept, cost.usd_by_hour)
-            if scenario.fleet:
-                self._json["fleet"] = fleet(self.record, kept, self._json)
+        if by_the_clock(record.scenario):
+            self._json["hours"] = by_hour(self.record, known.hour, cost.usd_by_hour)
+        if record.scenario.fleet:
+            self._json["fleet"] = fleet(self.record, known.good, self._json)
 
     def json(self) -> dict[str, Any]:
         """The JSON of the run, as documented; `wall_s` is the only value that may differ between runs of one seed."""
@@ -112,21 +115,40 @@ class Result:
 
     @cached_property
     def requests(self) -> "pd.DataFrame":
-        """One row per request, in order of arrival; see `request_columns` for what is derived."""
+        """One row per request, in order of arrival; see `request_columns` for what is derived.
+
+        Raises RowsNotKeptError where the scenario asks for a summary.
+        """
         import pandas as pd  # noqa: PLC0415 - a third of a second that only tables need
 
         return pd.DataFrame(request_columns(self.record))
 
+    @cached_property
+    def histograms(self) -> "pd.DataFrame":
+        """Where a summary was kept: `latency`, `from_s`, `to_s` and `requests` of every bin that holds any.
+
+        Bins are the same in all runs, so those of several add up to what one run would have counted.
+        """
+        import pandas as pd  # noqa: PLC0415 - as above
+
+        summary = self.record.summary
+        bins = summary.bins() if summary is not None else ()
+        return pd.DataFrame([*bins], columns=["latency", "from_s", "to_s", "requests"])
+
     def save(self, folder: str | Path) -> None:
-        """Write `requests.parquet`, `scenario.yaml` (as applied) and `run.json` into a folder, made if need be.
+        """Write `requests.parquet`, `scenario.yaml` (as applied) and `run.json` into a folder, made if need be; of a
+        summary `histograms.parquet` takes the place of the first.
 
         Each file appears whole or not at all, and `run.json` last: where it is, the others are.
         """
         folder, data = Path(folder), self.json()
         scenario = yaml.safe_dump(data["scenario"], sort_keys=False, allow_unicode=True)
         text = json.dumps(data, indent=2, allow_nan=False) + "\n"
-        with whole_file(folder / REQUESTS) as file:
-            self.requests.to_parquet(file, index=False)
+        rows = self.record.summary is None
+        name, table = (REQUESTS, self.requests) if rows else (HISTOGRAMS, self.histograms)
+        with whole_file(folder / name) as file:
+            table.to_parquet(file, index=False)
+        (folder / (HISTOGRAMS if rows else REQUESTS)).unlink(missing_ok=True)
         write_whole(folder / SCENARIO, scenario)
         write_whole(folder / SUMMARY, text)
 
@@ -136,8 +158,20 @@ class SavedResult:
     """A result read back from its folder."""
 
     scenario: Scenario
-    requests: "pd.DataFrame"
     data: dict[str, Any]
+    _table: "pd.DataFrame"
+
+    @property
+    def requests(self) -> "pd.DataFrame":
+        """See `Result.requests`."""
+        if self.scenario.metrics == "summary":
+            raise RowsNotKeptError("`metrics: summary` keeps no rows of requests; `metrics: rows` does")
+        return self._table
+
+    @property
+    def histograms(self) -> "pd.DataFrame":
+        """See `Result.histograms`."""
+        return self._table.iloc[:0] if self.scenario.metrics == "rows" else self._table
 
     def json(self) -> dict[str, Any]:
         """The JSON of the run."""
@@ -156,11 +190,13 @@ def load(folder: str | Path) -> SavedResult:
     folder = Path(folder)
     data = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     scenario = Scenario.model_validate(yaml.safe_load((folder / SCENARIO).read_text(encoding="utf-8")))
-    return SavedResult(scenario, pd.read_parquet(folder / REQUESTS), data)
+    name = REQUESTS if scenario.metrics == "rows" else HISTOGRAMS
+    return SavedResult(scenario, data, pd.read_parquet(folder / name))
 
 
 def _unmeasured(record: RunRecord) -> Iterator[str]:
     """Says so where the warm-up left nothing to measure."""
-    warmup_s, last_s = record.window_s[0], record.requests.arrival_s.max(initial=0.0)
+    requests = record.requests if record.summary is None else record.summary
+    warmup_s, (_, last_s) = record.window_s[0], requests.arrivals_s() or (0.0, 0.0)
     if warmup_s > last_s:
         yield f"nothing was measured: the last request came at {last_s:,.1f} s, in the warm-up of {warmup_s:,.1f} s"

@@ -29,6 +29,7 @@ window is an overload as far as anyone can tell.
 """
 
 import math
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,37 +50,148 @@ FIRST_SHARE = 1 / 16
 """Share of the requests that stands for the empty system."""
 
 
-def backlog_grows(arrival_s: Floats, first_token_s: Floats, window_s: tuple[float, float]) -> bool:
+class Backlog(Protocol):
+    """Who waits for a first token, over time."""
+
+    def arrived(self, until_s: float) -> int:
+        """Requests that have come by then, that moment included."""
+        ...
+
+    def waiting(self, times_s: Floats) -> NDArray[np.int64]:
+        """Requests that wait at each of these moments."""
+        ...
+
+    def lowest(self, start_s: float, end_s: float) -> int:
+        """The fewest that waited between these moments: just after someone left. All that came, if nobody left."""
+        ...
+
+    def wait_s(self, start_s: float, end_s: float) -> float:
+        """The mean wait of those that came between these moments; infinite where one of them waits for ever."""
+        ...
+
+    def first_wait_s(self, share: float) -> float:
+        """The mean wait of so many of all, the first ones."""
+        ...
+
+
+class Queue:
+    """A backlog by its requests."""
+
+    def __init__(self, arrival_s: Floats, left_s: Floats) -> None:
+        """When each came, ascending, and when it got its first token, NaN if never."""
+        left_s = np.where(np.isnan(left_s), np.inf, left_s)
+        self._arrival_s, self._waits_s = arrival_s, left_s - arrival_s
+        self._leaving_s = np.sort(left_s)
+
+    def arrived(self, until_s: float) -> int:
+        """See `Backlog`."""
+        return int(np.searchsorted(self._arrival_s, until_s, side="right"))
+
+    def waiting(self, times_s: Floats) -> NDArray[np.int64]:
+        """See `Backlog`."""
+        served = np.searchsorted(self._leaving_s, times_s, side="right")
+        return np.searchsorted(self._arrival_s, times_s, side="right") - served
+
+    def lowest(self, start_s: float, end_s: float) -> int:
+        """See `Backlog`."""
+        left_s = self._leaving_s
+        leaving = self.waiting(left_s[(left_s >= start_s) & (left_s <= end_s)])
+        return int(leaving.min(initial=self.arrived(end_s)))
+
+    def wait_s(self, start_s: float, end_s: float) -> float:
+        """See `Backlog`."""
+        return float(self._waits_s[(self._arrival_s >= start_s) & (self._arrival_s <= end_s)].mean())
+
+    def first_wait_s(self, share: float) -> float:
+        """See `Backlog`."""
+        return float(self._waits_s[: max(1, int(len(self._arrival_s) * share))].mean())
+
+
+def backlog_grows(backlog: Backlog, window_s: tuple[float, float]) -> bool:
     """Whether more requests arrived than were served; see the module.
 
     Args:
-        arrival_s: of every request that was not rejected, ascending, from the beginning of the run.
-        first_token_s: of the same; NaN where it never came.
+        backlog: of every request that was not rejected, from the beginning of the run.
         window_s: the measurement window, which ends with the last arrival.
     """
     start_s, end_s = window_s
     half_s = (start_s + end_s) / 2
-    late = (arrival_s >= half_s) & (arrival_s <= end_s)
-    if end_s <= start_s or late.sum() < BLOCKS:
+    arrived = backlog.arrived(end_s)
+    if end_s <= start_s or arrived - backlog.arrived(np.nextafter(half_s, -np.inf)) < BLOCKS:
         return False
-    left_s = np.where(np.isnan(first_token_s), np.inf, first_token_s)
-    wait_s = left_s - arrival_s
-    first = max(1, int(len(arrival_s) * FIRST_SHARE))
-    if wait_s[late].mean() < LONGER_WAIT * wait_s[:first].mean():
+    if backlog.wait_s(half_s, end_s) < LONGER_WAIT * backlog.first_wait_s(FIRST_SHARE):
         return False
-    left_s = np.sort(left_s)
-
-    def backlog(times_s: Floats) -> NDArray[np.int64]:
-        served = np.searchsorted(left_s, times_s, side="right")
-        return np.searchsorted(arrival_s, times_s, side="right") - served
-
-    arrived = int(np.searchsorted(arrival_s, end_s, side="right"))
-    edges = backlog(np.linspace(half_s, end_s, BLOCKS + 1))
+    edges = backlog.waiting(np.linspace(half_s, end_s, BLOCKS + 1))
     steps = np.diff(edges)
     grows = steps.mean() > T_99 * steps.std(ddof=1) / math.sqrt(BLOCKS)
     if grows and edges[-1] >= LEAST_GROWTH * arrived:
         return True
     # The backlog is lowest just after someone left.
-    leaving = backlog(left_s[(left_s >= half_s) & (left_s <= end_s)])
-    lowest = min(edges.min(), leaving.min(initial=arrived))
+    lowest = min(edges.min(), backlog.lowest(half_s, end_s))
     return bool(lowest >= max(STANDING * math.sqrt(arrived), LEAST_STANDING * arrived))
+
+
+class QueueOverTime:
+    """A backlog by how many came and left in each of many equal parts of the time, which a summary keeps.
+
+    It is told to the end of a part: the parts double where the run outlasts them, so that there are always more than
+    2,000 in the second half of a window that lasts as long as the run.
+    """
+
+    PARTS: Final = 8192
+    SHORTEST_S: Final = 2.0**-20
+
+    def __init__(self) -> None:
+        self._part_s = self.SHORTEST_S
+        self._came = np.zeros(self.PARTS, dtype=np.int64)
+        self._left = np.zeros(self.PARTS, dtype=np.int64)
+        self._wait_s = np.zeros(self.PARTS)
+        """Of those that came in each part."""
+
+    def add(self, arrival_s: Floats, left_s: Floats) -> None:
+        """More requests; see `Queue`."""
+        gone = left_s[~np.isnan(left_s)]
+        latest_s = max(arrival_s.max(initial=0.0), gone.max(initial=0.0))
+        while latest_s >= self._part_s * self.PARTS:
+            self._double()
+        at = self._part(arrival_s)
+        self._came += np.bincount(at, minlength=self.PARTS)
+        self._left += np.bincount(self._part(gone), minlength=self.PARTS)
+        self._wait_s += np.bincount(
+            at, np.where(np.isnan(left_s), np.inf, left_s) - arrival_s, minlength=self.PARTS
+        )
+
+    def arrived(self, until_s: float) -> int:
+        """See `Backlog`."""
+        return int(self._came[: int(until_s / self._part_s) + 1].sum())
+
+    def waiting(self, times_s: Floats) -> NDArray[np.int64]:
+        """See `Backlog`."""
+        return np.cumsum(self._came - self._left)[self._part(times_s)]
+
+    def lowest(self, start_s: float, end_s: float) -> int:
+        """See `Backlog`."""
+        first, last = self._part(np.array([start_s, end_s]))
+        return int(np.cumsum(self._came - self._left)[first : last + 1].min())
+
+    def wait_s(self, start_s: float, end_s: float) -> float:
+        """See `Backlog`."""
+        first, last = self._part(np.array([start_s, end_s]))
+        came = self._came[first : last + 1].sum()
+        return float(self._wait_s[first : last + 1].sum() / came) if came else 0.0
+
+    def first_wait_s(self, share: float) -> float:
+        """See `Backlog`."""
+        came = np.cumsum(self._came)
+        last = int(came.searchsorted(max(1, int(came[-1] * share))))
+        return float(self._wait_s[: last + 1].sum() / came[last])
+
+    def _part(self, times_s: Floats) -> NDArray[np.int64]:
+        return np.minimum(times_s / self._part_s, self.PARTS - 1).astype(np.int64)
+
+    def _double(self) -> None:
+        self._part_s *= 2
+        for column in (self._came, self._left, self._wait_s):
+            half = self.PARTS // 2
+            column[:half] = column[::2] + column[1::2]
+            column[half:] = 0

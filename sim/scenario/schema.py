@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from sim.scenario.experts import Experts
 from sim.scenario.operations import Autoscale, Failures, Fleet
 from sim.scenario.parallelism import dp_times_tp, tp_from_dp
+from sim.scenario.prefix_cache import PrefixCache
 from sim.scenario.section import (
-    GB,
     MOST_GPUS,
     ExpertRanks,
     FileName,
@@ -24,7 +24,6 @@ from sim.scenario.section import (
     Section,
     SequenceCount,
     TokenCount,
-    WholeTokens,
 )
 from sim.scenario.spelling import (
     CHECKPOINT,
@@ -64,6 +63,7 @@ __all__ = [
 
 EngineName = Literal["sglang", "trtllm", "vllm", "deepseek"]
 RouterName = Literal["round_robin", "least_loaded", "random", "prefix_aware"]
+Metrics = Literal["rows", "summary"]
 
 
 class Pool(Section):
@@ -151,20 +151,6 @@ class Deployment(Section):
         return {r: p for r in ("prefill", "decode", "serve") if (p := getattr(self, r)) is not None}
 
 
-class PrefixCache(Section):
-    """Reuse of the KV cache of shared prompt prefixes."""
-
-    enabled: Flag = Field(default=False, description="whether prompts look for cached prefixes")
-    scope: Literal["rank", "worker", "cluster"] = Field(default="worker", description="what one cache serves")
-    block_tokens: TokenCount = Field(default=64, description="tokens per hashed block")
-    hbm_tokens: WholeTokens | None = Field(
-        default=None,
-        description="tokens cached in GPU memory per unit of scope; default: what the KV budget leaves",
-    )
-    host_gb: GB = Field(default=0.0, description="host memory per unit of scope, GB")
-    disk_gb: GB = Field(default=0.0, description="disk per unit of scope, GB")
-
-
 class Scenario(Section):
     """One deployment under one workload. The file that a user writes."""
 
@@ -227,6 +213,11 @@ class Scenario(Section):
         default=Objectives(), description="latency promises; goodput counts who keeps them"
     )
     price: Price = Field(default=Price(), description="what a GPU-hour costs, and what stands beside it")
+    metrics: Metrics = Field(
+        default="rows",
+        description="what a run keeps of its requests: a row each, or a `summary` in memory that does not grow with "
+        "them (percentiles from histograms, within 0.3%; no table of requests, no timeline)",
+    )
     anchor: FileName | None = Field(
         default=None,
         description="factors from one's own measurement of this deployment, a file of `validate --bench --anchor`; "

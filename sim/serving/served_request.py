@@ -23,6 +23,8 @@ class ServedRequest:
     """Chained hashes of the prompt's blocks."""
     answer_blocks: tuple[int, ...] = ()
     """Those that the answer goes on with, where a later prompt repeats it."""
+    row: int = 0
+    """Of the books of the run."""
     prefill_tokens: int = field(init=False)
     """Tokens whose KV the prefill makes: the prompt, and what was generated before a preemption."""
     prefill_blocks: int = field(init=False)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.cluster.record import PoolRecord
-from sim.cluster.window import Tokens
+from sim.cluster.record import PoolRecord, Tokens
 from sim.cost.latency import PRICED_BY
 from sim.price import RunPrice, price_tokens
 from sim.steady.service import NEXT_TO_NOTHING, Service

@@ -11,7 +11,7 @@ from sim.model.operations import Operation
 from sim.step.cost import DecodeLevel, SurfaceStepCost
 from sim.step.operations import StepOperations, typical_prompts
 from sim.step.prompts import PromptAttention
-from sim.step.surface import Floats, Surface, grid
+from sim.step.surface import Floats, Prices, Surface, grid
 
 POINTS_PER_OCTAVE = 2
 """Grid points per doubling, of batch and of context. Halving the spacing changes step times by less than 1%
@@ -23,6 +23,48 @@ PROMPT_POINTS_PER_OCTAVE = 3
 Range = tuple[float, float]
 
 
+class PoolPrices:
+    """The steps of a pool, priced as they are asked for."""
+
+    def __init__(self, operations: Mapping[str, StepOperations], cost: CostModel) -> None:
+        """`operations` by phase: prefill, decode or both, as the pool does."""
+        decode, self._prefill, self._cost = operations.get("decode"), operations.get("prefill"), cost
+        self._decode = [
+            (up_to, step, Prices(step.decode_attention, step.decode_rest, cost, step.overlap, step.layout.dp))
+            for up_to, step in (decode.levels() if decode else ())
+        ]
+        if chunk := self._prefill:
+
+            def attention(tokens: float, context: float) -> list[Operation]:
+                return chunk.prefill_attention(*typical_prompts(tokens, context))
+
+            self._chunks = Prices(attention, chunk.prefill_rest, cost, chunk.overlap, chunk.layout.dp)
+
+    def step_cost(
+        self, max_sequences: int, max_tokens: int, contexts: Mapping[str, Range] | None = None
+    ) -> SurfaceStepCost:
+        """`max_sequences` per attention-DP rank bounds the decode grid, `max_tokens` of a chunk the prefill grid.
+
+        `contexts` by phase: the range that will be asked for; the same points of the grid are priced as without, but
+        for those that such contexts do not lie between.
+        """
+        decode, prefill, prompts = [], None, None
+        for up_to, step, prices in self._decode:
+            points = _contexts(step.layout, "decode", (contexts or {}).get("decode"))
+            sequences = grid(1, max(min(max_sequences, up_to), 2), POINTS_PER_OCTAVE)
+            decode.append(DecodeLevel(up_to, Surface(sequences, points, prices), 1 + step.draft_tokens))
+            if up_to >= max_sequences:
+                break
+        if chunk := self._prefill:
+            # Beyond the largest captured prompt the host launches everything: a step in time, not a slope.
+            graph = chunk.overlap.graph_tokens
+            tokens = grid(1, max(max_tokens, 2), PROMPT_POINTS_PER_OCTAVE, (graph, graph + 1))
+            points = _contexts(chunk.layout, "prefill", (contexts or {}).get("prefill"))
+            prefill = Surface(tokens, points, self._chunks)
+            prompts = PromptAttention(chunk, prefill, self._cost)
+        return SurfaceStepCost(decode, prefill, prompts)
+
+
 def build_step_cost(
     operations: Mapping[str, StepOperations],
     cost: CostModel,
@@ -30,34 +72,8 @@ def build_step_cost(
     max_tokens: int,
     contexts: Mapping[str, Range] | None = None,
 ) -> SurfaceStepCost:
-    """Price the steps of a pool.
-
-    `operations` by phase: prefill, decode or both, as the pool does. `max_sequences` per attention-DP rank bounds
-    the decode grid, `max_tokens` of a chunk the prefill grid. `contexts` by phase: the range that will be asked for;
-    the same points of the grid are priced as without, but for those that such contexts do not lie between.
-    """
-    decode, prefill, prompts = [], None, None
-    if steps := operations.get("decode"):
-        points = _contexts(steps.layout, "decode", (contexts or {}).get("decode"))
-        for up_to, step in steps.levels():
-            sequences = grid(1, max(min(max_sequences, up_to), 2), POINTS_PER_OCTAVE)
-            parts = (step.decode_attention, step.decode_rest, cost, step.overlap, step.layout.dp)
-            surface = Surface(sequences, points, *parts)
-            decode.append(DecodeLevel(up_to, surface, 1 + step.draft_tokens))
-            if up_to >= max_sequences:
-                break
-    if chunk := operations.get("prefill"):
-        # Beyond the largest captured prompt the host launches everything: a step in time, not a slope.
-        graph = chunk.overlap.graph_tokens
-        tokens = grid(1, max(max_tokens, 2), PROMPT_POINTS_PER_OCTAVE, (graph, graph + 1))
-        points = _contexts(chunk.layout, "prefill", (contexts or {}).get("prefill"))
-
-        def attention(tokens: float, context: float) -> list[Operation]:
-            return chunk.prefill_attention(*typical_prompts(tokens, context))
-
-        prefill = Surface(tokens, points, attention, chunk.prefill_rest, cost, chunk.overlap, chunk.layout.dp)
-        prompts = PromptAttention(chunk, prefill, cost)
-    return SurfaceStepCost(decode, prefill, prompts)
+    """Price the steps of a pool; see `PoolPrices`."""
+    return PoolPrices(operations, cost).step_cost(max_sequences, max_tokens, contexts)
 
 
 def _contexts(layout: Layout, phase: Phase, within: Range | None) -> Floats:

@@ -21,7 +21,7 @@ from sim.frozen import Frozen
 from sim.model.layout import MEGA_MOE, Phase
 from sim.model.operations import Operation, mega_moe_experts, routed_experts
 from sim.scenario.errors import DeploymentError, Problem
-from sim.step.build import Range, build_step_cost
+from sim.step.build import PoolPrices, Range
 from sim.step.cost import SurfaceStepCost
 from sim.step.experts import pool_routing, rebalance, recording_stamp
 from sim.step.operations import StepOperations
@@ -218,7 +218,7 @@ def _cost(device: Gpu, profile: str | None, model: str, as_timed: bool) -> CostM
 def pool_step_cost(
     deployment: Deployment, role: str, contexts: Mapping[str, Range] | None = None
 ) -> SurfaceStepCost:
-    """The step cost of a pool, priced on its grid; `contexts`: see `build_step_cost`.
+    """The step cost of a pool, priced on its grid; `contexts`: see `PoolPrices`.
 
     Priced once for all deployments whose steps in this pool are the same: who tries many loads or numbers of workers
     waits once. Nothing is booked yet in what is returned.
@@ -231,13 +231,16 @@ def pool_step_cost(
 
 @lru_cache(maxsize=32)
 def _priced(
-    deployment: Deployment, role: str, contexts: tuple[tuple[str, Range], ...], _stamp: int
+    deployment: Deployment, role: str, contexts: tuple[tuple[str, Range], ...], stamp: int
 ) -> SurfaceStepCost:
-    """`_stamp` tells one version of the pool's recorded counts from another."""
     plan = deployment.pools[role]
-    operations = {str(phase): step_operations(deployment, phase) for phase in plan.layouts}
     decoding = plan.max_sequences * (1 + deployment.drafts.tokens) if role == "serve" else 0
     most_tokens = plan.chunk_tokens + decoding
-    return build_step_cost(
-        operations, cost_model(deployment), plan.max_sequences, most_tokens, dict(contexts)
-    )
+    return _prices(deployment, role, stamp).step_cost(plan.max_sequences, most_tokens, dict(contexts))
+
+
+@lru_cache(maxsize=32)
+def _prices(deployment: Deployment, role: str, _stamp: int) -> PoolPrices:
+    """`_stamp` tells one version of the pool's recorded counts from another."""
+    operations = {str(phase): step_operations(deployment, phase) for phase in deployment.pools[role].layouts}
+    return PoolPrices(operations, cost_model(deployment))

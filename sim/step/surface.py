@@ -41,15 +41,61 @@ def seconds_by_source(operations: list[Operation], cost: CostModel) -> Floats:
     return seconds
 
 
+Whole = tuple[dict[Stage, Floats], float, float]
+
+
+class Prices:
+    """Steps of one phase, each priced once: surfaces over other contexts, or of other sizes, share most of them.
+
+    `attention(x, context)` and `rest(x)` give the operations. With `overlap.two_batch` both halves are priced at x / 2
+    from x = 2 on.
+    """
+
+    def __init__(
+        self,
+        attention: Callable[[float, float], list[Operation]],
+        rest: Callable[[float], list[Operation]],
+        cost: CostModel,
+        overlap: StepOverlap,
+        ranks: int = 1,
+    ) -> None:
+        """`ranks`: attention-DP ranks that share the routed experts."""
+        self.overlap, self.ranks = overlap, ranks
+        self._attention, self._rest, self._cost = attention, rest, cost
+        self.core, self.whole, self.experts = cache(self._core), cache(self._whole), cache(self._experts)
+
+    def _core(self, x: float, context: float) -> Floats:
+        """Seconds of a step's attention by source."""
+        halves = self.overlap.parts(x)
+        times = halves * self.overlap.stretch("layers", halves)
+        return times * seconds_by_source(self._attention(x / halves, context), self._cost)
+
+    def _whole(self, x: float, context: float) -> Whole:
+        """Seconds of each stage by source, what is sent, and what is launched, of a step with the first context."""
+        overlap, halves = self.overlap, self.overlap.parts(x)
+        stages: dict[Stage, Floats] = {name: np.zeros(SOURCES) for name in STAGES}
+        others = self._rest(x / halves)
+        for operation in others:
+            times = overlap.times(operation, halves)
+            stages[overlap.stage(operation)] += times * seconds_by_source([operation], self._cost)
+        first = self._attention(x / halves, context)
+        times = halves * overlap.stretch("layers", halves)
+        before = [part for block in first for part in projections(block)]
+        stages["projections"] = times * seconds_by_source(before, self._cost)
+        return stages, overlap.sends_s(others, halves), overlap.launched((*first, *others), halves, x)
+
+    def _experts(self, x: float) -> Floats:
+        """Seconds of the routed experts by source."""
+        experts = [operation for operation in self._rest(x) if self.overlap.stage(operation) == "experts"]
+        return seconds_by_source(experts, self._cost)
+
+
 class Surface:
     """Seconds of one phase on a grid of x (tokens or sequences per rank) and context.
 
     A step's seconds are those of a `Timeline`: the slowest rank's attention `core`, the routed experts, and what
-    depends on x alone. `attention(x, context)` and `rest(x)` give the operations; they are priced once per grid point,
-    here. With `overlap.two_batch` both halves are priced at x / 2 from x = 2 on.
-
-    `ranks`: attention-DP ranks that share the routed experts. With fewer tokens than ranks the experts' load falls
-    below one token per rank, down to a single token for all of them.
+    depends on x alone. With fewer tokens than ranks the experts' load falls below one token per rank, down to a single
+    token for all of them.
     """
 
     __slots__ = (
@@ -57,55 +103,37 @@ class Surface:
         "context", "x",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        x: Floats,
-        context: Floats,
-        attention: Callable[[float, float], list[Operation]],
-        rest: Callable[[float], list[Operation]],
-        cost: CostModel,
-        overlap: StepOverlap,
-        ranks: int = 1,
-    ) -> None:
-        self.context = context
+    def __init__(self, x: Floats, context: Floats, prices: Prices) -> None:
+        self.context, overlap = context, prices.overlap
         # Point 0 is a rank without tokens: no attention, but the other ranks' tokens keep it in step.
         self.x = np.concatenate(([0.0], x))
         self._core = np.zeros((len(self.x), len(context), SOURCES))
         stages: dict[Stage, Floats] = {name: np.zeros((len(self.x), SOURCES)) for name in STAGES}
         sends, launched = np.zeros(len(self.x)), np.zeros(len(self.x))
         for i, whole in enumerate(x, start=1):
-            halves = overlap.parts(whole)
-            others = rest(whole / halves)
-            for operation in others:
-                times = overlap.times(operation, halves)
-                stages[overlap.stage(operation)][i] += times * seconds_by_source([operation], cost)
-            first = attention(whole / halves, context[0])
-            times = halves * overlap.stretch("layers", halves)
-            before = [part for block in first for part in projections(block)]
-            stages["projections"][i] = times * seconds_by_source(before, cost)
-            sends[i] = overlap.sends_s(others, halves)
-            launched[i] = overlap.launched((*first, *others), halves, whole)
+            found, sends[i], launched[i] = prices.whole(whole, context[0])
+            for name, seconds in found.items():
+                stages[name][i] = seconds
             for j, length in enumerate(context):
-                self._core[i, j] = times * seconds_by_source(attention(whole / halves, length), cost)
+                self._core[i, j] = prices.core(whole, length)
         for curve in (*stages.values(), sends, launched):
             curve[0] = curve[1]
-        if ranks > 1:  # the line through one token for all and x[0] for each rank, where it meets none
-            least, experts = 1 / ranks, stages["experts"]
-            single = [operation for operation in rest(least) if overlap.stage(operation) == "experts"]
-            slope = (experts[1] - seconds_by_source(single, cost)) / (x[0] - least)
+        if prices.ranks > 1:  # the line through one token for all and x[0] for each rank, where it meets none
+            least, experts = 1 / prices.ranks, stages["experts"]
+            slope = (experts[1] - prices.experts(least)) / (x[0] - least)
             experts[0] -= slope * x[0]
         parts = [curve for name, curve in stages.items() if name != "projections"]  # those are attention's
         self._sources = sum(parts, np.zeros_like(stages["once"]))
-        seconds = {name: curve.sum(axis=1) for name, curve in stages.items()}
+        by_stage = {name: curve.sum(axis=1) for name, curve in stages.items()}
         split = np.array([overlap.parts(whole) > 1 for whole in (x[0], *x)])
-        one, two = (timeline(seconds, overlap, halves, sends, launched) for halves in (False, True))
+        one, two = (timeline(by_stage, overlap, halves, sends, launched) for halves in (False, True))
         chosen = {
             f.name: np.where(split, getattr(two, f.name), getattr(one, f.name)) for f in fields(Timeline)
         }
         below, u = locate(self.x, np.arange(self.x[-1] + 1))
         core = self._core.sum(axis=2)
         self._rows = core[below] + (core[below + 1] - core[below]) * u[:, None]
-        curves = np.array([seconds["experts"], *chosen.values()]).T
+        curves = np.array([by_stage["experts"], *chosen.values()]).T
         self._spelled = _Spelled(curves[below] + (curves[below + 1] - curves[below]) * u[:, None])
         self._lines: dict[tuple[int, float], Line] = {}
         self._listed: dict[int, tuple[list[float], list[float], list[float]]] = {}

@@ -1,7 +1,8 @@
 """When requests arrive in an open loop: a renewal process of unit rate, run through the cumulative rate."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ Floats = NDArray[np.float64]
 
 MOST_REQUESTS = 10_000_000
 """More would not fit in memory: a run keeps some 300 bytes per request, and as much again while it writes its table."""
+
+PIECE = 2**16
+"""Arrivals that are drawn at once."""
 
 HOURS_PER_DAY = 24
 
@@ -40,50 +44,56 @@ def arrival_times(
         DeploymentError: if nothing ends the arrivals, or more than `MOST_REQUESTS` would come.
         ScenarioError: if the file of a daily curve is broken.
     """
+    _, end, _ = _process(form, count, duration_s, seed, base_folder)
+    # Four standard deviations of a Poisson count more than expected.
+    feasible(
+        min(inf if count is None else count, end + 4 * math.sqrt(end) + 16), "; `metrics: summary` keeps none"
+    )
+    return np.concatenate([np.empty(0), *arriving(form, count, duration_s, seed, base_folder)])
+
+
+def arriving(
+    form: Arrivals, count: int | None, duration_s: float | None, seed: int, base_folder: Path | None = None
+) -> Iterator[Floats]:
+    """The same, at most `PIECE` at a time, however many there are."""
+    gaps, end, times_of = _process(form, count, duration_s, seed, base_folder)
+    left, total = inf if count is None else count, 0.0
+    while left > 0 and total < end:
+        drawn = gaps(int(min(PIECE, left)))
+        drawn[0] += total
+        times = np.cumsum(drawn)
+        left, total = left - len(times), float(times[-1])
+        yield times_of(times[times < end])
+
+
+def _process(
+    form: Arrivals, count: int | None, duration_s: float | None, seed: int, base_folder: Path | None
+) -> tuple[Callable[[int], Floats], float, Callable[[Floats], Floats]]:
+    """The next gaps of a process of unit rate, how many arrivals are expected in all, and what arrivals of unit rate
+    are in seconds."""
     rng = generator(seed, "arrivals")
     if form.all_at_once is not None:
         if count is None:
             raise DeploymentError([Problem((*KEY, "all_at_once"), "needs `workload.requests`: how many")])
-        return np.zeros(feasible(count))
-    if form.poisson is not None:
-        rate = form.poisson.rate_per_s
-        return _renewal(rng.standard_exponential, count, duration_s, lambda t: rate * t) / rate
+        return np.zeros, inf, lambda times: times
+    if form.diurnal is not None:
+        curve = DailyCurve.load(form.diurnal, base_folder)
+        end = inf if duration_s is None else curve.arrivals_until(duration_s)
+        return rng.standard_exponential, end, curve.time_s
+    steady = form.poisson or form.gamma
+    assert steady is not None
+    rate = steady.rate_per_s
+    gaps: Callable[[int], Floats] = rng.standard_exponential
     if form.gamma is not None:
-        rate, shape = form.gamma.rate_per_s, form.gamma.cv**-2
-        return (
-            _renewal(lambda n: rng.standard_gamma(shape, n) / shape, count, duration_s, lambda t: rate * t)
-            / rate
-        )
-    assert form.diurnal is not None
-    curve = DailyCurve.load(form.diurnal, base_folder)
-    return curve.time_s(_renewal(rng.standard_exponential, count, duration_s, curve.arrivals_until))
+        shape = form.gamma.cv**-2
+        gaps = lambda n: rng.standard_gamma(shape, n) / shape  # noqa: E731
+    return gaps, inf if duration_s is None else rate * duration_s, lambda times: times / rate
 
 
-def _renewal(
-    gaps: Callable[[int], Floats],
-    count: int | None,
-    duration_s: float | None,
-    expected_until: Callable[[float], float],
-) -> Floats:
-    """Times of a process of unit rate, up to `count` of them, or before the expected number at `duration_s`."""
-    end = math.inf if duration_s is None else expected_until(duration_s)
-    wanted = math.inf if count is None else count
-    drawn = [np.empty(0)]
-    total, number = 0.0, 0
-    while total <= end and number < wanted:
-        ahead = end - total
-        # Four standard deviations of a Poisson count more than expected: one draw is nearly always enough.
-        more = gaps(feasible(min(wanted - number, ahead + 4 * math.sqrt(ahead) + 16)))
-        drawn.append(more)
-        total, number = total + float(more.sum()), number + len(more)
-    times = np.cumsum(np.concatenate(drawn))
-    return times[times < end]
-
-
-def feasible(count: float) -> int:
+def feasible(count: float, hint: str = "") -> int:
     """`count` as an int. Raises DeploymentError if so many requests would not fit in memory."""
     if count > MOST_REQUESTS:
-        says = f"about {count:.3g} requests; at most {MOST_REQUESTS:,} fit in memory"
+        says = f"about {count:.3g} requests; at most {MOST_REQUESTS:,} fit in memory{hint}"
         raise DeploymentError([Problem(("workload",), says)])
     return int(count)
 

@@ -14,7 +14,8 @@ from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Arrivals, Scenario
 from sim.scenario.workload import PoissonArrivals, Workload
 from sim.workload import trace
-from sim.workload.arrivals import arrival_times, feasible
+from sim.workload.arrivals import arrival_times, arriving, feasible
+from sim.workload.drawn import DrawnStream
 from sim.workload.lengths import Source, least
 from sim.workload.prompts import Prompts
 from sim.workload.sessions import Conversation, Sessions, Turn, Underway
@@ -48,6 +49,32 @@ def requests(scenario: Scenario, seed: int, base_folder: Path | None = None) -> 
     return replace(stream, notes=(*stream.notes, *_hardly_a_load(scenario, stream)))
 
 
+def incoming(scenario: Scenario, seed: int, base_folder: Path | None = None) -> RequestStream | DrawnStream:
+    """The same requests; for a summary drawn as they arrive, however many, where they are not those of a trace and
+    nobody waits for an answer."""
+    stream = _drawn(scenario, seed, base_folder) if scenario.metrics == "summary" else None
+    return requests(scenario, seed, base_folder) if stream is None else stream
+
+
+def _drawn(scenario: Scenario, seed: int, base_folder: Path | None) -> DrawnStream | None:
+    workload = scenario.workload
+    form, lengths = workload.arrivals, workload.lengths
+    if workload.trace is not None or form is None or lengths is None or form.closed_loop is not None:
+        return None
+
+    def draw() -> Iterator[tuple[Floats, Prompts]]:
+        next_prompts = _cached(scenario, Source(lengths, seed, base_folder).next)
+        number = 0
+        for times in arriving(form, workload.requests, scenario.duration_s, seed, base_folder):
+            prompts, kept = next_prompts(len(times)), dealt(scenario, len(times), number)
+            number += len(times)
+            yield (times, prompts) if kept is None else (times[kept], prompts.take(kept))
+
+    stream = DrawnStream(draw)
+    stream.notes = (*_unhashed(scenario), *_hardly_a_load(scenario, stream))
+    return stream
+
+
 def _built(scenario: Scenario, seed: int, base_folder: Path | None) -> RequestStream:
     workload = scenario.workload
     if workload.trace is None:
@@ -63,7 +90,7 @@ def _built(scenario: Scenario, seed: int, base_folder: Path | None) -> RequestSt
     return _recorded(scenario, recorded, seed, base_folder)
 
 
-def _hardly_a_load(scenario: Scenario, stream: RequestStream) -> Iterator[str]:
+def _hardly_a_load(scenario: Scenario, stream: RequestStream | DrawnStream) -> Iterator[str]:
     """Says so where nobody comes, or all come at once although a rate is asked for."""
     if not len(stream):
         yield "no request arrives: the rate is too low for duration_s, or the workload begins later"

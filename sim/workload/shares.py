@@ -14,12 +14,13 @@ from sim.scenario.schema import Scenario
 Rows = NDArray[np.int64]
 
 
-def dealt(scenario: Scenario, count: int) -> Rows | None:
-    """Of requests (or sessions) 0 to `count` those that the simulated replicas get; None: all."""
+def dealt(scenario: Scenario, count: int, first: int = 0) -> Rows | None:
+    """Of the next `count` requests (or sessions) from number `first` on those that the simulated replicas get, counted
+    from 0; None: all."""
     fleet = scenario.fleet
     if fleet is None or fleet.sample == fleet.replicas:
         return None
-    numbers = np.arange(count + 1) * fleet.sample // fleet.replicas
+    numbers = np.arange(first, first + count + 1) * fleet.sample // fleet.replicas
     return np.flatnonzero(np.diff(numbers))
 
 

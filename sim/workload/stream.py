@@ -83,6 +83,11 @@ class RequestStream:
         return self.prompts.requests(0, self.arrival_s.tolist())
 
     @property
+    def known_until_s(self) -> float:
+        """The last time that is known of a request, NaN where it follows from others; 0 without requests."""
+        return float(self.arrival_s[-1]) if len(self) else 0.0
+
+    @property
     def last_arrival_s(self) -> float | None:
         """When the last request arrives; None where that depends on how fast others are served, or nobody comes."""
         if self.concurrency is not None or self.turns is not None or not len(self):

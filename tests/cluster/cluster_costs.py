@@ -88,6 +88,10 @@ class Columns:
     sent: int = 0
 
     @property
+    def known_until_s(self):
+        return float(self.arrival_s[-1]) if len(self) else 0.0
+
+    @property
     def ends(self):
         return self.concurrency is None
 

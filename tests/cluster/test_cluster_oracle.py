@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
 from sim.result.statistics import ttft_breakdown
+from sim.result.totals import Totals
 from sim.serving.admission import AdmissionRules
 from sim.serving.handover import HandoverRules
 from sim.serving.speculation import AdaptiveDrafts
@@ -148,7 +149,7 @@ def assert_same(case, kind):
         assert pool.kv_blocks_leaked == 0
     assert record.invariants == []
     done = ~np.isnan(table.first_token_s)
-    parts = ttft_breakdown(record, done)
+    parts = ttft_breakdown(Totals.of(record.requests, done, None))
     if done.any():
         assert min(parts.values()) >= 0
         assert sum(parts.values()) == pytest.approx((table.first_token_s - table.arrival_s)[done].mean())

@@ -11,6 +11,7 @@ from cluster_scenario import scenario
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
 from sim.result.statistics import ttft_breakdown
+from sim.result.totals import Totals
 from sim.serving.handover import HandoverRules
 
 PREFILL = LinearStepCost(prompt_base_s=0.1, token_s=0.0, pair_s=0.0, held_s=0.0)
@@ -45,7 +46,7 @@ def ms(record):
 
 
 def parts(record):
-    found = ttft_breakdown(record, record.requests.finish_s > 0)
+    found = ttft_breakdown(Totals.of(record.requests, record.requests.finish_s > 0, None))
     return {name.removesuffix("_s"): round(s * 1e3, 6) for name, s in found.items()}
 
 

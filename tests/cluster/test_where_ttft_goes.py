@@ -7,6 +7,7 @@ from cluster_scenario import scenario
 from sim.cluster.run import run_cluster
 from sim.cluster.setup import ClusterPlan, PoolSetup, TransferSetup
 from sim.result.statistics import ttft_breakdown
+from sim.result.totals import Totals
 from sim.serving.admission import AdmissionRules
 
 COST = LinearStepCost(
@@ -25,7 +26,7 @@ def parts(plan, output_tokens=101, prompts=2):
     record = run_cluster(
         scenario(roles=tuple(plan.pools)), requests, plan, dict.fromkeys(plan.pools, COST), seed=0
     )
-    found = ttft_breakdown(record, record.requests.finish_s > 0)
+    found = ttft_breakdown(Totals.of(record.requests, record.requests.finish_s > 0, None))
     return {name.removesuffix("_s"): seconds * 1e3 for name, seconds in found.items()}
 
 

@@ -7,7 +7,7 @@ least three standard errors away from the rates measured with other seeds (see t
 import numpy as np
 import pytest
 
-from sim.result import backlog_grows
+from sim.result import Queue, backlog_grows
 from sim.workload import trace
 
 
@@ -24,7 +24,7 @@ def found(load: float, requests: int, runs: int, cv: float = 1.0, seed: int = 10
         rng = np.random.default_rng(seed + run)
         arrival_s = np.cumsum(rng.gamma(cv**-2, cv**2 / load, requests))
         left_s = departures(arrival_s, rng.exponential(1.0, requests))
-        hits += backlog_grows(arrival_s, left_s, (0.0, float(arrival_s[-1])))
+        hits += backlog_grows(Queue(arrival_s, left_s), (0.0, float(arrival_s[-1])))
     return hits / runs
 
 
@@ -84,7 +84,7 @@ def test_real_traces_with_one_server(name: str, load: float, expected: bool) -> 
     assert arrival_s is not None
     service_s = tokens / tokens.sum() * arrival_s[-1] * load
     left_s = departures(arrival_s, service_s)
-    assert backlog_grows(arrival_s, left_s, (0.0, float(arrival_s[-1]))) is expected
+    assert backlog_grows(Queue(arrival_s, left_s), (0.0, float(arrival_s[-1]))) is expected
 
 
 @pytest.mark.parametrize("delay", [0.02, 0.3, 1.0, 3.0])
@@ -92,23 +92,23 @@ def test_a_pipeline_that_fills_is_no_backlog(delay: float) -> None:
     """Every request takes `delay` windows, whatever the load: the number inside grows until the first ones leave."""
     rng = np.random.default_rng(1)
     arrival_s = np.sort(rng.random(2000)) * 100
-    assert not backlog_grows(arrival_s, arrival_s + delay * 100, (0.0, 100.0))
+    assert not backlog_grows(Queue(arrival_s, arrival_s + delay * 100), (0.0, 100.0))
     varied = arrival_s + delay * 100 * rng.lognormal(-0.35, 0.83, 2000)
-    assert not backlog_grows(arrival_s, varied, (0.0, 100.0))
+    assert not backlog_grows(Queue(arrival_s, varied), (0.0, 100.0))
 
 
 def test_a_burst_that_drains_is_no_overload() -> None:
     """1,000 requests in the first second, then a tenth of capacity: the backlog is gone by half time."""
     arrival_s = np.concatenate([np.linspace(0, 1, 1000), np.linspace(1, 3000, 300)])
     left_s = departures(arrival_s, np.ones(1300))
-    assert not backlog_grows(arrival_s, left_s, (0.0, 3000.0))
+    assert not backlog_grows(Queue(arrival_s, left_s), (0.0, 3000.0))
 
 
 def test_a_backlog_that_stands_without_growing_is_overload() -> None:
     """Twice the capacity until half time, then exactly the capacity: it never catches up."""
     arrival_s = np.concatenate([np.linspace(0, 500, 1000), np.linspace(500.5, 1000, 500)])
     left_s = departures(arrival_s, np.ones(1500))
-    assert backlog_grows(arrival_s, left_s, (0.0, 1000.0))
+    assert backlog_grows(Queue(arrival_s, left_s), (0.0, 1000.0))
 
 
 def test_bursts_that_drain_in_between_are_no_overload() -> None:
@@ -116,41 +116,41 @@ def test_bursts_that_drain_in_between_are_no_overload() -> None:
     arrival_s = np.repeat(np.arange(0.0, 1601.0, 50.0), 300)
     left_s = departures(arrival_s, np.full(len(arrival_s), 0.1))
     left_s[:900] = arrival_s[:900] + 0.1  # the first bursts find a faster service: waits do get longer
-    assert not backlog_grows(arrival_s, left_s, (0.0, 1600.0))
+    assert not backlog_grows(Queue(arrival_s, left_s), (0.0, 1600.0))
 
 
 def test_a_little_more_than_capacity_does_not_matter() -> None:
     """Half a percent too much, like clockwork: certain, but p99 hardly depends on how long it lasts."""
     arrival_s = np.arange(20_000.0)
-    assert not backlog_grows(arrival_s, arrival_s * 1.005 + 1, (0.0, 19_999.0))
-    assert backlog_grows(arrival_s, arrival_s * 1.02 + 1, (0.0, 19_999.0))
+    assert not backlog_grows(Queue(arrival_s, arrival_s * 1.005 + 1), (0.0, 19_999.0))
+    assert backlog_grows(Queue(arrival_s, arrival_s * 1.02 + 1), (0.0, 19_999.0))
 
 
 def test_a_small_backlog_that_stands_does_not_matter() -> None:
     """2% too much until half time, then exactly the capacity: 1,000 of 100,000 requests stay waiting."""
     arrival_s = np.concatenate([np.arange(51_000) / 1.02, 50_000 + np.arange(49_000.0)])
     left_s = departures(arrival_s, np.ones(100_000))
-    assert not backlog_grows(arrival_s, left_s, (0.0, float(arrival_s[-1])))
+    assert not backlog_grows(Queue(arrival_s, left_s), (0.0, float(arrival_s[-1])))
 
 
 def test_overload_that_begins_late_is_found() -> None:
     """Half of capacity until 60% of the window, then three times as much."""
     arrival_s = np.concatenate([np.linspace(0, 600, 300), np.linspace(600.3, 1000, 1200)])
     left_s = departures(arrival_s, np.ones(1500))
-    assert backlog_grows(arrival_s, left_s, (0.0, 1000.0))
+    assert backlog_grows(Queue(arrival_s, left_s), (0.0, 1000.0))
 
 
 def test_requests_that_never_got_a_token_are_backlog() -> None:
     arrival_s = np.arange(1000.0)
     first_token_s = np.where(arrival_s < 300, arrival_s + 1, np.nan)
-    assert backlog_grows(arrival_s, first_token_s, (0.0, 999.0))
+    assert backlog_grows(Queue(arrival_s, first_token_s), (0.0, 999.0))
 
 
 @pytest.mark.parametrize("window_s", [(0.0, 0.0), (50.0, 10.0)])
 def test_an_empty_window_says_nothing(window_s: tuple[float, float]) -> None:
     arrival_s = np.arange(100.0)
-    assert not backlog_grows(arrival_s, arrival_s * 5, window_s)
-    assert not backlog_grows(np.array([]), np.array([]), window_s)
+    assert not backlog_grows(Queue(arrival_s, arrival_s * 5), window_s)
+    assert not backlog_grows(Queue(np.array([]), np.array([])), window_s)
 
 
 def test_the_t_of_the_docstring() -> None:

@@ -165,6 +165,7 @@ def test_goodput_of_a_closed_loop_is_its_throughput_over_the_mean_answer() -> No
     zeros, tokens = np.zeros(n, dtype=np.int64), np.full(n, 101)
     table = replace(
         small_run().requests, arrival_s=arrival_s, input_tokens=tokens, cached_tokens=zeros, output_tokens=tokens,
+        cached_host_tokens=zeros, cached_disk_tokens=zeros,
         prefill_start_s=arrival_s, prefill_end_s=arrival_s, first_token_s=arrival_s, finish_s=arrival_s + 60.0,
         blocked_s=np.zeros(n), placed_s=arrival_s, received_s=arrival_s,
         preemptions=zeros, recomputed_tokens=zeros, generated_tokens=tokens, rejected=zeros.astype(bool),
@@ -194,6 +195,7 @@ def test_an_unstable_run_has_no_latency() -> None:
     base = small_run()
     table = replace(
         base.requests, arrival_s=arrival_s, input_tokens=ones, cached_tokens=zeros, output_tokens=ones,
+        cached_host_tokens=zeros, cached_disk_tokens=zeros,
         prefill_start_s=left_s - 2, prefill_end_s=left_s, first_token_s=left_s, finish_s=left_s, preemptions=zeros,
         blocked_s=np.zeros(400), placed_s=left_s, received_s=left_s,
         recomputed_tokens=zeros, generated_tokens=ones, rejected=zeros.astype(bool),

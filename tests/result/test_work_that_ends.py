@@ -9,6 +9,7 @@ import pytest
 from small_run import small_run
 
 from sim.cluster.window import can_tell_growth, is_steady, whole_run
+from sim.result.books import RowBooks
 from sim.result.statistics import is_stable
 from sim.scenario.errors import DeploymentError
 from sim.scenario.loading import parse
@@ -184,8 +185,9 @@ def test_a_steady_window_tells_growth_whatever_the_longest_answers_need() -> Non
     window_s = (0.0, 100.0)
     assert is_steady(table, window_s) and not can_tell_growth(table, window_s)
     record = small_run(requests=table, window_s=window_s, steady=True)
-    assert is_stable(record) is False
-    assert is_stable(replace(record, requests=replace(table, first_token_s=arrival_s + 0.1))) is True
+    assert is_stable(record, RowBooks(record)) is False
+    prompt = replace(record, requests=replace(table, first_token_s=arrival_s + 0.1))
+    assert is_stable(prompt, RowBooks(prompt)) is True
 
 
 def test_requests_that_all_come_in_the_warm_up_are_not_measured() -> None:

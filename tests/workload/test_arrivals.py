@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sim.scenario.errors import DeploymentError, ScenarioError
-from sim.scenario.schema import Arrivals
-from sim.workload.arrivals import arrival_times
+from sim.scenario.schema import Arrivals, Scenario
+from sim.workload import incoming, requests
+from sim.workload.arrivals import PIECE, arrival_times
+from sim.workload.drawn import DrawnStream
 
 POISSON = {"poisson": {"rate_per_s": 20.0}}
 BURSTY = {"gamma": {"rate_per_s": 20.0, "cv": 3.0}}
@@ -137,3 +139,37 @@ def test_every_broken_hour_is_told(tmp_path: Path) -> None:
 def test_an_unknown_curve_names_the_nearest() -> None:
     with pytest.raises(DeploymentError, match="did you mean 'deepseek-24h'"):
         times({"diurnal": {"mean_rate_per_s": 1.0, "curve": "deepseek-24"}}, 1, None)
+
+
+@pytest.mark.parametrize(
+    "arrivals",
+    [
+        {"poisson": {"rate_per_s": 30.0}},
+        {"gamma": {"rate_per_s": 30.0, "cv": 2.0}},
+        {"diurnal": {"mean_rate_per_s": 30.0, "curve": "deepseek-24h"}},
+        {"all_at_once": {}},
+    ],
+)
+@pytest.mark.parametrize("bounds", [{"requests": 100_000}, {"requests": 100_000, "duration_s": 2500.0}])
+def test_requests_drawn_as_they_arrive_are_the_same(
+    arrivals: dict[str, object], bounds: dict[str, float]
+) -> None:
+    """Of all, and of the share that a part of a fleet gets; more than a piece of them."""
+    form = {
+        "model": "deepseek-v3", "gpu": "h200_sxm", "deployment": {"serve": {"gpus": 8, "tp": 8}},
+        "workload": {
+            "arrivals": arrivals, "requests": bounds["requests"], "cached_fraction": 0.3,
+            "lengths": {"input": {"lognormal": {"mean": 900, "cv": 2.0}}, "output": {"uniform": [1, 40]}},
+        },
+        **({"duration_s": bounds["duration_s"]} if "duration_s" in bounds else {}),
+    }  # fmt: skip
+    for fleet in (None, {"replicas": 7, "simulated": 3}):
+        scenario = Scenario.model_validate(form | ({"fleet": fleet} if fleet else {}))
+        whole, stream = (
+            requests(scenario, seed=3),
+            incoming(scenario.model_copy(update={"metrics": "summary"}), seed=3),
+        )
+        assert isinstance(stream, DrawnStream) and len(stream) == len(whole) > PIECE / 3
+        assert list(stream) == list(whole)
+        assert stream.least_tokens == whole.least_tokens and stream.notes == whole.notes
+        assert stream.last_arrival_s == whole.last_arrival_s and stream.known_until_s == whole.known_until_s

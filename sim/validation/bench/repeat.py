@@ -37,7 +37,12 @@ def repeated(run: BenchRun, scenario: Scenario | None, folder: Path, max_prompts
         return scenario_of(replace(run.row, by_recipe=known), max_prompts)
     given = scenario.workload.cached_fraction
     workload = _workload(run, folder, count) | ({"cached_fraction": given} if given is not None else {})
-    changes = {"workload": Workload.model_validate(workload), "duration_s": None, "warmup_s": 0.0}
+    changes: dict[str, Any] = {
+        "workload": Workload.model_validate(workload),
+        "duration_s": None,
+        "warmup_s": 0.0,
+        "metrics": "rows",
+    }
     return scenario.model_copy(update=changes)
 
 
