@@ -60,7 +60,9 @@ def day_chart(hours: Sequence[Json]) -> Chart:
     figure.update_yaxes(title_text="workers", rangemode="tozero", row=1, col=1, secondary_y=True)
     figure.update_yaxes(title_text="USD an hour", rangemode="tozero", row=2, col=1, secondary_y=False)
     figure.update_yaxes(title_text="requests", rangemode="tozero", row=2, col=1, secondary_y=True)
-    figure.update_yaxes(tickmode="auto", showgrid=False, secondary_y=True)  # round numbers, not the other axis's lines
+    figure.update_yaxes(
+        tickmode="auto", showgrid=False, secondary_y=True
+    )  # round numbers, not the other axis's lines
     figure.update_xaxes(title_text="hour", row=2, col=1)
     return Chart(
         "day",
