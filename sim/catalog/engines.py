@@ -26,7 +26,7 @@ COMMON: Final = "common"
 """The file of what holds of every engine."""
 RELEASES: Final = ("oldest", "default", "newest")
 LAUNCH: Final = (
-    "seats", "seats_with_drafts", "drafts", "whole_prompt_tokens", "kv_cache",
+    "seats", "seats_with_drafts", "prompt_seats", "drafts", "whole_prompt_tokens", "kv_cache",
     "kv_cache_sparse", "graph_batch_below_tp4", "graph_batch", "wait_all_ranks_steps",
 )  # fmt: skip
 """What a silent launch command means, beside the rules."""
@@ -86,7 +86,7 @@ def checked(file: str, text: str) -> Mapping[str, Any]:
 def facts_of(name: str, release: str) -> dict[str, Any]:
     """The values of rules and launch defaults of a release: what holds of all, changed by every release up to it."""
     common, own = read_engine(COMMON), read_engine(name)
-    found = {**common["rules"], **own["rules"], **own.get("launch", {})}
+    found = {**common["rules"], **common["launch"], **own["rules"], **own.get("launch", {})}
     for changed_in in changes(name):
         if version(changed_in) <= version(release):
             found |= own["since"][changed_in]

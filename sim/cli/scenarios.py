@@ -89,6 +89,8 @@ def pool(plan: "PoolPlan") -> dict[str, Any]:
         **layout,
         **{f"{key}_gb": size for key, size in sizes.items()},
         "kv_tokens": plan.memory.kv_tokens,
+        "seats": plan.max_sequences,
+        "seats_from": plan.max_sequences_from,
     }
 
 

@@ -69,6 +69,11 @@ def checked(name: str, found: Json) -> Iterator[RenderableType]:
             f"  {role}: {pool['workers']} x {pool['gpus']} GPUs, attention DP {pool['dp']} x TP {pool['tp']}, "
             f"EP {pool['ep']}; per GPU: weights {pool['weights_gb']:.1f} GB, reserve {pool['reserve_gb']:.1f} GB, "
             f"KV cache {pool['kv_cache_gb']:.1f} GB = {number(pool['kv_tokens'])} tokens per rank"
+            + (
+                f"; {number(pool['seats'])} seats per rank ({pool['seats_from']})"
+                if role != "prefill"
+                else ""
+            )
         )
 
 

@@ -10,6 +10,7 @@ from sim.deployment.device import gpu_of
 from sim.deployment.engine import engine_of
 from sim.deployment.layouts import graph_tokens, pool_layouts
 from sim.deployment.memory import MemoryBudget, budget_for
+from sim.deployment.seats import seats_of
 from sim.model import architecture
 from sim.model.attention import chooses_keys
 from sim.model.layout import Layout, Phase
@@ -31,6 +32,8 @@ class PoolPlan:
     """The scenario's key that says so."""
     max_sequences: int
     """Running sequences per attention-DP rank at most."""
+    max_sequences_from: str
+    """The scenario's key that says so, or the engine that is shipped so."""
     chunk_tokens: int
     """New prompt tokens per attention-DP rank and step at most."""
     graph_tokens: int
@@ -74,7 +77,7 @@ def unchecked_pool(scenario: Scenario, role: str) -> PoolPlan:
     model, gpu, engine = catalog.model(scenario.model), gpu_of(scenario), engine_of(scenario)
     layouts = pool_layouts(scenario, role, model, gpu, engine)
     experts, experts_at = pool_experts(scenario, role)
-    sequences = pool.max_batch_per_rank or pool.max_batch_per_gpu * pool.tp
+    sequences, said_by = seats_of(pool, role, engine, gpu, scenario.speculation.draft_tokens)
     chunk = pool.chunk_tokens or engine.chunk_for(gpu.memory_bytes, pool.gpus // pool.tp)
     work = Work(
         role=role,
@@ -94,6 +97,7 @@ def unchecked_pool(scenario: Scenario, role: str) -> PoolPlan:
         experts=experts,
         experts_at=experts_at,
         max_sequences=sequences,
+        max_sequences_from=said_by,
         chunk_tokens=chunk,
         graph_tokens=graph_tokens(scenario, engine, layouts["prefill"]) if "prefill" in layouts else 0,
         memory=_memory(gpu, engine, pool, next(iter(layouts.values())), experts, work),

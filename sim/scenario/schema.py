@@ -81,8 +81,8 @@ class Pool(Section):
         description="data parallelism of the attention, instead of or beside tp: gpus / tp, always",
     )
     ep: ExpertRanks = Field(default=1, description="expert parallelism of the routed experts; divides gpus")
-    max_batch_per_gpu: SequenceCount = Field(
-        default=128, description="running sequences per GPU at most (decode)"
+    max_batch_per_gpu: SequenceCount | None = Field(
+        default=None, description="running sequences per GPU at most (decode); default: what the engine takes"
     )
     max_batch_per_rank: SequenceCount | None = Field(
         default=None,

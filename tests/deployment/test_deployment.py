@@ -50,7 +50,7 @@ def test_plan_of_a_disaggregated_deployment() -> None:
 
 def test_tp_ranks_hold_one_copy_of_the_tokens() -> None:
     """TP8 is one attention rank with about the tokens of ONE rank of DP8, so an eighth of DP8's tokens."""
-    serve = {"gpus": 8, "ep": 8}
+    serve = {"gpus": 8, "ep": 8, "max_batch_per_gpu": 128}
     whole = deploy(scenario(deployment={"serve": {**serve, "tp": 1}})).pools["serve"]
     sharded = deploy(scenario(deployment={"serve": {**serve, "tp": 8}})).pools["serve"]
     assert (whole.dp, sharded.dp) == (8, 1)
