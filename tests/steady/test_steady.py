@@ -14,7 +14,7 @@ from sim.scenario.schema import Scenario
 from sim.steady import demand_of, steady
 from sim.steady.service import Service
 
-SPLIT = "{prefill: {gpus: 8, ep: 8}, decode: {gpus: 16, ep: 16}}"
+SPLIT = "{prefill: {gpus: 8, ep: 8}, decode: {gpus: 16, ep: 16, max_batch_per_gpu: 128}}"
 JOINT = "{serve: {workers: 2, gpus: 8, ep: 8, max_batch_per_gpu: 64}}"
 VARIED = "{input: {lognormal: {mean: 2000, cv: 1}}, output: {lognormal: {mean: 300, cv: 0.8}}}"
 CONSTANT = "{input: {constant: 2000}, output: {constant: 300}}"
