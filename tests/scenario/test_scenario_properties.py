@@ -25,7 +25,7 @@ names = st.text(
         st.characters(codec="utf-8", exclude_characters=".").filter(str.isprintable),
     ),
     min_size=1,
-)
+).filter(lambda name: name.strip("/"))  # the root of the file system is a folder that is there
 
 
 def optional(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
