@@ -100,7 +100,7 @@ class BenchRun:
         """Requests to simulate, some `most` of them: a few rounds at least of a closed loop, and all of a batch."""
         if self.in_flight is None and self.load.times_s is None and self.load.rate_per_s == inf:
             return self.requests
-        rounds = recipes()["benchmark"]["rounds_at_least"]["value"]
+        rounds = int(recipes()["benchmark"]["rounds_at_least"]["value"])
         return min(self.requests, max(most, rounds * (self.in_flight or 0)))
 
     def load_in_words(self) -> str:
