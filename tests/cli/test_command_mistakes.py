@@ -12,7 +12,9 @@ BAD = {
     "an unknown model": (("deepseek-v3.2", "deepseek-v32"), ["s.yaml:1:8: model: ", "deepseek-v3.2"]),
     "an unknown engine": (("duration_s: 20", "engine: slang"), ["s.yaml:10:9: engine: ", "did you mean 'sglang'?"]),
     "an unknown tier": (("{usd_per_gpu_hour: 2.0}", "{tier: rent_2yr}"), ["s.yaml:11:15: price.tier: ", "rent_3yr"]),
-    "a negative number": (("rate_per_s: 5", "rate_per_s: -5"), ["8:36: ", "rate_per_s", "from 1e-6 to 1e6 per second, got -5"]),
+    "a negative number": (
+        ("rate_per_s: 5", "rate_per_s: -5"), ["8:36: ", "rate_per_s", "from 1e-6 to 1e6 per second, got -5"]
+    ),
     "text for a number": (("duration_s: 20", "duration_s: soon"), ["s.yaml:10:13: duration_s: ", "'soon'"]),
     "a duplicate key": (("gpu: h200_sxm", "model: x"), ["s.yaml:2:1: model: duplicate key; first at line 1"]),
     "broken YAML": (("gpu: h200_sxm", "gpu: [1, 2"), ["s.yaml:3:11: not valid YAML"]),
