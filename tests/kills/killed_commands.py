@@ -9,6 +9,7 @@ from typing import Final
 
 import pandas as pd
 
+from sim.cli.files import PAGE
 from sim.planner.sweep import JOURNAL, TABLE, WALL
 
 OLD, NEW = "old", "new"
@@ -87,6 +88,11 @@ def files(folder: Path) -> Told:
     return {name: timeless.sub(b"", content) for name, content in found.items()}
 
 
+def simulated(folder: Path) -> Told:
+    """A run without its page, which is drawn when the run is safe: a kill in between leaves the new run alone."""
+    return {name: content for name, content in files(folder).items() if name != PAGE}
+
+
 def swept(folder: Path) -> Told:
     """The table of a sweep, and a journal of whole lines but for the last one."""
     journal = folder / JOURNAL
@@ -163,7 +169,7 @@ def _fitted(which: str, folder: Path, out: Path) -> list[str]:
 COMMANDS: Final = {
     command.name: command
     for command in (
-        Killed("run", _simulated, files),
+        Killed("run", _simulated, simulated),
         Killed("sweep", _swept, swept),
         Killed("plan", _planned, files),
         Killed("validate", _validated, files),
