@@ -23,7 +23,7 @@ def profile(folder, device):
 
 def test_a_cpu_profile_on_a_gpu_warns(tmp_path):
     with pytest.warns(UserWarning, match="measured on a CPU: its times say nothing about a h200_sxm"):
-        pricing._cost(gpu("h200_sxm"), profile(tmp_path / "p", "cpu"), "")
+        pricing._cost(gpu("h200_sxm"), profile(tmp_path / "p", "cpu"), "", as_timed=True)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -31,4 +31,4 @@ def test_it_does_not_on_that_cpu_nor_does_a_gpus(device, tmp_path):
     priced = described_gpu("a_cpu", CPU) if device == "cpu" else gpu("h200_sxm")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pricing._cost(priced, profile(tmp_path / device, device), "")
+        pricing._cost(priced, profile(tmp_path / device, device), "", as_timed=True)

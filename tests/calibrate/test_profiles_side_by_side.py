@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from calibrate import diff
 from calibrate.cli import app
 from calibrate.store import save_fits, save_profile
-from sim.cost.profile import load_profile, read_profile
+from sim.cost.profile import TAKEN_OUT, load_profile, read_profile
 
 FAST = "h200_sxm/vllm"
 
@@ -20,7 +20,7 @@ def slow(tmp_path_factory):
     """A shipped profile with every time doubled: launches twice as long, rates half."""
     folder = tmp_path_factory.mktemp("slow")
     fast = load_profile(FAST)
-    tables = [replace(t, seconds=2 * t.seconds) for kernel in fast.kernels for t in fast.tables(kernel)]
+    tables = [_twice(table) for kernel in fast.kernels for table in fast.tables(kernel)]
     save_profile(folder, {name: value for name, value in fast.header.items() if name != "tables"}, tables)
 
     def slower(form):
@@ -31,6 +31,11 @@ def slow(tmp_path_factory):
 
     save_fits(folder, {key: replace(fit, form=slower(fit.form)) for key, fit in fast.fits.items()})
     return folder
+
+
+def _twice(table):
+    taken = {TAKEN_OUT: 2 * table.columns[TAKEN_OUT]} if TAKEN_OUT in table.columns else {}
+    return replace(table, seconds=2 * table.seconds, columns={**table.columns, **taken})
 
 
 def test_twice_the_time_is_a_ratio_of_two_at_every_shape(slow):
