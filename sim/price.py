@@ -48,8 +48,8 @@ class Purchase:
 
     @property
     def stranded(self) -> float:
-        """GPUs paid for that no pool uses."""
-        return self.bought - self.used
+        """GPUs paid for that no pool uses; two means of the same GPUs may differ by their rounding."""
+        return max(0.0, self.bought - self.used)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pytest
 from priced_runs import SERVED, SPLIT, price, record, requests
 
 from sim.cluster.record import PoolRecord
-from sim.price import allocate, purchase
+from sim.price import Purchase, allocate, purchase
 
 
 def test_disaggregated_by_hand() -> None:
@@ -129,6 +129,11 @@ def test_whole_nodes_are_bought() -> None:
     paid = price(record(pools, SERVED))
     assert paid.usd_per_hour == 16 * 2.0
     assert paid.json()["stranded_gpus"] == 4
+
+
+def test_no_gpu_is_missing_because_two_means_of_the_same_are_rounded() -> None:
+    """0.1 + 0.2 GPUs used of the 0.3 that were bought."""
+    assert Purchase(used=0.1 + 0.2, bought=0.3, unit=1).stranded == 0
 
 
 def test_deepseeks_own_day() -> None:
