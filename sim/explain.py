@@ -17,6 +17,8 @@ from sim.step.pricing import calibrated, check_backends, cost_model, moe_backend
 from sim.units import GB_BYTES
 
 DEFAULT_CONTEXT: Final = 4096
+ROUNDING: Final = 1e-9
+"""Share of a sum below which a difference is none."""
 
 
 def explain(
@@ -131,6 +133,11 @@ def _times(operation: Operation, times: int) -> Operation:
     return replace(operation, layers=operation.layers * times, parts=parts)
 
 
+def _told(difference_s: float, of_s: float) -> float:
+    """A difference of sums, none where it is their rounding."""
+    return difference_s if difference_s > ROUNDING * of_s else 0.0
+
+
 @dataclass(frozen=True)
 class Explanation:
     """A priced step of the slowest rank, and the memory of its GPU."""
@@ -163,7 +170,8 @@ class Explanation:
     @property
     def hidden_s(self) -> float:
         """Seconds of operations that run beside others."""
-        return max(0.0, sum(priced.total_s for priced in self.operations) - self.device_s)
+        total_s = sum(priced.total_s for priced in self.operations)
+        return _told(total_s - self.device_s, total_s)
 
     def json(self) -> dict[str, Any]:
         """The names of INTERFACES: `explain --json`."""
@@ -175,7 +183,7 @@ class Explanation:
             "context": self.context,
             "step_s": self.step_s,
             "hidden_s": self.hidden_s,
-            "launch_wait_s": self.step_s - self.device_s,
+            "launch_wait_s": _told(self.step_s - self.device_s, total_s),
             "step_s_by_moe_backend": self.step_s_by_moe_backend,
             "tokens": self.tokens,
             "accept_length": self.accept_length,

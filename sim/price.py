@@ -213,19 +213,19 @@ def price(record: RunRecord, deployment: Deployment) -> RunPrice:
     gpus: Mapping[str, Any] = mean_gpus(record)  # a mean where workers come and go
     inside = _shares(served, tokens_in_window(replace(record, window_s=(0.0, record.end_s))))
     served = Tokens(served.cached * scale, served.uncached * scale, served.output * scale)
-    pools = {
-        role: replace(
-            pool, gpus=gpus[role], busy_gpu_s={a: s * inside[a] for a, s in pool.busy_gpu_s.items()}
-        )
-        for role, pool in record.pools.items()
-    }
+    pools = {}
+    for role, pool in record.pools.items():
+        busy_s = {activity: seconds * inside[activity] for activity, seconds in pool.busy_gpu_s.items()}
+        pools[role] = replace(pool, gpus=gpus[role], busy_gpu_s=busy_s)
     wanted = record.scenario.price
-    unit = gpu_hour(deployment.gpu, wanted).unit_gpus
-    paid, buy = bill(record, rates(deployment.gpu, wanted), unit), None
+    unit, at = gpu_hour(deployment.gpu, wanted).unit_gpus, rates(deployment.gpu, wanted)
+    paid, buy = bill(record, at, unit), None
     start_s, end_s = paid_window_s(record)
-    if record.life is not None or paid.charged is not paid.bought:
+    if record.life is not None:
         mean = paid.bought(start_s, end_s) / (end_s - start_s) if end_s else 0.0
         buy = Purchase(sum(gpus.values()), mean, unit, paid.dearer(start_s, end_s))
+    elif end_s:
+        buy = replace(_always(sum(gpus.values()), unit, at), dearer=paid.dearer(start_s, end_s))
     priced = price_tokens(deployment, wanted, pools, window_length_s(record) / HOUR_S, served, buy)
     gpu_usd = priced.usd_per_hour - priced.storage_usd_per_hour
     charged = priced.purchase.bought * priced.purchase.dearer

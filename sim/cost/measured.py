@@ -50,6 +50,8 @@ class ProfileCost:
     def __init__(self, profile: Profile, fallback: CostModel, gpu: Gpu, model: str = "") -> None:
         self.profile, self.fallback, self.gpu, self.model = profile, fallback, gpu, model
         self.measured_on = device_gpu(profile)
+        self.as_timed = profile.as_timed and not profile.calibrated
+        """Whether shipped tables price with what the import took out of them; those beside one's own do not."""
         self._choices: dict[Any, Choice | str] = {}
 
     def knows(self, operation: Operation) -> bool:
@@ -192,14 +194,14 @@ class ProfileCost:
         that stands in for it."""
         name = engine if "/" in engine else f"{self.measured_on.name}/{engine}"
         if self.model and is_shipped(own := f"{name}/{self.model}"):
-            yield load_profile(own)
+            yield load_profile(own, self.as_timed)
         if engine == self.profile.engine:
             yield self.profile
         if name in shipped_profiles() and load_profile(name).path != self.profile.path:
-            yield load_profile(name)
+            yield load_profile(name, self.as_timed)
         other = selection()["stand_in_gpus"].get(kernel, {}).get(self.measured_on.name)
         if other and is_shipped(own := f"{other}/{engine}/{self.model}"):
-            yield load_profile(own)
+            yield load_profile(own, self.as_timed)
 
     def _chosen(self, found: Sequence[tuple[Table, Profile]], dtype: str) -> Choice:
         """The first table; where engines run much the same kernels, another engine's carries it beyond its hull.

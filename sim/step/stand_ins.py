@@ -38,7 +38,7 @@ def pricing_notes(deployment: Deployment) -> Iterator[str]:
         yield f"priced by kernels of another engine than {cost.profile.engine}: {listed}"
     if (share := taken_out(deployment)) > 0:
         told = f"{share:.0%} of what was measured (sim/cost/profiles/launches.csv)"
-        if cost.profile.as_timed:
+        if cost.as_timed:
             yield (
                 "attention blocks are priced as timed, with launches showing or norms unfused, because the scenario "
                 f"names their profile: {told}. Leave `profile` out for the price without them"

@@ -116,3 +116,13 @@ def test_where_nothing_changes_by_the_hour_the_mean_of_the_day_counts() -> None:
 def test_prices_that_cannot_be_are_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(ScenarioError, match=says):
         sim.simulate({**STEADY, "price": given})
+
+
+def test_reserved_gpus_of_a_steady_service_are_a_whole_number_whoever_came() -> None:
+    """24 reserved, 16 held: 8 are unused; a workload that ends before anybody comes pays for them too."""
+    reserved = {"hours": TWO_PRICES, "reserved": {"gpus": 24, "usd_per_gpu_hour": 0.5}}
+    cost = sim.simulate({**STEADY, "price": {"overhead_fraction": 0.0, **reserved}}).json()["cost"]
+    assert (cost["bought_gpus"], cost["stranded_gpus"]) == (24, 8)
+    nobody = {**STEADY, "workload": {**STEADY["workload"], "arrivals": {"poisson": {"rate_per_s": 1e-6}}}}
+    cost = sim.simulate({**nobody, "price": {"overhead_fraction": 0.0, **reserved}}).json()["cost"]
+    assert (cost["bought_gpus"], cost["stranded_gpus"], cost["usd_per_hour"]) == (24, 8, 12)

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from sim.catalog.validated import Served, Validated
+from sim.cost.measured import ProfileCost
 from sim.deployment.plan import resolve
 from sim.explain import explain
 from sim.result import expected_error as room
 from sim.scenario.schema import Scenario
+from sim.step.operations import typical_prompts
 from sim.step.pricing import priced_by, step_operations
 from sim.step.stand_ins import experts_carried, pricing_notes
 
@@ -120,3 +122,23 @@ def test_a_named_profile_prices_as_it_was_timed() -> None:
     assert as_served < as_timed
     (said,) = [note for note in notes(timed) if "launches showing" in note]
     assert "as timed" in said
+
+
+def test_tables_that_stand_in_for_those_of_a_named_profile_price_as_timed_too() -> None:
+    """TensorRT-LLM's prompts of V3.2 are priced by vLLM's blocks on H200, whose norms were timed unfused."""
+    asked = {"gpu": "h200", "engine": "trtllm", "model": "deepseek-v3.2", "speculation": {}}
+    asked["precision"] = {"weights": "fp8", "kv_cache": "fp8"}
+    served, timed = scenario(**asked), scenario(profile="h200_sxm/trtllm", **asked)
+    found = [priced_by(resolve(one)) for one in (served, timed)]
+    assert [cost.as_timed for cost in found if isinstance(cost, ProfileCost)] == [False, True]
+    blocks = step_operations(resolve(timed), "prefill").prefill_attention(*typical_prompts(64.0, 4096.0))
+    as_served, as_timed = (sum(cost.price(block).seconds for block in blocks) for cost in found)
+    assert as_served < as_timed
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_nothing_is_hidden_or_waited_for_by_rounding(phase: str) -> None:
+    told = explain(scenario(), phase).json()
+    total = sum(operation["seconds"] for operation in told["operations"])
+    for name in ("hidden_s", "launch_wait_s"):
+        assert told[name] == 0 or told[name] > 1e-6 * total
