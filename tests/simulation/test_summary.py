@@ -125,6 +125,20 @@ def test_a_trace_of_sessions_and_its_cache() -> None:
     told_alike(rows, summary)
 
 
+@pytest.mark.parametrize("seed", [3, 12, 19])
+def test_a_run_that_outlasts_its_arrivals_by_far(seed: int) -> None:
+    """The only worker of a pool fails and is repaired as it is by default, days later: rows have no latencies then."""
+    workload = {
+        "arrivals": {"poisson": {"rate_per_s": 3.0}},
+        "lengths": {"input": {"constant": 900}, "output": {"uniform": [1, 40]}},
+    }
+    scenario = {**BASE, "deployment": APART, "workload": workload, "duration_s": 100}
+    scenario["failures"] = {"per_gpu_hour": 0.5}
+    rows, summary = (figures(scenario, metrics, seed) for metrics in ("rows", "summary"))
+    assert rows[".stable"] is False and rows[".latency.ttft_s.p50"] is None
+    told_alike(rows, summary)
+
+
 def test_what_cannot_be_told_is_said() -> None:
     scenario = {**BASE, "deployment": SERVE, "metrics": "summary"}
     lengths = {"input": {"constant": 300}, "output": {"constant": 20}}
