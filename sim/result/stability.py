@@ -207,4 +207,5 @@ class QueueOverTime:
         """Numbers of the parts, as in `_left`."""
         parts = times_s / self._part_s
         doublings = np.maximum(np.frexp(parts / self.PARTS)[1], 0)
-        return np.ldexp(parts, -doublings).astype(np.int64) + doublings * (self.PARTS // 2)
+        numbers: Floats = np.floor(np.ldexp(parts, -doublings)) + doublings * (self.PARTS // 2)
+        return numbers.astype(np.int64)
