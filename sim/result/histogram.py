@@ -20,7 +20,7 @@ PER_DOUBLING: Final = 256
 WIDTH: Final = 2 ** (1 / PER_DOUBLING) - 1
 """Of a bin, as a share of its lower edge: 0.27%."""
 LEAST_S: Final = NANOSECOND_S
-"""What is shorter, and no time at all, is counted as this."""
+"""What is shorter than the bin of this is no time at all, and has a bin of its own."""
 
 
 class Histogram:
@@ -43,7 +43,7 @@ class Histogram:
         self.count = len(values)
         self.lowest_s, self.highest_s = float(values.min()), float(values.max())
         self._sum_ns = sum(np.rint(values / NANOSECOND_S).astype(np.int64).tolist())
-        bins = bin_of(np.maximum(values, LEAST_S))
+        bins = np.maximum(bin_of(np.maximum(values, LEAST_S / 2)), NO_TIME)
         self._first = int(bins.min())
         self._counts = np.bincount(bins - self._first).astype(np.int64)
 
@@ -76,7 +76,7 @@ class Histogram:
         return self._sum_ns * NANOSECOND_S / self.count
 
     def percentiles(self, shares: Sequence[float]) -> Floats:
-        """Linear between order statistics, as numpy's; each within `WIDTH` of the true one.
+        """Linear between order statistics, as numpy's; each within `WIDTH` of the true one, or `LEAST_S`.
 
         The values of a bin are taken to lie evenly in it, none outside the lowest and the highest of all.
         """
@@ -89,13 +89,13 @@ class Histogram:
         until = np.cumsum(self._counts)
         at = until.searchsorted(ranks, side="right")
         inside = (ranks - until[at] + self._counts[at] + 0.5) / self._counts[at]
-        values = np.exp2((self._first + at + inside) / PER_DOUBLING)
+        values = _seconds(self._first + at + inside)
         return np.clip(values, self.lowest_s, self.highest_s)
 
     def bins(self) -> Iterator[tuple[float, float, int]]:
         """(from, to, count) in seconds, of the bins that hold any."""
         filled = np.flatnonzero(self._counts)
-        edges = np.exp2((self._first + np.array([filled, filled + 1])) / PER_DOUBLING)
+        edges = _seconds(self._first + np.array([filled, filled + 1]))
         return zip(*edges.tolist(), self._counts[filled].tolist(), strict=True)
 
 
@@ -103,6 +103,15 @@ def bin_of(values: Floats) -> Ints:
     """Numbers of the bins that these (above 0) fall in."""
     bins: Ints = np.floor(np.log2(values) * PER_DOUBLING).astype(np.int64)
     return bins
+
+
+NO_TIME: Final = int(bin_of(np.array(LEAST_S))) - 1
+"""Number of the bin from 0 to that of `LEAST_S`."""
+
+
+def _seconds(places: Floats | Ints) -> Floats:
+    """At these places on the scale: k is where bin k begins, k + 1/2 its middle. No time at all is 0 in all its bin."""
+    return np.where(places >= NO_TIME + 1, np.exp2(places / PER_DOUBLING), 0.0)
 
 
 def merged(parts: Iterable[Histogram]) -> Histogram:

@@ -134,8 +134,9 @@ def backlog_grows(backlog: Backlog, window_s: tuple[float, float]) -> bool:
 class QueueOverTime:
     """A backlog by how many came and left in each of many equal parts of the time, which a summary keeps.
 
-    It is told to the end of a part: the parts double where the run outlasts them, so that there are always more than
-    2,000 in the second half of a window that lasts as long as the run.
+    It is told to the end of a part: the parts double where arrivals outlast them, so that there are always more than
+    2,000 in the second half of a window that ends with the last arrival. Those that leave later, which may be much
+    later, are counted in parts that double with the time, since arrivals to come may outlast these as well.
     """
 
     PARTS: Final = 8192
@@ -144,22 +145,34 @@ class QueueOverTime:
     def __init__(self) -> None:
         self._part_s = self.SHORTEST_S
         self._came = np.zeros(self.PARTS, dtype=np.int64)
-        self._left = np.zeros(self.PARTS, dtype=np.int64)
         self._wait_s = np.zeros(self.PARTS)
         """Of those that came in each part."""
+        self._left = np.zeros(self.PARTS, dtype=np.int64)
+        """After the equal parts half as many that are twice as long, then as many four times as long, ..."""
 
     def add(self, arrival_s: Floats, left_s: Floats) -> None:
         """More requests; see `Queue`."""
-        gone = left_s[~np.isnan(left_s)]
-        latest_s = max(arrival_s.max(initial=0.0), gone.max(initial=0.0))
-        while latest_s >= self._part_s * self.PARTS:
-            self._double()
+        self.resolve(arrival_s.max(initial=0.0))
         at = self._part(arrival_s)
         self._came += np.bincount(at, minlength=self.PARTS)
-        self._left += np.bincount(self._part(gone), minlength=self.PARTS)
         self._wait_s += np.bincount(
             at, np.where(np.isnan(left_s), np.inf, left_s) - arrival_s, minlength=self.PARTS
         )
+        left = np.bincount(self._part(left_s[~np.isnan(left_s)]), minlength=len(self._left))
+        left[: len(self._left)] += self._left
+        self._left = left
+
+    def resolve(self, until_s: float) -> None:
+        """Let the equal parts reach beyond that time: what is asked must lie within them."""
+        half = self.PARTS // 2
+        while until_s >= self._part_s * self.PARTS:
+            self._part_s *= 2
+            for column in (self._came, self._wait_s):
+                column[:half] = column[: self.PARTS : 2] + column[1 : self.PARTS : 2]
+                column[half:] = 0
+            pairs = self._left[: self.PARTS].reshape(half, 2).sum(axis=1)
+            self._left = np.append(pairs, self._left[self.PARTS :])
+            self._left = np.append(self._left, np.zeros(max(0, self.PARTS - len(self._left)), dtype=np.int64))
 
     def arrived(self, until_s: float) -> int:
         """See `Backlog`."""
@@ -167,12 +180,12 @@ class QueueOverTime:
 
     def waiting(self, times_s: Floats) -> NDArray[np.int64]:
         """See `Backlog`."""
-        return np.cumsum(self._came - self._left)[self._part(times_s)]
+        return self._waiting()[self._part(times_s)]
 
     def lowest(self, start_s: float, end_s: float) -> int:
         """See `Backlog`."""
         first, last = self._part(np.array([start_s, end_s]))
-        return int(np.cumsum(self._came - self._left)[first : last + 1].min())
+        return int(self._waiting()[first : last + 1].min())
 
     def wait_s(self, start_s: float, end_s: float) -> float:
         """See `Backlog`."""
@@ -186,12 +199,13 @@ class QueueOverTime:
         last = int(came.searchsorted(max(1, int(came[-1] * share))))
         return float(self._wait_s[: last + 1].sum() / came[last])
 
-    def _part(self, times_s: Floats) -> NDArray[np.int64]:
-        return np.minimum(times_s / self._part_s, self.PARTS - 1).astype(np.int64)
+    def _waiting(self) -> NDArray[np.int64]:
+        """At the end of each of the equal parts."""
+        return np.cumsum(self._came - self._left[: self.PARTS])
 
-    def _double(self) -> None:
-        self._part_s *= 2
-        for column in (self._came, self._left, self._wait_s):
-            half = self.PARTS // 2
-            column[:half] = column[::2] + column[1::2]
-            column[half:] = 0
+    def _part(self, times_s: Floats) -> NDArray[np.int64]:
+        """Numbers of the parts, as in `_left`."""
+        parts = times_s / self._part_s
+        doublings = np.maximum(np.frexp(parts / self.PARTS)[1], 0)
+        numbers: Floats = np.floor(np.ldexp(parts, -doublings)) + doublings * (self.PARTS // 2)
+        return numbers.astype(np.int64)

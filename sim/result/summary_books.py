@@ -211,6 +211,7 @@ class SummaryBooks:
 
     def grows(self, window_s: Span) -> bool:
         """See `Books`."""
+        self._queue.resolve(window_s[1])  # those that come last may have been rejected
         return backlog_grows(self._queue, window_s)
 
     def hour(self, number: int, ends_s: Span) -> OfHour:

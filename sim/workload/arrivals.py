@@ -20,6 +20,9 @@ Floats = NDArray[np.float64]
 MOST_REQUESTS = 10_000_000
 """More would not fit in memory: a run keeps some 300 bytes per request, and as much again while it writes its table."""
 
+MOST_DRAWN = 1_000_000_000
+"""Where none is kept. All are drawn once, to count them, before the first is served: that takes so many two minutes."""
+
 PIECE = 2**16
 """Arrivals that are drawn at once."""
 
@@ -44,18 +47,21 @@ def arrival_times(
         DeploymentError: if nothing ends the arrivals, or more than `MOST_REQUESTS` would come.
         ScenarioError: if the file of a daily curve is broken.
     """
-    _, end, _ = _process(form, count, duration_s, seed, base_folder)
-    # Four standard deviations of a Poisson count more than expected.
-    feasible(
-        min(inf if count is None else count, end + 4 * math.sqrt(end) + 16), "; `metrics: summary` keeps none"
-    )
+    feasible(_at_most(form, count, duration_s, seed, base_folder), "; `metrics: summary` keeps none")
     return np.concatenate([np.empty(0), *arriving(form, count, duration_s, seed, base_folder)])
 
 
 def arriving(
     form: Arrivals, count: int | None, duration_s: float | None, seed: int, base_folder: Path | None = None
 ) -> Iterator[Floats]:
-    """The same, at most `PIECE` at a time, however many there are."""
+    """The same, at most `PIECE` at a time, up to `MOST_DRAWN` in all."""
+    most = _at_most(form, count, duration_s, seed, base_folder)
+    if most > MOST_DRAWN:
+        says = (
+            f"about {most:.3g} requests; at most {MOST_DRAWN:,} are drawn: give fewer `workload.requests`, "
+            "a lower rate, or a shorter duration_s"
+        )
+        raise DeploymentError([Problem(("workload",), says)])
     gaps, end, times_of = _process(form, count, duration_s, seed, base_folder)
     left, total = inf if count is None else count, 0.0
     while left > 0 and total < end:
@@ -64,6 +70,14 @@ def arriving(
         times = np.cumsum(drawn)
         left, total = left - len(times), float(times[-1])
         yield times_of(times[times < end])
+
+
+def _at_most(
+    form: Arrivals, count: int | None, duration_s: float | None, seed: int, base_folder: Path | None
+) -> float:
+    """Requests that will hardly be exceeded: four standard deviations of a Poisson count more than expected."""
+    _, end, _ = _process(form, count, duration_s, seed, base_folder)
+    return min(inf if count is None else count, end + 4 * math.sqrt(end) + 16)
 
 
 def _process(

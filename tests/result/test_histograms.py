@@ -62,6 +62,20 @@ def test_nothing_and_no_time_at_all() -> None:
     )
 
 
+@given(st.lists(st.sampled_from([0.0, 1e-15, 1e-9, 2e-9, 0.5, 2.0]), min_size=1, max_size=200))
+def test_no_time_at_all_is_none_among_others(values: list[float]) -> None:
+    shares = (0, 1, 25, 50, 90, 99, 100)
+    exact, got = np.percentile(values, shares), Histogram(values).percentiles(shares)
+    assert got == pytest.approx(exact, rel=WIDTH * 1.0001, abs=1e-14)
+    if 1e-15 not in values:
+        assert (got[exact == 0] == 0).all()
+    bins = list(Histogram(values).bins())
+    assert sum(count for *_, count in bins) == len(values)
+    assert all(low < high for low, high, _ in bins)
+    for value in values:
+        assert any(low <= value < high for low, high, _ in bins)
+
+
 @pytest.mark.parametrize("count", [50, 999, 1000, 12_345, 100_000])
 def test_batches_keep_their_number_and_know_what_batch_means_know(count: int) -> None:
     from sim.result.percentiles import batch_means  # noqa: PLC0415

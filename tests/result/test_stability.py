@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sim.result import Queue, backlog_grows
+from sim.result.stability import QueueOverTime
 from sim.workload import trace
 
 
@@ -151,6 +152,28 @@ def test_an_empty_window_says_nothing(window_s: tuple[float, float]) -> None:
     arrival_s = np.arange(100.0)
     assert not backlog_grows(Queue(arrival_s, arrival_s * 5), window_s)
     assert not backlog_grows(Queue(np.array([]), np.array([])), window_s)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("outlasts", [1.0, 3.0, 1000.0, 1e6])
+@pytest.mark.parametrize("load", [0.5, 2.0])
+def test_parts_of_the_time_tell_as_much_as_requests_do(load: float, outlasts: float, seed: int) -> None:
+    """One server for 600 s of arrivals; what would leave after 300 s does so up to a million times as late, as where
+    a worker fails and is repaired. A summary hears of requests as they leave."""
+    rng = np.random.default_rng(seed)
+    arrival_s = np.cumsum(rng.exponential(0.5, 1200))
+    left_s = departures(arrival_s, rng.exponential(0.5 * load, 1200))
+    left_s = np.where(left_s > 300, 300 + (left_s - 300) * outlasts, left_s)
+    left_s[(arrival_s > 400) & (rng.random(1200) < 0.01)] = np.nan
+    queue, parts = Queue(arrival_s, left_s), QueueOverTime()
+    for rows in np.array_split(np.argsort(left_s), 40):
+        parts.add(arrival_s[rows], left_s[rows])
+    end_s = float(arrival_s[-1])
+    part_s = 2.0 ** (np.floor(np.log2(end_s)) + 1) / QueueOverTime.PARTS
+    edges_s = part_s * np.arange(1, end_s // part_s + 2)
+    assert (parts.waiting(edges_s - part_s / 2) == queue.waiting(np.nextafter(edges_s, 0))).all()
+    assert parts.first_wait_s(1 / 16) == pytest.approx(queue.first_wait_s(1 / 16), rel=0.02)
+    assert backlog_grows(parts, (0.0, end_s)) == backlog_grows(queue, (0.0, end_s))
 
 
 def test_the_t_of_the_docstring() -> None:

@@ -105,6 +105,18 @@ def test_a_case_outside_its_band_is_exit_code_1(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["validate", str(path)]).exit_code == 1
 
 
+def test_a_run_of_ones_own_has_rows_whatever_its_file_says(tmp_path: Path) -> None:
+    path = written(tmp_path, ", step: {phase: decode, batch: 1, context: 64}", "")
+    found = []
+    for metrics in ("rows", "summary"):
+        path.write_text(path.read_text() + f"metrics: {metrics}\n", encoding="utf-8")
+        result = CliRunner().invoke(app, ["validate", str(path), "--json"])
+        assert result.exit_code == 0, result.output
+        found.append(json.loads(result.stdout.splitlines()[-1])["cases"])
+        path.write_text(path.read_text().replace(f"metrics: {metrics}\n", ""), encoding="utf-8")
+    assert found[0] == found[1] and found[0][0]["id"] == "MINE"
+
+
 def test_a_limit_lies_on_one_side(tmp_path: Path) -> None:
     limit = ("metric: tpot, value: 0.01", "metric: bound_tpot, value: 0.000001")
     path = written(tmp_path, *limit)

@@ -110,6 +110,41 @@ def test_a_number_beyond_memory_is_refused_before_it_is_drawn() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arrivals", "bounds"),
+    [
+        (POISSON, {"requests": 10**12}),
+        (BURSTY, {"requests": 10**12}),
+        (DAILY, {"requests": 10**12}),
+        ({"all_at_once": {}}, {"requests": 10**12}),
+        ({"poisson": {"rate_per_s": 1e6}}, {"duration_s": 1e7}),
+        ({"gamma": {"rate_per_s": 1e6, "cv": 2.0}}, {"duration_s": 1e7}),
+        ({"diurnal": {"mean_rate_per_s": 1e6, "curve": "deepseek-24h"}}, {"duration_s": 1e7}),
+    ],
+)
+def test_a_number_beyond_drawing_is_refused_before_it_is_drawn(
+    arrivals: dict[str, object], bounds: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a summary keeps none; fewer are drawn, whichever bound ends them."""
+
+    def drawn(**bounds: float) -> int:
+        lengths = {"input": {"constant": 10}, "output": {"constant": 2}}
+        workload = {"arrivals": arrivals, "lengths": lengths}
+        if "requests" in bounds:
+            workload["requests"] = bounds.pop("requests")
+        service = {"model": "deepseek-v3", "gpu": "h200_sxm", "deployment": {"serve": {"gpus": 8, "tp": 8}}}
+        form = {**service, "workload": workload, "metrics": "summary", **bounds}
+        return len(incoming(Scenario.model_validate(form), seed=0))
+
+    def stopped(*_: object) -> None:
+        raise AssertionError("requests were drawn")
+
+    with monkeypatch.context() as watched, pytest.raises(DeploymentError, match="at most 1,000,000,000 are"):
+        watched.setattr("sim.workload.build.Source.next", stopped)
+        drawn(**bounds)
+    assert drawn(**{**bounds, "requests": 70_000, "duration_s": 1e7}) == 70_000
+
+
+@pytest.mark.parametrize(
     ("text", "place", "says"),
     [
         ("hour,load\n1,1\n", "c.csv:2:1", "expected 0 first"),
