@@ -1,11 +1,14 @@
 """What a command leaves is the old result or the new one, whenever it is killed, and nothing beside it."""
 
+import fcntl
 import multiprocessing
 import os
 import random
 import signal
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +16,7 @@ from typer.testing import CliRunner
 from sim import saving
 from sim.cli import app
 from sim.cli.scenarios import _name
-from sim.saving import whole_folder, write_whole
+from sim.saving import PREFIX, whole_folder, write_whole
 
 NAMES = ("requests.parquet", "scenario.yaml", "run.json", "report.html")
 SCENARIO = """
@@ -134,3 +137,41 @@ def test_a_kill_leaves_one_whole_file(tmp_path: Path) -> None:
             assert text == text[: len(text) // 1000] * 1000
     write_whole(target, "last")
     assert [file.name for file in tmp_path.iterdir()] == ["one.html"]
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked", "while it is locked"])
+def test_a_folder_that_another_process_clears_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    cleared: list[str] = []
+    flock, make = fcntl.flock, tempfile.mkdtemp
+
+    def made(**where: Any) -> str:
+        name = make(**where)
+        if len(cleared) < 3 and moment == "before it is opened":
+            saving.clear(tmp_path)
+            cleared.append(name)
+        return name
+
+    def locked(descriptor: int, how: int) -> None:
+        if len(cleared) < 3 and moment != "before it is opened":
+            [folder] = tmp_path.glob(f"{PREFIX}*")
+            folder.rmdir()
+            cleared.append(folder.name)
+            if moment == "while it is locked":
+                raise BlockingIOError
+        flock(descriptor, how)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", made)
+    monkeypatch.setattr(fcntl, "flock", locked)
+    write_whole(tmp_path / "a", "whole")
+    assert len(cleared) == 3
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a", "whole")]
+
+
+def test_without_locks_a_result_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "_locked", lambda _: None)
+    write_whole(tmp_path / "a", "whole")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a", "whole")]
