@@ -31,7 +31,8 @@ def whole_folder(target: Path, last: str, ours: Collection[str] = ()) -> Iterato
     """A folder to write to, which takes the place of `target` where the block ends without an exception.
 
     Where `target` holds other files than the new ones and those of the patterns `ours`, or is the working folder, it
-    stays, and the new files are moved into it one by one, `last` as the last: who finds that finds all.
+    stays, and the new files are moved into it one by one, `last` as the last: who finds that finds all. What an earlier
+    result left there of the names `ours` goes after that; of patterns nothing, since they may fit files of others.
     """
     target = Path(os.path.realpath(target))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +134,10 @@ def _put(made: Path, target: Path, last: str, ours: Collection[str], beside: boo
     target.mkdir(exist_ok=True)
     for name in sorted(names, key=lambda name: (name == last, name)):
         (made / name).replace(target / name)
+    if last in there:  # else it is not an earlier result that they are of
+        for name in (there - names) & {*ours}:
+            if (target / name).is_file():
+                (target / name).unlink()
 
 
 def _exchanged(one: Path, other: Path) -> bool:

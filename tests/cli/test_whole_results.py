@@ -72,6 +72,35 @@ def test_a_folder_with_files_of_others_keeps_them(
     assert moved[3] == moved[7] == "run.json", "whoever finds the answer finds the rest"
 
 
+@pytest.mark.parametrize("where", ["beside a file of others", "in the working folder"])
+def test_where_files_are_moved_singly_what_an_earlier_result_left_goes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    out, others = tmp_path / "out", {"notes.txt", "mine.parquet", "report.html"}
+    out.mkdir()
+    if where == "in the working folder":
+        monkeypatch.chdir(out)
+    for name in others:
+        (out / name).write_text("mine")
+    gone: list[str] = []
+    unlink = Path.unlink
+
+    def watched(self: Path, missing_ok: bool = False) -> None:
+        gone.append(f"{self.name} of {(out / 'run.json').read_text()}")
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    for table in ("requests", "histograms"):
+        with whole_folder(out, "run.json", ("report.html", "requests.json", "*.parquet")) as made:
+            for name in (f"{table}.json", "run.json"):
+                (made / name).write_text(table)
+        left = {file.name for file in out.iterdir()}
+        assert left - others == {f"{table}.json", "run.json"}
+        assert ("report.html" in left) == (table == "requests"), "before there was a result it was not of one"
+    assert sorted(gone) == ["report.html of histograms", "requests.json of histograms"]
+    assert (out / "mine.parquet").read_text() == "mine"
+
+
 def test_a_failure_leaves_the_old_result(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "out", last="run.json") as made:
         (made / "run.json").write_text("old")
