@@ -133,7 +133,11 @@ def _put(made: Path, target: Path, last: str, ours: Collection[str], beside: boo
             return
     target.mkdir(exist_ok=True)
     for name in sorted(names, key=lambda name: (name == last, name)):
-        (made / name).replace(target / name)
+        new, old = made / name, target / name
+        if not (
+            new.is_dir() and old.is_dir() and _exchanged(new, old)
+        ):  # a folder only replaces an empty one
+            new.replace(old)
     if last in there:  # else it is not an earlier result that they are of
         for name in (there - names) & {*ours}:
             if (target / name).is_file():

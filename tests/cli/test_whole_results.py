@@ -101,6 +101,18 @@ def test_where_files_are_moved_singly_what_an_earlier_result_left_goes_last(
     assert (out / "mine.parquet").read_text() == "mine"
 
 
+def test_a_folder_beside_a_file_of_others_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    for generation in ("old", "new"):
+        with whole_folder(tmp_path / "out", last="profile.yaml") as made:
+            (made / "inner").mkdir()
+            (made / "inner" / generation).write_text(generation)
+            (made / "profile.yaml").write_text(generation)
+    assert [file.name for file in (tmp_path / "out" / "inner").iterdir()] == ["new"]
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"notes.txt", "inner", "profile.yaml"}
+
+
 def test_a_failure_leaves_the_old_result(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "out", last="run.json") as made:
         (made / "run.json").write_text("old")
