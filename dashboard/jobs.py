@@ -39,6 +39,8 @@ BAD_INPUT: Final = 2
 """Exit code of `tokenworks` where the input is the user's to mend: what it said is the whole message."""
 DONE: Final[Mapping[Command, str]] = {"run": "run.json", "plan": "plan.json"}
 """The file that a finished command leaves."""
+TRIES: Final = 20
+"""Folders made in vain before the file system of temporary files is taken to have no locks."""
 UNKEPT: Final = 1
 """Exit code of a plan that only has the closest answer."""
 
@@ -169,8 +171,7 @@ class Jobs:
 
     def __init__(self) -> None:
         _clear(Path(tempfile.gettempdir()))
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._lock_file = _locked(self.folder)
+        self.folder, self._lock_file = _made()
         self._jobs: dict[tuple[str, int], Job] = {}
         self._lock = Lock()
         atexit.register(self.close)
@@ -220,24 +221,46 @@ class Jobs:
             shutil.rmtree(self._jobs.pop(key).folder, ignore_errors=True)
 
 
+def _made() -> tuple[Path, int | None]:
+    """A server's new folder and its lock. Until it is locked, another server may take it for left and clear it: then
+    another one is made. Without locks nobody clears."""
+    for _ in range(TRIES):
+        made = Path(tempfile.mkdtemp(prefix=PREFIX))
+        lock = _locked(made)
+        if lock is not None:
+            return made, lock
+        shutil.rmtree(made, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=PREFIX)), None
+
+
 def _locked(folder: Path) -> int | None:
-    """The descriptor that holds a folder's lock until its server ends; None where another server has it."""
+    """The descriptor that holds a folder's lock until its server ends; None where another server has it, or the folder
+    is gone."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return None
-    try:
+    with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        if os.path.samestat(
+            os.fstat(descriptor), folder.stat()
+        ):  # who had the lock before may have cleared it
+            return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _clear(folder: Path) -> None:
     """Remove the files of servers that were killed, and so could not do it themselves."""
     for left in folder.glob(f"{PREFIX}*"):
-        lock = _locked(left) if left.is_dir() and left.stat().st_uid == os.getuid() else None
+        lock = _locked(left) if _ours(left) else None
         if lock is not None:
             shutil.rmtree(left, ignore_errors=True)
             os.close(lock)
+
+
+def _ours(folder: Path) -> bool:
+    """Whether it is a folder of this user, and still there."""
+    with suppress(OSError):  # another server has just cleared it
+        return folder.is_dir() and folder.stat().st_uid == os.getuid()
+    return False

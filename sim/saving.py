@@ -22,6 +22,8 @@ except ImportError:  # Windows: nothing is told apart, so nothing is cleared
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Of renameat2(2), Linux 3.15."""
 PREFIX: Final = ".tokenworks-"
+TRIES: Final = 20
+"""Folders made in vain before a file system is taken to have no locks."""
 
 
 @contextmanager
@@ -29,7 +31,8 @@ def whole_folder(target: Path, last: str, ours: Collection[str] = ()) -> Iterato
     """A folder to write to, which takes the place of `target` where the block ends without an exception.
 
     Where `target` holds other files than the new ones and those of the patterns `ours`, or is the working folder, it
-    stays, and the new files are moved into it one by one, `last` as the last: who finds that finds all.
+    stays, and the new files are moved into it one by one, `last` as the last: who finds that finds all. What an earlier
+    result left there of the names `ours` goes after that; of patterns nothing, since they may fit files of others.
     """
     target = Path(os.path.realpath(target))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,14 +62,25 @@ def write_whole(target: Path, text: str) -> None:
 def _hidden(place: Path) -> Iterator[Path]:
     """A folder to write to in `place`, ours until the block ends."""
     clear(place)
-    made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-    lock = _locked(made)
+    made, lock = _made(place)
     try:
         yield made
     finally:
         if lock is not None:
             os.close(lock)
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _made(place: Path) -> tuple[Path, int | None]:
+    """A new folder and its lock. Until it is locked, another process may take it for left and clear it: then another
+    one is made. Without locks nobody clears."""
+    for _ in range(TRIES if fcntl is not None else 0):
+        made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        lock = _locked(made)
+        if lock is not None:
+            return made, lock
+        shutil.rmtree(made, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=place)), None
 
 
 def clear(folder: Path) -> None:
@@ -86,19 +100,22 @@ def _takes(target: Path) -> bool:
 
 
 def _locked(folder: Path) -> int | None:
-    """The descriptor that holds the folder's lock until its process ends; None where another one has it."""
+    """The descriptor that holds the folder's lock until its process ends; None where another one has it, or the folder
+    is gone."""
     if fcntl is None:
         return None
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return None
-    try:
+    with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        if os.path.samestat(
+            os.fstat(descriptor), folder.stat()
+        ):  # who had the lock before may have cleared it
+            return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _put(made: Path, target: Path, last: str, ours: Collection[str], beside: bool) -> None:
@@ -116,7 +133,15 @@ def _put(made: Path, target: Path, last: str, ours: Collection[str], beside: boo
             return
     target.mkdir(exist_ok=True)
     for name in sorted(names, key=lambda name: (name == last, name)):
-        (made / name).replace(target / name)
+        new, old = made / name, target / name
+        if not (
+            new.is_dir() and old.is_dir() and _exchanged(new, old)
+        ):  # a folder only replaces an empty one
+            new.replace(old)
+    if last in there:  # else it is not an earlier result that they are of
+        for name in (there - names) & {*ours}:
+            if (target / name).is_file():
+                (target / name).unlink()
 
 
 def _exchanged(one: Path, other: Path) -> bool:

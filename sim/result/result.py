@@ -139,7 +139,8 @@ class Result:
         """Write `requests.parquet`, `scenario.yaml` (as applied) and `run.json` into a folder, made if need be; of a
         summary `histograms.parquet` takes the place of the first.
 
-        Each file appears whole or not at all, and `run.json` last: where it is, the others are.
+        Each file appears whole or not at all, and `run.json` last: where it is, the others are. The table of an earlier
+        result of the other kind goes after that.
         """
         folder, data = Path(folder), self.json()
         scenario = yaml.safe_dump(data["scenario"], sort_keys=False, allow_unicode=True)
@@ -148,9 +149,11 @@ class Result:
         name, table = (REQUESTS, self.requests) if rows else (HISTOGRAMS, self.histograms)
         with whole_file(folder / name) as file:
             table.to_parquet(file, index=False)
-        (folder / (HISTOGRAMS if rows else REQUESTS)).unlink(missing_ok=True)
         write_whole(folder / SCENARIO, scenario)
         write_whole(folder / SUMMARY, text)
+        (folder / (HISTOGRAMS if rows else REQUESTS)).unlink(
+            missing_ok=True
+        )  # an earlier result needed it until now
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,8 @@ def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Pat
         of = f"of its {len(prompts):,} requests (workload.requests)"
         if not rows.whole:
             of = f"requests (workload.requests); the file is read no further than its first {len(prompts):,}"
+            if rows.arrival_s is not None:
+                of += ", and times are taken to rise beyond them, in the same unit"
         notes.append(f"{rows.name}: the first {count:,} {of}")
     draw = _in_order(prompts[:count])
     if workload.arrivals is not None:

@@ -14,6 +14,7 @@ Decisions, where a file of requests leaves room:
 import gc
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -164,7 +165,9 @@ def _own(
 ) -> Trace | Clients | Sessions:
     """A user's file, as far as `most` requests need it."""
     if most is not None:
-        begun = _known(name, path, time_unit, max(LEAST_ROWS, AHEAD * most), state)
+        begun = None
+        with suppress(DeploymentError):  # what nothing tells here, the rows that follow may tell
+            begun = _known(name, path, time_unit, max(LEAST_ROWS, AHEAD * most), state)
         if begun is not None and _suffices(begun, most):
             return begun
     content = _known(name, path, time_unit, math.inf, state)
@@ -185,7 +188,7 @@ def _known(
     return _read(name, path, time_unit, most_rows)
 
 
-def _shared(content: Trace | Clients | Sessions) -> Trace | Clients | Sessions:
+def _shared(content: Trace | Clients | Sessions | None) -> Trace | Clients | Sessions | None:
     """With columns that nobody can change, since every run of this process reads the same ones."""
     if isinstance(content, Trace):
         for column in (content.arrival_s, content.prompts.input_tokens, content.prompts.output_tokens):
@@ -211,20 +214,18 @@ def _read(
     collects = gc.isenabled()
     gc.disable()
     try:
-        table = read(path, most_rows)
-        content = _parse(name, table, time_unit)
-        return _shared(content) if table.whole or isinstance(content, Trace) else None
+        return _shared(_parse(name, read(path, most_rows), time_unit))
     finally:
         if collects:
             gc.enable()
 
 
-def _parse(name: str, table: FileTable, time_unit: str | None) -> Trace | Clients | Sessions:
+def _parse(name: str, table: FileTable, time_unit: str | None) -> Trace | Clients | Sessions | None:
     keys = table.columns.keys()
     if keys >= clients.KEYS:
-        return clients.parse(name, table)
+        return clients.parse(name, table) if table.whole else None
     if keys >= sessions.KEYS:
-        return sessions.parse(name, table)
+        return sessions.parse(name, table) if table.whole else None
     return _requests(name, table, time_unit)
 
 

@@ -3,8 +3,11 @@
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,3 +185,29 @@ def test_a_job_that_does_not_heed_is_killed(jobs: Jobs, monkeypatch: pytest.Monk
         time.sleep(0.02)
     job.cancel()
     assert job.state == "cancelled"
+
+
+def test_servers_that_begin_at_once_do_not_clear_one_another_s_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server's `_clear` comes between a folder's making and its lock."""
+    cleared: list[str] = []
+    make = tempfile.mkdtemp
+
+    def made(**how: Any) -> str:
+        name = make(**how)
+        if len(cleared) < 3:
+            module._clear(tmp_path)
+            cleared.append(name)
+        return name
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "mkdtemp", made)
+    jobs = Jobs()
+    try:
+        assert len(cleared) == 3 and [*tmp_path.iterdir()] == [jobs.folder]
+        module._clear(tmp_path)
+        assert jobs.folder.is_dir(), "it is locked"
+    finally:
+        jobs.close()
+    assert not [*tmp_path.iterdir()]

@@ -9,8 +9,17 @@ import pytest
 import yaml
 from small_run import small_run
 
+import sim
 from sim.result import Result, load
 from sim.scenario.schema import Scenario
+
+SMALL = {
+    "model": "deepseek-v3.2", "gpu": "h200_sxm", "deployment": {"serve": {"gpus": 8, "ep": 8}},
+    "workload": {
+        "requests": 3, "arrivals": {"poisson": {"rate_per_s": 2}},
+        "lengths": {"input": {"constant": 100}, "output": {"constant": 5}},
+    },
+}  # fmt: skip
 
 
 class Cost:
@@ -78,3 +87,46 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 def test_nothing_to_load(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load(tmp_path)
+
+
+class Killed(BaseException):
+    """What ends `save` here, as a kill would."""
+
+
+def killed_after(patch: pytest.MonkeyPatch, changes: int) -> None:
+    """So many files are put in place, or removed."""
+    left = [None] * changes
+    for name in ("replace", "unlink"):
+        change = getattr(Path, name)
+
+        def counted(self: Path, *to: Any, change: Any = change, **how: Any) -> Any:
+            if not left:
+                raise Killed
+            left.pop()
+            return change(self, *to, **how)
+
+        patch.setattr(Path, name, counted)
+
+
+@pytest.mark.parametrize("kinds", [("rows", "summary"), ("summary", "rows"), ("rows", "rows")])
+def test_whenever_it_is_killed_the_files_of_run_json_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, str]
+) -> None:
+    """Before each change of the folder in turn: a file that takes its place, or goes."""
+    old, new = (
+        sim.simulate(sim.load(SMALL | {"metrics": kind}), seed=seed) for seed, kind in enumerate(kinds)
+    )
+    for done in range(20):
+        folder = tmp_path / str(done)
+        old.save(folder)
+        try:
+            with monkeypatch.context() as patch:
+                killed_after(patch, done)
+                new.save(folder)
+            break
+        except Killed:
+            assert load(folder).json()["seed"] in (0, 1)
+    assert done == 4, "three files and the table of the other kind"
+    assert load(folder).json() == new.json()
+    table = "requests.parquet" if kinds[1] == "rows" else "histograms.parquet"
+    assert {file.name for file in folder.iterdir()} == {table, "scenario.yaml", "run.json"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trace_text import HEADER
 
 import sim
-from sim.scenario.errors import ScenarioError
+from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.workload import reading, requests, trace, unpacking
 from sim.workload.stream import RequestStream
 
@@ -50,7 +50,7 @@ def test_a_long_file_is_read_no_further_than_needed(tmp_path: Path, name: str, m
     file = write(tmp_path, name, ROWS)
     got = run_of(file, 50, **more)
     assert got.prompts.input_tokens.tolist() == [row[1] for row in ROWS[:50]]
-    assert any("read no further" in note for note in got.notes)
+    assert any("read no further" in note and "taken to rise beyond" in note for note in got.notes)
     read = trace.load(str(file), 0, time_unit="s", most=50)
     assert isinstance(read, trace.Trace) and len(read.prompts) < len(ROWS) and not read.whole
     assert (
@@ -112,3 +112,39 @@ def test_it_is_parsed_once_for_several_counts_and_once_as_a_whole(
     for wanted in (10, 50, None, 200, None):
         run_of(file, wanted)
     assert len(parsed) == 2
+
+
+MOONCAKE_HEADER = "timestamp,input_length,output_length\n"
+
+
+def test_a_unit_that_only_later_rows_tell_is_told_by_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole numbers under Mooncake's names count milliseconds, which here would be 2,000 requests a second; fractions,
+    of which the first is in row 12,001, count seconds."""
+    times = [0.5 * (n // 2 * 2) if n < 12_000 else 0.5 * n + 0.25 for n in range(13_000)]
+    text = MOONCAKE_HEADER + "".join(f"{t:g},{100 + n % 7},5\n" for n, t in enumerate(times))
+    (tmp_path / "t.csv").write_text(text)
+    monkeypatch.setattr(unpacking, "PIECE_BYTES", 1000)
+    got = run_of(tmp_path / "t.csv", 100, time_unit=None)
+    assert got.arrival_s.tolist() == times[:100]
+    assert not any("read no further" in note for note in got.notes)
+
+
+def test_a_unit_that_no_row_tells_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(MOONCAKE_HEADER + "".join(f"{n // 2},100,5\n" for n in range(12_000)))
+    with pytest.raises(DeploymentError, match=r"what does timestamp.* count.* 12,000 requests"):
+        run_of(tmp_path / "t.csv", 100, time_unit=None)
+
+
+def test_clients_are_judged_all_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones, more than are read at first, send nothing; the last one does."""
+    silent = {"client": 0, "window_s": 10.0, "windows": [], "lengths": []}
+    last = silent | {
+        "windows": [[0.0, 100, "gamma", 1.0]],
+        "lengths": [{"from_s": 0.0, "input": [[100], [1.0]], "output": [[5], [1.0]]}],
+    }
+    rows = [json.dumps(silent)] * 12_000 + [json.dumps(last)]
+    (tmp_path / "t.jsonl").write_text("\n".join(rows) + "\n")
+    monkeypatch.setattr(unpacking, "PIECE_BYTES", 1000)
+    assert len(run_of(tmp_path / "t.jsonl", 50, time_unit=None).prompts) == 50
