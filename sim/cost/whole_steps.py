@@ -133,16 +133,19 @@ def whole_steps_of(profile: Profile) -> WholeSteps | None:
 def parsed(header: Mapping[str, Any]) -> WholeSteps:
     """The whole steps of a header. Raises KeyError, TypeError or ValueError where its section is none."""
     section = header[SECTION]
-    formats = {key: section.get(key) for key in ("weights", "kv_cache")}
+    weights, kv_cache = (
+        None if (said := section.get(key)) is None else str(said) for key in ("weights", "kv_cache")
+    )
     phases = {phase: _phase(section[phase]) for phase in PHASES if phase in section}
     if not phases:
         raise ValueError("no decode and no prefill")
     return WholeSteps(
         **{key: int(section[key]) for key in ("gpus", "tp", "ep", "draft_tokens", "layers")},
-        **{key: None if value is None else str(value) for key, value in formats.items()},
         gpu=str(header["gpu"]),
         engine=str(header["engine"]),
         model=str(section["model"]),
+        weights=weights,
+        kv_cache=kv_cache,
         depths=tuple(int(depth) for depth in section["depths"]),
         read=str(section["read"]),
         phases=phases,
