@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, TypeVar
+from typing import Annotated, Final, NoReturn, TypeVar, get_args
 
 import typer
 import yaml
@@ -18,6 +18,8 @@ from sim.catalog.profiles import HEADER
 from sim.cost.whole_steps import SECTION, SOURCE, WholeSteps
 from sim.saving import whole_folder
 from sim.scenario.errors import brief
+from sim.scenario.schema import Precision
+from sim.scenario.spelling import CHECKPOINT, with_formats
 
 # ruff: noqa: PLC0415 (scipy takes half a second to import)
 
@@ -43,6 +45,12 @@ def step(
     tp: Annotated[int, typer.Option(min=1, help="GPUs of an attention-DP rank.")] = 8,
     ep: Annotated[int, typer.Option(min=1, help="GPUs that the routed experts are spread over.")] = 1,
     draft_tokens: Annotated[int, typer.Option(min=0, help="Draft tokens per sequence and step.")] = 0,
+    weights: Annotated[
+        str, typer.Option(help="Format of the weights, as in a scenario; checkpoint: as published.")
+    ] = CHECKPOINT,
+    kv_cache: Annotated[
+        str, typer.Option(help="Format of the KV cache, as in a scenario.")
+    ] = Precision().kv_cache,
     layers: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Layers of the model: of all files, or of each: --layers 4 A --layers 8 B."),
@@ -70,6 +78,7 @@ def step(
     console = wide_console(stderr=as_json)
     try:
         device, shapes = catalog.gpu(gpu), catalog.model(model)
+        served_by, formats = catalog.engine(engine).name, _formats(model, weights, kv_cache)
         depths = _depths(files, layers, shapes)
         _check_layout(gpus, tp, ep)
         contexts, prefixes = _each("context", context, files), _each("cached", cached, files)
@@ -83,7 +92,11 @@ def step(
         fits = fit_steps(steps, shapes, gpus // tp, 1 + draft_tokens, deep)
         read = _read(files, depths, shapes)
         fitted = WholeSteps(
+            device.name,
+            served_by,
             shapes.name,
+            formats.weights,
+            formats.kv_cache,
             gpus,
             tp,
             ep,
@@ -95,8 +108,8 @@ def step(
             families_of(steps),
         )
         header = {
-            "gpu": device.name,
-            "engine": engine,
+            "gpu": fitted.gpu,
+            "engine": fitted.engine,
             "attribution": {"source": SOURCE, "files": [path.name for path in files]},
             SECTION: fitted.json(),
             "tables": [],
@@ -137,6 +150,14 @@ def _each(option: str, values: list[Number] | None, files: list[Path]) -> Sequen
     if len(values) not in (1, len(files)):
         raise NoSteps(f"--{option}: expected one, or one for each of {len(files)} files; got {len(values)}")
     return values * (len(files) // len(values))
+
+
+def _formats(model: str, weights: str, kv_cache: str) -> Precision:
+    """What a scenario has with these formats. Raises NoSteps."""
+    for key, given in (("weights", weights), ("kv_cache", kv_cache)):
+        if given not in (known := get_args(Precision.model_fields[key].annotation)):
+            raise NoSteps(f"--{key.replace('_', '-')} {given}: expected one of {', '.join(known)}")
+    return Precision(**with_formats(model, {"weights": weights, "kv_cache": kv_cache}))
 
 
 def _check_layout(gpus: int, tp: int, ep: int) -> None:

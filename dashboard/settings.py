@@ -150,7 +150,8 @@ def other_keys(text: str) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 def _put(spelled: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     """A value at its path; of a pool that the view does not have, nowhere."""
-    if path[0] == "deployment" and path[1:2] and path[1] not in spelled["deployment"]:
+    pools = spelled["deployment"]
+    if path[0] == "deployment" and path[1:2] and isinstance(pools, dict) and path[1] not in pools:
         return
     section = spelled
     for key in path[:-1]:
@@ -159,6 +160,8 @@ def _put(spelled: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
             return
         section = inside
     section[path[-1]] = value
+    if path[-1] == "max_batch_per_rank":  # which wins
+        section.pop("max_batch_per_gpu", None)
 
 
 def leaves(data: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -12,10 +12,10 @@ from sim.price import gpu_hour
 from sim.scenario.schema import Arrivals, Length, Scenario
 from sim.workload.arrivals import DailyCurve
 
-LOAD: Final = frozenset(
-    ("workload", "duration_s", "warmup_s", "objectives", "price", "engine", "model", "gpu")
-)
+TRANSLATED: Final = frozenset(("duration_s", "warmup_s", "price", "engine", "model", "gpu"))
 """Keys that What-if spells in its own way."""
+ONE_PRICE: Final = frozenset(("tier", "usd_per_gpu_hour"))
+"""Keys of `price` that it does; it has no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,28 @@ def what_if(scenario: Scenario) -> Address:
     lengths, or its model is not offered there."""
     data = scenario.model_dump(mode="json", exclude_defaults=True)
     data |= {"engine": scenario.engine, "model": offered_model(scenario.model)}
+    data["deployment"] = _seated(scenario, data["deployment"])
     asked = {**DEFAULTS, **settings_of(data), **_load(scenario), **_price(scenario), **_experts(scenario)}
     settings = {key: value if valid(key, word(value)) else DEFAULTS[key] for key, value in asked.items()}
     changed = {key: word(value) for key, value in settings.items() if value != DEFAULTS[key]}
     spelled = dict(leaves(scenario_of(settings)))
-    kept = {path: value for path, value in leaves(data) if path[0] not in LOAD}
+    kept = {path: value for path, value in leaves(data) if path[0] not in TRANSLATED}
     lost = [".".join(path) for path, value in kept.items() if spelled.get(path) != value]
     lost += [key for key in ("gpu", "model", "engine") if spelled[key,] != data[key]]
+    lost += [f"price.{key}" for key in data.get("price", {}) if key not in ONE_PRICE]
+    if settings["t"] == OWN_PRICE and settings["u"] != asked["u"]:
+        lost.append("price.usd_per_gpu_hour")
     return Address("&".join(f"{key}={quote(value, safe='')}" for key, value in changed.items()), tuple(lost))
+
+
+def _seated(scenario: Scenario, pools: dict[str, Any]) -> dict[str, Any]:
+    """The pools with the seats that decoding has, said or as shipped: per GPU, which has a setting, else per rank."""
+    role = "serve" if "serve" in pools else "decode"
+    plan = resolve(scenario, role).pools[role]
+    per_gpu, rest = divmod(plan.max_sequences, plan.tp)
+    seats = {"max_batch_per_rank": plan.max_sequences} if rest else {"max_batch_per_gpu": per_gpu}
+    said = ("max_batch_per_gpu", "max_batch_per_rank")
+    return pools | {role: {key: value for key, value in pools[role].items() if key not in said} | seats}
 
 
 def _load(scenario: Scenario) -> dict[str, Any]:

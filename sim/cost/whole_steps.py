@@ -80,7 +80,13 @@ class PhaseFit:
 class WholeSteps:
     """The `steps` of a profile: those of one model in one layout."""
 
+    gpu: str
+    engine: str
+    """Of the profile."""
     model: str
+    weights: str | None
+    kv_cache: str | None
+    """Formats, as in a scenario's `precision`; None where the profile does not tell."""
     gpus: int
     tp: int
     ep: int
@@ -102,8 +108,9 @@ class WholeSteps:
         return self.gpus, self.tp, self.ep
 
     def json(self) -> dict[str, Any]:
-        """As in the header; `parsed` is the reverse."""
+        """The section of the header; `parsed` is the reverse. GPU and engine stand beside it."""
         told = asdict(self)
+        del told["gpu"], told["engine"]
         told["depths"] = [*self.depths]
         for phase, fit in told.pop("phases").items():
             told[phase] = {**fit, "tokens": [*fit["tokens"]], "context": [*fit["context"]]}
@@ -112,11 +119,10 @@ class WholeSteps:
 
 def whole_steps_of(profile: Profile) -> WholeSteps | None:
     """The whole steps that a profile holds; None where it holds kernels. Raises ProfileError where they cannot be."""
-    section = profile.header.get(SECTION)
-    if section is None:
+    if profile.header.get(SECTION) is None:
         return None
     try:
-        return parsed(section)
+        return parsed(profile.header)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         said = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ProfileError(
@@ -124,14 +130,22 @@ def whole_steps_of(profile: Profile) -> WholeSteps | None:
         ) from None
 
 
-def parsed(section: Mapping[str, Any]) -> WholeSteps:
-    """The section of a header. Raises KeyError, TypeError or ValueError where it is not one."""
+def parsed(header: Mapping[str, Any]) -> WholeSteps:
+    """The whole steps of a header. Raises KeyError, TypeError or ValueError where its section is none."""
+    section = header[SECTION]
+    weights, kv_cache = (
+        None if (said := section.get(key)) is None else str(said) for key in ("weights", "kv_cache")
+    )
     phases = {phase: _phase(section[phase]) for phase in PHASES if phase in section}
     if not phases:
         raise ValueError("no decode and no prefill")
     return WholeSteps(
         **{key: int(section[key]) for key in ("gpus", "tp", "ep", "draft_tokens", "layers")},
+        gpu=str(header["gpu"]),
+        engine=str(header["engine"]),
         model=str(section["model"]),
+        weights=weights,
+        kv_cache=kv_cache,
         depths=tuple(int(depth) for depth in section["depths"]),
         read=str(section["read"]),
         phases=phases,

@@ -91,9 +91,10 @@ def price_table(prices: Mapping[tuple[str, str], TokenPrices | Json]) -> pd.Data
 
 
 def api_table(api: pd.DataFrame) -> pd.DataFrame:
-    """Public API prices from `sim.api_prices`, in the same long form: name (provider), official, sold, price."""
+    """Public API prices from `sim.api_prices`, in the same long form: name (provider), official, sold, price. Of lists
+    that change by the hour the prices of most hours, as in a run's table."""
     columns = {f"{key}_usd_per_million": label for key, label in PRICES.items()}
-    kept = api.rename(columns=columns)
+    kept = api[api["hours_utc"].isna()].rename(columns=columns)
     table = kept.melt(
         id_vars=["model", "provider", "official", "as_of", "source"],
         value_vars=list(columns.values()),

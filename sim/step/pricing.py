@@ -51,7 +51,7 @@ def step_operations(deployment: Deployment, phase: Phase) -> StepOperations:
 
 def whole_steps(deployment: Deployment) -> WholeSteps | None:
     """The whole steps of its profile; None where that holds kernels. Raises DeploymentError where they cannot be read
-    or are of another model, drafts or layout."""
+    or are of another service."""
     try:
         steps = steps_named(deployment.profile)
     except ProfileError as error:

@@ -10,6 +10,7 @@ from sim.model.attention import Forms
 from sim.model.layout import Phase
 from sim.model.operations import REST_OF_STEP, WHOLE_STEP, Group, Operation
 from sim.scenario.errors import DeploymentError, Problem
+from sim.scenario.spelling import engine_name
 from sim.step.operations import StepOperations
 
 
@@ -64,14 +65,22 @@ def prices(steps: WholeSteps, plan: PoolPlan, phase: Phase) -> bool:
 
 
 def check_whole_steps(steps: WholeSteps, deployment: Deployment, name: str) -> None:
-    """Raises DeploymentError where they are steps of another model, with other drafts, or of no pool's layout. One pool
-    of two may have another one: the steps may be the other's."""
-    drafts, pools = deployment.drafts, deployment.pools
-    asked = {"model": deployment.model.name, "draft tokens": drafts.tokens}
-    measured = {"model": steps.model, "draft tokens": steps.draft_tokens}
-    said = next(
-        (f"{key} {value}, not {asked[key]}" for key, value in measured.items() if asked[key] != value), ""
+    """Raises DeploymentError where they are steps of another model, engine or format, with other drafts, or of no
+    pool's layout. One pool of two may have another one: the steps may be the other's."""
+    drafts, pools, formats = deployment.drafts, deployment.pools, deployment.precision
+    compared = {
+        "model": (steps.model, deployment.model.name),
+        "engine": (engine_name(steps.engine), deployment.engine.name),
+        "weights": (steps.weights, formats.weights),
+        "KV cache": (steps.kv_cache, formats.kv_cache),
+        "draft tokens": (steps.draft_tokens, drafts.tokens),
+    }
+    differing = (
+        f"{key} {measured}, not {asked}"
+        for key, (measured, asked) in compared.items()
+        if measured is not None and measured != asked
     )
+    said = next(differing, "")
     if drafts.levels:
         said = said or "one number of draft tokens, not one that depends on the batch"
     layouts = {(plan.gpus, plan.tp, plan.ep) for plan in pools.values()}
@@ -87,7 +96,13 @@ def check_whole_steps(steps: WholeSteps, deployment: Deployment, name: str) -> N
 
 
 def whole_step_notes(steps: WholeSteps, deployment: Deployment, name: str) -> Iterator[str]:
-    """Says which steps are priced whole, from what, and how far off the fit is."""
+    """Says which steps are priced whole, from what, and how far off the fit is; and what of the service that was
+    measured is another or not known."""
+    if steps.gpu != deployment.gpu.name:
+        yield f"{name} holds whole steps of {steps.gpu}: nothing scales them to {deployment.gpu.name}"
+    formats = {"weights": steps.weights, "KV cache": steps.kv_cache}
+    if unknown := [key for key, value in formats.items() if value is None]:
+        yield f"{name} does not tell the format of its {' and '.join(unknown)}: taken for the scenario's"
     for plan in deployment.pools.values():
         for phase in plan.layouts:
             if not prices(steps, plan, phase):

@@ -126,6 +126,9 @@ def test_an_anchor_adjusts_a_whole_step_once(own):
     ("change", "said"),
     [
         (["model=deepseek-v3.1"], "model deepseek-v3.2, not deepseek-v3"),
+        (["engine=vllm"], "engine sglang, not vllm"),
+        (["precision.weights=int4"], "weights fp8, not int4"),
+        (["precision.kv_cache=bf16"], "KV cache fp8, not bf16"),
         (["speculation.draft_tokens=1"], "draft tokens 0, not 1"),
         (["deployment.serve.tp=1", "deployment.serve.ep=8"], "tp 8 and ep 1, not 8 GPUs with tp 1 and ep 8"),
     ],
@@ -134,6 +137,30 @@ def test_steps_of_another_service_are_refused(own, change, said):
     with pytest.raises(DeploymentError) as refused:
         simulate(scenario(f"profile={own}", *change))
     assert said in str(refused.value)
+
+
+def test_formats_are_those_that_were_said(tmp_path):
+    log = sglang_log(tmp_path / "sglang.log")
+    formats = ("--engine", "tensorrt-llm", "--weights", "nvfp4", "--kv-cache", "bf16")
+    told = run(log, *formats, "--out", tmp_path / "profile")
+    assert (told["steps"]["weights"], told["steps"]["kv_cache"]) == ("nvfp4", "bf16")
+    assert yaml.safe_load((tmp_path / "profile" / "profile.yaml").read_text())["engine"] == "trtllm"
+    for option, wrong in (("--weights", "fp7"), ("--kv-cache", "int4"), ("--engine", "none")):
+        code, said = run(log, option, wrong, "--out", tmp_path / "other")
+        assert code == 2 and wrong in said and "expected" in said
+
+
+def test_a_profile_that_does_not_tell_its_formats_is_noted(own, tmp_path):
+    """So are steps of another GPU: nothing scales them."""
+    header = yaml.safe_load((own / "profile.yaml").read_text())
+    del header["steps"]["weights"], header["steps"]["kv_cache"]
+    older = tmp_path / "older"
+    older.mkdir()
+    (older / "profile.yaml").write_text(yaml.safe_dump(header))
+    foreign = scenario(f"profile={older}", "gpu=b200_sxm", "allow_foreign_profile=true")
+    notes = [*pricing_notes(resolve(foreign))]
+    assert any("does not tell the format of its weights and KV cache" in note for note in notes)
+    assert any("whole steps of h200_sxm: nothing scales them to b200_sxm" in note for note in notes)
 
 
 def test_a_pool_of_another_layout_is_priced_by_kernels_and_said_so(own):

@@ -60,3 +60,8 @@ def test_every_setting_spells_a_scenario_of_the_right_form(chosen) -> None:
 
 def test_experts_are_as_uneven_as_recorded_unless_said() -> None:
     assert DEFAULTS["s"] == popularity_sigma()
+
+
+def test_other_keys_below_one_that_is_no_section_are_left_out() -> None:
+    spelled = scenario_of({**DEFAULTS, "z": "deployment=3,deployment.decode.max_batch_per_rank=4"})
+    assert spelled["deployment"] == 3, "for the form to judge"

@@ -6,6 +6,7 @@ from priced_runs import SERVED, SPLIT, price, record
 from sim import catalog
 from sim.api_prices import api_prices
 from sim.price import gpu_hour
+from sim.report.tables import PRICES, USD, api_table
 from sim.scenario.schema import Price
 
 
@@ -78,3 +79,14 @@ def test_v4_costs_twice_as_much_at_peak() -> None:
         assert peak[f"{kind}_usd_per_million"] == pytest.approx(2 * off[f"{kind}_usd_per_million"])
     assert off["note"].startswith("off-peak")
     assert "01:00-04:00 and 06:00-10:00" in peak["note"]
+
+
+def test_a_report_has_one_price_of_a_list_that_changes_by_the_hour() -> None:
+    """DeepSeek's off-peak list from 2026-08-16: 0.022 hit, 0.66 miss, 1.98 output; twice that at peak."""
+    rows = api_prices("deepseek-v4-pro-0813")
+    shown = api_table(rows)
+    off = rows[rows["official"] & rows["hours_utc"].isna()].iloc[0]
+    maker = shown[shown["official"]].set_index("sold")[USD]
+    assert maker.to_dict() == {label: off[f"{key}_usd_per_million"] for key, label in PRICES.items()}
+    assert maker["input, cache miss"] == 0.66
+    assert len(shown[~shown["official"]]), "other providers stay"
