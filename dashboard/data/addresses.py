@@ -26,6 +26,12 @@ class Address:
     lost: tuple[str, ...]
     """Keys of the scenario that no setting says."""
 
+    @property
+    def told(self) -> str:
+        """The same in a sentence; empty where nothing is lost."""
+        keys = ", ".join(self.lost)
+        return f"What if has no setting for {keys}: they are left out there." if keys else ""
+
 
 def what_if(scenario: Scenario) -> Address:
     """Where What-if has this deployment under this load. Raises BadInput where the load is none of a rate and mean

@@ -135,6 +135,6 @@ def day(plan: Json, follows: bool, fails: bool) -> str | None:
     return to_yaml(Scenario.model_validate({**best["scenario"], **more}))
 
 
-def what_if(candidate: Json) -> str:
-    """The query under which What-if shows a candidate, as far as its sliders can."""
-    return addresses.what_if(Scenario.model_validate(candidate["scenario"])).query
+def what_if(candidate: Json) -> addresses.Address:
+    """Where What-if shows a candidate, as far as its settings can."""
+    return addresses.what_if(Scenario.model_validate(candidate["scenario"]))

@@ -83,6 +83,4 @@ def _open(sweep: sweeps.SweepResult) -> None:
         return
     right.markdown(f"[{parts.plain(said) or 'The base'}](/what_if?{address.query})")
     if address.lost:
-        st.caption(
-            parts.plain(f"What if has no setting for {', '.join(address.lost)}: they are left out there.")
-        )
+        st.caption(parts.plain(address.told))

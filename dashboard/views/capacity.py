@@ -152,8 +152,11 @@ with parts.mending():
     parts.table(plans.candidates(found), "candidates")
 st.markdown("#### Open in What if")
 with parts.mending():
-    for one in found["candidates"][:5]:
-        st.markdown(f"- [{parts.plain(one['name'])}](/what_if?{plans.what_if(one)})")
+    linked = [(one["name"], plans.what_if(one)) for one in found["candidates"][:5]]
+    for name, address in linked:
+        st.markdown(f"- [{parts.plain(name)}](/what_if?{address.query})")
+    for told in dict.fromkeys(address.told for _, address in linked if address.lost):
+        st.caption(parts.plain(told))
 scenario = plans.winner(found)
 files = st.columns(2)
 files[0].download_button(

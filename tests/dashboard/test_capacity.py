@@ -80,13 +80,21 @@ def test_an_answer_is_shown_with_its_reasons(answer: Any, monkeypatch: pytest.Mo
 
 def test_a_candidate_opens_in_what_if_as_it_is(answer: Any) -> None:
     for one in answer["candidates"]:
-        query = dict(part.split("=") for part in plans.what_if(one).split("&"))
+        query = dict(part.split("=") for part in plans.what_if(one).query.split("&"))
         settings = {**DEFAULTS, **{key: value_of(key, text) for key, text in query.items()}}
         spelled = scenario_of(settings)
         for role, pool in spelled["deployment"].items():
             assert pool.items() <= {**one["deployment"][role], "ep": pool["ep"]}.items()
         assert spelled["workload"]["arrivals"] == {"poisson": {"rate_per_s": 12.0}}
-        assert re.fullmatch(r"[\w=&.]+", plans.what_if(one))
+        assert re.fullmatch(r"[\w=&.]+", plans.what_if(one).query)
+
+
+def test_what_a_candidate_loses_in_what_if_is_said(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserved = {"price": {"reserved": {"gpus": 8, "usd_per_gpu_hour": 1.5}}}
+    candidates = [{**one, "scenario": {**one["scenario"], **reserved}} for one in answer["candidates"]]
+    monkeypatch.setattr(plans, "answer", lambda text: {**answer, "candidates": candidates})
+    said = [one.value.replace("\\", "") for one in opened().caption]
+    assert any("no setting for" in one and "price.reserved" in one for one in said), said
 
 
 def test_what_is_out_of_reach_is_said(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
