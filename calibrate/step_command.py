@@ -75,7 +75,6 @@ def step(
     from calibrate.step.fitting import families_of, fit_steps
     from calibrate.step.reading import read_steps
 
-    console = wide_console(stderr=as_json)
     try:
         device, shapes = catalog.gpu(gpu), catalog.model(model)
         served_by, formats = catalog.engine(engine).name, _formats(model, weights, kv_cache)
@@ -89,8 +88,6 @@ def step(
         ]
         whole = len({*depths}) == 1 and depths[0] == shapes.layers
         deep = shapes.layers if whole or len({*depths}) >= DEPTHS else depths[0]
-        fits = fit_steps(steps, shapes, gpus // tp, 1 + draft_tokens, deep)
-        read = _read(files, depths, shapes)
         fitted = WholeSteps(
             device.name,
             served_by,
@@ -103,28 +100,39 @@ def step(
             draft_tokens,
             deep,
             tuple(sorted({*depths})),
-            read,
-            fits,
+            _read(files, depths, shapes),
+            fit_steps(steps, shapes, gpus // tp, 1 + draft_tokens, deep),
             families_of(steps),
         )
-        header = {
-            "gpu": fitted.gpu,
-            "engine": fitted.engine,
-            "attribution": {"source": SOURCE, "files": [path.name for path in files]},
-            SECTION: fitted.json(),
-            "tables": [],
-        }
-        with whole_folder(out, last=HEADER, ours=("*.parquet", "fit.json")) as folder:
-            text = yaml.safe_dump(header, sort_keys=False, width=110)
-            (folder / HEADER).write_text(text, encoding="utf-8")
+        _save(fitted, files, out)
     except (NoSteps, catalog.UnknownName, catalog.ConfigError, OSError) as error:
         _refuse(error)
+    _tell(fitted, shapes, out, as_json)
+
+
+def _save(fitted: WholeSteps, files: list[Path], out: Path) -> None:
+    """The profile, a header without tables. Raises OSError."""
+    header = {
+        "gpu": fitted.gpu,
+        "engine": fitted.engine,
+        "attribution": {"source": SOURCE, "files": [path.name for path in files]},
+        SECTION: fitted.json(),
+        "tables": [],
+    }
+    with whole_folder(out, last=HEADER, ours=("*.parquet", "fit.json")) as folder:
+        text = yaml.safe_dump(header, sort_keys=False, width=110)
+        (folder / HEADER).write_text(text, encoding="utf-8")
+
+
+def _tell(fitted: WholeSteps, model: catalog.Model, out: Path, as_json: bool) -> None:
+    """The fit as tables, whether it is of the whole model, and where it lies."""
+    console = wide_console(stderr=as_json)
     for table in tables(fitted):
         console.print(table)
-    if deep != shapes.layers:
+    if fitted.layers != model.layers:
         few = (
-            f"These are steps of {deep} layers; {shapes.name} has {shapes.layers}, and a scenario needs all. A second "
-            "depth tells what a layer costs: --layers N FILE --layers M FILE."
+            f"These are steps of {fitted.layers} layers; {model.name} has {model.layers}, and a scenario needs all. A "
+            "second depth tells what a layer costs: --layers N FILE --layers M FILE."
         )
         console.print(few, markup=False, soft_wrap=True)
     console.print(f"Profile: {out / HEADER}", markup=False, soft_wrap=True)

@@ -74,10 +74,12 @@ def test_any_two_results_are_drawn_side_by_side(odd: Mapping[str, Shown]) -> Non
 
 
 def test_any_two_results_are_printed_side_by_side(odd: Mapping[str, Shown]) -> None:
-    screen = Console(file=io.StringIO(), width=200)
     for pair in itertools.combinations(odd.values(), 2):
+        screen = Console(file=io.StringIO(), width=200)
         for part in printed.runs({s.name: s.run.json() for s in pair if s.run}, {"deepseek-v3.2": []}):
             screen.print(part)
+        said = screen.file.getvalue()  # type: ignore[attr-defined]
+        assert all(s.name in said for s in pair if s.run)
 
 
 def test_all_of_them_share_a_report(odd: Mapping[str, Shown]) -> None:
