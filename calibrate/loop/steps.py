@@ -21,8 +21,6 @@ Floats = NDArray[np.float64]
 
 PARTS = ("step", "groups", "experts", "tokens", "sequences", "keys", "pairs", "held")
 """What a step is made of; see `Step.parts`."""
-DECODED = ("sequences", "keys")
-"""Those that depend on the context of the decoding sequences."""
 LATE = 1.5
 """A step that took so many times what steps like it take was interrupted."""
 

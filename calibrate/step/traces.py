@@ -18,8 +18,9 @@ from typing import Any, Final
 from calibrate.step.formats import family_of, formats, patterns
 from calibrate.step.timed import Beside, NoSteps, TimedStep
 from sim.files import read_regular
+from sim.units import GIB_BYTES
 
-MOST_BYTES: Final = 4 * 2**30
+MOST_BYTES: Final = 4 * GIB_BYTES
 """Of a trace."""
 GZIP: Final = b"\x1f\x8b"
 PROCESS: Final = ~0xFFFFFF

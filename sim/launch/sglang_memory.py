@@ -12,6 +12,7 @@ from sim.catalog.reserve import MIB
 from sim.launch.command import Command
 from sim.launch.derived import Derived
 from sim.model.attention import only_latents
+from sim.units import GIB_BYTES
 
 
 def exchange_of(command: Command) -> str:
@@ -47,7 +48,7 @@ def memory(found: Derived, dp: int) -> None:
         kept += reserve.all_to_all * MIB
     fraction = round((gpu.memory_bytes - kept) / gpu.memory_bytes, 3)
     if fraction > 0:
-        why = f"{machine.by_default}: all but {kept / 2**30:.1f} GiB for activations, graphs and buffers"
+        why = f"{machine.by_default}: all but {kept / GIB_BYTES:.1f} GiB for activations, graphs and buffers"
         found.put(name, fraction, why, name)
 
 

@@ -6,7 +6,7 @@ from sim.launch import derived as rule
 from sim.launch.command import Command
 from sim.launch.derived import Derived, Machine
 from sim.launch.words import fail
-from sim.units import GB_BYTES
+from sim.units import GB_BYTES, GIB_BYTES
 
 ROLES: Final = {"kv_producer": "prefill", "kv_consumer": "decode", "kv_both": "serve"}
 GATHERED: Final = ("allgather_reducescatter", "naive", "pplx")
@@ -175,4 +175,4 @@ def _cache(found: Derived) -> None:
     rule.prefix_cache(found, on, command.said("prefix_cache") or machine.by_default)
     if (size := command.value("host_cache_gib")) is not None:
         said = f"{command.said('host_cache_gib')} GiB"
-        found.say(("prefix_cache", "host_gb"), round(size * 2**30 / GB_BYTES, 3), said, "host_cache_gib")
+        found.say(("prefix_cache", "host_gb"), round(size * GIB_BYTES / GB_BYTES, 3), said, "host_cache_gib")

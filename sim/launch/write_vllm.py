@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from sim.launch.wanted import PORT, Wanted, backend, command, given, in_front
 from sim.model.attention.csa import FP4_INDEX
 from sim.scenario.errors import DeploymentError, Problem
+from sim.units import GB_BYTES, GIB_BYTES
 
 
 def commands(one: Wanted) -> Iterator[str]:
@@ -101,7 +102,7 @@ def _cache(one: Wanted) -> Iterator[str | tuple[str, object]]:
         return
     yield ("--block-size", cache.block_tokens)
     if cache.host_gb:
-        yield ("--kv-offloading-size", round(cache.host_gb * 1e9 / 2**30, 3))
+        yield ("--kv-offloading-size", round(cache.host_gb * GB_BYTES / GIB_BYTES, 3))
     if cache.disk_gb:
         one.cannot.append("prefix_cache.disk_gb: a store on disk is a connector of its own")
 

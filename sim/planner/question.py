@@ -27,8 +27,6 @@ RESERVED: Final = (
 OPERATIONS: Final = frozenset(("autoscale", "failures", "fleet"))
 """Sections about a deployment at work: like it, they are not taken from a base."""
 OBJECTIVE: Final = re.compile(r"(ttft|tpot|e2e)_(mean|p\d{1,2}(?:\.\d+)?)_s")
-KNOWN_PERCENTILE: Final = "p99"
-"""The one that a scenario's own objectives have; others are the plan's alone."""
 ASSUMED: Final = {"deployment": {"serve": {"gpus": 8}}, "gpu": "h200_sxm"}
 """Stands in a plan's scenario where the search will put something else."""
 ASSUMED_DURATION_S, ASSUMED_DAY_S = 600.0, 86_400.0
