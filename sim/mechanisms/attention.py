@@ -18,8 +18,9 @@ from sim.model.operations import Operation
 from sim.price import gpu_hour
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
+from sim.step.prices import Prices
 from sim.step.pricing import cost_model, step_operations
-from sim.step.surface import Prices, Surface
+from sim.step.surface import Surface
 from sim.units import HOUR_S, MILLION
 
 

@@ -8,8 +8,9 @@ import pandas as pd
 from sim import catalog
 from sim.deployment.plan import Deployment, resolve
 from sim.scenario.schema import Scenario
+from sim.step.prices import Prices
 from sim.step.pricing import cost_model, step_operations
-from sim.step.surface import Floats, Prices, Surface
+from sim.step.surface import Floats, Surface
 
 
 def accept_length(deployment: Deployment) -> float:

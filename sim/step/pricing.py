@@ -1,7 +1,7 @@
 """A deployment -> what the steps of its pools run, and what prices them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from warnings import warn
 
@@ -18,10 +18,11 @@ from sim.cost.whole_steps import WholeStepCost, WholeSteps, steps_named
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
 from sim.frozen import Frozen
-from sim.model.layout import MEGA_MOE, Phase
+from sim.model.layout import MEGA_MOE, Layout, Phase
 from sim.model.operations import Operation, mega_moe_experts, routed_experts
 from sim.scenario.errors import DeploymentError, Problem
-from sim.step.build import PoolPrices, Range
+from sim.scenario.schema import Experts
+from sim.step.build import PoolPrices
 from sim.step.cost import SurfaceStepCost
 from sim.step.experts import pool_routing, rebalance, recording_stamp
 from sim.step.operations import StepOperations
@@ -215,32 +216,49 @@ def _cost(device: Gpu, profile: str | None, model: str, as_timed: bool) -> CostM
     return ProfileCost(found, roofline, device, model)
 
 
-def pool_step_cost(
-    deployment: Deployment, role: str, contexts: Mapping[str, Range] | None = None
-) -> SurfaceStepCost:
-    """The step cost of a pool, priced on its grid; `contexts`: see `PoolPrices`.
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """What the steps of a pool are, as the key of a cache: whatever they are priced for, loads, seats, sizes of chunks
+    and memory, is left out."""
 
-    Priced once for all deployments whose steps in this pool are the same: who tries many loads or numbers of workers
-    waits once. Nothing is booked yet in what is returned.
+    role: str
+    shared: Deployment
+    """Without pools."""
+    layouts: Mapping[Phase, Layout]
+    experts: Experts
+    recorded: int
+    """Tells one version of the recorded counts from another."""
+    graph_tokens: int
+    alone: Deployment = field(compare=False)
+    """With the pool, as it was first asked for."""
+
+
+def pool_step_cost(deployment: Deployment, role: str) -> SurfaceStepCost:
+    """The step cost of a pool, priced as it is asked for.
+
+    Priced once for all deployments whose steps in this pool are the same: who tries many loads, batches or numbers of
+    workers waits once. Nothing is booked yet in what is returned.
     """
     plan = deployment.pools[role]
-    alone = replace(deployment, pools=Frozen({role: replace(plan, workers=1)}), prefix_cache=None)
-    asked = tuple(sorted((contexts or {}).items()))
-    return _priced(alone, role, asked, recording_stamp(plan.experts)).unused()
-
-
-@lru_cache(maxsize=32)
-def _priced(
-    deployment: Deployment, role: str, contexts: tuple[tuple[str, Range], ...], stamp: int
-) -> SurfaceStepCost:
-    plan = deployment.pools[role]
+    steps = _Steps(
+        role,
+        replace(deployment, pools=Frozen({}), prefix_cache=None),
+        plan.layouts,
+        plan.experts,
+        recording_stamp(plan.experts),
+        plan.graph_tokens,
+        replace(deployment, pools=Frozen({role: plan}), prefix_cache=None),
+    )
     decoding = plan.max_sequences * (1 + deployment.drafts.tokens) if role == "serve" else 0
-    most_tokens = plan.chunk_tokens + decoding
-    return _prices(deployment, role, stamp).step_cost(plan.max_sequences, most_tokens, dict(contexts))
+    return _priced(steps, plan.max_sequences, plan.chunk_tokens + decoding).unused()
 
 
 @lru_cache(maxsize=32)
-def _prices(deployment: Deployment, role: str, _stamp: int) -> PoolPrices:
-    """`_stamp` tells one version of the pool's recorded counts from another."""
-    operations = {str(phase): step_operations(deployment, phase) for phase in deployment.pools[role].layouts}
-    return PoolPrices(operations, cost_model(deployment))
+def _priced(steps: _Steps, max_sequences: int, max_tokens: int) -> SurfaceStepCost:
+    return _prices(steps).step_cost(max_sequences, max_tokens)
+
+
+@lru_cache(maxsize=32)
+def _prices(steps: _Steps) -> PoolPrices:
+    operations = {str(phase): step_operations(steps.alone, phase) for phase in steps.layouts}
+    return PoolPrices(operations, cost_model(steps.alone))

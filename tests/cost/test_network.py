@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from sim import catalog
 from sim.catalog import Gpu, collectives, efficiency, gpu
-from sim.cost.latency import AnalyticCost, InSituCost, Latency
+from sim.cost.latency import PRICED_BY, AnalyticCost, InSituCost, Latency
 from sim.cost.measured import ProfileCost
 from sim.cost.network import NetworkCost
 from sim.cost.profile import load_profile
 from sim.model.exchanges import collective
 from sim.model.operations import Operation
-from sim.step.surface import PRICED_BY, seconds_by_source
+from sim.step.prices import seconds_by_source
 
 H100 = gpu("h100_sxm")
 LINKS = collectives()

@@ -7,8 +7,8 @@ from sim.deployment.plan import deploy
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
 from sim.step import PromptLoad
+from sim.step.prices import seconds_by_source
 from sim.step.pricing import cost_model, pool_step_cost, step_operations
-from sim.step.surface import seconds_by_source
 
 RANKS, TOKENS = 8, 4096
 WHOLE = 8 * 64 * 7168 * 2
