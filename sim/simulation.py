@@ -17,12 +17,13 @@ from sim.price import price
 from sim.result import Result
 from sim.result.books import Books, books
 from sim.result.expected_error import expected_error
-from sim.result.fleet import doublings
+from sim.result.sample import doublings
 from sim.result.summary_books import SummaryBooks
 from sim.scenario.schema import Scenario
 from sim.step.pricing import check_backends, pool_step_cost
 from sim.step.stand_ins import pricing_notes
 from sim.workload import incoming
+from sim.workload.shares import APART
 
 
 def simulate(
@@ -38,11 +39,11 @@ def simulate(
             workload does not exist.
         ScenarioError: if a file that the scenario names is broken.
 
-    Of a fleet, half the sample is simulated as well, but where the router deals in turn: what that changes tells what
+    Of a fleet, half the sample is simulated as well, but where the router minds no loads: what that changes tells what
     the sample's size may matter, and is in every interval.
     """
     result, fleet = _run(scenario, seed, base_folder, progress), scenario.fleet
-    if fleet and fleet.sample < fleet.replicas and scenario.router != "round_robin":
+    if fleet and fleet.sample < fleet.replicas and scenario.router not in APART:
         if fleet.sample == 1:
             result.without_intervals()
         else:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sim.cluster.record import RunRecord
 from sim.cluster.window import within
-from sim.result.percentiles import Intervals, intervals, percentiles
+from sim.result.percentiles import Batch, Intervals, batch_means, in_batches, percentiles
 from sim.result.stability import Queue, backlog_grows
 from sim.result.summary_books import SummaryBooks
 from sim.result.totals import Figures, OfHour, Totals, latencies, meets
@@ -31,6 +31,10 @@ class Books(Protocol):
 
     def intervals(self, latency: str) -> Intervals:
         """Likewise."""
+        ...
+
+    def in_batches(self, latency: str) -> Batch:
+        """What the intervals are made of."""
         ...
 
     def good(self, window_s: Span) -> int:
@@ -72,7 +76,11 @@ class RowBooks:
 
     def intervals(self, latency: str) -> Intervals:
         """See `Books`."""
-        return intervals(self._columns[latency][self._completed])
+        return batch_means(*self.in_batches(latency))
+
+    def in_batches(self, latency: str) -> Batch:
+        """See `Books`."""
+        return in_batches(self._columns[latency][self._completed])
 
     def good(self, window_s: Span) -> int:
         """See `Books`."""

@@ -1,10 +1,9 @@
 """A fleet of which a sample was simulated: what is told of all, and within which interval."""
 
 import itertools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,6 @@ from sim.cluster.window import tokens_in_window, window_length_s
 from sim.result.percentiles import BATCHES, interval
 
 Json = Mapping[str, Any]
-
-LATENCIES: Final = ("ttft_s", "tpot_s", "e2e_s")
 
 
 def fleet(record: RunRecord, good: Callable[[tuple[float, float]], int], told: Json) -> dict[str, Any] | None:
@@ -66,45 +63,6 @@ def fleet(record: RunRecord, good: Callable[[tuple[float, float]], int], told: J
             "usd_per_million": {kind: _price(prices[kind], amounts) for kind, amounts in sold.items()},
         },
     }
-
-
-def widened(told: dict[str, Any], half: Json, doublings: float) -> None:
-    """Widen the intervals of a sample's JSON, in place, by what its size may matter.
-
-    A router that chooses the least loaded of few replicas finds worse ones than among many. Halving the sample moved a
-    figure by d, from `half` to `told`; each of the `doublings` from the sample to the fleet is taken to move it no more
-    (seen: about as much each time). d is only known to about a standard error, half of the interval's half width h, so
-    that each end moves out by (|d| + h / 2) x doublings.
-    """
-    for name in LATENCIES:
-        latency = told["latency"][name]
-        if latency["ci"] is not None:
-            latency["ci"] = _spread(latency["ci"], latency, half["latency"][name], doublings)
-    ci = told["fleet"]["ci"]
-    if ci is None:
-        return
-    ci["throughput"] = _spread(ci["throughput"], told["throughput"], half["throughput"], doublings)
-    price = "usd_per_million"
-    ci[price] = _spread(ci[price], told["cost"][price], half["cost"][price], doublings)
-    goodput = "goodput_requests_per_s"
-    ci |= _spread({goodput: ci[goodput]}, told, half, doublings)
-
-
-def doublings(replicas: int, sample: int) -> float:
-    """From the sample to the fleet, in the steps that lead from half the sample to it."""
-    return math.log(replicas / sample) / math.log(sample / (sample // 2))
-
-
-def _spread(ci: Json, told: Json, half: Json, times: float) -> dict[str, list[float] | None]:
-    """Intervals by name, each wider by `times` what halving changed its figure; None where half the sample has none."""
-    wider: dict[str, list[float] | None] = {}
-    for name, ends in ci.items():
-        if ends is None or half[name] is None:
-            wider[name] = None
-            continue
-        more = (abs(told[name] - half[name]) + (ends[1] - ends[0]) / 4) * times
-        wider[name] = [max(0.0, ends[0] - more), ends[1] + more]
-    return wider
 
 
 def _rate(value: float | None, parts: NDArray[np.float64]) -> list[float] | None:

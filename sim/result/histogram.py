@@ -92,6 +92,14 @@ class Histogram:
         values = _seconds(self._first + at + inside)
         return np.clip(values, self.lowest_s, self.highest_s)
 
+    def share_up_to(self, seconds: float) -> float:
+        """Share of the values that are no longer than this; those of a bin are taken to lie evenly in it."""
+        place = np.log2(seconds) * PER_DOUBLING if seconds >= LEAST_S else float(NO_TIME + 1)
+        place = min(max(place - self._first, 0.0), float(len(self._counts)))
+        whole = int(place)
+        inside = self._counts[whole] * (place - whole) if place > whole else 0.0
+        return float(self._counts[:whole].sum() + inside) / self.count
+
     def bins(self) -> Iterator[tuple[float, float, int]]:
         """(from, to, count) in seconds, of the bins that hold any."""
         filled = np.flatnonzero(self._counts)

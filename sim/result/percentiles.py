@@ -1,6 +1,6 @@
 """Mean and percentiles of a latency, and how well a run knows them."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -21,6 +21,12 @@ BATCH_VALUES: Final = (100, 100, 100, 1000)
 """Values that a batch needs for each figure: 10 beyond a percentile, 100 at least."""
 T_975: Final = 2.262
 """The 97.5% point of Student's t with 9 degrees of freedom."""
+UNSEEN: Final = 3.0
+"""Rule of three: what happens to fewer than 3 of n requests is in none of n with a chance of 5% (Hanley and
+Lippman-Hand, JAMA 249 (13), 1983)."""
+
+Batch = tuple[Values, Sequence[Values]]
+"""All values, and as many of them as fill batches, in these."""
 
 
 def percentiles(values: Values, known: bool = True) -> dict[str, float | None]:
@@ -37,20 +43,28 @@ def intervals(values: Floats) -> Intervals:
     Batch means (Law, Simulation Modeling and Analysis, 5th ed., section 9.5.3): the values, in order of arrival, in 10
     equal batches; see `batch_means`.
     """
+    return batch_means(*in_batches(values))
+
+
+def in_batches(values: Floats) -> Batch:
+    """The values that are there, and the last of them in `BATCHES` of one size."""
     values = _there(values)
     size = len(values) // BATCHES
-    if size < min(BATCH_VALUES):
-        return None
-    return batch_means(values, values[-size * BATCHES :].reshape(BATCHES, size))
+    return values, [*values[len(values) - size * BATCHES :].reshape(BATCHES, size)]
 
 
-def batch_means(values: Values, batches: Iterable[Values]) -> Intervals:
-    """Figure +- t sd / sqrt(10), with the figure of all values and the standard deviation of those of the batches."""
+def batch_means(values: Values, batches: Sequence[Values]) -> Intervals:
+    """Figure +- t sd / sqrt(10), with the figure of all values and the standard deviation of those of the batches.
+
+    The mean +- 3 / n of itself more: so much a kind of request that none of the n was may take from it, and as much is
+    allowed to add. Where a few in a thousand are far from all others, batches without any of them know nothing of it.
+    """
     size = len(values) // BATCHES
     if size < min(BATCH_VALUES):
         return None
     figures, each = _figures(values), np.array([_figures(batch) for batch in batches])
-    half = T_975 * each.std(axis=0, ddof=1) / np.sqrt(BATCHES)
+    half = half_width(each)
+    half[FIGURES.index("mean")] += UNSEEN / len(values) * figures[FIGURES.index("mean")]
     ends = np.column_stack((np.maximum(0.0, figures - half), figures + half)).tolist()
     return {
         name: end if size >= needed else None
@@ -58,10 +72,31 @@ def batch_means(values: Values, batches: Iterable[Values]) -> Intervals:
     }
 
 
+def half_width(each: Floats) -> Floats:
+    """t sd / sqrt(10) of figures (columns, if several) by batch."""
+    width: Floats = T_975 * each.std(axis=0, ddof=1) / np.sqrt(BATCHES)
+    return width
+
+
 def interval(parts: Floats) -> list[float]:
-    """The same of a mean over `BATCHES` equal parts of the time, from its value in each."""
-    half = T_975 * parts.std(ddof=1) / np.sqrt(len(parts))
-    return [float(max(0.0, parts.mean() - half)), float(parts.mean() + half)]
+    """Likewise of a mean over `BATCHES` equal parts of the time, from its value in each."""
+    half = float(half_width(parts))
+    return [max(0.0, float(parts.mean()) - half), float(parts.mean()) + half]
+
+
+def shares_at(values: Values, seconds: float) -> Floats:
+    """Shares of the values that are shorter than this, and no longer: apart where several are just as long."""
+    if isinstance(values, Histogram):
+        return np.full(2, values.share_up_to(seconds))
+    return np.array([(values < seconds).mean(), (values <= seconds).mean()])
+
+
+def at_share(values: Values, share: float) -> float:
+    """Seconds up to which a share of the values lies; the shortest or the longest where it is beyond 0 or 1."""
+    percent = 100 * min(1.0, max(0.0, share))
+    if isinstance(values, Histogram):
+        return float(values.percentiles([percent])[0])
+    return float(np.percentile(values, percent))
 
 
 def _there(values: Floats) -> Floats:

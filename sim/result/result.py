@@ -12,10 +12,12 @@ import yaml
 from sim.cluster.record import RowsNotKeptError, RunRecord
 from sim.cluster.staff import by_the_clock
 from sim.result.books import books
-from sim.result.fleet import LATENCIES, fleet, widened
+from sim.result.fleet import fleet
 from sim.result.hours import by_hour
 from sim.result.invariants import check_invariants
+from sim.result.sample import widened
 from sim.result.statistics import request_columns, summary
+from sim.result.totals import LATENCIES
 from sim.saving import whole_file, write_whole
 from sim.scenario.errors import DeploymentError, brief
 from sim.scenario.schema import Scenario
@@ -99,8 +101,9 @@ class Result:
         return found
 
     def beside_half(self, half: "Result", doublings: float) -> None:
-        """Let the intervals of a sampled fleet tell what the sample's size may matter; see `sim.result.fleet`."""
-        widened(self._json, half.json(), doublings)
+        """Let the intervals of a sampled fleet tell what the sample's size may matter; see `sim.result.sample`."""
+        mine, fewer = books(self.record), books(half.record)
+        widened(self._json, half.json(), mine.in_batches, fewer.in_batches, doublings)
 
     def without_intervals(self) -> None:
         """Of a fleet whose sample is too small to be halved."""

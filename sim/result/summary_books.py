@@ -19,7 +19,7 @@ from sim.cluster.staff import by_the_clock
 from sim.cluster.window import STEADY_ARRIVALS, tokens_within, within
 from sim.result.histogram import Batches, Histogram, bin_of, merged
 from sim.result.invariants import ROUNDING, needed_tokens, wrong_rows
-from sim.result.percentiles import BATCHES, Intervals, batch_means, percentiles
+from sim.result.percentiles import BATCHES, Batch, Intervals, batch_means, percentiles
 from sim.result.stability import QueueOverTime, backlog_grows
 from sim.result.totals import LATENCIES, Figures, OfHour, Totals, latencies, meets
 from sim.scenario.schema import Scenario
@@ -205,9 +205,13 @@ class SummaryBooks:
         return percentiles(self._batches[latency].whole(), known)
 
     def intervals(self, latency: str) -> Intervals:
+        """See `Books`."""
+        return batch_means(*self.in_batches(latency))
+
+    def in_batches(self, latency: str) -> Batch:
         """See `Books`; batches of about as many requests."""
         batches = self._batches[latency]
-        return batch_means(batches.whole(), batches.parts(BATCHES))
+        return batches.whole(), batches.parts(BATCHES)
 
     def grows(self, window_s: Span) -> bool:
         """See `Books`."""

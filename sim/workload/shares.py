@@ -1,9 +1,13 @@
 """What reaches the replicas of a fleet that are simulated: their share of the requests, dealt as the router deals them.
 
 Routers that balance (round robin, least loaded) give every replica its turn: of N replicas n get every request whose
-number makes n / N of all a larger whole number, so that bursts and lulls reach the sample as they reach the fleet. A
-router that looks for prefixes keeps a session on the worker where it began; sessions are then dealt whole.
+number makes n / N of all a larger whole number, so that bursts and lulls reach the sample as they reach the fleet. One
+that draws a worker for each request (random) gives each to the sample with the chance n / N, drawn by its number; in
+turn, they would come more evenly than they do. A router that looks for prefixes keeps a session on the worker where it
+began; sessions are then dealt whole.
 """
+
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +17,9 @@ from sim.scenario.schema import Scenario
 
 Rows = NDArray[np.int64]
 
+APART: Final = frozenset(("round_robin", "random"))
+"""Routers for which no replica matters to what another one gets."""
+
 
 def dealt(scenario: Scenario, count: int, first: int = 0) -> Rows | None:
     """Of the next `count` requests (or sessions) from number `first` on those that the simulated replicas get, counted
@@ -20,8 +27,19 @@ def dealt(scenario: Scenario, count: int, first: int = 0) -> Rows | None:
     fleet = scenario.fleet
     if fleet is None or fleet.sample == fleet.replicas:
         return None
-    numbers = np.arange(first, first + count + 1) * fleet.sample // fleet.replicas
-    return np.flatnonzero(np.diff(numbers))
+    numbers = np.arange(first, first + count + 1)
+    if scenario.router == "random":
+        return np.flatnonzero(_scattered(numbers[:-1]) % np.uint64(fleet.replicas) < fleet.sample)
+    return np.flatnonzero(np.diff(numbers * fleet.sample // fleet.replicas))
+
+
+def _scattered(numbers: Rows) -> NDArray[np.uint64]:
+    """Numbers without any order in them, as the random router's; modulo 2^64 (SplitMix64; Steele, Lea and Flood,
+    OOPSLA 2014)."""
+    bits = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ bits >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ bits >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return bits ^ bits >> np.uint64(31)
 
 
 def part(scenario: Scenario, count: int) -> int:
