@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibrate.show import noise_floor
 from sim.catalog import efficiency, gpu
 from sim.catalog.profiles import SHIPPED, shipped_profiles
 from sim.cost.latency import AnalyticCost
@@ -203,6 +204,23 @@ def test_held_out_error_stays_in_its_band(device):
             )
             assert median <= MISSED.get((device, family), (allowed, ALLOWED_P90))[0], (device, family)
             assert p90 <= MISSED.get((device, family), (allowed, ALLOWED_P90))[1], (device, family)
+
+
+@pytest.mark.parametrize("device", MEASURED_GPUS)
+def test_products_are_told_almost_as_well_as_their_noise_allows(device):
+    """p90 of the error on left-out values against p90 of what two rows of m and m + 1 are off by, over all tables."""
+    tables = [
+        (table, table.fit.held_out)
+        for engine in ENGINES
+        for table in load_profile(f"{device}/{engine}").tables("gemm")
+    ]
+    shapes = [sum(errors["shapes"] for errors in held_out.values()) for _, held_out in tables]
+    p90 = [
+        sum(errors["p90"] * errors["shapes"] for errors in held_out.values()) / count
+        for (_, held_out), count in zip(tables, shapes, strict=True)
+    ]
+    floor = np.average([noise_floor(table)[1] for table, _ in tables], weights=shapes)
+    assert np.average(p90, weights=shapes) <= 1.3 * floor
 
 
 def test_a_price_takes_microseconds():
