@@ -119,18 +119,21 @@ def summary(errors: Sequence[float]) -> dict[str, float]:
 
 
 def neighbour_noise(table: Table) -> float | None:
-    """Median half-spread between shapes that differ by less than 2% in the innermost axis only.
+    """Median half-spread of the pairs of `neighbour_steps`; None where there are none."""
+    steps = neighbour_steps(table)
+    return float(np.median(steps) / 2) if len(steps) else None
 
-    Stands for the noise of tables that repeat no shape: GEMM tables measure m and m + 1. None without such pairs.
+
+def neighbour_steps(table: Table) -> Floats:
+    """By how much shapes differ in log seconds that differ by less than 2% in the innermost axis only; (pairs,).
+
+    Stands for the noise of tables that repeat no shape: GEMM tables measure m and m + 1.
     """
     *outer, inner = (table.shape[axis] for axis in FAMILIES[table.kernel].axes)
     order = np.lexsort((inner, *outer[::-1]))
     same = np.all([np.diff(axis[order]) == 0 for axis in outer], axis=0) if outer else True
     close = same & (np.diff(inner[order]) < CLOSE * inner[order][1:])
-    if not np.any(close):
-        return None
-    steps = np.abs(np.diff(np.log(table.seconds[order])))
-    return float(np.median(steps[close]) / 2)
+    return np.asarray(np.abs(np.diff(np.log(table.seconds[order])))[close])
 
 
 def score(errors: Mapping[str, tuple[float, float]]) -> float:

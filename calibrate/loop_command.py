@@ -22,9 +22,15 @@ NOTED: Final = 0.05
 def loop(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     requests: Annotated[
-        int | None, typer.Option(min=2, help="Requests of each load, instead of 40 to 70.")
+        int | None, typer.Option(min=2, help="Requests of each load, instead of 30 to 50.")
     ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Instead of five.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="After so many (4), effects are not told again. The repeats are all made."
+        ),
+    ] = None,
     wall: Annotated[
         bool, typer.Option("--wall", help="Count also the time that the core gave to other programs.")
     ] = False,
@@ -52,7 +58,7 @@ def loop(
     except (ValueError, ImportError, OSError) as error:
         _refuse(error)
     torch.set_num_threads(1)  # of a model this small more threads cost more than they save
-    told = settings().with_counts(requests, repeats)
+    told = settings().with_counts(requests, repeats, minutes)
     clock = Clock(wall or found.kind != "cpu")
     closed = close(told, torch.device(found.kind), clock, lambda text: told_to.print(text, style="dim"))
     console = wide_console(stderr=as_json)

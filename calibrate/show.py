@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from calibrate.fit import neighbour_steps
 from sim.cost.fits import Fit
 from sim.cost.priced_table import PricedTable
 from sim.cost.profile import Profile, Table
@@ -82,18 +83,22 @@ def falls(table: Table) -> float:
     return max(0.0, float(np.quantile(found, FALLS_AT))) if len(found) else 0.0
 
 
-def noise_floor(noise: float) -> float:
-    """The median error of a perfect prediction of rows with so much noise: sqrt 2 times the half-spread.
+def noise_floor(table: Table) -> tuple[float, ...]:
+    """What a perfect prediction would miss the rows by: median and p90; the median alone where repeats of a shape were
+    merged into one row, nothing where no two rows tell it.
 
-    Half the spread of two rows is |a - b| / 2, with a median of 0.67 s / sqrt 2 where each row is off by s; a perfect
-    prediction misses one row by |a|, with a median of 0.67 s.
+    Two rows that are off by s each differ by |a - b|, sqrt 2 times what one of them is off by; a half-spread is half of
+    that difference.
     """
-    return sqrt(2) * noise
+    if table.noise is not None:
+        return (sqrt(2) * table.noise,)
+    apart = neighbour_steps(table) / sqrt(2)
+    return (float(np.median(apart)), float(np.quantile(apart, 0.9))) if len(apart) else ()
 
 
 def error_table(profile: Profile, fits: Mapping[str, Fit]) -> RichTable:
     """One row per table and axis: how it is priced, what it reached, and the error on left-out axis values; beside
-    them the table's noise between repeats and its `falls`."""
+    them the table's `noise_floor` and its `falls`."""
     tables = {table.key: table for kernel in profile.kernels for table in profile.tables(kernel)}
     table = RichTable(title=f"{profile.name}: error on whole axis values left out", box=None, pad_edge=False)
     columns = (
@@ -106,7 +111,6 @@ def error_table(profile: Profile, fits: Mapping[str, Fit]) -> RichTable:
         "median",
         "p90",
         "floor",
-        "noise",
         "falls",
     )
     for column in columns:
@@ -118,9 +122,8 @@ def error_table(profile: Profile, fits: Mapping[str, Fit]) -> RichTable:
             key, method, f"{form.launch_s * 1e6:.1f}", _rates(form.flop_per_s, 1e12), _rates(form.bytes_per_s, 1e9),
         ]  # fmt: skip
         # The noise of one's own points is that of the samples of each, whose median is steadier by far.
-        told = fit.noise is not None and not profile.calibrated
-        floor = f"{noise_floor(fit.noise):.1%}" if told and fit.noise is not None else ""
-        noise = [floor, f"{fit.noise:.1%}" if fit.noise is not None else "", f"{falls(tables[key]):.1%}"]
+        floor = noise_floor(tables[key]) if not profile.calibrated else ()
+        noise = [" / ".join(f"{part:.1%}" for part in floor), f"{falls(tables[key]):.1%}"]
         for axis, errors in fit.held_out.items():
             table.add_row(*head, axis, f"{errors['median']:.1%}", f"{errors['p90']:.1%}", *noise)
             head, noise = [""] * len(head), [""] * len(noise)

@@ -38,17 +38,23 @@ class Settings:
     workload: Mapping[str, Sequence[int]]
     loads: Mapping[str, Load]
     repeats: int
+    minutes: float
+    """On the wall, after which effects are not told again; at least once."""
     pooled: int
     """Calibrations that count in a prediction, the last ones."""
     calibration: Calibration
+    effect_repeats: int
+    """In how many repeats the effects are told at most, the first ones."""
     effects: Mapping[str, Sequence[str]]
     """Load -> figures on which the effects of mechanisms are told."""
     bounds: Mapping[str, float]
 
-    def with_counts(self, requests: int | None, repeats: int | None) -> "Settings":
-        """The same with so many requests of each load, and repeats; None: as they are."""
+    def with_counts(
+        self, requests: int | None, repeats: int | None, minutes: float | None = None
+    ) -> "Settings":
+        """The same with so many requests of each load, repeats and minutes; None: as they are."""
         loads = {name: replace(load, requests=requests or load.requests) for name, load in self.loads.items()}
-        return replace(self, loads=loads, repeats=repeats or self.repeats)
+        return replace(self, loads=loads, repeats=repeats or self.repeats, minutes=minutes or self.minutes)
 
 
 def settings() -> Settings:

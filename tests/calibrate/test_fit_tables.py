@@ -73,12 +73,18 @@ def test_neighbours_that_should_agree_tell_the_noise():
 
 
 def test_the_floor_is_what_a_perfect_prediction_misses_noisy_rows_by():
-    """10,000 pairs of rows whose truth is 1: half of what they differ by, against what each is off by."""
+    """10,000 pairs of rows, m and m + 1, whose truth is 1: what they differ by, against what each is off by."""
     pairs = np.exp(0.05 * np.random.default_rng(1).standard_normal((10_000, 2)))
-    half_spread = float(np.median(np.abs(np.diff(np.log(pairs), axis=1))) / 2)
-    missed = float(np.median(np.abs(1 / pairs - 1)))
-    assert noise_floor(half_spread) == pytest.approx(missed, rel=0.03)
-    assert half_spread < 0.75 * missed
+    missed = np.abs(1 / pairs - 1)
+    m, n = np.meshgrid([4096.0, 4097.0], np.arange(10_000.0))
+    columns = {"m": m.ravel(), "n": n.ravel(), "k": np.full(m.size, 8.0)}
+    table = Table("gemm", Variant("fp8", {}), "", "", columns, pairs.ravel())
+    assert noise_floor(table) == pytest.approx(
+        (float(np.median(missed)), float(np.quantile(missed, 0.9))), rel=0.03
+    )
+    assert neighbour_noise(table) < 0.75 * noise_floor(table)[0]
+    assert noise_floor(replace(table, noise=0.02)) == (pytest.approx(0.02 * 2**0.5),)  # repeats, merged
+    assert noise_floor(replace(table, columns={**columns, "n": np.arange(float(m.size))})) == ()
 
 
 def records():

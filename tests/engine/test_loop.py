@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tokenwork
 from calibrate.cli import app
 from calibrate.engine.serving import Engine, Request
 from calibrate.engine.weights import random_weights
-from calibrate.loop import prediction
+from calibrate.loop import closing, prediction
 from calibrate.loop.clock import Clock
 from calibrate.loop.judgement import case, effect, spread
 from calibrate.loop.served import Served
@@ -135,6 +135,34 @@ def test_drafts_are_right_where_they_are_told_to_be():
         engine.step()
     assert all(answer.accepted == answer.verified == 29 for answer in answers)
     assert sum(step.decoding > 0 for step in engine.steps) == 30
+
+
+def test_late_effects_are_not_told_again_and_every_load_is_repeated(monkeypatch):
+    """Five repeats of three loads; effects in the first three, and only once where the minutes are over by then."""
+    served = Served(np.array([0.0, 1.0]), np.array([1.0, 3.0]), np.array([3.0, 4.0]), np.array([3, 5]))
+
+    class Stub:
+        def __init__(self, variant, *_):
+            self.drafts = variant.drafts
+
+        def warm_up(self):
+            pass
+
+        def calibrate(self):
+            return None, [0.5] * self.drafts
+
+        def serve(self, stream, agrees=False):
+            return served
+
+    monkeypatch.setattr(closing, "Service", Stub)
+    monkeypatch.setattr(prediction, "predict", lambda *_: served)
+    for minutes, told in ((10.0, 3), (1e-9, 1)):
+        settled = replace(TOLD, minutes=minutes)
+        closed = closing.close(settled, torch.device("cpu"), Clock(wall=True), lambda _: None)
+        times = {name: len(repeats) for name, repeats in closed.repeats.items()}
+        assert {times[closing.AS_IS, load] for load in TOLD.loads} == {5}
+        assert {count for (name, _), count in times.items() if name != closing.AS_IS} == {told}
+        assert len(closed.effects) == 9 and all(one.measured == 1.0 for one in closed.effects)
 
 
 def test_the_command_prints_every_figure(tmp_path, monkeypatch):
