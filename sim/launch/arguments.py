@@ -80,7 +80,7 @@ def read_arguments(words: Sequence[Word], table: FlagTable) -> Arguments:
             found.positional.append(known(word))
             continue
         name, equals, attached = word.text.partition("=")
-        name, dot, path = name.partition(".") if name.startswith("--") else (name, "", "")
+        name, dot, path = name.partition(".")
         value = [Word(attached, word.place, word.unknown)] if equals else []
         if dot:
             value = value or [_next(waiting, word)]
@@ -93,6 +93,8 @@ def read_arguments(words: Sequence[Word], table: FlagTable) -> Arguments:
             why = f"no flag that is known of {table.engine} {table.release}{table.nearest(name)}"
             found.not_modelled.append(Told(said, why, word.place))
             continue
+        if flag.fate == "setting" and flag.takes == "switch":
+            known(word)
         found.keep(flag, _given(flag, name, word, value, waiting, switched))
     for name, (data, word) in nested.items():
         flag, _ = _flag(name, word, table)
@@ -153,13 +155,17 @@ def _given(
     said = f"{name} {text}"
     if flag.fate != "setting" or flag.why in IDENTITIES:
         return Given(text, said, word.place)
+    if flag.why in SPARE and value_word.unknown:
+        return Given(None, said, word.place)
     return Given(_value(flag.takes, known(value_word), name), said, word.place)
 
 
 IDENTITIES: Final = frozenset(
-    {"node_rank", "dist_init_addr", "master", "dp_address", "dp_rank", "dp_start", "port"}
+    {"node_rank", "dist_init_addr", "master", "dp_address", "dp_rank", "dp_start", "port", "served", "config"}
 )
-"""Settings that only tell commands apart: a variable in them need not be set."""
+"""Settings that only tell commands, models and files apart: a variable in them need not be set."""
+SPARE: Final = frozenset({"nnodes", "dp_local", "context"})
+"""Settings that only bound what the others say: where a variable in them is not set, they have no value."""
 
 
 def _value(takes: str, word: Word, name: str) -> Any:

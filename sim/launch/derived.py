@@ -44,6 +44,8 @@ class Machine:
     """What a command runs on, and what its engine does by itself."""
 
     checkpoint: Checkpoint
+    named: str
+    """What names the checkpoint."""
     model: Model
     gpu: Gpu
     defaults: LaunchDefaults
@@ -144,9 +146,9 @@ def seats(found: Derived, per_rank: int, tp: int, why: str, *settings: str) -> N
 def weights(found: Derived) -> None:
     """Formats of the weights: the flag's, else the checkpoint's."""
     command, machine = found.command, found.machine
-    form, why = machine.checkpoint.weights, f"the checkpoint, {command.value('model')}"
+    form, why = machine.checkpoint.weights, f"the checkpoint, {machine.named}"
     if machine.checkpoint.odd:
-        found.tell(str(command.value("model")), f"weights in {machine.checkpoint.odd} are priced as {form}")
+        found.tell(machine.named, f"weights in {machine.checkpoint.odd} are priced as {form}")
     asked = command.value("quantization")
     if isinstance(asked, str) and asked.lower() in QUANTIZATIONS:
         form, why = QUANTIZATIONS[asked.lower()], command.said("quantization")

@@ -1,60 +1,41 @@
 """Several launch commands -> the pools of a service: which are nodes of one worker, which are workers of one pool."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from sim.launch.arguments import Told
-from sim.launch.command import Command, RouterCommand
 from sim.launch.derived import Derived, Noted, Role
+from sim.launch.routers import RouterCommand
 from sim.launch.words import fail
+from sim.scenario.errors import KeyPath, dotted
 
-TRANSFERS: Final = ("nixl", "mooncakeconnector", "p2pnccl", "moriio")
-"""vLLM's connectors that hand a prompt's KV cache from one worker to another, as their names have it."""
 POLICIES: Final = {
-    "cache_aware": "prefix_aware",
-    "round_robin": "round_robin",
-    "random": "round_robin",
-    "power_of_two": "least_loaded",
-    "least_loaded": "least_loaded",
+    **dict.fromkeys(("cache_aware", "kv", "kv_cache_aware"), "prefix_aware"),
+    **dict.fromkeys(("round_robin",), "round_robin"),
+    "random": "random",
+    **dict.fromkeys(("power_of_two", "least_loaded", "load_balancing"), "least_loaded"),
 }
-"""Policies of the engines' routers -> the scenario's."""
+"""Policies of the engines' routers and of Dynamo's front end, hyphens as underscores -> the scenario's."""
 
 
-def with_roles(commands: Sequence[Command], routers: Sequence[RouterCommand]) -> tuple[Command, ...]:
-    """vLLM's commands of both sides may say kv_both: a comment above (`# prefill`) or a router's ports then tell.
-
-    Raises ScenarioError where nothing tells.
-    """
-    transferring = [c for c in commands if c.engine == "vllm" and _hands_over(c)]
-    if len(transferring) < 2:
-        return tuple(commands)
-    return tuple(_with_role(c, routers) if c in transferring else c for c in commands)
-
-
-def _hands_over(command: Command) -> bool:
-    transfer = command.value("transfer")
-    if not isinstance(transfer, dict) or transfer.get("kv_role") != "kv_both":
-        return False
-    return any(name in str(transfer.get("kv_connector", "")).lower() for name in TRANSFERS)
-
-
-def _with_role(command: Command, routers: Sequence[RouterCommand]) -> Command:
-    port = str(command.value("port", "8000"))
-    note = command.note.lower()
-    sides: tuple[tuple[Literal["prefill", "decode"], str, tuple[str, ...]], ...] = (
-        ("prefill", "decode", tuple(a for r in routers for a in r.prefills)),
-        ("decode", "prefill", tuple(a for r in routers for a in r.decodes)),
-    )
-    for role, other, addresses in sides:
-        named = any(address == port or address.endswith(f":{port}") for address in addresses)
-        if named or (role in note and other not in note):
-            return replace(command, told_role=role)
-    raise fail(
-        command.where("transfer"),
-        "kv_both does not tell which side of the service this is; write kv_producer or kv_consumer, or the "
-        "comment `# prefill` or `# decode` above the command",
-    )
+GRAPHS: Final[KeyPath] = ("scheduling", "cuda_graphs")
+PROMPT_GRAPHS: Final[KeyPath] = ("scheduling", "prefill_graph_tokens")
+OF_BOTH: Final[frozenset[KeyPath]] = frozenset(
+    {GRAPHS, ("overlap", "two_batch"), ("scheduling", "poll_every_steps")}
+)
+"""Keys of both phases that a command says only where it departs from the engine's default."""
+OF_PROMPTS: Final[frozenset[KeyPath]] = frozenset(
+    {
+        *(("prefix_cache", name) for name in ("enabled", "scope", "block_tokens", "host_gb", "disk_gb")),
+        *(
+            ("scheduling", name)
+            for name in ("wait_all_ranks_steps", "gather_prompts_steps", "batch_wait_steps")
+        ),
+        *(("scheduling", name) for name in ("batch_wait_fill", "whole_prompts")),
+    }
+)
+"""Keys of how prompts are computed."""
 
 
 @dataclass(frozen=True)
@@ -125,18 +106,35 @@ def _alike(first: Derived, other: Derived) -> None:
             raise fail(place, f"{key} differs between workers of {first.role}: {said}; one pool has one kind")
 
 
-def shared(pools: Iterable[PoolOf]) -> tuple[dict[tuple[Any, ...], Noted], list[Told]]:
-    """Keys of the whole scenario, and what the pools say differently: those of the pool that decodes are taken."""
-    keys: dict[tuple[Any, ...], Noted] = {}
+def shared(pools: Mapping[Role, PoolOf]) -> tuple[dict[KeyPath, Noted], list[Told]]:
+    """Keys of the whole scenario, and what the pools say differently: a scenario has one of each, that of the pool that
+    decodes, or of the one that computes prompts where it is of prompts alone (`OF_PROMPTS`)."""
+    prefill, decode = (pools[role].derived.keys if role in pools else {} for role in ("prefill", "decode"))
+    keys = {**pools["serve"].derived.keys} if "serve" in pools else {**prefill, **decode}
     told: list[Told] = []
-    for pool in pools:  # prefill comes before decode
-        for path, noted in pool.derived.keys.items():
-            before = keys.get(path)
-            if before is not None and before.value != noted.value:
-                name = ".".join(map(str, path))
-                both = f"{name} is {before.value} in prefill ({before.why}), {noted.value} in decode ({noted.why})"
-                told.append(Told(name, f"{both}; a scenario has one, decode's"))
-            keys[path] = noted
+    for path in [path for path in keys if "serve" not in pools]:
+        ours, theirs = (decode, prefill) if path not in OF_PROMPTS else (prefill, decode)
+        mine, other = ours.get(path), theirs.get(path)
+        if path in OF_BOTH and mine is None and other is not None:
+            del keys[path]
+            if path == GRAPHS:
+                keys[PROMPT_GRAPHS] = Noted(0, other.why, other.place)
+                continue
+            told.append(
+                Told(other.why, f"{dotted(path)} is said in prefill alone; a scenario has one, decode's")
+            )
+        elif path in OF_BOTH and other is None and mine is not None:
+            told.append(
+                Told(mine.why, f"{dotted(path)} is said in decode alone; a scenario has one, for prefill too")
+            )
+        elif mine is not None:
+            keys[path] = mine
+            if other is not None and other.value != mine.value:
+                sides = ("decode", "prefill") if ours is decode else ("prefill", "decode")
+                both = " and ".join(
+                    f"{n.value} in {side} ({n.why})" for n, side in zip((mine, other), sides, strict=True)
+                )
+                told.append(Told(dotted(path), f"{dotted(path)} is {both}; a scenario has one, {sides[0]}'s"))
     return keys, told
 
 
@@ -145,9 +143,7 @@ def router_key(routers: Sequence[RouterCommand], told: list[Told]) -> tuple[str,
     for router in routers:
         if router.policy is None:
             continue
-        if router.policy in POLICIES:
-            return POLICIES[router.policy], f"--policy {router.policy}"
-        told.append(
-            Told(f"--policy {router.policy}", f"no such router here; known are {', '.join(POLICIES)}")
-        )
+        if (policy := router.policy.replace("-", "_")) in POLICIES:
+            return POLICIES[policy], router.said
+        told.append(Told(router.said, f"no such router here; known are {', '.join(POLICIES)}"))
     return None

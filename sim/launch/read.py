@@ -6,6 +6,7 @@ A command says nothing of the requests, the price and the GPU: those are placeho
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +14,15 @@ from typing import Any, Final
 from sim import catalog
 from sim.catalog import UnknownName
 from sim.launch import sglang, trtllm, vllm
-from sim.launch.arguments import IDENTITIES, Told
+from sim.launch.arguments import IDENTITIES, SPARE, Told
 from sim.launch.checked import checked
 from sim.launch.command import Command, Read, read_commands
-from sim.launch.derived import Derived, Machine, Noted
+from sim.launch.derived import Derived, Machine, Noted, Role
 from sim.launch.document import dotted_reasons, nested, to_text
-from sim.launch.model_names import checkpoint
+from sim.launch.model_names import Checkpoint, checkpoint
 from sim.launch.placeholders import GPU, PLACEHOLDER, longest_request, placeholders
-from sim.launch.pools import PoolOf, gather, router_key, shared, with_roles
+from sim.launch.pools import PoolOf, gather, router_key, shared
+from sim.launch.sides import with_roles
 from sim.launch.words import CLOSES, OPENS, fail
 from sim.scenario.errors import KeyPath
 from sim.scenario.schema import Scenario
@@ -30,7 +32,26 @@ ENGINES: Final[Mapping[str, Callable[[Command, Machine], Derived]]] = {
     "vllm": vllm.derive,
     "trtllm": trtllm.derive,
 }
-SHELL: Final = (*OPENS, *CLOSES, "then", "else", "elif", "do", "set", "echo", "source", "cd", "{", "}")
+SHELL: Final = (
+    *OPENS,
+    *CLOSES,
+    "then",
+    "else",
+    "elif",
+    "do",
+    "set",
+    "echo",
+    "source",
+    "cd",
+    "{",
+    "}",
+    "wait",
+    "tee",
+    "sleep",
+    "mkdir",
+    "exit",
+    "trap",
+)
 """Words of the shell itself, which start nothing."""
 
 
@@ -113,20 +134,31 @@ def _machine(
         if other.value("model") != first.value("model"):
             models = f"{other.value('model')} beside {first.value('model')}"
             raise fail(other.where("model"), f"{models}; expected one model")
-    try:
-        known = checkpoint(str(first.value("model")), folder)
-    except (UnknownName, catalog.ConfigError) as unknown:
-        raise fail(first.where("model"), str(unknown)) from None
+    known, named = _checkpoint(first, folder)
     device = catalog.gpu(gpu or GPU)
-    return Machine(
-        known, catalog.model(known.model), device, catalog.launch_defaults(first.engine, release), nodes
-    )
+    defaults = catalog.launch_defaults(first.engine, release)
+    return Machine(known, named, catalog.model(known.model), device, defaults, nodes)
+
+
+def _checkpoint(command: Command, folder: Path | None) -> tuple[Checkpoint, str]:
+    """The checkpoint that a command serves, and what names it: where its path names no model (`/model`), the name that
+    it is served under."""
+    path = str(command.value("model"))
+    try:
+        return checkpoint(path, folder), path
+    except catalog.ConfigError as unusable:
+        raise fail(command.where("model"), str(unusable)) from None
+    except UnknownName as unknown:
+        for name in command.value("served", ()):
+            with suppress(UnknownName, catalog.ConfigError):
+                return checkpoint(name, None), command.said("served")
+        raise fail(command.where("model"), str(unknown)) from None
 
 
 def _keys(
     machine: Machine,
     first: Command,
-    pools: Mapping[Any, PoolOf],
+    pools: Mapping[Role, PoolOf],
     found: Read,
     told: list[Told],
     gpu: str | None,
@@ -135,7 +167,7 @@ def _keys(
     """All keys in the order of the file."""
     place = first.place
     keys: dict[KeyPath, Noted] = {
-        ("model",): Noted(machine.checkpoint.model, str(first.value("model")), first.where("model")),
+        ("model",): Noted(machine.checkpoint.model, machine.named, first.where("model")),
         ("gpu",): Noted(machine.gpu.name, f"--gpu {gpu}" if gpu else f"{PLACEHOLDER}; give --gpu", place),
         ("engine",): Noted(first.engine, "the command", place),
     }
@@ -146,7 +178,7 @@ def _keys(
         for key, noted in pool.derived.pool.items():
             if key != "workers":
                 keys[("deployment", role, key)] = noted
-    whole, differences = shared(pools.values())
+    whole, differences = shared(pools)
     told += differences
     if routed := router_key(found.routers, told):
         whole[("router",)] = Noted(*routed, place)
@@ -160,8 +192,12 @@ def _ignored(command: Command) -> Iterator[Told]:
     """Flags that set no key: those that do not matter, and those that only tell commands apart."""
     yield from command.arguments.ignored
     for name, given in command.arguments.settings.items():
-        if name in IDENTITIES or name == "headless":
+        if name == "served":
+            yield Told(given.said, "the name that clients call the model by")
+        elif name in IDENTITIES or name == "headless":
             yield Told(given.said, "it tells the nodes and workers of a service apart, and where they listen")
+        elif name in SPARE and given.value is None:
+            yield Told(given.said, "a variable that is not known here, and that the rest makes up for")
         elif name == "context":
             yield Told(given.said, "it bounds the length of a request; a workload within it is not changed")
 

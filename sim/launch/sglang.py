@@ -28,7 +28,8 @@ def derive(command: Command, machine: Machine) -> Derived:
     if said_role not in ROLES:
         raise fail(command.where("role"), f"{command.said('role')}: expected prefill, decode or null")
     found = Derived(command, machine, ROLES[said_role])  # type: ignore[arg-type]
-    found.worker = (str(command.value("dist_init_addr", "")),) if command.value("nnodes", 1) > 1 else ()
+    spread = command.value("nnodes", 2 if command.given("nnodes") else 1) > 1
+    found.worker = (str(command.value("dist_init_addr", "")),) if spread else ()
     dp = _layout(found)
     rule.weights(found)
     rule.kv_cache(found)

@@ -31,6 +31,10 @@ class Flag:
     def says_nothing(self, value: object) -> bool:
         """Whether the engine would do the same without it."""
         plain = value.lower() if isinstance(value, str) else value
+        if (
+            self.takes == "switch" and self.neutral is True
+        ):  # on without the flag: to switch it off says something
+            return plain is True
         return plain in PLAIN or (
             self.neutral is not None and str(plain).lower() == str(self.neutral).lower()
         )
@@ -70,16 +74,13 @@ def spelled(name: str) -> str:
 
 
 @cache
-def table(engine: str) -> FlagTable:
-    """The flags of an engine."""
-    text = resources.files("sim.launch.flags").joinpath(f"{engine}.yaml").read_text(encoding="utf-8")
-    data: Mapping[str, Any] = yaml.safe_load(text)
-    flags: dict[str, Flag] = {}
-    for setting, entry in data["settings"].items():
-        for name in (entry["flag"], *entry.get("also", ())):
-            flags[name] = Flag(name, entry["takes"], "setting", setting)
-    for flag in (*_listed(data, "not_modelled"), *_listed(data, "ignored")):
-        flags[flag.name] = flag
+def table(engine: str, wrapper: str = "") -> FlagTable:
+    """The flags of an engine; with those of what is wrapped around it, such as `dynamo`."""
+    data = _file(engine)
+    flags = dict(_flags(data, data["neutral"]))
+    if wrapper:
+        around = _file(wrapper)
+        flags |= {**dict(_flags(around["all"], {})), **dict(_flags(around[engine], {}))}
     variables: dict[str, Flag] = {
         name: Flag(name, "text", "setting", setting)
         for name, setting in data["environment"]["settings"].items()
@@ -91,9 +92,21 @@ def table(engine: str) -> FlagTable:
     return FlagTable(data["engine"], str(data["release"]), flags, variables, tuple(data["prefixes"]))
 
 
-def _listed(data: Mapping[str, Any], fate: Fate) -> Iterable[Flag]:
-    """The flags of one section, which groups them by reason and by what they take."""
-    for group in data[fate]:
-        for takes in ("switch", "value", "words"):
-            for name in group.get(takes, ()):
-                yield Flag(name, takes, fate, group["why"], data["neutral"].get(name))  # type: ignore[arg-type]
+def _file(name: str) -> Mapping[str, Any]:
+    text = resources.files("sim.launch.flags").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    data: Mapping[str, Any] = yaml.safe_load(text)
+    return data
+
+
+def _flags(data: Mapping[str, Any], neutral: Mapping[str, object]) -> Iterable[tuple[str, Flag]]:
+    """Spelling and flag of every one in a table, whose lists group them by reason and by what they take."""
+    for setting, entry in data.get("settings", {}).items():
+        for name in (entry["flag"], *entry.get("also", ())):
+            yield name, Flag(name, entry["takes"], "setting", setting)
+    fates: tuple[Fate, ...] = ("not_modelled", "ignored")
+    kinds: tuple[Takes, ...] = ("switch", "value", "words")
+    for fate in fates:
+        for group in data.get(fate, ()):
+            for takes in kinds:
+                for name in group.get(takes, ()):
+                    yield name, Flag(name, takes, fate, group["why"], neutral.get(name))

@@ -1,5 +1,6 @@
 """TensorRT-LLM's launch command, flags and YAML file, as a pool: `trtllm-serve` 1.x with the PyTorch backend."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sim.catalog import Gpu
@@ -9,15 +10,26 @@ from sim.launch.derived import Derived, Machine
 from sim.launch.words import fail
 from sim.units import GB_BYTES
 
-ROLES: Final = {"context": "prefill", "generation": "decode", "": "serve"}
+ROLES: Final[Mapping[str, rule.Role]] = {
+    **{"context": "prefill", "generation": "decode", "": "serve"},
+    **{
+        "prefill": "prefill",
+        "decode": "decode",
+        "agg": "serve",
+        "pd": "serve",
+        "prefill_and_decode": "serve",
+    },
+}
+"""`--server_role`, and Dynamo's `--disaggregation-mode`."""
 
 
 def derive(command: Command, machine: Machine) -> Derived:
     """The pool of one worker. Raises ScenarioError where its flags contradict one another."""
     said_role = str(command.value("role", "")).lower()
     if said_role not in ROLES:
-        raise fail(command.where("role"), f"{command.said('role')}: expected CONTEXT or GENERATION")
-    found = Derived(command, machine, ROLES[said_role])  # type: ignore[arg-type]
+        sides = "prefill or decode" if command.wrapper else "CONTEXT or GENERATION"
+        raise fail(command.where("role"), f"{command.said('role')}: expected {sides}")
+    found = Derived(command, machine, command.told_role or ROLES[said_role])
     _layout(found)
     rule.weights(found)
     rule.kv_cache(found)

@@ -1,5 +1,6 @@
 """vLLM's launch command as a pool. Rules of release 0.33, `vllm/engine/arg_utils.py` and `vllm/config`."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sim.launch import derived as rule
@@ -8,7 +9,18 @@ from sim.launch.derived import Derived, Machine
 from sim.launch.words import fail
 from sim.units import GB_BYTES, GIB_BYTES
 
-ROLES: Final = {"kv_producer": "prefill", "kv_consumer": "decode", "kv_both": "serve"}
+ROLES: Final[Mapping[str, rule.Role]] = {
+    "kv_producer": "prefill",
+    "kv_consumer": "decode",
+    "kv_both": "serve",
+}
+SIDES: Final[Mapping[str, rule.Role | None]] = {
+    "agg": "serve",
+    "prefill": "prefill",
+    "decode": "decode",
+    "": None,
+}
+"""Dynamo's `--disaggregation-mode`."""
 GATHERED: Final = ("allgather_reducescatter", "naive", "pplx")
 """Exchanges that gather, the last two under the first one's name since they were taken out."""
 LOW_LATENCY: Final = ("deepep_low_latency", "mori_low_latency", "nixl_ep")
@@ -17,11 +29,7 @@ LOW_LATENCY: Final = ("deepep_low_latency", "mori_low_latency", "nixl_ep")
 def derive(command: Command, machine: Machine) -> Derived:
     """The pool of one worker. Raises ScenarioError where its flags contradict one another."""
     found = Derived(command, machine, "serve")
-    transfer = command.value("transfer") or {}
-    said_role = transfer.get("kv_role", "kv_both")
-    if not isinstance(said_role, str) or said_role not in ROLES:
-        raise fail(command.where("transfer"), f"kv_role '{said_role}': expected one of {', '.join(ROLES)}")
-    found.role = command.told_role or ROLES[said_role]  # type: ignore[assignment]
+    found.role = command.told_role or _role(command)
     found.worker = _worker(command)
     _layout(found)
     rule.weights(found)
@@ -33,10 +41,28 @@ def derive(command: Command, machine: Machine) -> Derived:
     return found
 
 
+def _role(command: Command) -> rule.Role:
+    """The side that its own flags tell; Dynamo's come before those of the engine."""
+    asked = {"prefill_side": "prefill", "decode_side": "decode"}
+    said = next((side for name, side in asked.items() if command.value(name)), command.value("role", ""))
+    if str(said).lower() not in SIDES:
+        raise fail(
+            command.where("role"), f"{command.said('role')}: expected one of {', '.join(filter(None, SIDES))}"
+        )
+    if side := SIDES[str(said).lower()]:
+        return side
+    transfer = command.value("transfer") or {}
+    role = transfer.get("kv_role", "kv_both")
+    if not isinstance(role, str) or role not in ROLES:
+        raise fail(command.where("transfer"), f"kv_role '{role}': expected one of {', '.join(ROLES)}")
+    return ROLES[role]
+
+
 def _worker(command: Command) -> tuple[str, ...]:
     """What the commands of one worker's nodes share: the head's address."""
     parts = [command.value(name) for name in ("dp_address", "master")]
-    spread = command.value("nnodes", 1) > 1 or command.value("dp_local") or command.given("dp_rank")
+    nodes = command.value("nnodes", 2 if command.given("nnodes") else 1)
+    spread = nodes > 1 or command.given("dp_local") or command.given("dp_rank")
     if not (spread or command.value("headless")):
         return ()
     return tuple(str(part or "") for part in parts)
@@ -91,7 +117,7 @@ def _drafts(found: Derived) -> None:
     asked: dict[str, Any] = dict(command.value("spec") or {})
     method = str(asked.pop("method", command.value("spec_method", "")) or "").lower()
     model = str(asked.pop("model", command.value("spec_model", "")) or "")
-    count = asked.pop("num_speculative_tokens", command.value("spec_count"))
+    count = _whole(asked.pop("num_speculative_tokens", command.value("spec_count")))
     flags = ("spec", "spec_count", "spec_method")
     if not said:
         rule.drafts(found, 0, machine.by_default)
@@ -117,6 +143,11 @@ def _drafts(found: Derived) -> None:
         )
 
 
+def _whole(value: Any) -> Any:
+    """A whole number that JSON has in quotes, as vLLM takes it; anything else as it is."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else value
+
+
 def _steps(found: Derived) -> None:
     """Every data-parallel rank is an engine of its own: seats and token budget are per rank."""
     command, machine = found.command, found.machine
@@ -138,6 +169,8 @@ def _steps(found: Derived) -> None:
         found.say(("overlap", "two_batch"), True, command.said("two_batch"), "two_batch")
     if command.value("no_graphs"):
         found.say(("scheduling", "cuda_graphs"), False, command.said("no_graphs"), "no_graphs")
+    if not command.value("chunked", True) and found.role != "decode":
+        found.say(("scheduling", "whole_prompts"), True, command.said("chunked"), "chunked")
     if command.given("poll"):
         found.say(
             ("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll"
@@ -150,7 +183,7 @@ def _experts(found: Derived) -> None:
         return
     rule.experts_kernels(found, str(command.value("moe_backend", "")), command.said("moe_backend"))
     config = dict(command.value("eplb_config") or {})
-    redundant = config.pop("num_redundant_experts", command.value("redundant", 0))
+    redundant = _whole(config.pop("num_redundant_experts", command.value("redundant", 0)))
     if not isinstance(redundant, int) or redundant < 0:
         place = command.where("eplb_config", "redundant")
         raise fail(place, f"num_redundant_experts takes a whole number from 0, got {redundant!r}")

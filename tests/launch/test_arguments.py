@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from sim.launch.arguments import Arguments, read_arguments
+from sim.launch.shell import read_script
 from sim.launch.table import table
-from sim.launch.words import read_script
 from sim.scenario.errors import ScenarioError
 
 
@@ -91,10 +91,10 @@ def test_a_broken_flag_is_an_error_at_its_place(case: str) -> None:
 
 
 def test_flags_that_do_not_matter_are_listed_with_a_reason() -> None:
-    found = arguments("vllm", "--host $HOST --served-model-name a b --trust-remote-code --seed 1")
+    found = arguments("vllm", "--host $HOST --api-key a b --trust-remote-code --seed 1")
     assert [told.flag for told in found.ignored] == [
         "--host $HOST",
-        "--served-model-name a b",
+        "--api-key a b",
         "--trust-remote-code",
         "--seed 1",
     ]

@@ -9,12 +9,12 @@ from types import ModuleType
 import pytest
 import yaml
 
-from sim.launch import command, derived, placeholders, pools, read, sglang, sglang_memory, trtllm, vllm
+from sim.launch import command, derived, placeholders, pools, read, sglang, sglang_memory, sides, trtllm, vllm
 from sim.launch.arguments import IDENTITIES
 from sim.launch.table import table
 
 RULES: dict[str, ModuleType] = {"sglang": sglang, "vllm": vllm, "trtllm": trtllm}
-SHARED = (command, derived, placeholders, pools, read, sglang_memory)
+SHARED = (command, derived, placeholders, pools, read, sglang_memory, sides)
 
 
 def data(engine: str) -> dict:
@@ -39,7 +39,10 @@ def test_a_flag_stands_once_and_has_a_reason(engine: str) -> None:
 
 @pytest.mark.parametrize("engine", RULES)
 def test_every_setting_is_read_by_a_rule_and_no_rule_reads_another(engine: str) -> None:
-    settings = set(data(engine)["settings"]) | set(data(engine)["environment"]["settings"].values())
+    around = data("dynamo")[engine].get("settings", {})
+    settings = (
+        set(data(engine)["settings"]) | set(data(engine)["environment"]["settings"].values()) | set(around)
+    )
     own = inspect.getsource(RULES[engine])
     everywhere = own + "".join(inspect.getsource(module) for module in SHARED)
     unread = {name for name in settings if f'"{name}"' not in everywhere}

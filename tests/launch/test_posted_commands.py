@@ -257,7 +257,9 @@ def test_what_a_disaggregated_service_says_besides() -> None:
     assert at(found.scenario, "deployment.decode.experts") == {"redundant": 32}
     assert at(found.scenario, "prefix_cache.enabled") is False
     told = {one.flag for one in found.not_modelled}
-    assert told == {"SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK=256"}
+    # Two half batches are said of the prompts alone, and a scenario has one key for both pools.
+    assert told == {"SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK=256", "--enable-two-batch-overlap"}
+    assert at(found.scenario, "overlap") is None
     assert any("branches and loops were not decided: every command counts" in note for note in found.notes)
 
 

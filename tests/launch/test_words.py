@@ -2,7 +2,7 @@
 
 import pytest
 
-from sim.launch.words import read_script
+from sim.launch.shell import read_script
 from sim.scenario.errors import ScenarioError
 
 
@@ -33,6 +33,21 @@ READ = {
     "an assignment before a command is its environment": ("A=1 b", [["A=1", "b"]]),
     "JSON with a variable": ('N=3\na {"b":$N}', [["a", '{"b":3}']]),
     "an escaped blank": ("a b\\ c", [["a", "b c"]]),
+    "a variable of several words": (
+        'A="-tp 8"\na $A "$A" --b=$A',
+        [["a", "-tp", "8", "-tp 8", "--b=-tp", "8"]],
+    ),
+    "a variable of none": ('A=\na $A b "$A"', [["a", "b", ""]]),
+    "a variable is not split where it is assigned": ('A="x y"\nB=$A\na "$B"', [["a", "x y"]]),
+    "a variable that grows": ('A="-tp"\nA+=" 8"\na $A', [["a", "-tp", "8"]]),
+    "an array": (
+        'A=(x "y z" # note\n  w)\nA+=(v)\na "${A[@]}" ${A[*]}',
+        [["a", *["x", "y z", "w", "v", "x", "y z", "w", "v"]]],
+    ),
+    "one of an array": ("A=(x y)\na ${A[0]}", [["a", "x"]]),
+    "words only where a variable is set": ("A=1\na ${A:+yes} ${B:+no} ${B+no}", [["a", "yes"]]),
+    "sums": ("N=2\na $((N * 8)) $(($N/2+1)) $((2*(3-1)))", [["a", "16", "2", "4"]]),
+    "declared": ("declare -a A=(x)\nlocal B=y\na $A $B", [["a", "x", "y"]]),
 }
 
 
@@ -50,6 +65,7 @@ BROKEN = {
     "lines joined, the backslash left": ("a b \\ -c 1", "run.sh:1:5: a blank after the backslash"),
     "a document without end": ("cat > x <<EOF\na: 1\n", "run.sh:1:1: the document that starts here"),
     "a command inside that is never closed": ("a $(b", "run.sh:1:3: the command that opens here"),
+    "an array that is never closed": ("A=(b\nc", "run.sh:1:3: the bracket ( that opens here"),
 }
 
 
@@ -82,3 +98,8 @@ def test_what_was_exported_is_the_environment_of_later_commands() -> None:
     assert not first.environment
     assert {name: word.text for name, word in second.environment.items()} == {"B": "2"}
     assert second.note == "# note"
+
+
+def test_a_sum_of_what_nobody_knows_is_not_known() -> None:
+    [statement] = read_script("run $((N * 8)) $((1 / 0)) $((x.y)) $((2 ** 9))", "run.sh").statements
+    assert [len(word.unknown) for word in statement.words] == [0, 1, 1, 1, 1]

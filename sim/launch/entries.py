@@ -1,0 +1,102 @@
+"""Where a launch command begins among the words of a statement, and commands that another one starts."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sim.launch.shell import read_inside
+from sim.launch.words import Statement, Word
+
+MODULES: Final[Mapping[str, tuple[str, str]]] = {
+    "vllm.entrypoints.openai.api_server": ("vllm", ""),
+    "sglang.launch_server": ("sglang", ""),
+    "dynamo.vllm": ("vllm", "dynamo"),
+    "dynamo.sglang": ("sglang", "dynamo"),
+    "dynamo.sglang.worker": ("sglang", "dynamo"),
+    "dynamo.trtllm": ("trtllm", "dynamo"),
+}
+"""Python modules that start a server (`python -m`): engine, and what is wrapped around it."""
+ROUTERS: Final = re.compile(
+    r"sglang_router(\.launch_router)?|sglang\.srt\.disaggregation\.(mini_lb|launch_lb)|sgl-router|sglang-router|"
+    r"vllm-router|vllm_router|dynamo\.frontend|.*proxy_server\.py"
+)
+IMAGES: Final = re.compile(r"(^|/)vllm-openai(:|@|$)")
+"""Container images whose entry point is an engine's server."""
+CONTAINERS: Final = re.compile(r"(^|/)(docker|podman|nerdctl)$")
+ROUTER, DISAGGREGATED, NOTHING = "router", "trtllm-serve disaggregated", ""
+"""Entries that are no engine: a router's command, TensorRT-LLM's, a part of an engine that serves no model."""
+STARTS: Final = re.compile(
+    r"vllm serve|sglang serve|trtllm-serve|launch_server|openai\.api_server|-m dynamo\.|vllm-openai"
+)
+"""What a text has that may start a server."""
+PRINTS: Final = ("echo", "printf", "#")
+_ENVIRONMENT: Final = re.compile(r"(?:--env=|-e)?([A-Za-z_]\w*)=")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a command starts, and the place of its first argument among the words."""
+
+    engine: str
+    wrapper: str
+    start: int
+
+
+def entry(words: Sequence[Word]) -> Entry | None:
+    """The engine that a command starts, or one of the entries that are none; None: it starts nothing of it."""
+    texts = [word.text for word in words]
+    found = (_entry_at(texts, at) for at in range(len(texts)))
+    first = next((one for one in found if one is not None), None)
+    return first if first is None or first.engine != NOTHING else None
+
+
+def _entry_at(texts: Sequence[str], at: int) -> Entry | None:
+    """The same for the word at one place."""
+    text, after = texts[at], texts[at + 1] if at + 1 < len(texts) else ""
+    base = text.rsplit("/", 1)[-1]
+    module = after if text == "-m" else ""
+    found: Entry | None = None
+    if ROUTERS.fullmatch(module or base):
+        found = Entry(ROUTER, "", at + (2 if module else 1))
+    elif module in MODULES:
+        found = Entry(*MODULES[module], at + 2)
+    elif base in ("vllm", "sglang") and after == "serve":
+        found = Entry(base, "", at + 2)
+    elif base == "trtllm-serve" and after == "disaggregated":
+        found = Entry(DISAGGREGATED, "", at + 2)
+    elif base == "trtllm-serve" and after in ("disaggregated_mpi_worker", "mm_embedding_serve", "grpc"):
+        found = Entry(NOTHING, "", at)
+    elif base == "trtllm-serve":
+        found = Entry("trtllm", "", at + 1 + (after == "serve"))
+    elif IMAGES.search(text) and "serve" not in texts[at:] and any(map(CONTAINERS.search, texts[:at])):
+        found = Entry("vllm", "", at + 1)
+    return found
+
+
+def assigned(words: Sequence[Word]) -> dict[str, Word]:
+    """The environment that words before a command set: `NAME=VALUE`, `-e NAME=VALUE`, `--env=NAME=VALUE`."""
+    found = {}
+    for word in words:
+        if pair := _ENVIRONMENT.match(word.text):
+            found[pair[1]] = Word(word.text[pair.end() :], word.place, word.unknown)
+    return found
+
+
+def started(statement: Statement, text: str) -> tuple[Statement, ...]:
+    """The statement; or those that it has another shell read (`bash -c "..."`, `ssh node '...'`), which start a server
+    of an engine. `text`: where the statement stands."""
+    if statement.words[0].text in PRINTS:
+        return (statement,)
+    for at, word in enumerate(statement.words):
+        if not word.quoted or not STARTS.search(word.text) or len(word.text.split()) < 2:
+            continue
+        environment = {**statement.environment, **assigned(statement.words[:at])}
+        inside = read_inside(word, text, environment)
+        if any(entry(one.words) for one in inside):
+            note = statement.note
+            return tuple(
+                replace(one, note=f"{note}\n{one.note}", environment={**environment, **one.environment})
+                for one in inside
+            )
+    return (statement,)
