@@ -2,10 +2,15 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from sim.cluster.record import RunRecord
 from sim.scenario.schema import Scenario
 from sim.units import HOUR_S
+
+MOST_HOURS: Final = 366 * 24
+"""That are told one by one: a year. A run of few requests that are far apart, or of steps that last for days, may take
+millions."""
 
 
 def copies(record: RunRecord) -> float:
@@ -56,8 +61,11 @@ def by_the_clock(scenario: Scenario) -> bool:
 
 
 def hours(record: RunRecord) -> list[tuple[float, float]]:
-    """Start and end of each hour of the run, seconds; the last one ends with the run."""
+    """Start and end of each hour of a run by the clock, seconds; the last one ends with the run. None of a run of more
+    than `MOST_HOURS`."""
     count = math.ceil(record.end_s / HOUR_S)
+    if count > MOST_HOURS or not by_the_clock(record.scenario):
+        return []
     return [(hour * HOUR_S, min((hour + 1) * HOUR_S, record.end_s)) for hour in range(count)]
 
 

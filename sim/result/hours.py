@@ -1,12 +1,12 @@
 """A day by hour: load, workers up, cost, objectives missed, requests retried."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from sim.cluster.record import RunRecord
-from sim.cluster.staff import copies, hours, most_gpus
+from sim.cluster.staff import MOST_HOURS, by_the_clock, copies, hours, most_gpus
 from sim.result.totals import OfHour
 from sim.scenario.schema import Scenario
 from sim.units import HOUR_S, MILLION
@@ -56,6 +56,12 @@ def by_hour(
             }
         )
     return rows
+
+
+def untold_hours(record: RunRecord) -> Iterator[str]:
+    """Says so where a run by the clock is too long for a row of each hour."""
+    if by_the_clock(record.scenario) and record.end_s > MOST_HOURS * HOUR_S:
+        yield f"{record.end_s / HOUR_S:,.0f} hours: more than {MOST_HOURS:,} are not told one by one"
 
 
 def _workers(scenario: Scenario, role: str) -> int:

@@ -13,7 +13,7 @@ from sim.cluster.record import RowsNotKeptError, RunRecord
 from sim.cluster.staff import by_the_clock
 from sim.result.books import books
 from sim.result.fleet import fleet
-from sim.result.hours import by_hour
+from sim.result.hours import by_hour, untold_hours
 from sim.result.invariants import check_invariants
 from sim.result.sample import widened
 from sim.result.statistics import request_columns, summary
@@ -63,7 +63,7 @@ class Result:
         is one.
         """
         self.record = replace(record, invariants=[*record.invariants, *check_invariants(record)])
-        self.notes = (*notes, *_unmeasured(record))
+        self.notes = (*notes, *_unmeasured(record), *untold_hours(record))
         self._outlook: Callable[[], dict[str, Any]] | None = None
         known = books(self.record)
         self._json = {**summary(self.record, known, cost.json(), expected_error), "notes": list(self.notes)}

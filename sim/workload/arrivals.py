@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sim.scenario.errors import DeploymentError, KeyPath, Problem
 from sim.scenario.schema import Arrivals, Diurnal
+from sim.scenario.section import MOST_SECONDS
 from sim.units import HOUR_S
 from sim.workload.randomness import generator
 from sim.workload.reading import locate, read
@@ -110,6 +111,13 @@ def feasible(count: float, hint: str = "") -> int:
         says = f"about {count:.3g} requests; at most {MOST_REQUESTS:,} fit in memory{hint}"
         raise DeploymentError([Problem(("workload",), says)])
     return int(count)
+
+
+def check_span(last_s: float) -> None:
+    """Raises DeploymentError where requests still arrive after more seconds than a scenario may last."""
+    if last_s > MOST_SECONDS:
+        says = f"the last request arrives after {last_s:.3g} s; expected at most {MOST_SECONDS:g} s, 30 years"
+        raise DeploymentError([Problem(("workload",), says)])
 
 
 class DailyCurve:

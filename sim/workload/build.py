@@ -14,7 +14,7 @@ from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Arrivals, Scenario
 from sim.scenario.workload import PoissonArrivals, Workload
 from sim.workload import trace
-from sim.workload.arrivals import arrival_times, arriving, feasible
+from sim.workload.arrivals import arrival_times, arriving, check_span, feasible
 from sim.workload.drawn import DrawnStream
 from sim.workload.lengths import Source, least
 from sim.workload.prompts import Prompts
@@ -46,6 +46,7 @@ def requests(scenario: Scenario, seed: int, base_folder: Path | None = None) -> 
         ScenarioError: if a file's content is broken, with file, line and column.
     """
     stream = _built(scenario, seed, base_folder)
+    check_span(stream.known_until_s)
     return replace(stream, notes=(*stream.notes, *_hardly_a_load(scenario, stream)))
 
 
@@ -71,6 +72,7 @@ def _drawn(scenario: Scenario, seed: int, base_folder: Path | None) -> DrawnStre
             yield (times, prompts) if kept is None else (times[kept], prompts.take(kept))
 
     stream = DrawnStream(draw)
+    check_span(stream.known_until_s)
     stream.notes = (*_unhashed(scenario), *_hardly_a_load(scenario, stream))
     return stream
 

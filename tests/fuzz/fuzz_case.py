@@ -29,7 +29,8 @@ KINDS: Final = (SCENARIOS, *FILES, PAGES)
 """What is mutated."""
 FAR: Final = 100.0
 """Times that a broken profile may price a step off."""
-REQUESTS: Final = 40
+PHASES: Final = ("decode", "prefill")
+REQUESTS: Final = 20
 """Of a short run."""
 LONGEST_MESSAGE: Final = 20_000
 """Characters of an error that are still an answer."""
@@ -81,8 +82,7 @@ def judge(
         file = (folder / base).with_name("case.yaml")
         file.write_text(text, encoding="utf-8", errors="surrogatepass")
         first, more = ["check", str(file), "--json"], [
-            ["explain", str(file), "--json"],
-            ["explain", str(file), "--json", "--phase", "prefill"],
+            ["explain", str(file), "--json", "--phase", PHASES[number % len(PHASES)]],
             ["run", str(file), "--json", "--set", f"workload.requests={_requests(text)}"],
         ] * run  # fmt: skip
     else:

@@ -6,17 +6,23 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final
+from unittest import mock
 
+import typer
 from fuzz_bases import lay_out
 from fuzz_case import SCENARIOS, Verdict, judge
 
+from sim.step import build
 from sim.workload import trace, unpacking
 
 GRACE_S: Final = 10.0
 """Beyond a case's limit: what does not even hear the alarm is ended then."""
+COARSE: Final = 0.25
+"""Grid points per doubling of a step table: most of a short run's time is the pricing of its steps."""
 
 
 class Worker:
@@ -61,7 +67,7 @@ def judged(
     numbers, left = iter(range(first, first + cases)), runs
     idle = [Worker(seed, limit_s, memory_bytes, kind) for _ in range(workers)]
     busy: dict[Connection, Worker] = {}
-    commands = 4  # check, explain twice, run
+    commands = 3  # check, explain, run
     while True:
         while idle and (number := next(numbers, None)) is not None:
             worker = idle.pop()
@@ -98,7 +104,13 @@ def _serve(pipe: Connection, seed: int, limit_s: float, memory_bytes: int, kind:
         1,
         64,
     )  # a trace of some lines is a long one, and read no further
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz-") as name,
+        mock.patch.multiple(build, POINTS_PER_OCTAVE=COARSE, PROMPT_POINTS_PER_OCTAVE=COARSE),
+        mock.patch(
+            "typer.testing._get_command", cache(typer.main.get_command)
+        ),  # else built for each command
+    ):
         folder = Path(name)
         bases = lay_out(folder)
         while True:
