@@ -22,7 +22,7 @@ class CacheTaken:
 
 
 def weights_held(engine: Engine, gpu: Gpu, layout: Layout, redundant: int) -> float:
-    """Bytes of the weights on one GPU, with the scales that the engine's loader leaves beside those of repacked experts."""
+    """Bytes of the weights on one GPU, with what the engine leaves of their loading and adds for its kernels."""
     parts = architecture.weight_bytes_per_gpu(
         layout.model,
         gpus=layout.gpus,
