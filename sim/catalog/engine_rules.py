@@ -118,6 +118,18 @@ class Engine:
     state_tokens: int
     """Tokens whose cache takes as much as the windows and states of a request, where one pool is cut into pages of one
     size; 0: they take their own bytes."""
+    seat_states: tuple[str, ...]
+    """Attention whose states stand for every seat, beside that pool, whether a sequence runs there or not."""
+    left_scale_bytes: float
+    """Bytes of each scale that the loader leaves beside the kernels' own, where MXFP4 experts are repacked for kernels
+    that unpack them (Marlin, on Hopper); 0: it leaves none."""
+    hopper_bf16_matrices: tuple[str, ...]
+    """Matrices of the attention, whose quantised products need Blackwell: elsewhere they are kept in BF16."""
+    rotary_pair_bytes: float
+    """Of a table of rotations, of each pair of elements and position of the longest context, where a model has
+    compressed entries."""
+    draft_weights_counted: bool
+    """Whether the cache is drawn up when the MTP module's weights are loaded, too."""
     release: str
     runtime_bytes: float
     """In use before weights are loaded; only where the engine's memory flag does not count it."""

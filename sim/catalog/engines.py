@@ -43,7 +43,8 @@ def engine(name: str, release: str | None = None, weights: str | None = None) ->
     key = resolve("engine", name, engine_names(), engine_aliases())
     release = release or described(key)["default"]
     facts = {fact: value for fact, value in facts_of(key, release).items() if fact in RULES}
-    facts["prefill_graph_excludes"] = tuple(facts["prefill_graph_excludes"])
+    for names in ("prefill_graph_excludes", "seat_states", "hopper_bf16_matrices"):
+        facts[names] = tuple(facts[names])
     rule: dict[str, Any] = {
         k: Frozen(v) if isinstance(v, Mapping) else v for k, v in facts["reserve"].items()
     }
@@ -96,6 +97,13 @@ def facts_of(name: str, release: str) -> dict[str, Any]:
 def changes(name: str) -> list[str]:
     """The releases that changed something, oldest first."""
     return sorted(read_engine(name).get("since", {}), key=version)
+
+
+def newer_releases(name: str, release: str | None) -> list[str]:
+    """The releases that changed something after one (None: the catalog's `default`), oldest first."""
+    key = resolve("engine", name, engine_names(), engine_aliases())
+    taken = version(release or described(key)["default"])
+    return [one for one in changes(key) if version(one) > taken]
 
 
 def since(name: str, release: str, key: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from sim import catalog
+from sim.catalog.engines import newer_releases
 from sim.deployment.checks import setting_problems, shape_problems
 from sim.deployment.pools import unchecked_pool
 from sim.scenario.errors import Problem
@@ -45,6 +46,10 @@ def _what_would_fit(scenario: Scenario, role: str) -> Iterator[str]:
             if _fits(_with_pool(scenario, role, update), role):
                 yield ", ".join(f"{key} {value}" for key, value in update.items())
                 break
+    for release in newer_releases(scenario.engine, scenario.engine_version):
+        if _fits(scenario.model_copy(update={"engine_version": release}), role):
+            yield f'engine_version "{release}", which holds less'
+            break
     larger = [name for name in catalog.gpu_names() if _fits(scenario.model_copy(update={"gpu": name}), role)]
     if larger:
         yield f"gpu {' or '.join(larger)}"

@@ -28,6 +28,8 @@ class MemoryBudget:
     block_tokens: int
     missing_bytes: float
     """What lacks for the first KV block of a sequence; 0 where the layout fits."""
+    seats_bytes: float = 0.0
+    """Of the reserve, what the cache keeps for every seat, whether a sequence runs there or not."""
 
     @property
     def kv_tokens(self) -> int:
@@ -67,8 +69,12 @@ def budget_for(
     cache_bytes_per_token: float,
     fraction: float | None = None,
     cache_bytes_per_request: float = 0.0,
+    seats_bytes: float = 0.0,
+    uncounted_bytes: float = 0.0,
 ) -> MemoryBudget:
     """The budget by an engine's rule; `fraction` takes the place of the engine's own memory flag.
+
+    `uncounted_bytes`: of the weights, those that are loaded when the cache is drawn up, into what it leaves.
 
     A static fraction holds weights and cache, and is all there is for them: whatever the rest needs is outside it.
     It is of the memory that is free before weights are loaded, and what is in use then stands outside it too.
@@ -90,6 +96,8 @@ def budget_for(
         within,
         of_free,
         cache_bytes_per_request,
+        seats_bytes,
+        uncounted_bytes,
     )
 
 
@@ -102,23 +110,30 @@ def memory_budget(
     memory_fraction: float = 1.0,
     kv_fraction_of_free: float = 1.0,
     cache_bytes_per_request: float = 0.0,
+    seats_bytes: float = 0.0,
+    uncounted_bytes: float = 0.0,
 ) -> MemoryBudget:
     """The budget that an engine draws up:
 
-        kv = kv_fraction_of_free x (memory_fraction x memory - weights - reserve)
+        kv = kv_fraction_of_free x (memory_fraction x memory - weights - reserve) - seats
+
+    Weights of `uncounted_bytes` are part of the reserve there.
 
     Sources of the fractions and of the reserve: `sim/catalog/engines`.
     """
     withheld = (1 - memory_fraction) * memory_bytes
-    free = memory_bytes - withheld - weights_bytes - reserve_bytes
-    first_bytes = (block_tokens * cache_bytes_per_token + cache_bytes_per_request) / kv_fraction_of_free
+    free = memory_bytes - withheld - (weights_bytes - uncounted_bytes) - reserve_bytes
+    first_bytes = (
+        block_tokens * cache_bytes_per_token + cache_bytes_per_request + seats_bytes
+    ) / kv_fraction_of_free
     return MemoryBudget(
         memory_bytes=memory_bytes,
         weights_bytes=weights_bytes,
-        reserve_bytes=reserve_bytes + withheld,
-        kv_cache_bytes=max(0.0, kv_fraction_of_free * free),
+        reserve_bytes=reserve_bytes + withheld - uncounted_bytes + seats_bytes,
+        kv_cache_bytes=max(0.0, kv_fraction_of_free * free - seats_bytes),
         cache_bytes_per_token=cache_bytes_per_token,
         cache_bytes_per_request=cache_bytes_per_request,
         block_tokens=block_tokens,
         missing_bytes=max(0.0, first_bytes - free),
+        seats_bytes=seats_bytes,
     )

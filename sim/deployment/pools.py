@@ -8,10 +8,10 @@ from sim.catalog import Engine, Gpu, Work
 from sim.deployment.checks import pool_experts
 from sim.deployment.device import gpu_of
 from sim.deployment.engine import engine_of
+from sim.deployment.held import cache_taken, uncounted_drafts, weights_held
 from sim.deployment.layouts import graph_tokens, pool_layouts
 from sim.deployment.memory import MemoryBudget, budget_for
 from sim.deployment.seats import seats_of
-from sim.model import architecture
 from sim.model.attention import chooses_keys
 from sim.model.layout import Layout, Phase
 from sim.scenario.errors import KeyPath
@@ -108,48 +108,15 @@ def _memory(
     gpu: Gpu, engine: Engine, pool: Pool, layout: Layout, experts: Experts, work: Work
 ) -> MemoryBudget:
     """What the memory of one of the pool's GPUs is spent on."""
-    weights = architecture.weight_bytes_per_gpu(
-        layout.model,
-        gpus=layout.gpus,
-        tp=layout.tp,
-        redundant=experts.redundant,
-        shared_as_slot=layout.shared_as_slot,
-        weights=layout.weights,
-        attention=layout.attention_weights,
-        dense=layout.dense_weights,
-        mtp=layout.mtp,
-        sharding=layout.over,
-        absorbed=engine.absorbed_weights,
-    )
-    token_bytes, request_bytes = _cache_bytes(engine, layout)
+    taken = cache_taken(engine, layout, work.sequences)
     return budget_for(
         engine,
         gpu.memory_bytes,
-        sum(weights.values()),
+        weights_held(engine, gpu, layout, experts.redundant),
         engine.reserve.bytes(work),
-        token_bytes,
+        taken.token_bytes,
         pool.memory_fraction,
-        request_bytes,
+        taken.request_bytes,
+        taken.seats_bytes,
+        uncounted_drafts(engine, gpu, layout, experts.redundant),
     )
-
-
-def _cache_bytes(engine: Engine, layout: Layout) -> tuple[float, float]:
-    """Of one more token, and of a request beside its tokens.
-
-    Where the engine has a pool of windows and states, both are of the token: `window_pool_share` of a token's part of
-    what a request holds, the states' rings twice as long with drafts. Where they take pages of the one pool, a request
-    takes as much as `state_tokens` more tokens.
-    """
-    cached = layout.model, layout.kv_cache, layout.mtp, layout.tp
-    token, request = (
-        architecture.cache_bytes_per_token(*cached),
-        architecture.cache_bytes_per_request(*cached),
-    )
-    states = architecture.state_bytes_per_request(layout.model, layout.mtp)
-    if states and engine.state_tokens:
-        return token, engine.state_tokens * token
-    if not states or not engine.window_pool_share:
-        return token, request
-    window = max(group.size("window") for group in layout.model.layer_groups(layout.mtp))
-    held = request + (states if layout.mtp else 0.0)
-    return token + engine.window_pool_share * held / window, 0.0

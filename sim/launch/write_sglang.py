@@ -68,7 +68,7 @@ def _ranks(one: Wanted) -> Iterator[str | tuple[str, object]]:
 def _static_fraction(one: Wanted) -> float:
     """Share of the memory for weights and KV cache as the scenario has it; SGLang's own rule may leave less."""
     memory = plan_pool(one.scenario.model_copy(update={"engine": "sglang"}), one.role).memory
-    held_bytes = memory.weights_bytes + memory.kv_cache_bytes
+    held_bytes = memory.weights_bytes + memory.seats_bytes + memory.kv_cache_bytes
     # Rounded up: what is just enough must not fall short.
     return ceil(held_bytes / (memory.memory_bytes - catalog.engine("sglang").runtime_bytes) * 1e4) / 1e4
 

@@ -1,12 +1,14 @@
 """Writes what is shipped of validating everything that is published here.
 
     python -m sim.validation.digest                             # everything: ten minutes and more on two cores
-    python -m sim.validation.digest published wide-ep P0559     # these anew, the others as they are; not the table
+    python -m sim.validation.digest published wide-ep P0559     # these anew, the others as they are
+    python -m sim.validation.digest v4                          # all rows of a table: its pools anew, too
 
 `digest.json` is the JSON of `tokenworks validate`, small enough to ship and one case a line: rounded, what the cases
 of a layout have in common told once, what was skipped counted by reason, without scores by layout and the compositions
 of steps.
-`catalog/validated.csv` holds the errors by deployment, from which a run takes its expected error.
+`catalog/validated.csv` holds the errors by deployment, from which a run takes its expected error; with names only those
+of deployments all of whose cases were simulated anew.
 """
 
 import json
@@ -19,7 +21,7 @@ from typing import Any, Final
 
 import sim.catalog
 from sim.catalog.validated import FILE as VALIDATED
-from sim.catalog.validated import Served, Validated, written
+from sim.catalog.validated import Served, Validated, validated, written
 from sim.deployment.plan import resolve
 from sim.result.expected_error import METRICS, served, service
 from sim.validation.case import Case
@@ -28,7 +30,7 @@ from sim.validation.points import points, setup
 from sim.validation.rows import Row
 from sim.validation.scenarios import scenario_of
 from sim.validation.services import entries, service_scenario
-from sim.validation.skips import general
+from sim.validation.skips import general, skipped
 from sim.validation.table import SHIPPED, Validation, shipped_rows, validate
 from sim.validation.worst import worst
 
@@ -68,13 +70,22 @@ def renewed(old: Mapping[str, Any], found: Validation) -> dict[str, Any]:
     later = [case for case in kept if case.phase == "service" and not case.band]  # rows of tables come last
     first = [case for case in kept if case not in later]
     whole = replace(found, cases=[*first, *found.cases, *later])
-    rows = {name: old[name] for name in ("rows", "ignored_columns", "max_prompts", "seed", "skipped")}
-    data = {**brief(whole), **rows}
+    kept_as_told = {name: old[name] for name in ("ignored_columns", "max_prompts", "seed")}
+    data = {**brief(whole), **kept_as_told, **_counts(old, found)}
     # What is kept was rounded before its error could be taken.
     errors = {_key(one): one["error"] for one in old["cases"] if one["id"] not in anew}
     for one in data["cases"]:
         one["error"] = errors.get(_key(one), one["error"])
     return data
+
+
+def _counts(old: Mapping[str, Any], found: Validation) -> dict[str, Any]:
+    """Rows that were simulated and left out: those of the shipped result, and of a table of which it knew nothing."""
+    counts = {name: Counter(old[name]) for name in ("rows", "skipped")}
+    if not {case.id for case in found.cases} & {case["id"] for case in old["cases"]}:
+        counts["rows"].update(found.json()["rows"])
+        counts["skipped"].update(general(reason) for reason in found.skipped.values())
+    return {name: dict(counted) for name, counted in counts.items()}
 
 
 def _key(case: Mapping[str, Any]) -> tuple[str, ...]:
@@ -160,16 +171,41 @@ def _errors(cases: Sequence[Case]) -> dict[str, float | None]:
     return {f"{name}{'_p90' * p90}": of(scores[name], p90) for name in METRICS for p90 in (False, True)}
 
 
+def retabled(
+    old: Sequence[Validated], cases: Sequence[Case], measured: Mapping[str, Served]
+) -> list[Validated]:
+    """The table with the pools anew all of whose cases are among these; others stay, new ones come last.
+
+    `measured`: the pool of every case that is shipped.
+    """
+    found = {case.id for case in cases}
+    partly = {pool for id, pool in measured.items() if id not in found}
+    mine = [case for case in cases if case.id in measured and measured[case.id] not in partly]
+    anew = {(entry.pool, entry.held_out): entry for entry in by_pool(mine, measured)}
+    renewed = {pool for pool, _ in anew}
+    kept = [
+        anew.pop((entry.pool, entry.held_out), entry)
+        for entry in old
+        if entry.pool not in renewed or (entry.pool, entry.held_out) in anew
+    ]
+    return [*kept, *anew.values()]
+
+
 def main(names: Sequence[str]) -> None:
-    """Validate all that is shipped and write both files; with `names` only the digest, with these cases anew."""
+    """Validate all that is shipped and write both files; with `names` the others as they are."""
     found = validate(SHIPPED, names, published=True, workers=2)
+    kept: Sequence[Validated] = ()
+    data = brief(found)
+    shipped = shipped_rows()
+    left_out = {**skipped(shipped), **found.skipped}
     if names:
         old = json.loads(FILE.read_text(encoding="utf-8"))
-        FILE.write_text(lines(renewed(old, found)), encoding="utf-8")
-        return
-    FILE.write_text(lines(brief(found)), encoding="utf-8")
-    measured = pools(row for row in shipped_rows() if row.id not in found.skipped)
-    table = by_pool([case for case in found.cases if case.id in measured], measured)
+        data, kept = renewed(old, found), validated()
+        told = {case["id"] for case in data["cases"]}
+        left_out |= {row.id: "" for row in shipped if row.id not in told}
+    FILE.write_text(lines(data), encoding="utf-8")
+    measured = pools(row for row in shipped if row.id not in left_out)
+    table = retabled(kept, found.cases, measured)
     Path(sim.catalog.__file__).with_name(VALIDATED).write_text(written(table), encoding="utf-8")
 
 

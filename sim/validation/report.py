@@ -15,6 +15,8 @@ from sim.validation.case import BOUND, Case
 from sim.validation.digest import FILE as DIGEST
 from sim.validation.digest import cases_of
 from sim.validation.errors import grouped, score
+from sim.validation.predictions import COLUMNS as EXPECTED_COLUMNS
+from sim.validation.predictions import compared
 
 FILE: Final = Path("VALIDATION.md")
 SCORED: Final = ("tpot", "ttft", "total_tput_per_gpu")
@@ -31,6 +33,10 @@ BANDED: Final = (
     "Outside it: **bold**. In brackets the 95% interval where a sample stands for the whole, after `..` the "
     "range over inputs that were not told."
 )
+EXPECTED: Final = (
+    "Median of the signed errors of a family's rows: where it was expected to lie, written down on the day that is "
+    "named (`sim/validation/data/predictions-*.yaml`), and what was found since."
+)
 WORST: Final = (
     "Of each layout its worst TPOT or throughput of a step. The largest operation of the decode step; and "
     "which group of operations alone, at what factor, would give what was published, where that is plausible "
@@ -41,8 +47,8 @@ WORST: Final = (
 def text(data: Mapping[str, Any]) -> str:
     """The whole file, from a digest."""
     cases = cases_of(data)
-    return "\n".join([*_head(cases), *_groups(cases), *_banded(cases), *_limits(cases), *_worst(data),
-                      *_every(cases), *_skipped(data)]) + "\n"  # fmt: skip
+    return "\n".join([*_head(cases), *_groups(cases), *_expected(cases), *_banded(cases), *_limits(cases),
+                      *_worst(data), *_every(cases), *_skipped(data)]) + "\n"  # fmt: skip
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -120,6 +126,15 @@ def _groups(cases: Sequence[Case]) -> Iterator[str]:
         if any(cell != "-" for cell in cells):
             rows.append([layout, SPLIT[group[0].split], str(len({c.id for c in group})), *cells])
     yield from _table(["layout", "half", "points", *(f"{NAMES[m]}, median / p90" for m in SCORED)], rows)
+
+
+def _expected(cases: Sequence[Case]) -> Iterator[str]:
+    """What was said of families before any of their rows was simulated."""
+    yield "## Expected before it was simulated"
+    yield ""
+    yield EXPECTED
+    yield ""
+    yield from _table(EXPECTED_COLUMNS, compared(cases))
 
 
 def _banded(cases: Sequence[Case]) -> Iterator[str]:

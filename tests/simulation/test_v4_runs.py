@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from sim.catalog import engine, gpu
 from sim.cluster.plan import cluster_plan
-from sim.deployment.memory import MemoryBudget, budget_for
+from sim.deployment.memory import MemoryBudget
 from sim.deployment.plan import deploy
+from sim.deployment.pools import unchecked_pool
 from sim.explain import explain
 from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
@@ -62,21 +62,49 @@ def test_vllm_s_windows_and_states_take_pages_of_the_one_pool() -> None:
     assert memory.request_blocks == 26 * 4
 
 
-@pytest.mark.parametrize(("weights_gib", "least"), [(125.65, 0.9113), (125.65 + 3.07, 0.9335)])
-def test_the_static_fraction_that_leaves_room_for_a_cache(weights_gib: float, least: float) -> None:
-    """InferenceX, issue 2128: the weights of V4-Pro that SGLang's log gives (an image that padded the experts), without
-    and with the draft model, and the least --mem-fraction-static that it then asks for. With drafts 3.97 GiB of pool
-    held 109,312 tokens, about 15 requests of 8,192 in and 1,024 out with half of their answers; 0.96 is inferred."""
+def h200(release: str, drafts: int = 0, **serve: Any) -> MemoryBudget:
+    """V4-Pro with TP8 on a node of H200 (or what `serve` says), whether it fits or not."""
+    said = {"draft_tokens": drafts, "acceptance": [0.9] * drafts} if drafts else {}
+    form = {"gpus": 8, "tp": 8, "ep": 1, "max_batch_per_gpu": 8} | serve
+    gpu = form.pop("gpu", "h200_sxm")
+    one = scenario(
+        form,
+        model="deepseek-v4-pro",
+        gpu=gpu,
+        engine_version=release,
+        speculation=said,
+        precision={"kv_cache": "fp8"},
+    )
+    return unchecked_pool(one, "serve").memory
 
-    def room(fraction: float) -> MemoryBudget:
-        return budget_for(
-            engine("sglang"), gpu("h200").memory_bytes, weights_gib * 2**30, 0.0, 38_367.4, fraction
-        )
 
-    assert not room(least - 0.005).fits and room(least + 0.005).fits
-    if weights_gib > 126:
-        assert room(0.96).kv_tokens == pytest.approx(109_312, rel=0.02)
-        assert room(0.96).kv_tokens / (0.9 * (8192 + 1024 / 2)) == pytest.approx(15, rel=0.2)
+@pytest.mark.parametrize(("drafts", "least"), [(0, 0.9113), (3, 0.9335)])
+def test_the_static_fraction_that_leaves_room_for_a_cache(drafts: int, least: float) -> None:
+    """InferenceX, issue 2128: the least --mem-fraction-static that SGLang asks for on H200, in a build that leaves the
+    loader's scales and counts the draft model."""
+    assert not h200("0.5.14", drafts, memory_fraction=least - 0.015).fits
+    assert h200("0.5.14", drafts, memory_fraction=least + 0.005).fits
+
+
+def test_room_of_v4_pro_on_a_node_of_h200() -> None:
+    """The same issue: with 0.94 and MTP the pool holds 109,312 tokens, about 15 requests of 8,192 in and 1,024 out; the
+    draft model was loaded after it then. 3.97 GiB = 12.25 of 137.9 GiB left, less 6% of 137.9."""
+    room = h200("0.5.13", 3, memory_fraction=0.94)
+    assert room.kv_tokens == pytest.approx(109_312, rel=0.2)
+    assert room.kv_tokens / (8192 + 1024) == pytest.approx(15, rel=0.2)
+    # What is loaded after the pool is in the memory all the same.
+    both = h200("0.5.14", 3, memory_fraction=0.94)
+    assert both.weights_bytes == room.weights_bytes
+    assert both.kv_cache_bytes < room.kv_cache_bytes - 1.5 * 2**30
+
+
+def test_room_of_v4_pro_on_two_nodes_of_h20() -> None:
+    """SGLang, pull request 23933: 16 H20 with 96 GB, TP16 with two ranks of attention, 0.9: 1,059,584 tokens, in an
+    image of 2026-04 without the scales, and with the shared expert (66 MB x 61) whole on every GPU."""
+    room = h200("0.5.11", gpu="h20", gpus=16, memory_fraction=0.9)
+    whole = 61 * 66.06e6 * 15 / 16
+    tokens = (room.kv_cache_bytes - whole) / room.cache_bytes_per_token
+    assert tokens == pytest.approx(1_059_584, rel=0.2)
 
 
 def test_v4_pro_on_eight_h200_is_nearly_all_weights_where_every_rank_holds_the_attention() -> None:
@@ -101,25 +129,41 @@ def test_v4_pro_on_eight_h200_is_nearly_all_weights_where_every_rank_holds_the_a
 
 
 def test_sglang_s_pool_of_windows_and_states() -> None:
-    """InferenceX, issue 2128: V4-Pro on H200, TP8 with MTP, 3.97 GiB for 109,312 tokens, some 12 to 15 requests of 9K.
+    """InferenceX, issue 2128: V4-Pro on H200, TP8 with MTP, 3.97 GiB for 109,312 tokens.
 
-    By hand, B per token: entries and index keys 5,511.4; a tenth of 62 windows' entries, 62 x 584 = 36,208, and of the
-    rings, twice (30 x 81,920 + 31 x 524,288) / 128 = 292,352.
+    By hand, B per token: entries and index keys 5,511.4; a tenth of 61 windows' entries, 61 x 584 = 35,624, and of the
+    rings, twice (30 x 81,920 + 31 x 524,288) / 128 = 292,352; 62 / 61 of that for the module. From 0.5.16 on HCA's
+    rings, 31 x 524,288 = 16,252,928 B, twice with drafts, are of the seats and two more.
     """
-    drafts = {"speculation": {"draft_tokens": 1, "acceptance": [0.9]}}
-    one = scenario({"gpus": 8, "tp": 8, "ep": 1}, model="deepseek-v4-pro", gpu="h200_sxm", **drafts)
-    memory = deploy(one).pools["serve"].memory
-    assert memory.cache_bytes_per_token == pytest.approx(5511.4375 + 0.1 * (36_208 + 292_352))
+    memory = h200("0.5.14", 1, memory_fraction=0.96)
+    assert memory.cache_bytes_per_token == pytest.approx((5511.4375 + 0.1 * (35_624 + 292_352)) * 62 / 61)
     assert memory.request_blocks == 0
-    assert 3.97 * 2**30 / memory.cache_bytes_per_token == pytest.approx(109_312, rel=0.02)
+    assert 3.97 * 2**30 / memory.cache_bytes_per_token == pytest.approx(109_312, rel=0.002)
+    later = h200("0.5.16", 1, memory_fraction=0.96)
+    rings = 2 * 30 * 81_920 / 128
+    assert later.cache_bytes_per_token == pytest.approx((5511.4375 + 0.1 * (35_624 + rings)) * 62 / 61)
+    assert later.seats_bytes == (64 + 2) * 2 * 16_252_928
 
 
 def test_weights_of_v4_pro_over_eight_h200() -> None:
-    """SGLang's log says 103 to 104 GiB a GPU with TP8 and Marlin (InferenceX, issue 2128, 2026-09-09; an older
-    image padded the experts to 125.7)."""
-    form = {"gpus": 8, "tp": 8, "max_batch_per_gpu": 8}
-    memory = deploy(scenario(form | {"ep": 1}, model="deepseek-v4-pro", gpu="h200_sxm")).pools["serve"].memory
-    assert memory.weights_bytes / 2**30 == pytest.approx(103.5, rel=0.03)
+    """GiB a GPU in SGLang's log with TP8 and Marlin (InferenceX, issue 2128): 103 to 104 in the image of 2026-09,
+    125.65 in one that leaves the loader's scales, 4 B for every 32 of 1,547e9 weights: 22.5 GiB. Beside the eighth of
+    the checkpoint, 101.9: wo_a in BF16, 61 x 67.1 MB / 8 = 0.48, and rotations for 1,048,576 positions of 32 pairs,
+    0.25."""
+    assert h200("0.5.16").weights_bytes / 2**30 == pytest.approx(103.5, rel=0.01)
+    left = h200("0.5.14").weights_bytes - h200("0.5.16").weights_bytes
+    assert left == pytest.approx(4 / 32 * 384 * 66_060_288 * 61 / 8)
+    assert h200("0.5.14").weights_bytes / 2**30 == pytest.approx(125.65, rel=0.01)
+    # None of it on Blackwell but the rotations, and none in another engine.
+    b200 = h200("0.5.14", gpu="b200_sxm").weights_bytes
+    assert h200("0.5.16", gpu="b200_sxm").weights_bytes == b200
+    assert h200("0.5.16").weights_bytes - b200 == pytest.approx(61 * 67_108_864 / 8, rel=1e-3)
+
+
+def test_a_newer_release_is_named_where_it_would_fit() -> None:
+    one = scenario({"gpus": 8, "tp": 8, "ep": 1}, model="deepseek-v4-pro", gpu="h200_sxm")
+    with pytest.raises(DeploymentError, match=r'engine_version "0\.5\.16"'):
+        deploy(one)
 
 
 @pytest.mark.parametrize("pools", ["serve", "prefill and decode"])

@@ -9,7 +9,18 @@ import pytest
 from sim.catalog.validated import Served, Validated, validated
 from sim.report.validation import cases_table
 from sim.validation.case import Case
-from sim.validation.digest import FILE, NAMES, brief, by_pool, cases_of, lines, pools, renewed, rounded
+from sim.validation.digest import (
+    FILE,
+    NAMES,
+    brief,
+    by_pool,
+    cases_of,
+    lines,
+    pools,
+    renewed,
+    retabled,
+    rounded,
+)
 from sim.validation.points import points
 from sim.validation.published import shipped
 from sim.validation.services import entries
@@ -105,3 +116,29 @@ def test_the_shipped_table_says_what_the_shipped_cases_say() -> None:
     # Case files only judge.
     scored = {one["id"] for one in cases if one["id"] not in shipped() and one["metric"] in NAMES}
     assert sum(one.cases for one in validated()) == len(scored)
+
+
+def test_a_table_that_was_not_there_adds_its_rows_and_its_pools_and_leaves_the_others() -> None:
+    """A and B are of the shipped table; C and D come new. Then C alone is simulated anew: its pool has D, too."""
+    old = brief(
+        Validation(
+            [replace(case("A", "tpot", 0.9), layout="x")], {"X": "no layout: 3"}, {}, 10, 0, by_recipe=1
+        )
+    )
+    more = [replace(one, layout="y") for one in (case("C", "tpot", 1.1), case("D", "tpot", 1.3, "train"))]
+    new = renewed(old, Validation(more, {"Y": "no layout: 5"}, {}, 10, 0, by_recipe=2))
+    assert new["rows"]["inferencex_flags"] == 3 and new["skipped"] == {"no layout": 2}
+    again = renewed(new, Validation(more[:1], {}, {}, 10, 0, by_recipe=1))
+    assert (again["rows"], again["skipped"]) == (new["rows"], new["skipped"])
+    other = replace(POOL, model="deepseek-v4-pro")
+    measured = {"A": POOL, "B": POOL, "C": other, "D": other}
+    shipped_table = by_pool([case("A", "tpot", 0.9), case("B", "tpot", 0.9)], measured)
+    table = retabled(shipped_table, more, measured)
+    assert table[0] == shipped_table[0]
+    assert [(one.pool.model, one.held_out, one.tpot) for one in table[1:]] == [
+        ("deepseek-v4-pro", True, 0.1),
+        ("deepseek-v4-pro", False, 0.3),
+    ]
+    assert retabled(table, more[:1], measured) == table
+    better = [case("C", "tpot", 1.05), *more[1:]]
+    assert [one.tpot for one in retabled(table, better, measured)[1:]] == [0.05, 0.3]
