@@ -20,7 +20,7 @@ from sim.deployment.plan import deploy
 from sim.deployment.profile_choice import ANALYTIC
 from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.scenario.form import schema_at
-from sim.scenario.loading import FILE_SUFFIXES, load, parse, to_yaml
+from sim.scenario.loading import FILE_SUFFIXES, from_tree, load, parse, to_yaml
 from sim.scenario.reader import MAX_FILE_BYTES, TOO_LARGE, read
 from sim.scenario.schema import Scenario
 from sim.scenario.tree import Node, walk
@@ -95,7 +95,7 @@ def spell(data: Mapping[str, Any]) -> str:
     Raises BadInput, also where it names a file: the data may stand in the address of a page.
     """
     text: str = yaml.safe_dump(dict(data), sort_keys=False)
-    return to_yaml(parse(confined(text, SETTINGS), SETTINGS).scenario)
+    return to_yaml(from_tree(_confined(read(text, SETTINGS))).scenario)
 
 
 @said
@@ -151,15 +151,20 @@ def _text(raw: bytes) -> str:
 
 def confined(text: str, name: str) -> str:
     """The text, if it names no file: an upload must not read what is on this machine."""
+    _confined(read(text, name))
+    return text
+
+
+def _confined(tree: Node) -> Node:
     problems = [
         LocatedProblem(
             path, "an uploaded scenario cannot name files; run it with `tokenworks run`", node.shown
         )
-        for path, node in _files(read(text, name))
+        for path, node in _files(tree)
     ]
     if problems:
         raise ScenarioError(problems)
-    return text
+    return tree
 
 
 def _files(tree: Node) -> Iterator[tuple[tuple[str | int, ...], Node]]:

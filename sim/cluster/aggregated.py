@@ -1,6 +1,6 @@
 """A cluster of one pool whose workers compute prompts and generate tokens on the same GPUs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sim.cluster.clock import Clock
 from sim.cluster.ledger import Ledger, Meter
@@ -9,7 +9,6 @@ from sim.cluster.record import PoolRecord
 from sim.cluster.serve_worker import ServeWorker
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.window import Window
-from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, Router, make_router
 from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
@@ -69,9 +68,9 @@ class AggregatedCluster:
             index, self._weigh, self._clock, self._ledger, self._meter, self._plan, self._cost, self._prefixes
         )
 
-    def _held_blocks(self, at: RankAddress) -> int:
-        batch = self._workers[at.worker].batch
-        return batch.ranks[at.rank].used_after(batch.step)
+    def _held_blocks(self, worker: int, ranks: Sequence[int]) -> int:
+        batch = self._workers[worker].batch
+        return sum([batch.ranks[rank].used_after(batch.step) for rank in ranks])
 
     def _enqueue(self, sequence: ServedRequest) -> ServeWorker:
         loads = self._loads

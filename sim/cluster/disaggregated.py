@@ -1,6 +1,6 @@
 """A cluster whose prompts are computed on one pool and whose tokens are generated on another."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from sim.cluster.clock import Clock
 from sim.cluster.decode_worker import DecodeWorker
@@ -11,7 +11,6 @@ from sim.cluster.record import PoolRecord
 from sim.cluster.setup import ClusterPlan
 from sim.cluster.transfer import Handoff
 from sim.cluster.window import Window
-from sim.serving.ranks import RankAddress
 from sim.serving.routing import PoolLoads, Router, make_router
 from sim.serving.served_request import ServedRequest
 from sim.step import StepCost
@@ -123,8 +122,9 @@ class DisaggregatedCluster:
         for worker in [self._enqueue(sequence, front) for sequence in sequences]:
             worker.wake()
 
-    def _held_blocks(self, at: RankAddress) -> int:
-        return self._prefillers[at.worker].blocks[at.rank].used
+    def _held_blocks(self, worker: int, ranks: Sequence[int]) -> int:
+        blocks = self._prefillers[worker].blocks
+        return sum([blocks[rank].used for rank in ranks])
 
     def _recompute(self, sequence: ServedRequest) -> None:
         if self._may_start(sequence):

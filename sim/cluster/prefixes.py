@@ -6,7 +6,7 @@ computing. What is found below the GPU's own memory is fetched layer by layer wh
 HiCache, Mooncake): the step that starts the prompt lasts at least as long as the fetch.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from sim.cluster.setup import PoolSetup, PrefixSetup
 from sim.serving.prefix_cache import BlockCache
@@ -19,16 +19,20 @@ class Prefixes:
     """One cache per rank, per worker, or one for the pool. Without a setup, what the workload says is cached."""
 
     def __init__(
-        self, setup: PrefixSetup | None, pool: PoolSetup, held_blocks: Callable[[RankAddress], int]
+        self, setup: PrefixSetup | None, pool: PoolSetup, held_blocks: Callable[[int, Sequence[int]], int]
     ) -> None:
-        """`held_blocks`: rank of the pool -> KV blocks that its sequences hold."""
+        """`held_blocks`: worker of the pool, ranks of it -> KV blocks that their sequences hold."""
         self._setup, self._held_blocks = setup, held_blocks
         self._block_tokens = pool.block_tokens
         ranks = pool_ranks(pool.workers, pool.dp)
         self._ranks_of = _units(setup.scope, ranks) if setup else []
         self._unit_of = {at: unit for unit, ranks in enumerate(self._ranks_of) for at in ranks}
-        self._units = [self._unit_of[at] for at in ranks] if setup else []
-        """Of all ranks in turn."""
+        self._shares = [_by_worker(ranks) for ranks in self._ranks_of]
+        """Of each cache: its workers, and the ranks of each."""
+        each = [RankAddress(worker, 0) for worker in range(pool.workers)]
+        of_rank = setup is not None and setup.scope == "rank"
+        self._units = [self._unit_of[at] for at in (ranks if of_rank else each)] if setup else []
+        """Of all ranks in turn, or of all workers where the ranks of each share one."""
         self._caches = [BlockCache(setup.tiers, setup.block_tokens) for _ in self._ranks_of] if setup else []
         self.kept = bool(self._caches)
         """Whether there are caches: what they hold depends on when KV is released."""
@@ -37,20 +41,22 @@ class Prefixes:
         """Loads in tokens, less what each rank would not have to compute of this prompt."""
         if len(self._caches) < 2:
             return tokens
-        found = [sum(cache.lookup(sequence.blocks, sequence.prompt_tokens)) for cache in self._caches]
-        return tokens.without([found[unit] for unit in self._units])
+        found = [cache.found(sequence.blocks, sequence.prompt_tokens) for cache in self._caches]
+        return tokens.without([found[unit] for unit in self._units]) if any(found) else tokens
 
     def route(self, sequence: ServedRequest, at: RankAddress) -> None:
         """The prompt goes to this rank of the pool: expect what its cache holds now."""
         if self._caches:
-            sequence.unit = self._unit_of[at]
-            self._look_up(sequence)
+            sequence.unit = unit = self._unit_of[at]
+            sequence.cached_tokens = self._caches[unit].found(sequence.blocks, sequence.prompt_tokens)
 
     def admit(self, sequence: ServedRequest) -> None:
         """Its prefill starts: what is cached now need not be computed, but fetched."""
         if self._setup is None:
             return
-        self._look_up(sequence)
+        cache = self._caches[sequence.unit]
+        sequence.cached_by_tier = cache.lookup(sequence.blocks, sequence.prompt_tokens)
+        sequence.cached_tokens = sum(sequence.cached_by_tier)
         fetch_s = zip(sequence.cached_by_tier, self._setup.fetch_s_per_token, strict=True)
         sequence.fetch_s = sum(tokens * s for tokens, s in fetch_s)
 
@@ -95,17 +101,13 @@ class Prefixes:
         held = sum(cache.running_blocks for cache in self._caches)
         return [f"{held:,} blocks of the prefix cache were never released"] if held else []
 
-    def _look_up(self, sequence: ServedRequest) -> None:
-        cache = self._caches[sequence.unit]
-        sequence.cached_by_tier = cache.lookup(sequence.blocks, sequence.prompt_tokens)
-        sequence.cached_tokens = sum(sequence.cached_by_tier)
-
     def _make_room(self, unit: int) -> None:
         """Where nothing is set aside for the cache, it has what running sequences leave."""
         assert self._setup is not None
         if self._setup.shares_hbm:
-            held = sum([self._held_blocks(at) for at in self._ranks_of[unit]]) * self._block_tokens
-            self._caches[unit].resize(0, self._setup.tiers[0].capacity_tokens - held)
+            held = sum([self._held_blocks(worker, ranks) for worker, ranks in self._shares[unit]])
+            room = self._setup.tiers[0].capacity_tokens - held * self._block_tokens
+            self._caches[unit].resize(0, room)
 
 
 def _units(scope: str, ranks: Iterable[RankAddress]) -> list[list[RankAddress]]:
@@ -114,3 +116,11 @@ def _units(scope: str, ranks: Iterable[RankAddress]) -> list[list[RankAddress]]:
     for at in ranks:
         units.setdefault({"cluster": None, "worker": at.worker, "rank": at}[scope], []).append(at)
     return list(units.values())
+
+
+def _by_worker(ranks: Iterable[RankAddress]) -> list[tuple[int, list[int]]]:
+    """The same ranks, those of a worker together."""
+    workers: dict[int, list[int]] = {}
+    for at in ranks:
+        workers.setdefault(at.worker, []).append(at.rank)
+    return [*workers.items()]

@@ -70,9 +70,10 @@ def draw_choices(
     layers, experts = selection.shape
     q = np.clip(selection, SMALLEST_CHANCE, 1.0 - SMALLEST_CHANCE)
     shift = np.log(q / (1.0 - q)).astype(np.float32)
-    uniform = rng.random((layers, tokens, experts), dtype=np.float32)
-    np.clip(uniform, SMALLEST_CHANCE, 1.0 - SMALLEST_CHANCE, out=uniform)
-    logits = np.log(uniform / (1.0 - uniform)) + shift[:, None, :]
-    bias = np.zeros(experts, dtype=np.float32)
-    chosen = gate(logits.reshape(layers * tokens, experts), bias, top_k, groups, group_limit)
-    return chosen.reshape(layers, tokens, top_k)
+    bias, chosen = np.zeros(experts, dtype=np.float32), np.empty((layers, tokens, top_k), dtype=np.int64)
+    for layer in range(layers):  # one at a time: all of them leave the cache, and take fresh memory
+        uniform = rng.random((tokens, experts), dtype=np.float32)
+        np.clip(uniform, SMALLEST_CHANCE, 1.0 - SMALLEST_CHANCE, out=uniform)
+        logits = np.log(uniform / (1.0 - uniform)) + shift[layer]
+        chosen[layer] = gate(logits, bias, top_k, groups, group_limit)
+    return chosen

@@ -175,8 +175,10 @@ def expert_load(
     else:
         pairs = [max(1, round(tokens * dp)) * (model.top_k + shared_as_slot) for tokens in grid]
         imbalance = imbalance_table(rank_load, pairs, noise_rng)
-    if plain and experts.node_limit is None:
-        touched = touched_evenly(model.n_routed, model.top_k, ep, gpus_per_node)
+    if ep == 1 or (plain and experts.node_limit is None):  # one rank is reached whatever tokens choose
+        touched = touched_evenly(
+            model.n_routed + shared_as_slot, model.top_k + shared_as_slot, ep, gpus_per_node
+        )
     else:
         drawn = slice(0, model.moe_layers)  # fewer layers, more tokens of each: enough to tell node from node
         touched = _route(model, live[drawn], placement.of(drawn), gpus_per_node, experts.node_limit, gate_rng)

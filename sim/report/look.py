@@ -47,6 +47,10 @@ LITTLE: Final = 4
 its ends more than three numbers in a decade."""
 
 
+Trace = dict[str, Any]
+"""A series as plotly's JSON has it: checked once, with the figure that it becomes part of."""
+
+
 @dataclass(frozen=True)
 class Chart:
     """A figure with the words and the table that belong to it."""
@@ -73,7 +77,7 @@ def colour(index: int) -> str:
 
 
 def axes(
-    figure: go.Figure,
+    drawn: go.Figure | Sequence[Trace],
     x: str,
     y: str,
     *,
@@ -87,42 +91,54 @@ def axes(
 ) -> go.Figure:
     """The figure with its axes named (unit included), and with whatever else its layout needs; see `finish`."""
     return finish(
-        figure,
+        drawn,
         height,
         wide,
-        xaxis={"title": {"text": x}, **(_logarithmic(figure, "x") if log_x else {}), **(xaxis or {})},
-        yaxis={"title": {"text": y}, **(_logarithmic(figure, "y") if log_y else {}), **(yaxis or {})},
+        xaxis={"title": {"text": x}, **(_logarithmic(drawn, "x") if log_x else {}), **(xaxis or {})},
+        yaxis={"title": {"text": y}, **(_logarithmic(drawn, "y") if log_y else {}), **(yaxis or {})},
         **layout,
     )
 
 
-def finish(figure: go.Figure, height: int = HEIGHT, wide: bool = False, **layout: Any) -> go.Figure:
-    """Margins, legend and hover of every figure, set at once: merging settings one by one takes plotly milliseconds.
+def finish(
+    drawn: go.Figure | Sequence[Trace], height: int = HEIGHT, wide: bool = False, **layout: Any
+) -> go.Figure:
+    """Margins, legend and hover of every figure, set at once: merging settings one by one takes plotly milliseconds,
+    and so do series that are checked before they are part of a figure.
 
     The legend stands above the plot, in as many rows as half a page needs, or a whole one if `wide`; `height`
     (pixels) is that of everything but the rows beyond the first.
     """
-    names = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    figure = drawn if isinstance(drawn, go.Figure) else None
+    traces = figure.data if figure else drawn
+    names = [name for t in traces if (name := _value(t, "name")) and _value(t, "showlegend") is not False]
     rows = legend_rows(names, WIDE if wide else NARROW)
     own = {
-        axis.plotly_name: axis.to_plotly_json() for axis in (*figure.select_xaxes(), *figure.select_yaxes())
+        axis.plotly_name: axis.to_plotly_json()
+        for axis in ((*figure.select_xaxes(), *figure.select_yaxes()) if figure else ())
     }
-    every = {
-        name: {"automargin": True, "zeroline": False, **own.get(name, {}), **layout.pop(name, {})}
-        for name in own.keys() | {"xaxis", "yaxis"}
-    }
-    figure.update_layout(
-        overwrite=True,
-        height=height + ROW * (rows - 1),
-        margin={"l": 8, "r": RIGHT, "t": 10 + ROW * rows, "b": 8},
-        legend={
-            "orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title_text": "", "traceorder": "normal",
+    whole = {
+        "height": height + ROW * (rows - 1),
+        "margin": {"l": 8, "r": RIGHT, "t": 10 + ROW * rows, "b": 8},
+        "legend": {
+            "orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": {"text": ""}, "traceorder": "normal",
         },
-        hoverlabel={"align": "left"},
-        **every,
+        "hoverlabel": {"align": "left"},
+        **{
+            name: {"automargin": True, "zeroline": False, **own.get(name, {}), **layout.pop(name, {})}
+            for name in own.keys() | {"xaxis", "yaxis"}
+        },
         **layout,
-    )  # fmt: skip
+    }  # fmt: skip
+    if figure is None:
+        return go.Figure(data=[*traces], layout=whole)
+    figure.update_layout(overwrite=True, **whole)
     return figure
+
+
+def _value(trace: Any, key: str) -> Any:
+    """Of a series, whether it is part of a figure yet or not."""
+    return trace.get(key) if isinstance(trace, dict) else trace[key]
 
 
 def legend_rows(names: Sequence[str], width: float) -> int:
@@ -133,9 +149,9 @@ def legend_rows(names: Sequence[str], width: float) -> int:
     return -(-len(entries) // max(1, int(width // max(entries))))
 
 
-def _logarithmic(figure: go.Figure, letter: str) -> dict[str, Any]:
+def _logarithmic(drawn: go.Figure | Sequence[Trace], letter: str) -> dict[str, Any]:
     """A logarithmic axis with round numbers at its ticks."""
-    columns = [getattr(trace, letter) for trace in figure.data]
+    columns = [_value(trace, letter) for trace in (drawn.data if isinstance(drawn, go.Figure) else drawn)]
     values = [v for column in columns if column is not None for v in column if isinstance(v, int | float)]
     ticks = log_ticks(values)
     return {"type": "log", "tickvals": ticks, "ticktext": [short(tick) for tick in ticks]}
@@ -164,19 +180,33 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def line(name: str, x: Any, y: Any, colour: str, **options: Any) -> go.Scatter:
+def line(name: str, x: Any, y: Any, colour: str, **options: Any) -> Trace:
     """A line of one series."""
-    return go.Scatter(
-        name=name, x=list(x), y=list(y), mode=options.pop("mode", "lines"),
-        line={"color": colour, "width": 2, **options.pop("line", {})}, **options,
-    )  # fmt: skip
+    drawn = {"color": colour, "width": 2, **options.pop("line", {})}
+    return {
+        "type": "scatter",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "mode": "lines",
+        "line": drawn,
+        **options,
+    }
 
 
 def points(
     name: str, x: Any, y: Any, colour: str, symbol: str = "circle", size: int = 9, **options: Any
-) -> go.Scatter:
+) -> Trace:
     """Points of one series."""
-    return go.Scatter(
-        name=name, x=list(x), y=list(y), mode="markers",
-        marker={"color": colour, "symbol": symbol, "size": size, **options.pop("marker", {})}, **options,
-    )  # fmt: skip
+    marker = {"color": colour, "symbol": symbol, "size": size, **options.pop("marker", {})}
+    return {
+        "type": "scatter", "name": name, "x": list(x), "y": list(y), "mode": "markers", "marker": marker, **options,
+    }  # fmt: skip
+
+
+def bars(name: str, lengths: Any, labels: Any, colour: str, **options: Any) -> Trace:
+    """Bars of one series, lying."""
+    return {
+        "type": "bar", "name": name, "x": list(lengths), "y": list(labels), "orientation": "h",
+        "marker": {"color": colour}, **options,
+    }  # fmt: skip

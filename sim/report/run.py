@@ -11,7 +11,7 @@ from sim.api_prices import api_prices
 from sim.price import TokenPrices
 from sim.report import service, tables
 from sim.report.day import day_chart
-from sim.report.look import Chart
+from sim.report.look import Chart, Trace
 from sim.scenario.schema import Scenario
 from sim.steady import SteadyState, steady
 
@@ -103,10 +103,11 @@ def _prices(services: Sequence[Shown]) -> Chart:
         if one.run:
             prices[one.name, "simulation"] = tables.at(one.run.json(), "cost", "usd_per_million") or {}
     api = _listed(tuple(dict.fromkeys(one.scenario.model for one in services)))
-    return service.price_chart(tables.price_table(prices), api)
+    return service.price_chart(tables.price_table(prices), *api)
 
 
 @cache
-def _listed(models: tuple[str, ...]) -> pd.DataFrame:
-    """Public API prices of these models (`tables.api_table`)."""
-    return tables.api_table(pd.concat(map(api_prices, models), ignore_index=True))
+def _listed(models: tuple[str, ...]) -> tuple[pd.DataFrame, list[Trace]]:
+    """Public API prices of these models (`tables.api_table`), and their points."""
+    api = tables.api_table(pd.concat(map(api_prices, models), ignore_index=True))
+    return api, service.public_prices(api)

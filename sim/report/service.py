@@ -8,12 +8,27 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from sim.report.look import DASHES, GREY, PRICED, SHARES, Chart, axes, colour, finish, line, points
+from sim.report.look import (
+    DASHES,
+    GREY,
+    PRICED,
+    SHARES,
+    Chart,
+    Trace,
+    axes,
+    bars,
+    colour,
+    finish,
+    line,
+    points,
+)
 from sim.report.tables import INTERACTIVITY, PER_GPU, PERCENTILES, PRICES, USD
 from sim.scenario.schema import Objectives
 
 SYMBOLS: Final = {"estimate": "circle-open", "simulation": "star"}
 """How a point came about, as its mark."""
+SOLD: Final = {label: i for i, label in enumerate(PRICES.values())}
+"""What is sold, and where it stands in the chart of prices."""
 SHIFT: Final = 0.22
 """How far beside its label a price stands: the public ones to the left, this service's to the right."""
 DOWNWARDS: Final = {"autorange": "reversed"}
@@ -24,7 +39,7 @@ TIMELINE_POINTS: Final = 3000
 
 def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -> Chart:
     """Throughput against interactivity: a curve per scenario (`curve_table`), points (`point_table`) on top."""
-    figure = go.Figure()
+    traces: list[Trace] = []
     names = list(curves)
     hover = (
         "%{customdata[0]:.3g} sequences per rank<br>%{x:.3g} tokens/s per user<br>%{y:.4g} tokens/s per GPU"
@@ -33,21 +48,21 @@ def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -
     behind = ["batch per rank", "requests/s", f"blended, {USD}"]
     for i, (name, whole) in enumerate(curves.items()):
         curve = frontier(whole)
-        figure.add_trace(
+        traces.append(
             line(name, curve[INTERACTIVITY], curve[PER_GPU], colour(i), line={"dash": DASHES[i % len(DASHES)]},
                  customdata=curve[behind].to_numpy(), hovertemplate=hover)
         )  # fmt: skip
     shown = marked.dropna(subset=[INTERACTIVITY, PER_GPU])
     for row in shown.to_dict("records"):
         shade = colour(names.index(row["name"])) if row["name"] in names else GREY
-        figure.add_trace(
+        traces.append(
             points(
                 f"{row['name']}, {row['kind']}", [row[INTERACTIVITY]], [row[PER_GPU]], shade, SYMBOLS[row["kind"]], 13,
                 marker={"line": {"width": 2.5, "color": shade}}, showlegend=False,
                 hovertemplate="%{x:.3g} tokens/s per user<br>%{y:.4g} tokens/s per GPU",
             )
         )  # fmt: skip
-    _add_marks(figure, shown.kind.unique())
+    traces += _marks(shown.kind.unique())
     table = pd.concat(
         [curve.assign(scenario=name) for name, curve in curves.items()] or [pd.DataFrame()], ignore_index=True
     )
@@ -56,7 +71,7 @@ def throughput_chart(curves: Mapping[str, pd.DataFrame], marked: pd.DataFrame) -
         "Throughput against interactivity",
         "As load grows along a line, GPUs yield more tokens and each user sees fewer per second; it begins where load "
         "starts to cost users speed. Marks show the load asked for.",
-        axes(figure, "interactivity, tokens/s per user", "output tokens/s per GPU"),
+        axes(traces, "interactivity, tokens/s per user", "output tokens/s per GPU"),
         table,
         terms=("throughput", "interactivity", "estimate", "simulation"),
     )
@@ -69,47 +84,47 @@ def frontier(curve: pd.DataFrame) -> pd.DataFrame:
     return falling[falling[INTERACTIVITY] > best].iloc[::-1]
 
 
-def _add_marks(figure: go.Figure, kinds: Iterable[str]) -> None:
+def _marks(kinds: Iterable[str]) -> list[Trace]:
     """What the marks mean, in the legend."""
-    for kind in kinds:
-        figure.add_trace(
-            points(
-                kind, [None], [None], GREY, SYMBOLS[kind], 10, marker={"line": {"width": 2, "color": GREY}}
-            )
-        )
+    return [
+        points(kind, [None], [None], GREY, SYMBOLS[kind], 10, marker={"line": {"width": 2, "color": GREY}})
+        for kind in kinds
+    ]
 
 
-def price_chart(prices: pd.DataFrame, api: pd.DataFrame) -> Chart:
-    """Prices (`price_table`) beside public API prices (`api_table`)."""
-    figure = go.Figure()
-    sold = list(PRICES.values())
-    place = {label: i for i, label in enumerate(sold)}
+def public_prices(api: pd.DataFrame) -> list[Trace]:
+    """The points of public API prices (`api_table`) in `price_chart`."""
     hover = (
         "%{customdata[0]}, %{customdata[1]}, as of %{customdata[2]}<br>$%{y:.3g} per million<extra></extra>"
     )
-    for name, listed, symbol, size in (
-        ("API, other providers", api[~api.official], "line-ew-open", 16),
-        ("API, DeepSeek", api[api.official], "diamond", 11),
-    ):
-        if len(listed):
-            figure.add_trace(
-                points(name, listed.sold.map(place) - SHIFT, listed[USD], GREY, symbol, size,
-                       customdata=listed[["name", "model", "as_of"]].to_numpy(), hovertemplate=hover)
-            )  # fmt: skip
+    return [
+        points(name, listed.sold.map(SOLD) - SHIFT, listed[USD], GREY, symbol, size,
+               customdata=listed[["name", "model", "as_of"]].to_numpy(), hovertemplate=hover)
+        for name, listed, symbol, size in (
+            ("API, other providers", api[~api.official], "line-ew-open", 16),
+            ("API, DeepSeek", api[api.official], "diamond", 11),
+        )
+        if len(listed)
+    ]  # fmt: skip
+
+
+def price_chart(prices: pd.DataFrame, api: pd.DataFrame, public: Sequence[Trace]) -> Chart:
+    """Prices (`price_table`) beside public API prices: `api_table`, and its points, which are the same every time."""
+    traces = [*public]
     sellers = list(prices.name.unique())
     for (seller, kind), mine in prices.groupby(["name", "kind"], sort=False):
         i = sellers.index(seller)
-        figure.add_trace(
-            points(f"{seller}, {kind}", mine.sold.map(place) + SHIFT * (i + 1) / len(sellers), mine[USD], colour(i),
+        traces.append(
+            points(f"{seller}, {kind}", mine.sold.map(SOLD) + SHIFT * (i + 1) / len(sellers), mine[USD], colour(i),
                    SYMBOLS[str(kind)], 13, marker={"line": {"width": 2.5, "color": colour(i)}}, showlegend=False,
                    customdata=mine.sold,
                    hovertemplate=f"{seller}, {kind}<br>%{{customdata}}: $%{{y:.3g}} per million<extra></extra>")
         )  # fmt: skip
     for i, seller in enumerate(sellers):
-        figure.add_trace(points(str(seller), [None], [None], colour(i), "square", 10))
-    _add_marks(figure, prices.kind.unique())
-    figure = axes(figure, "tokens sold", USD, log_y=True, xaxis={
-        "tickvals": list(place.values()), "ticktext": sold, "range": [-0.5, len(sold) - 0.5],
+        traces.append(points(str(seller), [None], [None], colour(i), "square", 10))
+    traces += _marks(prices.kind.unique())
+    figure = axes(traces, "tokens sold", USD, log_y=True, xaxis={
+        "tickvals": list(SOLD.values()), "ticktext": list(SOLD), "range": [-0.5, len(SOLD) - 0.5],
     })  # fmt: skip
     table = pd.concat([prices, api.assign(kind="public API")], ignore_index=True)
     return Chart(
@@ -195,7 +210,7 @@ def timeline_chart(requests: pd.DataFrame) -> Chart:
 
 def memory_chart(memory: pd.DataFrame) -> Chart:
     """The memory of one GPU of each pool (`memory_table`)."""
-    figure = go.Figure()
+    traces = []
     parts = {
         "weights": colour(0),
         "activations, graphs, buffers": GREY,
@@ -205,15 +220,13 @@ def memory_chart(memory: pd.DataFrame) -> Chart:
     for part, shade in parts.items():
         mine = memory[memory.part == part]
         if len(mine):
-            figure.add_trace(
-                go.Bar(name=part, y=list(mine.pool), x=list(mine.GB), orientation="h", marker={"color": shade},
-                       hovertemplate=f"{part}: %{{x:.1f}} GB<extra>%{{y}}</extra>")
-            )  # fmt: skip
+            told = f"{part}: %{{x:.1f}} GB<extra>%{{y}}</extra>"
+            traces.append(bars(part, mine.GB, mine.pool, shade, hovertemplate=told))
     return Chart(
         "memory",
         "Memory of one GPU",
         "Weights and buffers leave the rest to the KV cache, which bounds how many sequences decode together.",
-        axes(figure, "GB", "pool", height=100 + 45 * memory.pool.nunique(), barmode="stack", yaxis=DOWNWARDS),
+        axes(traces, "GB", "pool", height=100 + 45 * memory.pool.nunique(), barmode="stack", yaxis=DOWNWARDS),
         memory,
         terms=("KV cache",),
     )
@@ -221,7 +234,6 @@ def memory_chart(memory: pd.DataFrame) -> Chart:
 
 def provenance_chart(shares: Mapping[str, Mapping[str, float]]) -> Chart:
     """By what the simulated GPU time of each run was priced."""
-    figure = go.Figure()
     rows = [
         {"name": n, "priced by": k, "share of GPU time": v}
         for n, s in shares.items()
@@ -229,14 +241,13 @@ def provenance_chart(shares: Mapping[str, Mapping[str, float]]) -> Chart:
         if v is not None
     ]
     table = pd.DataFrame(rows, columns=["name", "priced by", "share of GPU time"])
+    traces = []
     for kind, shade in PRICED.items():
-        mine = table[table["priced by"] == kind]
-        if mine["share of GPU time"].sum() > 0:
-            figure.add_trace(
-                go.Bar(name=kind, y=list(mine.name), x=list(mine["share of GPU time"]), orientation="h",
-                       marker={"color": shade}, hovertemplate=f"{kind}: %{{x:.1%}}<extra>%{{y}}</extra>")
-            )  # fmt: skip
-    figure = axes(figure, "share of GPU time", "", height=100 + 40 * len(shares), barmode="stack",
+        mine = {name: share for name, of_run in shares.items() if (share := of_run.get(kind)) is not None}
+        if sum(mine.values()) > 0:
+            told = f"{kind}: %{{x:.1%}}<extra>%{{y}}</extra>"
+            traces.append(bars(kind, mine.values(), mine, shade, hovertemplate=told))
+    figure = axes(traces, "share of GPU time", "", height=100 + 40 * len(shares), barmode="stack",
                   xaxis=SHARES, yaxis=DOWNWARDS)  # fmt: skip
     return Chart(
         "provenance",

@@ -18,7 +18,7 @@ the work for a prompt grows with the branches on its way, not with its blocks.
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -119,9 +119,16 @@ class BlockCache:
             found[stretch.tier or 0] += end - stretch.start
         left = prompt_tokens - 1
         for tier, count in enumerate(found):
-            found[tier] = min(count * self.block_tokens, left)
-            left -= found[tier]
+            tokens = count * self.block_tokens
+            found[tier] = tokens = tokens if tokens < left else left
+            left -= tokens
         return found
+
+    def found(self, blocks: Sequence[int], prompt_tokens: int) -> int:
+        """The same tokens in all."""
+        known = self._known(blocks)
+        tokens = known[-1][1] * self.block_tokens if known else 0
+        return tokens if tokens < prompt_tokens else prompt_tokens - 1
 
     def hold(self, blocks: Sequence[int]) -> None:
         """A running sequence has these blocks in the GPU's memory."""
@@ -166,19 +173,21 @@ class BlockCache:
         """Tokens' worth of blocks in each tier."""
         return [blocks * self.block_tokens for blocks in self._blocks]
 
-    def _known(self, prompt: Sequence[int]) -> Iterator[tuple[Stretch, int]]:
+    def _known(self, prompt: Sequence[int]) -> list[tuple[Stretch, int]]:
         """The stretches on a prompt's way, each with where the prompt leaves it."""
-        stretch, end = self._root, 0
-        while end == stretch.end < len(prompt):
+        known: list[tuple[Stretch, int]] = []
+        stretch, end, length = self._root, 0, len(prompt)
+        while end == stretch.end and end < length:
             following = stretch.below.get(prompt[end])
             if following is None:
-                return
+                break
             stretch, end = following, following.common(prompt)
-            yield stretch, end
+            known.append((stretch, end))
+        return known
 
     def _way(self, prompt: Sequence[int]) -> list[Stretch]:
         """Stretches that are just the prompt's blocks: cut where it leaves the tree, and grown to its end."""
-        known = [*self._known(prompt)]
+        known = self._known(prompt)
         way = [stretch if end == stretch.end else stretch.cut_head(end) for stretch, end in known]
         above = way[-1] if way else self._root
         if above.end < len(prompt):
@@ -194,15 +203,22 @@ class BlockCache:
 
     def _spill(self) -> None:
         """Pass on what is too much in a tier, oldest first, to the top of the next one."""
-        for tier, (idle, capacity) in enumerate(zip(self._idle, self._capacity, strict=True)):
-            while (excess := self._blocks[tier] - capacity) > 0:
-                oldest = next(iter(idle))
-                if oldest.blocks > excess:
-                    oldest = oldest.cut_tail(oldest.end - excess)
-                else:
-                    del idle[oldest]
-                self._blocks[tier] -= oldest.blocks
-                if tier + 1 < len(self._idle):
-                    self._put(oldest, tier + 1)
-                else:
-                    oldest.leave_place()
+        for tier, capacity in enumerate(self._capacity):
+            if self._blocks[tier] > capacity:
+                self._shed(tier, self._blocks[tier] - capacity)
+
+    def _shed(self, tier: int, excess: int) -> None:
+        """Pass on so many blocks."""
+        idle, last = self._idle[tier], tier + 1 == len(self._idle)
+        self._blocks[tier] -= excess
+        while excess > 0:
+            oldest = next(iter(idle))
+            if oldest.end - oldest.start > excess:
+                oldest = oldest.cut_tail(oldest.end - excess)
+            else:
+                del idle[oldest]
+            excess -= oldest.end - oldest.start
+            if last:
+                oldest.leave_place()
+            else:
+                self._put(oldest, tier + 1)

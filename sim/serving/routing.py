@@ -15,7 +15,6 @@ Dynamo's KV router the prompt tokens assigned to a rank and not yet computed, an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from heapq import heappop, heappush, heapreplace
 from typing import Final, Protocol
 
@@ -84,13 +83,24 @@ class PoolLoads:
         self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
-        """The same, less what each rank has `found`."""
-        less, count = copy(self), self._count
+        """The same, less what each rank has `found`, or each worker where its ranks find the same."""
+        less, count = PoolLoads.__new__(PoolLoads), self._count
+        less.addresses, less.workers, less._count, less._dp = self.addresses, self.workers, count, self._dp
+        less._heap, less._listed = [], []
+        if len(found) == count:
+            self._renew()
+            less._of_worker, less._changed = self._of_worker, set()
+            less._each = [each - cached for each, cached in zip(self._each, found, strict=True)]
+            less._best = [
+                (load - cached, of_worker, number)
+                for (load, of_worker, number), cached in zip(self._best, found, strict=True)
+            ]
+            return less
         less._of_worker = [
             [load - cached for load, cached in zip(loads, found[worker::count], strict=True)]
             for worker, loads in enumerate(self._of_worker)
         ]
-        less._best, less._heap, less._changed = [*self._best], [], set(range(count))
+        less._each, less._best, less._changed = self._each, [*self._best], set(range(count))
         return less
 
     def unsound(self) -> list[str]:
@@ -108,17 +118,9 @@ class PoolLoads:
 
     def least(self) -> RankAddress:
         """The rank that comes first by `order`; among equals the first of `addresses`."""
+        if self._changed:
+            self._renew()
         best, heap, listed = self._best, self._heap, self._listed
-        for worker in self._changed:
-            loads = self._of_worker[worker]
-            least = min(loads)
-            number = loads.index(least) * self._count + worker
-            of_worker = least + self._each[worker], self.workers[worker], number
-            best[worker] = of_worker
-            if heap and of_worker < listed[worker]:
-                listed[worker] = of_worker
-                heappush(heap, of_worker)
-        self._changed.clear()
         if not heap:
             return self.addresses[min(best)[2]]
         if len(heap) > STALE * self._count:
@@ -130,6 +132,19 @@ class PoolLoads:
             else:
                 heappop(heap)
         return self.addresses[first[2]]
+
+    def _renew(self) -> None:
+        """Find the best ranks of the workers that have changed."""
+        best, heap, listed, count = self._best, self._heap, self._listed, self._count
+        for worker in self._changed:
+            loads = self._of_worker[worker]
+            least = min(loads)
+            number = loads.index(least) * count + worker
+            best[worker] = of_worker = least + self._each[worker], self.workers[worker], number
+            if heap and of_worker < listed[worker]:
+                listed[worker] = of_worker
+                heappush(heap, of_worker)
+        self._changed.clear()
 
 
 class Router(Protocol):

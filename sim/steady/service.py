@@ -173,10 +173,11 @@ class Service:
             if self.joint
             else np.ones(len(batch))
         )
+        chosen = [(self.prefiller.workers, apart), *([(1, 1 - apart)] if self.joint else [])]
         for _ in range(rounds):
             step_s = prefill.step_s(prompts, riding)
             idle_s = np.zeros_like(step_s)
-            for workers, share in ((self.prefiller.workers, apart), (1, 1 - apart)):
+            for workers, share in chosen:
                 here = np.minimum(arriving[:, None] * step_s * chunks * workers, MOST_HERE)
                 idle = idle_share(workers, here)
                 sought = arriving[:, None] * pdtr(workers - 1, here) / idle

@@ -71,7 +71,8 @@ class Surface:
         Raises IndexError beyond the largest x that the surface was built for.
         """
         rows, (i, u) = x.astype(np.intp), locate(self.context, context)
-        for row, column in zip(rows.tolist(), i.tolist(), strict=True):
+        unpriced = np.isnan(self._core[rows, i] + self._core[rows, i + 1])
+        for row, column in zip(rows[unpriced].tolist(), i[unpriced].tolist(), strict=True):
             self._price(row, column)
             self._price(row, column + 1)
         low, high = self._core[rows, i], self._core[rows, i + 1]
