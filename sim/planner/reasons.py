@@ -82,7 +82,7 @@ def ends_at(found: Found, entry: Entry, target: int) -> str | None:
     if not measured.keeps_up:
         return "the backlog grows"
     missed = measured.missed(wanted(entry, found.question, target))
-    after = " (with the margin)" if target == SAFE else ""
+    after = " (with the margin)" if target == SAFE and found.question.margin else ""
     return " and ".join(over(one, measured.values_s[one.key]) for one in missed) + after
 
 
