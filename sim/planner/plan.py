@@ -72,8 +72,11 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
     return Plan(told, scenario)
 
 
-def _notes(question: Question) -> Iterator[str]:
-    """What may not be meant: a promise, or a number of the scenario around it, far from what is usual."""
+def _notes(found: Found) -> Iterator[str]:
+    """GPUs that are left out; and what may not be meant: a promise, or a number of the scenario around it, far from what
+    is usual."""
+    question = found.question
+    yield from (f"no worker can be built of {says}" for says in _unbuilt(found))
     yield from unusual({f"objectives.{o.key}": o.bound_s for o in question.objectives})
     yield from unusual(dict(given_by(question.loaded.scenario)))
 
@@ -92,7 +95,7 @@ def _told(
         "traffic": {
             "peak_per_s": traffic.peak_per_s, "mean_per_s": traffic.mean_per_s, "basis": traffic.said,
         },
-        "notes": list(dict.fromkeys(_notes(question))),
+        "notes": list(dict.fromkeys(_notes(asked))),
         "objectives": [{"objective": o.key, "label": o.label, "bound_s": o.bound_s} for o in question.objectives],
         "max_gpus": question.max_gpus,
         "best": _best(asked, found, best, SAFE if best and best.entry.sizes[SAFE] else PLAIN),
@@ -131,7 +134,18 @@ def _best(asked: Found, found: Found, confirmed: Confirmed | None, target: int) 
 
 
 def _nothing(found: Found) -> DeploymentError:
-    """No worker can be built: the first reason of each GPU."""
-    reasons = {r.job.setting["gpu"]: r.why for r in reversed(found.refused)}
-    says = "; ".join(f"{gpu}: {why}" for gpu, why in reasons.items()) or "every candidate is excluded"
+    """No worker can be built."""
+    says = "; ".join(_unbuilt(found)) or "every candidate is excluded"
     return DeploymentError([Problem(("search",), f"no deployment can be built: {says}")])
+
+
+def _unbuilt(found: Found) -> Iterator[str]:
+    """The GPUs of which no worker can be built, and why: what is said of all of them, or else of the first."""
+    reasons: dict[str, list[str]] = {}
+    for refused in found.refused:
+        reasons.setdefault(refused.job.setting["gpu"], []).append(refused.why)
+    built = {entry.screened.candidate.setting["gpu"] for entry in found.entries}
+    for gpu in (name for name in reasons if name not in built):
+        parts = [why.split("; ") for why in reasons[gpu]]
+        common = [part for part in parts[0] if all(part in other for other in parts)]
+        yield f"{gpu}: {'; '.join(common or parts[0])}"

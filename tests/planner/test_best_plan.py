@@ -12,9 +12,10 @@ from sim.planner import full, search
 from sim.planner.holding import Target, hold
 from sim.planner.plan import plan
 from sim.planner.question import Question
-from sim.planner.screening import Part
+from sim.planner.screening import Part, PartJob
 from sim.planner.sizing import replicas_for, sized
 from sim.planner.traffic import traffic_of
+from sim.scenario.errors import DeploymentError
 
 
 def test_the_plan_is_what_one_computes_by_hand(ask: Ask) -> None:
@@ -153,6 +154,26 @@ def test_trying_everything_finds_the_same_winner(
             size = sized(asked, entry.screened, replicas_for(rate, held))
             outcomes.append((search.rank(entry.screened, size), entry.screened.candidate.name))
     assert ask(rate=rate, kinds=kinds)["best"]["name"] == min(outcomes)[1]
+
+
+def test_a_gpu_of_which_nothing_can_be_built_is_named(
+    question: Callable[..., Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what all its workers lack, such as a price; not with what the first one lacks beside that."""
+    stub(monkeypatch)
+
+    def unpriced(job: PartJob) -> Part:
+        if job.setting["gpu"] != "b200_sxm":
+            return estimate(job)
+        gpus = job.shape["gpus"]
+        return Part(why_not=f"no price of it{'; does not fit' if gpus == 8 else ''}")
+
+    monkeypatch.setattr(search, "estimate", unpriced)
+    assert plan(question(), workers=1).json()["notes"] == [
+        "no worker can be built of b200_sxm: no price of it"
+    ]
+    with pytest.raises(DeploymentError, match=r"no deployment can be built: b200_sxm: no price of it$"):
+        plan(question(exclude="[{gpu: h200_sxm}]"), workers=1)
 
 
 def test_a_loser_is_told_why(ask: Ask) -> None:
