@@ -73,8 +73,8 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
 
 
 def _notes(found: Found) -> Iterator[str]:
-    """GPUs that are left out; and what may not be meant: a promise, or a number of the scenario around it, far from what
-    is usual."""
+    """GPUs that are left out; and what may not be meant: a promise, or a number of the scenario around it, far from
+    what is usual."""
     question = found.question
     yield from (f"no worker can be built of {says}" for says in _unbuilt(found))
     yield from unusual({f"objectives.{o.key}": o.bound_s for o in question.objectives})
