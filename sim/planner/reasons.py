@@ -22,7 +22,8 @@ def in_unit(objective: Objective, value_s: float) -> str:
 
 def over(objective: Objective, value_s: float) -> str:
     """`TPOT p99 is 61 ms, 22% above 50 ms`."""
-    share = f", {value_s / objective.bound_s - 1:.0%} above {in_unit(objective, objective.bound_s)}"
+    more = value_s / objective.bound_s - 1
+    share = f", {more:{'.0%' if more >= 0.01 else '.2%'}} above {in_unit(objective, objective.bound_s)}"
     known = value_s < float("inf")
     return f"{objective.label} is {in_unit(objective, value_s)}{share if known else ''}"
 

@@ -211,7 +211,9 @@ def _break_even(plan: Json) -> Sequence[str]:
             "provider": one["provider"], "USD per million tokens of this mix": one["usd_per_million"],
             "own": one["own_usd_per_million"], "owning wins": "yes" if one["owning_wins"] else "no",
             "even at USD per GPU-hour": one["usd_per_gpu_hour_at_most"],
-            "even at a mean load of the peak of": f"{one['load_share_at_least']:.0%}",
+            "even at a mean load of the peak of": (
+                f"{one['load_share_at_least']:.0%}" if one["load_share_at_least"] <= 1 else "none"
+            ),
         }
         for one in plan["break_even"]
     )  # fmt: skip
