@@ -4,13 +4,22 @@ from sim.planner.question import Objective
 from sim.planner.search import PLAIN, SAFE, Entry, Found, wanted
 from sim.planner.sizing import Size, allowed, most_replicas_below, replicas_for, sized
 
-RELIEF = {
+APART = {
     "prefill": "more prefill workers to a decode worker, or more of the prompts from the prefix cache",
     "decode batch": "a higher max_batch_per_gpu, or more decode workers to a prefill worker",
     "KV cache": "GPUs with more memory, a smaller cache format, or decode workers of more GPUs",
     "KV transfer": "faster links between the pools, or decode workers of more GPUs",
 }
-"""What a pool is full by -> what would relieve it."""
+TOGETHER = {
+    "prefill": "more of the prompts from the prefix cache, or prompts on workers of their own",
+    "decode batch": "a higher max_batch_per_gpu, or prompts on workers of their own",
+    "KV cache": "GPUs with more memory, a smaller cache format, or workers of more GPUs",
+}
+
+
+def relief(role: str, limit: str) -> str | None:
+    """What would relieve a pool that is full by this."""
+    return (TOGETHER if role == "serve" else APART).get(limit)
 
 
 def in_unit(objective: Objective, value_s: float) -> str:

@@ -284,3 +284,10 @@ def test_owning_is_compared_with_what_an_api_asks_at_every_hour(ask: Ask) -> Non
     ]
     assert [one["usd_per_million"] for one in maker["by_hour"]] == pytest.approx([whole / 2, whole])
     assert maker["usd_per_million"] == pytest.approx(whole * 5 / 6)
+
+
+def test_what_relieves_a_worker_that_does_both_is_no_ratio(ask: Ask) -> None:
+    """Only pools apart have so many prefill workers to a decode worker."""
+    together, apart = (ask(kinds=kind)["best"]["relief"] for kind in ("aggregated", "disaggregated"))
+    assert together and "to a" not in together
+    assert apart and "to a" in apart
