@@ -156,14 +156,16 @@ def _sensitivity(plan: Json) -> Table:
 def _break_even(plan: Json) -> Iterator[Text]:
     for one in plan["break_even"]:
         verb = "beats" if one["owning_wins"] else "does not beat"
-        load = one["load_share_at_least"]
+        load, now = one["load_share_at_least"], usd(one["usd_per_gpu_hour"])
         enough = (
-            f"or at a mean load of {percent(load)} of the peak" if load <= 1 else "at no load at that price"
+            f" (now {now}), or at a mean load of {percent(load)} of the peak"
+            if load <= 1
+            else f"; at {now}, as now, no load is enough"
         )
         yield Text(
             f"Serving it yourself {verb} {one['provider']} ({usd(one['usd_per_million'])} per million tokens of this "
-            f"mix{_at_hours(one)}, {one['as_of']}): equal at {usd(one['usd_per_gpu_hour_at_most'])} per GPU-hour (now "
-            f"{usd(one['usd_per_gpu_hour'])}), {enough}"
+            f"mix{_at_hours(one)}, {one['as_of']}): equal at {usd(one['usd_per_gpu_hour_at_most'])} per GPU-hour"
+            f"{enough}"
         )
 
 
