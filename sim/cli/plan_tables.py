@@ -30,7 +30,7 @@ def answer(plan: Json) -> Iterator[RenderableType]:
         yield ""
         yield (
             "What the answer hangs on, its margin kept:"
-            if plan["best"]["margin"]
+            if any(plan["best"]["margin"].values())
             else "What the answer hangs on:"
         )
         yield _sensitivity(plan)
@@ -48,7 +48,7 @@ def _headline(plan: Json, best: Json | None) -> Iterator[Text]:
         load += f", {number(traffic['mean_per_s'])} on the mean"
     yield Text.assemble((f"{plan['name']}: ", "bold"), f"{load} ({traffic['basis']})")
     for one in plan["out_of_reach"]:
-        yield Text(f"  {out_of_reach(one)}", style="bold red")
+        yield Text(f"  {one['says']}", style="bold red")
     if best is None:
         yield Text("  no candidate holds", style="bold red")
         return
@@ -67,16 +67,6 @@ def _headline(plan: Json, best: Json | None) -> Iterator[Text]:
         )
 
 
-def out_of_reach(one: Json) -> str:
-    """Which promise nothing keeps, and what comes nearest."""
-    if one["objective"] == "max_gpus":
-        return f"no candidate holds on {one['bound']:,} GPUs; the closest plan takes more"
-    return (
-        f"{one['objective']} of {seconds(one['bound'])} is out of reach: the nearest candidate has "
-        f"{seconds(one['reached'])} at the lightest load ({one['with']})"
-    )
-
-
 def built(one: Json) -> str:
     """`2 x (1 x 8 prefill ... : 1 x 16 decode ...) on h200_sxm: 48 GPUs (48 paid for)`."""
     paid = f", {one['gpus_paid']} paid for" if one["stranded"] else ""
@@ -86,11 +76,14 @@ def built(one: Json) -> str:
 PLANS = {
     "best": "with the expected error as margin", "without_margin": "without it", "n_plus_1": "with a worker to spare",
 }  # fmt: skip
+WITHOUT = "no margin can be kept"
 
 
 def _plans(plan: Json) -> Table:
     table = plain_table()
     shown = {title: plan[key] for key, title in PLANS.items() if plan[key]}
+    if not plan["best"]["with_margin"]:
+        shown = {WITHOUT if one is plan["best"] else title: one for title, one in shown.items()}
     table.add_column("")
     for title in shown:
         table.add_column(title, justify="right", overflow="fold")
@@ -122,7 +115,7 @@ def _details(best: Json) -> Iterator[Text]:
     )
     measured = (best["priced_by"] or {}).get("measured")
     yield Text(f"Measured: {percent(measured)} of the simulated GPU time")
-    margin = ", ".join(f"{m} {percent(e)}" for m, e in (best["margin"] or {}).items())
+    margin = ", ".join(f"{m} {percent(e)}" for m, e in best["margin"].items() if e)
     yield Text(f"Expected error: {in_words(best['expected_error'])}; margin: {margin or '-'}")
     if best["repaired"]:
         yield Text(
@@ -163,10 +156,16 @@ def _sensitivity(plan: Json) -> Table:
 def _break_even(plan: Json) -> Iterator[Text]:
     for one in plan["break_even"]:
         verb = "beats" if one["owning_wins"] else "does not beat"
+        load, now = one["load_share_at_least"], usd(one["usd_per_gpu_hour"])
+        enough = (
+            f" (now {now}), or at a mean load of {percent(load)} of the peak"
+            if load <= 1
+            else f"; at {now}, as now, no load is enough"
+        )
         yield Text(
             f"Serving it yourself {verb} {one['provider']} ({usd(one['usd_per_million'])} per million tokens of this "
-            f"mix{_at_hours(one)}, {one['as_of']}): even at {usd(one['usd_per_gpu_hour_at_most'])} per GPU-hour (now "
-            f"{usd(one['usd_per_gpu_hour'])}), or at a mean load of {percent(one['load_share_at_least'])} of the peak"
+            f"mix{_at_hours(one)}, {one['as_of']}): equal at {usd(one['usd_per_gpu_hour_at_most'])} per GPU-hour"
+            f"{enough}"
         )
 
 

@@ -11,7 +11,7 @@ from sim.planner.budgets import telling
 from sim.planner.full import Confirmed
 from sim.planner.holding import Simulated
 from sim.planner.question import Question
-from sim.planner.reasons import RELIEF, at_best, ends_at, why_not
+from sim.planner.reasons import at_best, ends_at, relief, why_not
 from sim.planner.search import PLAIN, SAFE, Entry, Found
 from sim.planner.sizing import Size, most_replicas, rank, sized
 from sim.planner.traffic import day_share
@@ -56,7 +56,7 @@ def candidate(found: Found, entry: Entry, target: int = SAFE, confirmed: Confirm
         "idle_at_mean": _idle(found, size, measured),
         "limited_by": role,
         "limit": limit,
-        "relief": RELIEF.get(limit),
+        "relief": relief(role, limit),
         "priced_by": measured.data["priced_by"] if measured else None,
         "expected_error": entry.margin.expected if entry.margin else None,
         "margin": dict(entry.margin.errors) if entry.margin else None,

@@ -49,6 +49,8 @@ class Telling:
     most_candidates: int
     sensitivity: float
     sensitivity_candidates: int
+    closest_gpus: int
+    closest_within: float
 
 
 def layouts() -> Layouts:

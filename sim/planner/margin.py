@@ -31,6 +31,10 @@ class Margin:
         """What a rate is multiplied by before it is planned for."""
         return 1 + self.errors["throughput"]
 
+    def none(self) -> "Margin":
+        """The same error, for which nothing is kept."""
+        return replace(self, errors=dict.fromkeys(self.errors, 0.0))
+
     def tightened(self, objectives: Sequence[Objective]) -> tuple[Objective, ...]:
         """What the simulation must keep so that a service slower by the errors keeps the objectives."""
         return tuple(

@@ -10,12 +10,11 @@ from typing import Any
 from sim.deployment.slips import given_by, unusual
 from sim.parallel import Crew
 from sim.planner import answer
-from sim.planner.budgets import budget, telling
+from sim.planner.closest import closest
 from sim.planner.full import Confirmed, cheaper_of, confirm
-from sim.planner.holding import HoldJob, Target, hold, lost
 from sim.planner.progress import Tick
-from sim.planner.question import Objective, Question, load_question
-from sim.planner.search import PLAIN, SAFE, Entry, Found, search
+from sim.planner.question import Question, load_question
+from sim.planner.search import PLAIN, SAFE, Found, search
 from sim.planner.sensitivity import sensitivity
 from sim.planner.traffic import traffic_of
 from sim.scenario.errors import DeploymentError, Problem
@@ -61,7 +60,7 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
         out_of_reach: list[Json] = []
         asked = found
         if not (found.ranking(PLAIN) or found.ranking(SAFE)):
-            found, out_of_reach = _closest(found, seed, crew, progress)
+            found, out_of_reach = closest(found, seed, crew, progress)
         # A margin may be more than any candidate has: then the plan without one is the best there is.
         best = confirm(found, SAFE, seed, crew) or confirm(found, PLAIN, seed, crew)
         without = cheaper_of(confirm(found, PLAIN, seed, crew), best)
@@ -73,8 +72,11 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
     return Plan(told, scenario)
 
 
-def _notes(question: Question) -> Iterator[str]:
-    """What may not be meant: a promise, or a number of the scenario around it, far from what is usual."""
+def _notes(found: Found) -> Iterator[str]:
+    """GPUs that are left out; and what may not be meant: a promise, or a number of the scenario around it, far from
+    what is usual."""
+    question = found.question
+    yield from (f"no worker can be built of {says}" for says in _unbuilt(found))
     yield from unusual({f"objectives.{o.key}": o.bound_s for o in question.objectives})
     yield from unusual(dict(given_by(question.loaded.scenario)))
 
@@ -93,11 +95,11 @@ def _told(
         "traffic": {
             "peak_per_s": traffic.peak_per_s, "mean_per_s": traffic.mean_per_s, "basis": traffic.said,
         },
-        "notes": list(dict.fromkeys(_notes(question))),
+        "notes": list(dict.fromkeys(_notes(asked))),
         "objectives": [{"objective": o.key, "label": o.label, "bound_s": o.bound_s} for o in question.objectives],
         "max_gpus": question.max_gpus,
         "best": _best(asked, found, best, SAFE if best and best.entry.sizes[SAFE] else PLAIN),
-        "without_margin": _best(asked, found, without, PLAIN),
+        "without_margin": _best(asked, found, without, PLAIN) if found.question.margin else None,
         "n_plus_1": None if best is None else answer.n_plus_1(found, best),
         "out_of_reach": out_of_reach,
         "candidates": answer.runners_up(found, best),
@@ -125,74 +127,25 @@ def _best(asked: Found, found: Found, confirmed: Confirmed | None, target: int) 
         **told,
         "meets_objectives": told["meets_objectives"] and within,
         "why_not": "; ".join(says) or None,
-        "with_margin": confirmed.entry.sizes[SAFE] == confirmed.size,
+        "with_margin": found.question.margin and confirmed.entry.sizes[SAFE] == confirmed.size,
         "repaired": confirmed.repaired,
         "simulated_share": confirmed.share,
     }
 
 
-def _closest(found: Found, seed: int, crew: Crew, progress: Tick | None) -> tuple[Found, list[Json]]:
-    """A search for the nearest question that has an answer, and what had to give way.
-
-    Where candidates hold, but on more GPUs than are allowed, the limit goes. Else each objective that the best
-    candidate misses at the lightest load moves to what that candidate reaches, and a step beyond.
-    """
-    question = found.question
-    if question.max_gpus is not None:
-        free = search(replace(question, max_gpus=None), found.traffic, seed, crew, progress)
-        if free.ranking(PLAIN) or free.ranking(SAFE):
-            return free, [
-                {"objective": "max_gpus", "bound": question.max_gpus, "reached": None, "with": None}
-            ]
-    entry, values = _lightest(found, seed, crew)
-    told, relaxed = [], []
-    for one in question.objectives:
-        reached = values[one.key]
-        if reached > one.bound_s:
-            told.append({"objective": one.key, "bound": one.bound_s, "reached": reached,
-                         "with": entry.screened.candidate.name})  # fmt: skip
-            relaxed.append(replace(one, bound_s=reached * (1 + telling().sensitivity)))
-        else:
-            relaxed.append(one)
-    again = replace(question, objectives=tuple(relaxed), max_gpus=None)
-    return search(again, found.traffic, seed, crew, progress), told
-
-
-def _lightest(found: Found, seed: int, crew: Crew) -> tuple[Entry, dict[str, float]]:
-    """The candidate that comes nearest to all objectives at the lightest load simulated, and what it reaches."""
-
-    def worst(values: dict[str, float], objectives: tuple[Objective, ...]) -> float:
-        return max(values[o.key] / o.bound_s for o in objectives)
-
-    objectives = found.question.objectives
-    by_means = sorted(
-        found.entries,
-        key=lambda e: (
-            worst({o.key: e.screened.mean_s(o.metric, 0.0) for o in objectives}, objectives),
-            e.screened.candidate.gpus, e.screened.candidate.name,
-        ),
-    )[: telling().sensitivity_candidates]  # fmt: skip
-    # Whatever is found, all rates but the lightest are ruled out: `at_most` is just above it.
-    jobs = [_lightest_job(found, entry, seed) for entry in by_means]
-    measured = [
-        (e, h.points[0]) for e, h in zip(by_means, crew.map(hold, jobs, lost), strict=True) if h.points
-    ]
-    if not measured:
-        raise _nothing(found)
-    entry, point = min(
-        measured, key=lambda one: (worst(dict(one[1].values_s), objectives), one[0].screened.candidate.name)
-    )
-    return entry, dict(point.values_s)
-
-
-def _lightest_job(found: Found, entry: Entry, seed: int) -> HoldJob:
-    step = entry.screened.capacity * (1 + budget().estimate_tolerance) / 2 ** budget().halvings
-    target = Target(found.question.objectives, at_most=1.5 * step, to_win=0.0)
-    return HoldJob(found.question, found.traffic, entry.screened, (target,), seed)
-
-
 def _nothing(found: Found) -> DeploymentError:
-    """No worker can be built: the first reason of each GPU."""
-    reasons = {r.job.setting["gpu"]: r.why for r in reversed(found.refused)}
-    says = "; ".join(f"{gpu}: {why}" for gpu, why in reasons.items()) or "every candidate is excluded"
+    """No worker can be built."""
+    says = "; ".join(_unbuilt(found)) or "every candidate is excluded"
     return DeploymentError([Problem(("search",), f"no deployment can be built: {says}")])
+
+
+def _unbuilt(found: Found) -> Iterator[str]:
+    """The GPUs of which no worker can be built, and why: what is said of all of them, or else of the first."""
+    reasons: dict[str, list[str]] = {}
+    for refused in found.refused:
+        reasons.setdefault(refused.job.setting["gpu"], []).append(refused.why)
+    built = {entry.screened.candidate.setting["gpu"] for entry in found.entries}
+    for gpu in (name for name in reasons if name not in built):
+        parts = [why.split("; ") for why in reasons[gpu]]
+        common = [part for part in parts[0] if all(part in other for other in parts)]
+        yield f"{gpu}: {'; '.join(common or parts[0])}"

@@ -74,6 +74,8 @@ class Question:
     """Paid for at most."""
     exclude: tuple[Mapping[str, Any], ...]
     """A candidate that has all values of one of these is left out."""
+    margin: bool = True
+    """Whether the plan is to hold where the service is slower by the expected error."""
 
     def scenario(self, overrides: Mapping[str, object]) -> Scenario:
         """The scenario with dotted keys laid over it. Raises ScenarioError."""

@@ -4,13 +4,22 @@ from sim.planner.question import Objective
 from sim.planner.search import PLAIN, SAFE, Entry, Found, wanted
 from sim.planner.sizing import Size, allowed, most_replicas_below, replicas_for, sized
 
-RELIEF = {
+APART = {
     "prefill": "more prefill workers to a decode worker, or more of the prompts from the prefix cache",
     "decode batch": "a higher max_batch_per_gpu, or more decode workers to a prefill worker",
     "KV cache": "GPUs with more memory, a smaller cache format, or decode workers of more GPUs",
     "KV transfer": "faster links between the pools, or decode workers of more GPUs",
 }
-"""What a pool is full by -> what would relieve it."""
+TOGETHER = {
+    "prefill": "more of the prompts from the prefix cache, or prompts on workers of their own",
+    "decode batch": "a higher max_batch_per_gpu, or prompts on workers of their own",
+    "KV cache": "GPUs with more memory, a smaller cache format, or workers of more GPUs",
+}
+
+
+def relief(role: str, limit: str) -> str | None:
+    """What would relieve a pool that is full by this."""
+    return (TOGETHER if role == "serve" else APART).get(limit)
 
 
 def in_unit(objective: Objective, value_s: float) -> str:
@@ -22,7 +31,8 @@ def in_unit(objective: Objective, value_s: float) -> str:
 
 def over(objective: Objective, value_s: float) -> str:
     """`TPOT p99 is 61 ms, 22% above 50 ms`."""
-    share = f", {value_s / objective.bound_s - 1:.0%} above {in_unit(objective, objective.bound_s)}"
+    more = value_s / objective.bound_s - 1
+    share = f", {more:{'.0%' if more >= 0.01 else '.2%'}} above {in_unit(objective, objective.bound_s)}"
     known = value_s < float("inf")
     return f"{objective.label} is {in_unit(objective, value_s)}{share if known else ''}"
 
@@ -82,7 +92,7 @@ def ends_at(found: Found, entry: Entry, target: int) -> str | None:
     if not measured.keeps_up:
         return "the backlog grows"
     missed = measured.missed(wanted(entry, found.question, target))
-    after = " (with the margin)" if target == SAFE else ""
+    after = " (with the margin)" if target == SAFE and found.question.margin else ""
     return " and ".join(over(one, measured.values_s[one.key]) for one in missed) + after
 
 

@@ -86,7 +86,8 @@ class Found:
             one = entry.screened.candidate
             key = repr((sorted(one.setting.items()), sorted(one.pools.items())))
             if key not in self.margins:
-                self.margins[key] = margin_of(self.question.scenario(one.overrides(1)))
+                margin = margin_of(self.question.scenario(one.overrides(1)))
+                self.margins[key] = margin if self.question.margin else margin.none()
             entry.margin = self.margins[key]
         return entry.margin
 

@@ -144,8 +144,9 @@ def plans_table(plan: Json) -> pd.DataFrame:
     columns = {}
     for key, title in PLANS.items():
         if (one := plan[key]) is not None:
+            without = key == "best" and not one["with_margin"]
             prices = {f"USD per million, {k.replace('_', ' ')}": v for k, v in one["usd_per_million"].items()}
-            columns[title] = {
+            columns["no margin can be kept" if without else title] = {
                 "GPUs": one["gpus"], "GPUs paid for": one["gpus_paid"], "replicas": one["replicas"],
                 "USD per hour": one["usd_per_hour"], **prices,
             }  # fmt: skip
@@ -169,7 +170,7 @@ def candidates_table(plan: Json) -> pd.DataFrame:
 def _lead(plan: Json) -> Iterator[str]:
     best = plan["best"]
     for one in plan["out_of_reach"]:
-        yield f"<p class='bad'>{escape(one['objective'])} of {one['bound']:g} is out of reach.</p>"
+        yield f"<p class='bad'>{escape(one['says'])}</p>"
     if best is None:
         yield "<p class='lead bad'>No candidate holds.</p>"
         return
@@ -210,7 +211,9 @@ def _break_even(plan: Json) -> Sequence[str]:
             "provider": one["provider"], "USD per million tokens of this mix": one["usd_per_million"],
             "own": one["own_usd_per_million"], "owning wins": "yes" if one["owning_wins"] else "no",
             "even at USD per GPU-hour": one["usd_per_gpu_hour_at_most"],
-            "even at a mean load of the peak of": f"{one['load_share_at_least']:.0%}",
+            "even at a mean load of the peak of": (
+                f"{one['load_share_at_least']:.0%}" if one["load_share_at_least"] <= 1 else "none"
+            ),
         }
         for one in plan["break_even"]
     )  # fmt: skip

@@ -1,0 +1,145 @@
+"""Where nothing keeps the objectives: which of them are out of reach, and the plan that comes closest.
+
+The number of GPUs has a bound: what the question allows, or else `closest_gpus` times what carries the traffic when
+nothing is promised. Each candidate, in the number that this allows, gets its share of the peak; the least miss of all
+is told as out of reach, and the plan is the cheapest that misses by no more than `closest_within` more than that.
+Where more GPUs than are allowed would keep the objectives, how many is told as well; where those that are allowed do
+not even carry the traffic, that plan is the answer.
+
+No margin is kept then: what the simulation itself cannot keep, none makes safer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil, inf
+from typing import Any
+
+from sim.parallel import Crew
+from sim.planner import holding
+from sim.planner.budgets import budget, telling
+from sim.planner.holding import HoldJob, Simulated, Target
+from sim.planner.progress import Tick
+from sim.planner.question import Objective, Question
+from sim.planner.reasons import in_unit
+from sim.planner.search import PLAIN, SAFE, Entry, Found, search
+from sim.planner.sizing import LAST, most_replicas_below, replicas_for, sized
+from sim.scenario.errors import DeploymentError, ScenarioError
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The candidate that misses least."""
+
+    entry: Entry
+    gpus: int
+    """That it takes, paid for."""
+    values_s: Mapping[str, float]
+
+
+def closest(found: Found, seed: int, crew: Crew, progress: Tick | None) -> tuple[Found, list[Json]]:
+    """A search for the nearest question that has an answer, and what had to give way; the same search where there is
+    none."""
+    question, limit = found.question, found.question.max_gpus
+    told: list[Json] = []
+    free = found
+    if limit is not None:
+        free = search(replace(question, max_gpus=None), found.traffic, seed, crew, progress)
+        if held := free.ranking(SAFE) or free.ranking(PLAIN):
+            told.append(_beyond(limit, held[0]))
+    within = replace(question, max_gpus=_allowed_gpus(found), margin=False)
+    nearest = _nearest(replace(found, question=within), seed, crew)
+    if nearest is None:  # so few GPUs do not carry the traffic at all
+        return free, told
+    relaxed = []
+    for one in question.objectives:
+        reached = nearest.values_s[one.key]
+        if reached > one.bound_s:
+            told.append(_out_of_reach(one, nearest, within))
+            relaxed.append(replace(one, bound_s=reached * (1 + telling().closest_within)))
+        else:
+            relaxed.append(one)
+    return search(replace(within, objectives=tuple(relaxed)), found.traffic, seed, crew, progress), told
+
+
+def _beyond(limit: int, cheapest: Entry) -> Json:
+    size = cheapest.sizes[SAFE] or cheapest.sizes[PLAIN]
+    assert size is not None
+    return {
+        "objective": "max_gpus", "bound": limit, "reached": size.paid, "with": cheapest.screened.candidate.name,
+        "says": f"no candidate holds on {limit:,} GPUs; the cheapest that does takes {size.paid:,} "
+        f"({cheapest.screened.candidate.name})",
+    }  # fmt: skip
+
+
+def _allowed_gpus(found: Found) -> int:
+    """On how many GPUs the closest plan is looked for."""
+    if found.question.max_gpus is not None:
+        return found.question.max_gpus
+    free = replace(found.question, max_gpus=None)
+    carrying = (
+        sized(free, e.screened, replicas_for(found.traffic.peak_per_s, e.screened.capacity)).paid
+        for e in found.entries
+    )
+    return telling().closest_gpus * min(carrying)
+
+
+def _out_of_reach(one: Objective, nearest: Nearest, within: Question) -> Json:
+    reached, name = nearest.values_s[one.key], nearest.entry.screened.candidate.name
+    return {
+        "objective": one.key, "bound": one.bound_s, "reached": None if reached == inf else reached, "with": name,
+        "says": f"{one.label} of {in_unit(one, one.bound_s)} is out of reach: the nearest candidate has "
+        f"{in_unit(one, reached)} on {nearest.gpus:,} GPUs, of at most {within.max_gpus:,} ({name})",
+    }  # fmt: skip
+
+
+def _nearest(found: Found, seed: int, crew: Crew) -> Nearest | None:
+    """The least miss among the few candidates that the estimate has nearest; None where none carries the traffic."""
+    objectives = found.question.objectives
+    jobs = []
+    for entry in found.entries:
+        replicas = most_replicas_below(found.question, entry.screened, LAST)
+        if replicas and (rate := _tried(entry, found.traffic.peak_per_s / replicas)):
+            means = {o.key: entry.screened.mean_s(o.metric, rate) for o in objectives}
+            one = entry.screened.candidate
+            jobs.append((_worst(means, objectives), one.gpus * replicas, one.name, entry, replicas, rate))
+    jobs = sorted(jobs, key=lambda job: job[:3])[: telling().sensitivity_candidates]
+    asked = [
+        HoldJob(found.question, found.traffic, entry.screened, (Target(objectives, rate, 0.0),), seed)
+        for *_, entry, _, rate in jobs
+    ]
+    reached = []
+    for (*_, entry, replicas, _), measured in zip(jobs, crew.map(_at_its_share, asked, _lost), strict=True):
+        if measured is not None:
+            gpus = sized(found.question, entry.screened, replicas).paid
+            values = measured.values_s if measured.keeps_up else dict.fromkeys(measured.values_s, inf)
+            reached.append((_worst(values, objectives), gpus, entry.screened.candidate.name, entry, values))
+            found.requests += measured.requests
+    if not reached:
+        return None
+    _, gpus, _, entry, values = min(reached, key=lambda one: one[:3])
+    return Nearest(entry, gpus, values)
+
+
+def _tried(entry: Entry, rate: float) -> float | None:
+    """The first of the rates that a bisection tries which is no lower; None where the candidate carries none such."""
+    top, steps = entry.screened.capacity * (1 + budget().estimate_tolerance), 2 ** budget().halvings
+    step = ceil(rate / top * steps)
+    return step * top / steps if rate <= entry.screened.capacity else None
+
+
+def _worst(values: Mapping[str, float], objectives: tuple[Objective, ...]) -> float:
+    return max(values[one.key] / one.bound_s for one in objectives)
+
+
+def _at_its_share(job: HoldJob) -> Simulated | None:
+    """One replica at the rate of its target. Runs in a worker process."""
+    try:
+        return holding.measure(job, job.targets[0].at_most)
+    except (DeploymentError, ScenarioError):
+        return None
+
+
+def _lost(job: HoldJob) -> None:
+    return None
