@@ -2,8 +2,9 @@
 
 For machines without network and pip: no part of it imports another package. First every backend that can run is
 compared with its reference on small shapes, and the small engine's answers with those on the CPU, then a quick
-calibration; last what to look at first. Records are those of
-`tokenworks calibrate run`, to be fitted where that is installed.
+calibration, and a decode layer as a whole against the sum of its kernels; last what to look at first. Records are those
+of `tokenworks calibrate run`, to be fitted where that is installed; `tokenworks calibrate blind` then tells shapes off
+the grid.
 """
 
 import argparse
@@ -17,11 +18,14 @@ from calibrate.coverage import lacks
 from calibrate.measure import Bench, find_ceilings
 from calibrate.records import RecordsError
 from calibrate.session import Session
+from calibrate.trial import TrialFailed
+from sim.catalog import model as find_model
 
 EXPECTED: Final = {
     "BF16 GEMM": "about 790 TFLOP/s on an H200",
     "copy": "about 4.3 TB/s read and written on an H200",
     "launch": "1.5 to 2.5 us in a graph",
+    "layer": "5% at most",
 }
 """What to hold the ceilings against: dense BF16 as cuBLAS and DeepGEMM reach it (989 TFLOP/s by the datasheet), 90% of
 4.8 TB/s, and an empty kernel between others."""
@@ -52,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         if bench.device.kind == "cuda":
             agree = engine_agrees() and agree
         measure(session, bench, 60 * given.minutes)
+        if bench.device.kind == "cuda":
+            layer_as_a_whole(bench, given.model)
     finally:
         bench.close()
         session.records.__exit__()
@@ -90,6 +96,24 @@ def engine_agrees() -> bool:
     same = same_as_on_the_cpu(torch.device("cuda"))
     print(f"Engine: answers on the GPU and on the CPU {'are the same' if same else 'DIFFER'}.", flush=True)
     return same
+
+
+def layer_as_a_whole(bench: Bench, model: str) -> None:
+    """Print by how much the sum of a decode layer's kernels misses the layer in one graph."""
+    from calibrate.layer import time_layer  # noqa: PLC0415 (after the bench has found the device)
+
+    try:
+        found = time_layer(find_model(model), bench.device)
+    except (TrialFailed, RuntimeError) as error:
+        print(f"  a decode layer in one graph: {error}", flush=True)
+        return
+    print(
+        f"  a decode layer in one graph: {found.kernels} kernels, {found.together_us:.0f} us; the sum of their points "
+        f"is {found.error:+.1%} off (expected: {EXPECTED['layer']})",
+        flush=True,
+    )
+    if found.lacking:
+        print(f"  without {', '.join(found.lacking)}", flush=True)
 
 
 def measure(session: Session, bench: Bench, seconds: float) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Final
 
-from calibrate.grid import CPU_AXES, GPU_AXES, Level, ceilings, communication, operations
+from calibrate.grid import CPU_AXES, GPU_AXES, Axes, Level, ceilings, communication, operations
 from sim.catalog import Model, kv_layouts
 from sim.kernels import FAMILIES
 from sim.kernels.formats import BLOCK
@@ -79,15 +79,23 @@ def plan(model: Model, kind: str, memory_bytes: int, gpus: int = 1, quick: bool 
     On a CPU the model is reduced. Communication only between several `gpus`. Cases that the memory cannot hold, and
     FP8 widths that blocks do not divide, are left out. With `quick` only the first `QUICK_CASES`.
     """
-    axes, shown = (CPU_AXES, reduced(model)) if kind == "cpu" else (GPU_AXES, model)
-
-    def possible(op: Operation) -> bool:
-        return _whole_blocks(op) and Case(op, shown).footprint_bytes <= MEMORY_SHARE * memory_bytes
-
-    points = [*operations(shown, axes), *communication(shown, axes, gpus if kind == "cuda" else 1)]
-    valued = _by_value([(level, op) for level, op in points if possible(op)])
-    cases = [Case(op, shown) for op in (*filter(possible, ceilings(axes)), *valued)]
+    axes = CPU_AXES if kind == "cpu" else GPU_AXES
+    shown = reduced(model) if kind == "cpu" else model
+    first = [Case(op, shown) for op in ceilings(axes) if _possible(Case(op, shown), memory_bytes)]
+    cases = first + of_axes(axes, model, kind, memory_bytes, gpus)
     return cases[: QUICK_CASES[kind]] if quick else cases
+
+
+def of_axes(axes: Axes, model: Model, kind: str, memory_bytes: int, gpus: int = 1) -> list[Case]:
+    """The cases of a grid without the ceilings, by value; see `plan`."""
+    shown = reduced(model) if kind == "cpu" else model
+    points = [*operations(shown, axes), *communication(shown, axes, gpus if kind == "cuda" else 1)]
+    possible = [(level, op) for level, op in points if _possible(Case(op, shown), memory_bytes)]
+    return [Case(op, shown) for op in _by_value(possible)]
+
+
+def _possible(case: Case, memory_bytes: int) -> bool:
+    return _whole_blocks(case.operation) and case.footprint_bytes <= MEMORY_SHARE * memory_bytes
 
 
 def _by_value(points: Sequence[tuple[Level, Operation]]) -> list[Operation]:

@@ -1,5 +1,5 @@
-"""`tokenworks calibrate`: measure kernels, import tables, fit, show the error, compare profiles, read steps, close the
-loop.
+"""`tokenworks calibrate`: measure kernels, import tables, fit, show the error, predict blind shapes, compare profiles,
+read steps, close the loop.
 
 A subcommand is imported when it is named: `tokenworks --help` lists this group, and needs no pandas and no torch.
 """
@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "show": "calibrate.show_command:show",
     "diff": "calibrate.diff_command:diff",
     "run": "calibrate.run_command:run",
+    "blind": "calibrate.blind_command:blind",
     "step": "calibrate.step_command:step",
     "loop": "calibrate.loop_command:loop",
 }

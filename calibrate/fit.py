@@ -1,8 +1,8 @@
 """Fitting a table: efficiency parameters by least squares, and the error on whole axis values left out.
 
-The parameters of `sim.cost.form` minimise the soft-L1 norm of log(predicted / measured). Then both ways of
+The parameters of `sim.cost.form` minimise the soft-L1 norm of log(predicted / measured). Then all ways of
 interpolating are tried on the same question: each inner value of each axis is left out as a whole, the rest is
-fitted again, and the left-out shapes are predicted from their neighbours. The better one prices the table.
+fitted again, and the left-out shapes are predicted from their neighbours. The best one prices the table.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +26,9 @@ Floats = NDArray[np.float64]
 
 METHODS: Final = ("fitted", "linear")
 """The first one where neither predicted left-out shapes better, or none could be left out."""
+
+Way = tuple[str, bool]
+"""(method, whether by tokens) of a `Fit`."""
 
 COMPUTE_SHARE: Final = (0.02, 1.0)
 TRAFFIC_SHARE: Final = (0.02, 2.0)
@@ -54,6 +57,8 @@ class Problem:
     """FLOP/s and bytes/s of each stage, by the datasheet."""
     weights: Floats
     """How much each row counts: 1, or less where it was measured on a throttled or unsteady GPU."""
+    launched: bool = False
+    """See `Family.launched`: whether launches may hide behind work, or work behind launches."""
 
     def only(self, kept: NDArray[Any]) -> "Problem":
         """The same problem on some of its rows."""
@@ -79,34 +84,42 @@ def fit_table(table: Table, dims: Dims, gpu: Gpu) -> Fit:
     start = _starts(problem)
     parameters = _solve(problem, start)
     form = _form(problem, parameters)
-    # Only the form's work tells shapes apart that share a computed coordinate.
-    methods = ("fitted",) if FAMILIES[table.kernel].computed else METHODS
-    errors: dict[str, dict[str, list[float]]] = {m: {} for m in methods}
+    ways = _ways(table)
+    errors: dict[Way, dict[str, list[float]]] = {way: {} for way in ways}
     for axis, dropped in _left_out(table):
-        kept = _solve(problem.only(~dropped), parameters)
-        for method in methods:
-            fit = Fit(_form(problem, kept), method)
-            found = errors[method].setdefault(axis, [])
+        kept = _form(problem, _solve(problem.only(~dropped), parameters))
+        for method, by_tokens in ways:
+            fit = Fit(kept, method, by_tokens=by_tokens)
+            found = errors[method, by_tokens].setdefault(axis, [])
             found += _errors(table, dims, fit, dropped)
-    told = {m: {axis: summary(found) for axis, found in errors[m].items() if found} for m in methods}
-    method = min(methods, key=lambda m: score({a: (e["median"], e["p90"]) for a, e in told[m].items()}))
-    return Fit(form, method, told[method], table.noise if table.noise is not None else neighbour_noise(table))
+    told = {w: {axis: summary(found) for axis, found in errors[w].items() if found} for w in ways}
+    best = min(ways, key=lambda w: score({a: (e["median"], e["p90"]) for a, e in told[w].items()}))
+    noise = table.noise if table.noise is not None else neighbour_noise(table)
+    return Fit(form, best[0], told[best], noise, by_tokens=best[1])
+
+
+def _ways(table: Table) -> list[Way]:
+    """How a table may be interpolated; only the form's work tells shapes apart that share a computed coordinate."""
+    family = FAMILIES[table.kernel]
+    methods = ("fitted",) if family.computed else METHODS
+    return [(m, by_tokens) for by_tokens in (False, True)[: 2 if family.by_tokens else 1] for m in methods]
 
 
 def fit_again(fit: Fit, table: Table, dims: Dims, gpu: Gpu) -> Fit:
     """The fit of a table whose rows were mended, from that of the rows as they were measured.
 
     Where time was taken out of rows the rates stay, which the others told, and the launch cost is what the rows of
-    least work have left; where rows were left out, all is fitted again. Method and held-out error stay those of the
-    rows as measured, which alone can tell them.
+    least work have left, with no launches to hide; where rows were left out, all is fitted again. Method and held-out
+    error stay those of the rows as measured, which alone can tell them.
     """
     problem = _problem(table, dims, gpu)
     if TAKEN_OUT not in table.columns:
         return replace(fit, form=_form(problem, _solve(problem, _starts(problem))))
-    work = replace(fit.form, launch_s=0.0).seconds_each(problem.stages, len(problem.seconds))
+    form = replace(fit.form, launch_s=0.0, hiding=1.0)
+    work = form.seconds_each(problem.stages, len(problem.seconds))
     least = work <= np.quantile(work, LEAST_WORK)
     left = float(np.median((problem.seconds - work)[least]))
-    return replace(fit, form=replace(fit.form, launch_s=max(left, float(problem.seconds.min()) / 100)))
+    return replace(fit, form=replace(form, launch_s=max(left, float(problem.seconds.min()) / 100)))
 
 
 def summary(errors: Sequence[float]) -> dict[str, float]:
@@ -186,7 +199,7 @@ def _problem(table: Table, dims: Dims, gpu: Gpu) -> Problem:
     ]
     peaks = [(c, traffic[carrier]) for c, carrier in zip(compute, carriers, strict=True)]
     weights = table.columns.get(WEIGHT, np.ones(len(table.seconds)))
-    return Problem(stages, table.seconds, peaks, weights)
+    return Problem(stages, table.seconds, peaks, weights, family.launched)
 
 
 def _core_dtype(table: Table, gpu: Gpu) -> str:
@@ -208,20 +221,25 @@ def _rates(problem: Problem) -> list[tuple[int, int, float]]:
 
 
 def _starts(problem: Problem) -> Floats:
-    """Half the shortest time as launch cost, a soft norm, half of every peak."""
+    """Half the shortest time as launch cost, soft norms, half of every peak."""
+    norms = [np.log(2.0)] * _norms(problem)
     rates = [np.log(peak / 2) for _, _, peak in _rates(problem)]
-    return np.array([np.log(problem.seconds.min() / 2), np.log(2.0), *rates])
+    return np.array([np.log(problem.seconds.min() / 2), *norms, *rates])
+
+
+def _norms(problem: Problem) -> int:
+    """How many norms are fitted: p of the stages, and q of launches that may hide."""
+    return 2 if problem.launched else 1
 
 
 def _form(problem: Problem, parameters: Floats) -> Form:
     count = len(problem.stages)
     rates = np.ones((count, 2))
-    for (stage, kind, _), value in zip(_rates(problem), parameters[2:], strict=True):
-        rates[stage, kind] = np.exp(value)
-    return Form(
-        float(np.exp(parameters[0])), float(np.exp(parameters[1])),
-        tuple(rates[:, 0].tolist()), tuple(rates[:, 1].tolist()),
-    )  # fmt: skip
+    launch_s, sharpness, *more = np.exp(parameters).tolist()
+    hiding = more.pop(0) if problem.launched else 1.0
+    for (stage, kind, _), value in zip(_rates(problem), more, strict=True):
+        rates[stage, kind] = value
+    return Form(launch_s, sharpness, tuple(rates[:, 0].tolist()), tuple(rates[:, 1].tolist()), hiding)
 
 
 def _solve(problem: Problem, start: Floats) -> Floats:
@@ -232,8 +250,9 @@ def _solve(problem: Problem, start: Floats) -> Floats:
     peaks = [peak for _, _, peak in _rates(problem)]
     rates = np.log([(peak * low, peak * high) for peak, (low, high) in zip(peaks, shares, strict=True)])
     least = problem.seconds.min()
-    low = [np.log(least / 100), np.log(SHARPNESS[0]), *rates[:, 0]]
-    high = [np.log(least * 1.5), np.log(SHARPNESS[1]), *rates[:, 1]]
+    norms = _norms(problem)
+    low = [np.log(least / 100), *[np.log(SHARPNESS[0])] * norms, *rates[:, 0]]
+    high = [np.log(least * 1.5), *[np.log(SHARPNESS[1])] * norms, *rates[:, 1]]
     inside = np.clip(start, np.array(low) + 1e-6, np.array(high) - 1e-6)
 
     def residuals(parameters: Floats) -> Floats:

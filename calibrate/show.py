@@ -117,7 +117,8 @@ def error_table(profile: Profile, fits: Mapping[str, Fit]) -> RichTable:
         table.add_column(column, no_wrap=True, justify="left" if column in ("table", "axis") else "right")
     for key, fit in sorted(fits.items()):
         form = fit.form
-        method = fit.method if fit.prior is None else "prior"
+        method = f"{fit.method} by tokens" if fit.by_tokens else fit.method
+        method = method if fit.prior is None else "prior"
         head = [
             key, method, f"{form.launch_s * 1e6:.1f}", _rates(form.flop_per_s, 1e12), _rates(form.bytes_per_s, 1e9),
         ]  # fmt: skip

@@ -112,11 +112,15 @@ def _table(kernel: str, dtype: str, options: Mapping[str, str], rows: Sequence[R
 
 
 def device_name(records: Sequence[Record]) -> str:
-    """Catalog name of the GPU that the records come from, or the device's own name in lower case.
+    """The `known_as` of the device that the records come from."""
+    return known_as(str(records[0].environment.get("name", "device")) if records else "device")
+
+
+def known_as(name: str) -> str:
+    """Catalog name of a GPU by the name that its driver gives, or that name in lower case.
 
     Only a name of the catalog's counts (see the aliases of gpus.yaml): an H100 PCIe or an H200 NVL is no SXM module.
     """
-    name = str(records[0].environment.get("name", "device")) if records else "device"
     try:
         return gpu(name).name
     except UnknownName:

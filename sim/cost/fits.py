@@ -54,6 +54,8 @@ class Fit:
     """Median relative half-spread of repeated measurements of one shape; None where nothing was repeated."""
     prior: Prior | None = None
     """What prices the table instead of its own few points; `form` and `method` are still theirs."""
+    by_tokens: bool = False
+    """Whether the shapes lie along the tokens of all prompts together (`Family.by_tokens`)."""
 
 
 def read_fits(path: Path) -> dict[str, Fit]:
@@ -81,11 +83,11 @@ def read_fits(path: Path) -> dict[str, Fit]:
 
 def _from_json(entry: Mapping[str, Any]) -> Fit:
     """A fit from its entry in `fit.json`."""
-    form = Form(
-        entry["launch_s"], entry["sharpness"], tuple(entry["flop_per_s"]), tuple(entry["bytes_per_s"])
-    )
+    rates = tuple(entry["flop_per_s"]), tuple(entry["bytes_per_s"])
+    form = Form(entry["launch_s"], entry["sharpness"], *rates, entry.get("hiding", 1.0))
     prior = Prior(**{**p, "spread": tuple(p["spread"])}) if (p := entry.get("prior")) else None
-    return Fit(form, entry["method"], entry.get("held_out", {}), entry.get("noise"), prior)
+    held_out, by_tokens = entry.get("held_out", {}), entry.get("by_tokens", False)
+    return Fit(form, entry["method"], held_out, entry.get("noise"), prior, by_tokens)
 
 
 def fit_to_json(fit: Fit) -> dict[str, Any]:
@@ -95,7 +97,9 @@ def fit_to_json(fit: Fit) -> dict[str, Any]:
         "sharpness": fit.form.sharpness,
         "flop_per_s": list(fit.form.flop_per_s),
         "bytes_per_s": list(fit.form.bytes_per_s),
+        **({"hiding": fit.form.hiding} if fit.form.hiding != 1 else {}),
         "method": fit.method,
+        **({"by_tokens": True} if fit.by_tokens else {}),
         "held_out": {axis: dict(errors) for axis, errors in fit.held_out.items()},
         "noise": fit.noise,
         **({"prior": asdict(fit.prior)} if fit.prior else {}),

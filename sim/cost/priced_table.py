@@ -14,7 +14,7 @@ import numpy as np
 
 from sim.cost.fits import ProfileError
 from sim.cost.form import Form
-from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Carry, GridNode, build, lookup
+from sim.cost.interpolate import ON_KNOTS, OUTSIDE, Carry, Floats, GridNode, build, lookup
 from sim.cost.latency import Bound, PricedBy
 from sim.cost.profile import TAKEN_OUT, Table
 from sim.cost.tiles import padded
@@ -51,6 +51,7 @@ class PricedTable:
         self.own, self.form = table.fit.form, form or table.fit.form
         self.linear = table.fit.method == "linear"
         self.family = FAMILIES[table.kernel]
+        self.by_tokens = self.family.by_tokens if table.fit.by_tokens else ()
         self.axes, self.stages = self.family.axes, self.family.work
         self.defaults = {**DEFAULTS, "index_heads": float(dims.index_heads)}
         self.no_prefix = "cached" in self.axes and not table.shape["cached"].any()
@@ -59,12 +60,33 @@ class PricedTable:
     @cached_property
     def tree(self) -> GridNode:
         """Seconds over the axes (linear), or seconds / form over log(1 + axis) (fitted)."""
+        return self._over([self.table.shape[axis] for axis in self.axes])
+
+    @cached_property
+    def tree_by_tokens(self) -> GridNode:
+        """The same over the axes of `Family.by_tokens`."""
+        placed = self.family.together(self.table.shape)
+        return self._over([placed[axis] for axis in self.by_tokens])
+
+    def _over(self, grid: Sequence[Floats]) -> GridNode:
         shape, seconds = self.table.shape, self.table.seconds
-        grid = [shape[axis] for axis in self.axes]
         if self.linear:
             return build(grid, seconds)
         stages = self.stages(shape, self.table.variant, self.dims)
         return build([np.log1p(axis) for axis in grid], seconds / self.own.seconds_each(stages, len(seconds)))
+
+    def _looked_up(self, at: Mapping[str, float]) -> tuple[float, int]:
+        """Seconds, or seconds / form, at a shape and where that lies: by tokens where rows enclose it so, else by the
+        axes."""
+        if self.by_tokens:
+            placed = self.family.together(at)
+            found, where = lookup(self.tree_by_tokens, [self._place(placed[a]) for a in self.by_tokens])
+            if where != OUTSIDE:
+                return found, where
+        return lookup(self.tree, [self._place(at[a]) for a in self.axes], self._carry(at))
+
+    def _place(self, x: float) -> float:
+        return x if self.linear else log1p(x)
 
     @cached_property
     def taken(self) -> GridNode | None:
@@ -90,13 +112,11 @@ class PricedTable:
             at = {**at, **self.free}
         if self.no_prefix and shape["cached"] > 0:
             return self._behind_prefix(shape)
-        here = self._form_seconds(shape)
-        if self.linear:
-            value, where = lookup(self.tree, [at[a] for a in self.axes], self._carry(at))
-            value *= 1.0 if at is shape else here / self._form_seconds(at)
-        else:
-            share, where = lookup(self.tree, [log1p(at[a]) for a in self.axes], self._carry(at))
-            value = here * share
+        value, where = self._looked_up(at)
+        if not self.linear:
+            value *= self._form_seconds(shape)
+        elif at is not shape:
+            value *= self._form_seconds(shape) / self._form_seconds(at)
         if self.form is not self.own:
             meant, own = self._computed(shape, self.meant), self._computed(shape, self.table.variant)
             return value * self.form.seconds(meant) / self.own.seconds(own), "scaled"

@@ -50,12 +50,13 @@ def check_fit(entry: Any) -> None:
     """Raises ValueError where the entry of a fit is none."""
     if not isinstance(entry, dict):
         raise ValueError("expected a section")
-    numbers = {"launch_s": (0.0, MOST_US * 1e-6), "sharpness": (1.0, SHARPEST)}
+    numbers = {"launch_s": (0.0, MOST_US * 1e-6), "sharpness": (1.0, SHARPEST), "hiding": (1.0, SHARPEST)}
     for key, (least, most) in numbers.items():
-        if not _between(entry.get(key), least, most):
-            raise ValueError(
-                f"{key}: expected a number from {least:g} to {most:g}, got {_short(entry.get(key))}"
-            )
+        given = entry.get(key, 1.0 if key == "hiding" else None)
+        if not _between(given, least, most):
+            raise ValueError(f"{key}: expected a number from {least:g} to {most:g}, got {_short(given)}")
+    if not isinstance(entry.get("by_tokens", False), bool):
+        raise ValueError(f"by_tokens: expected true or false, got {_short(entry['by_tokens'])}")
     rates = [entry.get(key) for key in ("flop_per_s", "bytes_per_s")]
     if not all(isinstance(r, list) and all(_between(x, 1e-3, MOST_PER_S) for x in r) for r in rates):
         raise ValueError(f"flop_per_s, bytes_per_s: expected lists of numbers above 0 to {MOST_PER_S:g}")

@@ -136,6 +136,7 @@ def _beside_decode(s: Shape, v: Variant, d: Dims) -> Any:
 
 CONTEXT_AXES: Final = ("batch", "new", "context")
 SPARSE_AXES: Final = ("heads", *CONTEXT_AXES)
+BY_TOKENS: Final = ("tokens", "batch", "cached")
 SPARSE_WIDTHS: Final = ("kv_lora", "rope", "index_topk")
 FAMILIES = (
     Family(
@@ -143,6 +144,7 @@ FAMILIES = (
         "index logits",
         CONTEXT_AXES,
         _logits,
+        by_tokens=BY_TOKENS,
         free=("index_heads",),
         widths=("index_dim",),
         roles=("indexer",),
@@ -152,6 +154,7 @@ FAMILIES = (
         "index top-k",
         CONTEXT_AXES,
         _topk,
+        by_tokens=BY_TOKENS,
         widths=("index_topk",),
         roles=("indexer",),
         arithmetic=False,
@@ -179,6 +182,8 @@ FAMILIES = (
         "attention",
         mla.PREFILL_AXES,
         _prefill_block,
+        by_tokens=("heads", *BY_TOKENS),
+        launched=True,
         widths=BLOCK_WIDTHS,
         stages=("gemm", "", "sparse_mla_prefill"),
         carriers=("memory", "memory", "cache"),

@@ -128,6 +128,12 @@ class Family:
     work: Work
     free: tuple[str, ...] = ()
     """Axes outside the grid that a table holds at one value; the fitted form prices another, as an extrapolation."""
+    by_tokens: tuple[str, ...] = ()
+    """The grid once more, along the tokens of all prompts together (`together`) instead of those of one: of as many
+    tokens many short prompts take much the same time as few long ones. Empty where that was not found to tell left-out
+    shapes better."""
+    launched: bool = False
+    """Whether it is several kernels that the host launches one by one while they run, where no graph was captured."""
     widths: tuple[str, ...] = ()
     """Widths that no axis carries, by their names in `Dims`: what was measured at others does not price an
     operation."""
@@ -155,6 +161,11 @@ class Family:
     def reference(self, shape: Shape) -> Shape:
         """The shape whose grid coordinates are used for `shape`; `axes` are all present in it."""
         return self.equivalent(shape) if self.equivalent else shape
+
+    def together(self, shape: Shape) -> dict[str, Any]:
+        """The shape with what `by_tokens` counts: new tokens of all its prompts, KV tokens before those of each."""
+        cached = shape["cached"] if "cached" in self.axes else shape["context"] - shape["new"]
+        return {**shape, "tokens": shape["batch"] * shape["new"], "cached": cached}
 
     def moved(self, shape: Shape, places: Shape) -> dict[str, Any]:
         """The shape at other coordinates, with what follows from them."""

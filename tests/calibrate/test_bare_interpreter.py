@@ -63,6 +63,11 @@ def test_the_check_runs_with_torch_and_triton_alone(bare, tmp_path):
     assert "Not measured yet" in done.stdout
 
 
+def test_what_only_a_gpu_runs_needs_no_other_package(bare):
+    done = bare("-c", "import calibrate.layer, calibrate.engine.check")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_hook_forbids_what_it_says(bare):
     done = bare("-c", "import numpy")
     assert "numpy is not on this machine" in done.stderr

@@ -21,8 +21,19 @@ def test_sharpness_one_adds_and_a_large_one_takes_the_longer():
     assert Form(1.0, 2.0, (2.0,), (3.0,)).seconds([(4.0, 9.0)]) == pytest.approx(1 + 13**0.5)
 
 
-def test_many_shapes_at_once_equal_one_by_one():
-    form = Form(1.0, 2.5, (2.0, 1.0), (3.0, 4.0))
+def test_launches_are_added_to_the_work_or_hide_behind_it():
+    # 3 s of launches, 4 FLOP at 1 FLOP/s = 4 s of work: q = 1 adds, q = 2 makes sqrt(9 + 16), large takes the longer
+    for q, expected in ((1.0, 7.0), (2.0, 5.0), (60.0, 4.0)):
+        form = Form(3.0, 1.0, (1.0,), (1.0,), q)
+        assert form.seconds([(4.0, 0.0)]) == pytest.approx(expected)
+        assert form.seconds_each([(np.array([4.0]), 0.0)], 1) == pytest.approx([expected])
+        assert form.seconds([(0.0, 0.0)]) == pytest.approx(3.0)
+        assert form.slower(2.0).seconds([(4.0, 0.0)]) == pytest.approx(2 * expected)
+
+
+@pytest.mark.parametrize("q", [1.0, 3.0])
+def test_many_shapes_at_once_equal_one_by_one(q):
+    form = Form(1.0, 2.5, (2.0, 1.0), (3.0, 4.0), q)
     flop, traffic = np.array([4.0, 0.0, 7.0]), np.array([9.0, 5.0, 0.0])
     each = form.seconds_each([(flop, traffic), (0.0, traffic)], 3)
     alone = [form.seconds([(f, b), (0.0, b)]) for f, b in zip(flop, traffic, strict=True)]

@@ -16,7 +16,7 @@ ALLOWED = {
 }  # fmt: skip
 """Median held-out error at most, by family."""
 ALLOWED_P90 = 0.20
-MISSED = {("gb300_nvl72", "dsa_prefill_block"): (0.06, 0.26)}
+MISSED = {("gb300_nvl72", "dsa_prefill_block"): (0.05, 0.24)}
 """(median, p90) of what misses its bound: SGLang's and vLLM's tables scatter on GB300 (docs/CALIBRATION.md)."""
 
 
@@ -39,6 +39,35 @@ def test_held_out_error_stays_in_its_band(device):
             )
             assert median <= MISSED.get((device, family), (allowed, ALLOWED_P90))[0], (device, family)
             assert p90 <= MISSED.get((device, family), (allowed, ALLOWED_P90))[1], (device, family)
+
+
+BARS = {"dsa_prefill_block": 0.08, "index_logits": 0.12, "mla_decode": 0.08}
+"""p90 at most along the axes that a step asks for between their values: tokens, sequences, context. Heads on a GPU are
+powers of two, all of them measured, and kernels step from one to the next."""
+MISSED_BARS = {
+    ("gb200_nvl72", "dsa_prefill_block"): 0.11, ("gb300_nvl72", "dsa_prefill_block"): 0.22,
+    ("h100_sxm", "index_logits"): 0.15, ("b200_sxm", "index_logits"): 0.135, ("b300_sxm", "index_logits"): 0.125,
+    ("gb200_nvl72", "index_logits"): 0.165,
+    ("h100_sxm", "mla_decode"): 0.105, ("h200_sxm", "mla_decode"): 0.095, ("b200_sxm", "mla_decode"): 0.135,
+    ("b300_sxm", "mla_decode"): 0.135, ("gb200_nvl72", "mla_decode"): 0.135, ("gb300_nvl72", "mla_decode"): 0.13,
+}  # fmt: skip
+"""What is missed, and by how much: steps of the kernels and noise of the tables (docs/CALIBRATION.md)."""
+
+
+@pytest.mark.parametrize("device", MEASURED_GPUS)
+@pytest.mark.parametrize("family", BARS)
+def test_nine_of_ten_left_out_shapes_are_told_within_their_bar(device, family):
+    held_out = [
+        errors
+        for engine in ENGINES
+        for key, fit in load_profile(f"{device}/{engine}").fits.items()
+        if key.startswith(f"{family}/")
+        for axis, errors in fit.held_out.items()
+        if axis != "heads"
+    ]
+    weights = [errors["shapes"] for errors in held_out]
+    p90 = np.average([errors["p90"] for errors in held_out], weights=weights)
+    assert p90 <= MISSED_BARS.get((device, family), BARS[family])
 
 
 @pytest.mark.parametrize("device", MEASURED_GPUS)
