@@ -16,7 +16,8 @@ from statistics import median
 from typing import Final
 
 from sim.scenario.anchor import written
-from sim.validation.anchors import METRICS, NoAnchor, figures, make_anchor, measured
+from sim.validation.anchor_fit import METRICS
+from sim.validation.anchors import NoAnchor, figures, make_anchor, measured
 from sim.validation.errors import grouped
 from sim.validation.rows import Row, read_rows
 from sim.validation.runs import Benchmark, answers
