@@ -14,6 +14,7 @@ from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
 from sim.validation.anchor_fit import Factors, folds
 from sim.validation.anchor_gain import evenly, gain, layouts, table
+from sim.validation.anchor_gain import point as point_of
 from sim.validation.anchors import NoAnchor, make_anchor, with_anchor
 from sim.validation.rows import Published
 from sim.validation.runs import Benchmark, Trial, run_trial
@@ -176,9 +177,10 @@ def test_the_error_of_an_anchor_is_what_its_results_expect(tmp_path: Path) -> No
 
 
 def test_what_an_anchor_gains_is_measured_on_other_rows_of_a_layout() -> None:
-    """Two rows of a layout of the test half: the command's own path, from rows to the table."""
+    """Two points of a layout of the test half: the command's own path, from rows to the table."""
     [(name, rows)] = layouts("test", "aggregated", 2, ["b200 trt fp4 8 GPUs EP1"]).items()
     found = gain(name, rows)
+    assert len({point_of(row) for row in rows}) == len(rows) == 2
     assert found.rows == 1 and len(found.before["tpot"]) == len(found.after["tpot"]) == 1
     assert f"| {name} | 1 |" in table([found])
     assert evenly(10, 4) == [0, 3, 6, 9] and evenly(3, 4) == [0, 1, 2]
