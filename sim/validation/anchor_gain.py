@@ -2,21 +2,24 @@
 
     python -m sim.validation.anchor_gain [--half test] [--most 6] [--kind aggregated] [--workers 2] [LAYOUT ...]
 
-The anchor is made from the row in the middle of a layout's loads, as `tokenworks validate --anchor` makes it, and every
-other row simulated with it. `--most`: rows of a layout at most, evenly over its loads. LAYOUT: only layouts with this
-text in their names.
+The anchor is made from the point in the middle of a layout's loads, as `tokenworks validate --anchor` makes it, and
+every other point simulated with it. A point is one load and one pair of lengths: of rows that repeat one the last
+stays, since to meet a load again is no gain elsewhere; with `--repeats` all stay. `--most`: points of a layout at most,
+evenly over its loads. LAYOUT: only layouts with this text in their names.
 """
 
 import argparse
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Final
 
 from sim.scenario.anchor import written
-from sim.validation.anchors import METRICS, NoAnchor, figures, make_anchor, measured
+from sim.validation.anchor_fit import METRICS
+from sim.validation.anchors import NoAnchor, figures, make_anchor, measured
 from sim.validation.errors import grouped
 from sim.validation.rows import Row, read_rows
 from sim.validation.runs import Benchmark, answers
@@ -43,8 +46,13 @@ class Gain:
     after: Mapping[str, Sequence[float]]
 
 
-def layouts(half: str, kind: str, most: int, names: Sequence[str]) -> dict[str, list[Row]]:
-    """Rows by layout, in the order of their loads; layouts of one row are left out."""
+def layouts(
+    half: str, kind: str, most: int, names: Sequence[str], repeats: bool = False
+) -> dict[str, list[Row]]:
+    """Rows by layout, one of each point, in the order of their loads; layouts of one point are left out.
+
+    repeats: keep rows of a point that others are of too.
+    """
     rows = read_rows(SHIPPED)
     left_out = skipped(rows)
     kept = [
@@ -58,10 +66,17 @@ def layouts(half: str, kind: str, most: int, names: Sequence[str]) -> dict[str, 
     ]
     found = {}
     for layout, group in grouped(kept, lambda row: row.layout).items():
-        ordered = sorted(group, key=lambda row: (row.conc, row.isl, row.osl, row.id))
+        by_day = sorted(group, key=lambda row: (row.ran or date.min, row.id))
+        last = {(*point(row), row.id if repeats else ""): row for row in by_day}
+        ordered = [row for _, row in sorted(last.items())]
         if len(ordered) > 1:
             found[layout] = [ordered[i] for i in evenly(len(ordered), most)]
     return found
+
+
+def point(row: Row) -> tuple[int, int, int]:
+    """What tells a point of a layout from its others: requests in flight, and the longest prompt and answer."""
+    return row.conc, row.isl, row.osl
 
 
 def evenly(count: int, most: int) -> list[int]:
@@ -110,7 +125,7 @@ def _errors(points: Sequence[Benchmark], found: Sequence[Mapping[str, float]]) -
 
 def table(gains: Iterable[Gain]) -> str:
     """Median errors by layout, without -> with the anchor, as a Markdown table; medians of the layouts below."""
-    lines = ["| layout | other rows | TPOT | TTFT | tokens/s |", "|---|---|---|---|---|"]
+    lines = ["| layout | other points | TPOT | TTFT | tokens/s |", "|---|---|---|---|---|"]
     every: dict[str, list[tuple[float, float]]] = {name: [] for name in METRICS}
     for one in gains:
         cells = []
@@ -139,10 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--half", default="test", choices=("train", "test"))
     parser.add_argument("--kind", default="aggregated", choices=tuple(KINDS))
     parser.add_argument("--most", type=int, default=6)
+    parser.add_argument("--repeats", action="store_true")
     parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args(arguments)
     gains = []
-    for layout, rows in layouts(asked.half, asked.kind, asked.most, asked.names).items():
+    for layout, rows in layouts(asked.half, asked.kind, asked.most, asked.names, asked.repeats).items():
         try:
             gains.append(gain(layout, rows, asked.workers))
         except NoAnchor as reason:

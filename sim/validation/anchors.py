@@ -1,52 +1,28 @@
 """One's own measured points -> an anchor: factors of the simulation that are right there, and how far off they are
-elsewhere.
-
-    TPOT(x, c) = T + J_x x + J_c c          T and the slopes J by three simulations of each point
-    TTFT(a) = F + a
-    x, c, a minimise  sum ((TPOT - M) / (scatter M))^2 + ... + (x / width_x)^2 + (c / width_c)^2 + (a / width_a)^2
-
-M is what was measured, 1 + x the factor and c the constant of a step, a the fixed part of TTFT. A few short answers
-follow no line: while a point is off by more than its scatter, T and F are simulated again with what was found, a few
-times, and the factors with the least sum stay.
-One point cannot tell a factor from a constant: the widths (`anchors.yaml`) share its difference out, and keep a point
-that contradicts others from having it all.
+elsewhere. Several points are fitted together; each is then simulated with an anchor of others, made in the same way.
 """
 
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import numpy as np
-import yaml
-
 from sim.deployment.plan import resolve
 from sim.scenario.anchor import AnchorError, AnchorFile, measured_on, written
 from sim.scenario.schema import Scenario
+from sim.validation.anchor_fit import METRICS, Factors, Lines, folds
 from sim.validation.rows import Published
 from sim.validation.runs import Answer, Benchmark, Progress, Trial, answers
 
-FILE: Final = Path(__file__).with_name("anchors.yaml")
 THROUGHPUTS: Final = ("total_tput_per_gpu", "output_tput_per_gpu")
 """Of a benchmark, the first one that it has."""
-METRICS: Final = ("tpot", "ttft", "throughput")
 
 
 class NoAnchor(ValueError):
     """Points that no anchor can be made from; says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Factors:
-    """What an anchor changes; nothing, unless said."""
-
-    step_factor: float = 1.0
-    step_constant_s: float = 0.0
-    ttft_added_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +36,6 @@ class Anchored:
     left_out: Sequence[Mapping[str, float]]
 
 
-@cache
-def rules() -> Mapping[str, Mapping[str, float]]:
-    """`anchors.yaml`, the values."""
-    content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return {part: {name: fact["value"] for name, fact in facts.items()} for part, facts in content.items()}
-
-
 def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progress | None = None) -> Anchored:
     """The anchor of a deployment from points of it; where there are several, also how far off it is on a point that it
     was not made from.
@@ -75,59 +44,39 @@ def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progres
     """
     trials = [_unanchored(point.trials[0]) for point in points]
     _check(points)
+    scenario, every = trials[0].scenario, range(len(points))
+    kind = "aggregated" if scenario.deployment.serve else "disaggregated"
     with tempfile.TemporaryDirectory() as folder:
-        runs = _Runs(Path(folder), workers, progress)
-        step = rules()["difference"]
-        nothing = [Factors()] * len(points)
-        slower = [Factors(step_factor=1 + step["step_factor"])] * len(points)
-        later = [Factors(step_constant_s=step["step_constant_s"])] * len(points)
-        base, by_factor, by_constant = (
-            runs.figures(points, trials, each) for each in (nothing, slower, later)
-        )
-        slopes = np.array(
-            [
-                [
-                    (f["tpot"] - b["tpot"]) / step["step_factor"],
-                    (c["tpot"] - b["tpot"]) / step["step_constant_s"],
-                ]
-                if "tpot" in b
-                else [0.0, 0.0]
-                for b, f, c in zip(base, by_factor, by_constant, strict=True)
+
+        def simulate(asked: Sequence[tuple[int, Factors]]) -> list[dict[str, float]]:
+            changed = [
+                replace(trials[i], scenario=with_anchor(trials[i].scenario, factors, Path(folder)))
+                for i, factors in asked
             ]
-        )
-        lines = _Lines(points, slopes, trials[0].scenario)
-        steps = replace(lines.solved(base, Factors()), ttft_added_s=0.0)
-        stepped = runs.figures(points, trials, [steps] * len(points))
+            found = answers(changed, workers, progress)
+            return [figures(points[i], answer) for (i, _), answer in zip(asked, found, strict=True)]
 
-        def first(left_out: int | None = None) -> Factors:
-            added = lines.solved(stepped, steps, left_out).ttft_added_s
-            return replace(lines.solved(base, Factors(), left_out), ttft_added_s=added)
-
-        made, after, least = Factors(), base, lines.off(base, Factors())
-        factors = first()
-        for _ in range(int(rules()["difference"]["rounds"])):
-            found = runs.figures(points, trials, [factors] * len(points))
-            if (off := lines.off(found, factors)) < least:
-                made, after, least = factors, found, off
-            if lines.explained(found):
-                break
-            factors = lines.solved(found, factors)
-        left_out = []
-        if len(points) > 1:
-            left_out = runs.figures(points, trials, [first(left) for left in range(len(points))])
+        fixed_s: float = getattr(resolve(scenario).engine, f"fixed_ttft_{kind}_s")
+        lines = Lines([measured(point) for point in points], simulate, kind, fixed_s)
+        groups = folds(len(points)) if len(points) > 1 else []
+        whole, *parts = lines.fitted([every, *([i for i in every if i not in out] for out in groups)])
+        asked = [(i, part.made) for out, part in zip(groups, parts, strict=True) for i in out]
+        by_point = dict(zip([i for i, _ in asked], simulate(asked), strict=True)) if asked else {}
+    left_out = [by_point[i] for i in every] if by_point else []
+    made, after = whole.made, [whole.found[i] for i in every]
     form = AnchorFile(
         step_factor=made.step_factor,
         step_constant_s=made.step_constant_s,
         ttft_added_s=made.ttft_added_s,
-        measured_on=measured_on(trials[0].scenario),
+        measured_on=measured_on(scenario),
         points=[
             _told(point, b, a, left_out[i] if left_out else None)
-            for i, (point, b, a) in enumerate(zip(points, base, after, strict=True))
+            for i, (point, b, a) in enumerate(zip(points, lines.base, after, strict=True))
         ],
         error=_error(points, left_out) if left_out else None,
         version=metadata.version("tokenworks"),
     )
-    return Anchored(form, base, after, left_out)
+    return Anchored(form, lines.base, after, left_out)
 
 
 def measured(point: Benchmark) -> dict[str, float]:
@@ -173,23 +122,6 @@ def _looked_at(point: Benchmark) -> dict[str, tuple[str, Published]]:
     }
 
 
-class _Runs:
-    """Simulations with factors, told as one progress."""
-
-    def __init__(self, folder: Path, workers: int, progress: Progress | None) -> None:
-        self._folder, self._workers, self._progress = folder, workers, progress
-
-    def figures(
-        self, points: Sequence[Benchmark], trials: Sequence[Trial], factors: Sequence[Factors]
-    ) -> list[dict[str, float]]:
-        changed = [
-            replace(trial, scenario=with_anchor(trial.scenario, one, self._folder))
-            for trial, one in zip(trials, factors, strict=True)
-        ]
-        found = answers(changed, self._workers, self._progress)
-        return [figures(point, answer) for point, answer in zip(points, found, strict=True)]
-
-
 def _unanchored(trial: Trial) -> Trial:
     return replace(trial, scenario=trial.scenario.model_copy(update={"anchor": None}))
 
@@ -202,65 +134,6 @@ def _check(points: Sequence[Benchmark]) -> None:
         if measured_on(point.trials[0].scenario) != first:
             told = f"{points[0].columns['id']} and {point.columns['id']}"
             raise NoAnchor(f"{told} are of two deployments; expected the points of one")
-
-
-class _Lines:
-    """TPOT as a line over a step's factor and constant, TTFT over its fixed part, at every point.
-
-    slopes: of TPOT, points x (factor, constant).
-    """
-
-    def __init__(self, points: Sequence[Benchmark], slopes: Any, scenario: Scenario) -> None:
-        self._measured, self._slopes = [measured(point) for point in points], slopes
-        kind = "aggregated" if scenario.deployment.serve else "disaggregated"
-        width, self._scatter = rules()["width"], rules()["scatter"]
-        self._widths = np.array([width[n] for n in ("step_factor", "step_constant_s", f"ttft_{kind}_s")])
-        self._fixed_s: float = getattr(resolve(scenario).engine, f"fixed_ttft_{kind}_s")
-
-    def solved(
-        self, found: Sequence[Mapping[str, float]], used: Factors, left_out: int | None = None
-    ) -> Factors:
-        """The factors of the least sum, going on from the figures `found` with those that were used. TTFT never loses
-        more than the engine's own fixed part."""
-        at = _as_array(used)
-        rows, target = [*np.diag(1 / self._widths)], [0.0] * len(at)
-        for i, (told, here) in enumerate(zip(self._measured, found, strict=True)):
-            if i == left_out:
-                continue
-            for name, slope in (("tpot", [*self._slopes[i], 0.0]), ("ttft", [0.0, 0.0, 1.0])):
-                if name in told and name in here:
-                    weight = 1 / self._scale(name, told, here)
-                    rows.append(weight * np.array(slope))
-                    target.append(weight * (told[name] - here[name] + float(np.dot(slope, at))))
-        x, c, a = np.linalg.lstsq(np.array(rows), np.array(target), rcond=None)[0].tolist()
-        return Factors(max(0.05, 1 + x), c, max(-self._fixed_s, a))
-
-    def off(self, found: Sequence[Mapping[str, float]], used: Factors) -> float:
-        """The sum that is to be least, of these figures."""
-        total = float(np.sum((_as_array(used) / self._widths) ** 2))
-        for told, here in zip(self._measured, found, strict=True):
-            for name in ("tpot", "ttft"):
-                if name in told and name in here:
-                    total += ((here[name] - told[name]) / self._scale(name, told, here)) ** 2
-        return total
-
-    def explained(self, found: Sequence[Mapping[str, float]]) -> bool:
-        """Whether nothing is further off than what no factor explains."""
-        return all(
-            abs(here[name] - told[name]) <= self._scale(name, told, here)
-            for told, here in zip(self._measured, found, strict=True)
-            for name in ("tpot", "ttft")
-            if name in told and name in here
-        )
-
-    def _scale(self, name: str, told: Mapping[str, float], here: Mapping[str, float]) -> float:
-        """Seconds that no factor explains; of a TTFT that is simulated too long, as a share of that."""
-        return self._scatter[name] * (max(told[name], here[name]) if name == "ttft" else told[name])
-
-
-def _as_array(factors: Factors) -> Any:
-    """x, c and a of the module's docstring."""
-    return np.array([factors.step_factor - 1, factors.step_constant_s, factors.ttft_added_s])
 
 
 def _told(

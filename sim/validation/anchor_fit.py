@@ -1,0 +1,163 @@
+"""The factors of an anchor from simulated and measured figures of its points.
+
+    TPOT(x, c) = T + J_x x + J_c c          T and the slopes J by three simulations of each point
+    TTFT(a) = F + a
+    x, c, a minimise  sum ((TPOT - M) / (scatter M))^2 + ... + (x / width_x)^2 + (c / width_c)^2 + (a / width_a)^2
+
+M is what was measured, 1 + x the factor and c the constant of a step, a the fixed part of TTFT. A few short answers
+follow no line: while a point is off by more than its scatter, T and F are simulated again with what was found, a few
+times, and the factors with the least sum stay.
+One point cannot tell a factor from a constant: the widths (`anchors.yaml`) share its difference out, and keep a point
+that contradicts others from having it all.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+
+FILE: Final = Path(__file__).with_name("anchors.yaml")
+
+Figures = Mapping[str, float]
+"""TPOT and TTFT in seconds, throughput in tokens/s and GPU, by `METRICS`."""
+METRICS: Final = ("tpot", "ttft", "throughput")
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """What an anchor changes; nothing, unless said."""
+
+    step_factor: float = 1.0
+    step_constant_s: float = 0.0
+    ttft_added_s: float = 0.0
+
+
+Simulate = Callable[[Sequence[tuple[int, Factors]]], Sequence[Figures]]
+"""Points with the factors that each is simulated with -> their figures."""
+
+
+@cache
+def rules() -> Mapping[str, Mapping[str, float]]:
+    """`anchors.yaml`, the values."""
+    content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return {part: {name: fact["value"] for name, fact in facts.items()} for part, facts in content.items()}
+
+
+@dataclass
+class Fit:
+    """The factors of some of the points."""
+
+    kept: tuple[int, ...]
+    """The points that they are made from."""
+    made: Factors = Factors()
+    found: Mapping[int, Figures] = field(default_factory=dict)
+    """The figures of these points with `made`."""
+    least: float = float("inf")
+    tried: Factors | None = None
+    """What is simulated next; None: nothing more."""
+
+
+class Lines:
+    """TPOT as a line over a step's factor and constant, TTFT over its fixed part, at every point.
+
+    kind: `aggregated` or `disaggregated`; fixed_s: the engine's own fixed part of TTFT, seconds.
+    """
+
+    def __init__(self, measured: Sequence[Figures], simulate: Simulate, kind: str, fixed_s: float) -> None:
+        self._measured, self._simulate, self._fixed_s = measured, simulate, fixed_s
+        width, self._scatter, self._step = rules()["width"], rules()["scatter"], rules()["difference"]
+        self._widths = np.array([width[n] for n in ("step_factor", "step_constant_s", f"ttft_{kind}_s")])
+        slower = Factors(step_factor=1 + self._step["step_factor"])
+        later = Factors(step_constant_s=self._step["step_constant_s"])
+        points = range(len(measured))
+        self.base, by_factor, by_constant = (
+            simulate([(i, factors) for i in points]) for factors in (Factors(), slower, later)
+        )
+        self._slopes = [
+            [
+                (f["tpot"] - b["tpot"]) / self._step["step_factor"],
+                (c["tpot"] - b["tpot"]) / self._step["step_constant_s"],
+                0.0,
+            ]
+            if "tpot" in b
+            else [0.0, 0.0, 0.0]
+            for b, f, c in zip(self.base, by_factor, by_constant, strict=True)
+        ]
+
+    def fitted(self, sets: Iterable[Sequence[int]]) -> list[Fit]:
+        """The factors of every set of points, whose rounds are simulated together."""
+        fits = [Fit(tuple(kept)) for kept in sets]
+        for fit in fits:
+            base = {i: self.base[i] for i in fit.kept}
+            fit.found, fit.least = base, self._off(base, Factors())
+            fit.tried = replace(self._solved(base, Factors()), ttft_added_s=0.0)
+        for fit, found in self._round(fits):  # TTFT's fixed part, of steps that are right already
+            assert fit.tried is not None
+            added = self._solved(found, fit.tried).ttft_added_s
+            fit.tried = replace(self._solved(fit.found, Factors()), ttft_added_s=added)
+        for _ in range(int(self._step["rounds"])):
+            for fit, found in self._round(fits):
+                assert fit.tried is not None
+                if (off := self._off(found, fit.tried)) < fit.least:
+                    fit.made, fit.found, fit.least = fit.tried, found, off
+                fit.tried = None if self._explained(found) else self._solved(found, fit.tried)
+        return fits
+
+    def _round(self, fits: Sequence[Fit]) -> list[tuple[Fit, dict[int, Figures]]]:
+        """The sets that are not done, with the figures of what they try."""
+        open_fits = [(fit, fit.tried) for fit in fits if fit.tried is not None]
+        figures = iter(self._simulate([(i, tried) for fit, tried in open_fits for i in fit.kept]))
+        return [(fit, {i: next(figures) for i in fit.kept}) for fit, _ in open_fits]
+
+    def _solved(self, found: Mapping[int, Figures], used: Factors) -> Factors:
+        """The factors of the least sum, going on from the figures `found` with those that were used. TTFT never loses
+        more than the engine's own fixed part."""
+        at = _as_array(used)
+        rows, target = [*np.diag(1 / self._widths)], [0.0] * len(at)
+        for i, here in found.items():
+            told = self._measured[i]
+            for name, slope in (("tpot", self._slopes[i]), ("ttft", [0.0, 0.0, 1.0])):
+                if name in told and name in here:
+                    weight = 1 / self._scale(name, told, here)
+                    rows.append(weight * np.array(slope))
+                    target.append(weight * (told[name] - here[name] + float(np.dot(slope, at))))
+        x, c, a = np.linalg.lstsq(np.array(rows), np.array(target), rcond=None)[0].tolist()
+        return Factors(max(0.05, 1 + x), c, max(-self._fixed_s, a))
+
+    def _off(self, found: Mapping[int, Figures], used: Factors) -> float:
+        """The sum that is to be least, of these figures."""
+        total = float(np.sum((_as_array(used) / self._widths) ** 2))
+        for i, here in found.items():
+            told = self._measured[i]
+            for name in ("tpot", "ttft"):
+                if name in told and name in here:
+                    total += ((here[name] - told[name]) / self._scale(name, told, here)) ** 2
+        return total
+
+    def _explained(self, found: Mapping[int, Figures]) -> bool:
+        """Whether nothing is further off than what no factor explains."""
+        return all(
+            abs(here[name] - self._measured[i][name]) <= self._scale(name, self._measured[i], here)
+            for i, here in found.items()
+            for name in ("tpot", "ttft")
+            if name in self._measured[i] and name in here
+        )
+
+    def _scale(self, name: str, told: Figures, here: Figures) -> float:
+        """Seconds that no factor explains; of a TTFT that is simulated too long, as a share of that."""
+        return self._scatter[name] * (max(told[name], here[name]) if name == "ttft" else told[name])
+
+
+def folds(count: int) -> list[list[int]]:
+    """The points in groups that are left out in turns: every point alone, or `folds` groups where there are more."""
+    groups = min(count, int(rules()["difference"]["folds"]))
+    return [list(range(first, count, groups)) for first in range(groups)]
+
+
+def _as_array(factors: Factors) -> Any:
+    """x, c and a of the module's docstring."""
+    return np.array([factors.step_factor - 1, factors.step_constant_s, factors.ttft_added_s])
