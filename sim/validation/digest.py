@@ -1,7 +1,7 @@
 """Writes what is shipped of validating everything that is published here.
 
     python -m sim.validation.digest                             # everything: ten minutes and more on two cores
-    python -m sim.validation.digest published wide-ep P0559     # these anew, the others as they are; not the table
+    python -m sim.validation.digest published wide-ep P0559     # these anew, the others as they are
 
 `digest.json` is the JSON of `tokenworks validate`, small enough to ship and one case a line: rounded, what the cases
 of a layout have in common told once, what was skipped counted by reason, without scores by layout and the compositions
@@ -161,15 +161,14 @@ def _errors(cases: Sequence[Case]) -> dict[str, float | None]:
 
 
 def main(names: Sequence[str]) -> None:
-    """Validate all that is shipped and write both files; with `names` only the digest, with these cases anew."""
+    """Validate all that is shipped and write both files; with `names` these cases anew, the others as they are."""
     found = validate(SHIPPED, names, published=True, workers=2)
-    if names:
-        old = json.loads(FILE.read_text(encoding="utf-8"))
-        FILE.write_text(lines(renewed(old, found)), encoding="utf-8")
-        return
-    FILE.write_text(lines(brief(found)), encoding="utf-8")
-    measured = pools(row for row in shipped_rows() if row.id not in found.skipped)
-    table = by_pool([case for case in found.cases if case.id in measured], measured)
+    data = renewed(json.loads(FILE.read_text(encoding="utf-8")), found) if names else brief(found)
+    FILE.write_text(lines(data), encoding="utf-8")
+    cases = cases_of(data) if names else found.cases
+    told = {case.id for case in cases}
+    measured = pools(row for row in shipped_rows() if row.id in told)
+    table = by_pool([case for case in cases if case.id in measured], measured)
     Path(sim.catalog.__file__).with_name(VALIDATED).write_text(written(table), encoding="utf-8")
 
 
