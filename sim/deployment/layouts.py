@@ -45,7 +45,9 @@ def _layout(scenario: Scenario, role: str, phase: Phase, model: Model, gpu: Gpu,
         gathered_by=engine.prompts_gathered_by if phase == "prefill" and not quantised else "all_gather",
         quantised_gather=quantised or phase == "decode",
         moe_backend=pool.moe_backend,
-        experts_factor=engine.prompt_pool_experts.get(pool.moe_backend or "", 1.0) if role == "prefill" else 1.0,
+        experts_factor=engine.prompt_pool_experts.get(pool.moe_backend or "", 1.0)
+        if role == "prefill"
+        else 1.0,
         whole_batch_experts=pool.moe_backend == engine.whole_batch_experts,
         shared_as_slot=experts.shared_expert_as_slot,
         mtp=scenario.speculation.draft_tokens > 0,
