@@ -11,6 +11,7 @@ from importlib import resources
 from statistics import median
 from typing import Any, Final
 
+from sim.catalog import hardware
 from sim.catalog.facts import numbers, version
 
 FILE: Final = "release_steps.csv"
@@ -53,6 +54,11 @@ def known() -> tuple[ReleaseSteps, ...]:
         )
         for line in lines
     )  # fmt: skip
+
+
+def generation_of(gpu: str) -> str:
+    """Of a GPU by its name. Raises UnknownName."""
+    return hardware.gpu(gpu).generation
 
 
 def release_steps(engine: str, generation: str, release: str | None) -> ReleaseSteps | None:

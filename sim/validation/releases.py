@@ -16,9 +16,9 @@ from typing import Final
 import numpy as np
 
 import sim.catalog
-from sim import catalog
 from sim.catalog.engines import described
-from sim.catalog.releases import FILE, ReleaseSteps
+from sim.catalog.facts import version
+from sim.catalog.releases import FILE, ReleaseSteps, generation_of
 from sim.validation.case import Case
 from sim.validation.digest import FILE as DIGEST
 from sim.validation.digest import cases_of
@@ -40,7 +40,7 @@ def moved(cases: Iterable[Case]) -> list[ReleaseSteps]:
     """A line per engine, generation and release, oldest release first."""
     groups = grouped(
         cases,
-        lambda c: (c.engine, catalog.gpu(c.gpu).generation, c.release or described(c.engine)["default"]),
+        lambda c: (c.engine, generation_of(c.gpu), c.release or described(c.engine)["default"]),
     )
     found = []
     for (engine, generation, release), group in groups.items():
@@ -49,7 +49,7 @@ def moved(cases: Iterable[Case]) -> list[ReleaseSteps]:
         low, high = (round(float(np.quantile(ratios, end)), DIGITS) for end in ENDS)
         middle = round(float(np.median(ratios)), DIGITS)
         found.append(ReleaseSteps(engine, generation, release, middle, low, high, len(ratios)))
-    return sorted(found, key=lambda one: (one.engine, one.generation, catalog.facts.version(one.release)))
+    return sorted(found, key=lambda one: (one.engine, one.generation, version(one.release)))
 
 
 def fitted_on() -> list[Case]:
