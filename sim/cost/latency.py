@@ -117,7 +117,8 @@ def shares_with(priced: Iterable[PricedOperation]) -> dict[PricedWith, float]:
 
 @dataclass(frozen=True)
 class InSituCost:
-    """Prices of a running engine: a collective takes `communication_factor` times what it takes back to back.
+    """Prices of a running engine: a collective takes `communication_factor` times what it takes back to back, an
+    operation that says so itself its own factor.
 
     The factor stands for the skew between ranks and the small kernels around a collective, which benchmarks of
     the collective alone do not see; `catalog/engines` has it with its source. It does not hold for dispatch and
@@ -133,10 +134,10 @@ class InSituCost:
 
     def price(self, operation: Operation) -> Latency:
         """Seconds of one layer; the provenance stays that of the back-to-back price."""
-        latency = self.cost.price(operation)
-        if self.communication_factor == 1 or not plays(operation.kernel, "collective"):
-            return latency
-        return latency.times(self.communication_factor, "in situ")
+        latency, factor = self.cost.price(operation), operation.in_situ
+        if plays(operation.kernel, "collective"):
+            factor *= self.communication_factor
+        return latency if factor == 1 else latency.times(factor, "in situ")
 
 
 @dataclass(frozen=True)

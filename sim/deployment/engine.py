@@ -1,6 +1,5 @@
 """The engine of a scenario: the catalog's defaults with what the scenario says instead."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -50,10 +49,3 @@ def engine_of(scenario: Scenario) -> Engine:
         return engine
     fixed = ("fixed_ttft_aggregated_s", "fixed_ttft_disaggregated_s")
     return replace(engine, **{name: max(0.0, getattr(engine, name) + anchor.ttft_added_s) for name in fixed})
-
-
-def release_notes(scenario: Scenario) -> Iterator[str]:
-    """Says so where the engine's release is none that the catalog describes, and whose rules are taken."""
-    asked = scenario.engine_version
-    if asked is not None and (taken := catalog.release_taken(scenario.engine, asked)):
-        yield f"{scenario.engine} {asked} is not described; its rules of memory, CUDA graphs and drafts are {taken}"

@@ -45,11 +45,23 @@ def _layout(scenario: Scenario, role: str, phase: Phase, model: Model, gpu: Gpu,
         gathered_by=engine.prompts_gathered_by if phase == "prefill" and not quantised else "all_gather",
         quantised_gather=quantised or phase == "decode",
         moe_backend=pool.moe_backend,
+        experts_factor=_experts_factor(scenario, role, gpu, engine) if role == "prefill" else 1.0,
         whole_batch_experts=pool.moe_backend == engine.whole_batch_experts,
         shared_as_slot=experts.shared_expert_as_slot,
         mtp=scenario.speculation.draft_tokens > 0,
         sharding=engine_sharding(engine, pool.gpus, pool.tp, all_to_all),
     )
+
+
+def _experts_factor(scenario: Scenario, role: str, gpu: Gpu, engine: Engine) -> float:
+    """See `prompt_pool_experts`. DeepEP's normal mode hands FP8 experts to DeepGEMM where no back-end is named."""
+    pool = scenario.deployment.pools()[role]
+    exchanged = exchanges_all_to_all(pool.exchange, pool.gpus, pool.tp, pool.ep)
+    deep = exchanged and engine.prefill_dispatch == "normal" and scenario.precision.weights == "fp8"
+    backend = pool.moe_backend or ("deepgemm" if deep else "")
+    known, name = engine.prompt_pool_experts, f"{gpu.generation} {backend}"
+    spread = f"{name} {scenario.precision.weights} ep" if pool.ep > 1 else name
+    return known.get(spread, known.get(name, 1.0))
 
 
 def graph_tokens(scenario: Scenario, engine: Engine, layout: Layout) -> int:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from sim.deployment.anchored import anchor_notes
-from sim.deployment.engine import release_notes
 from sim.deployment.profile_choice import profile_notes
+from sim.deployment.released import release_notes
 from sim.deployment.slips import slips
 from sim.scenario.schema import Scenario
 

@@ -138,7 +138,9 @@ def _moe(layout: Layout, tokens: float, experts: ExpertRows, layers: int) -> lis
         grouped = ops.mega_moe_experts(*experts_here, layout.weights, layout.ep, layers)
     else:
         grouped = replace(
-            ops.routed_experts(*experts_here, layout.weights, layers), options=_experts_options(layout)
+            ops.routed_experts(*experts_here, layout.weights, layers),
+            options=_experts_options(layout),
+            in_situ=layout.experts_factor,
         )
     parts.append(replace(grouped, stream="experts"))
     if layout.whole_batch_experts and layout.ep > 1 and not layout.all_to_all:

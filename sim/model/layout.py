@@ -42,6 +42,8 @@ class Layout:
     """NVFP4 experts get tokens that are quantised before they travel."""
     moe_backend: str | None = None
     """Kernels of the routed experts; None: the profile's choice."""
+    experts_factor: float = 1.0
+    """Routed experts in a running engine over their table."""
     whole_batch_experts: bool = False
     """The experts' kernels also run over the rows of other ranks' experts, where every rank has all tokens."""
     shared_as_slot: bool = False

@@ -56,6 +56,8 @@ class Operation:
     """What else selects a measured table: kv_cache, backend, distribution."""
     cache_bytes: float = field(default=0.0, kw_only=True)
     """Of `bytes`, what is read from the KV cache or the index keys."""
+    in_situ: float = field(default=1.0, kw_only=True)
+    """Seconds in a running engine over those of the kernel alone, where something is known of them."""
     widths: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     """Widths of the architecture that no axis of the table carries, by their names in `sim.kernels.family.Dims`: what
     was measured at other widths does not price this operation."""

@@ -48,9 +48,15 @@ def benchmarks(wanted: Sequence[str], seed: int) -> list[Benchmark]:
     return [_benchmark(kind, entry, seed) for kind, entry in entries() if entry["id"] in wanted]
 
 
-def service_scenario(kind: str, entry: Mapping[str, Any]) -> Scenario:
-    """The scenario of an entry of a file."""
-    loop = entry.get("concurrency")
+def loads(entry: Mapping[str, Any]) -> list[int | None]:
+    """Requests in flight, None where all come at once; fewest and most where nobody says how many."""
+    told = entry.get("concurrency")
+    return list(told) if isinstance(told, list) else [told]
+
+
+def service_scenario(kind: str, entry: Mapping[str, Any], load: int | None = None) -> Scenario:
+    """The scenario of an entry of a file, with so many requests in flight; default: the most that it may have had."""
+    loop = load or loads(entry)[-1]
     workload = {
         "arrivals": {"closed_loop": {"concurrency": loop}} if loop else {"all_at_once": {}},
         "lengths": {"input": _length(entry, "in"), "output": _length(entry, "out")},
@@ -72,8 +78,8 @@ def _length(entry: Mapping[str, Any], side: str) -> dict[str, Any]:
 
 
 def _benchmark(kind: str, entry: Mapping[str, Any], seed: int) -> Benchmark:
-    scenario = service_scenario(kind, entry)
-    pool = scenario.deployment.serve
+    scenarios = [service_scenario(kind, entry, load) for load in reversed(loads(entry))]
+    scenario, pool = scenarios[0], scenarios[0].deployment.serve
     assert pool is not None
     told = entry["published"]
     published = {name: Published(told[name], "rate") for name in RATES if name in told}
@@ -89,8 +95,10 @@ def _benchmark(kind: str, entry: Mapping[str, Any], seed: int) -> Benchmark:
         "source": listed(kind)["bases"][entry["base"]].get("source") or _source(entry["base"]),
         **described(scenario, "service"),
     }
-    conc = entry.get("concurrency", entry["requests"])
-    return Benchmark(columns, published, [Trial(scenario, seed, conc, entry["requests"])])
+    requests = entry["requests"]
+    concs = [load or requests for load in reversed(loads(entry))]
+    trials = [Trial(one, seed, conc, requests) for one, conc in zip(scenarios, concs, strict=True)]
+    return Benchmark(columns, published, trials)
 
 
 def _source(base: str) -> str:
@@ -98,4 +106,5 @@ def _source(base: str) -> str:
 
 
 def _load(entry: Mapping[str, Any]) -> str:
-    return f"conc {loop}" if (loop := entry.get("concurrency")) else f"{entry['requests']} at once"
+    told = [str(load) for load in loads(entry) if load]
+    return f"conc {' to '.join(told)}" if told else f"{entry['requests']} at once"

@@ -18,7 +18,6 @@ from sim.validation.digest import (
     lines,
     pools,
     renewed,
-    retabled,
     rounded,
 )
 from sim.validation.points import points
@@ -118,8 +117,8 @@ def test_the_shipped_table_says_what_the_shipped_cases_say() -> None:
     assert sum(one.cases for one in validated()) == len(scored)
 
 
-def test_a_table_that_was_not_there_adds_its_rows_and_its_pools_and_leaves_the_others() -> None:
-    """A and B are of the shipped table; C and D come new. Then C alone is simulated anew: its pool has D, too."""
+def test_a_table_that_was_not_there_adds_its_rows_to_those_that_are_told() -> None:
+    """A and X are of the shipped table; C, D and Y come new. Then C alone is simulated anew."""
     old = brief(
         Validation(
             [replace(case("A", "tpot", 0.9), layout="x")], {"X": "no layout: 3"}, {}, 10, 0, by_recipe=1
@@ -130,15 +129,3 @@ def test_a_table_that_was_not_there_adds_its_rows_and_its_pools_and_leaves_the_o
     assert new["rows"]["inferencex_flags"] == 3 and new["skipped"] == {"no layout": 2}
     again = renewed(new, Validation(more[:1], {}, {}, 10, 0, by_recipe=1))
     assert (again["rows"], again["skipped"]) == (new["rows"], new["skipped"])
-    other = replace(POOL, model="deepseek-v4-pro")
-    measured = {"A": POOL, "B": POOL, "C": other, "D": other}
-    shipped_table = by_pool([case("A", "tpot", 0.9), case("B", "tpot", 0.9)], measured)
-    table = retabled(shipped_table, more, measured)
-    assert table[0] == shipped_table[0]
-    assert [(one.pool.model, one.held_out, one.tpot) for one in table[1:]] == [
-        ("deepseek-v4-pro", True, 0.1),
-        ("deepseek-v4-pro", False, 0.3),
-    ]
-    assert retabled(table, more[:1], measured) == table
-    better = [case("C", "tpot", 1.05), *more[1:]]
-    assert [one.tpot for one in retabled(table, better, measured)[1:]] == [0.05, 0.3]

@@ -43,6 +43,23 @@ def test_one_gpu_wide_with_attention_dp_means_over_all_gpus(tmp_path: Path) -> N
     assert "no layout" in skipped([row])[row.id]
 
 
+@pytest.mark.parametrize(
+    ("precision", "ep", "exchanges"),
+    [
+        ("fp4", 16, ("all_gather", "all_to_all")),
+        ("fp4", 8, ("all_gather", "all_gather")),  # EP of at most the eight experts per token: no all-to-all
+        ("fp8", 8, ("all_gather", "all_to_all")),  # TRTLLM_FORCE_COMM_METHOD, of workers that decode alone
+    ],
+)
+def test_tensorrt_llm_exchanges_all_to_all_where_its_source_does(
+    tmp_path: Path, precision: str, ep: int, exchanges: tuple[str, str]
+) -> None:
+    ranks = {"decode_workers": 1, "decode_tp": ep, "decode_ep": ep, "decode_dp_attn": 1, "num_decode_gpu": ep}
+    rack = {**SPLIT, **ranks, "hardware": "gb200", "precision": precision, "source": "InferenceX"}
+    pools = scenario_of(read_rows(own(tmp_path, **rack))[0], 100).deployment
+    assert (pools.prefill.exchange, pools.decode.exchange) == exchanges
+
+
 def test_drafts_are_those_of_the_launch_script_or_a_range(tmp_path: Path) -> None:
     def drafts(**change: object) -> tuple[int, ...]:
         [row] = read_rows(own(tmp_path, **{"source": "InferenceX", "spec": "mtp", **change}))

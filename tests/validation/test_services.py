@@ -34,3 +34,11 @@ def test_a_service_by_hand() -> None:
     assert workload.lengths.input.lognormal.mean == 219.2
     [stream] = benchmarks(["P0434"], 0)
     assert stream.published["tpot"].value == pytest.approx(1 / 125)
+
+
+def test_a_load_that_nobody_published_has_both_ends() -> None:
+    """The most is scored, and the range is that of all."""
+    [one] = benchmarks(["P0398"], 0)
+    loops = [trial.scenario.workload.arrivals.closed_loop.concurrency for trial in one.trials]
+    assert loops == [trial.conc for trial in one.trials] == [512, 64]
+    assert one.columns["point"].startswith("2048/1024 conc 64 to 512: ")
