@@ -6,7 +6,14 @@ each in `engines/`. Prices are read by `sim.price` only.
 
 from collections.abc import Mapping
 
-from sim.catalog.acceptance import accept_length, acceptance, acceptance_tasks
+from sim.catalog.acceptance import (
+    GENERAL,
+    accept_length,
+    acceptance,
+    acceptance_rows,
+    acceptance_tasks,
+    longest_block,
+)
 from sim.catalog.cache_tiers import CacheTiers, cache_tiers
 from sim.catalog.engine_rules import DispatchMode, Engine
 from sim.catalog.engines import engine, engine_aliases, engine_names, release_taken
@@ -31,6 +38,7 @@ from sim.catalog.shapes import LayerGroup, Model
 from sim.catalog.traffic import popularity_sigma
 
 __all__ = [
+    "GENERAL",
     "CacheTiers",
     "Collectives",
     "ConfigError",
@@ -48,6 +56,7 @@ __all__ = [
     "Work",
     "accept_length",
     "acceptance",
+    "acceptance_rows",
     "acceptance_tasks",
     "aliases",
     "cache_tiers",
@@ -61,6 +70,7 @@ __all__ = [
     "gpu_names",
     "kv_layouts",
     "launch_defaults",
+    "longest_block",
     "model",
     "model_names",
     "nearest_names",

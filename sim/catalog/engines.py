@@ -26,8 +26,9 @@ COMMON: Final = "common"
 """The file of what holds of every engine."""
 RELEASES: Final = ("oldest", "default", "newest")
 LAUNCH: Final = (
-    "seats", "seats_with_drafts", "prompt_seats", "drafts", "whole_prompt_tokens", "kv_cache",
-    "kv_cache_sparse", "graph_batch_below_tp4", "graph_batch", "wait_all_ranks_steps",
+    "seats", "seats_with_drafts", "seats_compressed", "prompt_seats", "drafts", "whole_prompt_tokens",
+    "kv_cache", "kv_cache_sparse", "kv_cache_compressed", "graph_batch_below_tp4", "graph_batch",
+    "wait_all_ranks_steps",
 )  # fmt: skip
 """What a silent launch command means, beside the rules."""
 

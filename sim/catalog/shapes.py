@@ -68,6 +68,14 @@ class Model:
     """Format of the attention's projections, where the checkpoint has not the usual one beside `weights`."""
     dense_weights: str | None = None
     """The same of the shared expert and of dense FFNs."""
+    dspark_modules: int = 0
+    """Layers of the drafter that proposes a block in one pass (DSpark); 0: none is described."""
+    dspark_block: int = 0
+    """Drafts of a block as the checkpoint has it."""
+    markov_rank: int = 0
+    """Width of its last part, by which a draft depends on the one before."""
+    drafts_in_block: bool = False
+    """Whether its modules are those of that drafter: see `with_block_drafts`."""
     module: LayerGroup | None = None
     """What an MTP module's layer attends with, where not like the last group's; its `layers` mean nothing."""
     o_groups: int = 0
@@ -106,6 +114,10 @@ class Model:
         if self.module_group(1) != replace(self.attention[-1], layers=1):
             return (*self.attention, self.module_group(self.nextn))
         return (*self.attention[:-1], self.module_group(self.attention[-1].layers + self.nextn))
+
+    def with_block_drafts(self) -> "Model":
+        """With the drafter of whole blocks (DSpark) instead of the MTP modules."""
+        return replace(self, nextn=self.dspark_modules, drafts_in_block=True)
 
     def only_layer(self) -> "Model":
         """The decoder layer of the MTP module, as a model of that one MoE layer."""

@@ -7,6 +7,7 @@ from sim import catalog
 from sim.catalog import Model
 from sim.deployment.anchored import anchor_problems
 from sim.deployment.device import gpu_of
+from sim.deployment.drafts import draft_chances
 from sim.deployment.engine import engine_of
 from sim.deployment.profile_choice import profile_problems
 from sim.kernels.formats import BLOCK, INT4_BLOCK, MXFP4_BLOCK, NVFP4_BLOCK
@@ -84,6 +85,11 @@ def setting_problems(scenario: Scenario) -> Iterator[Problem]:
         if getattr(scenario.precision, key) == "nvfp4" and gpu.fp4_flop_per_s is None:
             yield Problem(("precision", key), f"{gpu.name} has no FP4 arithmetic; expected fp8 or bf16")
     speculation = scenario.speculation
+    if speculation.method == "dspark" and not model.dspark_modules:
+        yield Problem(
+            ("speculation", "method"),
+            f"no DSpark drafter of {model.name} is described; expected mtp, or deepseek-v4-flash or deepseek-v4-pro",
+        )
     if speculation.draft_tokens and not model.nextn:
         yield Problem(("speculation", "draft_tokens"), f"{model.name} has no MTP module; expected 0")
     given = speculation.acceptance
@@ -98,7 +104,8 @@ def setting_problems(scenario: Scenario) -> Iterator[Problem]:
 
 def _acceptance_problems(scenario: Scenario) -> Iterator[Problem]:
     """No accept length is published for the model, or for the task that the scenario names."""
-    speculation, known = scenario.speculation, catalog.acceptance_tasks(scenario.model)
+    speculation = scenario.speculation
+    known = catalog.acceptance_tasks(scenario.model, speculation.method)
     if not known:
         yield Problem(
             ("speculation", "acceptance"),
@@ -106,8 +113,15 @@ def _acceptance_problems(scenario: Scenario) -> Iterator[Problem]:
             f"one number for each of {speculation.draft_tokens} drafts",
         )
         return
+    longest = catalog.longest_block(scenario.model)
+    if speculation.method == "dspark" and speculation.draft_tokens > longest:
+        yield Problem(
+            ("speculation", "draft_tokens"),
+            f"published blocks of more than {longest} drafts make no more tokens than one of {longest}; "
+            f"expected at most {longest}, or `acceptance`",
+        )
     try:
-        catalog.acceptance(scenario.model, speculation.draft_tokens, speculation.task, speculation.thinking)
+        draft_chances(scenario)
     except catalog.UnknownName as unknown:
         key = "thinking" if speculation.task is None else "task"
         yield Problem(("speculation", key), str(unknown))

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from sim import catalog
+from sim.catalog import Model
 from sim.scenario.schema import Scenario
 
 
 @dataclass(frozen=True, slots=True)
 class Drafts:
-    """What the MTP module proposes in a decode step."""
+    """What the model's modules propose in a decode step."""
 
     tokens: int
     """Drafts per step, at most where there are `levels`; 0: none."""
@@ -44,4 +45,10 @@ def draft_chances(scenario: Scenario) -> tuple[float, ...]:
     asked = scenario.speculation
     if asked.acceptance is not None:
         return asked.acceptance[: asked.draft_tokens]
-    return catalog.acceptance(scenario.model, asked.draft_tokens, asked.task, asked.thinking)
+    return catalog.acceptance(scenario.model, asked.draft_tokens, asked.task, asked.thinking, asked.method)
+
+
+def drafting_model(scenario: Scenario) -> Model:
+    """The scenario's model with the modules that make its drafts. Raises what `catalog.model` raises."""
+    model = catalog.model(scenario.model)
+    return model.with_block_drafts() if scenario.speculation.method == "dspark" else model

@@ -9,12 +9,11 @@ own words takes the `Deployment`, and asks the scenario for nothing that it hold
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from sim import catalog
 from sim.catalog import Engine, Gpu, Model
 from sim.deployment.anchored import anchor_of
 from sim.deployment.checks import name_problems, setting_problems, shape_problems
 from sim.deployment.device import gpu_of
-from sim.deployment.drafts import Drafts, drafts_of
+from sim.deployment.drafts import Drafts, drafting_model, drafts_of
 from sim.deployment.engine import engine_of
 from sim.deployment.fit import memory_problems
 from sim.deployment.pools import PoolPlan, unchecked_pool
@@ -102,7 +101,7 @@ def plan_pool(scenario: Scenario, role: str) -> PoolPlan:
 def _resolved(scenario: Scenario, roles: Iterable[str]) -> Deployment:
     pools = {role: unchecked_pool(scenario, role) for role in roles}
     return Deployment(
-        model=catalog.model(scenario.model),
+        model=drafting_model(scenario),
         gpu=gpu_of(scenario),
         engine=engine_of(scenario),
         precision=scenario.precision,

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sim import catalog
 from sim.catalog import Engine, Gpu, Work
 from sim.deployment.checks import pool_experts
 from sim.deployment.device import gpu_of
+from sim.deployment.drafts import drafting_model
 from sim.deployment.engine import engine_of
 from sim.deployment.held import cache_taken, uncounted_drafts, weights_held
 from sim.deployment.layouts import graph_tokens, pool_layouts
@@ -74,10 +74,12 @@ class PoolPlan:
 def unchecked_pool(scenario: Scenario, role: str) -> PoolPlan:
     """The pool of that role, whether its cache fits or not. Its names must be known and its layout must divide."""
     pool = scenario.deployment.pools()[role]
-    model, gpu, engine = catalog.model(scenario.model), gpu_of(scenario), engine_of(scenario)
+    model, gpu, engine = drafting_model(scenario), gpu_of(scenario), engine_of(scenario)
     layouts = pool_layouts(scenario, role, model, gpu, engine)
     experts, experts_at = pool_experts(scenario, role)
-    sequences, said_by = seats_of(pool, role, engine, gpu, scenario.speculation.draft_tokens)
+    sequences, said_by = seats_of(
+        pool, role, engine, gpu, scenario.speculation.draft_tokens, model.compressed
+    )
     chunk = pool.chunk_tokens or engine.chunk_for(gpu.memory_bytes, pool.gpus // pool.tp)
     work = Work(
         role=role,

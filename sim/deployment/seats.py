@@ -4,7 +4,9 @@ from sim.catalog import Engine, Gpu, launch_defaults
 from sim.scenario.schema import Pool
 
 
-def seats_of(pool: Pool, role: str, engine: Engine, gpu: Gpu, drafts: int) -> tuple[int, str]:
+def seats_of(
+    pool: Pool, role: str, engine: Engine, gpu: Gpu, drafts: int, compressed: bool = False
+) -> tuple[int, str]:
     """Running sequences of a rank, and where they come from: the scenario's key, or the engine as it is shipped.
 
     A pool of prompts decodes nothing; its number only enters reserves that do not look at the role.
@@ -20,4 +22,7 @@ def seats_of(pool: Pool, role: str, engine: Engine, gpu: Gpu, drafts: int) -> tu
     drafted = shipped.get("seats_with_drafts") if drafts else None
     if drafted is not None:
         return max(1, int(drafted) * pool.tp // pool.gpus), f"{why}, with drafts"
+    of_model = shipped.get("seats_compressed") if compressed else None
+    if of_model is not None:
+        return max(1, int(of_model) * pool.tp // pool.gpus), f"{why}, of a model with compressed entries"
     return shipped.by_memory("seats", gpu), why

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from sim import catalog
 from sim.catalog import Gpu, LaunchDefaults, Model
 from sim.launch.arguments import Told
 from sim.launch.command import Command
@@ -171,6 +172,7 @@ def kv_cache(found: Derived) -> None:
         found.say(("precision", "kv_cache"), "bf16", command.said("kv_dtype"), "kv_dtype")
     else:
         name = "kv_cache_sparse" if chooses_keys(machine.model) else "kv_cache"
+        name = "kv_cache_compressed" if machine.model.compressed else name
         default = machine.defaults.get(name)
         form = default[machine.gpu.generation] if isinstance(default, dict) else default
         if asked not in ("auto", "none"):
@@ -187,7 +189,40 @@ def drafts(found: Derived, count: int, why: str, *settings: str) -> None:
     if count > 16:
         found.tell(why, "at most 16 drafts are priced")
         count = 16
+    if count:
+        count = _with_acceptance(found, count, why, *settings)
     found.say(("speculation", "draft_tokens"), count, why, *settings)
+
+
+def _with_acceptance(found: Derived, count: int, why: str, *settings: str) -> int:
+    """The drafts as far as somebody published how many are accepted: in general, or else for one task."""
+    name = found.machine.model.name
+    method = found.keys[at].value if (at := ("speculation", "method")) in found.keys else None
+    published = catalog.acceptance_rows(name, method)
+    if not published:
+        found.tell(
+            why, f"no accept length of {name} is published; none are priced. Say speculation.acceptance"
+        )
+        return 0
+    task, thinking = published[0]
+    if task != catalog.GENERAL:
+        reason = "nobody records what is accepted; published for this task"
+        found.say(("speculation", "task"), task, reason, *settings)
+        if thinking is not None:
+            found.say(("speculation", "thinking"), thinking, reason, *settings)
+    return count
+
+
+def block_drafts(found: Derived, method: str, count: object, said: str, *settings: str) -> bool:
+    """DSpark, where the model has such a drafter: whether `method` asks for it.
+
+    `count`: drafts of a block; None: as the checkpoint has it."""
+    model = found.machine.model
+    if method.lower() != "dspark" or not model.dspark_modules:
+        return False
+    found.say(("speculation", "method"), "dspark", said, *settings)
+    drafts(found, count if isinstance(count, int) else model.dspark_block, said, *settings)
+    return True
 
 
 def is_mtp(name: str) -> bool:

@@ -173,6 +173,9 @@ def _keys(
     }
     if release and "engine_version" in Scenario.model_fields:
         keys[("engine_version",)] = Noted(release, f"--engine-version {release}", place)
+    elif machine.model.compressed:
+        why = f"{machine.by_default}; what {machine.model.name} takes of the memory differs from release to release"
+        keys[("engine_version",)] = Noted(machine.defaults.release, why, place)
     for role, pool in pools.items():
         keys[("deployment", role, "workers")] = pool.workers
         for key, noted in pool.derived.pool.items():

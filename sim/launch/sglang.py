@@ -99,6 +99,8 @@ def _drafts(found: Derived) -> None:
     if algorithm == "NONE":
         rule.drafts(found, 0, machine.by_default)
         return
+    if rule.block_drafts(found, algorithm, command.value("spec_block"), command.said("spec"), *flags):
+        return
     model = str(command.value("spec_model", ""))
     own = not model or rule.is_mtp(model) or model == command.value("model")
     if algorithm not in ("EAGLE", "NEXTN") or not own:
@@ -135,6 +137,9 @@ def _steps(found: Derived, dp: int) -> None:
         if total is None and drafting:
             total = machine.defaults.get("seats_with_drafts")
             why = f"{machine.by_default} with {command.said('spec')}: {total}"
+        elif total is None and machine.model.compressed:
+            total = machine.defaults.get("seats_compressed")
+            why = f"{machine.by_default} of {machine.model.name}: {total}"
         shared = f" / {dp} ranks" if dp > 1 else ""
         per_rank = machine.defaults.by_memory("seats", machine.gpu)
         why = f"{why}{shared}" if total is not None else f"{machine.by_default}: {per_rank} per rank"

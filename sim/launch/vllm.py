@@ -122,6 +122,8 @@ def _drafts(found: Derived) -> None:
     if not said:
         rule.drafts(found, 0, machine.by_default)
         return
+    if rule.block_drafts(found, method, count, said, *flags):
+        return
     own_model = not model or rule.is_mtp(model) or model == command.value("model")
     if not (rule.is_mtp(method) or (not method and own_model)):
         found.tell(said, "only the model's own MTP module drafts here; none are priced")

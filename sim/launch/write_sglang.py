@@ -75,8 +75,10 @@ def _static_fraction(one: Wanted) -> float:
 
 def _habits(one: Wanted) -> Iterator[str | tuple[str, object]]:
     scenario = one.scenario
-    if scenario.speculation.draft_tokens:
-        steps = scenario.speculation.draft_tokens
+    steps = scenario.speculation.draft_tokens
+    if steps and scenario.speculation.method == "dspark":
+        yield from (("--speculative-algorithm", "DSPARK"), ("--speculative-dspark-block-size", steps))
+    elif steps:
         yield from (
             ("--speculative-algorithm", "EAGLE"), ("--speculative-num-steps", steps),
             ("--speculative-eagle-topk", 1), ("--speculative-num-draft-tokens", steps + 1),

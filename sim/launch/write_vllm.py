@@ -71,7 +71,10 @@ def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
     if pool.moe_backend and (named := backend(pool.moe_backend)):
         yield ("--moe-backend", named)
     if scenario.speculation.draft_tokens:
-        asked = {"method": "mtp", "num_speculative_tokens": scenario.speculation.draft_tokens}
+        asked = {
+            "method": scenario.speculation.method or "mtp",
+            "num_speculative_tokens": scenario.speculation.draft_tokens,
+        }
         yield ("--speculative-config", asked)
     if one.experts.redundant:
         yield from ("--enable-eplb", ("--eplb-config", {"num_redundant_experts": one.experts.redundant}))

@@ -28,7 +28,7 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
     """
     model = layout.model
     moe_layers = model.layers - model.dense_layers if model.n_routed else 0
-    extra = model.nextn if layout.mtp else 0
+    extra = model.nextn if layout.mtp and not model.drafts_in_block else 0
     dense_layers = model.layers - moe_layers
     step = _residuals(model, tokens, layout.attention_layers)
     if dense_layers:
@@ -41,8 +41,8 @@ def token_operations(layout: Layout, tokens: float, experts: ExpertRows, logits:
         step.append(collective("all_reduce", "tensor-parallel all-reduce", size, layout.tp, reduced))
     if extra:
         step.append(ops.gemm("MTP eh_proj", "dense", tokens, model.hidden, 2 * model.hidden, "bf16", extra))
-        step += [replace(o, name=f"MTP {o.name}", layers=extra) for o in _head(layout, logits)]
-    return step + _head(layout, logits)
+        step += [replace(o, name=f"MTP {o.name}", layers=extra) for o in head_operations(layout, logits)]
+    return step + head_operations(layout, logits) if logits else step
 
 
 def _residuals(model: Model, tokens: float, layers: int) -> list[Operation]:
@@ -55,7 +55,7 @@ def _residuals(model: Model, tokens: float, layers: int) -> list[Operation]:
     return [*ops.hyper_connections(tokens, model.streams, model.hidden, layers), norms]
 
 
-def _head(layout: Layout, logits: float) -> list[Operation]:
+def head_operations(layout: Layout, logits: float) -> list[Operation]:
     """Final projection to the vocabulary (BF16), its shards gathered, and sampling, for the tokens that need logits."""
     model, over = layout.model, layout.over.head
     seen = _seen(layout, logits, over)

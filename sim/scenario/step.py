@@ -72,10 +72,14 @@ class DraftLevel(Section):
 
 
 class Speculation(Section):
-    """Multi-token prediction: drafts proposed by the MTP module and verified in one step."""
+    """Drafts, proposed by the model's own modules and verified in one step."""
 
     draft_tokens: DraftCount = Field(
         default=0, description="draft tokens per step, at most where `adaptive` is given; 0 is off"
+    )
+    method: Literal["mtp", "dspark"] | None = Field(
+        default=None,
+        description="mtp: drafts one after the other (default); dspark: a block in one pass of DeepSeek-V4's drafter",
     )
     adaptive: Annotated[tuple[DraftLevel, ...], Field(min_length=1, max_length=MOST_DRAFTS)] | None = Field(
         default=None,

@@ -12,6 +12,9 @@ MOSTLY_PROMPTS = 0.9
 OFTEN_PROMPTS = 0.65
 """The same of several workers whose decode steps wait for prompts: a router gives each of them prompts more evenly than
 chance, so that fewer come together. From 0.66 TPOT was 30% higher than estimated, from 0.72 twice (24 workers)."""
+FEW_PROMPTS = 0.1
+"""Share of the time of workers that hold prompts for company, from which it matters how: TPOT was 8 to 27% above the
+simulated one (DeepSeek-V4-Pro on 4 B300 and 8 B200, TensorRT-LLM, 64 to 512 in flight at shares of 0.11 to 0.4)."""
 FEW_SEQUENCES = 4.0
 """Sequences that a rank has room for, in seats or KV cache, up to which it matters which requests happen to meet."""
 FEW_THAT_GROW = 16.0
@@ -56,6 +59,13 @@ def doubts(
         )
     if full and service.largest <= FEW_SEQUENCES:
         yield f"A rank has room for {service.largest:.2g} requests at a time: it matters which ones meet."
+    rules = service.cluster.rules
+    if joint and rules.wait_all_ranks_steps and at["prefill_share"] > FEW_PROMPTS:
+        yield (
+            f"Prompts are held for company up to {rules.wait_all_ranks_steps} steps, before each of their steps anew: "
+            "the estimate lets those that wait follow one another: a first token comes sooner there, and answers "
+            "are slower."
+        )
     growth, kept = demand.output_tokens - 1, service.cluster.rules.growth_reserve_tokens
     few = service.largest <= FEW_THAT_GROW and growth > kept
     if full and joint and service.room() == "KV cache" and (few or _outgrown(service, kept)):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 
-from sim.catalog import Engine
+from sim.catalog import Engine, Model
 from sim.model import layers
 from sim.model.attention import Batch, Forms, attention_operations
 from sim.model.layout import ExpertRows, Layout
@@ -28,6 +28,8 @@ class StepOperations:
     engine: Engine
     draft_tokens: int = 0
     overlap: StepOverlap = StepOverlap()  # noqa: RUF009 - frozen
+    block_tokens: int = 0
+    """Drafts that one pass proposes together, however many of them are verified; 0: one after the other."""
     adaptive: tuple[tuple[int, int], ...] = ()
     """(largest batch of the fullest rank, drafts), rising; beyond the last none. Empty: always `draft_tokens`."""
     every_step: tuple[Operation, ...] = ()
@@ -57,6 +59,8 @@ class StepOperations:
             return [replace(o, name=f"{o.name} ({name})") for o in operations]
 
         step = attention_operations(self.layout, model.attention, verified)
+        if self.draft_tokens and self.block_tokens:
+            return step + draft("block of drafts", replace(verified, new=self.block_tokens), model.nextn)
         if self.draft_tokens:
             step += draft("first draft", verified, 1)
         if self.draft_tokens > 1:
@@ -69,9 +73,13 @@ class StepOperations:
         tokens = sequences * (1 + self.draft_tokens)
         step = layers.token_operations(verify, tokens, self.routing(tokens), tokens)
         if self.draft_tokens:
-            step += self._draft("first draft", tokens, sequences, 1)
+            step += (
+                self._draft_block(tokens, sequences)
+                if self.block_tokens
+                else self._draft("first draft", tokens, sequences, 1)
+            )
             step.append(replace(_engine_time("host for drafts", self.engine.draft_host_s), stream="once"))
-        if self.draft_tokens > 1:
+        if self.draft_tokens > 1 and not self.block_tokens:
             step += self._draft("later drafts", sequences, sequences, self.draft_tokens - 1)
         return step + self._overhead()
 
@@ -91,6 +99,24 @@ class StepOperations:
             replace(o, name=f"{name}: {o.name}", stream="once", layers=o.layers * passes) for o in operations
         ]
 
+    def _draft_block(self, verified: float, sequences: float) -> list[Operation]:
+        """One pass of DSpark (arXiv 2607.05147; SGLang pull request 29538): the target's states of the verified tokens,
+        of three layers, are fused; the drafter's layers see the whole block; the Markov head then takes one draft after
+        the other. The confidence head is next to nothing."""
+        model = self.layout.model
+        layer = replace(self.layout, mtp=False, model=model.only_layer())
+        block = sequences * self.block_tokens
+        body = layers.token_operations(layer, block, self.routing(block), 0.0)
+        head = layers.head_operations(layer, block)
+        markov = gemm("Markov head", "dense", sequences, model.vocab, model.markov_rank, "bf16")
+        operations = [
+            _fused_states(model, verified),
+            *(replace(o, layers=o.layers * model.nextn) for o in body),
+            *head,
+            replace(markov, layers=self.block_tokens),
+        ]
+        return [replace(o, name=f"block of drafts: {o.name}", stream="once") for o in operations]
+
     def prefill_attention(
         self, prompts: float, new: float, cached: float, forms: Forms | None = None
     ) -> list[Operation]:
@@ -98,13 +124,17 @@ class StepOperations:
 
         `forms`: of each group of layers; None: those that prompts of this length run.
         """
-        groups = self.layout.model.layer_groups(self.layout.mtp)
+        model = self.layout.model
+        groups = model.layer_groups(self.layout.mtp and not model.drafts_in_block)
         return attention_operations(self.layout, groups, Batch("prefill", prompts, new, cached), forms)
 
     def prefill_rest(self, tokens: float) -> list[Operation]:
         """Everything else of a prefill step of `tokens` on every rank; the head runs on one last token
-        (its cost is reading the weights)."""
-        return layers.token_operations(self.layout, tokens, self.routing(tokens), 1.0) + self._overhead()
+        (its cost is reading the weights). MTP modules see all of them, a drafter of blocks only the target's states."""
+        step = layers.token_operations(self.layout, tokens, self.routing(tokens), 1.0)
+        if self.layout.mtp and self.layout.model.drafts_in_block:
+            step.append(replace(_fused_states(self.layout.model, tokens), stream="once"))
+        return step + self._overhead()
 
     def _overhead(self) -> list[Operation]:
         """The engine's own time: per step on the host, and per layer for the kernels that are not listed."""
@@ -115,6 +145,11 @@ class StepOperations:
             replace(layer, layers=self.layout.model.layers),
             *self.every_step,
         ]
+
+
+def _fused_states(model: Model, tokens: float) -> Operation:
+    """What a drafter of blocks attends to: the states of three of the target's layers, side by side, projected."""
+    return gemm("states for the drafter", "dense", tokens, model.hidden, 3 * model.hidden, "bf16")
 
 
 def _engine_time(name: str, seconds: float) -> Operation:

@@ -45,6 +45,7 @@ def step_operations(deployment: Deployment, phase: Phase) -> StepOperations:
         engine,
         drafts.tokens,
         _overlap(deployment, plan, phase),
+        drafts.tokens if deployment.model.drafts_in_block else 0,
         drafts.levels,
         tuple(rebalance(plan, layout)),
     )

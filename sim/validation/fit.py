@@ -223,7 +223,11 @@ def compressed_host(least_little_ratio: float = 0.8) -> None:
     mine = np.array([[row.engine == engine for engine in engines] for row in rows])
     hosts = least_deviations(mine * (slope / published)[:, None], 1 - base / published, weights)
     left = (base + slope * (mine @ hosts)) / published - 1
-    told = ", ".join(f"{engine} {host_s:.3g} s" for engine, host_s in zip(engines, hosts, strict=True))
+    now = {row.engine: known_s(row) for row in rows}
+    told = ", ".join(
+        f"{engine} {host_s:.3g} s (with host_overhead_s; now {now[engine]:.3g})"
+        for engine, host_s in zip(engines, hosts, strict=True)
+    )
     print(f"{told}; mean error {float(weights @ np.abs(left)):.1%}, {len(rows)} rows")
     for name in dict.fromkeys(layouts):
         errors = left[[layout == name for layout in layouts]]

@@ -23,7 +23,7 @@ FILES = (
     "operations.yaml",
     "network.yaml",
 )
-NOT_FACTS = ("aliases", "organisations", "inherits", "task", "thinking")
+NOT_FACTS = ("aliases", "organisations", "inherits", "task", "thinking", "method")
 
 
 def leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -5,9 +5,21 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.settings import CHOICES, DEFAULTS, LIMITS, UNTOUCHED, decode, encode, scenario_of, valid, wrong
+from dashboard.settings import (
+    CHOICES,
+    DEFAULTS,
+    LIMITS,
+    UNTOUCHED,
+    decode,
+    encode,
+    scenario_of,
+    settings_of,
+    valid,
+    wrong,
+)
 from sim.catalog import popularity_sigma
 from sim.scenario.loading import parse
+from sim.scenario.schema import Scenario
 
 settings = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in CHOICES.items()}).map(
     lambda chosen: {**DEFAULTS, **chosen}
@@ -65,3 +77,18 @@ def test_experts_are_as_uneven_as_recorded_unless_said() -> None:
 def test_other_keys_below_one_that_is_no_section_are_left_out() -> None:
     spelled = scenario_of({**DEFAULTS, "z": "deployment=3,deployment.decode.max_batch_per_rank=4"})
     assert spelled["deployment"] == 3, "for the form to judge"
+
+
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [("deepseek-v4-pro", "mxfp4"), ("deepseek-v3.2", "fp8"), ("qwen3-235b-a22b", "bf16")],
+)
+def test_weights_are_the_checkpoint_s_unless_said(model: str, weights: str) -> None:
+    """A model that is picked, and one of a scenario that says nothing of formats, is not priced as FP8."""
+    spelled = scenario_of(dict(DEFAULTS) | {"m": model})
+    assert Scenario.model_validate(spelled).precision.weights == weights
+    opened = settings_of(
+        {"model": model, "gpu": "b200_sxm", "engine": "sglang", "deployment": {"serve": {"gpus": 8}}}
+    )
+    again = Scenario.model_validate(scenario_of(dict(DEFAULTS) | opened))
+    assert again.precision.weights == weights
