@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from sim.cost.record import BadRecord
+from sim.files import read_text
 from sim.saving import write_whole
 
 FILE_NAME: Final = "coverage.json"
@@ -44,6 +46,29 @@ def write(folder: Path, coverage: Coverage) -> None:
 
 
 def read(folder: Path) -> Coverage:
-    """The coverage noted beside records; empty where none is, as for records of other programs."""
+    """The coverage noted beside records; empty where none is, as for records of other programs.
+
+    Raises OSError where it cannot be read, and BadRecord where it is no coverage.
+    """
     path = folder / FILE_NAME
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.exists():
+        return {}
+    try:
+        told = json.loads(read_text(path)).items()
+        if not all(_is_count(pair) for _, pair in told):
+            raise ValueError("counts are [measured, planned]")
+        return {table: (done, planned) for table, (done, planned) in told}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise BadRecord(
+            f"{path}: not the coverage that `calibrate run` notes ({error}); without it, nothing is said to be missing"
+        ) from error
+
+
+def _is_count(pair: object) -> bool:
+    """[measured, planned], of which something was planned."""
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(n) is int for n in pair)
+        and 0 <= pair[0] <= pair[1] > 0
+    )

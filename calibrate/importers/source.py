@@ -11,6 +11,7 @@ import pandas as pd
 
 from sim.cost.profile import Table
 from sim.kernels.family import Variant
+from sim.scenario.errors import brief
 
 FLAGS: Final = Path(__file__).parent / "data" / "qa_flags.csv"
 SYSTEMS: Final = {"gb200_nvl72": "gb200", "gb300_nvl72": "gb300"}
@@ -39,7 +40,10 @@ def read_frame(path: Path) -> pd.DataFrame:
     """A table as it is, with the rows that the flags leave out. Raises MissingTable."""
     if not path.is_file():
         raise MissingTable(f"{path}: expected this table in the folder given with --from")
-    frame = pd.read_parquet(path)
+    try:
+        frame = pd.read_parquet(path)
+    except (ValueError, OSError) as error:  # a torn one, or none
+        raise MissingTable(f"{path}: cannot be read as Parquet ({brief(str(error))})") from error
     text = frame.select_dtypes("category").columns
     return frame.astype(dict.fromkeys(text, "str"))
 

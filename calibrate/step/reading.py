@@ -9,11 +9,13 @@ from typing import Final
 from calibrate.step.logs import read_log
 from calibrate.step.timed import Beside, NoSteps, TimedStep
 from calibrate.step.traces import GZIP, read_kineto, read_nsys
+from sim.files import open_regular
 
 SQLITE: Final = b"SQLite format 3\0"
 JSON: Final = (b"{", b"[")
 BROKEN: Final = (
-    ValueError, TypeError, KeyError, AttributeError, EOFError, sqlite3.Error, gzip.BadGzipFile, zlib.error,
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, EOFError, sqlite3.Error,
+    gzip.BadGzipFile, zlib.error,
 )  # fmt: skip
 """What reading a file raises that is not of its kind."""
 
@@ -23,7 +25,7 @@ def read_steps(path: Path, beside: Beside) -> list[TimedStep]:
 
     Raises NoSteps with what was expected, and OSError where it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(len(SQLITE))
     try:
         if head.startswith(SQLITE):

@@ -6,6 +6,7 @@ CPU), from mark to mark, and the outermost operators stand for them.
 """
 
 import gzip
+import io
 import json
 import sqlite3
 from bisect import bisect_right
@@ -19,6 +20,7 @@ from calibrate.step.formats import family_of, formats, patterns
 from calibrate.step.timed import Beside, NoSteps, TimedStep
 from sim.files import read_regular
 from sim.units import GIB_BYTES
+from sim.workload.unpacking import MOST_UNPACKED, SMALL_BYTES
 
 MOST_BYTES: Final = 4 * GIB_BYTES
 """Of a trace."""
@@ -41,7 +43,7 @@ class Span:
 def read_kineto(path: Path, beside: Beside) -> list[TimedStep]:
     """Steps of a Chrome trace, packed or not. Raises OSError, NoSteps, and ValueError where it is no JSON."""
     raw = read_regular(path, MOST_BYTES)
-    told = json.loads(gzip.decompress(raw) if raw.startswith(GZIP) else raw)
+    told = json.loads(_unpacked(raw) if raw.startswith(GZIP) else raw)
     events = told.get("traceEvents", []) if isinstance(told, dict) else told
     whole = [event for event in events if event.get("ph") == "X" and "dur" in event]
     first = min(
@@ -66,6 +68,16 @@ def read_kineto(path: Path, beside: Beside) -> list[TimedStep]:
         kernels = [Span(k.name, k.start, k.end, k.start) for k in kernels]
     kernels = kernels or _outermost([_span(event) for event in spans.get("cpu_op", ())])
     return _steps(path, marks, kernels, beside)
+
+
+def _unpacked(raw: bytes) -> bytes:
+    """Raises ValueError where it holds more than a trace of this packed size can."""
+    most = min(MOST_BYTES, max(MOST_UNPACKED * len(raw), SMALL_BYTES))
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+        whole = file.read(most + 1)
+    if len(whole) > most:
+        raise ValueError(f"{len(raw):,} bytes that hold more than {most:,}; no trace packs so well")
+    return whole
 
 
 def _span(event: Mapping[str, Any], launched: float | None = None) -> Span:

@@ -1,5 +1,6 @@
 """Rows of a table of published serving measurements, read. The columns are those of `inferencex_r1.csv`."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -11,6 +12,8 @@ import pandas as pd
 
 from sim import catalog
 from sim.catalog.facts import UnknownName
+from sim.files import read_regular
+from sim.scenario.errors import brief
 from sim.validation.cells import Cells, TableError
 from sim.validation.recipes import recipes
 from sim.validation.shapes import Shape, aggregated, disaggregated
@@ -130,9 +133,11 @@ def read_table(path: Path) -> TableRows:
     try:
         # Text as it stands: what a column holds is for `Cells` to say.
         parquet = path.suffix == ".parquet"
-        table = pd.read_parquet(path) if parquet else pd.read_csv(path, dtype=str, skip_blank_lines=False)
+        raw = io.BytesIO(read_regular(path))
+        table = pd.read_parquet(raw) if parquet else pd.read_csv(raw, dtype=str, skip_blank_lines=False)
     except (OSError, ValueError) as error:
-        raise TableError(f"{path}: cannot be read as a table: {error}") from None
+        says = brief(getattr(error, "strerror", None) or str(error))
+        raise TableError(f"{path}: cannot be read as a table: {says}") from None
     missing = [name for name in NEEDED if name not in table.columns]
     if not any(name in table.columns for name in SIZES):
         missing.append(" or ".join(SIZES))

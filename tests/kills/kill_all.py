@@ -1,7 +1,7 @@
 """`python tests/kills/kill_all.py --count 50 --seed 1`: every command that writes a result, killed at random moments.
 
-What is left has to be the old result or the new one, whole, and no child may live on. A command that is killed for the
-last time is asked once more: it has to end with the new result, and to clear what the killed ones left.
+What is left has to be the old result or the new one, whole, and no child may live on. Now and then the command is
+asked once more, from what the kill left: it has to end with the new result, and to clear the rest.
 """
 
 import argparse
@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--command", choices=[*COMMANDS], action="append", help="default: all")
     parser.add_argument("--count", type=int, default=50, help="kills of each command")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--again-every", type=int, default=5, help="kills after which it is asked once more")
     asked = parser.parse_args()
     faults = 0
     for name in asked.command or COMMANDS:
@@ -29,17 +30,21 @@ def main() -> int:
             inputs.mkdir()
             lay_out(inputs)
             scene, rng = Scene(COMMANDS[name], Path(folder), inputs), random.Random(f"{asked.seed}/{name}")
-            outcomes = [scene.kill(rng) for _ in range(asked.count)]
-            after = scene.again()
+            outcomes, after = [], []
+            for number in range(1, asked.count + 1):
+                outcomes.append(scene.kill(rng))
+                if number % asked.again_every == 0 or number == asked.count:
+                    after.append(scene.again())
+            again = Counter(wrong or "the new result" for wrong in after)
         left = Counter(outcome.left for outcome in outcomes)
         writing = sum(outcome.while_writing and not outcome.ended for outcome in outcomes)
         ended = sum(outcome.ended for outcome in outcomes)
         wrong = {what: count for what, count in left.items() if what not in (OLD, NEW, "between")}
-        faults += sum(wrong.values()) + bool(after)
+        faults += sum(wrong.values()) + sum(map(bool, after))
         told = ", ".join(f"{count} {what}" for what, count in left.most_common())
         print(
             f"{name}: {len(outcomes)} kills of {scene.takes_s:.1f} s, {writing} while it wrote, {ended} after its end: "
-            f"{told}; asked again: {after or 'the new result'}",
+            f"{told}; asked again: {', '.join(f'{count} {what}' for what, count in again.items())}",
             flush=True,
         )
     return int(faults > 0)

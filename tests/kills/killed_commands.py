@@ -147,7 +147,7 @@ def _validated(which: str, folder: Path, out: Path) -> list[str]:
 
 
 def _measured(which: str, folder: Path, out: Path) -> list[str]:
-    minutes = "0.1" if which == OLD else "0.3"
+    minutes = "0.03" if which == OLD else "0.1"
     return [
         "calibrate",
         "run",
