@@ -16,11 +16,11 @@ from sim.step.decode_lines import DecodeLines, DecodeRun
 class Advance:
     """Decode steps of a batch under way.
 
-    A timer stays set when the steps are cut; where it rings before the next ones end, these need no other until then.
+    The timer stays set when the steps are cut; where it rings before the next ones end, it is not set again until then.
     """
 
     __slots__ = (
-        "_batch", "_callback", "_clock", "_lines", "_rings", "_run", "end_s", "start_s", "steps",
+        "_batch", "_callback", "_clock", "_lines", "_rings", "_run", "_timer", "end_s", "start_s", "steps",
     )  # fmt: skip
 
     def __init__(
@@ -31,8 +31,9 @@ class Advance:
         self.steps = 0
         """Steps at whose end `callback` is called; 0 when none are under way."""
         self.start_s = self.end_s = 0.0
+        self._timer = Timer(self._ring)
         self._rings: list[float] = []
-        """When the timers that are set will ring, the next last."""
+        """When it will ring, the next time last."""
         self._run: DecodeRun
 
     def begin(self, now: float, steps: int, arrival_s: float = math.inf) -> None:
@@ -102,26 +103,27 @@ class Advance:
 
     def _look_ahead(self, steps: int) -> DecodeRun:
         """The next steps of the batch as it is now, up to `steps`."""
-        batch, lines = self._batch, self._lines
+        batch, lines, step = self._batch, self._lines, self._batch.step
         if batch.fullest != lines.fullest:
             lines.hold(batch.fullest)
         if batch.changed:
             for rank in batch.changed:
-                lines.renew(rank, batch.step, *batch.ranks[rank].load(batch.step))
+                sequences, context, growth = batch.ranks[rank].load(step)
+                lines.renew(rank, step, sequences, context, growth)
             batch.changed.clear()
-        return lines.run(batch.step, steps, batch.running)
+        return lines.run(step, steps, batch.running)
 
     def _set(self) -> None:
-        """Have a timer ring at the end, or before."""
+        """Have the timer ring at the end, or before."""
         rings, end_s = self._rings, self.end_s
         if not rings or rings[-1] > end_s:
             rings.append(end_s)
-            self._clock.at(end_s, self._ring, end_s)
+            self._clock.set(self._timer, end_s)
 
-    def _ring(self, timer: Timer) -> None:
-        self._rings.pop()
+    def _ring(self, _: Timer) -> None:
+        rang_s = self._rings.pop()
         if self.steps:
-            if timer.value >= self.end_s:
+            if rang_s >= self.end_s:
                 self._callback()
             else:
                 self._set()

@@ -33,6 +33,7 @@ class ArrivalProcess:
         self._ingress_s, self._most = ingress_s, requests.most
         self._known = iter(requests)
         self._next: Request | None = None
+        self._timer = Timer(self._arrive)
         self._due: list[Request] = []
         self._frontend: Frontend
 
@@ -49,7 +50,7 @@ class ArrivalProcess:
             self._next = None
             return
         self._next = request
-        self._clock.at(request.arrival_s + self._ingress_s, self._arrive)
+        self._clock.set(self._timer, request.arrival_s + self._ingress_s)
 
     def _arrive(self, _: Timer) -> None:
         request = self._next

@@ -9,15 +9,15 @@ from simpy.events import NORMAL
 
 
 class Timer:
-    """What rings: to SimPy an event that has happened."""
+    """What rings: to SimPy an event that has happened. It can be set to several times."""
 
     __slots__ = ("callbacks", "value")
     _ok = True
 
-    def __init__(self, callback: "Callback", value: Any) -> None:
+    def __init__(self, callback: "Callback", value: Any = None) -> None:
         self.callbacks = (callback,)
         self.value = value
-        """What was given to `Clock.at`."""
+        """What the callback is to know."""
 
 
 Callback = Callable[[Timer], None]
@@ -32,13 +32,17 @@ class Clock(simpy.Environment):
     def __init__(self) -> None:
         super().__init__()
         self.events = 0
-        """Timers set so far; each is one SimPy event."""
+        """Times that timers were set; each is one SimPy event."""
 
     def at(self, time_s: float, callback: Callback, value: object = None) -> None:
         """Call `callback` at `time_s`, or now if that has passed by rounding."""
+        self.set(Timer(callback, value), time_s)
+
+    def set(self, timer: Timer, time_s: float) -> None:
+        """Let a timer ring at `time_s`: a new one, or one that its owner sets again and again."""
         self.events = order = self.events + 1
-        timer: Any = Timer(callback, value)
-        heappush(self._queue, (time_s if time_s > self.now else self.now, NORMAL, order, timer))
+        ring: Any = (time_s if time_s > self.now else self.now, NORMAL, order, timer)
+        heappush(self._queue, ring)
 
     def run(self) -> None:  # type: ignore[override]  # to the end, and nowhere else
         """Until no timer is left: SimPy's loop, less what timers never do, which is to fail or to have waited."""

@@ -124,9 +124,10 @@ class MortalHandoff(Handoff):
     def _without_place(self, timer: Timer) -> None:
         self._ask_again(timer.value)
 
-    def _relayed(self, timer: Timer) -> None:
-        if timer.value[0] in self._unsent:
-            super()._relayed(timer)
+    def _hear(self, sequence: ServedRequest, sender: Sender) -> None:
+        """Unless it was lost on the way."""
+        if sequence in self._unsent:
+            super()._hear(sequence, sender)
 
     def _send(self, sequence: ServedRequest, sender: Sender, place: RankAddress, early: bool = False) -> None:
         self._unsent.discard(sequence)

@@ -23,8 +23,9 @@ class PrefillWorker:
     """One worker. Its ranks step together; a step is one timer."""
 
     __slots__ = (
-        "_budgets", "_busy", "_cached_s", "_clock", "_cost", "_hand_over", "_index", "_leaving", "_ledger",
-        "_loads", "_meter", "_prefixes", "_refusals", "_seconds", "_setup", "_start_s", "blocks", "queues",
+        "_budgets", "_cached_s", "_chunk", "_clock", "_cost", "_hand_over", "_index", "_leaving", "_ledger",
+        "_loads", "_meter", "_prefixes", "_refusals", "_seconds", "_setup", "_start_s", "_timer", "_unanswered",
+        "blocks", "queues",
     )  # fmt: skip
 
     def __init__(
@@ -45,10 +46,14 @@ class PrefillWorker:
         self.queues = PromptQueues(setup.dp, setup.whole_prompts)
         self._refusals = Refusals(setup.dp)
         self.blocks = [KvBlocks(setup.kv_blocks) for _ in range(setup.dp)]
-        self._busy = False
+        self._chunk: Chunk | None = None
+        """What the step that runs computes."""
+        self._timer = Timer(self._end_step)
         self._budgets = [setup.chunk_tokens] * setup.dp
         self._leaving: list[deque[tuple[float, int, ServedRequest]]] = [deque() for _ in range(setup.dp)]
         """Per rank: (time, blocks, sequence) of the KV on its way to a decode rank, in the order of sending."""
+        self._unanswered: list[ServedRequest] = []
+        """Those whose KV goes until after the step that runs, or the last one."""
         self._start_s = self._seconds = self._cached_s = 0.0
         """Of the step that runs; `_cached_s` of its seconds are for cached prefixes."""
 
@@ -61,20 +66,22 @@ class PrefillWorker:
 
     def wake(self) -> None:
         """Start a step if none is running and there is something to compute."""
-        if self._busy or not any(self.queues.queued_tokens):
+        if self._chunk or not any(self.queues.queued_tokens):
             return
         chunk = self.queues.plan(self._budgets, self._admit)
         if chunk is None:
             return
         now = self._clock.now
         self._ledger.start_prefill(chunk.started, now)
-        self._busy, self._start_s = True, now
+        self._chunk, self._start_s = chunk, now
         self._loads.put(self._index, self.queues.queued_tokens, chunk.fullest)
         self._seconds, self._cached_s = prefill_seconds(self._cost, chunk)
+        if self._unanswered:
+            self._keep_from_answering()
         self._cost.book_prefill(chunk.load, self._seconds)
         self._meter.steps += 1
         self._meter.new_tokens += chunk.tokens
-        self._clock.at(now + self._seconds, self._end_step, chunk)
+        self._clock.set(self._timer, now + self._seconds)
 
     def release_at(self, time_s: float, sequence: ServedRequest, rank: int) -> None:
         """The KV of a sequence will have left then.
@@ -85,9 +92,25 @@ class PrefillWorker:
         if self._prefixes.kept or (self._refusals.any and self._refusals.refuses(rank)):
             self._clock.at(time_s, self._released, (time_s, rank))
 
-    def between_steps_s(self) -> float:
-        """When it is between two steps the next time."""
-        return self._start_s + self._seconds if self._busy else self._clock.now
+    def answer(self, sequence: ServedRequest, gone_s: float) -> None:
+        """The KV of a sequence goes until `gone_s`, which the worker sees, and tells the router, between two steps.
+
+        The ends of steps are known at their start, so this is no event: who asks, asks later than `gone_s`.
+        """
+        sequence.answered_s = gone_s
+        self._unanswered.append(sequence)
+        if self._chunk:
+            self._keep_from_answering()
+
+    def _keep_from_answering(self) -> None:
+        """Answers that fall into the step that runs wait for its end; later ones may have to wait for another step."""
+        start_s, end_s = self._start_s, self._start_s + self._seconds
+        unanswered, self._unanswered = self._unanswered, []
+        for sequence in unanswered:
+            if sequence.answered_s > end_s:
+                self._unanswered.append(sequence)
+            elif sequence.answered_s >= start_s:
+                sequence.answered_s = end_s
 
     def settle(self, rank: int, until_s: float = math.inf) -> None:
         """Take off what has left until then."""
@@ -102,7 +125,7 @@ class PrefillWorker:
         """It fails: what it has worked until now is booked, nothing after. The sequences whose KV it was sending."""
         now = self._clock.now
         self._clock.forget(self)
-        if self._busy:
+        if self._chunk:
             done = (now - self._start_s) / self._seconds if self._seconds else 0.0
             self._meter.work(self._start_s, now, "prefill", (self._seconds - self._cached_s) * done)
             self._meter.spend("cached", self._cached_s * done)
@@ -115,7 +138,7 @@ class PrefillWorker:
 
     def stands_still(self) -> bool:
         """Whether it stands still though a waiting prompt would fit: never, if the scheduling is sound."""
-        if self._busy:
+        if self._chunk:
             return False
         for rank in range(self._setup.dp):
             self.settle(rank, self._clock.now)
@@ -145,10 +168,10 @@ class PrefillWorker:
             self._prefixes.admit(sequence)
         return True
 
-    def _end_step(self, timer: Timer) -> None:
-        chunk: Chunk = timer.value
-        now = self._clock.now
-        self._busy = False
+    def _end_step(self, _: Timer) -> None:
+        chunk, now = self._chunk, self._clock.now
+        assert chunk is not None
+        self._chunk = None
         self._meter.work(self._start_s, now, "prefill", self._seconds - self._cached_s)
         if self._cached_s:
             self._meter.spend("cached", self._cached_s)
@@ -165,7 +188,7 @@ class PrefillWorker:
                 self._prefixes.release(sequence)
                 self._ledger.finish(sequence, now)
         self.wake()
-        if not self._busy:
+        if self._chunk is None:
             self._loads.put(self._index, self.queues.queued_tokens)
 
 

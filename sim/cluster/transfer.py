@@ -26,6 +26,7 @@ from sim.serving.served_request import ServedRequest
 
 Sender = tuple[PrefillWorker, int]
 """A prefill worker and its rank."""
+Told = list[tuple[ServedRequest, Sender]]
 
 
 class Handoff:
@@ -53,6 +54,8 @@ class Handoff:
         self._nowhere: deque[tuple[ServedRequest, Sender | None]] = deque()
         """Those that found no worker to choose."""
         self._ranks_of = [loads.addresses[worker :: decode.workers] for worker in range(decode.workers)]
+        self._told_s, self._told = 0.0, Told()
+        """Prompts that were computed together, and when the decode side hears of them."""
         self._places: dict[int, RankAddress] = {}
         """Of the sequences that found room before their prefill, by id."""
         self._sending_until: defaultdict[PrefillWorker, list[float]] = defaultdict(lambda: [0.0] * prefill.dp)
@@ -79,14 +82,15 @@ class Handoff:
         if place := self._places.pop(sequence.id, None):
             self._send(sequence, (sender, sender_rank), place, early=True)
         elif self._rules.relay_s:
-            told = sequence, (sender, sender_rank)
-            self._clock.at(self._clock.now + self._rules.relay_s, self._relayed, told)
+            self._relay(sequence, (sender, sender_rank))
         else:
             self._hear(sequence, (sender, sender_rank))
 
     def pump(self, worker: int) -> None:
         """Decode worker `worker` has gained room, and is at a step boundary."""
         waiting = self._queues[worker if self._rules.chooses_worker else 0]
+        if not waiting:
+            return
         mine = self._ranks_of[worker]
         ranks: Sequence[RankAddress] | None = mine
         started: list[ServedRequest] = []
@@ -113,9 +117,17 @@ class Handoff:
         else:
             self._send(sequence, sender, place)
 
+    def _relay(self, sequence: ServedRequest, sender: Sender) -> None:
+        """Tell the decode side by way of the router: one timer for what is computed at the same time."""
+        heard_s = self._clock.now + self._rules.relay_s
+        if heard_s != self._told_s:
+            self._told_s, self._told = heard_s, []
+            self._clock.at(heard_s, self._relayed, self._told)
+        self._told.append((sequence, sender))
+
     def _relayed(self, timer: Timer) -> None:
-        sequence, sender = timer.value
-        self._hear(sequence, sender)
+        for sequence, sender in timer.value:
+            self._hear(sequence, sender)
 
     def _hear(self, sequence: ServedRequest, sender: Sender) -> None:
         place = self._ask(sequence, sender)
@@ -171,10 +183,5 @@ class Handoff:
         if self._rules.first_token == "received":
             self._ledger.deliver_first(sequence, arrival_s)
         if self._rules.answers_between_steps:
-            self._clock.at(end_s, self._answer, (sequence, worker))
+            worker.answer(sequence, end_s)
         self._workers[place.worker].expect(sequence, place.rank, arrival_s)
-
-    def _answer(self, timer: Timer) -> None:
-        """The KV has gone, which the prefill side sees between two steps."""
-        sequence, worker = timer.value
-        sequence.answered_s = worker.between_steps_s()

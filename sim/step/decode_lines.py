@@ -26,12 +26,10 @@ class DecodeRun:
 
     def __init__(self, pieces: list[Piece]) -> None:
         self._pieces = pieces
-        if len(pieces) == 1:
-            steps, first_s, longer_s = pieces[0]
-            self.steps, self.seconds = steps, first_s * steps + longer_s * (steps * (steps - 1) * 0.5)
-        else:
-            self.steps = sum(piece[0] for piece in pieces)
-            self.seconds = sum(_total_s(piece, piece[0]) for piece in pieces)
+        self.steps, self.seconds = 0, 0.0
+        for steps, first_s, longer_s in pieces:
+            self.steps += steps
+            self.seconds += first_s * steps + longer_s * (steps * (steps - 1) * 0.5)
 
     def total_s(self, steps: int) -> float:
         """Seconds of the first `steps` steps."""
@@ -121,12 +119,12 @@ class DecodeLines:
         self._loads[rank] = (sequences, context - growth * step, growth)
         top_s, top_slope_s, _, _, _, _ = self._lines[self._slowest]
         line = self._draw(rank, step)
-        if not self._sure_since <= step <= self._sure_until:
+        sure = self._sure_until
+        if not self._sure_since <= step <= sure:
             return
         start_s, slope_s, steepest_s, _, until, _ = line
         self._sure_since = step
         ahead_s = start_s - top_s + (slope_s - top_slope_s) * step
-        sure = self._sure_until
         if ahead_s >= 0:  # above the line that no other rank overtakes, until that catches up
             self._slowest = rank
             sure = until if until < sure else sure

@@ -1,6 +1,7 @@
 """Attention of several different prompts in one chunk, which the prefill surface has no axis for."""
 
 from bisect import bisect_left
+from functools import lru_cache
 from math import inf
 from typing import Final
 
@@ -21,6 +22,9 @@ NEAR: Final = 2**0.5
 """Within this factor of the length at which attention changes its form the surface is not asked: a cell."""
 DIGITS: Final = 3
 """Significant digits of a batch that are told apart: 0.5% at most, and many batches share a price."""
+
+KEPT: Final = 8192
+"""Batches kept as they were asked for: chunks of prompts without a prefix come again and again."""
 
 
 class PromptAttention:
@@ -49,6 +53,7 @@ class PromptAttention:
         """Length of the longest prompt up to which the surface knows the form."""
         self._forms = [forms for _, forms in (*switches, last)]
         self._seconds: dict[tuple[float, float, float, int], float] = {}
+        self._among_forms = lru_cache(KEPT)(self._among_forms_s)
 
     def core_s(self, load: PromptLoad) -> Floats:
         """Attention seconds of each rank; shape (ranks,)."""
@@ -62,6 +67,10 @@ class PromptAttention:
         _, tokens, context, held, longest, differ = prompts
         if not differ and longest < self._sure_below:
             return self._surface.at(tokens, context)
+        return self._among_forms(tokens, context, held, longest, differ)
+
+    def _among_forms_s(self, tokens: int, context: float, held: float, longest: float, differ: bool) -> float:
+        """Attention seconds where the form must be looked at."""
         new, length = one_prompt(tokens, context)
         switches, known = self._switches, True
         for up_to in switches:

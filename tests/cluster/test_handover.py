@@ -138,3 +138,12 @@ def test_an_answer_waits_for_the_prefill_side_to_see_that_the_kv_is_gone():
     assert ms(record)["finish"] == [510, 610]
     short = run([0, 0], 2, first_token="joined", answers_between_steps=True)
     assert ms(short)["finish"] == [200, 250], "no answer ends before it has begun"
+
+
+def test_one_event_for_what_the_decode_side_hears_at_once_and_none_for_an_answer():
+    """Three prompts of one prefill step: the router tells of them together, and shifts all that follows by 10. When the
+    prefill side sees that KV is gone is known as it starts a step."""
+    together = {"prefill": pool(chunk_tokens=300), "first_token": "joined"}
+    events = run([0, 0, 0], 20, **together).events
+    assert run([0, 0, 0], 20, relay_s=0.01, **together).events == events + 1
+    assert run([0, 0, 0], 20, answers_between_steps=True, **together).events == events
