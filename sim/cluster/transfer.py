@@ -52,7 +52,7 @@ class Handoff:
         self._queues: list[deque[tuple[ServedRequest, Sender | None]]] = [deque() for _ in range(queues)]
         self._nowhere: deque[tuple[ServedRequest, Sender | None]] = deque()
         """Those that found no worker to choose."""
-        self._ranks_of = [loads.addresses[worker :: decode.workers] for worker in range(decode.workers)]
+        self._ranks_of = loads.of_worker
         self._places: dict[int, RankAddress] = {}
         """Of the sequences that found room before their prefill, by id."""
         self._sending_until: defaultdict[PrefillWorker, list[float]] = defaultdict(lambda: [0.0] * prefill.dp)
