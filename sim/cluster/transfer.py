@@ -53,7 +53,7 @@ class Handoff:
         self._queues: list[deque[tuple[ServedRequest, Sender | None]]] = [deque() for _ in range(queues)]
         self._nowhere: deque[tuple[ServedRequest, Sender | None]] = deque()
         """Those that found no worker to choose."""
-        self._ranks_of = [loads.addresses[worker :: decode.workers] for worker in range(decode.workers)]
+        self._ranks_of = loads.of_worker
         self._told_s, self._told = 0.0, Told()
         """Prompts that were computed together, and when the decode side hears of them."""
         self._places: dict[int, RankAddress] = {}

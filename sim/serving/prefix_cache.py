@@ -181,7 +181,9 @@ class BlockCache:
             following = stretch.below.get(prompt[end])
             if following is None:
                 break
-            stretch, end = following, following.common(prompt)
+            stretch, end = following, following.end
+            if end > length or following.prompt[end - 1] != prompt[end - 1]:
+                end = following.common(prompt)
             known.append((stretch, end))
         return known
 

@@ -42,11 +42,14 @@ class PoolLoads:
     """
 
     __slots__ = (
-        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_listed", "_of_worker", "addresses", "workers",
+        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_listed", "_of_worker", "addresses", "of_worker",
+        "workers",
     )  # fmt: skip
 
     def __init__(self, workers: int, dp: int) -> None:
         self.addresses = pool_ranks(workers, dp)
+        self.of_worker = [self.addresses[worker::workers] for worker in range(workers)]
+        """The ranks of each worker."""
         self._count, self._dp = workers, dp
         self._of_worker = [[0] * dp for _ in range(workers)]
         self._each = [0] * workers
@@ -85,7 +88,8 @@ class PoolLoads:
     def without(self, found: Sequence[int]) -> PoolLoads:
         """The same, less what each rank has `found`, or each worker where its ranks find the same."""
         less, count = PoolLoads.__new__(PoolLoads), self._count
-        less.addresses, less.workers, less._count, less._dp = self.addresses, self.workers, count, self._dp
+        less.addresses, less.of_worker, less.workers = self.addresses, self.of_worker, self.workers
+        less._count, less._dp = count, self._dp
         less._heap, less._listed = [], []
         if len(found) == count:
             self._renew()
@@ -132,6 +136,14 @@ class PoolLoads:
             else:
                 heappop(heap)
         return self.addresses[first[2]]
+
+    def least_of(self, ranks: Sequence[RankAddress]) -> RankAddress:
+        """The same of some ranks, there must be one: often all those of a worker, as they stand in `of_worker`."""
+        worker = ranks[0].worker
+        if ranks is not self.of_worker[worker]:
+            return min(ranks, key=self.order)
+        loads = self._of_worker[worker]
+        return ranks[loads.index(min(loads))]
 
     def _renew(self) -> None:
         """Find the best ranks of the workers that have changed."""
@@ -191,7 +203,7 @@ class LeastLoaded:
         self, request: ServedRequest, loads: PoolLoads, ranks: Ranks = None, fits: Fits = None
     ) -> RankAddress | None:
         """See `Router.pick`."""
-        best = loads.least() if ranks is None else min(ranks, key=loads.order)
+        best = loads.least() if ranks is None else loads.least_of(ranks)
         if fits is None or fits(best):
             return best
         for rank in sorted(loads.addresses if ranks is None else ranks, key=loads.order):

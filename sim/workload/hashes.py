@@ -27,7 +27,7 @@ def hashes(cell: object) -> tuple[int, ...]:
     """A list of whole numbers; nothing is none. Raises ValueError."""
     if cell is None or cell == "":
         return ()
-    if not isinstance(cell, list) or not all(type(item) is int for item in cell):
+    if not isinstance(cell, list) or not {int}.issuperset(map(type, cell)):
         raise ValueError("expected a list of whole numbers")
     return tuple(cell)
 
