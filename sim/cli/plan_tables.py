@@ -83,7 +83,7 @@ def _plans(plan: Json) -> Table:
     table = plain_table()
     shown = {title: plan[key] for key, title in PLANS.items() if plan[key]}
     if not plan["best"]["with_margin"]:
-        shown = {WITHOUT if one is plan["best"] else title: one for title, one in shown.items()}
+        shown = {WITHOUT: plan["best"], PLANS["n_plus_1"]: plan["n_plus_1"]}
     table.add_column("")
     for title in shown:
         table.add_column(title, justify="right", overflow="fold")

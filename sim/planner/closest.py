@@ -1,10 +1,9 @@
 """Where nothing keeps the objectives: which of them are out of reach, and the plan that comes closest.
 
-The number of GPUs has a bound: what the question allows, or else `closest_gpus` times what carries the traffic when
-nothing is promised. Each candidate, in the number that this allows, gets its share of the peak; the least miss of all
-is told as out of reach, and the plan is the cheapest that misses by no more than `closest_within` more than that.
-Where more GPUs than are allowed would keep the objectives, how many is told as well; where those that are allowed do
-not even carry the traffic, that plan is the answer.
+The number of GPUs has a bound: what the question allows, or `closest_gpus` times what carries the traffic when nothing
+is promised, where it allows any number or not even that. Each candidate, in the number that this allows, gets its share
+of the peak; the least miss of all is told as out of reach, and the plan is the cheapest that misses by no more than
+`closest_within` more than that. Where more GPUs than are allowed would keep the objectives, how many is told as well.
 
 No margin is kept then: what the simulation itself cannot keep, none makes safer.
 """
@@ -41,16 +40,21 @@ class Nearest:
 def closest(found: Found, seed: int, crew: Crew, progress: Tick | None) -> tuple[Found, list[Json]]:
     """A search for the nearest question that has an answer, and what had to give way; the same search where there is
     none."""
-    question, limit = found.question, found.question.max_gpus
+    question, limit, free = found.question, found.question.max_gpus, found
     told: list[Json] = []
-    free = found
+    carrying = _carrying_gpus(found)
+    bound = limit if limit and limit >= carrying else telling().closest_gpus * carrying
     if limit is not None:
         free = search(replace(question, max_gpus=None), found.traffic, seed, crew, progress)
         if held := free.ranking(SAFE) or free.ranking(PLAIN):
-            told.append(_beyond(limit, held[0]))
-    within = replace(question, max_gpus=_allowed_gpus(found), margin=False)
+            size = held[0].sizes[SAFE] or held[0].sizes[PLAIN]
+            assert size is not None
+            told.append(_beyond(limit, carrying, held[0].screened.candidate.name, size.paid))
+            if size.paid <= bound:
+                return free, told
+    within = replace(question, max_gpus=bound, margin=False)
     nearest = _nearest(replace(found, question=within), seed, crew)
-    if nearest is None:  # so few GPUs do not carry the traffic at all
+    if nearest is None:
         return free, told
     relaxed = []
     for one in question.objectives:
@@ -63,26 +67,20 @@ def closest(found: Found, seed: int, crew: Crew, progress: Tick | None) -> tuple
     return search(replace(within, objectives=tuple(relaxed)), found.traffic, seed, crew, progress), told
 
 
-def _beyond(limit: int, cheapest: Entry) -> Json:
-    size = cheapest.sizes[SAFE] or cheapest.sizes[PLAIN]
-    assert size is not None
-    return {
-        "objective": "max_gpus", "bound": limit, "reached": size.paid, "with": cheapest.screened.candidate.name,
-        "says": f"no candidate holds on {limit:,} GPUs; the cheapest that does takes {size.paid:,} "
-        f"({cheapest.screened.candidate.name})",
-    }  # fmt: skip
-
-
-def _allowed_gpus(found: Found) -> int:
-    """On how many GPUs the closest plan is looked for."""
-    if found.question.max_gpus is not None:
-        return found.question.max_gpus
+def _carrying_gpus(found: Found) -> int:
+    """The fewest, by the estimate, that carry the traffic when nothing is promised."""
     free = replace(found.question, max_gpus=None)
-    carrying = (
-        sized(free, e.screened, replicas_for(found.traffic.peak_per_s, e.screened.capacity)).paid
+    sizes = (
+        sized(free, e.screened, replicas_for(found.traffic.peak_per_s, e.screened.capacity))
         for e in found.entries
     )
-    return telling().closest_gpus * min(carrying)
+    return min(size.paid for size in sizes)
+
+
+def _beyond(limit: int, carrying: int, name: str, paid: int) -> Json:
+    alone = f"; the traffic alone takes {carrying:,}" if limit < carrying else ""
+    says = f"no candidate holds on {limit:,} GPUs{alone}; the cheapest that does takes {paid:,} ({name})"
+    return {"objective": "max_gpus", "bound": limit, "reached": paid, "with": name, "says": says}
 
 
 def _out_of_reach(one: Objective, nearest: Nearest, within: Question) -> Json:

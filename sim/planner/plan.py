@@ -61,8 +61,12 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
         asked = found
         if not (found.ranking(PLAIN) or found.ranking(SAFE)):
             found, out_of_reach = closest(found, seed, crew, progress)
-        # A margin may be more than any candidate has: then the plan without one is the best there is.
-        best = confirm(found, SAFE, seed, crew) or confirm(found, PLAIN, seed, crew)
+        best = confirm(found, SAFE, seed, crew)
+        if (
+            best is None
+        ):  # a margin is more than any candidate has: then the plan without one is the best there is
+            found = found.without_margin()
+            best = confirm(found, SAFE, seed, crew)
         without = cheaper_of(confirm(found, PLAIN, seed, crew), best)
         told = _told(asked, found, best, without, out_of_reach, crew)
     told["ledger"] = answer.ledger(found, seed, time.perf_counter() - started)
@@ -98,8 +102,8 @@ def _told(
         "notes": list(dict.fromkeys(_notes(asked))),
         "objectives": [{"objective": o.key, "label": o.label, "bound_s": o.bound_s} for o in question.objectives],
         "max_gpus": question.max_gpus,
-        "best": _best(asked, found, best, SAFE if best and best.entry.sizes[SAFE] else PLAIN),
-        "without_margin": _best(asked, found, without, PLAIN) if found.question.margin else None,
+        "best": _best(asked, found, best, SAFE),
+        "without_margin": _best(asked, found, without, PLAIN),
         "n_plus_1": None if best is None else answer.n_plus_1(found, best),
         "out_of_reach": out_of_reach,
         "candidates": answer.runners_up(found, best),

@@ -7,7 +7,7 @@ cannot win. The rounds are of a fixed size: how many processes there are changes
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -102,6 +102,15 @@ class Found:
         """The candidates that hold within the GPUs that are allowed, the best first."""
         held = [e for e in self.entries if (size := e.sizes[target]) and allowed(self.question, size)]
         return sorted(held, key=lambda e: rank(e.screened, e.sizes[target]))  # type: ignore[arg-type]
+
+    def without_margin(self) -> "Found":
+        """The same where no candidate holds with a margin: both targets are the objectives as they are."""
+        for entry in self.entries:
+            entry.margin, entry.sizes[SAFE] = self.margin(entry).none(), entry.sizes[PLAIN]
+            if entry.held is not None:
+                plain = entry.held.brackets[PLAIN]
+                entry.held = replace(entry.held, brackets=(plain, plain))
+        return replace(self, question=replace(self.question, margin=False))
 
     def best(self, target: int) -> Rank:
         """What has to be beaten."""

@@ -142,11 +142,13 @@ PLANS = {
 def plans_table(plan: Json) -> pd.DataFrame:
     """The plans side by side."""
     columns = {}
-    for key, title in PLANS.items():
+    titles = PLANS
+    if plan["best"] is not None and not plan["best"]["with_margin"]:
+        titles = {"best": "no margin can be kept", "n_plus_1": PLANS["n_plus_1"]}
+    for key, title in titles.items():
         if (one := plan[key]) is not None:
-            without = key == "best" and not one["with_margin"]
             prices = {f"USD per million, {k.replace('_', ' ')}": v for k, v in one["usd_per_million"].items()}
-            columns["no margin can be kept" if without else title] = {
+            columns[title] = {
                 "GPUs": one["gpus"], "GPUs paid for": one["gpus_paid"], "replicas": one["replicas"],
                 "USD per hour": one["usd_per_hour"], **prices,
             }  # fmt: skip
