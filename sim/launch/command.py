@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from sim.launch.arguments import Arguments, Given, read_arguments, read_environment
-from sim.launch.entries import DISAGGREGATED, ROUTER, Entry, assigned, entry, started
-from sim.launch.option_files import Files, read_options
+from sim.launch.entries import DISAGGREGATED, ROUTER, EntryPoint, assigned, entry, started
+from sim.launch.option_files import Files, keys_in, read_options
 from sim.launch.routers import RouterCommand, read_router, read_servers
 from sim.launch.shell import read_script
 from sim.launch.table import table
 from sim.launch.words import Statement, Word, fail
 from sim.scenario.errors import Place
-from sim.scenario.reader import read
 
+OVERRIDES: Final = "--override-engine-args"
+"""What messages call the keys in that flag of Dynamo's."""
 DASHES: Final = ("\u2013", "\u2014", "\u2212")
 """What pages make of a hyphen: an en dash, an em dash, a minus."""
 
@@ -92,7 +93,7 @@ def read_commands(text: str, name: str, folder: Path | None) -> Read:
     return Read(tuple(commands), tuple(routers), tuple(others))
 
 
-def _command(statement: Statement, found: Entry, files: Files) -> Command:
+def _command(statement: Statement, found: EntryPoint, files: Files) -> Command:
     known = table(found.engine, found.wrapper)
     before, words = statement.words[: found.start], statement.words[found.start :]
     place = before[-1].place
@@ -104,8 +105,8 @@ def _command(statement: Statement, found: Entry, files: Files) -> Command:
         # TensorRT-LLM's file wins over its flags (llmapi/llm_utils.py, update_llm_args_with_extra_dict).
         said = _joined(said, from_file) if found.engine == "trtllm" else _joined(from_file, said)
     if (overrides := said.settings.pop("overrides", None)) is not None:  # over the file, in Dynamo
-        root = read(str(overrides.value), "--override-engine-args")
-        said = _joined(said, read_options(known, dict(root.value or {}), "--override-engine-args"))
+        keys = keys_in(str(overrides.value), OVERRIDES)
+        said = _joined(said, read_options(known, keys, OVERRIDES))
     arguments = _joined(arguments, said)
     _model(arguments, words, place)
     return Command(found.engine, arguments, place, statement.note, wrapper=found.wrapper)

@@ -35,7 +35,7 @@ _ENVIRONMENT: Final = re.compile(r"(?:--env=|-e)?([A-Za-z_]\w*)=")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class EntryPoint:
     """What a command starts, and the place of its first argument among the words."""
 
     engine: str
@@ -43,7 +43,7 @@ class Entry:
     start: int
 
 
-def entry(words: Sequence[Word]) -> Entry | None:
+def entry(words: Sequence[Word]) -> EntryPoint | None:
     """The engine that a command starts, or one of the entries that are none; None: it starts nothing of it."""
     texts = [word.text for word in words]
     found = (_entry_at(texts, at) for at in range(len(texts)))
@@ -51,26 +51,26 @@ def entry(words: Sequence[Word]) -> Entry | None:
     return first if first is None or first.engine != NOTHING else None
 
 
-def _entry_at(texts: Sequence[str], at: int) -> Entry | None:
+def _entry_at(texts: Sequence[str], at: int) -> EntryPoint | None:
     """The same for the word at one place."""
     text, after = texts[at], texts[at + 1] if at + 1 < len(texts) else ""
     base = text.rsplit("/", 1)[-1]
     module = after if text == "-m" else ""
-    found: Entry | None = None
+    found: EntryPoint | None = None
     if ROUTERS.fullmatch(module or base):
-        found = Entry(ROUTER, "", at + (2 if module else 1))
+        found = EntryPoint(ROUTER, "", at + (2 if module else 1))
     elif module in MODULES:
-        found = Entry(*MODULES[module], at + 2)
+        found = EntryPoint(*MODULES[module], at + 2)
     elif base in ("vllm", "sglang") and after == "serve":
-        found = Entry(base, "", at + 2)
+        found = EntryPoint(base, "", at + 2)
     elif base == "trtllm-serve" and after == "disaggregated":
-        found = Entry(DISAGGREGATED, "", at + 2)
+        found = EntryPoint(DISAGGREGATED, "", at + 2)
     elif base == "trtllm-serve" and after in ("disaggregated_mpi_worker", "mm_embedding_serve", "grpc"):
-        found = Entry(NOTHING, "", at)
+        found = EntryPoint(NOTHING, "", at)
     elif base == "trtllm-serve":
-        found = Entry("trtllm", "", at + 1 + (after == "serve"))
+        found = EntryPoint("trtllm", "", at + 1 + (after == "serve"))
     elif IMAGES.search(text) and "serve" not in texts[at:] and any(map(CONTAINERS.search, texts[:at])):
-        found = Entry("vllm", "", at + 1)
+        found = EntryPoint("vllm", "", at + 1)
     return found
 
 

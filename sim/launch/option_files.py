@@ -24,12 +24,7 @@ class Files:
     def read(self, name: str, place: Place) -> dict[str, Node]:
         """The keys of a YAML file. Raises ScenarioError at `place` where there is no such file, and in the file where
         it holds no keys."""
-        root = read(self._text(name, place), name)
-        if root.value is None:
-            return {}
-        if not isinstance(root.value, dict):
-            raise fail(root.place, "expected keys and values, as the engine's options")
-        return root.value
+        return keys_in(self._text(name, place), name)
 
     def _text(self, name: str, place: Place) -> str:
         if (text := self._written.get(normpath(name))) is not None:
@@ -42,6 +37,16 @@ class Files:
         except ScenarioError as error:
             message = error.problems[0].message
             raise fail(place, f"{name}: {message}; put it there, or {write}") from None
+
+
+def keys_in(text: str, name: str) -> dict[str, Node]:
+    """The keys of YAML or JSON. Raises ScenarioError where it holds anything else."""
+    root = read(text, name)
+    if root.value is None:
+        return {}
+    if not isinstance(root.value, dict):
+        raise fail(root.place, "expected keys and values, as the engine's options")
+    return root.value
 
 
 def read_options(known: FlagTable, keys: Mapping[str, Node], name: str) -> Arguments:

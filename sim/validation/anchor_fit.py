@@ -48,7 +48,7 @@ def rules() -> Mapping[str, Mapping[str, float]]:
 
 
 @dataclass
-class Fit:
+class AnchorFit:
     """The factors of some of the points."""
 
     kept: tuple[int, ...]
@@ -88,9 +88,9 @@ class Lines:
             for b, f, c in zip(self.base, by_factor, by_constant, strict=True)
         ]
 
-    def fitted(self, sets: Iterable[Sequence[int]]) -> list[Fit]:
+    def fitted(self, sets: Iterable[Sequence[int]]) -> list[AnchorFit]:
         """The factors of every set of points, whose rounds are simulated together."""
-        fits = [Fit(tuple(kept)) for kept in sets]
+        fits = [AnchorFit(tuple(kept)) for kept in sets]
         for fit in fits:
             base = {i: self.base[i] for i in fit.kept}
             fit.found, fit.least = base, self._off(base, Factors())
@@ -107,7 +107,7 @@ class Lines:
                 fit.tried = None if self._explained(found) else self._solved(found, fit.tried)
         return fits
 
-    def _round(self, fits: Sequence[Fit]) -> list[tuple[Fit, dict[int, Figures]]]:
+    def _round(self, fits: Sequence[AnchorFit]) -> list[tuple[AnchorFit, dict[int, Figures]]]:
         """The sets that are not done, with the figures of what they try."""
         open_fits = [(fit, fit.tried) for fit in fits if fit.tried is not None]
         figures = iter(self._simulate([(i, tried) for fit, tried in open_fits for i in fit.kept]))

@@ -102,7 +102,7 @@ def test_every_text_is_looked_at() -> None:
     assert len(PASTED) >= 25
 
 
-KEYS = {
+KEYS: dict[str, dict[str, object]] = {
     # Prompts run without graphs there; steps of answers keep theirs.
     "sglang-gb200-prefill-decode.sh": {
         "scheduling.cuda_graphs": None, "scheduling.prefill_graph_tokens": 0, "router": "random",
@@ -169,6 +169,10 @@ BROKEN = {
         "command:1:12: unknown model 'model'",
     ),
     "another engine": ("lmdeploy serve api_server deepseek-ai/DeepSeek-V3 --tp 8", "command:1:1: no launch command"),
+    "no keys in Dynamo's override": (
+        "python3 -m dynamo.trtllm --model deepseek-ai/DeepSeek-R1 --override-engine-args '[1]'",
+        "--override-engine-args:1:1: expected keys and values",
+    ),
     "a wrong word in Dynamo's override": (
         "python3 -m dynamo.trtllm --model deepseek-ai/DeepSeek-R1 "
         "--override-engine-args '{\"tensor_parallel_size\": \"x\"}'",
