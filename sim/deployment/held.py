@@ -37,7 +37,7 @@ def weights_held(engine: Engine, gpu: Gpu, layout: Layout, redundant: int) -> fl
         absorbed=engine.absorbed_weights,
     )
     repacked = parts["routed"] if layout.weights == "mxfp4" and gpu.generation == "hopper" else 0.0
-    left = engine.left_scale_bytes / weight_bytes(MXFP4_BLOCK, "mxfp4")
+    left = engine.left_scale_bytes / float(weight_bytes(MXFP4_BLOCK, "mxfp4"))
     return sum(parts.values()) + repacked * left + _unquantised(engine, gpu, layout) + _rotary(engine, layout)
 
 
@@ -50,7 +50,7 @@ def _unquantised(engine: Engine, gpu: Gpu, layout: Layout) -> float:
         for matrix in kind.matrices()
         if matrix.name in names
     )
-    return weight_bytes(elements, "bf16") - weight_bytes(elements, layout.attention_weights)
+    return float(weight_bytes(elements, "bf16") - weight_bytes(elements, layout.attention_weights))
 
 
 def _rotary(engine: Engine, layout: Layout) -> float:

@@ -21,7 +21,7 @@ def expected_error(deployment: Deployment) -> dict[str, Any] | None:
     services of two pools, by the layout of the workers that decode, and as published steps of each, of which the worse
     error and the greater distance count, and `held_out` holds if it does for both; the nearer answer is given, that of
     services among equals. A scenario with a profile of its own belongs to no family, nor does one whose routed experts
-    are carried beyond what was measured.
+    are carried beyond what was measured, unless a service of this very layout was published and it names no kernels.
 
     An anchor that knows its own error has that.
     """
@@ -43,9 +43,11 @@ def expected_error(deployment: Deployment) -> dict[str, Any] | None:
     if "decode" in deployment.pools:
         asked.insert(0, [service(deployment)])
     answers = [answer for pools in asked if (answer := _answer(pools))]
-    if not answers or experts_carried(deployment):
+    if not answers:
         return None
-    return min(answers, key=lambda answer: answer["doublings"])
+    answer = min(answers, key=lambda answer: answer["doublings"])
+    named = any(plan.layout.moe_backend for plan in deployment.pools.values())
+    return None if (answer["doublings"] or named) and experts_carried(deployment) else answer
 
 
 def _answer(pools: list[Served]) -> dict[str, Any] | None:

@@ -142,3 +142,26 @@ def test_nothing_is_hidden_or_waited_for_by_rounding(phase: str) -> None:
     total = sum(operation["seconds"] for operation in told["operations"])
     for name in ("hidden_s", "launch_wait_s"):
         assert told[name] == 0 or told[name] > 1e-6 * total
+
+
+def test_a_layout_that_was_published_has_its_error_wherever_its_experts_were_measured() -> None:
+    """TensorRT-LLM's MXFP4 experts were measured with 3 to 48 on a GPU; twelve published rows of V4-Pro have all 384 on
+    each, sharded over eight. Four GPUs do not say how far off they are, nor do kernels of another name."""
+    serve = {"gpus": 8, "tp": 8, "ep": 1, "max_batch_per_gpu": 8}
+    form: dict[str, Any] = {
+        "model": "deepseek-v4-pro",
+        "gpu": "b200",
+        "engine": "trtllm",
+        "precision": {"kv_cache": "fp8"},
+    }
+
+    def expected(**changed: Any) -> dict[str, Any] | None:
+        workload = scenario(1).workload.model_dump()
+        one = Scenario.model_validate(form | {"deployment": {"serve": serve | changed}, "workload": workload})
+        assert experts_carried(resolve(one))
+        return room.expected_error(resolve(one))
+
+    found = expected()
+    assert found is not None and found["held_out"] and found["doublings"] == 0
+    assert expected(moe_backend="trtllm_gen") is None
+    assert expected(gpus=16, tp=8) is None
