@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from sim.cli.files import prepare, print_json, save, writer
+from sim.cli.files import prepare, print_json, save, spare, writer
 from sim.cli.terminal import BAD_INPUT, Screen, show_error
 from sim.saving import write_whole
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sim.scenario.loading import LoadedScenario
 
 YAML: Final = (".yaml", ".yml")
+RESULT: Final = "bench.json"
 
 
 def validate_bench(
@@ -40,6 +41,8 @@ def validate_bench(
     from sim.validation.bench.files import read_benches
     from sim.validation.bench.run import BenchError
 
+    read = [*files, *([Path(deployment)] if deployment else [])]
+    spare(read, [*([anchor] if anchor else []), *([out / RESULT] if out else [])])
     if out:
         prepare(out)
     loaded = _deployment(deployment, gpu, screen) if deployment else None
@@ -65,7 +68,7 @@ def validate_bench(
             _write(anchor, made.form)
             screen.show(bench_tables.anchored(made.form, anchor))
         if out:
-            save(out, writer("bench.json", data))
+            save(out, writer(RESULT, data))
     if as_json:
         print_json(data)
 

@@ -101,7 +101,7 @@ def compare(
     from sim.cli import tables
 
     screen = Screen(as_json, quiet)
-    results = simulated(scenarios, sets, seed, out, screen)
+    results = simulated(scenarios, sets, seed, out, screen, several=True)
     data = {name: result.json() for name, result in results.items()}
     api_prices = public_prices(results)
     answer = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}

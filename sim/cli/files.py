@@ -3,7 +3,8 @@
 import errno
 import json
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 RESULT, COMPARISON, PAGE = "run.json", "comparison.json", "report.html"
 """Files of a run, and of several, in the folder of `--out`."""
+SCENARIO = "scenario.yaml"
 TABLES = ("requests.parquet", "histograms.parquet")
 """Of which a run has one."""
 
@@ -27,6 +29,19 @@ def prepare(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder if folder.exists() else folder.parent):
         return
+
+
+def spare(read: Iterable[Path], written: Iterable[Path]) -> None:
+    """Raises FileExistsError where a result would take the place of a file that it is made from."""
+    targets = [*written]
+    for file in read:
+        for target in targets:
+            with suppress(OSError, ValueError):  # one of them is not there
+                if target.samefile(file):
+                    break
+        else:
+            continue
+        raise FileExistsError(errno.EEXIST, "is read, and the result would take its place", str(file))
 
 
 def save(folder: Path, write: Callable[[Path], object], last: str = "", ours: Collection[str] = ()) -> None:

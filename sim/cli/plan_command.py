@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.cli.files import prepare, print_json, save
+from sim.cli.files import prepare, print_json, save, spare
 from sim.cli.terminal import DID_NOT_HOLD, Screen
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def plan(
 
     screen = Screen(as_json, quiet)
     if out:
+        spare([file], (out / name for name in (SCENARIO, ANSWER, CANDIDATES, REPORT, LAUNCH)))
         prepare(out)
     with screen.progress(file.stem) as tick:
         found = plan_file(file, seed, workers, tick)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sim
-from sim.cli.files import COMPARISON, PAGE, prepare
+from sim.cli.files import COMPARISON, PAGE, RESULT, SCENARIO, prepare, spare
 from sim.cli.terminal import Screen
 from sim.scenario.errors import LocatedProblem, ScenarioError
 from sim.units import GB_BYTES
@@ -47,9 +47,15 @@ def note_profile(name: str, deployment: "Deployment", screen: Screen) -> None:
 
 
 def simulated(
-    paths: list[Path], sets: list[str] | None, seed: int, out: Path | None, screen: Screen
+    paths: list[Path],
+    sets: list[str] | None,
+    seed: int,
+    out: Path | None,
+    screen: Screen,
+    several: bool = False,
 ) -> "dict[str, Result]":
-    """The result of each scenario by name. All are checked before the first one runs."""
+    """The result of each scenario by name. All are checked before the first one runs. `several`: of a comparison, which
+    gives each a folder in `out`."""
     loaded: dict[str, tuple[LoadedScenario, Deployment]] = {}
     problems: list[LocatedProblem] = []
     for path in paths:
@@ -60,6 +66,8 @@ def simulated(
     if problems:
         raise ScenarioError(problems)
     if out:
+        of_runs = (COMPARISON, PAGE, *(f"{name}/{file}" for name in loaded for file in (SCENARIO, RESULT)))
+        spare(paths, [out / file for file in (of_runs if several else (SCENARIO, RESULT, PAGE))])
         prepare(out)
     results = {}
     for name, (one, deployment) in loaded.items():
@@ -74,7 +82,7 @@ def simulated(
 def _name(path: Path, taken: Container[str]) -> str:
     """The file's name without folder and suffix, numbered where another has it; it is a folder's name, too, which must
     not lead out of `--out` as `..` would."""
-    stem = path.stem.strip(".") or "scenario"
+    stem = path.stem.strip(".").encode("utf-8", "replace").decode() or "scenario"  # some names are no text
     names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
     return next(name for name in names if name not in taken and name not in (COMPARISON, PAGE))
 

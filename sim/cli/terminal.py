@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -64,10 +64,11 @@ class Screen:
 
 
 def _note(file: Path, text: str) -> None:
-    """Replace the file's content at once, so that a reader never finds half of it."""
+    """Replace the file's content at once, so that a reader never finds half of it. No run is lost where that fails."""
     beside = file.with_name(f".{file.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(file)
+    with suppress(OSError):
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(file)
 
 
 def _console(stderr: bool, quiet: bool = False) -> Console:

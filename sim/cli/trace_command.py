@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from sim.cli.files import print_json, save, writer
+from sim.cli.files import print_json, save, spare, writer
 from sim.cli.terminal import Screen, number, percent, seconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+RESULT: Final = "trace.json"
 FULL: Final = "\u2588"
 PARTLY: Final = ("", *(chr(0x2590 - eighths) for eighths in range(1, 8)))
 """Blocks of one to seven eighths."""
@@ -41,10 +42,12 @@ def show_trace(
     from sim.workload.summary import understood
 
     screen = Screen(as_json, quiet)
+    if out:
+        spare([Path(file)], [out / RESULT])
     data = understood(trace.load(file, seed, time_unit=time_unit))
     screen.show(_told(data))
     if out:
-        save(out, writer("trace.json", data))
+        save(out, writer(RESULT, data))
     if as_json:
         print_json(data)
 

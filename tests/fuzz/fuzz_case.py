@@ -32,6 +32,8 @@ FAR: Final = 100.0
 PHASES: Final = ("decode", "prefill")
 REQUESTS: Final = 20
 """Of a short run."""
+WAITING: Final = 15
+"""Seconds of the clock for one that a command may compute: the machine may do other things."""
 LONGEST_MESSAGE: Final = 20_000
 """Characters of an error that are still an answer."""
 ENDS: Final = (0, 2)
@@ -170,13 +172,19 @@ def _tried(command: list[str], limit_s: float) -> tuple[bool, str, str]:
 
 @contextmanager
 def _within(limit_s: float) -> Iterator[None]:
-    """Inside, TookTooLong after so many seconds."""
-    signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    """Inside, TookTooLong after so many seconds of the processor (a busy machine has none for it), or of waiting."""
+    alarms = (
+        (signal.SIGPROF, signal.ITIMER_PROF, limit_s),
+        (signal.SIGALRM, signal.ITIMER_REAL, WAITING * limit_s),
+    )
+    for number, timer, seconds in alarms:
+        signal.signal(number, _stop)
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for _, timer, _ in alarms:
+            signal.setitimer(timer, 0)
 
 
 def _answered(stdout: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from unittest import mock
 
 import typer
 from fuzz_bases import lay_out
-from fuzz_case import SCENARIOS, Verdict, judge
+from fuzz_case import SCENARIOS, WAITING, Verdict, judge
 
 from sim.step import build
 from sim.workload import trace, unpacking
@@ -87,7 +87,7 @@ def judged(
             idle.append(worker)
             yield verdict
         for pipe, worker in [*busy.items()]:
-            if time.monotonic() - worker.since > commands * limit_s + GRACE_S:
+            if time.monotonic() - worker.since > commands * WAITING * limit_s + GRACE_S:
                 worker.end()
                 del busy[pipe]
                 idle.append(Worker(seed, limit_s, memory_bytes, kind))

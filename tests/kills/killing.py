@@ -64,7 +64,7 @@ class Scene:
         began = time.monotonic()
         process = self._begun(NEW, mark)
         while writing and process.poll() is None and not self._half_written():
-            time.sleep(0.001)
+            time.sleep(0.002)
         until = time.monotonic() + after_s
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.001)
@@ -108,7 +108,10 @@ class Scene:
         return f"neither the old result nor the new one ({', '.join(other) or 'some of each'})"
 
     def _half_written(self) -> bool:
-        return any(self.out.parent.glob(f"{PREFIX}*/*")) or any(self.out.glob(f"{PREFIX}*/*"))
+        try:
+            return any(self.out.parent.glob(f"{PREFIX}*/*")) or any(self.out.glob(f"{PREFIX}*/*"))
+        except FileNotFoundError:  # one of them has just gone
+            return False
 
     def _cleared(self) -> None:
         shutil.rmtree(self.out.parent, ignore_errors=True)
