@@ -41,9 +41,6 @@ def seconds_by_source(operations: list[Operation], cost: CostModel) -> Floats:
     return seconds
 
 
-Segment = tuple[float, float, float, float, float]
-"""(attention seconds at the context where it starts, that context, seconds that each further token adds, the context at
-which it ends, the most that a token adds in it or in any later one)"""
 Whole = tuple[dict[Stage, Floats], float, float]
 
 
@@ -102,7 +99,7 @@ class Surface:
     """
 
     __slots__ = (
-        "_above", "_core", "_knots", "_last", "_lines", "_rows", "_segments", "_sources", "_spelled", "_visits",
+        "_above", "_core", "_knots", "_last", "_lines", "_listed", "_rows", "_sources", "_spelled", "_visits",
         "context", "x",
     )  # fmt: skip
 
@@ -139,7 +136,7 @@ class Surface:
         curves = np.array([by_stage["experts"], *chosen.values()]).T
         self._spelled = _Spelled(curves[below] + (curves[below + 1] - curves[below]) * u[:, None])
         self._lines: dict[tuple[int, float], Line] = {}
-        self._segments: dict[int, list[Segment]] = {}
+        self._listed: dict[int, tuple[list[float], list[float], list[float]]] = {}
         self._knots: list[float] = context.tolist()
         self._last = len(self._knots) - 2
         self._above: list[int] = self.x.searchsorted(np.arange(self.x[-1] + 1)).tolist()
@@ -168,20 +165,22 @@ class Surface:
 
         Raises IndexError beyond the largest x that the surface was built for.
         """
-        segments = self._segments.get(x) or self._segment(x)
-        seconds, start, slope, up_to, steepest = segments[bisect_right(self._knots, context)]
-        return seconds + (context - start) * slope, slope, up_to, steepest
+        row, slopes, steepest = self._listed.get(x) or self._list(x)
+        knots = self._knots
+        j = bisect_right(knots, context) - 1
+        if j < 0:
+            return row[0], 0.0, knots[0], steepest[0]
+        if j >= self._last:
+            j = self._last
+            return row[j] + (context - knots[j]) * slopes[j], slopes[j], inf, steepest[j]
+        return row[j] + (context - knots[j]) * slopes[j], slopes[j], knots[j + 1], steepest[j]
 
-    def _segment(self, x: int) -> list[Segment]:
-        """The segments between contexts, by how many of these are below: a flat one below all, and the last one goes on
-        for ever."""
-        row, knots = self._rows[x].tolist(), self._knots
+    def _list(self, x: int) -> tuple[list[float], list[float], list[float]]:
+        """Attention seconds at each context, what a token adds up to the next one, and the most from there on."""
         slopes = np.diff(self._rows[x]) / np.diff(self.context)
-        steepest = np.maximum.accumulate(slopes[::-1])[::-1].tolist()
-        below = (row[0], knots[0], 0.0, knots[0], steepest[0])
-        segments = [below, *zip(row, knots, slopes.tolist(), [*knots[1:-1], inf], steepest, strict=False)]
-        self._segments[x] = segments = [*segments, segments[-1]]
-        return segments
+        steepest = np.maximum.accumulate(slopes[::-1])[::-1]
+        self._listed[x] = found = (self._rows[x].tolist(), slopes.tolist(), steepest.tolist())
+        return found
 
     def at(self, x: int, context: float) -> float:
         """`attention` alone, for what hardly comes twice: prompts."""
