@@ -32,7 +32,8 @@ def simulate(
     """Run a scenario to its end.
 
     The same scenario and seed give the same result, in every process. `base_folder` is where relative file names
-    of the scenario start; `progress` is told how many requests have left.
+    of the scenario start; `progress` is told how many requests have left, of all (of those
+    counted so far, before the first is served).
 
     Raises:
         DeploymentError: if the deployment does not fit the machine, or has no room for a single request, or the
@@ -56,7 +57,7 @@ def simulate(
 def _run(scenario: Scenario, seed: int, base_folder: Path | None, progress: Progress | None) -> Result:
     deployment = deploy(scenario, shipped_profiles())
     check_backends(deployment)
-    stream = incoming(scenario, seed, base_folder)
+    stream = incoming(scenario, seed, base_folder, progress)
     check_room(deployment, stream.least_tokens)
     check_warmup(scenario, stream.last_arrival_s)
     costs = {role: pool_step_cost(deployment, role) for role in deployment.pools}

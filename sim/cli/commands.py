@@ -145,7 +145,8 @@ def check(
 
                 check_backends(deployment)
             check_recordings(deployment)
-            stream = incoming(loaded.scenario, seed)
+            with screen.progress("check") as tick:
+                stream = incoming(loaded.scenario, seed, counting=tick)
             operated(cluster_plan(deployment, seed), loaded.scenario, deployment, seed)
             check_room(deployment, stream.least_tokens)
             check_warmup(loaded.scenario, stream.last_arrival_s)

@@ -9,15 +9,24 @@ from simpy.events import NORMAL
 
 
 class Timer:
-    """What rings: to SimPy an event that has happened. It can be set to several times."""
+    """What rings: to SimPy an event that has happened, and may happen again."""
 
-    __slots__ = ("callbacks", "value")
+    __slots__ = ("callback", "value")
     _ok = True
 
     def __init__(self, callback: "Callback", value: Any = None) -> None:
-        self.callbacks = (callback,)
+        self.callback = callback
         self.value = value
         """What the callback is to know."""
+
+    @property
+    def callbacks(self) -> "tuple[Callback, ...]":
+        """As SimPy calls them; it takes them from an event that has rung, which this one does not mind."""
+        return (self.callback,)
+
+    @callbacks.setter
+    def callbacks(self, taken: None) -> None:
+        pass
 
 
 Callback = Callable[[Timer], None]
@@ -41,15 +50,14 @@ class Clock(simpy.Environment):
     def set(self, timer: Timer, time_s: float) -> None:
         """Let a timer ring at `time_s`: a new one, or one that its owner sets again and again."""
         self.events = order = self.events + 1
-        ring: Any = (time_s if time_s > self.now else self.now, NORMAL, order, timer)
-        heappush(self._queue, ring)
+        heappush(self._queue, (time_s if time_s > self.now else self.now, NORMAL, order, timer))  # type: ignore[misc]
 
     def run(self) -> None:  # type: ignore[override]  # to the end, and nowhere else
         """Until no timer is left: SimPy's loop, less what timers never do, which is to fail or to have waited."""
-        queue = self._queue
+        queue: Any = self._queue
         while queue:
             self.now, _, _, timer = heappop(queue)
-            timer.callbacks[0](timer)
+            timer.callback(timer)
 
     @property
     def pending(self) -> int:
@@ -58,10 +66,10 @@ class Clock(simpy.Environment):
 
     def forget(self, *owners: object) -> None:
         """No timer rings any more for what `owners` wanted to do."""
-        for *_, timer in self._queue:
-            callback: Any = timer.callbacks[0] if timer.callbacks else None
-            if any(getattr(callback, "__self__", None) is owner for owner in owners):
-                timer.callbacks = (_nothing,)  # type: ignore[assignment]
+        queue: Any = self._queue
+        for *_, timer in queue:
+            if any(getattr(timer.callback, "__self__", None) is owner for owner in owners):
+                timer.callback = _nothing
 
 
 def _nothing(_: Timer) -> None:

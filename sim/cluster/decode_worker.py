@@ -107,18 +107,19 @@ class DecodeWorker:
             self._go(self._clock.now)
 
     def _end_steps(self) -> None:
-        advance, now = self._advance, self._clock.now
+        advance, batch, meter, now = self._advance, self.batch, self._meter, self._clock.now
         steps = advance.end()
-        finished = self.batch.advance(steps)
-        self._meter.steps += steps
-        self._meter.work(advance.start_s, now, "decode", now - advance.start_s)
+        finished = batch.advance(steps)
+        meter.steps += steps
+        meter.work(advance.start_s, now, "decode", now - advance.start_s)
         for sequence, rank in finished:
             self._leave(rank)
             if sequence.answer_blocks:
                 self._prefixes.answer(sequence)
             self._ledger.finish(sequence, now if now > sequence.answered_s else sequence.answered_s)
-        if not self.batch.running or not self.batch.step % self._rules.poll_every_steps:
-            while self._coming and self._coming[0][0] <= advance.end_s:
+        coming = self._coming
+        if coming and (not batch.running or not batch.step % self._rules.poll_every_steps):
+            while coming and coming[0][0] <= advance.end_s:
                 self._join(now)
         self._go(now, freed=bool(finished))
 
@@ -168,8 +169,10 @@ class DecodeWorker:
                 self._advance.begin(now, steps)
                 if next_s < self._advance.end_s:
                     self._cut(next_s)
-            for sequence in self._joined:
-                self._ledger.deliver_first(sequence, max(now + self._advance.first_s, sequence.answered_s))
-            self._joined.clear()
+            if self._joined:
+                first_s = now + self._advance.first_s
+                for sequence in self._joined:
+                    self._ledger.deliver_first(sequence, max(first_s, sequence.answered_s))
+                self._joined.clear()
         elif self._coming:
             self._clock.at(next_s, self._begin, next_s)

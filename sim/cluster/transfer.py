@@ -54,12 +54,12 @@ class Handoff:
         self._nowhere: deque[tuple[ServedRequest, Sender | None]] = deque()
         """Those that found no worker to choose."""
         self._ranks_of = loads.of_worker
-        self._told_s, self._told = 0.0, Told()
-        """Prompts that were computed together, and when the decode side hears of them."""
         self._places: dict[int, RankAddress] = {}
         """Of the sequences that found room before their prefill, by id."""
         self._sending_until: defaultdict[PrefillWorker, list[float]] = defaultdict(lambda: [0.0] * prefill.dp)
         self._receiving_until = dict.fromkeys(loads.addresses, 0.0)
+        self._told_s, self._told = 0.0, Told()
+        """Prompts that were computed together, and when the decode side hears of them."""
 
     @property
     def waiting(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
+from itertools import compress, islice
 
 from sim.serving.served_request import ServedRequest
 from sim.step import PromptLoad, RankPrompts
@@ -78,8 +78,8 @@ class PromptQueues:
     def plan(self, budgets: list[int], admit: Admit) -> Chunk | None:
         """The prompt tokens of the next step, at most `budgets[rank]`; None if there are none."""
         step: Chunk | None = None
-        for rank, queued in enumerate(self.queued_tokens):
-            if queued and budgets[rank]:
+        for rank in compress(range(len(budgets)), self.queued_tokens):
+            if budgets[rank]:
                 if step is None:
                     step = Chunk(len(budgets))
                 self._plan_rank(step, rank, budgets[rank], admit)

@@ -26,10 +26,12 @@ class DecodeRun:
 
     def __init__(self, pieces: list[Piece]) -> None:
         self._pieces = pieces
-        self.steps, self.seconds = 0, 0.0
-        for steps, first_s, longer_s in pieces:
-            self.steps += steps
-            self.seconds += first_s * steps + longer_s * (steps * (steps - 1) * 0.5)
+        if len(pieces) == 1:
+            steps, first_s, longer_s = pieces[0]
+            self.steps, self.seconds = steps, first_s * steps + longer_s * (steps * (steps - 1) * 0.5)
+        else:
+            self.steps = sum(piece[0] for piece in pieces)
+            self.seconds = sum(_total_s(piece, piece[0]) for piece in pieces)
 
     def total_s(self, steps: int) -> float:
         """Seconds of the first `steps` steps."""
@@ -150,8 +152,8 @@ class DecodeLines:
         while step < end and (not pieces or step < enough):
             if not self._sure_since <= step <= self._sure_until:
                 self._settle(step)
-            ahead = self._sure_until - step + 1
-            count = end - step if end - step <= ahead else int(ahead)
+            left, ahead = end - step, self._sure_until - step + 1
+            count = left if left <= ahead else int(ahead)
             start_s, slope_s, _, _, _, _ = self._lines[self._slowest]
             if line.beside or line.launch:
                 _straighten(pieces, line, start_s, slope_s, step, count)

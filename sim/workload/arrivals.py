@@ -22,7 +22,8 @@ MOST_REQUESTS = 10_000_000
 """More would not fit in memory: a run keeps some 300 bytes per request, and as much again while it writes its table."""
 
 MOST_DRAWN = 1_000_000_000
-"""Where none is kept. All are drawn once, to count them, before the first is served: that takes so many two minutes."""
+"""Where none is kept. All are drawn once, to count them, before the first is served: that takes so many half a minute
+to two, and is told as progress."""
 
 PIECE = 2**16
 """Arrivals that are drawn at once."""

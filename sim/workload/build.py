@@ -15,7 +15,7 @@ from sim.scenario.schema import Arrivals, Scenario
 from sim.scenario.workload import PoissonArrivals, Workload
 from sim.workload import trace
 from sim.workload.arrivals import arrival_times, arriving, check_span, feasible
-from sim.workload.drawn import DrawnStream
+from sim.workload.drawn import Counting, DrawnStream
 from sim.workload.lengths import Source, least
 from sim.workload.prompts import Prompts
 from sim.workload.sessions import Conversation, Sessions, Turn, Underway
@@ -50,14 +50,16 @@ def requests(scenario: Scenario, seed: int, base_folder: Path | None = None) -> 
     return replace(stream, notes=(*stream.notes, *_hardly_a_load(scenario, stream)))
 
 
-def incoming(scenario: Scenario, seed: int, base_folder: Path | None = None) -> RequestStream | DrawnStream:
+def incoming(
+    scenario: Scenario, seed: int, base_folder: Path | None = None, counting: Counting = None
+) -> RequestStream | DrawnStream:
     """The same requests; for a summary drawn as they arrive, however many, where they are not those of a trace and
     nobody waits for an answer."""
-    stream = _drawn(scenario, seed, base_folder) if scenario.metrics == "summary" else None
+    stream = _drawn(scenario, seed, base_folder, counting) if scenario.metrics == "summary" else None
     return requests(scenario, seed, base_folder) if stream is None else stream
 
 
-def _drawn(scenario: Scenario, seed: int, base_folder: Path | None) -> DrawnStream | None:
+def _drawn(scenario: Scenario, seed: int, base_folder: Path | None, counting: Counting) -> DrawnStream | None:
     workload = scenario.workload
     form, lengths = workload.arrivals, workload.lengths
     if workload.trace is not None or form is None or lengths is None or form.closed_loop is not None:
@@ -71,7 +73,7 @@ def _drawn(scenario: Scenario, seed: int, base_folder: Path | None) -> DrawnStre
             number += len(times)
             yield (times, prompts) if kept is None else (times[kept], prompts.take(kept))
 
-    stream = DrawnStream(draw)
+    stream = DrawnStream(draw, counting)
     check_span(stream.known_until_s)
     stream.notes = (*_unhashed(scenario), *_hardly_a_load(scenario, stream))
     return stream

@@ -10,7 +10,7 @@ from scipy import stats
 
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.schema import Arrivals, Scenario
-from sim.workload import incoming, requests
+from sim.workload import drawn, incoming, requests
 from sim.workload.arrivals import PIECE, arrival_times
 from sim.workload.drawn import DrawnStream
 
@@ -208,3 +208,20 @@ def test_requests_drawn_as_they_arrive_are_the_same(
         assert list(stream) == list(whole)
         assert stream.least_tokens == whole.least_tokens and stream.notes == whole.notes
         assert stream.last_arrival_s == whole.last_arrival_s and stream.known_until_s == whole.known_until_s
+
+
+def test_counting_what_a_summary_will_serve_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second; here at every look."""
+    form = {
+        "model": "deepseek-v3", "gpu": "h200_sxm", "deployment": {"serve": {"gpus": 8, "tp": 8}}, "metrics": "summary",
+        "workload": {
+            "arrivals": {"poisson": {"rate_per_s": 1}}, "requests": 3 * PIECE,
+            "lengths": {"input": {"constant": 10}, "output": {"constant": 10}},
+        },
+    }  # fmt: skip
+    told: list[tuple[int, int]] = []
+    incoming(Scenario.model_validate(form), 0, counting=lambda *counted: told.append(counted))
+    assert told == []
+    monkeypatch.setattr(drawn, "REPORT_EVERY_S", 0.0)
+    incoming(Scenario.model_validate(form), 0, counting=lambda *counted: told.append(counted))
+    assert told == [(0, PIECE), (0, 2 * PIECE), (0, 3 * PIECE)]
