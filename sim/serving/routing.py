@@ -140,10 +140,11 @@ class PoolLoads:
     def least_of(self, ranks: Sequence[RankAddress]) -> RankAddress:
         """The same of some ranks, there must be one: often all those of a worker, as they stand in `of_worker`."""
         worker = ranks[0].worker
-        if ranks is not self.of_worker[worker]:
-            return min(ranks, key=self.order)
-        loads = self._of_worker[worker]
-        return ranks[loads.index(min(loads))]
+        every = self.of_worker[worker]
+        if ranks is every:
+            loads = self._of_worker[worker]
+            return every[loads.index(min(loads))]
+        return min(ranks, key=self.order)
 
     def _renew(self) -> None:
         """Find the best ranks of the workers that have changed."""

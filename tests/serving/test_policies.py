@@ -98,6 +98,25 @@ def test_a_prefix_makes_up_for_load():
     assert loads.ranks == [40, 30, 20]
 
 
+@given(
+    st.integers(1, 10),
+    st.integers(2, 5),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=40),
+    st.data(),
+)
+def test_ranks_that_share_what_they_found_are_weighed_as_their_worker(workers, dp, changes, data):
+    """Against the same number for each rank, and against looking at all ranks."""
+    pool = PoolLoads(workers, dp)
+    for load, (worker, rank) in enumerate(changes):
+        pool.add(worker % workers, rank % dp, load * 7 % 11)
+    found = data.draw(st.lists(st.integers(0, 12), min_size=workers, max_size=workers))
+    shared, each = pool.without(found), pool.without(found * dp)
+    assert shared.ranks == each.ranks
+    assert shared.least() == each.least() == min(pool.addresses, key=each.order)
+    for ranks in pool.of_worker:
+        assert shared.least_of(ranks) == each.least_of([*ranks]) == min(ranks, key=each.order)
+
+
 def test_prefix_aware_is_least_loaded_by_what_is_left_to_compute():
     router = make_router("prefix_aware")
     assert router.by_prefix and not make_router("least_loaded").by_prefix

@@ -67,6 +67,7 @@ def test_every_lookup_agrees_with_the_plain_list(
         prompt_tokens = 10 * (len(blocks) - 1) + last_tokens
         found = fast.lookup(blocks, prompt_tokens)
         assert found == plain.lookup(blocks, prompt_tokens)
+        assert sum(found) == fast.found(blocks, prompt_tokens)
         assert fast.lookup(blocks, prompt_tokens) == found, "looking does not change anything"
         assert sum(found) < prompt_tokens
         fast.insert(blocks)
