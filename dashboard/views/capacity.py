@@ -133,6 +133,8 @@ for column, (label, value) in zip(
 ):
     column.metric(label, value, border=True)
 st.markdown(f"**{parts.plain(best['name'])}**")
+if best.get("fewer"):
+    st.info(parts.plain(f"{best['fewer']['says']}."), icon=":material/compress:")
 kept = [
     f"{o['label']} {o['found_s']:.3g} s of {o['bound_s']:g} s" for o in best["objectives"] if o["found_s"]
 ]

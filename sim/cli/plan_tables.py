@@ -113,6 +113,8 @@ def _details(best: Json) -> Iterator[Text]:
     yield Text(
         f"A replica holds {number(best['held_per_s'])} requests/s; what ends it: {best['ends_at'] or '-'}"
     )
+    if best["fewer"]:
+        yield Text(best["fewer"]["says"], style="bold")
     measured = (best["priced_by"] or {}).get("measured")
     yield Text(f"Measured: {percent(measured)} of the simulated GPU time")
     margin = ", ".join(f"{m} {percent(e)}" for m, e in best["margin"].items() if e)

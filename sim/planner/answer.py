@@ -103,6 +103,18 @@ def n_plus_1(found: Found, confirmed: Confirmed) -> Json:
     }
 
 
+def fewer(found: Found, confirmed: Confirmed, size: Size) -> Json:
+    """The same plan in the number of replicas that do as well behind one router."""
+    kept = " with the margin" if found.question.margin else ""
+    return {
+        "replicas": size.replicas, "gpus": size.gpus, "gpus_paid": size.paid, "usd_per_hour": size.usd_per_hour,
+        "deployment": confirmed.entry.screened.candidate.overrides(size.replicas)["deployment"],
+        "scenario": scenario(found.question, confirmed.entry, size),
+        "says": f"Sized by what one replica holds alone. Behind one router {size.replicas:,} of them do as well{kept}: "
+        f"{size.paid:,} GPUs, ${size.usd_per_hour:,.2f} an hour",
+    }  # fmt: skip
+
+
 def runners_up(found: Found, best: Confirmed | None) -> list[Json]:
     """The winner and those behind it, cheapest first, each with why it lost; of candidates that differ in their ratio
     alone only the best is told."""

@@ -38,6 +38,7 @@ class Budget:
     most_simulated_requests: int
     full_requests: int
     full_beyond: float
+    fewer_requests: int
     repairs: int
 
 

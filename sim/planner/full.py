@@ -9,7 +9,7 @@ from sim.planner.holding import Simulated, judged, length
 from sim.planner.question import Objective, Question
 from sim.planner.screening import Screened
 from sim.planner.search import Entry, Found
-from sim.planner.sizing import Size, rank, sized
+from sim.planner.sizing import Size, rank, replicas_for, sized
 from sim.planner.traffic import Traffic
 
 
@@ -22,6 +22,8 @@ class FullJob:
     screened: Screened
     replicas: int
     seed: int
+    more: float = 1.0
+    """What the peak is multiplied by."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,11 @@ def at_full_traffic(job: FullJob) -> tuple[Simulated, float]:
     A trace comes at its own times, from its start. Of what would take more than `full_requests` a whole number of
     replicas is simulated under their share of the traffic.
     """
-    objectives, peak, most = job.question.objectives, job.traffic.peak_per_s, budget().full_requests
+    objectives, peak, most = (
+        job.question.objectives,
+        job.more * job.traffic.peak_per_s,
+        budget().full_requests,
+    )
     overrides: dict[str, Any] = {}
     if job.traffic.own_times:
         simulated, peak = job.replicas, job.traffic.mean_per_s
@@ -91,6 +97,30 @@ def at_full_traffic(job: FullJob) -> tuple[Simulated, float]:
 
 def _lost(job: FullJob) -> tuple[Simulated, float]:
     raise MemoryError
+
+
+def fewer(found: Found, confirmed: Confirmed, seed: int, crew: Crew) -> Size | None:
+    """The fewest replicas of a plan that, behind one router, keep the objectives with the margin; None where that is no
+    fewer, or too long a simulation.
+
+    Replicas share each other's bursts, so that they hold more together than each alone. The plan is not sized by that:
+    then every candidate would have to be.
+    """
+    entry, margin = confirmed.entry, found.margin(confirmed.entry)
+    if found.traffic.own_times or confirmed.share < 1 or confirmed.missed(found.question.objectives):
+        return None
+    objectives, spent = margin.tightened(found.question.objectives), 0
+    bound = entry.screened.bound(objectives)
+    most = confirmed.size.replicas
+    least = replicas_for(margin.rate * found.traffic.peak_per_s, bound) if bound else most
+    while least < most and spent < budget().fewer_requests:
+        middle = (least + most) // 2
+        job = FullJob(found.question, found.traffic, entry.screened, middle, seed, margin.rate)
+        [(measured, _)] = crew.map(at_full_traffic, [job], _lost)
+        spent += measured.requests
+        least, most = (middle + 1, most) if measured.missed(objectives) else (least, middle)
+    found.requests += spent
+    return sized(found.question, entry.screened, most) if most < confirmed.size.replicas else None
 
 
 def cheaper_of(one: Confirmed | None, other: Confirmed | None) -> Confirmed | None:

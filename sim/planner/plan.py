@@ -11,7 +11,7 @@ from sim.deployment.slips import given_by, unusual
 from sim.parallel import Crew
 from sim.planner import answer
 from sim.planner.closest import closest
-from sim.planner.full import Confirmed, cheaper_of, confirm
+from sim.planner.full import Confirmed, cheaper_of, confirm, fewer
 from sim.planner.progress import Tick
 from sim.planner.question import Question, load_question
 from sim.planner.search import PLAIN, SAFE, Found, search
@@ -69,6 +69,9 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
             best = confirm(found, SAFE, seed, crew)
         without = cheaper_of(confirm(found, PLAIN, seed, crew), best)
         told = _told(asked, found, best, without, out_of_reach, crew)
+        if best is not None:
+            together = fewer(found, best, seed, crew)
+            told["best"]["fewer"] = None if together is None else answer.fewer(found, best, together)
     told["ledger"] = answer.ledger(found, seed, time.perf_counter() - started)
     scenario = None
     if best is not None:
