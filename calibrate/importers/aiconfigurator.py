@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from calibrate.importers import attention, exchange, experts, matrices
+from calibrate.importers.source import ENGINES as ENGINES  # noqa: PLC0414 (of these tables)
 from calibrate.importers.source import Source
 from sim.cost.profile import Table
 
@@ -28,7 +29,6 @@ READERS: Final[tuple[Callable[[Source], Iterator[Table]], ...]] = (
 )
 
 GPUS: Final = ("h100_sxm", "h200_sxm", "b200_sxm", "b300_sxm", "gb200_nvl72", "gb300_nvl72")
-ENGINES: Final = ("sglang", "trtllm", "vllm")
 
 ATTRIBUTION: Final[dict[str, Any]] = {
     "source": "NVIDIA aiconfigurator-core 0.12.0 performance tables (PyPI), DeepSeek slices",
@@ -38,8 +38,9 @@ ATTRIBUTION: Final[dict[str, Any]] = {
     "changes": (
         "rows filtered to DeepSeek-V3 and V3.2 shapes; rows named in calibrate/importers/data/qa_flags.csv left "
         "out or relabelled; repeated shapes replaced by their median; units, axis names and back-end names "
-        "changed; MoE rows converted from global tokens to token-expert pairs on rank 0; launches and unfused norms "
-        "taken out of attention blocks (launches.csv beside the profiles)"
+        "changed; BF16 products replaced by the median of three engines' timings of the same call; MoE rows converted "
+        "from global tokens to token-expert pairs on rank 0; launches and unfused norms taken out of attention blocks "
+        "(launches.csv beside the profiles)"
     ),
 }
 

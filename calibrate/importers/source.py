@@ -16,6 +16,7 @@ from sim.scenario.errors import brief
 FLAGS: Final = Path(__file__).parent / "data" / "qa_flags.csv"
 SYSTEMS: Final = {"gb200_nvl72": "gb200", "gb300_nvl72": "gb300"}
 """Catalog names of GPUs whose tables are filed under another name."""
+ENGINES: Final = ("sglang", "trtllm", "vllm")
 DTYPES: Final = {"fp8_block": "fp8", "bfloat16": "bf16", "nvfp4": "nvfp4", "fp8": "fp8", "half": "bf16"}
 """The tables' precision names -> ours."""
 

@@ -13,7 +13,7 @@ import torch
 
 from calibrate.loop import prediction
 from calibrate.loop.clock import Clock
-from calibrate.loop.judgement import Case, Effect, case, effect
+from calibrate.loop.judgement import Case, Effect, case, effect, spread
 from calibrate.loop.served import METRICS, Served
 from calibrate.loop.service import BASE, DENSE, DRAFTING, Calibrated, Service
 from calibrate.loop.settings import Settings
@@ -126,4 +126,4 @@ def _effect(repeats: Repeats, name: str, load: str, metric: str) -> Effect:
     with_it, without = (name, AS_IS) if name != DSA else (AS_IS, name)
     pairs = zip(_values(repeats, with_it, load, metric), _values(repeats, without, load, metric), strict=True)
     predicted, measured = ([a / b for a, b in zip(*pair, strict=False)] for pair in pairs)
-    return effect(name, load, metric, measured, predicted)
+    return effect(name, load, metric, measured, predicted, spread(_values(repeats, AS_IS, load, metric)[1]))

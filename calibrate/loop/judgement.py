@@ -57,6 +57,7 @@ class Effect:
     measured: float
     """Median of the repeats' ratios."""
     spread: float
+    """Of the ratios, or of the figure without it where that is more."""
     predicted: float
 
     @property
@@ -72,7 +73,15 @@ class Effect:
 
 
 def effect(
-    name: str, load: str, metric: str, measured: Sequence[float], predicted: Sequence[float]
+    name: str,
+    load: str,
+    metric: str,
+    measured: Sequence[float],
+    predicted: Sequence[float],
+    apart: float = 0.0,
 ) -> Effect:
-    """The effect on a figure from the ratios of its repeats."""
-    return Effect(name, load, metric, median(measured), spread(measured), median(predicted))
+    """The effect on a figure from the ratios of its repeats, or of its only one.
+
+    apart: spread of the figure itself, which one side of a ratio is off by at least.
+    """
+    return Effect(name, load, metric, median(measured), max(spread(measured), apart), median(predicted))

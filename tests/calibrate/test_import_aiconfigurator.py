@@ -83,6 +83,37 @@ def test_flagged_rows_stay_out(tmp_path):
     assert len(list(matrices.gemms(Source(tmp_path, "h200_sxm", "trtllm")))) == 1
 
 
+def test_a_bf16_product_is_the_median_of_three_engines_that_time_the_same_call(tmp_path):
+    """vLLM's release is 10% faster throughout, which one factor takes off; SGLang was interrupted at m = 64."""
+    ms = {"trtllm": (1.0, 2.0, 4.0, 8.0), "vllm": (0.9, 1.8, 3.6, None), "sglang": (1.0, 6.0, 4.4, 8.0)}
+    rows = [
+        {
+            "op_name": "gemm",
+            "gemm_dtype": "bfloat16",
+            "m": m,
+            "n": 256,
+            "k": 7168,
+            "latency_ms": time,
+            "fw": engine,
+        }
+        for engine, times in ms.items()
+        for m, time in zip((32, 64, 128, 256), times, strict=True)
+        if time is not None
+    ]
+    write(tmp_path, "v3_gemm", rows)
+    sglang, trtllm = (next(matrices.gemms(Source(tmp_path, "h200_sxm", e))) for e in ("sglang", "trtllm"))
+    # Of vLLM's rows 1 / 0.9 of TensorRT-LLM's: (1, 1, 1), (2, 2, 6), (4, 4, 4.4); the fourth lacks vLLM's.
+    assert trtllm.seconds * 1e3 == pytest.approx([1.0, 2.0, 4.0, 8.0])
+    # SGLang over vLLM: 1.11, 3.33, 1.22, by their median; over TensorRT-LLM: 1, 3, 1.1, 1, by theirs, 1.05.
+    assert sglang.seconds[1] * 1e3 == pytest.approx(1.8 * 4.4 / 3.6)
+    assert sglang.seconds[3] * 1e3 == pytest.approx(8.0)
+    assert "median of three engines" in sglang.source
+    (two := tmp_path / "two").mkdir()
+    write(two, "v3_gemm", [row for row in rows if row["fw"] != "vllm"])
+    (alone,) = matrices.gemms(Source(two, "h200_sxm", "sglang"))
+    assert alone.seconds[1] * 1e3 == pytest.approx(6.0) and "median" not in alone.source
+
+
 def test_every_flag_has_evidence_and_a_query_that_parses():
     for flag in flags().itertuples():
         assert flag.action in ("exclude", "spikes", "caution", "rows", "relabel"), flag

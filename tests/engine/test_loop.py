@@ -47,6 +47,9 @@ def test_an_effect_has_a_direction_unless_it_is_smaller_than_the_spread():
     assert effect("DSA", "busy", "tpot", [1.3, 1.2, 1.4], [1.1, 1.1, 1.1]).ok is True
     assert effect("DSA", "busy", "tpot", [1.3, 1.2, 1.4], [0.9, 0.9, 1.1]).ok is False
     assert effect("DSA", "busy", "tpot", [1.05, 0.9, 1.1], [0.9, 0.9, 0.9]).ok is None
+    # Told once: what the figure itself spreads by
+    assert effect("DSA", "busy", "tpot", [1.05], [0.9], apart=0.08).ok is None
+    assert effect("DSA", "busy", "tpot", [1.05], [0.9], apart=0.02).ok is False
 
 
 def test_figures_of_a_service():
