@@ -1,5 +1,6 @@
 """A text -> the launch commands in it: which engine, which arguments, what the environment and its files add."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from sim.scenario.errors import Place
 
 OVERRIDES: Final = "--override-engine-args"
 """What messages call the keys in that flag of Dynamo's."""
+LISTED: Final = re.compile(r"^\s*(command|args|entrypoint):", re.MULTILINE)
+"""What files of Kubernetes and Compose have in place of a command."""
 DASHES: Final = ("\u2013", "\u2014", "\u2212")
 """What pages make of a hyphen: an en dash, an em dash, a minus."""
 
@@ -86,10 +89,10 @@ def read_commands(text: str, name: str, folder: Path | None) -> Read:
             commands.append(_command(statement, found, files))
     if not commands:
         start = Place(name, 1, 1, text.split("\n", 1)[0])
-        raise fail(
-            start,
-            "no launch command here; expected vllm serve, python -m sglang.launch_server or trtllm-serve",
-        )
+        says = "no launch command here; expected vllm serve, python -m sglang.launch_server or trtllm-serve"
+        if LISTED.search(text):
+            says += "; `command:` and `args:` of a YAML file are not put together: write the command as one types it"
+        raise fail(start, says)
     return Read(tuple(commands), tuple(routers), tuple(others))
 
 

@@ -71,6 +71,8 @@ class Derived:
     pool: dict[str, Noted] = field(default_factory=dict)
     keys: dict[KeyPath, Noted] = field(default_factory=dict)
     not_modelled: list[Told] = field(default_factory=list)
+    host_ratio: Noted | None = None
+    """The host's prefix cache as a multiple of the GPU's."""
 
     def put(self, key: str, value: Any, why: str, *settings: str) -> None:
         """A key of the pool; `settings` are those that it follows from, for the place."""

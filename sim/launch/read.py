@@ -19,6 +19,7 @@ from sim.launch.checked import checked
 from sim.launch.command import Command, Read, read_commands
 from sim.launch.derived import Derived, Machine, Noted, Role
 from sim.launch.document import dotted_reasons, nested, to_text
+from sim.launch.host_memory import with_host_memory
 from sim.launch.model_names import Checkpoint, checkpoint
 from sim.launch.placeholders import GPU, PLACEHOLDER, longest_request, placeholders
 from sim.launch.pools import PoolOf, gather, router_key, shared
@@ -109,6 +110,8 @@ def read_launch(
     ]
     keys = _keys(machine, commands[0], pools, found, not_modelled, gpu, engine_version)
     keys = checked(keys, not_modelled, name)
+    ratio = next((one.host_ratio for one in derived if one.host_ratio), None)
+    keys = with_host_memory(keys, ratio, name)
     unsaid = ("workload", "price", *(() if gpu else ("gpu",)))
     once = tuple(dict.fromkeys(not_modelled))
     ignored = tuple(dict.fromkeys(told for command in commands for told in _ignored(command)))

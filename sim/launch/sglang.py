@@ -150,6 +150,19 @@ def _steps(found: Derived, dp: int) -> None:
         found.say(("overlap", "two_batch"), True, command.said("two_batch"), "two_batch")
     if command.value("no_graphs"):
         found.say(("scheduling", "cuda_graphs"), False, command.said("no_graphs"), "no_graphs")
+    if command.value("mixed") and found.role == "serve":
+        found.say(("scheduling", "mix_prompts"), True, command.said("mixed"), "mixed")
+    if command.given("decode_poll") and found.role == "decode":
+        found.say(
+            ("scheduling", "decode_poll_steps"),
+            command.value("decode_poll"),
+            command.said("decode_poll"),
+            "decode_poll",
+        )
+    if (command.value("no_prompt_graphs") or command.given("prompt_graph_tokens")) and found.role != "decode":
+        tokens = 0 if command.value("no_prompt_graphs") else command.value("prompt_graph_tokens")
+        said = command.said("no_prompt_graphs", "prompt_graph_tokens")
+        found.say(("scheduling", "prefill_graph_tokens"), tokens, said, "no_prompt_graphs")
     if command.given("poll"):
         found.say(
             ("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll"
@@ -208,10 +221,12 @@ def _cache(found: Derived) -> None:
                 ("prefix_cache", "host_gb"), float(size), command.said("host_cache_gb"), "host_cache_gb"
             )
         else:
+            ratio = command.value("host_cache_ratio", found.machine.defaults.get("host_cache_ratio"))
             why = (
-                "host memory as a multiple of the GPU's is not read; give prefix_cache.host_gb (GB of a rank)"
+                command.said("host_cache_ratio")
+                or f"{command.said('host_cache')}, {found.machine.by_default}"
             )
-            found.tell(command.said("host_cache", "host_cache_ratio"), why)
+            found.host_ratio = Noted(ratio, why, command.where("host_cache_ratio", "host_cache"))
     if found.role != "prefill" and found.pool["tp"].value < found.pool["gpus"].value:
         method = str(command.value("balance", "auto")).lower()
         why = command.said("balance") or f"{found.machine.by_default}: --load-balance-method auto"

@@ -74,5 +74,6 @@ def _tokens(found: Derived) -> int:
 def _captures_prompts(found: Derived) -> bool:
     """Whether graphs of prompts are captured, too."""
     command = found.command
-    whole_steps = not command.value("no_graphs") and not command.value("two_batch")
+    off = any(command.value(name) for name in ("no_graphs", "no_prompt_graphs"))
+    whole_steps = not off and not command.value("two_batch")
     return whole_steps and int(command.value("pp", 1)) == 1 and only_latents(found.machine.model)

@@ -90,6 +90,12 @@ def _habits(one: Wanted) -> Iterator[str | tuple[str, object]]:
     if scenario.scheduling.cuda_graphs is False:
         yield "--disable-cuda-graph"
     habits = scenario.scheduling
+    if habits.mix_prompts and one.role == "serve":
+        yield "--enable-mixed-chunk"
+    if habits.prefill_graph_tokens == 0 and one.role != "decode":
+        yield "--disable-prefill-cuda-graph"
+    if habits.decode_poll_steps and one.role == "decode":
+        yield ("--disaggregation-decode-polling-interval", habits.decode_poll_steps)
     yield from given(
         (
             ("--scheduler-recv-interval", habits.poll_every_steps),

@@ -80,10 +80,17 @@ def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
         yield from ("--enable-eplb", ("--eplb-config", {"num_redundant_experts": one.experts.redundant}))
     if scenario.overlap.two_batch:
         yield "--enable-dbo"
-    if scenario.scheduling.cuda_graphs is False:
-        yield "--enforce-eager"
-    yield from given((("--prefill-schedule-interval", scenario.scheduling.poll_every_steps),))
+    yield from _habits(one)
     yield from _cache(one)
+
+
+def _habits(one: Wanted) -> Iterator[str | tuple[str, object]]:
+    habits = one.scenario.scheduling
+    if habits.whole_prompts and one.role != "decode":
+        yield "--no-enable-chunked-prefill"
+    if habits.cuda_graphs is False:
+        yield "--enforce-eager"
+    yield from given((("--prefill-schedule-interval", habits.poll_every_steps),))
 
 
 def _exchange(one: Wanted) -> str:

@@ -101,8 +101,10 @@ def test_flags_that_do_not_matter_are_listed_with_a_reason() -> None:
 
 
 def test_flags_that_matter_and_are_not_modelled_are_told_unless_they_say_nothing() -> None:
-    found = arguments("sglang", "--enable-mixed-chunk --dcp-size 2 --attn-cp-size 1 --fp8-gemm-backend auto")
-    assert [told.flag for told in found.not_modelled] == ["--enable-mixed-chunk", "--dcp-size 2"]
+    found = arguments(
+        "sglang", "--disable-overlap-schedule --dcp-size 2 --attn-cp-size 1 --fp8-gemm-backend auto"
+    )
+    assert [told.flag for told in found.not_modelled] == ["--disable-overlap-schedule", "--dcp-size 2"]
     assert [told.flag for told in found.ignored] == ["--attn-cp-size 1", "--fp8-gemm-backend auto"]
 
 

@@ -169,6 +169,11 @@ BROKEN = {
         "command:1:12: unknown model 'model'",
     ),
     "another engine": ("lmdeploy serve api_server deepseek-ai/DeepSeek-V3 --tp 8", "command:1:1: no launch command"),
+    "a command in a Compose file": (
+        "services:\n  vllm:\n    image: vllm/vllm-openai\n    command: --model deepseek-ai/DeepSeek-R1 -tp 8",
+        "command:1:1: no launch command here; expected vllm serve, python -m sglang.launch_server or trtllm-serve; "
+        "`command:` and `args:` of a YAML file are not put together",
+    ),
     "no keys in Dynamo's override": (
         "python3 -m dynamo.trtllm --model deepseek-ai/DeepSeek-R1 --override-engine-args '[1]'",
         "--override-engine-args:1:1: expected keys and values",

@@ -140,6 +140,36 @@ def test_written_commands_read_as_the_same_scenario(engine: str, data: dict[str,
     assert {r: again.deployment.pools()[r].memory_fraction for r in given_fractions} == given_fractions
 
 
+HABITS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SGLang, prompts in decode steps, none of them in graphs": (
+        "sglang",
+        {
+            "deployment": {"serve": {"gpus": 8, "tp": 8}},
+            "scheduling": {"mix_prompts": True, "prefill_graph_tokens": 0},
+        },
+    ),
+    "SGLang, two pools": (
+        "sglang",
+        {
+            "deployment": {"prefill": {"gpus": 8, "tp": 8}, "decode": {"gpus": 8, "tp": 8}},
+            "scheduling": {"prefill_graph_tokens": 0, "decode_poll_steps": 4},
+        },
+    ),
+    "vLLM, whole prompts": (
+        "vllm",
+        {"deployment": {"serve": {"gpus": 8, "tp": 8}}, "scheduling": {"whole_prompts": True}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HABITS)
+def test_habits_that_a_flag_names_come_back(case: str) -> None:
+    engine, data = HABITS[case]
+    base = {"model": "deepseek-v3", "gpu": "h200_sxm", "engine": engine, "workload": WORKLOAD}
+    written = write_launch(Scenario.model_validate({**base, **data}))
+    assert read_launch(written.text, "h200_sxm").scenario["scheduling"] == data["scheduling"]
+
+
 def test_what_an_engine_cannot_do_is_said() -> None:
     data = {
         "model": "deepseek-v3.2",

@@ -3,7 +3,9 @@
 import pytest
 from launches import at, launch, pool
 
+from sim.deployment.plan import deploy
 from sim.scenario.errors import ScenarioError
+from sim.scenario.loading import parse
 
 START = "python3 -m sglang.launch_server --model-path deepseek-ai/DeepSeek-R1 "
 ONE_NODE = START + "--tp 8 "
@@ -101,13 +103,7 @@ TOLD = {
         "deployment.serve.max_batch_per_gpu",
         1,
     ),
-    "host memory as a multiple": (
-        "--enable-hierarchical-cache --hicache-ratio 2",
-        "--enable-hierarchical-cache, --hicache-ratio 2",
-        "prefix_cache.host_gb",
-        None,
-    ),
-    "a habit": ("--enable-mixed-chunk", "--enable-mixed-chunk", "x", None),
+    "a habit": ("--disable-overlap-schedule", "--disable-overlap-schedule", "x", None),
 }
 
 
@@ -154,3 +150,15 @@ def test_nodes_that_the_user_names_bound_a_worker_and_multiply_it() -> None:
     assert pool(ONE_NODE, nodes=1)["workers"] == 1
     with pytest.raises(ScenarioError, match=r"--tp 16 takes 16 GPUs; 1 node\(s\) of h200_sxm have 8"):
         launch(START + "--tp 16", nodes=1)
+
+
+@pytest.mark.parametrize(("more", "times"), [("", 2.0), (" --hicache-ratio 3", 3.0)])
+def test_host_memory_as_a_multiple_holds_as_many_times_the_tokens(more: str, times: float) -> None:
+    found = launch(ONE_NODE + "--mem-fraction-static 0.9 --enable-hierarchical-cache" + more)
+    cache = deploy(parse(found.text).scenario).prefix_cache
+    assert cache is not None
+    gpu, host = (tier.capacity_tokens for tier in cache.tiers[:2])
+    assert host == pytest.approx(times * gpu, rel=1e-3)
+    assert found.keys[("prefix_cache", "host_gb")][1].startswith(
+        more.strip() or "--enable-hierarchical-cache"
+    )

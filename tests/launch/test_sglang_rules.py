@@ -223,6 +223,17 @@ KEYS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "h200",
         {"prefix_cache.host_gb": 100.0},
     ),
+    "prompts in decode steps": (ONE_NODE + "--enable-mixed-chunk", "h200", {"scheduling.mix_prompts": True}),
+    "no graphs of prompts": (
+        ONE_NODE + "--disable-piecewise-cuda-graph",
+        "h200",
+        {"scheduling.prefill_graph_tokens": 0, "scheduling.cuda_graphs": None},
+    ),
+    "graphs of prompts up to a size": (
+        ONE_NODE + "--piecewise-cuda-graph-max-tokens 4096",
+        "h200",
+        {"scheduling.prefill_graph_tokens": 4096},
+    ),
     "ranks by load": (
         ONE_NODE + "--dp 8 --enable-dp-attention --load-balance-method total_tokens",
         "h200",
