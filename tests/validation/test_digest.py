@@ -9,7 +9,18 @@ import pytest
 from sim.catalog.validated import Served, Validated, validated
 from sim.report.validation import cases_table
 from sim.validation.case import Case
-from sim.validation.digest import FILE, NAMES, brief, by_pool, cases_of, lines, pools, renewed, rounded
+from sim.validation.digest import (
+    FILE,
+    NAMES,
+    brief,
+    by_pool,
+    cases_of,
+    lines,
+    pools,
+    renewed,
+    rounded,
+    with_errors,
+)
 from sim.validation.points import points
 from sim.validation.published import shipped
 from sim.validation.services import entries
@@ -105,3 +116,10 @@ def test_the_shipped_table_says_what_the_shipped_cases_say() -> None:
     # Case files only judge.
     scored = {one["id"] for one in cases if one["id"] not in shipped() and one["metric"] in NAMES}
     assert sum(one.cases for one in validated()) == len(scored)
+
+
+def test_errors_outlive_the_rounding() -> None:
+    """0.98765432 is shipped as 0.9877, and its error as -0.01235: the table takes the error."""
+    data = brief(Validation([replace(case("A", "tpot", 0.98765432), layout="x", model="m")], {}, {}, 10, 0))
+    [found] = with_errors(data)
+    assert (cases_of(data)[0].error, found.error) == (pytest.approx(-0.0123), pytest.approx(-0.01235))
