@@ -103,6 +103,15 @@ def cases_of(data: Mapping[str, Any]) -> list[Case]:
     return found
 
 
+def with_errors(data: Mapping[str, Any]) -> list[Case]:
+    """The same with the simulated values that their errors tell, which were taken before any rounding."""
+    errors = [one["error"] for one in data["cases"]]
+    return [
+        replace(case, simulated=case.published * (1 + error))
+        for case, error in zip(cases_of(data), errors, strict=True)
+    ]
+
+
 def _shared(cases: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """The cases without what those of a layout have in common, and that by layout."""
     columns = {}
@@ -175,7 +184,7 @@ def main(names: Sequence[str]) -> None:
     found = validate(SHIPPED, names, published=True, workers=2)
     data = renewed(json.loads(FILE.read_text(encoding="utf-8")), found) if names else brief(found)
     FILE.write_text(lines(data), encoding="utf-8")
-    cases = cases_of(data) if names else found.cases
+    cases = with_errors(data) if names else found.cases
     told = {case.id for case in cases}
     measured = pools(row for row in shipped_rows() if row.id in told)
     table = by_pool([case for case in cases if case.id in measured], measured)

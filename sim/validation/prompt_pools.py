@@ -63,7 +63,7 @@ def priced(row: Row) -> tuple[float, float]:
     whole, one = (explain(scenario, "prefill", tokens) for tokens in (count * length, length))
 
     def attention_s(step: Any) -> float:
-        return sum(p.total_s for p in step.operations if p.operation.group == "attention")
+        return float(sum(p.total_s for p in step.operations if p.operation.group == "attention"))
 
     experts_s = sum(p.total_s / p.operation.in_situ for p in whole.operations if p.operation.kernel == "moe")
     raised_s = sum(p.total_s for p in whole.operations if p.operation.kernel == "moe")

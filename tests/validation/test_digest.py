@@ -19,6 +19,7 @@ from sim.validation.digest import (
     pools,
     renewed,
     rounded,
+    with_errors,
 )
 from sim.validation.points import points
 from sim.validation.published import shipped
@@ -129,3 +130,10 @@ def test_a_table_that_was_not_there_adds_its_rows_to_those_that_are_told() -> No
     assert new["rows"]["inferencex_flags"] == 3 and new["skipped"] == {"no layout": 2}
     again = renewed(new, Validation(more[:1], {}, {}, 10, 0, by_recipe=1))
     assert (again["rows"], again["skipped"]) == (new["rows"], new["skipped"])
+
+
+def test_errors_outlive_the_rounding() -> None:
+    """0.98765432 is shipped as 0.9877, and its error as -0.01235: the table takes the error."""
+    data = brief(Validation([replace(case("A", "tpot", 0.98765432), layout="x", model="m")], {}, {}, 10, 0))
+    [found] = with_errors(data)
+    assert (cases_of(data)[0].error, found.error) == (pytest.approx(-0.0123), pytest.approx(-0.01235))

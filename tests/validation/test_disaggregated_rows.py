@@ -98,13 +98,15 @@ def test_a_quick_look_has_one_row_of_every_kind() -> None:
 
 
 def test_each_pool_is_started_as_its_own_recipe_says(tmp_path: Path) -> None:
-    """Attention DP of the prefill side alone gathers on B200; on a rack TensorRT-LLM exchanges all to all."""
+    """Attention DP of the prefill side alone gathers on B200; on a rack wide workers exchange all to all."""
     [row] = read_rows(own(tmp_path, source="InferenceX", **SPLIT))
     pools = scenario_of(row, 100).deployment
     assert (pools.prefill.exchange, pools.decode.exchange) == ("all_gather", None)
     wide = {"hardware": "gb200", "decode_dp_attn": 1}
-    [row] = read_rows(own(tmp_path, source="InferenceX", **{**SPLIT, **wide}))
-    assert {pool.exchange for pool in scenario_of(row, 100).deployment.pools().values()} == {"all_to_all"}
+    sixteen = {"decode_tp": 16, "decode_ep": 16, "num_decode_gpu": 32}
+    [row] = read_rows(own(tmp_path, source="InferenceX", **{**SPLIT, **wide, **sixteen}))
+    pools = scenario_of(row, 100).deployment
+    assert (pools.prefill.exchange, pools.decode.exchange) == ("all_gather", "all_to_all")
     [row] = read_rows(own(tmp_path, source="InferenceX", **{**SPLIT, **wide, "framework": "dynamo-sglang"}))
     pools = scenario_of(row, 100).deployment
     assert (pools.prefill.exchange, pools.decode.exchange) == ("all_gather", "all_to_all")
