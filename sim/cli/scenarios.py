@@ -93,10 +93,15 @@ def pool(plan: "PoolPlan") -> dict[str, Any]:
     sizes = {
         key: getattr(plan.memory, f"{key}_bytes") / GB_BYTES for key in ("weights", "reserve", "kv_cache")
     }
+    taken = {
+        "kv_bytes_per_token": plan.memory.cache_bytes_per_token,
+        "kv_tokens_per_request": plan.memory.request_blocks * plan.memory.block_tokens,
+    }
     return {
         **layout,
         **{f"{key}_gb": size for key, size in sizes.items()},
         "kv_tokens": plan.memory.kv_tokens,
+        **(taken if plan.layout.model.compressed else {}),
         "seats": plan.max_sequences,
         "seats_from": plan.max_sequences_from,
     }

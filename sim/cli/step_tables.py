@@ -87,13 +87,23 @@ def checked(name: str, found: Json) -> Iterator[RenderableType]:
         yield (
             f"  {role}: {pool['workers']} x {pool['gpus']} GPUs, attention DP {pool['dp']} x TP {pool['tp']}, "
             f"EP {pool['ep']}; per GPU: weights {pool['weights_gb']:.1f} GB, reserve {pool['reserve_gb']:.1f} GB, "
-            f"KV cache {pool['kv_cache_gb']:.1f} GB = {number(pool['kv_tokens'])} tokens per rank"
+            f"KV cache {pool['kv_cache_gb']:.1f} GB = {number(pool['kv_tokens'])} tokens per rank{_each(pool)}"
             + (
                 f"; {number(pool['seats'])} seats per rank ({pool['seats_from']})"
                 if role != "prefill"
                 else ""
             )
         )
+
+
+def _each(pool: Json) -> str:
+    """What the engine takes of a cache that holds more than tokens."""
+    if "kv_bytes_per_token" not in pool:
+        return ""
+    each, beside = number(pool["kv_bytes_per_token"]), pool["kv_tokens_per_request"]
+    return f" of {each} bytes as the engine shares them out" + (
+        f", {number(beside)} more for a request" if beside else ""
+    )
 
 
 def understood(model: Json) -> Iterator[str]:

@@ -61,7 +61,11 @@ def understood(scenario: Scenario) -> Understood:
     words = [kind.words() + f" in {layers} layers" * (len(groups) > 1) for kind, layers in groups]
     asked = precision.weights
     fixed = architecture.cache_bytes_per_request(model, precision.kv_cache)
-    beside = [f"a request takes {fixed / MILLION:.1f} MB of cache beside its tokens'"] if fixed else []
+    beside = (
+        [f"a request takes {fixed / MILLION:.1f} MB of cache beside its tokens, or a share of a pool"]
+        if fixed
+        else []
+    )
     converted = [f"weights converted from {model.weights} to {asked}"] if asked != model.weights else []
     return Understood(
         name=Path(scenario.model).name,
