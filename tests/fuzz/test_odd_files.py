@@ -138,3 +138,17 @@ def test_a_benchmark_of_numbers_out_of_this_world_is_refused(tmp_path: Path, val
     )
     told = RUNNER.invoke(app, ["validate", "--bench", str(bench), "--scenario", str(tmp_path / "s.yaml")])
     assert told.exit_code == 2 and "mean_ttft_ms: expected a number above 0" in told.stderr
+
+
+@pytest.mark.parametrize("base", ["none.yaml", ".", "x" * 100_000, "'a\\0b'"])
+@pytest.mark.parametrize("command", [["sweep", "--dry-run"], ["plan", "--quiet"]])
+def test_a_base_that_cannot_be_read_is_told_where_it_is_named(
+    tmp_path: Path, base: str, command: list[str]
+) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        f"base: {base}\n" + ("grid: {gpu: [b200_sxm]}\n" if command[0] == "sweep" else "search: {}\n")
+    )
+    told = RUNNER.invoke(app, [*command, str(file)])
+    assert told.exit_code == 2 and isinstance(told.exception, SystemExit)
+    assert told.stderr.startswith(f"{file}:1:7: ") and len(told.stderr) < 2000
