@@ -57,6 +57,13 @@ def sweep(
             screen.out.print(
                 f"{point.number}: " + ", ".join(f"{key}={value}" for key, value in point.values.items())
             )
+        if as_json:
+            print_json(
+                {
+                    "points": len(plan.points),
+                    "values": [{key: str(value) for key, value in p.values.items()} for p in plan.points],
+                }
+            )
         return
     prepare(out)
     with screen.progress(file.stem) as tick:

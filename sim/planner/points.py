@@ -80,7 +80,14 @@ def load_sweep(path: str | Path) -> Sweep:
     ]
     if problems:
         raise ScenarioError(problems)
-    base = load(Path(path).parent / file.base)
+    name = Path(path).parent / file.base
+    try:
+        base = load(name)
+    except ScenarioError as error:
+        if not any(p.file == str(name) and p.line is None for p in error.problems):
+            raise
+        says = "; ".join(f"{p.file}: {p.message}" for p in error.problems)  # the file as a whole
+        raise ScenarioError([LocatedProblem(("base",), says, find(tree, ("base",))[1].place)]) from None
     return Sweep(base, tuple(Point(i, overrides) for i, overrides in enumerate(_overrides(tree))))
 
 

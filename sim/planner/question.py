@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sim import catalog
-from sim.scenario.errors import LocatedProblem, Problem, ScenarioError, did_you_mean, dotted
+from sim.scenario.errors import LocatedProblem, Problem, ScenarioError, brief, did_you_mean, dotted
 from sim.scenario.form import key_paths, schema_at
 from sim.scenario.loading import LoadedScenario, apply, from_tree
 from sim.scenario.reader import read, read_file
@@ -241,7 +241,11 @@ def _problems(search: Node) -> Iterator[LocatedProblem]:
 
 def _unknown_gpus(node: Node) -> Iterator[LocatedProblem]:
     for entry in _values(node):
-        name = str(entry.get("gpu", "")) if isinstance(entry, Mapping) else str(entry)
+        name = entry.get("gpu") if isinstance(entry, Mapping) else entry
+        if not isinstance(name, str):
+            says = f"expected a GPU's name, or a section with one such as {{gpu: b200_sxm}}, got {brief(str(entry))}"
+            yield LocatedProblem(("search", "gpu"), says, node.place)
+            continue
         try:
             if not Path(name).suffix:
                 catalog.gpu(name)
@@ -278,5 +282,7 @@ def _excluded(entry: Mapping[str, Any], under: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat |= _excluded(value, f"{under}{key}.")
         else:
-            flat[f"{under}{key}"] = _gpu_name(value) if key == "gpu" and not under else value
+            flat[f"{under}{key}"] = (
+                _gpu_name(value) if key == "gpu" and isinstance(value, str) and not under else value
+            )
     return flat

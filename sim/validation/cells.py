@@ -1,12 +1,16 @@
 """The cells of a line of a table, by column: what they must be, and which one is wrong."""
 
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any, Final
 
 import pandas as pd
 
+from sim.scenario.errors import brief
+
 FLAGS: Final = {"0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+
+LEAST, MOST = 1e-9, 1e15
+"""Of any number that somebody measured, whatever its unit: wide of all that is, and safe to divide by."""
 
 
 class TableError(ValueError):
@@ -37,13 +41,13 @@ class Cells:
         return found
 
     def number(self, column: str) -> float:
-        """A finite number above zero."""
+        """A number above zero, and no number out of this world."""
         try:
             value = float(self.text(column))
         except ValueError:
             value = float("nan")
-        if not isfinite(value) or value <= 0:
-            raise TableError(f"{column}: expected a number above 0, got {self.text(column)!r}")
+        if not LEAST <= value <= MOST:
+            raise TableError(f"{column}: expected a number above 0, got {brief(self.text(column))!r}")
         return value
 
     def count(self, column: str, default: int | None = None) -> int:
@@ -53,7 +57,7 @@ class Cells:
             value = float(given)
         except ValueError:
             value = float("nan")
-        if not isfinite(value) or value < 0 or value != int(value):
+        if not 0 <= value <= MOST or value != int(value):
             raise TableError(f"{column}: expected a whole number, got {given!r}")
         return int(value)
 

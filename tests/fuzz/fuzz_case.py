@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, Final
 
 import yaml
+from fuzz_asked import ASKED, plan
 from fuzz_bases import GOOD, WRITTEN
 from fuzz_files import FILES, PROFILE
 from fuzz_mutations import broken_file, mutated
@@ -25,7 +26,9 @@ from sim.cli import app
 
 RUNNER: Final = CliRunner()
 SCENARIOS, PAGES = "scenarios", "pages"
-KINDS: Final = (SCENARIOS, *FILES, PAGES)
+GIVEN: Final = FILES | ASKED
+TRIED: Final = {PAGES: page, "plans": plan}
+KINDS: Final = (SCENARIOS, *GIVEN, *TRIED)
 """What is mutated."""
 FAR: Final = 100.0
 """Times that a broken profile may price a step off."""
@@ -40,7 +43,7 @@ ENDS: Final = (0, 2)
 """Exit codes: done, and bad input. 1 says that an invariant did not hold, or a traceback."""
 SHARES: Final = ("utilization", "priced_by")
 """Sections of which no number is above 1."""
-SIGNED: Final = ("expected_error",)
+SIGNED: Final = ("expected_error", "error")
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ def judge(
 ) -> Verdict:
     """Put case `number` through its commands: a scenario through `check`, and if it passes and `run` is asked for
     through `explain` and a short run; of files all commands, one after the other."""
-    if kind == PAGES:
-        return _page(seed, number, folder, bases, limit_s)
+    if kind in TRIED:
+        return _page(seed, number, folder, bases, limit_s, kind)
     if kind == SCENARIOS:
         base, text = text_of(seed, number, folder, bases)
         file = (folder / base).with_name("case.yaml")
@@ -88,7 +91,7 @@ def judge(
             ["run", str(file), "--json", "--set", f"workload.requests={_requests(text)}"],
         ] * run  # fmt: skip
     else:
-        given = FILES[kind](folder, random.Random(f"{kind}/{seed}/{number}"))
+        given = GIVEN[kind](folder, random.Random(f"{kind}/{seed}/{number}"))
         base, text, (first, *more) = kind, given.text, given.commands
     passed, fault, detail = _tried(first, limit_s)
     for command in more if passed and not fault else ():
@@ -101,25 +104,25 @@ def judge(
     return Verdict(number, base, passed, fault, f"{detail}\n{text[:3000]}" if fault else "")
 
 
-def _page(seed: int, number: int, folder: Path, bases: list[str], limit_s: float) -> Verdict:
-    """What a page is given: a value, or BadInput in few words."""
+def _page(seed: int, number: int, folder: Path, bases: list[str], limit_s: float, kind: str) -> Verdict:
+    """What a page or a reader is given: a value, or BadInput in few words."""
     from dashboard.data.problems import BadInput  # noqa: PLC0415 - streamlit takes a second
 
-    attempt, text = page(folder, random.Random(f"{PAGES}/{seed}/{number}"), bases)
+    attempt, text = TRIED[kind](folder, random.Random(f"{kind}/{seed}/{number}"), bases)
     try:
         with _within(limit_s):
             attempt()
     except BadInput as wrong:
         fault = "message too long" if len(str(wrong)) > LONGEST else ""
-        return Verdict(number, PAGES, False, fault, text[:3000] if fault else "")
+        return Verdict(number, kind, False, fault, text[:3000] if fault else "")
     except TookTooLong as late:
-        return Verdict(number, PAGES, False, f"hang at {_place(late)}", text[:3000])
+        return Verdict(number, kind, False, f"hang at {_place(late)}", text[:3000])
     except Exception as error:
         told = "".join(traceback.format_exception(error))[-3000:]
         return Verdict(
             number, PAGES, False, f"{type(error).__name__} at {_place(error)}", f"{told}\n{text[:3000]}"
         )
-    return Verdict(number, PAGES, True)
+    return Verdict(number, kind, True)
 
 
 def _near(stdout: str, whole_s: float) -> tuple[str, str]:

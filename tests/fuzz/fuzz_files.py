@@ -105,7 +105,7 @@ def records(folder: Path, rng: random.Random) -> Given:
     if rng.random() < 0.3:
         text = broken_text(text, rng)
     file, scenario = folder / "files" / "own.jsonl", folder / "own.yaml"
-    out = _fresh(folder, "fitted", rng)
+    out = fresh(folder, "fitted", rng)
     file.write_text(text, errors="surrogatepass")
     scenario.write_text(
         HEAD
@@ -121,7 +121,7 @@ def records(folder: Path, rng: random.Random) -> Given:
 
 def profile(folder: Path, rng: random.Random) -> Given:
     """A shipped profile with something broken: `check`, then a step, whose price stays near that of the whole one."""
-    own = _fresh(folder, "profile", rng)
+    own = fresh(folder, "profile", rng)
     shutil.copytree(PROFILE, own)
     file = rng.choice(sorted(one for one in own.iterdir() if one.is_file()))
     if file.suffix == ".parquet" and rng.random() < 0.8:
@@ -148,7 +148,7 @@ def profile(folder: Path, rng: random.Random) -> Given:
     return Given((["check", str(scenario), "--json"], ["explain", str(scenario), "--json"]), text)
 
 
-def _fresh(folder: Path, name: str, rng: random.Random) -> Path:
+def fresh(folder: Path, name: str, rng: random.Random) -> Path:
     """The name of a folder that this process has not read yet: it keeps the profiles that it has."""
     for old in folder.glob(f"{name}-*"):
         shutil.rmtree(old)

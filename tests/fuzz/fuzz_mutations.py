@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +52,18 @@ def mutated(text: str, rng: random.Random) -> str:
     except RecursionError:  # what is nested deeper than PyYAML can write
         told = "model: " + "[" * 1000
     return _garbled(told, rng) if rng.random() < 0.1 else told
+
+
+def shaken(text: str, rng: random.Random) -> str:
+    """Any YAML with one to four changes."""
+    tree = yaml.safe_load(text)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        _mutate(tree, rng)
+    try:
+        told = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    except RecursionError:
+        told = text
+    return _garbled(told, rng) if rng.random() < 0.2 else told
 
 
 def broken_file(name: str, folder: Path, rng: random.Random) -> str:
@@ -140,7 +153,8 @@ def _restructure(tree: Any, holder: Any, key: Any, spots: list[tuple[Any, Any]],
             holder[key], other_holder[other] = other_holder[other], holder[key]
             _untie(tree)
         case 3 if isinstance(holder, dict):
-            holder[str(other)] = yaml.safe_load(yaml.safe_dump(other_holder[other]))
+            with suppress(RecursionError):  # what is nested deeper than PyYAML can write stays where it is
+                holder[str(other)] = yaml.safe_load(yaml.safe_dump(other_holder[other]))
         case 4:
             for _ in range(rng.choice((1, 3, 30, 200))):
                 holder[key] = {"extends": holder[key]} if rng.random() < 0.5 else [holder[key]]

@@ -116,3 +116,39 @@ def test_what_is_no_file_or_no_text_is_told_in_a_sentence(
         elif not told.stderr.strip() or told.stderr.count("\n") > 20 or len(told.stderr) > 10_000:
             wrong.append(f"{name}: {told.stderr[:500]}")
     assert not wrong
+
+
+@pytest.mark.parametrize("value", ["-0.0", "5.5", "{gpu: 5}", "[h200_sxm]", "{}", "null"])
+def test_a_plan_says_what_is_no_gpu(tmp_path: Path, value: str) -> None:
+    (tmp_path / "s.yaml").write_text(SCENARIO)
+    plan = tmp_path / "p.yaml"
+    plan.write_text(f"base: s.yaml\nobjectives: {{ttft_p99_s: 2}}\nsearch: {{gpu: [h200_sxm, {value}]}}\n")
+    told = RUNNER.invoke(app, ["plan", str(plan), "--quiet"])
+    assert told.exit_code == 2 and "search.gpu: expected a GPU's name" in told.stderr
+
+
+@pytest.mark.parametrize("value", ["5e-324", "1e-320", "1e300"])
+def test_a_benchmark_of_numbers_out_of_this_world_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "s.yaml").write_text(SCENARIO)
+    bench = tmp_path / "b.json"
+    bench.write_text(
+        '{"backend": "vllm", "num_prompts": 6, "max_concurrency": 2, "duration": 3.0, "completed": 6, '
+        '"total_input_tokens": 5400, "total_output_tokens": 300, "request_throughput": 2.0, '
+        f'"output_throughput": 100.0, "mean_ttft_ms": {value}, "median_tpot_ms": 14.8}}'
+    )
+    told = RUNNER.invoke(app, ["validate", "--bench", str(bench), "--scenario", str(tmp_path / "s.yaml")])
+    assert told.exit_code == 2 and "mean_ttft_ms: expected a number above 0" in told.stderr
+
+
+@pytest.mark.parametrize("base", ["none.yaml", ".", "x" * 100_000, "'a\\0b'"])
+@pytest.mark.parametrize("command", [["sweep", "--dry-run"], ["plan", "--quiet"]])
+def test_a_base_that_cannot_be_read_is_told_where_it_is_named(
+    tmp_path: Path, base: str, command: list[str]
+) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        f"base: {base}\n" + ("grid: {gpu: [b200_sxm]}\n" if command[0] == "sweep" else "search: {}\n")
+    )
+    told = RUNNER.invoke(app, [*command, str(file)])
+    assert told.exit_code == 2 and isinstance(told.exception, SystemExit)
+    assert told.stderr.startswith(f"{file}:1:7: ") and len(told.stderr) < 2000

@@ -1,10 +1,11 @@
 """The values of a result file by key: what they must be, and which one is wrong."""
 
 from collections.abc import Mapping
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 from sim.validation.bench.run import BenchError
+from sim.validation.cells import LEAST, MOST
 
 
 class Values:
@@ -29,9 +30,9 @@ class Values:
         return value
 
     def positive(self, key: str) -> float:
-        """A number above zero."""
+        """A number above zero, and no number out of this world."""
         number = self._number(key)
-        if number is None or not isfinite(number) or number <= 0:
+        if number is None or not LEAST <= number <= MOST:
             raise self.wrong(key, "a number above 0")
         return number
 
@@ -47,14 +48,14 @@ class Values:
         if self.data.get(key) is None:
             return inf
         number = self._number(key)
-        if number is None or not number > 0:
+        if number is None or not (LEAST <= number <= MOST or number == inf):
             raise self.wrong(key, 'a number above 0 or "inf"')
         return number
 
     def tokens(self, key: str) -> list[int]:
         """A list of token counts; empty where there is none."""
         found = self.data.get(key) or []
-        if not isinstance(found, list) or any(type(one) is not int or one < 0 for one in found):
+        if not isinstance(found, list) or any(type(one) is not int or not 0 <= one <= MOST for one in found):
             raise self.wrong(key, "a list of token counts")
         return found
 
