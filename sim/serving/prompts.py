@@ -94,7 +94,6 @@ class PromptQueues:
         waiting, sequence, left = self.waiting[rank], self._partial[rank], budget
         held = longest = prefix_held = longest_alone = more_cached = 0
         pairs = prefix_pairs = fetch_s = 0.0
-        several = False  # the rank has several prompts, one of them with KV before it
         while left:
             if sequence is None:
                 if not waiting or (self._whole and left < budget and _new_tokens(waiting[0]) > left):
@@ -110,17 +109,16 @@ class PromptQueues:
             rest = sequence.prefill_tokens - before
             new = left if left < rest else rest
             after = before + new
-            several = several or (left < budget and (before > 0 or held > budget - left))
             left -= new
             held += after
             pairs += new * before + new * (new + 1) / 2
             longest = after if after > longest else longest
+            sequence.computed_tokens = after
             if cached:
                 prefix_held += cached
                 prefix_pairs += new * cached
                 after -= cached
             longest_alone = after if after > longest_alone else longest_alone
-            sequence.computed_tokens = before + new
             if new == rest:
                 step.completed.append((sequence, rank))
                 sequence = None
@@ -129,7 +127,7 @@ class PromptQueues:
         self.queued_tokens[rank] -= tokens + more_cached
         if not tokens:
             return
-        load = step.load
+        load, several = step.load, new < tokens < held  # several prompts, one of them with KV before it
         prompts = alone = RankPrompts(rank, tokens, pairs / tokens, held, longest, several)
         if prefix_pairs:
             context = (pairs - prefix_pairs) / tokens
