@@ -6,6 +6,7 @@ The counts are those of the kernel families, `sim.kernels`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 from sim.kernels import dsa, mega_moe, mla
@@ -63,6 +64,11 @@ class Operation:
     was measured at other widths does not price this operation."""
 
 
+kept = lru_cache(maxsize=1024, typed=True)
+"""For what a step has again at every context."""
+
+
+@kept
 def gemm(name: str, group: Group, m: float, n: float, k: float, dtype: str, layers: int = 1) -> Operation:
     """[m, k] x [k, n] -> BF16 [m, n]: 2 m n k FLOP; activations and weights read once, the result written."""
     return Operation(
@@ -70,16 +76,19 @@ def gemm(name: str, group: Group, m: float, n: float, k: float, dtype: str, laye
     )
 
 
+@kept
 def quantize(name: str, group: Group, m: float, k: float, layers: int = 1) -> Operation:
     """BF16 [m, k] -> FP8 with one scale per 1 x 128. No matrix FLOP."""
     return Operation(name, group, "quantize", {"m": m, "k": k}, "fp8", *products.quantize(m, k), layers)
 
 
+@kept
 def elementwise(name: str, group: Group, traffic_bytes: float, layers: int = 1) -> Operation:
     """Norms, RoPE, activations, residuals: HBM traffic only."""
     return Operation(name, group, "elementwise", {"bytes": traffic_bytes}, "bf16", 0.0, traffic_bytes, layers)
 
 
+@kept
 def absorb_bmm(
     stage: Literal["pre", "post"], tokens: float, heads: int, head_dim: int, kv_lora: int, layers: int = 1
 ) -> Operation:
