@@ -1,14 +1,12 @@
 """Writes what is shipped of validating everything that is published here.
 
-    python -m sim.validation.digest                             # everything: half an hour of processor time
+    python -m sim.validation.digest                             # everything: ten minutes and more on two cores
     python -m sim.validation.digest published wide-ep P0559     # these anew, the others as they are
-    python -m sim.validation.digest v4                          # all rows of a table: its pools anew, too; nine minutes
 
 `digest.json` is the JSON of `tokenworks validate`, small enough to ship and one case a line: rounded, what the cases
 of a layout have in common told once, what was skipped counted by reason, without scores by layout and the compositions
 of steps.
-`catalog/validated.csv` holds the errors by deployment, from which a run takes its expected error; with names only those
-of deployments all of whose cases were simulated anew.
+`catalog/validated.csv` holds the errors by deployment, from which a run takes its expected error.
 """
 
 import json
@@ -21,7 +19,7 @@ from typing import Any, Final
 
 import sim.catalog
 from sim.catalog.validated import FILE as VALIDATED
-from sim.catalog.validated import Served, Validated, validated, written
+from sim.catalog.validated import Served, Validated, written
 from sim.deployment.plan import resolve
 from sim.result.expected_error import METRICS, served, service
 from sim.validation.case import Case
@@ -30,7 +28,7 @@ from sim.validation.points import points, setup
 from sim.validation.rows import Row
 from sim.validation.scenarios import scenario_of
 from sim.validation.services import entries, service_scenario
-from sim.validation.skips import general, skipped
+from sim.validation.skips import general
 from sim.validation.table import SHIPPED, Validation, shipped_rows, validate
 from sim.validation.worst import worst
 
@@ -104,6 +102,15 @@ def cases_of(data: Mapping[str, Any]) -> list[Case]:
     return found
 
 
+def with_errors(data: Mapping[str, Any]) -> list[Case]:
+    """The same with the simulated values that their errors tell, which were taken before any rounding."""
+    errors = [one["error"] for one in data["cases"]]
+    return [
+        replace(case, simulated=case.published * (1 + error))
+        for case, error in zip(cases_of(data), errors, strict=True)
+    ]
+
+
 def _shared(cases: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """The cases without what those of a layout have in common, and that by layout."""
     columns = {}
@@ -171,41 +178,15 @@ def _errors(cases: Sequence[Case]) -> dict[str, float | None]:
     return {f"{name}{'_p90' * p90}": of(scores[name], p90) for name in METRICS for p90 in (False, True)}
 
 
-def retabled(
-    old: Sequence[Validated], cases: Sequence[Case], measured: Mapping[str, Served]
-) -> list[Validated]:
-    """The table with the pools anew all of whose cases are among these; others stay, new ones come last.
-
-    `measured`: the pool of every case that is shipped.
-    """
-    found = {case.id for case in cases}
-    partly = {pool for id, pool in measured.items() if id not in found}
-    mine = [case for case in cases if case.id in measured and measured[case.id] not in partly]
-    anew = {(entry.pool, entry.held_out): entry for entry in by_pool(mine, measured)}
-    renewed = {pool for pool, _ in anew}
-    kept = [
-        anew.pop((entry.pool, entry.held_out), entry)
-        for entry in old
-        if entry.pool not in renewed or (entry.pool, entry.held_out) in anew
-    ]
-    return [*kept, *anew.values()]
-
-
 def main(names: Sequence[str]) -> None:
-    """Validate all that is shipped and write both files; with `names` the others as they are."""
+    """Validate all that is shipped and write both files; with `names` these cases anew, the others as they are."""
     found = validate(SHIPPED, names, published=True, workers=2)
-    kept: Sequence[Validated] = ()
-    data = brief(found)
-    shipped = shipped_rows()
-    left_out = {**skipped(shipped), **found.skipped}
-    if names:
-        old = json.loads(FILE.read_text(encoding="utf-8"))
-        data, kept = renewed(old, found), validated()
-        told = {case["id"] for case in data["cases"]}
-        left_out |= {row.id: "" for row in shipped if row.id not in told}
+    data = renewed(json.loads(FILE.read_text(encoding="utf-8")), found) if names else brief(found)
     FILE.write_text(lines(data), encoding="utf-8")
-    measured = pools(row for row in shipped if row.id not in left_out)
-    table = retabled(kept, found.cases, measured)
+    cases = with_errors(data) if names else found.cases
+    told = {case.id for case in cases}
+    measured = pools(row for row in shipped_rows() if row.id in told)
+    table = by_pool([case for case in cases if case.id in measured], measured)
     Path(sim.catalog.__file__).with_name(VALIDATED).write_text(written(table), encoding="utf-8")
 
 

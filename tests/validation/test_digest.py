@@ -18,8 +18,8 @@ from sim.validation.digest import (
     lines,
     pools,
     renewed,
-    retabled,
     rounded,
+    with_errors,
 )
 from sim.validation.points import points
 from sim.validation.published import shipped
@@ -95,6 +95,20 @@ def test_cases_are_read_back_and_some_renewed() -> None:
     assert new["max_prompts"] == 10 and new["columns"]["x"]["model"] == "m"
 
 
+def test_a_table_that_was_not_there_adds_its_rows() -> None:
+    """A is of the shipped table; C and D come new. Then C alone is simulated anew."""
+    old = brief(
+        Validation(
+            [replace(case("A", "tpot", 0.9), layout="x")], {"X": "no layout: 3"}, {}, 10, 0, by_recipe=1
+        )
+    )
+    more = [replace(one, layout="y") for one in (case("C", "tpot", 1.1), case("D", "tpot", 1.3, "train"))]
+    new = renewed(old, Validation(more, {"Y": "no layout: 5"}, {}, 10, 0, by_recipe=2))
+    assert new["rows"]["inferencex_flags"] == 3 and new["skipped"] == {"no layout": 2}
+    again = renewed(new, Validation(more[:1], {}, {}, 10, 0, by_recipe=1))
+    assert (again["rows"], again["skipped"]) == (new["rows"], new["skipped"])
+
+
 def test_the_shipped_file_is_small_and_one_case_a_line() -> None:
     text = FILE.read_text(encoding="utf-8")
     assert len(text) < 250 * len(json.loads(text)["cases"])
@@ -118,27 +132,8 @@ def test_the_shipped_table_says_what_the_shipped_cases_say() -> None:
     assert sum(one.cases for one in validated()) == len(scored)
 
 
-def test_a_table_that_was_not_there_adds_its_rows_and_its_pools_and_leaves_the_others() -> None:
-    """A and B are of the shipped table; C and D come new. Then C alone is simulated anew: its pool has D, too."""
-    old = brief(
-        Validation(
-            [replace(case("A", "tpot", 0.9), layout="x")], {"X": "no layout: 3"}, {}, 10, 0, by_recipe=1
-        )
-    )
-    more = [replace(one, layout="y") for one in (case("C", "tpot", 1.1), case("D", "tpot", 1.3, "train"))]
-    new = renewed(old, Validation(more, {"Y": "no layout: 5"}, {}, 10, 0, by_recipe=2))
-    assert new["rows"]["inferencex_flags"] == 3 and new["skipped"] == {"no layout": 2}
-    again = renewed(new, Validation(more[:1], {}, {}, 10, 0, by_recipe=1))
-    assert (again["rows"], again["skipped"]) == (new["rows"], new["skipped"])
-    other = replace(POOL, model="deepseek-v4-pro")
-    measured = {"A": POOL, "B": POOL, "C": other, "D": other}
-    shipped_table = by_pool([case("A", "tpot", 0.9), case("B", "tpot", 0.9)], measured)
-    table = retabled(shipped_table, more, measured)
-    assert table[0] == shipped_table[0]
-    assert [(one.pool.model, one.held_out, one.tpot) for one in table[1:]] == [
-        ("deepseek-v4-pro", True, 0.1),
-        ("deepseek-v4-pro", False, 0.3),
-    ]
-    assert retabled(table, more[:1], measured) == table
-    better = [case("C", "tpot", 1.05), *more[1:]]
-    assert [one.tpot for one in retabled(table, better, measured)[1:]] == [0.05, 0.3]
+def test_errors_outlive_the_rounding() -> None:
+    """0.98765432 is shipped as 0.9877, and its error as -0.01235: the table takes the error."""
+    data = brief(Validation([replace(case("A", "tpot", 0.98765432), layout="x", model="m")], {}, {}, 10, 0))
+    [found] = with_errors(data)
+    assert (cases_of(data)[0].error, found.error) == (pytest.approx(-0.0123), pytest.approx(-0.01235))
