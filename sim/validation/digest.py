@@ -2,7 +2,6 @@
 
     python -m sim.validation.digest                             # everything: ten minutes and more on two cores
     python -m sim.validation.digest published wide-ep P0559     # these anew, the others as they are
-    python -m sim.validation.digest v4                          # all rows of a table: its pools anew, too
 
 `digest.json` is the JSON of `tokenworks validate`, small enough to ship and one case a line: rounded, what the cases
 of a layout have in common told once, what was skipped counted by reason, without scores by layout and the compositions

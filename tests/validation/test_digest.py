@@ -95,6 +95,20 @@ def test_cases_are_read_back_and_some_renewed() -> None:
     assert new["max_prompts"] == 10 and new["columns"]["x"]["model"] == "m"
 
 
+def test_a_table_that_was_not_there_adds_its_rows() -> None:
+    """A is of the shipped table; C and D come new. Then C alone is simulated anew."""
+    old = brief(
+        Validation(
+            [replace(case("A", "tpot", 0.9), layout="x")], {"X": "no layout: 3"}, {}, 10, 0, by_recipe=1
+        )
+    )
+    more = [replace(one, layout="y") for one in (case("C", "tpot", 1.1), case("D", "tpot", 1.3, "train"))]
+    new = renewed(old, Validation(more, {"Y": "no layout: 5"}, {}, 10, 0, by_recipe=2))
+    assert new["rows"]["inferencex_flags"] == 3 and new["skipped"] == {"no layout": 2}
+    again = renewed(new, Validation(more[:1], {}, {}, 10, 0, by_recipe=1))
+    assert (again["rows"], again["skipped"]) == (new["rows"], new["skipped"])
+
+
 def test_the_shipped_file_is_small_and_one_case_a_line() -> None:
     text = FILE.read_text(encoding="utf-8")
     assert len(text) < 250 * len(json.loads(text)["cases"])
@@ -116,20 +130,6 @@ def test_the_shipped_table_says_what_the_shipped_cases_say() -> None:
     # Case files only judge.
     scored = {one["id"] for one in cases if one["id"] not in shipped() and one["metric"] in NAMES}
     assert sum(one.cases for one in validated()) == len(scored)
-
-
-def test_a_table_that_was_not_there_adds_its_rows_to_those_that_are_told() -> None:
-    """A and X are of the shipped table; C, D and Y come new. Then C alone is simulated anew."""
-    old = brief(
-        Validation(
-            [replace(case("A", "tpot", 0.9), layout="x")], {"X": "no layout: 3"}, {}, 10, 0, by_recipe=1
-        )
-    )
-    more = [replace(one, layout="y") for one in (case("C", "tpot", 1.1), case("D", "tpot", 1.3, "train"))]
-    new = renewed(old, Validation(more, {"Y": "no layout: 5"}, {}, 10, 0, by_recipe=2))
-    assert new["rows"]["inferencex_flags"] == 3 and new["skipped"] == {"no layout": 2}
-    again = renewed(new, Validation(more[:1], {}, {}, 10, 0, by_recipe=1))
-    assert (again["rows"], again["skipped"]) == (new["rows"], new["skipped"])
 
 
 def test_errors_outlive_the_rounding() -> None:
