@@ -146,7 +146,8 @@ def test_prompts_of_a_benchmark_that_are_longer_than_any_are_refused(tmp_path: P
     bench.write_text(
         '{"backend": "vllm", "num_prompts": 6, "max_concurrency": 2, "duration": 3.0, "completed": 6, '
         '"total_input_tokens": 5400000000, "total_output_tokens": 300, "request_throughput": 2.0, '
-        '"random_range_ratio": Infinity, "random_input_len": 5, "dataset_name": "random", "output_throughput": 100.0, "median_tpot_ms": 14.8}'
+        '"random_range_ratio": Infinity, '
+        '"random_input_len": 5, "dataset_name": "random", "output_throughput": 100.0, "median_tpot_ms": 14.8}'
     )
     told = RUNNER.invoke(app, ["validate", "--bench", str(bench), "--scenario", str(tmp_path / "s.yaml")])
     assert (
