@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.result import Result
+from sim.scenario.errors import Place
+from sim.scenario.form import check
 from sim.scenario.schema import Scenario
+from sim.scenario.tree import graft
 from sim.validation.errors import quantile
 from sim.validation.launches import launched
 from sim.validation.recipes import recipes, settings
@@ -34,6 +37,8 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
     A closed loop of `conc` requests over the whole service, whose lengths are uniform between a share of isl and osl
     and the whole; the first `conc` arrive at once. Never fewer than `rounds_at_least` rounds, so that there is a
     steady state to look at. `drafts`: per step, where speculation is on; default the most of `draft_counts`.
+
+    Raises ScenarioError, which names the row, where a value is none of a scenario.
     """
     known = recipes()
     said = settings_of(row)
@@ -41,7 +46,7 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
     rounds, least = (bench[name]["value"] for name in ("prompts_per_seat", "rounds_at_least"))
     prompts = min(row.conc * rounds, max(max_prompts, row.conc * least))
     share = bench["length_from"]["value"]
-    return Scenario.model_validate(
+    written = graft(
         {
             "model": row.model,
             "gpu": row.hardware,
@@ -69,8 +74,10 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
             },
             # Nothing that is scored depends on it; some GPUs have no default price.
             "price": {"usd_per_gpu_hour": 1.0},
-        }
+        },
+        Place(row.id),
     )
+    return check(written, Scenario)
 
 
 def settings_of(row: Row, role: str = "") -> dict[str, Any]:

@@ -17,7 +17,7 @@ from fuzz_workers import judged
 ALL: Final = {
     SCENARIOS: (26_000, 3000), "traces": (5000, 0), "configs": (2000, 0), "records": (200, 0), "profiles": (200, 0),
     PAGES: (200, 0), "sweeps": (500, 0), "plans": (500, 0), "anchors": (500, 0), "benches": (500, 0),
-    "launches": (1000, 0), "steps": (500, 0),
+    "launches": (1000, 0), "steps": (500, 0), "tables": (500, 0),
 }  # fmt: skip
 """Cases of each kind, and short runs among them: an eighth of the scenarios pass the check."""
 

@@ -1,5 +1,7 @@
 """Cases of what else commands read: sweeps, plans, anchors, benchmarks, launch commands, step logs."""
 
+import csv
+import io
 import json
 import random
 from collections.abc import Callable
@@ -55,6 +57,11 @@ COMMANDS: Final = (
     "--speculative-config '{\"method\": \"mtp\", \"num_speculative_tokens\": 1}'",
     "trtllm-serve deepseek-ai/DeepSeek-V3.2 --backend pytorch --tp_size 8 --ep_size 8 --max_batch_size 64",
 )  # fmt: skip
+ROW: Final = {
+    "row_id": "X", "model": "DeepSeek-R1-0528", "hardware": "b200", "framework": "trt", "precision": "fp8",
+    "spec": "none", "disagg": 0, "decode_tp": 8, "decode_ep": 8, "decode_dp_attn": 0, "total_gpu": 8, "isl": 512,
+    "osl": 16, "conc": 2, "median_tpot_ms": 9.0,
+}  # fmt: skip
 WORDS: Final = ("'", '"', "\\", "$(ls)", "`ls`", "|", "&&", ";", "--", "-", "=", "--tp=", "--tp 0", "--tp -8", "\n",
                 "{}", "--config x.yaml", "--dp 10000000000", "--ep 3", "--nnodes 0",
                 "--speculative-num-steps 99999999")  # fmt: skip
@@ -158,6 +165,25 @@ def plan(folder: Path, rng: random.Random, bases: list[str]) -> tuple[Callable[[
     return read, text
 
 
+def table(folder: Path, rng: random.Random) -> Given:
+    """A broken row of a published table, repeated."""
+    row: dict[str, Any] = dict(ROW)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        key = rng.choice([*row])
+        row[key] = rng.choice((*NUMBERS, *NUMBERS, rng.randint(1, 300), *TEXTS, ""))
+    lines = io.StringIO()
+    rows = csv.DictWriter(lines, [*row])
+    rows.writeheader()
+    rows.writerow(row)
+    text = lines.getvalue()
+    text = broken_text(text, rng) if rng.random() < 0.2 else text
+    (folder / "own-rows.csv").write_text(text, errors="surrogatepass")
+    return Given(
+        (["validate", "--table", str(folder / "own-rows.csv"), "--max-prompts", "4", "--quiet", "--json"],),
+        text,
+    )
+
+
 def _broken_json(data: dict[str, Any], rng: random.Random) -> str:
     """The data with other values in a few places, as text, now and then with other characters."""
     copy: dict[str, Any] = json.loads(json.dumps(data))
@@ -176,4 +202,5 @@ def _broken_json(data: dict[str, Any], rng: random.Random) -> str:
 
 ASKED: Final[dict[str, Callable[[Path, random.Random], Given]]] = {
     "sweeps": sweep, "anchors": anchor, "benches": bench, "launches": launch, "steps": steps,
+    "tables": table,
 }  # fmt: skip

@@ -43,7 +43,8 @@ ENDS: Final = (0, 2)
 """Exit codes: done, and bad input. 1 says that an invariant did not hold, or a traceback."""
 SHARES: Final = ("utilization", "priced_by")
 """Sections of which no number is above 1."""
-SIGNED: Final = ("expected_error", "error")
+SIGNED: Final = ("expected_error", "error", "bias", "prompts")
+"""`prompts`: what is left of a published TPOT when the steps are taken off."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from fuzz_workers import judged
 from sim.cli import app
 from sim.files import read_regular
 
-CASES = {SCENARIOS: 400, "traces": 150, "configs": 80, "records": 100, "profiles": 30, PAGES: 100,
-         "sweeps": 50, "plans": 100, "anchors": 50, "benches": 40, "launches": 80, "steps": 40}  # fmt: skip
+CASES = {SCENARIOS: 400, "traces": 150, "configs": 80, "records": 100, "profiles": 30, PAGES: 100, "sweeps": 50,
+         "plans": 100, "anchors": 50, "benches": 40, "launches": 80, "steps": 40, "tables": 60}  # fmt: skip
 """The same on every machine, however busy; a process of its own judges each kind in two or three seconds, and the
 scenarios in ten."""
 RUNS = 4

@@ -140,6 +140,21 @@ def test_a_benchmark_of_numbers_out_of_this_world_is_refused(tmp_path: Path, val
     assert told.exit_code == 2 and "mean_ttft_ms: expected a number above 0" in told.stderr
 
 
+def test_prompts_of_a_benchmark_that_are_longer_than_any_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(SCENARIO)
+    bench = tmp_path / "b.json"
+    bench.write_text(
+        '{"backend": "vllm", "num_prompts": 6, "max_concurrency": 2, "duration": 3.0, "completed": 6, '
+        '"total_input_tokens": 5400000000, "total_output_tokens": 300, "request_throughput": 2.0, '
+        '"random_range_ratio": Infinity, '
+        '"random_input_len": 5, "dataset_name": "random", "output_throughput": 100.0, "median_tpot_ms": 14.8}'
+    )
+    told = RUNNER.invoke(app, ["validate", "--bench", str(bench), "--scenario", str(tmp_path / "s.yaml")])
+    assert (
+        told.exit_code == 2 and "input.constant: expected a whole number from 1 to 1e7 tokens" in told.stderr
+    )
+
+
 @pytest.mark.parametrize("base", ["none.yaml", ".", "x" * 100_000, "'a\\0b'"])
 @pytest.mark.parametrize("command", [["sweep", "--dry-run"], ["plan", "--quiet"]])
 def test_a_base_that_cannot_be_read_is_told_where_it_is_named(

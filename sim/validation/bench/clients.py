@@ -116,6 +116,8 @@ def _range(values: Values, side: str, mean: float) -> dict[str, list[int]]:
     named = str(values.data.get("dataset_name", "")).startswith("random")
     if not named or type(longest) is not int or not isinstance(share, int | float):
         return {}
+    if not 0 <= share <= 1:  # NaN among them
+        return {}
     bounds = [max(1, int(longest * share)), longest]
     return {"uniform": bounds} if abs(sum(bounds) / 2 / mean - 1) <= AGREE * 2.5 else {}
 

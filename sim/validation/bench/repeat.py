@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from sim.result import Result
 from sim.saving import whole_file
+from sim.scenario.errors import Place
+from sim.scenario.form import check
 from sim.scenario.schema import Scenario, Workload
+from sim.scenario.tree import graft
 from sim.validation.bench.run import BenchError, BenchRun, Figures
 from sim.validation.errors import quantile
 from sim.validation.recipes import recipes
@@ -24,7 +27,8 @@ def repeated(run: BenchRun, scenario: Scenario | None, folder: Path, max_prompts
     """The scenario's deployment, or that of the file, under the run's workload; the lengths of single requests go to a
     trace in `folder`. At most `max_prompts` prompts, but a few rounds (`rounds_at_least`) of what is in flight.
 
-    Raises BenchError where neither tells the deployment.
+    Raises BenchError where neither tells the deployment, and ScenarioError where the workload is none that is
+    simulated, such as prompts longer than any.
     """
     count = run.simulated(max_prompts)
     if scenario is None:
@@ -38,7 +42,7 @@ def repeated(run: BenchRun, scenario: Scenario | None, folder: Path, max_prompts
     given = scenario.workload.cached_fraction
     workload = _workload(run, folder, count) | ({"cached_fraction": given} if given is not None else {})
     changes: dict[str, Any] = {
-        "workload": Workload.model_validate(workload),
+        "workload": check(graft(workload, Place(run.id)), Workload),
         "duration_s": None,
         "warmup_s": 0.0,
         "metrics": "rows",
