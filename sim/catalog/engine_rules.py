@@ -91,9 +91,9 @@ class Engine:
     """Kernels of the routed experts that, with EP inside a TP group, also run over the rows of other ranks' experts;
     `none`: none are known to."""
     prompt_pool_experts: Mapping[str, float]
-    """Generation of GPU and back-end of the routed experts, such as `blackwell deepgemm`, or those of one format where
-    they are spread over GPUs, such as `blackwell trtllm_gen fp8 ep` -> what they take in a pool that only computes
-    prompts, over their table; 1 where it is not named."""
+    """Generation of GPU and back-end of the routed experts, such as `blackwell deepgemm`, of one format, such as
+    `blackwell trtllm_gen fp8`, or of that spread over GPUs (`... fp8 ep`), the last one first -> what they take in a
+    pool that only computes prompts, over their table; 1 where it is not named."""
     exchange_contention: float
     """DeepEP's normal mode beside a computing half batch, over the same exchange alone."""
     cuda_graphs: bool

@@ -59,9 +59,10 @@ def _experts_factor(scenario: Scenario, role: str, gpu: Gpu, engine: Engine) -> 
     exchanged = exchanges_all_to_all(pool.exchange, pool.gpus, pool.tp, pool.ep)
     deep = exchanged and engine.prefill_dispatch == "normal" and scenario.precision.weights == "fp8"
     backend = pool.moe_backend or ("deepgemm" if deep else "")
-    known, name = engine.prompt_pool_experts, f"{gpu.generation} {backend}"
-    spread = f"{name} {scenario.precision.weights} ep" if pool.ep > 1 else name
-    return known.get(spread, known.get(name, 1.0))
+    name, weights = f"{gpu.generation} {backend}", scenario.precision.weights
+    names = (f"{name} {weights} ep" if pool.ep > 1 else "", f"{name} {weights}", name)
+    known = engine.prompt_pool_experts
+    return next((known[one] for one in names if one in known), 1.0)
 
 
 def graph_tokens(scenario: Scenario, engine: Engine, layout: Layout) -> int:

@@ -46,9 +46,9 @@ def factor(
     return experts.in_situ
 
 
-def test_only_deepgemm_s_experts_on_blackwell_in_pools_of_prompts_are_slower() -> None:
+def test_experts_on_blackwell_are_slower_in_pools_of_prompts() -> None:
     assert factor("deepgemm") == 1.5
-    assert factor("trtllm_gen") == factor(None) == 1
+    assert factor("trtllm_gen") == 1.15 and factor(None) == 1
     assert factor("deepgemm", "decode") == factor("deepgemm", "serve") == 1
     sglang = partial(factor, engine="sglang")
     assert sglang("trtllm_gen") == 3.4  # in FP8, over eight GPUs
