@@ -27,7 +27,7 @@ METRICS: Final = {"tpot": "tpot", "throughput": "total_tput_per_gpu"}
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class Prediction:
     """Rows of one kind, and what was expected of them."""
 
     made: str
@@ -57,7 +57,7 @@ def _columns(row: Row) -> dict[str, Any]:
 
 
 @cache
-def families() -> list[Family]:
+def families() -> list[Prediction]:
     """Every family of every file, oldest file first."""
     rows = shipped_rows()
     found = []
@@ -70,7 +70,7 @@ def families() -> list[Family]:
             when = {**told["when"], "drafts": drafts, "attention": f"attention {told['when']['attention']}"}
             name = " ".join([data["of"]["model"], *when.values()])
             ranges = {quantity: (told[quantity][0], told[quantity][1]) for quantity in METRICS}
-            found.append(Family(str(data["made"]), name, ranges, told["why"], mine))
+            found.append(Prediction(str(data["made"]), name, ranges, told["why"], mine))
     return found
 
 

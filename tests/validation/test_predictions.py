@@ -6,12 +6,12 @@ import pytest
 
 from sim.validation import predictions
 from sim.validation.case import Case
-from sim.validation.predictions import Family, compared, families
+from sim.validation.predictions import Prediction, compared, families
 from sim.validation.rows import read_rows
 from sim.validation.skips import skipped
 from sim.validation.table import TABLES
 
-FAMILY = Family(
+FAMILY = Prediction(
     "2026-01-01", "x", {"tpot": (-0.1, 0.1), "throughput": (0.2, 0.3)}, "why", frozenset({"A", "B"})
 )
 CASE = Case(
