@@ -8,6 +8,7 @@ from sim.parallel import each
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.schema import Scenario
 from sim.simulation import simulate
+from sim.validation.blame import Composition, composition, explainable
 from sim.validation.case import Case
 from sim.validation.rows import Published
 from sim.validation.scenarios import Outcome, outcome
@@ -32,9 +33,9 @@ class Answer:
 
     outcome: Outcome | None = None
     problem: str = ""
-    scenario: Scenario | None = None
-    """What was simulated, where that is not what was asked."""
     note: str = ""
+    composition: Composition | None = None
+    """What the mean decode step is made of, where that can be told; priced where the trial ran, beside its tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ def run_trial(trial: Trial) -> Answer:
     if result.record.requests.rejected.any():
         return Answer(problem="the KV cache does not hold a single request")
     found = outcome(result, trial.conc, trial.prompts)
-    return Answer(found, scenario=scenario if note else None, note=note)
+    made = composition(scenario, found.value("tpot", "p50")) if explainable(scenario) else None
+    return Answer(found, note=note, composition=made)
 
 
 def _without_backends(scenario: Scenario) -> tuple[Scenario, str]:

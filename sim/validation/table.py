@@ -10,7 +10,7 @@ from sim.scenario.schema import Scenario
 from sim.validation import draft_gains, points, position_curves, services
 from sim.validation import published as files_of
 from sim.validation.bands import banded
-from sim.validation.blame import Composition, composition, explainable
+from sim.validation.blame import Composition
 from sim.validation.case import Case, described
 from sim.validation.case_file import CaseFile
 from sim.validation.errors import by_metric, grouped, score, score_by_layout
@@ -202,19 +202,16 @@ def validate_rows(
     benchmarks = [*others, *(benchmark_of(row, max_prompts, seed, change) for row in kept)]
     cases: list[Case] = []
     compositions: dict[str, Composition] = {}
-    made: dict[int, Composition] = {}
     found = iter(answers([trial for one in benchmarks for trial in one.trials], workers, progress))
     for benchmark in benchmarks:
         mine, id_ = [next(found) for _ in benchmark.trials], benchmark.columns["id"]
-        answer, ran = mine[0], mine[0].scenario or benchmark.trials[0].scenario
+        answer = mine[0]
         if answer.outcome is None:
             reasons[id_] = answer.problem
             continue
         cases += benchmark.cases(mine)
-        if explainable(ran):
-            if id(answer) not in made:
-                made[id(answer)] = composition(ran, answer.outcome.value("tpot", "p50"))
-            compositions[id_] = made[id(answer)]
+        if answer.composition:
+            compositions[id_] = answer.composition
     simulated = [row for row in kept if row.id not in reasons]
     by_recipe = sum(row.by_recipe for row in simulated)
     return Validation(cases, reasons, compositions, max_prompts, seed, by_recipe, len(simulated) - by_recipe)
