@@ -12,7 +12,7 @@ from calibrate.show import wide_console
 from sim.cost.fits import ProfileError
 from sim.cost.profile import load_profile
 from sim.saving import write_whole
-from sim.scenario.errors import DeploymentError, ScenarioError
+from sim.scenario.errors import DeploymentError, ScenarioError, brief
 from sim.scenario.loading import load
 
 
@@ -35,7 +35,7 @@ def diff(
         with loaded.locating():
             effect = difference.step_effect(loaded, mine, other)
     except (ProfileError, ScenarioError, DeploymentError, OSError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False)
+        Console(stderr=True).print(brief(str(error)), style="red", markup=False)
         raise typer.Exit(2) from error
     console.print(difference.ratio_table(compared, mine, other))
     only = {"own": difference.alone(mine, other), "other": difference.alone(other, mine)}

@@ -16,6 +16,7 @@ from sim.catalog import UnknownName, efficiency, gpu, model
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
 from sim.cost.profile import MEASURED_MODEL, Profile, Table, read_profile
+from sim.scenario.errors import brief
 
 
 def import_tables(
@@ -52,7 +53,7 @@ def import_tables(
             else:
                 _import(console, folder, device, engine, out / device / engine)
     except (MissingTable, UnknownName, ValueError) as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(brief(str(error)), style="red", markup=False)
         raise typer.Exit(2) from error
 
 

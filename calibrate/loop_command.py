@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sim.saving import write_whole
+from sim.scenario.errors import brief
 
 if TYPE_CHECKING:
     from calibrate.loop.closing import Closed
@@ -103,5 +104,5 @@ def _word(ok: bool | None) -> str:
 
 
 def _refuse(error: Exception) -> NoReturn:
-    Console(stderr=True).print(str(error), style="red", markup=False)
+    Console(stderr=True).print(brief(str(error)), style="red", markup=False)
     raise typer.Exit(2) from error

@@ -14,6 +14,7 @@ from rich.table import Table
 from calibrate.coverage import lacks
 from calibrate.records import Measurement, RecordsError
 from sim.catalog import UnknownName
+from sim.scenario.errors import brief
 
 if TYPE_CHECKING:
     from calibrate.measure import Bench, Refusal
@@ -93,7 +94,7 @@ def _refuse(console: Console, error: Exception) -> Any:
         )
     else:
         console.quiet = False
-        console.print(str(error), style="red", markup=False)
+        console.print(brief(str(error)), style="red", markup=False)
     raise typer.Exit(2) from error
 
 

@@ -14,6 +14,7 @@ from sim.cost.fits import ProfileError
 from sim.cost.profile import Profile, load_profile
 from sim.cost.whole_steps import whole_steps_of
 from sim.saving import write_whole
+from sim.scenario.errors import brief
 
 
 def show(
@@ -31,7 +32,7 @@ def show(
     try:
         told = _one(console, load_profile(profile), html) if profile else _all(console, html)
     except (ProfileError, OSError, typer.BadParameter) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False)
+        Console(stderr=True).print(brief(str(error)), style="red", markup=False)
         raise typer.Exit(2) from error
     if as_json:
         print(json.dumps(told))

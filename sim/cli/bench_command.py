@@ -11,6 +11,7 @@ import typer
 from sim.cli.files import prepare, print_json, save, spare, writer
 from sim.cli.terminal import BAD_INPUT, Screen, show_error
 from sim.saving import write_whole
+from sim.scenario.errors import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ def validate_bench(
                 with screen.progress("anchor") as tick:
                     made = make_anchor([one.benchmark(seed) for one in found.runs], workers, tick)
         except (BenchError, NoAnchor) as error:
-            show_error(str(error))
+            show_error(brief(str(error)))
             raise typer.Exit(BAD_INPUT) from None
         screen.show(bench_tables.comparison(found))
         data = found.json()

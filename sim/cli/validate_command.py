@@ -8,6 +8,7 @@ import typer
 
 from sim.cli.files import prepare, print_json, save, writer
 from sim.cli.terminal import BAD_INPUT, DID_NOT_HOLD, Screen, show_error
+from sim.scenario.errors import brief
 
 if TYPE_CHECKING:
     from sim.validation.table import Validation
@@ -109,5 +110,5 @@ def _validated(
                 table or tables.SHIPPED, cases, published=table is None, progress=tick, **options
             )
     except (TableError, tables.UnknownCase) as error:
-        show_error(str(error))
+        show_error(brief(str(error)))
         raise typer.Exit(BAD_INPUT) from None
