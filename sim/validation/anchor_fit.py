@@ -5,8 +5,8 @@
     x, c, a minimise  sum ((TPOT - M) / (scatter M))^2 + ... + (x / width_x)^2 + (c / width_c)^2 + (a / width_a)^2
 
 M is what was measured, 1 + x the factor and c the constant of a step, a the fixed part of TTFT. A few short answers
-follow no line: while a point is off by more than its scatter, T and F are simulated again with what was found, a few
-times, and the factors with the least sum stay.
+follow no line: while a point is off by more than its scatter, or than without an anchor, T and F are simulated again
+with what was found, a few times, and the factors with the least sum stay.
 One point cannot tell a factor from a constant: the widths (`anchors.yaml`) share its difference out, and keep a point
 that contradicts others from having it all.
 """
@@ -139,9 +139,12 @@ class Lines:
         return total
 
     def _explained(self, found: Mapping[int, Figures]) -> bool:
-        """Whether nothing is further off than what no factor explains."""
+        """Whether nothing is further off than what no factor explains, nor than without an anchor."""
         return all(
-            abs(here[name] - self._measured[i][name]) <= self._scale(name, self._measured[i], here)
+            abs(here[name] - self._measured[i][name])
+            <= min(
+                self._scale(name, self._measured[i], here), abs(self.base[i][name] - self._measured[i][name])
+            )
             for i, here in found.items()
             for name in ("tpot", "ttft")
             if name in self._measured[i] and name in here
