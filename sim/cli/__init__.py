@@ -1,5 +1,6 @@
 """The `tokenworks` command."""
 
+import io
 import os
 import sys
 
@@ -23,5 +24,5 @@ def _open_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name) or open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115, PTH123 - for good
         setattr(sys, name, stream)
-        if mode == "w":
+        if mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
