@@ -185,10 +185,11 @@ class DecodeLines:
 
     def _settle(self, step: int) -> None:
         """Make sure of every line at `step`, and of the slowest rank."""
-        for rank, (_, _, _, since, until, _) in enumerate(self._lines):
-            if not since <= step <= until:
-                self._draw(rank, step)
-        seconds = [line[0] + line[1] * step for line in self._lines]
+        seconds = []
+        for rank, line in enumerate(self._lines):
+            if not line[3] <= step <= line[4]:
+                line = self._draw(rank, step)  # noqa: PLW2901 - the line as it is now
+            seconds.append(line[0] + line[1] * step)
         most_s = max(seconds)
         self._slowest = top = seconds.index(most_s)
         _, slope_s, _, _, sure, _ = self._lines[top]
