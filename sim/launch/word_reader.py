@@ -10,6 +10,10 @@ from sim.launch.words import ASSIGNMENT, Word, fail
 from sim.scenario.errors import Place
 
 _JSON_START: Final = re.compile(r"\{\s*[\"}]|\[(?:[\"{\]]|-?\d)")
+_NOTHING_MORE: Final = re.compile(r"[ \t]*(\n|$|-)")
+LONGEST: Final = 131_072
+"""Characters of a word, or of all words of an array: what Linux takes as one argument (MAX_ARG_STRLEN, execve(2)).
+Variables that hold each other twice would make as many as there is memory for."""
 
 
 @dataclass
@@ -21,14 +25,23 @@ class Growing:
     unknown: list[str] = field(default_factory=list)
     quoted: bool = False
     done: list[Word] = field(default_factory=list)
+    length: int = 0
+    """Of all of them, with one more for each piece."""
 
     @property
     def text(self) -> str:
         return "".join(self.pieces)
 
+    @property
+    def last(self) -> str:
+        """The last character of the word, if it has any: without putting a long one together."""
+        return next((piece[-1] for piece in reversed(self.pieces) if piece), "")
+
     def add(self, text: str, unknown: tuple[str, ...] | list[str] = (), quoted: bool = False) -> None:
+        """Raises ScenarioError where it becomes too long."""
+        self.length = bounded(self.length + len(text) + 1, self.place)
         self.pieces.append(text)
-        self.unknown.extend(unknown)
+        self.unknown.extend(name for name in dict.fromkeys(unknown) if name not in self.unknown)
         self.quoted = self.quoted or quoted
 
     def add_split(self, text: str, unknown: list[str]) -> None:
@@ -47,6 +60,13 @@ class Growing:
         if self.pieces:
             self.done.append(Word(self.text, self.place, tuple(self.unknown), self.quoted))
             self.pieces, self.unknown, self.quoted = [], [], False
+
+
+def bounded(length: int, place: Place) -> int:
+    """The length of words that are being read. Raises ScenarioError beyond `LONGEST`."""
+    if length > LONGEST:
+        raise fail(place, f"with its variables filled in this is longer than {LONGEST:,} characters")
+    return length
 
 
 class WordReader:
@@ -105,7 +125,7 @@ class WordReader:
 
     def array(self) -> list[Word]:
         """The words between the brackets of `NAME=(...)`."""
-        start, items = self.at, list[Word]()
+        start, items, length = self.at, list[Word](), 0
         self.at += 1
         while self.at < len(self.text):
             char = self.text[self.at]
@@ -117,7 +137,9 @@ class WordReader:
             elif char == "#":
                 self.comment()
             else:
-                items += self.words()
+                more = self.words()
+                length = bounded(length + sum(len(word.text) + 1 for word in more), self.place(start))
+                items += more
         raise fail(self.place(start), "the bracket ( that opens here is never closed")
 
     def every(self, found: Growing, array: "re.Match[str]") -> None:
@@ -130,7 +152,7 @@ class WordReader:
 
     def escape(self, found: Growing, start: int) -> None:
         following = self.text[self.at + 1 : self.at + 2]
-        if following in (" ", "\t") and re.match(r"[ \t]*(\n|$|-)", self.text[self.at + 1 :]):
+        if following in (" ", "\t") and _NOTHING_MORE.match(self.text, self.at + 1):
             raise fail(
                 self.place(self.at), "a blank after the backslash ends the command here; end the line with it"
             )
@@ -200,7 +222,7 @@ class WordReader:
 
     def starts_json(self, found: Growing) -> bool:
         """Whether a JSON value starts here: at the start of a word, or after its `=`."""
-        return (not found.pieces or found.text[-1:] == "=") and bool(_JSON_START.match(self.text, self.at))
+        return (not found.pieces or found.last == "=") and bool(_JSON_START.match(self.text, self.at))
 
     def json(self) -> tuple[str, list[str]]:
         """A JSON value up to the bracket that closes it, its quotes kept, and the variables in it that nobody set."""

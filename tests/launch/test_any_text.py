@@ -1,5 +1,7 @@
 """Whatever is pasted, the answer is a scenario that loads, or an error that says what is wrong."""
 
+from time import process_time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,3 +73,35 @@ def test_no_text_breaks_the_reader(data: st.DataObject, engine: str, junk: str) 
         assert str(error)
     else:
         assert parse(launch.text).scenario.deployment.pools()
+
+
+DOUBLED = {
+    "words": ["A=aaaaaaaaaa", *['A="$A$A"'] * 40, "vllm serve deepseek-ai/DeepSeek-V3.2 $A"],
+    "pieces": ["A=aaaaaaaaaa", *["A=$A$A"] * 40, "vllm serve deepseek-ai/DeepSeek-V3.2 $A"],
+    "appended": ["A=aaaaaaaaaa", *["A+=$A"] * 40, "vllm serve deepseek-ai/DeepSeek-V3.2 $A"],
+    "arrays": [
+        "A=(a b)",
+        *['A=("${A[@]}" "${A[@]}")'] * 40,
+        'vllm serve deepseek-ai/DeepSeek-V3.2 "${A[@]}"',
+    ],
+    "grown arrays": ["A=(a b)", *['A+=("${A[@]}")'] * 40, 'vllm serve deepseek-ai/DeepSeek-V3.2 "${A[@]}"'],
+}
+
+
+@pytest.mark.parametrize("kind", DOUBLED)
+def test_variables_that_double_forty_times_are_refused_before_they_fill_the_memory(kind: str) -> None:
+    """Ten characters become 10 x 2^40."""
+    with pytest.raises(ScenarioError, match="longer than 131,072 characters"):
+        read_launch("\n".join(DOUBLED[kind]), "h200")
+
+
+def test_a_long_word_takes_no_longer_for_each_of_its_characters() -> None:
+    """16 times as many take 16 times as long, not 256 times as when the word is put together for each of them."""
+
+    def seconds(characters: int) -> float:
+        start = process_time()
+        assert read_launch(STARTS["vllm"] + " --host " + "a" * characters, "h200").text
+        return process_time() - start
+
+    seconds(10)
+    assert seconds(80_000) < 64 * (seconds(5_000) + 0.01)
