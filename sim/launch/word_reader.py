@@ -26,7 +26,7 @@ class Growing:
     quoted: bool = False
     done: list[Word] = field(default_factory=list)
     length: int = 0
-    """Of all of them, with one more for each piece."""
+    """Of all of them, with one more for each word."""
 
     @property
     def text(self) -> str:
@@ -39,7 +39,7 @@ class Growing:
 
     def add(self, text: str, unknown: tuple[str, ...] | list[str] = (), quoted: bool = False) -> None:
         """Raises ScenarioError where it becomes too long."""
-        self.length = bounded(self.length + len(text) + 1, self.place)
+        self.length = bounded(self.length + len(text), self.place)
         self.pieces.append(text)
         self.unknown.extend(name for name in dict.fromkeys(unknown) if name not in self.unknown)
         self.quoted = self.quoted or quoted
@@ -58,6 +58,7 @@ class Growing:
     def end(self) -> None:
         """The last word is whole; nothing at all makes none."""
         if self.pieces:
+            self.length = bounded(self.length + 1, self.place)
             self.done.append(Word(self.text, self.place, tuple(self.unknown), self.quoted))
             self.pieces, self.unknown, self.quoted = [], [], False
 
