@@ -1,6 +1,6 @@
 """Writes what is shipped of validating everything that is published here.
 
-    python -m sim.validation.digest                             # everything: ten minutes and more on two cores
+    python -m sim.validation.digest                             # everything: ten minutes of processor time
     python -m sim.validation.digest published wide-ep P0559     # these anew, the others as they are
 
 `digest.json` is the JSON of `tokenworks validate`, small enough to ship and one case a line: rounded, what the cases
