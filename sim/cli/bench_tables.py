@@ -75,6 +75,12 @@ def _written(metric: str) -> Any:
 def anchored(form: AnchorFile, path: Path) -> Iterator[RenderableType]:
     """What an anchor changes at its points, and how far off it is elsewhere."""
     constant, added = (one / MILLISECOND_S for one in (form.step_constant_s, form.ttft_added_s))
+    if (form.step_factor, constant, added) == (1.0, 0.0, 0.0):
+        yield Text(
+            "No correction comes nearer to TPOT and TTFT together than the simulation as it is: "
+            "the anchor changes nothing.",
+            style="bold",
+        )
     yield Text.assemble(
         ("Anchor: ", "bold"),
         f"steps x {form.step_factor:.3f} {constant:+.2f} ms, TTFT {added:+.0f} ms; written to {path}. Name it in a "

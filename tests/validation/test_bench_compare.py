@@ -103,6 +103,9 @@ def test_a_streaming_interval_shows_in_itl_and_is_said(tmp_path: Path, scenario:
     notes = validate("--bench", file, "--scenario", scenario)["bench"][0]["notes"]
     assert any("about 4.0 tokens" in note for note in notes)
     assert any("another model" in note for note in notes)
+    anchor = tmp_path / "a.json"
+    refused = validate("--bench", file, "--scenario", scenario, "--anchor", anchor, code=2)["error"]
+    assert "an anchor is made of the model that was measured" in refused and not anchor.exists()
 
 
 def test_files_of_one_name_are_two_points(tmp_path: Path, scenario: Path) -> None:
