@@ -155,13 +155,19 @@ def check_backends(deployment: Deployment) -> None:
         Problem(
             ("deployment", role, "moe_backend"),
             f"{MEGA_MOE} exchanges tokens itself: expected several attention ranks, each expert whole on one GPU "
-            "(tp < gpus = ep), and NVLink among all of them",
+            "(tp < gpus = ep), NVLink among all of them, and exchange all_to_all; got "
+            + _spread(deployment.pools[role].layout),
         )
         for role, name in named.items()
         if name == MEGA_MOE and name in known and not deployment.pools[role].layout.exchange_in_experts
     ]
     if problems:
         raise DeploymentError(problems)
+
+
+def _spread(layout: Layout) -> str:
+    """How a layout spreads its experts, in the words of a scenario."""
+    return f"tp {layout.tp}, gpus {layout.gpus}, ep {layout.ep} on {layout.nodes} node(s), exchange {layout.exchange}"
 
 
 def moe_backends(deployment: Deployment, experts: Operation) -> tuple[str, ...]:
