@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sim.deployment.slips import given_by, unusual
 from sim.parallel import Crew
@@ -19,6 +19,9 @@ from sim.planner.sensitivity import sensitivity
 from sim.planner.traffic import traffic_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
+
+NO_MORE_GPUS: Final = ("memory_fraction", "chunk_tokens", "engine_version")
+"""Settings that may make room without another GPU."""
 
 Json = dict[str, Any]
 
@@ -84,6 +87,7 @@ def _notes(found: Found) -> Iterator[str]:
     what is usual."""
     question = found.question
     yield from (f"no worker can be built of {says}" for says in _unbuilt(found))
+    yield from _narrow(found)
     yield from unusual({f"objectives.{o.key}": o.bound_s for o in question.objectives})
     yield from unusual(dict(given_by(question.loaded.scenario)))
 
@@ -156,3 +160,24 @@ def _unbuilt(found: Found) -> Iterator[str]:
         parts = [why.split("; ") for why in reasons[gpu]]
         common = [part for part in parts[0] if all(part in other for other in parts)]
         yield f"{gpu}: {'; '.join(common or parts[0])}"
+
+
+def _narrow(found: Found) -> Iterator[str]:
+    """By GPU, the smallest worker, and smaller than all that can be built, that one of the settings which a plan leaves
+    as the engine has them keeps from being built: without it the plan may be dearer."""
+    built: dict[str, int] = {}
+    for entry in found.entries:
+        candidate = entry.screened.candidate
+        least = min(int(shape["gpus"]) for shape in candidate.pools.values())
+        gpu = candidate.setting["gpu"]
+        built[gpu] = min(least, built.get(gpu, least))
+    told: dict[str, str] = {}
+    for refused in found.refused:
+        lacks, _, changes = refused.why.partition("; would fit: ")
+        settings = [change for change in changes.split("; or ") if change.startswith(NO_MORE_GPUS)]
+        gpu, shape = refused.job.setting["gpu"], refused.job.shape
+        if settings and shape["gpus"] < built.get(gpu, 0):
+            built[gpu] = int(shape["gpus"])
+            worker = f"{shape['gpus']} x {gpu} (tp {shape['tp']}, ep {shape['ep']})"
+            told[gpu] = f"{worker}: {lacks}; would fit with {' or '.join(settings)}"
+    yield from told.values()
