@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -29,11 +30,11 @@ def blind(
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout: the errors.")] = False,
 ) -> None:
     """Predict shapes between those that were measured, write that down, measure them, and compare. Exit code 1 where
-    the error exceeds 5% in the median or 15% in nine of ten."""
+    the error exceeds its bars, which are told beside it."""
     console = Console(stderr=as_json)
     file = out / "blind.json"
     try:
-        from calibrate.blind import check, chosen_of, measure
+        from calibrate.blind import bars, check, chosen_of, measure
         from calibrate.environment import find_device
         from calibrate.tables import known_as
         from sim import catalog
@@ -56,7 +57,7 @@ def blind(
     summary = check(measured)
     told["measured"] = [{**one.json(), "measured_us": us} for one, us in measured]
     write_whole(file, json.dumps(told | summary, indent=1) + "\n")
-    _show(console, measured, summary)
+    _show(console, measured, summary, bars())
     console.print(
         f"{len(measured)} of {len(chosen)} shapes were measured: {file}", markup=False, soft_wrap=True
     )
@@ -65,7 +66,7 @@ def blind(
     raise typer.Exit(0 if summary["ok"] else 1)
 
 
-def _show(console: Console, measured: "Measured", summary: dict[str, Any]) -> None:
+def _show(console: Console, measured: "Measured", summary: dict[str, Any], bars: Mapping[str, float]) -> None:
     table = Table("kernel", "shapes", "median", "largest", title="Blind shapes: |predicted / measured - 1|")
     found: dict[str, list[float]] = defaultdict(list)
     for one, us in measured:
@@ -74,7 +75,8 @@ def _show(console: Console, measured: "Measured", summary: dict[str, Any]) -> No
         table.add_row(kernel, str(len(off)), f"{median(off):.1%}", f"{max(off):.1%}")
     console.print(table)
     if measured:
-        console.print(f"All: median {summary['median']:.1%}, p90 {summary['p90']:.1%}.")
+        told = (f"{name} {summary[name]:.1%} ({bar:.0%} at most)" for name, bar in bars.items())
+        console.print(f"All: {', '.join(told)}.")
 
 
 def _refuse(error: Exception) -> NoReturn:

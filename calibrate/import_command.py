@@ -10,7 +10,7 @@ from rich.console import Console
 
 from calibrate.importers import aiconfigurator, v4
 from calibrate.importers.mending import LIST, Mending, write_list
-from calibrate.importers.source import MissingTable
+from calibrate.importers.source import ENGINES, MissingTable
 from calibrate.store import save_fits, save_profile, whole_profile
 from sim.catalog import UnknownName, efficiency, gpu, model
 from sim.cost.latency import AnalyticCost
@@ -45,7 +45,7 @@ def import_tables(
     console = Console(stderr=True)
     try:
         devices = [gpu(name).name for name in gpus or aiconfigurator.GPUS]
-        chosen = engines or list(aiconfigurator.ENGINES)
+        chosen = engines or list(ENGINES)
         of = [model(name).name for name in models or (MEASURED_MODEL, *v4.MODELS)]
         for device, engine, name in itertools.product(devices, chosen, of):
             if name in v4.MODELS:

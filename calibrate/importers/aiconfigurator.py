@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from calibrate.importers import attention, exchange, experts, matrices
-from calibrate.importers.source import ENGINES as ENGINES  # noqa: PLC0414 (of these tables)
 from calibrate.importers.source import Source
 from sim.cost.profile import Table
 

@@ -65,7 +65,7 @@ class Result:
         self.record = replace(record, invariants=[*record.invariants, *check_invariants(record)])
         self.notes = (*notes, *_unmeasured(record), *untold_hours(record))
         self._outlook: Callable[[], dict[str, Any]] | None = None
-        known = books(self.record)
+        self._books = known = books(self.record)
         self._json = {**summary(self.record, known, cost.json(), expected_error), "notes": list(self.notes)}
         if anchor is not None:
             self._json["anchor"] = anchor
@@ -102,8 +102,7 @@ class Result:
 
     def beside_half(self, half: "Result", doublings: float) -> None:
         """Let the intervals of a sampled fleet tell what the sample's size may matter; see `sim.result.sample`."""
-        mine, fewer = books(self.record), books(half.record)
-        widened(self._json, half.json(), mine.in_batches, fewer.in_batches, doublings)
+        widened(self._json, half.json(), self._books.in_batches, half._books.in_batches, doublings)
 
     def without_intervals(self) -> None:
         """Of a fleet whose sample is too small to be halved."""

@@ -80,7 +80,8 @@ def renewed(old: Mapping[str, Any], found: Validation) -> dict[str, Any]:
 def _counts(old: Mapping[str, Any], found: Validation) -> dict[str, Any]:
     """Rows that were simulated and left out: those of the shipped result, and of a table of which it knew nothing."""
     counts = {name: Counter(old[name]) for name in ("rows", "skipped")}
-    if not {case.id for case in found.cases} & {case["id"] for case in old["cases"]}:
+    anew = {case.id for case in found.cases}
+    if anew and not anew & {case["id"] for case in old["cases"]}:
         counts["rows"].update(found.json()["rows"])
         counts["skipped"].update(general(reason) for reason in found.skipped.values())
     return {name: dict(counted) for name, counted in counts.items()}

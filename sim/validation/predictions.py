@@ -57,8 +57,8 @@ def _columns(row: Row) -> dict[str, Any]:
 
 
 @cache
-def families() -> list[Prediction]:
-    """Every family of every file, oldest file first."""
+def predictions() -> list[Prediction]:
+    """Every prediction of every file, oldest file first."""
     rows = shipped_rows()
     found = []
     for path in sorted(FOLDER.glob("predictions-*.yaml")):
@@ -75,15 +75,15 @@ def families() -> list[Prediction]:
 
 
 def compared(cases: Sequence[Case]) -> Iterator[list[str]]:
-    """A line of text cells per family: day, family, and by quantity what was expected and what was found."""
-    for family in families():
+    """A line of text cells per prediction: day, family, and by quantity what was expected and what was found."""
+    for prediction in predictions():
         cells = []
-        for quantity, (low, high) in family.ranges.items():
-            told = family.found(quantity, cases)
+        for quantity, (low, high) in prediction.ranges.items():
+            told = prediction.found(quantity, cases)
             inside = "" if told is None or low <= told[0] <= high else ", outside"
             shown = "not simulated yet" if told is None else f"{told[0]:+.0%} ({told[1]} rows){inside}"
             cells += [f"{low:+.0%} to {high:+.0%}", shown]
-        yield [family.made, family.name, *cells, family.why]
+        yield [prediction.made, prediction.name, *cells, prediction.why]
 
 
 COLUMNS: Final = ("expected on", "family", "TPOT expected", "found", "throughput expected", "found", "why")

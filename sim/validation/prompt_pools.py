@@ -8,8 +8,13 @@ far below, wherever it was measured, is priced too fast. `prompt_pool_experts` o
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
+from sim.deployment.plan import resolve
 from sim.explain import explain
 from sim.scenario.errors import DeploymentError
 from sim.validation.errors import grouped
@@ -20,9 +25,13 @@ from sim.validation.skips import skipped
 from sim.validation.split import split_of
 from sim.validation.table import SHIPPED
 
-FULL: Final = 0.95
-"""Share of what it can compute that a pool reaches whose ranks wait for one another."""
-DEFAULT_CHUNK: Final = 8192
+FILE: Final = Path(__file__).with_suffix(".yaml")
+
+
+@cache
+def full() -> float:
+    """Share of what it can compute that a pool reaches whose ranks wait for one another."""
+    return float(yaml.safe_load(FILE.read_text(encoding="utf-8"))["full"]["value"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ class PromptPool:
     here: float
     """Most that are priced, with experts as their table says."""
     factor: float
-    """On the experts' table, with which `FULL` of the priced most would be published."""
+    """On the experts' table, with which `full` of the priced most would be published."""
 
 
 def mean_tokens(longest: int) -> float:
@@ -57,9 +66,8 @@ def published_rate(row: Row) -> float:
 def priced(row: Row) -> tuple[float, float]:
     """Seconds per prompt token and GPU of a full step of the row's prompt pool, and those of its experts' table."""
     scenario = scenario_of(row, row.conc, max(draft_counts(row)))
-    pool = scenario.deployment.pools()["prefill"]
     length = round(mean_tokens(row.isl))
-    count = max(1, (pool.chunk_tokens or DEFAULT_CHUNK) // length)
+    count = max(1, resolve(scenario).pools["prefill"].chunk_tokens // length)
     whole, one = (explain(scenario, "prefill", tokens) for tokens in (count * length, length))
 
     def attention_s(step: Any) -> float:
@@ -74,7 +82,7 @@ def priced(row: Row) -> tuple[float, float]:
 
 
 def pools(rows: Sequence[Row]) -> Iterator[PromptPool]:
-    """Every kind of prompt pool, from the row that computed most."""
+    """Every kind of prompt pool whose experts are a kernel of their own, from the row that computed most."""
     for name, mine in grouped(rows, _kind).items():
         row = max(mine, key=published_rate)
         if not (rate := published_rate(row)):
@@ -83,7 +91,8 @@ def pools(rows: Sequence[Row]) -> Iterator[PromptPool]:
             token_s, experts_s = priced(row)
         except DeploymentError:
             continue
-        yield PromptPool(name, rate, 1 / token_s, 1 + (FULL / rate - token_s) / experts_s)
+        if experts_s:
+            yield PromptPool(name, rate, 1 / token_s, 1 + (full() / rate - token_s) / experts_s)
 
 
 def _kind(row: Row) -> str:

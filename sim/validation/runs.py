@@ -25,6 +25,8 @@ class Trial:
     conc: int
     prompts: int
     """Prompts of the published benchmark."""
+    composed: bool = False
+    """Whether the answer is to tell what its mean decode step is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class Answer:
     problem: str = ""
     note: str = ""
     composition: Composition | None = None
-    """What the mean decode step is made of, where that can be told; priced where the trial ran, beside its tables."""
+    """What the mean decode step is made of, where that was asked for and can be told; priced where the trial ran,
+    beside its tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,8 @@ def run_trial(trial: Trial) -> Answer:
     if result.record.requests.rejected.any():
         return Answer(problem="the KV cache does not hold a single request")
     found = outcome(result, trial.conc, trial.prompts)
-    made = composition(scenario, found.value("tpot", "p50")) if explainable(scenario) else None
+    asked = trial.composed and "tpot" in found.values and explainable(scenario)
+    made = composition(scenario, found.value("tpot", "p50")) if asked else None
     return Answer(found, note=note, composition=made)
 
 

@@ -202,7 +202,8 @@ def validate_rows(
     benchmarks = [*others, *(benchmark_of(row, max_prompts, seed, change) for row in kept)]
     cases: list[Case] = []
     compositions: dict[str, Composition] = {}
-    found = iter(answers([trial for one in benchmarks for trial in one.trials], workers, progress))
+    trials = [replace(trial, composed=True) for one in benchmarks for trial in one.trials]
+    found = iter(answers(trials, workers, progress))
     for benchmark in benchmarks:
         mine, id_ = [next(found) for _ in benchmark.trials], benchmark.columns["id"]
         answer = mine[0]

@@ -77,6 +77,8 @@ def test_what_was_predicted_is_written_first_and_judged(profile, tmp_path, monke
     written = json.loads(file.read_text())
     assert len(written["measured"]) == 30
     assert len({one["operation"] for one in written["predicted"]}) > 5  # the tables in turns
+    for name, bar in blind.bars().items():
+        assert f"{name} {told[name]:.1%} ({bar:.0%} at most)" in found.stderr
     again = CliRunner().invoke(app, [*asked, "--device", "cpu"])
     assert again.exit_code == 2 and "there already" in again.stderr
 

@@ -222,3 +222,13 @@ def test_a_point_left_out_is_simulated_with_what_the_others_alone_would_give(tmp
 def test_many_points_are_left_out_in_groups() -> None:
     assert folds(3) == [[0], [1], [2]]
     assert folds(12) == [[0, 5, 10], [1, 6, 11], [2, 7], [3, 8], [4, 9]]
+
+
+def test_what_a_step_is_made_of_is_told_where_that_was_asked_for_and_a_step_was_seen() -> None:
+    """Answers of one token have no TPOT."""
+    seen, unseen = at(4), at(4, "workload.lengths.output.uniform=[1, 1]")
+    assert run_trial(Trial(seen, 0, 4, 24, composed=True)).composition
+    assert run_trial(Trial(seen, 0, 4, 24)).composition is None
+    answer = run_trial(Trial(unseen, 0, 4, 24, composed=True))
+    assert answer.outcome is not None and "tpot" not in answer.outcome.values
+    assert answer.composition is None

@@ -109,6 +109,15 @@ def test_a_table_that_was_not_there_adds_its_rows() -> None:
     assert (again["rows"], again["skipped"]) == (new["rows"], new["skipped"])
 
 
+def test_where_nothing_was_found_nothing_more_is_counted() -> None:
+    """A row that is asked for again and left out again: it is no new table."""
+    old = brief(Validation([replace(case("A", "tpot", 0.9), layout="x")], {"X": "no layout: 3"}, {}, 10, 0))
+    new = renewed(old, Validation([], {"X": "no layout: 3"}, {}, 10, 0))
+    assert (new["rows"], new["skipped"]) == (old["rows"], old["skipped"]) and new["skipped"] == {
+        "no layout": 1
+    }
+
+
 def test_the_shipped_file_is_small_and_one_case_a_line() -> None:
     text = FILE.read_text(encoding="utf-8")
     assert len(text) < 250 * len(json.loads(text)["cases"])

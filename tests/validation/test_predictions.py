@@ -6,7 +6,7 @@ import pytest
 
 from sim.validation import predictions
 from sim.validation.case import Case
-from sim.validation.predictions import Prediction, compared, families
+from sim.validation.predictions import Prediction, compared
 from sim.validation.rows import read_rows
 from sim.validation.skips import skipped
 from sim.validation.table import TABLES
@@ -24,19 +24,19 @@ def test_every_disaggregated_row_of_v4_is_in_one_family() -> None:
     rows = read_rows(TABLES["v4"])
     left_out = skipped(rows)
     kept = [row.id for row in rows if row.disaggregated and row.id not in left_out]
-    counts = {id: sum(id in family.rows for family in families()) for id in kept}
+    counts = {id: sum(id in one.rows for one in predictions.predictions()) for id in kept}
     assert len(kept) == 76 and {*counts.values()} == {1}
 
 
 def test_a_prediction_is_a_range_with_a_reason() -> None:
-    for family in families():
-        assert family.why and family.rows
-        assert all(low < high for low, high in family.ranges.values())
+    for one in predictions.predictions():
+        assert one.why and one.rows
+        assert all(low < high for low, high in one.ranges.values())
 
 
 def test_found_beside_expected_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors of TPOT: +5, -1% of the family, +90% of another row: a median of +2% of two. Throughput: +40%, outside."""
-    monkeypatch.setattr(predictions, "families", lambda: [FAMILY])
+    monkeypatch.setattr(predictions, "predictions", lambda: [FAMILY])
     assert next(compared([]))[2:6] == [
         "-10% to +10%",
         "not simulated yet",

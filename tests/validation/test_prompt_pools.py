@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 from published_rows import own
 
-from sim.validation.prompt_pools import FULL, pools, priced, published_rate
+from sim.deployment.plan import resolve
+from sim.explain import Explanation, explain
+from sim.model.layout import Phase
+from sim.scenario.schema import Scenario
+from sim.validation import prompt_pools
+from sim.validation.prompt_pools import full, pools, priced, published_rate
 from sim.validation.rows import Row, read_rows
 
 RACK = {
@@ -30,8 +35,34 @@ def test_prompt_tokens_by_hand(tmp_path: Path) -> None:
 
 def test_the_factor_would_fill_the_pool(tmp_path: Path) -> None:
     """With it the pool computes 1 / 0.95 of what is published."""
+    assert full() == 0.95
     mine = row(tmp_path, tput_per_gpu_total=3000.0)
     token_s, experts_s = priced(mine)
     [pool] = pools([mine])
     assert pool.here == pytest.approx(1 / token_s)
-    assert FULL / (token_s + (pool.factor - 1) * experts_s) == pytest.approx(8000)
+    assert full() / (token_s + (pool.factor - 1) * experts_s) == pytest.approx(8000)
+
+
+def test_a_step_is_of_the_engine_s_own_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SGLang's is told by the plan where no column of the row says one: prompts of 922 tokens (0.9 x 1,024) fit into it
+    so many times."""
+    mine = row(tmp_path, isl=1024, framework="dynamo-sglang", moe_backend=None, hardware="gb200")
+    scenario = prompt_pools.scenario_of(mine, mine.conc)
+    assert scenario.deployment.pools()["prefill"].chunk_tokens is None
+    chunk = resolve(scenario).pools["prefill"].chunk_tokens
+    asked = []
+
+    def explained(scenario: Scenario, phase: Phase, tokens: int) -> Explanation:
+        asked.append(tokens)
+        return explain(scenario, phase, tokens)
+
+    monkeypatch.setattr(prompt_pools, "explain", explained)
+    priced(mine)
+    assert asked == [chunk // 922 * 922, 922]
+
+
+def test_a_pool_without_a_kernel_of_experts_has_no_factor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_pools, "priced", lambda row: (1e-4, 0.0))
+    assert not [*pools([row(tmp_path, tput_per_gpu_total=3000.0)])]
