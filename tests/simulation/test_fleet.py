@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 import sim
+from sim.scatter import scattered
 from sim.scenario.errors import DeploymentError
-from sim.serving import routing
 from sim.workload.shares import dealt
 
 BASE: dict[str, Any] = {
@@ -111,7 +111,7 @@ def test_a_router_that_draws_replicas_deals_by_the_same_draw() -> None:
     scenario = sim.load({**BASE, "router": "random", "fleet": {"replicas": 8, "simulated": 3}})
     rows = dealt(scenario, 4000)
     assert rows is not None and abs(len(rows) - 1500) < 4 * 31
-    drawn = [number for number in range(4000) if routing._scattered(number) % 8 < 3]
+    drawn = [number for number in range(4000) if scattered(number) % 8 < 3]
     assert rows.tolist() == drawn
     part = dealt(scenario, 1000, first=2000)
     assert part is not None and (part + 2000).tolist() == [n for n in drawn if 2000 <= n < 3000]
