@@ -1,6 +1,6 @@
 """Numbers without any order in them, alike wherever the simulator draws by a number."""
 
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ _BITS: Final = 2**64 - 1
 
 def scattered(number: Numbers) -> Numbers:
     """From a number, or each of many, 64 bits without order (SplitMix64; Steele, Lea and Flood, OOPSLA 2014)."""
-    bits = (number + 1) * 0x9E3779B97F4A7C15 & _BITS
+    bits: Any = (number + 1) * 0x9E3779B97F4A7C15 & _BITS
     bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & _BITS
     bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & _BITS
-    return bits ^ bits >> 31
+    drawn: Numbers = bits ^ bits >> 31
+    return drawn

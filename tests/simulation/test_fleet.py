@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import sim
@@ -104,6 +105,13 @@ def test_requests_are_dealt_in_turn() -> None:
     rows = dealt(scenario, 16)
     assert rows is not None and rows.tolist() == [2, 5, 7, 10, 13, 15]
     assert dealt(sim.load({**BASE, "fleet": {"replicas": 8}}), 16) is None
+
+
+def test_numbers_are_scattered_as_splitmix64_does() -> None:
+    """Its first two numbers from seed 0, as published test vectors have them; a number alone and many alike."""
+    published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
+    assert [scattered(number) for number in range(2)] == published
+    assert scattered(np.arange(2, dtype=np.uint64)).tolist() == published
 
 
 def test_a_router_that_draws_replicas_deals_by_the_same_draw() -> None:
