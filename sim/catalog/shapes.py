@@ -72,6 +72,8 @@ class Model:
     """Layers of the drafter that proposes a block in one pass (DSpark); 0: none is described."""
     dspark_block: int = 0
     """Drafts of a block as the checkpoint has it."""
+    dspark_target_layers: int = 0
+    """Layers of the main model whose states that drafter attends to."""
     markov_rank: int = 0
     """Width of its last part, by which a draft depends on the one before."""
     drafts_in_block: bool = False

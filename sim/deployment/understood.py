@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sim import catalog
+from sim.catalog import Model
+from sim.deployment.engine import engine_of
 from sim.model import architecture
 from sim.model.attention import kinds
 from sim.scenario.schema import Scenario
@@ -61,11 +63,7 @@ def understood(scenario: Scenario) -> Understood:
     words = [kind.words() + f" in {layers} layers" * (len(groups) > 1) for kind, layers in groups]
     asked = precision.weights
     fixed = architecture.cache_bytes_per_request(model, precision.kv_cache)
-    beside = (
-        [f"a request takes {fixed / MILLION:.1f} MB of cache beside its tokens, or a share of a pool"]
-        if fixed
-        else []
-    )
+    beside = [_beside_tokens(scenario, model, fixed)] if fixed else []
     converted = [f"weights converted from {model.weights} to {asked}"] if asked != model.weights else []
     return Understood(
         name=Path(scenario.model).name,
@@ -88,3 +86,13 @@ def understood(scenario: Scenario) -> Understood:
         cache_bytes_per_token=architecture.cache_bytes_per_token(model, precision.kv_cache),
         notes=(*model.notes, *beside, *converted),
     )
+
+
+def _beside_tokens(scenario: Scenario, model: Model, fixed: float) -> str:
+    """How the engine holds what a request has beside its tokens, `fixed` bytes: see `held.cache_taken`."""
+    engine, states = engine_of(scenario), architecture.state_bytes_per_request(model)
+    if states and engine.window_pool_share:
+        return f"{engine.name} holds windows and states in pools of their own, sized with the tokens it has room for"
+    if states and engine.state_tokens:
+        return f"a request takes as much of {engine.name}'s cache as {engine.state_tokens} more tokens"
+    return f"a request takes {fixed / MILLION:.1f} MB of cache beside its tokens"

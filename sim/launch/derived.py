@@ -206,6 +206,9 @@ def _with_acceptance(found: Derived, count: int, why: str, *settings: str) -> in
             why, f"no accept length of {name} is published; none are priced. Say speculation.acceptance"
         )
         return 0
+    if method == "dspark" and count > (longest := catalog.longest_block(name)):
+        found.tell(why, f"longer blocks make no more tokens; {longest} drafts are priced")
+        count = longest
     task, thinking = published[0]
     if task != catalog.GENERAL:
         reason = "nobody records what is accepted; published for this task"

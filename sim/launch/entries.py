@@ -26,11 +26,10 @@ IMAGES: Final = re.compile(r"(^|/)vllm-openai(:|@|$)")
 CONTAINERS: Final = re.compile(r"(^|/)(docker|podman|nerdctl)$")
 ROUTER, DISAGGREGATED, NOTHING = "router", "trtllm-serve disaggregated", ""
 """Entries that are no engine: a router's command, TensorRT-LLM's, a part of an engine that serves no model."""
-STARTS: Final = re.compile(
-    r"vllm serve|sglang serve|trtllm-serve|launch_server|openai\.api_server|-m dynamo\.|vllm-openai"
-)
+_STARTS: Final = ("vllm serve", "sglang serve", "trtllm-serve", "vllm-openai", "dynamo.frontend", *MODULES)
+STARTS: Final = re.compile("|".join(map(re.escape, _STARTS)))
 """What a text has that may start a server."""
-PRINTS: Final = ("echo", "printf", "#")
+PRINTS: Final = ("echo", "printf")
 _ENVIRONMENT: Final = re.compile(r"(?:--env=|-e)?([A-Za-z_]\w*)=")
 
 

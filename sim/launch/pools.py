@@ -12,7 +12,7 @@ from sim.scenario.errors import KeyPath, dotted
 
 POLICIES: Final = {
     **dict.fromkeys(("cache_aware", "kv", "kv_cache_aware"), "prefix_aware"),
-    **dict.fromkeys(("round_robin",), "round_robin"),
+    "round_robin": "round_robin",
     "random": "random",
     **dict.fromkeys(("power_of_two", "least_loaded", "load_balancing"), "least_loaded"),
 }

@@ -99,7 +99,8 @@ def _drafts(found: Derived) -> None:
     if algorithm == "NONE":
         rule.drafts(found, 0, machine.by_default)
         return
-    if rule.block_drafts(found, algorithm, command.value("spec_block"), command.said("spec"), *flags):
+    said = command.said("spec", "spec_block")
+    if rule.block_drafts(found, algorithm, command.value("spec_block"), said, *flags, "spec_block"):
         return
     model = str(command.value("spec_model", ""))
     own = not model or rule.is_mtp(model) or model == command.value("model")
@@ -162,7 +163,9 @@ def _steps(found: Derived, dp: int) -> None:
     if (command.value("no_prompt_graphs") or command.given("prompt_graph_tokens")) and found.role != "decode":
         tokens = 0 if command.value("no_prompt_graphs") else command.value("prompt_graph_tokens")
         said = command.said("no_prompt_graphs", "prompt_graph_tokens")
-        found.say(("scheduling", "prefill_graph_tokens"), tokens, said, "no_prompt_graphs")
+        found.say(
+            ("scheduling", "prefill_graph_tokens"), tokens, said, "no_prompt_graphs", "prompt_graph_tokens"
+        )
     if command.given("poll"):
         found.say(
             ("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll"

@@ -31,9 +31,8 @@ class Flag:
     def says_nothing(self, value: object) -> bool:
         """Whether the engine would do the same without it."""
         plain = value.lower() if isinstance(value, str) else value
-        if (
-            self.takes == "switch" and self.neutral is True
-        ):  # on without the flag: to switch it off says something
+        # On without the flag: to switch it off says something.
+        if self.takes == "switch" and self.neutral is True:
             return plain is True
         return plain in PLAIN or (
             self.neutral is not None and str(plain).lower() == str(self.neutral).lower()

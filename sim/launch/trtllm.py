@@ -11,14 +11,14 @@ from sim.launch.words import fail
 from sim.units import GB_BYTES
 
 ROLES: Final[Mapping[str, rule.Role]] = {
-    **{"context": "prefill", "generation": "decode", "": "serve"},
-    **{
-        "prefill": "prefill",
-        "decode": "decode",
-        "agg": "serve",
-        "pd": "serve",
-        "prefill_and_decode": "serve",
-    },
+    "": "serve",
+    "context": "prefill",
+    "generation": "decode",
+    "prefill": "prefill",
+    "decode": "decode",
+    "agg": "serve",
+    "pd": "serve",
+    "prefill_and_decode": "serve",
 }
 """`--server_role`, and Dynamo's `--disaggregation-mode`."""
 

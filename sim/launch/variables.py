@@ -68,6 +68,8 @@ class Variables:
         def value(found: "re.Match[str]") -> str:
             name, otherwise = found[1] or found[2], found[3] or ""
             known = self._values.get(name)
+            if otherwise.startswith(":") and known and not (known.text or known.items or known.unknown):
+                known = None
             if otherwise.endswith("+"):
                 return found[4] if known is not None else ""
             if known is not None:
@@ -82,7 +84,7 @@ class Variables:
 
     def summed(self, text: str) -> str | None:
         """What `$((...))` comes to, given what stands between; None where that is not known, or no sum."""
-        names = re.sub(r"(?<![\w$])([A-Za-z_]\w*)", r"$\1", text.strip())
+        names = re.sub(r"(?<![\w${])([A-Za-z_]\w*)", r"$\1", text.strip())
         whole, missing = self.filled(names)
         if missing or len(whole) > _LONGEST_SUM:
             return None
@@ -96,6 +98,8 @@ def _sum(node: ast.expr) -> int:
     """Raises ValueError where it is no sum of whole numbers."""
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_sum(node.operand)
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         return _OPERATORS[type(node.op)](_sum(node.left), _sum(node.right))
     raise ValueError

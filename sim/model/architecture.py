@@ -78,12 +78,12 @@ def mtp_parameters(model: Model) -> dict[Part, int]:
     """Parameters of the multi-token prediction modules by part: one MoE layer and the projection eh_proj
     (2 hidden x hidden) each. Embedding and head are the main model's (DeepSeek-V3 report, section 2.2).
 
-    A drafter of blocks has one projection, of three layers' states, and two factors of its Markov head."""
+    A drafter of blocks has one projection, of its target layers' states, and two factors of its Markov head."""
     layer = parameters(model.only_layer())
     own: dict[Part, int] = {part: model.nextn * count for part, count in layer.items()}
     projection = model.nextn * 2 * model.hidden**2
     if model.drafts_in_block:
-        projection = 3 * model.hidden**2 + 2 * model.vocab * model.markov_rank
+        projection = model.dspark_target_layers * model.hidden**2 + 2 * model.vocab * model.markov_rank
     return own | {"embedding": 0, "head": 0, "mtp_projection": projection}
 
 

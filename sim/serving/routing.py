@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import Final, Protocol
 
+from sim.scatter import scattered
 from sim.serving.ranks import RankAddress, pool_ranks
 from sim.serving.served_request import ServedRequest
 
@@ -25,8 +26,6 @@ FEW_WORKERS: Final = 8
 """Up to which looking at all of them is as fast as keeping them in order."""
 STALE: Final = 2
 """Entries of the heap per worker at which the stale ones are cleared out."""
-
-MASK: Final = 2**64 - 1
 
 Ranks = Sequence[RankAddress] | None
 """Some of the pool; None: all."""
@@ -225,16 +224,8 @@ class AnyWorker(LeastLoaded):
         workers = sorted({at.worker for at in among if fits is None or fits(at)})
         if not workers:
             return None
-        worker = workers[_scattered(request.id) % len(workers)]
+        worker = workers[scattered(request.id) % len(workers)]
         return super().pick(request, loads, [at for at in among if at.worker == worker], fits)
-
-
-def _scattered(number: int) -> int:
-    """A number without any order in it (SplitMix64; Steele, Lea and Flood, OOPSLA 2014)."""
-    bits = (number + 1) * 0x9E3779B97F4A7C15 & MASK
-    bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & MASK
-    bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & MASK
-    return bits ^ bits >> 31
 
 
 class PrefixAware(LeastLoaded):

@@ -148,8 +148,9 @@ class StepOperations:
 
 
 def _fused_states(model: Model, tokens: float) -> Operation:
-    """What a drafter of blocks attends to: the states of three of the target's layers, side by side, projected."""
-    return gemm("states for the drafter", "dense", tokens, model.hidden, 3 * model.hidden, "bf16")
+    """What a drafter of blocks attends to: the states of some of the target's layers, side by side, projected."""
+    width = model.dspark_target_layers * model.hidden
+    return gemm("states for the drafter", "dense", tokens, model.hidden, width, "bf16")
 
 
 def _engine_time(name: str, seconds: float) -> Operation:

@@ -67,7 +67,7 @@ def scenario_of(row: Row, max_prompts: int, drafts: int | None = None) -> Scenar
             "workload": {
                 "arrivals": {"closed_loop": {"concurrency": row.conc}},
                 "lengths": {
-                    name: {"uniform": (int(length * share), length)}
+                    name: {"uniform": (max(1, int(length * share)), length)}
                     for name, length in (("input", row.isl), ("output", row.osl))
                 },
                 "requests": prompts,

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.scatter import scattered
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 
@@ -29,17 +30,10 @@ def dealt(scenario: Scenario, count: int, first: int = 0) -> Rows | None:
         return None
     numbers = np.arange(first, first + count + 1)
     if scenario.router == "random":
-        return np.flatnonzero(_scattered(numbers[:-1]) % np.uint64(fleet.replicas) < fleet.sample)
+        return np.flatnonzero(
+            scattered(numbers[:-1].astype(np.uint64)) % np.uint64(fleet.replicas) < fleet.sample
+        )
     return np.flatnonzero(np.diff(numbers * fleet.sample // fleet.replicas))
-
-
-def _scattered(numbers: Rows) -> NDArray[np.uint64]:
-    """Numbers without any order in them, as the random router's; modulo 2^64 (SplitMix64; Steele, Lea and Flood,
-    OOPSLA 2014)."""
-    bits = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    bits = (bits ^ bits >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ bits >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return bits ^ bits >> np.uint64(31)
 
 
 def part(scenario: Scenario, count: int) -> int:

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.catalog import UnknownName
+from sim.launch.entries import MODULES, started
 from sim.launch.read import read_launch
+from sim.launch.shell import read_script
 from sim.launch.table import table
 from sim.scenario.errors import ScenarioError
 from sim.scenario.loading import parse
@@ -105,3 +107,11 @@ def test_a_long_word_takes_no_longer_for_each_of_its_characters() -> None:
 
     seconds(10)
     assert seconds(80_000) < 64 * (seconds(5_000) + 0.01)
+
+
+@pytest.mark.parametrize("module", [*MODULES, "dynamo.frontend"])
+def test_every_module_that_starts_a_server_is_found_in_another_shell_s_text(module: str) -> None:
+    text = f"bash -c 'python3 -m {module} --model x'"
+    (statement,) = read_script(text, "run.sh").statements
+    (inside,) = started(statement, text)
+    assert inside.words[0].text == "python3"

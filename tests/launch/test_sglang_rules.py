@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from launches import at, launch
 
+from sim.scenario.errors import DeploymentError, Problem, ScenarioError
+
 START = "python3 -m sglang.launch_server --model-path deepseek-ai/DeepSeek-R1 "
 V32 = "python3 -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3.2 "
 ONE_NODE = START + "--tp 8 "
@@ -254,3 +256,23 @@ def test_a_command_becomes_the_scenario_that_sglang_would_run(case: str) -> None
     text, gpu, expected = KEYS[case]
     scenario = launch(text, gpu).scenario
     assert {path: at(scenario, path) for path in expected} == expected
+
+
+def test_prompt_graphs_are_placed_where_their_size_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: object) -> None:
+        raise DeploymentError([Problem(("scheduling", "prefill_graph_tokens"), "too many")])
+
+    monkeypatch.setattr("sim.launch.checked.deploy", refused)
+    with pytest.raises(ScenarioError, match=r":2:\d+: scheduling.prefill_graph_tokens: too many"):
+        launch(ONE_NODE + "\\\n  --piecewise-cuda-graph-max-tokens 4096", "h200")
+
+
+def test_blocks_longer_than_any_published_are_cut_and_told() -> None:
+    """6 drafts are the longest block whose accept length is published for V4-Pro."""
+    text = (
+        "sglang serve --model-path deepseek-ai/DeepSeek-V4-Pro --tp 8 "
+        "--speculative-algorithm DSPARK --speculative-dspark-block-size 8"
+    )
+    found = launch(text, "b200")
+    assert found.scenario["speculation"]["draft_tokens"] == 6
+    assert any("6 drafts are priced" in told.why for told in found.not_modelled)

@@ -30,6 +30,14 @@ READ = {
     "redirections": ("a > log 2>&1 < in 2>> err &> all &", [["a"]]),
     "variables": ("M=x\nN=$M/y\nvllm serve $N ${M} \"$M\" '$M'", [["vllm", "serve", "x/y", "x", "x", "$M"]]),
     "a variable's own default": ("a ${B:-8} ${C-9}", [["a", "8", "9"]]),
+    "a variable that is empty counts as not set with a colon": (
+        "A=\na ${A:-8} ${A:+no} b${A-9} ${A+yes}",
+        [["a", "8", "b", "yes"]],
+    ),
+    "sums of variables in braces, and less than nothing": (
+        "N=2\na $(( ${N} * 4 )) $(( $N * 4 )) $(( N * 4 )) $(( -N + 5 )) $((${N:-3}-1))",
+        [["a", "8", "8", "8", "3", "1"]],
+    ),
     "an assignment before a command is its environment": ("A=1 b", [["A=1", "b"]]),
     "JSON with a variable": ('N=3\na {"b":$N}', [["a", '{"b":3}']]),
     "an escaped blank": ("a b\\ c", [["a", "b c"]]),

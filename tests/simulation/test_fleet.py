@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import sim
+from sim.scatter import scattered
 from sim.scenario.errors import DeploymentError
-from sim.serving import routing
 from sim.workload.shares import dealt
 
 BASE: dict[str, Any] = {
@@ -106,12 +107,19 @@ def test_requests_are_dealt_in_turn() -> None:
     assert dealt(sim.load({**BASE, "fleet": {"replicas": 8}}), 16) is None
 
 
+def test_numbers_are_scattered_as_splitmix64_does() -> None:
+    """Its first two numbers from seed 0, as published test vectors have them; a number alone and many alike."""
+    published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
+    assert [scattered(number) for number in range(2)] == published
+    assert scattered(np.arange(2, dtype=np.uint64)).tolist() == published
+
+
 def test_a_router_that_draws_replicas_deals_by_the_same_draw() -> None:
     """The requests of the first 3 of 8 workers, whoever else is simulated; 3/8 of 4,000 are 1,500, give or take 31."""
     scenario = sim.load({**BASE, "router": "random", "fleet": {"replicas": 8, "simulated": 3}})
     rows = dealt(scenario, 4000)
     assert rows is not None and abs(len(rows) - 1500) < 4 * 31
-    drawn = [number for number in range(4000) if routing._scattered(number) % 8 < 3]
+    drawn = [number for number in range(4000) if scattered(number) % 8 < 3]
     assert rows.tolist() == drawn
     part = dealt(scenario, 1000, first=2000)
     assert part is not None and (part + 2000).tolist() == [n for n in drawn if 2000 <= n < 3000]

@@ -9,6 +9,7 @@ from sim.cluster.plan import cluster_plan
 from sim.deployment.memory import MemoryBudget
 from sim.deployment.plan import deploy
 from sim.deployment.pools import unchecked_pool
+from sim.deployment.understood import understood
 from sim.explain import explain
 from sim.scenario.errors import DeploymentError
 from sim.scenario.schema import Scenario
@@ -60,6 +61,19 @@ def test_vllm_s_windows_and_states_take_pages_of_the_one_pool() -> None:
     memory = deploy(scenario(engine="vllm")).pools["serve"].memory
     assert memory.cache_bytes_per_request == pages * 256 * 3850.25
     assert memory.request_blocks == 26 * 4
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        ("sglang", "in pools of their own"),
+        ("vllm", f"{26 * 256} more tokens"),
+        ("trtllm", "15.4 MB of cache beside its tokens"),
+    ],
+)
+def test_what_a_request_holds_is_told_as_the_engine_holds_it(engine: str, words: str) -> None:
+    """26 pages of 256 tokens; 15,420,416 B: see above."""
+    assert sum(words in note for note in understood(scenario(engine=engine)).notes) == 1
 
 
 def h200(release: str, drafts: int = 0, **serve: Any) -> MemoryBudget:

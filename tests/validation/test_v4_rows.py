@@ -104,3 +104,8 @@ def test_drafts_of_v4_are_accepted_as_published() -> None:
     row = next(r for r in ROWS if r.spec == "mtp" and r.framework == "trt")
     said = scenario_of(row, 50).speculation
     assert (said.task, said.thinking) == ("coding", False) and said.draft_tokens in (2, 3)
+
+
+def test_answers_of_one_token_are_drawn_from_one_on(tmp_path: Path) -> None:
+    found = scenario(tmp_path, osl=1, hardware="h200", framework="vllm", precision="fp8")
+    assert tuple(found.workload.lengths.output.uniform) == (1, 1)
