@@ -157,6 +157,11 @@ def _wrong_facts(path: Path, facts: Mapping[str, Any], known: Iterable[str]) -> 
             yield (*path, key), "expected a value, its unit and its source"
         elif key == "prompt_pool_experts" and (wrong := _wrong_experts(fact["value"])):
             yield (*path, key), wrong
+        elif key == "normal_mode_experts" and fact["value"] not in EXPERTS_KERNELS:
+            yield (
+                (*path, key),
+                f"unknown; expected {' or '.join(nearest_names(fact['value'], EXPERTS_KERNELS))}",
+            )
         elif odd := sorted(fact.keys() - FACT_KEYS - OPTIONAL_FACT_KEYS):
             yield (*path, key), f"{odd[0]}: {_unknown(odd[0], (*FACT_KEYS, *OPTIONAL_FACT_KEYS))}"
 

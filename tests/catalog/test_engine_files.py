@@ -90,6 +90,10 @@ FACT = "{value: 1, unit: step, source: vllm}"
             "rules:\n  prompt_pool_experts: {value: {blackwel deepgemm fp8 ep: 2.0}, unit: ratio, source: s}\n",
             "f.yaml:2: rules.prompt_pool_experts: blackwel deepgemm fp8 ep: unknown word blackwel; expected blackwell",
         ),
+        (
+            "rules:\n  normal_mode_experts: {value: deepgem, unit: name, source: s}\n",
+            "f.yaml:2: rules.normal_mode_experts: unknown; expected deepgemm",
+        ),
         (f"releases:\n  old: {FACT}\n", "f.yaml:2: releases.old: unknown key; expected oldest"),
     ],
 )
