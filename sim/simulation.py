@@ -31,9 +31,9 @@ def simulate(
 ) -> Result:
     """Run a scenario to its end.
 
-    The same scenario and seed give the same result, in every process. `base_folder` is where relative file names
-    of the scenario start; `progress` is told how many requests have left, of all (of those
-    counted so far, before the first is served).
+    The same scenario and seed give the same result, in every process. `base_folder` is where relative file names of
+    the scenario start; `progress` is told how many requests have left, of all (of those counted so far, before the
+    first is served).
 
     Raises:
         DeploymentError: if the deployment does not fit the machine, or has no room for a single request, or the

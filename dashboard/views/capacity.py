@@ -112,7 +112,7 @@ if found is None:
 best = found["best"]
 for one in found["out_of_reach"]:
     st.error(
-        parts.plain(f"{one['says']}. The closest plan is below."),
+        parts.plain(f"{one['says']}.{' The closest plan is below.' if best else ''}"),
         icon=":material/block:",
     )
 if best is None:

@@ -9,6 +9,10 @@ from sim.catalog.reserve import Reserve
 FirstToken = Literal["joined", "stepped"]
 DispatchMode = Literal["normal", "low_latency"]
 BatchSchedule = Literal["alternating", "staged"]
+EXPERTS_KERNELS: Final = ("cutlass", "deepgemm", "trtllm_gen", "triton")
+"""Kernels of the routed experts, as the profiles' tables call them."""
+WEIGHTS: Final = ("bf16", "fp8", "mxfp4", "nvfp4", "int4")
+"""Formats of the routed experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ class Engine:
     """Generation of GPU and back-end of the routed experts, such as `blackwell deepgemm`, of one format, such as
     `blackwell trtllm_gen fp8`, or of that spread over GPUs (`... fp8 ep`), the last one first -> what they take in a
     pool that only computes prompts, over their table; 1 where it is not named."""
+    normal_mode_experts: str
+    """Kernels that price FP8 experts which get their tokens all to all in prefill, where no back-end is named."""
     exchange_contention: float
     """DeepEP's normal mode beside a computing half batch, over the same exchange alone."""
     cuda_graphs: bool

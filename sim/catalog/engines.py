@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from sim.catalog.engine_rules import RULES, Engine
+from sim.catalog.engine_rules import EXPERTS_KERNELS, RULES, WEIGHTS, Engine
 from sim.catalog.facts import (
     FACT_KEYS,
     OPTIONAL_FACT_KEYS,
@@ -18,6 +18,7 @@ from sim.catalog.facts import (
     values,
     version,
 )
+from sim.catalog.hardware import Generation
 from sim.catalog.reserve import Reserve
 from sim.frozen import Frozen
 
@@ -154,8 +155,28 @@ def _wrong_facts(path: Path, facts: Mapping[str, Any], known: Iterable[str]) -> 
             yield (*path, key), _unknown(key, known)
         elif not is_fact(fact) or not fact.keys() >= FACT_KEYS:
             yield (*path, key), "expected a value, its unit and its source"
+        elif key == "prompt_pool_experts" and (wrong := _wrong_experts(fact["value"])):
+            yield (*path, key), wrong
+        elif key == "normal_mode_experts" and fact["value"] not in EXPERTS_KERNELS:
+            yield (
+                (*path, key),
+                f"unknown; expected {' or '.join(nearest_names(fact['value'], EXPERTS_KERNELS))}",
+            )
         elif odd := sorted(fact.keys() - FACT_KEYS - OPTIONAL_FACT_KEYS):
             yield (*path, key), f"{odd[0]}: {_unknown(odd[0], (*FACT_KEYS, *OPTIONAL_FACT_KEYS))}"
+
+
+def _wrong_experts(factors: Mapping[str, float]) -> str | None:
+    """What is wrong with the names of `prompt_pool_experts`; None where nothing is. A misspelt one would mean 1."""
+    lists = (get_args(Generation), EXPERTS_KERNELS, WEIGHTS, ("ep",))
+    for name in factors:
+        words = name.split(" ")
+        for word, known in zip(words, lists, strict=False):
+            if word not in known:
+                return f"{name}: unknown word {word}; expected {' or '.join(nearest_names(word, known))}"
+        if not 2 <= len(words) <= len(lists):
+            return f"{name}: expected a generation and kernels, then perhaps a format, then perhaps ep"
+    return None
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:

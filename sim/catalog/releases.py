@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from sim.catalog import hardware
 from sim.catalog.facts import numbers, version
@@ -35,11 +35,6 @@ class ReleaseSteps:
     """What a tenth of the layouts lies below."""
     high: float
     layouts: int
-
-    def json(self) -> dict[str, Any]:
-        """What a run says of it."""
-        names = ("release", "middle", "low", "high", "layouts")
-        return {name: getattr(self, name) for name in names}
 
 
 @cache

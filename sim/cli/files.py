@@ -4,7 +4,6 @@ import errno
 import json
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +34,15 @@ def spare(read: Iterable[Path], written: Iterable[Path]) -> None:
     """Raises FileExistsError where a result would take the place of a file that it is made from."""
     targets = [*written]
     for file in read:
-        for target in targets:
-            with suppress(OSError, ValueError):  # one of them is not there
-                if target.samefile(file):
-                    break
-        else:
-            continue
-        raise FileExistsError(errno.EEXIST, "is read, and the result would take its place", str(file))
+        if any(_same(file, target) for target in targets):
+            raise FileExistsError(errno.EEXIST, "is read, and the result would take its place", str(file))
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one of them is not there
+        return False
 
 
 def save(folder: Path, write: Callable[[Path], object], last: str = "", ours: Collection[str] = ()) -> None:

@@ -40,14 +40,17 @@ def plan(
 ) -> None:  # fmt: skip
     """Find the cheapest deployment that keeps the objectives for a traffic, and say why the others lost."""
     from sim.cli import plan_tables
-    from sim.planner.plan import plan_file
+    from sim.planner.plan import plan
+    from sim.planner.question import load_question
 
     screen = Screen(as_json, quiet)
+    question = load_question(file)
     if out:
-        spare([file], (out / name for name in (SCENARIO, ANSWER, CANDIDATES, REPORT, LAUNCH)))
+        written = (out / name for name in (SCENARIO, ANSWER, CANDIDATES, REPORT, LAUNCH))
+        spare(map(Path, question.loaded.sources), written)
         prepare(out)
     with screen.progress(file.stem) as tick:
-        found = plan_file(file, seed, workers, tick)
+        found = plan(question, seed, workers, tick)
     for note in found.data["notes"]:
         screen.note(note)
     if out:

@@ -67,7 +67,8 @@ def simulated(
         raise ScenarioError(problems)
     if out:
         of_runs = (COMPARISON, PAGE, *(f"{name}/{file}" for name in loaded for file in (SCENARIO, RESULT)))
-        spare(paths, [out / file for file in (of_runs if several else (SCENARIO, RESULT, PAGE))])
+        read = (Path(source) for one, _ in loaded.values() for source in one.sources)
+        spare((*paths, *read), [out / file for file in (of_runs if several else (SCENARIO, RESULT, PAGE))])
         prepare(out)
     results = {}
     for name, (one, deployment) in loaded.items():

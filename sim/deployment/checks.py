@@ -86,9 +86,10 @@ def setting_problems(scenario: Scenario) -> Iterator[Problem]:
             yield Problem(("precision", key), f"{gpu.name} has no FP4 arithmetic; expected fp8 or bf16")
     speculation = scenario.speculation
     if speculation.method == "dspark" and not model.dspark_modules:
+        drafted = [name for name in catalog.model_names() if catalog.model(name).dspark_modules]
         yield Problem(
             ("speculation", "method"),
-            f"no DSpark drafter of {model.name} is described; expected mtp, or deepseek-v4-flash or deepseek-v4-pro",
+            f"no DSpark drafter of {model.name} is described; expected mtp, or {' or '.join(drafted)}",
         )
     if speculation.draft_tokens and not model.nextn:
         yield Problem(("speculation", "draft_tokens"), f"{model.name} has no MTP module; expected 0")

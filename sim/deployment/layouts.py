@@ -54,11 +54,11 @@ def _layout(scenario: Scenario, role: str, phase: Phase, model: Model, gpu: Gpu,
 
 
 def _experts_factor(scenario: Scenario, role: str, gpu: Gpu, engine: Engine) -> float:
-    """See `prompt_pool_experts`. DeepEP's normal mode hands FP8 experts to DeepGEMM where no back-end is named."""
+    """See `prompt_pool_experts`; of the kernels that price, so of `normal_mode_experts` where no back-end is named."""
     pool = scenario.deployment.pools()[role]
     exchanged = exchanges_all_to_all(pool.exchange, pool.gpus, pool.tp, pool.ep)
-    deep = exchanged and engine.prefill_dispatch == "normal" and scenario.precision.weights == "fp8"
-    backend = pool.moe_backend or ("deepgemm" if deep else "")
+    handed = exchanged and engine.prefill_dispatch == "normal" and scenario.precision.weights == "fp8"
+    backend = pool.moe_backend or (engine.normal_mode_experts if handed else "")
     name, weights = f"{gpu.generation} {backend}", scenario.precision.weights
     names = (f"{name} {weights} ep" if pool.ep > 1 else "", f"{name} {weights}", name)
     known = engine.prompt_pool_experts

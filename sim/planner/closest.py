@@ -55,7 +55,7 @@ def closest(found: Found, seed: int, crew: Crew, progress: Tick | None) -> tuple
     within = replace(question, max_gpus=bound, margin=False)
     nearest = _nearest(replace(found, question=within), seed, crew)
     if nearest is None:
-        return free, told
+        return free, told or [_none_carries(found, bound)]
     relaxed = []
     for one in question.objectives:
         reached = nearest.values_s[one.key]
@@ -83,17 +83,24 @@ def _beyond(limit: int, carrying: int, name: str, paid: int) -> Json:
     return {"objective": "max_gpus", "bound": limit, "reached": paid, "with": name, "says": says}
 
 
+def _none_carries(found: Found, bound: int) -> Json:
+    peak_per_s = found.traffic.peak_per_s
+    says = f"no candidate was found that carries {peak_per_s:,.4g} requests/s on at most {bound:,} GPUs"
+    return {"objective": "traffic", "bound": peak_per_s, "reached": None, "with": None, "says": says}
+
+
 def _out_of_reach(one: Objective, nearest: Nearest, within: Question) -> Json:
     reached, name = nearest.values_s[one.key], nearest.entry.screened.candidate.name
     return {
-        "objective": one.key, "bound": one.bound_s, "reached": None if reached == inf else reached, "with": name,
+        "objective": one.key, "bound": one.bound_s, "reached": reached, "with": name,
         "says": f"{one.label} of {in_unit(one, one.bound_s)} is out of reach: the nearest candidate has "
         f"{in_unit(one, reached)} on {nearest.gpus:,} GPUs, of at most {within.max_gpus:,} ({name})",
     }  # fmt: skip
 
 
 def _nearest(found: Found, seed: int, crew: Crew) -> Nearest | None:
-    """The least miss among the few candidates that the estimate has nearest; None where none carries the traffic."""
+    """The least miss among the few candidates that the estimate has nearest; None where none of them carries the
+    traffic, turning nobody away."""
     objectives = found.question.objectives
     jobs = []
     for entry in found.entries:
@@ -109,11 +116,12 @@ def _nearest(found: Found, seed: int, crew: Crew) -> Nearest | None:
     ]
     reached = []
     for (*_, entry, replicas, _), measured in zip(jobs, crew.map(_at_its_share, asked, _lost), strict=True):
-        if measured is not None:
-            gpus = sized(found.question, entry.screened, replicas).paid
-            values = measured.values_s if measured.keeps_up else dict.fromkeys(measured.values_s, inf)
+        if measured is None:
+            continue
+        found.requests += measured.requests
+        if measured.keeps_up and max(measured.values_s.values()) < inf:
+            gpus, values = sized(found.question, entry.screened, replicas).paid, measured.values_s
             reached.append((_worst(values, objectives), gpus, entry.screened.candidate.name, entry, values))
-            found.requests += measured.requests
     if not reached:
         return None
     _, gpus, _, entry, values = min(reached, key=lambda one: one[:3])

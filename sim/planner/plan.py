@@ -65,9 +65,8 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
         if not (found.ranking(PLAIN) or found.ranking(SAFE)):
             found, out_of_reach = closest(found, seed, crew, progress)
         best = confirm(found, SAFE, seed, crew)
-        if (
-            best is None
-        ):  # a margin is more than any candidate has: then the plan without one is the best there is
+        # A margin is more than any candidate has: then the plan without one is the best there is.
+        if best is None:
             found = found.without_margin()
             best = confirm(found, SAFE, seed, crew)
         without = cheaper_of(confirm(found, PLAIN, seed, crew), best)

@@ -105,12 +105,13 @@ class Found:
 
     def without_margin(self) -> "Found":
         """The same where no candidate holds with a margin: both targets are the objectives as they are."""
-        for entry in self.entries:
+        entries = [replace(entry, sizes=[*entry.sizes]) for entry in self.entries]
+        for entry in entries:
             entry.margin, entry.sizes[SAFE] = self.margin(entry).none(), entry.sizes[PLAIN]
             if entry.held is not None:
                 plain = entry.held.brackets[PLAIN]
                 entry.held = replace(entry.held, brackets=(plain, plain))
-        return replace(self, question=replace(self.question, margin=False))
+        return replace(self, question=replace(self.question, margin=False), entries=entries)
 
     def best(self, target: int) -> Rank:
         """What has to be beaten."""

@@ -157,7 +157,7 @@ class Lines:
 
 def folds(count: int) -> list[list[int]]:
     """The points in groups that are left out in turns: every point alone, or `folds` groups where there are more."""
-    groups = min(count, int(rules()["difference"]["folds"]))
+    groups = min(count, int(rules()["left_out"]["folds"]))
     return [list(range(first, count, groups)) for first in range(groups)]
 
 

@@ -82,6 +82,18 @@ FACT = "{value: 1, unit: step, source: vllm}"
             f'since:\n  "0.5":\n    launch_s: {FACT}\n  "0.6":\n    lunch_s: {FACT}\n',
             "f.yaml:5: since.0.6.lunch_s: unknown key; expected launch_s",
         ),
+        (
+            "rules:\n  prompt_pool_experts: {value: {blackwell deepgem: 2.0}, unit: ratio, source: s}\n",
+            "f.yaml:2: rules.prompt_pool_experts: blackwell deepgem: unknown word deepgem; expected deepgemm",
+        ),
+        (
+            "rules:\n  prompt_pool_experts: {value: {blackwel deepgemm fp8 ep: 2.0}, unit: ratio, source: s}\n",
+            "f.yaml:2: rules.prompt_pool_experts: blackwel deepgemm fp8 ep: unknown word blackwel; expected blackwell",
+        ),
+        (
+            "rules:\n  normal_mode_experts: {value: deepgem, unit: name, source: s}\n",
+            "f.yaml:2: rules.normal_mode_experts: unknown; expected deepgemm",
+        ),
         (f"releases:\n  old: {FACT}\n", "f.yaml:2: releases.old: unknown key; expected oldest"),
     ],
 )

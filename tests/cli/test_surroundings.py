@@ -64,7 +64,7 @@ def test_a_progress_that_cannot_be_written_loses_no_run(tmp_path: Path) -> None:
 
 
 BENCH = '{"request_throughput": 1, "completed": 3}'
-PLAN = "base: s.yaml\nobjectives: {ttft_p99_s: 2}\n"
+PLAN = "base: s.yaml\nsearch: {gpu: [h200_sxm]}\nobjectives: {ttft_p99_s: 2}\n"
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,30 @@ def test_no_result_takes_the_place_of_what_it_is_made_from(
     monkeypatch.chdir(tmp_path)
     Path(name).parent.mkdir(exist_ok=True)
     Path(name).write_text(text)
+    Path("s.yaml").write_text(SHORT)  # the plan's base
     told = Told(*command)
     assert told.code == 2, told.stdout
     assert Path(name).read_text() == text
     if name != "run.json":  # which is no scenario at all
         assert "is read, and the result would take its place" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("extends: out/scenario.yaml\n", ["run", "top.yaml", "--out", "out"]),
+        ("base: out/scenario.yaml\nsearch: {gpu: [h200_sxm]}\nobjectives: {ttft_p99_s: 2.0}\n",
+         ["plan", "top.yaml", "--out", "out"]),
+    ],
+)  # fmt: skip
+def test_no_result_takes_the_place_of_a_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = tmp_path / "out" / "scenario.yaml"
+    base.parent.mkdir()
+    base.write_text(SHORT)
+    (tmp_path / "top.yaml").write_text(text)
+    told = Told(*command)
+    assert told.code == 2 and base.read_text() == SHORT
+    assert "is read, and the result would take its place" in told.stderr

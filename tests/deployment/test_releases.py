@@ -71,3 +71,19 @@ def test_results_and_estimates_say_it(tmp_path: Path) -> None:
     old = scenario(tmp_path, "sglang", "0.4.2")
     for answer in (sim.simulate(old), sim.estimate(old)):
         assert any("sglang 0.4.2 is not described" in note for note in answer.json()["notes"])
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("deepseek-r1", True),
+        ("deepseek-v3", True),
+        ("deepseek-v3.1", True),
+        ("deepseek-v3.2", True),
+        ("deepseek-v4-pro", False),
+        ("qwen3-235b-a22b", False),
+    ],
+)
+def test_steps_of_r1_services_are_told_of_its_family_alone(tmp_path: Path, model: str, told: bool) -> None:
+    of_model = scenario(tmp_path, "sglang", "0.5.12").model_copy(update={"model": model, "gpu": "b200_sxm"})
+    assert any("published steps of R1 services" in note for note in scenario_notes(of_model)) == told

@@ -1,14 +1,20 @@
 """Where nothing keeps the objectives, and what replicas do together: plans over a service of formulas, by hand."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
 from stub_service import Ask, measured, stub
 
-from sim.planner import full
+from sim.parallel import Crew
+from sim.planner import full, holding
 from sim.planner.plan import plan
 from sim.planner.question import Question
+from sim.planner.search import SAFE, search
+from sim.planner.traffic import traffic_of
 
 
 def test_what_nothing_keeps_is_named_with_the_closest_plan(ask: Ask) -> None:
@@ -116,3 +122,33 @@ def test_how_few_replicas_do_as_well_together_is_told(
     monkeypatch.setattr(full, "at_full_traffic", pooled)
     best = plan(question(exclude=only), workers=1).json()["best"]
     assert (best["replicas"], best["fewer"]["replicas"]) == (5, 4)
+
+
+@pytest.mark.parametrize("fault", [{"keeps_up": False}, {"values_s": {"ttft_p99_s": inf, "tpot_p99_s": inf}}])
+@pytest.mark.parametrize("max_gpus", [None, 64])
+def test_where_no_simulation_carries_the_traffic_one_sentence_says_so(
+    question: Callable[..., Question],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: dict[str, Any],
+    max_gpus: int | None,
+) -> None:
+    """The estimate says that it is carried; in each simulation the backlog grows, or requests are turned away."""
+    stub(monkeypatch)
+    monkeypatch.setattr(holding, "measure", lambda job, rate: replace(measured(job.screened, rate), **fault))
+    answer = plan(Question(**{**vars(question()), "max_gpus": max_gpus}), workers=1).json()
+    [told] = answer["out_of_reach"]
+    assert told["objective"] == "traffic" and "20 requests/s" in told["says"] and answer["best"] is None
+    assert "NaN" not in json.dumps(answer, allow_nan=False)
+
+
+def test_dropping_the_margin_leaves_the_search_as_it_was(
+    question: Callable[..., Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(monkeypatch, errors=0.25)
+    asked = question(tpot=0.012)
+    with Crew(1) as crew:
+        found = search(asked, traffic_of(asked.loaded.scenario, 0), 0, crew)
+    before = [(entry.margin, [*entry.sizes], entry.held) for entry in found.entries]
+    without = found.without_margin()
+    assert [(entry.margin, entry.sizes, entry.held) for entry in found.entries] == before
+    assert any(entry.sizes[SAFE] for entry in without.entries) and not found.ranking(SAFE)

@@ -86,7 +86,7 @@ def _told(data: dict[str, Any]) -> str:
 def test_the_command_leaves_what_can_be_run_and_read(
     file: Path, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sim.planner.plan.plan_file", lambda *_: plan)
+    monkeypatch.setattr("sim.planner.plan.plan", lambda *_: plan)
     done = CliRunner().invoke(app, ["plan", str(file), "--out", str(tmp_path / "out"), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout.splitlines()[-1])["best"]["name"] == plan.json()["best"]["name"]
@@ -102,6 +102,6 @@ def test_the_command_leaves_what_can_be_run_and_read(
 def test_the_table_says_the_price_and_why_the_others_lost(
     file: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sim.planner.plan.plan_file", lambda *_: plan)
+    monkeypatch.setattr("sim.planner.plan.plan", lambda *_: plan)
     said = CliRunner().invoke(app, ["plan", str(file)]).output
     assert "per hour" in said and "kept" in said and "why not" in said and "screened" in said

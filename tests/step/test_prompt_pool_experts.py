@@ -53,6 +53,9 @@ def test_experts_on_blackwell_are_slower_in_pools_of_prompts() -> None:
     sglang = partial(factor, engine="sglang")
     assert sglang("trtllm_gen") == 3.4  # in FP8, over eight GPUs
     assert sglang(None, exchange="all_to_all") == 2.2  # DeepEP's normal mode hands over to DeepGEMM
+    assert (
+        factor(None, exchange="all_to_all", gpu="gb200") == 1.15
+    )  # SGLang's table of trtllm_gen prices them
     assert sglang(None) == sglang(None, exchange="all_to_all", gpu="h200") == 1
 
 
