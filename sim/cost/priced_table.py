@@ -27,10 +27,6 @@ BOUNDS: Mapping[str, Bound] = {
 }  # fmt: skip
 
 
-def _with(point: Sequence[float], depth: int, knot: float) -> list[float]:
-    return [*point[:depth], knot, *point[depth + 1 :]]
-
-
 class PricedTable:
     """A table with its interpolation, built on first use.
 
@@ -81,28 +77,13 @@ class PricedTable:
 
     def _looked_up(self, at: Mapping[str, float]) -> tuple[float, int]:
         """Seconds, or seconds / form, at a shape and where that lies: by tokens where rows enclose it so, else by the
-        axes where they do; a shape that neither encloses is carried on from where it was enclosed on its way: the edge
-        by tokens, where the table has one."""
-        found = lookup(self._edged, self._point(at), self._carry(at))
-        if self.by_tokens and found[1] == OUTSIDE:
-            apart = lookup(self.tree, [self._place(at[a]) for a in self.axes])
-            return apart if apart[1] != OUTSIDE else found
-        return found
-
-    @property
-    def _edged(self) -> GridNode:
-        """The grid beyond whose edge shapes are carried on; `_point` and `_moved` speak of its axes."""
-        return self.tree_by_tokens if self.by_tokens else self.tree
-
-    def _point(self, at: Mapping[str, float]) -> list[float]:
-        placed = self.family.together(at) if self.by_tokens else at
-        return [self._place(placed[a]) for a in self.by_tokens or self.axes]
-
-    def _moved(self, at: Mapping[str, float], point: Sequence[float]) -> dict[str, float]:
-        """The shape at a point."""
-        values = point if self.linear else [expm1(x) for x in point]
-        places = dict(zip(self.by_tokens or self.axes, values, strict=True))
-        return self.family.apart(at, places) if self.by_tokens else self.family.moved(at, places)
+        axes."""
+        if self.by_tokens:
+            placed = self.family.together(at)
+            found, where = lookup(self.tree_by_tokens, [self._place(placed[a]) for a in self.by_tokens])
+            if where != OUTSIDE:
+                return found, where
+        return lookup(self.tree, [self._place(at[a]) for a in self.axes], self._carry(at))
 
     def _place(self, x: float) -> float:
         return x if self.linear else log1p(x)
@@ -177,13 +158,14 @@ class PricedTable:
         def stay(value: float, point: Sequence[float], depth: int, knot: float) -> float:
             if self.linear:
                 return value
-            start = self._moved(at, _with(point, depth, knot))
-            return value * self._form_seconds(start) / self._form_seconds(self._moved(at, point))
+            places = dict(zip(self.axes, map(expm1, point), strict=True))
+            start = self.family.moved(at, {**places, self.axes[depth]: expm1(knot)})
+            return value * self._form_seconds(start) / self._form_seconds(self.family.moved(at, places))
 
         if self.linear:
-            value, _ = lookup(self._edged, self._point(at), stay)
+            value, _ = lookup(self.tree, [at[a] for a in self.axes], stay)
             return value * (1.0 if at is shape else self._form_seconds(shape) / self._form_seconds(at))
-        share, _ = lookup(self._edged, self._point(at), stay)
+        share, _ = lookup(self.tree, [log1p(at[a]) for a in self.axes], stay)
         return share * self._form_seconds(shape)
 
     def _behind_prefix(self, shape: Mapping[str, float]) -> tuple[float, PricedBy]:
@@ -216,7 +198,10 @@ class PricedTable:
         form."""
 
         def carry(value: float, point: Sequence[float], depth: int, knot: float) -> float:
-            shape, start = self._moved(at, point), self._moved(at, _with(point, depth, knot))
+            places = list(point) if self.linear else [expm1(x) for x in point]
+            end = dict(zip(self.axes, places, strict=True))
+            shape = self.family.moved(at, end)
+            start = self.family.moved(at, {**end, self.axes[depth]: knot if self.linear else expm1(knot)})
             growth = self._peer_growth(start, shape)
             if growth is None:
                 return value * self._form_seconds(shape) / self._form_seconds(start) if self.linear else value

@@ -167,12 +167,6 @@ class Family:
         cached = shape["cached"] if "cached" in self.axes else shape["context"] - shape["new"]
         return {**shape, "tokens": shape["batch"] * shape["new"], "cached": cached}
 
-    def apart(self, shape: Shape, places: Shape) -> dict[str, Any]:
-        """The shape at coordinates of `by_tokens`."""
-        new = places["tokens"] / places["batch"]
-        found = {**places, "new": new, "context": places["cached"] + new}
-        return {**shape, **{axis: found[axis] for axis in self.axes}}
-
     def moved(self, shape: Shape, places: Shape) -> dict[str, Any]:
         """The shape at other coordinates, with what follows from them."""
         moved = {**shape, **places}
