@@ -80,8 +80,8 @@ class Repeated:
 
     def benchmark(self, seed: int) -> Benchmark:
         """The point that an anchor is made from. Raises BenchError where another model was measured."""
-        for told in _mismatch(self.run, resolve(self.scenario)):
-            raise BenchError(f"{self.run.id}: {told}; an anchor is made of the model that was measured")
+        for mismatch in _mismatch(self.run, resolve(self.scenario)):
+            raise BenchError(f"{self.run.id}: {mismatch}; an anchor is made of the model that was measured")
         published = {}
         for metric in ("ttft", "tpot"):
             told = self.run.measured.get(metric, {})
