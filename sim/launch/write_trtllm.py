@@ -60,6 +60,10 @@ def _options(one: Wanted) -> dict[str, Any]:
     if moe := _experts(one):
         options["moe_config"] = moe
     if scenario.speculation.draft_tokens:
+        if scenario.speculation.method == "dspark":
+            one.cannot.append(
+                "speculation.method dspark: none is known of TensorRT-LLM; these are MTP's drafts"
+            )
         options["speculative_config"] = {
             "decoding_type": "MTP",
             "max_draft_len": scenario.speculation.draft_tokens,

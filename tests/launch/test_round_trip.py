@@ -193,6 +193,22 @@ def test_what_an_engine_cannot_do_is_said() -> None:
         write_launch(scenario.model_copy(update={"engine": "deepseek"}))
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_a_way_of_drafting_is_written_or_said_to_be_lost(engine: str) -> None:
+    data = {
+        "model": "deepseek-v4-pro",
+        "gpu": "b200_sxm",
+        "engine": engine,
+        "workload": WORKLOAD,
+        "deployment": {"serve": {"gpus": 8, "tp": 8}},
+        "speculation": {"method": "dspark", "draft_tokens": 5, "task": "coding", "thinking": True},
+    }
+    written = write_launch(Scenario.model_validate(data))
+    lost = any("speculation.method dspark" in said for said in written.cannot)
+    read = read_launch(written.text, "b200_sxm").scenario["speculation"].get("method", "mtp")
+    assert read == ("mtp" if lost else "dspark")
+
+
 def test_one_command_per_worker_and_node() -> None:
     scenario = Scenario.model_validate({**WIDE_EP, "workload": WORKLOAD})
     heads = [text.split("\n")[0] for text in write_launch(scenario, "sglang").commands]
