@@ -11,6 +11,7 @@ from sim.launch.command import Command
 from sim.launch.model_names import Checkpoint
 from sim.launch.words import fail
 from sim.model.attention import chooses_keys
+from sim.model.attention.csa import FP4_INDEX
 from sim.scenario.errors import KeyPath, Place
 
 Role = Literal["serve", "prefill", "decode"]
@@ -162,6 +163,21 @@ def weights(found: Derived) -> None:
         source = "as NVIDIA's NVFP4 checkpoints of DeepSeek have it"
         found.say(("precision", "attention"), "bf16", source, "quantization", "model")
         found.say(("precision", "dense"), "nvfp4", source, "quantization", "model")
+
+
+def index_keys(found: Derived, in_fp4: bool, *settings: str) -> None:
+    """`in_fp4`: the flags ask for index keys in MXFP4, which V4's have on GPUs with FP4 arithmetic. To be said after
+    the format of the rest."""
+    if not in_fp4:
+        return
+    machine, why = found.machine, found.command.said(*settings)
+    if machine.model.compressed and machine.gpu.fp4_flop_per_s is not None:
+        found.say(("precision", "kv_cache"), FP4_INDEX, why, *settings)
+    else:
+        found.tell(
+            why,
+            f"{machine.model.name} has no index keys in MXFP4 on {machine.gpu.name}; it has no effect here",
+        )
 
 
 def kv_cache(found: Derived) -> None:

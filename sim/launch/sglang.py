@@ -33,6 +33,7 @@ def derive(command: Command, machine: Machine) -> Derived:
     dp = _layout(found)
     rule.weights(found)
     rule.kv_cache(found)
+    rule.index_keys(found, bool(found.command.value("index_in_fp4")), "index_in_fp4")
     _drafts(found)
     _steps(found, dp)
     memory(found, dp)

@@ -34,6 +34,7 @@ def derive(command: Command, machine: Machine) -> Derived:
     _layout(found)
     rule.weights(found)
     rule.kv_cache(found)
+    _attention(found)
     _drafts(found)
     _steps(found)
     _experts(found)
@@ -177,6 +178,15 @@ def _steps(found: Derived) -> None:
         found.say(
             ("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll"
         )
+
+
+def _attention(found: Derived) -> None:
+    config = dict(found.command.value("attention_config") or {})
+    in_fp4 = str(config.pop("use_fp4_indexer_cache", False)).lower() == "true"  # pydantic takes the word, too
+    rule.index_keys(found, in_fp4, "attention_config")
+    for key in sorted(config):
+        why = "kernels and collectives are those of the measured tables"
+        found.tell(f"{found.command.said('attention_config')}: {key}", why)
 
 
 def _experts(found: Derived) -> None:

@@ -194,6 +194,38 @@ def test_what_an_engine_cannot_do_is_said() -> None:
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_index_keys_in_fp4_are_written_and_read_or_said_to_be_lost(engine: str) -> None:
+    data = {
+        "model": "deepseek-v4-pro",
+        "gpu": "b200_sxm",
+        "engine": engine,
+        "workload": WORKLOAD,
+        "deployment": {"serve": {"gpus": 8, "tp": 8}},
+        "precision": {"kv_cache": "fp8_fp4"},
+    }
+    written = write_launch(Scenario.model_validate(data))
+    lost = "index keys in MXFP4" in " ".join(written.cannot)
+    read = read_launch(written.text, "b200_sxm").scenario["precision"]["kv_cache"]
+    assert read == ("fp8" if lost else "fp8_fp4")
+
+
+@pytest.mark.parametrize(
+    "flag", ["--attention_config.use_fp4_indexer_cache=True", "-ac.use_fp4_indexer_cache true"]
+)
+def test_index_keys_in_fp4_as_a_recipe_has_them(flag: str) -> None:
+    for model, gpu, form in (
+        ("V4-Pro", "b200_sxm", "fp8_fp4"),
+        ("V4-Pro", "h200_sxm", "fp8"),
+        ("V3.2", "b200_sxm", "fp8"),
+    ):
+        launch = read_launch(
+            f"vllm serve deepseek-ai/DeepSeek-{model} -tp 8 --kv-cache-dtype fp8 {flag}", gpu
+        )
+        assert launch.scenario["precision"]["kv_cache"] == form
+        assert any("no index keys in MXFP4" in told.why for told in launch.not_modelled) is (form == "fp8")
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
 def test_a_way_of_drafting_is_written_or_said_to_be_lost(engine: str) -> None:
     data = {
         "model": "deepseek-v4-pro",
