@@ -193,20 +193,32 @@ def test_what_an_engine_cannot_do_is_said() -> None:
         write_launch(scenario.model_copy(update={"engine": "deepseek"}))
 
 
+DSPARK = {"method": "dspark", "draft_tokens": 5, "task": "coding", "thinking": True}
+
+
 @pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
-def test_index_keys_in_fp4_are_written_and_read_or_said_to_be_lost(engine: str) -> None:
+@pytest.mark.parametrize(
+    ("section", "wanted", "key", "instead", "said"),
+    [
+        ("precision", {"kv_cache": "fp8_fp4"}, "kv_cache", "fp8", "index keys in MXFP4"),
+        ("speculation", DSPARK, "method", "mtp", "speculation.method dspark"),
+    ],
+)
+def test_what_v4_has_of_its_own_is_written_and_read_but_lost_aloud_by_tensorrt_llm(
+    engine: str, section: str, wanted: dict[str, Any], key: str, instead: str, said: str
+) -> None:
     data = {
         "model": "deepseek-v4-pro",
         "gpu": "b200_sxm",
         "engine": engine,
         "workload": WORKLOAD,
         "deployment": {"serve": {"gpus": 8, "tp": 8}},
-        "precision": {"kv_cache": "fp8_fp4"},
+        section: wanted,
     }
-    written = write_launch(Scenario.model_validate(data))
-    lost = "index keys in MXFP4" in " ".join(written.cannot)
-    read = read_launch(written.text, "b200_sxm").scenario["precision"]["kv_cache"]
-    assert read == ("fp8" if lost else "fp8_fp4")
+    written, lost = write_launch(Scenario.model_validate(data)), engine == "trtllm"
+    assert (said in " ".join(written.cannot)) is lost
+    read = read_launch(written.text, "b200_sxm").scenario[section].get(key, instead)
+    assert read == (instead if lost else wanted[key])
 
 
 @pytest.mark.parametrize(
@@ -223,22 +235,6 @@ def test_index_keys_in_fp4_as_a_recipe_has_them(flag: str) -> None:
         )
         assert launch.scenario["precision"]["kv_cache"] == form
         assert any("no index keys in MXFP4" in told.why for told in launch.not_modelled) is (form == "fp8")
-
-
-@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
-def test_a_way_of_drafting_is_written_or_said_to_be_lost(engine: str) -> None:
-    data = {
-        "model": "deepseek-v4-pro",
-        "gpu": "b200_sxm",
-        "engine": engine,
-        "workload": WORKLOAD,
-        "deployment": {"serve": {"gpus": 8, "tp": 8}},
-        "speculation": {"method": "dspark", "draft_tokens": 5, "task": "coding", "thinking": True},
-    }
-    written = write_launch(Scenario.model_validate(data))
-    lost = any("speculation.method dspark" in said for said in written.cannot)
-    read = read_launch(written.text, "b200_sxm").scenario["speculation"].get("method", "mtp")
-    assert read == ("mtp" if lost else "dspark")
 
 
 def test_one_command_per_worker_and_node() -> None:
