@@ -14,6 +14,8 @@ from sim.scenario.errors import LocatedProblem, Place, ScenarioError
 
 LARGEST_COUNT = 10**12
 """As in the scenario's own numbers: far above anything that runs, far below what overflows."""
+LARGEST_NUMBER = 1e24
+"""Of what is only compared with its like, such as weights: sums and products of many stay finite."""
 
 MOST_TOLD = 10
 """Broken lines of a file that are told; how many more there are is said."""
@@ -98,7 +100,7 @@ def whole(cell: object, least: int) -> int:
     """
     if type(cell) is int and least <= cell <= LARGEST_COUNT:
         return cell  # nearly every cell of a JSON file
-    number = real(cell)
+    number = _finite(cell)
     if not number.is_integer():
         raise ValueError(f"expected a whole number, got {number:g}")
     if number < least:
@@ -109,11 +111,18 @@ def whole(cell: object, least: int) -> int:
 
 
 def real(cell: object) -> float:
-    """A finite number.
+    """A number that is small enough to be added up and multiplied with.
 
     Raises:
         ValueError: naming what was found instead.
     """
+    number = _finite(cell)
+    if not -LARGEST_NUMBER <= number <= LARGEST_NUMBER:
+        raise ValueError(f"expected at most {LARGEST_NUMBER:g} in size, got {number:g}")
+    return number
+
+
+def _finite(cell: object) -> float:
     if type(cell) is float and math.isfinite(cell):
         return cell
     if cell is None or cell == "":

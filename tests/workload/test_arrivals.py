@@ -153,6 +153,7 @@ def test_a_number_beyond_drawing_is_refused_before_it_is_drawn(
         ("hour,load\n0,1\n5,-1\n", "c.csv:3:3", "expected at least 0"),
         ("hour,load\n0,0\n5,0\n", "c.csv", "zero all day"),
         ("hour,load\n0,nan\n", "c.csv:2:3", "finite"),
+        ("hour,load\n0,1\n5,1e308\n", "c.csv:3:3", "at most 1e+24"),
     ],
 )
 def test_a_broken_curve_is_one_error_with_its_place(tmp_path: Path, text: str, place: str, says: str) -> None:
