@@ -185,17 +185,18 @@ class DecodeLines:
 
     def _settle(self, step: int) -> None:
         """Make sure of every line at `step`, and of the slowest rank."""
-        seconds = []
-        for rank, line in enumerate(self._lines):
+        lines = self._lines
+        for rank, line in enumerate(lines):
             if not line[3] <= step <= line[4]:
-                line = self._draw(rank, step)  # noqa: PLW2901 - the line as it is now
-            seconds.append(line[0] + line[1] * step)
+                self._draw(rank, step)
+        seconds = [line[0] + line[1] * step for line in lines]
         most_s = max(seconds)
         self._slowest = top = seconds.index(most_s)
-        _, slope_s, _, _, sure, _ = self._lines[top]
-        for rank, line in enumerate(self._lines):
-            if line[2] > slope_s and rank != top:
-                overtakes = _overtakes(line, step, most_s - seconds[rank], slope_s)
+        _, slope_s, _, _, sure, _ = lines[top]
+        for line, here_s in zip(lines, seconds, strict=True):
+            # Not even at its steepest from here on, most of the time.
+            if (line[2] - slope_s) * (sure - step) > most_s - here_s and line is not lines[top]:
+                overtakes = _overtakes(line, step, most_s - here_s, slope_s)
                 sure = overtakes if overtakes < sure else sure
         self._sure_since, self._sure_until = step, sure if sure > step else step
 
