@@ -35,6 +35,8 @@ class DisaggregatedCluster:
         self._room_first = plan.handover.room_first
         self._loads = PoolLoads(self._prefill.workers, self._prefill.dp)
         self._prefillers = [self._prefiller(w) for w in range(self._prefill.workers)]
+        for index, worker in enumerate(self._prefillers):
+            self._loads.follow(index, worker.queues.queued_tokens)
         self._router = self._router_of("prefill", router)
 
     def submit(self, sequences: list[ServedRequest]) -> None:

@@ -106,7 +106,7 @@ class MortalAggregated(AggregatedCluster):
     def detect(self, role: str, worker: int) -> list[ServedRequest]:
         silent: Any = self._workers[worker]
         self._workers[worker] = silent.heir
-        self._loads.put(worker, [0] * self._setup.dp)
+        self._loads.follow(worker, [0] * self._setup.dp)
         return self._staff.holders.take(role, worker)
 
     def requests(self, role: str, worker: int) -> int:
@@ -180,7 +180,7 @@ class MortalDisaggregated(DisaggregatedCluster):
             return []
         silent: Any = self._prefillers[worker]
         self._prefillers[worker] = silent.heir
-        self._loads.put(worker, [0] * self._prefill.dp)
+        self._loads.follow(worker, silent.heir.queues.queued_tokens)
         lost = self._staff.holders.take(role, worker)
         self._pump(self._handoff.lose(lost)[1])
         return lost

@@ -46,7 +46,7 @@ class MortalHandoff(Handoff):
     def requests(self, worker: int) -> int:
         """Of a decode worker: those there and those that have chosen it, or have a place there."""
         loads = self.chosen if self._rules.chooses_worker else self.loads
-        return loads.workers[worker]
+        return loads.of(worker)
 
     def open(self, worker: int) -> None:
         """A decode worker serves."""
@@ -64,8 +64,8 @@ class MortalHandoff(Handoff):
         """A decode worker has failed, and another that holds nothing stands in its place."""
         self.close(worker)
         self._places = {index: at for index, at in self._places.items() if at.worker != worker}
-        self.loads.put(worker, [0] * len(self._ranks_of[worker]))
-        self.chosen.put(worker, [0])
+        self.loads.follow(worker, [0] * len(self._ranks_of[worker]))
+        self.chosen.follow(worker, [0])
         if self._rules.chooses_worker:
             self._choose_again(self._queues[worker])
 

@@ -61,7 +61,8 @@ class PrefillWorker:
         """Queue a prompt; `wake` starts it."""
         if self._refusals.any:
             sequence.blocked_s -= self._refusals.seconds(rank, self._clock.now)
-        self._loads.add(self._index, rank, self.queues.add(sequence, rank, front))
+        self.queues.add(sequence, rank, front)
+        self._loads.changed(self._index, self._chunk.fullest if self._chunk else 0)
         sequence.prefill_blocks = self._setup.blocks_of(sequence.prefill_tokens)
 
     def wake(self) -> None:
@@ -74,7 +75,7 @@ class PrefillWorker:
         now = self._clock.now
         self._ledger.start_prefill(chunk.started, now)
         self._chunk, self._start_s = chunk, now
-        self._loads.put(self._index, self.queues.queued_tokens, chunk.fullest)
+        self._loads.changed(self._index, chunk.fullest)
         self._seconds, self._cached_s = prefill_seconds(self._cost, chunk)
         if self._unanswered:
             self._keep_from_answering()
@@ -189,7 +190,7 @@ class PrefillWorker:
                 self._ledger.finish(sequence, now)
         self.wake()
         if self._chunk is None:
-            self._loads.put(self._index, self.queues.queued_tokens)
+            self._loads.changed(self._index)
 
 
 def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:

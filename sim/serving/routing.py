@@ -26,6 +26,8 @@ FEW_WORKERS: Final = 8
 """Up to which looking at all of them is as fast as keeping them in order."""
 STALE: Final = 2
 """Entries of the heap per worker at which the stale ones are cleared out."""
+DIGIT: Final = 64
+"""Bits that hold the load of any worker."""
 
 Ranks = Sequence[RankAddress] | None
 """Some of the pool; None: all."""
@@ -37,12 +39,12 @@ class PoolLoads:
     """Loads of a pool's ranks and workers, changed in place as work comes and goes.
 
     Of each worker the best rank is known, and of many workers these are on a heap. A worker that has more to do stays
-    where it is on it until it comes up.
+    where it is on it until it comes up. What they are ordered by is one number, (load of the rank, load of its worker,
+    where the rank stands in `addresses`) in its digits: comparing three of them is slower.
     """
 
     __slots__ = (
-        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_listed", "_of_worker", "addresses", "of_worker",
-        "workers",
+        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_listed", "_loads", "addresses", "of_worker",
     )  # fmt: skip
 
     def __init__(self, workers: int, dp: int) -> None:
@@ -50,17 +52,15 @@ class PoolLoads:
         self.of_worker = [self.addresses[worker::workers] for worker in range(workers)]
         """The ranks of each worker."""
         self._count, self._dp = workers, dp
-        self._of_worker = [[0] * dp for _ in range(workers)]
+        self._loads = [[0] * dp for _ in range(workers)]
         self._each = [0] * workers
-        self.workers = [0] * workers
-        """Sums over the ranks of each."""
-        self._best = [(0, 0, worker) for worker in range(workers)]
-        """(load of the rank, load of its worker, where it stands in `addresses`) of each worker's best rank."""
+        self._best = [*range(workers)]
+        """Of each worker's best rank."""
         self._changed: set[int] = set()
         """Workers whose best rank may be another one by now."""
         self._heap = [*self._best] if workers > FEW_WORKERS else []
         self._listed = [*self._best]
-        """What the heap has of each worker: no more than the load of its best rank, and other entries are stale."""
+        """What the heap has of each worker: no more than its best rank has, and other entries are stale."""
 
     @property
     def ranks(self) -> list[int]:
@@ -68,40 +68,44 @@ class PoolLoads:
         return [
             loads[rank] + each
             for rank in range(self._dp)
-            for loads, each in zip(self._of_worker, self._each, strict=True)
+            for loads, each in zip(self._loads, self._each, strict=True)
         ]
+
+    def of(self, worker: int) -> int:
+        """The load of a worker: the sum over its ranks."""
+        return sum(self._loads[worker]) + self._each[worker] * self._dp
 
     def add(self, worker: int, rank: int, load: int) -> None:
         """Rank `rank` of a worker has so much more to do, or less."""
-        self._of_worker[worker][rank] += load
-        self.workers[worker] += load
+        self._loads[worker][rank] += load
         self._changed.add(worker)
 
-    def put(self, worker: int, loads: Sequence[int], each: int = 0) -> None:
-        """The ranks of a worker now have these loads, and `each` of them as much more."""
-        self._of_worker[worker][:] = loads
+    def follow(self, worker: int, loads: list[int]) -> None:
+        """From now on the ranks of a worker have these loads, which their owner changes, and says so: `changed`."""
+        self._loads[worker] = loads
+        self.changed(worker)
+
+    def changed(self, worker: int, each: int = 0) -> None:
+        """The loads of a worker that are followed have changed, and each of its ranks has `each` to do besides."""
         self._each[worker] = each
-        self.workers[worker] = sum(loads) + each * self._dp
         self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
         """The same, less what each rank has `found`, or each worker where its ranks find the same."""
         less, count = PoolLoads.__new__(PoolLoads), self._count
-        less.addresses, less.of_worker, less.workers = self.addresses, self.of_worker, self.workers
+        less.addresses, less.of_worker = self.addresses, self.of_worker
         less._count, less._dp = count, self._dp
         less._heap, less._listed = [], []
         if len(found) == count:
             self._renew()
-            less._of_worker, less._changed = self._of_worker, set()
+            less._loads, less._changed = self._loads, set()
             less._each = [each - cached for each, cached in zip(self._each, found, strict=True)]
-            less._best = [
-                (load - cached, of_worker, number)
-                for (load, of_worker, number), cached in zip(self._best, found, strict=True)
-            ]
+            digit = self._order(1, 0, 0)
+            less._best = [best - cached * digit for best, cached in zip(self._best, found, strict=True)]
             return less
-        less._of_worker = [
+        less._loads = [
             [load - cached for load, cached in zip(loads, found[worker::count], strict=True)]
-            for worker, loads in enumerate(self._of_worker)
+            for worker, loads in enumerate(self._loads)
         ]
         less._each, less._best, less._changed = self._each, [*self._best], set(range(count))
         return less
@@ -117,31 +121,31 @@ class PoolLoads:
     def order(self, address: RankAddress) -> tuple[int, int]:
         """What a rank is chosen by: its load, and among equals that of its worker, with which it steps."""
         worker, rank = address
-        return self._of_worker[worker][rank] + self._each[worker], self.workers[worker]
+        return self._loads[worker][rank] + self._each[worker], self.of(worker)
 
     def least(self) -> RankAddress:
         """The rank that comes first by `order`; among equals the first of `addresses`."""
         if self._changed:
             self._renew()
-        best, heap, listed = self._best, self._heap, self._listed
+        best, heap, listed, count = self._best, self._heap, self._listed, self._count
         if not heap:
-            return self.addresses[min(best)[2]]
-        if len(heap) > STALE * self._count:
+            return self.addresses[min(best) % len(self.addresses)]
+        if len(heap) > STALE * count:
             self._heap, self._listed = heap, listed = sorted(best), [*best]
-        while (first := heap[0]) != best[worker := first[2] % self._count]:
+        while (first := heap[0]) != best[worker := first % count]:
             if first == listed[worker]:  # it has more to do by now
                 listed[worker] = best[worker]
                 heapreplace(heap, best[worker])
             else:
                 heappop(heap)
-        return self.addresses[first[2]]
+        return self.addresses[first % len(self.addresses)]
 
     def least_of(self, ranks: Sequence[RankAddress]) -> RankAddress:
         """The same of some ranks, there must be one: often all those of a worker, as they stand in `of_worker`."""
         worker = ranks[0].worker
         every = self.of_worker[worker]
         if ranks is every:
-            loads = self._of_worker[worker]
+            loads = self._loads[worker]
             return every[loads.index(min(loads))]
         return min(ranks, key=self.order)
 
@@ -149,14 +153,18 @@ class PoolLoads:
         """Find the best ranks of the workers that have changed."""
         best, heap, listed, count = self._best, self._heap, self._listed, self._count
         for worker in self._changed:
-            loads = self._of_worker[worker]
+            loads, each = self._loads[worker], self._each[worker]
             least = min(loads)
-            number = loads.index(least) * count + worker
-            best[worker] = of_worker = least + self._each[worker], self.workers[worker], number
-            if heap and of_worker < listed[worker]:
-                listed[worker] = of_worker
-                heappush(heap, of_worker)
+            total = sum(loads) + each * self._dp
+            best[worker] = found = self._order(least + each, total, loads.index(least) * count + worker)
+            if heap and found < listed[worker]:
+                listed[worker] = found
+                heappush(heap, found)
         self._changed.clear()
+
+    def _order(self, load: int, of_worker: int, number: int) -> int:
+        """The three as digits; `number` is the remainder by the number of ranks, the worker that by theirs."""
+        return ((load << DIGIT) + of_worker) * len(self.addresses) + number
 
 
 class Router(Protocol):

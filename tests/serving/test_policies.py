@@ -66,8 +66,8 @@ def test_least_loaded_takes_the_first_among_equals_and_the_next_where_full():
 def test_among_equal_ranks_the_one_on_the_least_loaded_worker():
     """Worker 0 serves on its second rank, worker 1 rests."""
     loads = PoolLoads(2, 2)
-    loads.put(0, [0, 5])
-    assert (loads.ranks, loads.workers) == ([0, 0, 5, 0], [5, 0])
+    loads.follow(0, [0, 5])
+    assert (loads.ranks, loads.of(0), loads.of(1)) == ([0, 0, 5, 0], 5, 0)
     router, every = LeastLoaded(), loads.addresses
     first, second = RankAddress(1, 0), RankAddress(1, 1)
     assert router.pick(REQUEST, loads, every, lambda at: True) == first
@@ -88,7 +88,8 @@ def test_a_large_pool_chooses_as_a_small_one_does(workers, dp, changes):
     for worker, rank, load in changes:
         pool.add(worker % workers, rank % dp, load)
         if load == 5:
-            pool.put(worker % workers, [load + r % 3 for r in range(dp)], each=rank % 2)
+            pool.follow(worker % workers, [load + r % 3 for r in range(dp)])
+            pool.changed(worker % workers, each=rank % 2)
         assert pool.least() == min(pool.addresses, key=pool.order)
 
 
