@@ -25,7 +25,7 @@ class PrefillWorker:
     __slots__ = (
         "_budgets", "_cached_s", "_chunk", "_clock", "_cost", "_hand_over", "_index", "_leaving", "_ledger",
         "_loads", "_meter", "_prefixes", "_refusals", "_seconds", "_setup", "_start_s", "_timer", "_unanswered",
-        "blocks", "queues",
+        "blocks", "queues", "sending_until",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,8 @@ class PrefillWorker:
         self._budgets = [setup.chunk_tokens] * setup.dp
         self._leaving: list[deque[tuple[float, int, ServedRequest]]] = [deque() for _ in range(setup.dp)]
         """Per rank: (time, blocks, sequence) of the KV on its way to a decode rank, in the order of sending."""
+        self.sending_until = [0.0] * setup.dp
+        """When the NICs of each rank have sent what they are to send."""
         self._unanswered: list[ServedRequest] = []
         """Those whose KV goes until after the step that runs, or the last one."""
         self._start_s = self._seconds = self._cached_s = 0.0

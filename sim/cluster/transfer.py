@@ -12,7 +12,7 @@ computed, layer by layer: the transfer may begin as early as the prefill did, if
 tail only follows the end of the prefill. Who chooses the place and when, see `sim.serving.handover`.
 """
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from sim.cluster.clock import Clock, Timer
@@ -56,8 +56,8 @@ class Handoff:
         self._ranks_of = loads.of_worker
         self._places: dict[int, RankAddress] = {}
         """Of the sequences that found room before their prefill, by id."""
-        self._sending_until: defaultdict[PrefillWorker, list[float]] = defaultdict(lambda: [0.0] * prefill.dp)
-        self._receiving_until = dict.fromkeys(loads.addresses, 0.0)
+        self._receiving_until = [[0.0] * decode.dp for _ in range(decode.workers)]
+        """When the NICs of each decode rank are free."""
         self._told_s, self._told = 0.0, Told()
         """Prompts that were computed together, and when the decode side hears of them."""
 
@@ -171,12 +171,13 @@ class Handoff:
     def _send(self, sequence: ServedRequest, sender: Sender, place: RankAddress, early: bool = False) -> None:
         """Its way begins now if the NICs are free; `early`: it may have begun with the prefill."""
         worker, rank = sender
-        now, sending_until = self._clock.now, self._sending_until[worker]
+        now, sending_until = self._clock.now, worker.sending_until
+        receiving_until = self._receiving_until[place.worker]
         transfer_s = sequence.prefill_tokens * self._token_s + self._request_s
         earliest_s = sequence.started_s if early and self._setup.tail_fraction < 1 else now
-        begin_s = max(earliest_s, sending_until[rank], self._receiving_until[place])
+        begin_s = max(earliest_s, sending_until[rank], receiving_until[place.rank])
         end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
-        sending_until[rank] = self._receiving_until[place] = end_s
+        sending_until[rank] = receiving_until[place.rank] = end_s
         arrival_s = end_s + self._setup.latency_s
         self._ledger.receive(sequence, now, end_s, 0.0 if early else self._rules.relay_s)
         worker.release_at(arrival_s, sequence, rank)

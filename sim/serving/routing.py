@@ -15,7 +15,7 @@ Dynamo's KV router the prompt tokens assigned to a rank and not yet computed, an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush, heapreplace
+from heapq import heappush, heapreplace
 from typing import Final, Protocol
 
 from sim.scatter import scattered
@@ -44,7 +44,7 @@ class PoolLoads:
     """
 
     __slots__ = (
-        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_listed", "_loads", "addresses", "of_worker",
+        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_loads", "addresses", "of_worker",
     )  # fmt: skip
 
     def __init__(self, workers: int, dp: int) -> None:
@@ -59,8 +59,7 @@ class PoolLoads:
         self._changed: set[int] = set()
         """Workers whose best rank may be another one by now."""
         self._heap = [*self._best] if workers > FEW_WORKERS else []
-        self._listed = [*self._best]
-        """What the heap has of each worker: no more than its best rank has, and other entries are stale."""
+        """At least one entry of each worker that is no more than its best rank's; others are stale."""
 
     @property
     def ranks(self) -> list[int]:
@@ -95,7 +94,7 @@ class PoolLoads:
         less, count = PoolLoads.__new__(PoolLoads), self._count
         less.addresses, less.of_worker = self.addresses, self.of_worker
         less._count, less._dp = count, self._dp
-        less._heap, less._listed = [], []
+        less._heap = []
         if len(found) == count:
             self._renew()
             less._loads, less._changed = self._loads, set()
@@ -127,17 +126,13 @@ class PoolLoads:
         """The rank that comes first by `order`; among equals the first of `addresses`."""
         if self._changed:
             self._renew()
-        best, heap, listed, count = self._best, self._heap, self._listed, self._count
+        best, heap, count = self._best, self._heap, self._count
         if not heap:
             return self.addresses[min(best) % len(self.addresses)]
         if len(heap) > STALE * count:
-            self._heap, self._listed = heap, listed = sorted(best), [*best]
-        while (first := heap[0]) != best[worker := first % count]:
-            if first == listed[worker]:  # it has more to do by now
-                listed[worker] = best[worker]
-                heapreplace(heap, best[worker])
-            else:
-                heappop(heap)
+            self._heap = heap = sorted(best)
+        while (first := heap[0]) != (now := best[first % count]):
+            heapreplace(heap, now)  # it has more to do by now
         return self.addresses[first % len(self.addresses)]
 
     def least_of(self, ranks: Sequence[RankAddress]) -> RankAddress:
@@ -151,15 +146,15 @@ class PoolLoads:
 
     def _renew(self) -> None:
         """Find the best ranks of the workers that have changed."""
-        best, heap, listed, count = self._best, self._heap, self._listed, self._count
+        best, heap, count = self._best, self._heap, self._count
         for worker in self._changed:
             loads, each = self._loads[worker], self._each[worker]
             least = min(loads)
             total = sum(loads) + each * self._dp
-            best[worker] = found = self._order(least + each, total, loads.index(least) * count + worker)
-            if heap and found < listed[worker]:
-                listed[worker] = found
+            found = self._order(least + each, total, loads.index(least) * count + worker)
+            if heap and found < best[worker]:
                 heappush(heap, found)
+            best[worker] = found
         self._changed.clear()
 
     def _order(self, load: int, of_worker: int, number: int) -> int:
