@@ -78,7 +78,11 @@ def test_histogram_follows_the_weights(tmp_path: Path) -> None:
     ("text", "place", "says"),
     [
         ("tokens,weight\n10,1\n20,heavy\n", "h.csv:3:4", "weight: expected a number, got 'heavy'"),
-        ("tokens,weight\n10,1\n20,-1e308\n", "h.csv:3:4", "weight: expected at most 1e+24 in size, got -1e+308"),
+        (
+            "tokens,weight\n10,1\n20,-1e308\n",
+            "h.csv:3:4",
+            "weight: expected at most 1e+24 in size, got -1e+308",
+        ),
         ("tokens,weight\n10,1\n20,-2\n", "h.csv:3:4", "weight: expected at least 0"),
         ("tokens,weight\n0,1\n", "h.csv:2:1", "tokens: expected at least 1, got 0"),
         ("tokens,weight\n2.5,1\n", "h.csv:2:1", "tokens: expected a whole number, got 2.5"),
