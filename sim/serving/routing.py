@@ -54,7 +54,7 @@ class PoolLoads:
         self._count, self._dp = workers, dp
         self._loads = [[0] * dp for _ in range(workers)]
         self._each = [0] * workers
-        self._best = [*range(workers)]
+        self._best: list[int] = [*range(workers)]
         """Of each worker's best rank."""
         self._changed: set[int] = set()
         """Workers whose best rank may be another one by now."""
