@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sim import catalog
 from sim.catalog import Gpu, Model
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
-from sim.launch.derived import BACKENDS
+from sim.launch import kernels
 from sim.launch.model_names import published, repository
 from sim.scenario.schema import Experts, Pool, Scenario
 
@@ -56,6 +57,11 @@ class Wanted:
         """Running sequences of a rank."""
         return self.plan.max_sequences
 
+    def block_tokens(self, engine: str) -> int | None:
+        """Tokens of a hashed block; None where the engine has as many by itself."""
+        said = self.scenario.prefix_cache.block_tokens
+        return None if said == catalog.engine(engine).kv_block_tokens else said
+
     @property
     def exchanges(self) -> bool:
         """Whether experts are reached by an all-to-all."""
@@ -67,9 +73,43 @@ class Wanted:
         return self.pool.tp < self.pool.gpus == self.pool.ep
 
     @property
+    def fused(self) -> bool:
+        """Whether the experts' kernels send the tokens themselves."""
+        return self.plan.layout.exchange_in_experts
+
+    def kernels(self, engine: str) -> str | None:
+        """What the engine calls the pool's kernels of the routed experts, where a flag names them."""
+        name = self.pool.moe_backend
+        if name is None:
+            return None
+        theirs = kernels.written(engine, name, self.scenario.precision.weights)
+        if theirs is None and not (engine == "sglang" and self.fused):
+            self.cannot.append(f"deployment.{self.role}.moe_backend: no flag names {name}")
+        return theirs
+
+    @property
     def experts(self) -> Experts:
         """How the pool places its experts."""
         return self.plan.experts
+
+    @property
+    def rebalances(self) -> bool:
+        """Whether experts have replicas, or are moved; says which parts of their placement no flag sets."""
+        experts = self.experts
+        by_eplb = (
+            experts.placement in (None, "global")
+            if experts.redundant
+            else experts.placement != "hierarchical"
+        )
+        untold = {
+            "placement": experts.placement if not by_eplb else None,
+            "rebalance_every_steps": experts.rebalance_every_steps,
+            "shared_expert_as_slot": experts.shared_expert_as_slot,
+        }
+        self.cannot += [
+            f"experts.{name}: no flag that is known sets it" for name, value in untold.items() if value
+        ]
+        return bool(experts.redundant) or experts.placement == "global"
 
     @property
     def nodes(self) -> int:
@@ -109,26 +149,7 @@ def wanted(scenario: Scenario, deployment: Deployment, role: str) -> Wanted:
         "fp8" if precision.weights == "mxfp4" else precision.weights
     }:
         cannot.append("formats of attention and dense layers are the checkpoint's")
-    _habits(scenario, cannot)
     return Wanted(scenario, role, pool, plan, model, gpu, name, cannot)
-
-
-def _habits(scenario: Scenario, cannot: list[str]) -> None:
-    """Keys that no flag of any engine sets."""
-    if scenario.speculation.adaptive:
-        cannot.append("drafts by batch: the engines choose them by their own tables")
-    cache = scenario.prefix_cache
-    if cache.enabled and cache.scope != "rank":
-        cannot.append(f"a prefix cache of a whole {cache.scope}: every rank has its own")
-    if cache.enabled and cache.hbm_tokens is not None:
-        cannot.append("prefix_cache.hbm_tokens: the cache has what running sequences leave")
-    if scenario.overlap.shared_expert is not None:
-        cannot.append("overlap.shared_expert: no flag turns it on or off")
-
-
-def backend(name: str) -> str | None:
-    """What engines call kernels of the routed experts; None where no flag names them."""
-    return next((theirs for theirs, ours in BACKENDS.items() if ours == name), None)
 
 
 def command(words: Sequence[str], flags: Flags, environment: Mapping[str, str] | None = None) -> str:

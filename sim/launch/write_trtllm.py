@@ -5,8 +5,9 @@ from typing import Any
 
 import yaml
 
+from sim.launch import indexer
 from sim.launch.trtllm import exchanges_by_itself
-from sim.launch.wanted import PORT, Wanted, backend, command
+from sim.launch.wanted import PORT, Wanted, command
 from sim.model.attention.csa import FP4_INDEX
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scheduling
@@ -31,14 +32,19 @@ def commands(one: Wanted) -> Iterator[str]:
     words = ["trtllm-serve", one.checkpoint]
     if one.nodes > 1:
         words = [f"mpirun -n {pool.gpus} --hostfile {one.role}.hosts trtllm-llmapi-launch", *words]
+    variables = {**_exchange(one), **indexer.variables("trtllm", one.scenario.indexer)}
     for worker in range(pool.workers):
         on_nodes = f"{one.head(worker)}" + (f" and {one.nodes - 1} more nodes" if one.nodes > 1 else "")
-        yield f"{on_nodes}\n{command(words, flags, _environment(one))}"
+        yield f"{on_nodes}\n{command(words, flags, variables)}"
 
 
-def _environment(one: Wanted) -> Mapping[str, str]:
+def _exchange(one: Wanted) -> Mapping[str, str]:
     """An exchange that TensorRT-LLM would not choose by itself."""
-    if not one.spreads or one.exchanges == exchanges_by_itself(one.gpu, one.pool.ep, one.model.top_k):
+    if (
+        not one.spreads
+        or one.fused
+        or one.exchanges == exchanges_by_itself(one.gpu, one.pool.ep, one.model.top_k)
+    ):
         return {}
     if not one.exchanges:
         return {"TRTLLM_FORCE_ALLTOALL_METHOD": "NotEnabled"}
@@ -60,10 +66,6 @@ def _options(one: Wanted) -> dict[str, Any]:
     if moe := _experts(one):
         options["moe_config"] = moe
     if scenario.speculation.draft_tokens:
-        if scenario.speculation.method == "dspark":
-            one.cannot.append(
-                "speculation.method dspark: none is known of TensorRT-LLM; these are MTP's drafts"
-            )
         options["speculative_config"] = {
             "decoding_type": "MTP",
             "max_draft_len": scenario.speculation.draft_tokens,
@@ -73,7 +75,6 @@ def _options(one: Wanted) -> dict[str, Any]:
     options |= _waits(scenario.scheduling)
     if one.role != "serve":
         options["cache_transceiver_config"] = {"backend": "DEFAULT"}
-    _untold(one)
     return options
 
 
@@ -95,10 +96,9 @@ def _kv_cache(one: Wanted) -> dict[str, Any]:
 
 def _experts(one: Wanted) -> dict[str, Any]:
     moe: dict[str, Any] = {}
-    if one.pool.moe_backend and (named := backend(one.pool.moe_backend)):
-        theirs = {"flashinfer_trtllm": "TRTLLM", "deep_gemm": "DEEPGEMM"}
-        moe["backend"] = theirs.get(named, one.pool.moe_backend.upper())
-    if one.experts.redundant:
+    if named := one.kernels("trtllm"):
+        moe["backend"] = named
+    if one.rebalances:
         moe["load_balancer"] = {"num_slots": one.model.n_routed + one.experts.redundant}
     return moe
 
@@ -117,14 +117,6 @@ def _waits(habits: Scheduling) -> dict[str, Any]:
         options["batch_wait_timeout_iters"] = habits.batch_wait_steps
         options["batch_wait_max_tokens_ratio"] = habits.batch_wait_fill or 0.0
     return options
-
-
-def _untold(one: Wanted) -> None:
-    scenario = one.scenario
-    if scenario.overlap.two_batch:
-        one.cannot.append("overlap.two_batch: TensorRT-LLM has no two-batch overlap that is known")
-    if scenario.scheduling.poll_every_steps not in (None, 1):
-        one.cannot.append("scheduling.poll_every_steps: TensorRT-LLM looks for requests in every step")
 
 
 def router(pools: Mapping[str, Wanted], policy: str) -> str | None:
