@@ -92,6 +92,12 @@ class Wanted:
         """How the pool places its experts."""
         return self.plan.experts
 
+    def ranks_by_load(self, engine: str) -> None:
+        """Says so where the engine chooses among the ranks of a worker by their load, and the scenario otherwise."""
+        policy = self.scenario.router
+        if self.dp > 1 and self.role != "prefill" and policy != "least_loaded":
+            self.cannot.append(f"router {policy} among the ranks of a worker: {engine} chooses by their load")
+
     @property
     def rebalances(self) -> bool:
         """Whether experts have replicas, or are moved; says which parts of their placement no flag sets."""

@@ -7,7 +7,7 @@ import yaml
 
 from sim.launch import indexer
 from sim.launch.trtllm import exchanges_by_itself
-from sim.launch.wanted import PORT, Wanted, command
+from sim.launch.wanted import PORT, Wanted, command, given
 from sim.model.attention.csa import FP4_INDEX
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scheduling
@@ -56,6 +56,7 @@ def _exchange(one: Wanted) -> Mapping[str, str]:
 def _options(one: Wanted) -> dict[str, Any]:
     scenario = one.scenario
     options: dict[str, Any] = {"enable_attention_dp": one.dp > 1}
+    one.ranks_by_load("TensorRT-LLM")
     if one.role != "prefill":
         options["max_batch_size"] = one.seats
     if one.role != "decode":
@@ -105,18 +106,19 @@ def _experts(one: Wanted) -> dict[str, Any]:
 
 def _waits(habits: Scheduling) -> dict[str, Any]:
     """How prompts wait for each other."""
-    options: dict[str, Any] = {}
+    waits: dict[str, Any] = {}
     if habits.wait_all_ranks_steps:
-        options["attention_dp_config"] = {
-            "enable_balance": True,
-            "timeout_iters": habits.wait_all_ranks_steps,
-        }
-        if habits.gather_prompts_steps is not None:
-            options["attention_dp_config"]["batching_wait_iters"] = habits.gather_prompts_steps
-    if habits.batch_wait_steps:
-        options["batch_wait_timeout_iters"] = habits.batch_wait_steps
-        options["batch_wait_max_tokens_ratio"] = habits.batch_wait_fill or 0.0
-    return options
+        waits |= {"enable_balance": True, "timeout_iters": habits.wait_all_ranks_steps}
+    waits |= given((("batching_wait_iters", habits.gather_prompts_steps),))
+    options: dict[str, Any] = {"attention_dp_config": waits} if waits else {}
+    return options | dict(
+        given(
+            (
+                ("batch_wait_timeout_iters", habits.batch_wait_steps),
+                ("batch_wait_max_tokens_ratio", habits.batch_wait_fill),
+            )
+        )
+    )
 
 
 def router(pools: Mapping[str, Wanted], policy: str) -> str | None:
@@ -125,6 +127,8 @@ def router(pools: Mapping[str, Wanted], policy: str) -> str | None:
         return None
     kinds = {"prefix_aware": "kv_cache_aware", "least_loaded": "load_balancing", "random": "round_robin"}
     kind = kinds.get(policy, policy)
+    if policy == "random":
+        next(iter(pools.values())).cannot.append("router random: its router takes them in turn instead")
     sides = {"prefill": "context_servers", "decode": "generation_servers"}
     servers = {
         sides[role]: {

@@ -54,10 +54,7 @@ def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
     yield from ("--trust-remote-code", ("-tp", pool.tp))
     if one.dp > 1:
         yield ("-dp", one.dp)
-        if scenario.router != "least_loaded" and one.role != "prefill":
-            one.cannot.append(
-                f"router {scenario.router} among the ranks of a worker: vLLM chooses by their load"
-            )
+        one.ranks_by_load("vLLM")
     if pool.ep > 1:
         yield "--enable-expert-parallel"
     if one.spreads and not one.fused:
