@@ -8,7 +8,7 @@ from sim import catalog
 from sim.catalog import Gpu, LaunchDefaults, Model
 from sim.launch.arguments import Told
 from sim.launch.command import Command
-from sim.launch.model_names import Checkpoint
+from sim.launch.model_names import Checkpoint, beside_nvfp4, with_drafter
 from sim.launch.words import fail
 from sim.model.attention import chooses_keys
 from sim.model.attention.csa import FP4_INDEX
@@ -152,9 +152,9 @@ def weights(found: Derived) -> None:
         found.tell(command.said("quantization"), f"this format of the weights is priced as {form}")
     found.say(("precision", "weights"), form, why, "quantization", "model")
     if form == "nvfp4":
-        source = "as NVIDIA's NVFP4 checkpoints of DeepSeek have it"
-        found.say(("precision", "attention"), "bf16", source, "quantization", "model")
-        found.say(("precision", "dense"), "nvfp4", source, "quantization", "model")
+        source = f"as NVIDIA's NVFP4 checkpoints of {machine.model.name} have it"
+        for name, beside in zip(("attention", "dense"), beside_nvfp4(machine.model), strict=True):
+            found.say(("precision", name), beside, source, "quantization", "model")
 
 
 def index_keys(found: Derived, in_fp4: bool, *settings: str) -> None:
@@ -234,6 +234,12 @@ def block_drafts(found: Derived, method: str, count: object, said: str, *setting
     if method.lower() != "dspark" or not model.dspark_modules:
         return False
     found.say(("speculation", "method"), "dspark", said, *settings)
+    if not (found.machine.checkpoint.drafts_blocks or found.command.given("spec_model")):
+        release = with_drafter(found.machine.checkpoint.model)
+        found.tell(
+            found.machine.named,
+            f"its checkpoint has no drafter of blocks; that of {release} has, and is priced",
+        )
     drafts(found, count if isinstance(count, int) else model.dspark_block, said, *settings)
     return True
 

@@ -11,8 +11,8 @@ from sim.catalog import Gpu, Model
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
 from sim.launch import kernels
-from sim.launch.model_names import published, repository
-from sim.scenario.schema import Experts, Pool, Scenario
+from sim.launch.model_names import beside_nvfp4, placeholder, repository, with_drafter
+from sim.scenario.schema import Experts, Pool, Precision, Scenario
 
 PORT: Final = 8000
 """Where every server listens: each has a host of its own."""
@@ -133,29 +133,40 @@ class Wanted:
         return f"# {self.role} worker {worker + 1} of {self.pool.workers}{of_nodes}, on {self.host(worker, node)}"
 
 
-def wanted(scenario: Scenario, deployment: Deployment, role: str) -> Wanted:
+def wanted(scenario: Scenario, deployment: Deployment, role: str, engine: str) -> Wanted:
     """A pool of a checked scenario."""
     pool, plan = scenario.deployment.pools()[role], deployment.pools[role]
-    model, gpu, precision = deployment.model, deployment.gpu, deployment.precision
-    known = repository(scenario.model, precision.weights)
+    model, precision = deployment.model, deployment.precision
     cannot: list[str] = []
-    name = known or published(scenario.model) or scenario.model.removesuffix("/config.json")
-    if known is None and precision.weights != model.weights:
-        name = f"{name}-{precision.weights.upper()}"
-        cannot.append(f"no checkpoint in {precision.weights} is known; put one in place of {name}")
-    if precision.weights == "nvfp4" and (precision.attention_format, precision.dense_format) != (
-        "bf16",
-        "nvfp4",
-    ):
-        cannot.append(
-            f"the checkpoint has its attention in bf16 and its dense layers in nvfp4, not in "
-            f"{precision.attention_format} and {precision.dense_format}"
-        )
-    elif precision.weights != "nvfp4" and {precision.attention_format, precision.dense_format} != {
-        "fp8" if precision.weights == "mxfp4" else precision.weights
-    }:
-        cannot.append("formats of attention and dense layers are the checkpoint's")
-    return Wanted(scenario, role, pool, plan, model, gpu, name, cannot)
+    name = _checkpoint(scenario, model, engine, cannot)
+    told = (precision.attention_format, precision.dense_format)
+    beside = Precision(weights=precision.weights)
+    theirs = (
+        beside_nvfp4(model)
+        if precision.weights == "nvfp4"
+        else (beside.attention_format, beside.dense_format)
+    )
+    if told != theirs:
+        says = "the checkpoint has its attention in {} and its dense layers in {}, not in {} and {}"
+        cannot.append(says.format(*theirs, *told))
+    return Wanted(scenario, role, pool, plan, model, deployment.gpu, name, cannot)
+
+
+def _checkpoint(scenario: Scenario, model: Model, engine: str, cannot: list[str]) -> str:
+    """What the command serves: a repository that is known, or a path that somebody has to fill in."""
+    form, blocks = scenario.precision.weights, scenario.speculation.method == "dspark"
+    release = with_drafter(scenario.model) if blocks and scenario.speculation.draft_tokens else scenario.model
+    if known := repository(release, form):
+        return known
+    if form == "fp8" and model.weights == "bf16" and engine != "trtllm":
+        form = "bf16"  # the others quantise it as they load it: --quantization fp8
+    if form == model.weights:
+        return repository(release, form) or scenario.model.removesuffix("/config.json")
+    path = placeholder(release, form)
+    cannot.append(
+        f"no checkpoint of {release} in {form} is known to be published: put yours in place of {path}"
+    )
+    return path
 
 
 def command(words: Sequence[str], flags: Flags, environment: Mapping[str, str] | None = None) -> str:

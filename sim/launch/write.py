@@ -62,7 +62,7 @@ def write_launch(scenario: Scenario, engine: str | None = None) -> Written:
         raise DeploymentError([Problem(("engine",), says)])
     writer = WRITERS[name]
     deployment = resolve(scenario)
-    pools = {role: wanted(scenario, deployment, role) for role in deployment.pools}
+    pools = {role: wanted(scenario, deployment, role, name) for role in deployment.pools}
     texts = [text for one in pools.values() for text in writer.commands(one)]
     if front := writer.router(pools, scenario.router):
         texts.append(front)
