@@ -30,10 +30,8 @@ def written(model: str, form: str, engine: str = "sglang", **more: object) -> Wr
 
 
 def served(one: Written) -> str:
-    words = one.commands[0].split()
-    return (
-        words[words.index("--model-path") + 1] if one.engine == "sglang" else words[words.index("serve") + 1]
-    )
+    words = one.commands[0].split("\n", 1)[1].split()
+    return words[words.index({"sglang": "--model-path", "vllm": "serve"}[one.engine]) + 1]
 
 
 @pytest.mark.parametrize("repository", REPOSITORIES)
@@ -59,7 +57,7 @@ def test_a_name_is_known_or_plainly_none(model: str, form: str) -> None:
 
 
 def test_nvidias_checkpoints_of_v3_2_and_v4() -> None:
-    """huggingface.co/nvidia: DeepSeek-V3.2-NVFP4 (attention in BF16), DeepSeek-V4-Pro-NVFP4 (attention as published)."""
+    """On Hugging Face: DeepSeek-V3.2-NVFP4 (attention in BF16), DeepSeek-V4-Pro-NVFP4 (attention as published)."""
     v3_2 = {"weights": "nvfp4", "attention": "bf16", "dense": "nvfp4"}
     assert written("deepseek-v3.2", "nvfp4", precision=v3_2).cannot == ()
     assert served(written("deepseek-v3.2", "nvfp4")) == "nvidia/DeepSeek-V3.2-NVFP4"
