@@ -16,7 +16,7 @@ from sim.step.pricing import check_backends
 DROPPED: Final = {
     "memory_fraction": "{value} ({why}) leaves no room for the KV cache: the engine would not start "
     "without its memory flag; the catalog's rule is taken",
-    "moe_backend": "{problem}; these kernels are not priced here, and the profile's choice is taken",
+    "moe_backend": "{value} is not priced here ({problem}); the profile's choice is taken",
 }
 """Keys without which the rest may pass, and what is said of them."""
 

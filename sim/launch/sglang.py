@@ -139,12 +139,12 @@ def _steps(found: Derived, dp: int) -> None:
     tp, drafting = found.pool["tp"].value, str(command.value("spec", "none")).upper() != "NONE"
     if found.role != "prefill" or command.given("seats"):
         total, why = command.value("seats"), command.said("seats")
-        if total is None and drafting:
-            total = machine.defaults.get("seats_with_drafts")
-            why = f"{machine.by_default} with {command.said('spec')}: {total}"
-        elif total is None and machine.model.compressed:
+        if total is None and machine.model.compressed:
             total = machine.defaults.get("seats_compressed")
             why = f"{machine.by_default} of {machine.model.name}: {total}"
+        elif total is None and drafting:
+            total = machine.defaults.get("seats_with_drafts")
+            why = f"{machine.by_default} with {command.said('spec')}: {total}"
         shared = f" / {dp} ranks" if dp > 1 else ""
         per_rank = machine.defaults.by_memory("seats", machine.gpu)
         why = f"{why}{shared}" if total is not None else f"{machine.by_default}: {per_rank} per rank"

@@ -25,9 +25,17 @@ def prompt_tokens(command: Command) -> Given | None:
     return command.given("prompt_graph_tokens")
 
 
+def decode_batch(command: Command) -> int | None:
+    """The largest batch of decode steps that is captured, where a flag says so."""
+    most = _config(command, "decode").get("max_bs")
+    whole = isinstance(most, int) and not isinstance(most, bool) and most > 0
+    found: int | None = most if whole else command.value("graph_batch")
+    return found
+
+
 def others(command: Command) -> str:
     """The flags whose parts beside these are not read; empty where there are none."""
-    known = {"decode": {"backend"}, "prefill": {"backend", "max_bs"}}
+    known = {"decode": {"backend", "max_bs"}, "prefill": {"backend", "max_bs"}}
     config: dict[str, Any] = command.value("graph_config") or {}
     beside = [phase for phase in config if set(_config(command, phase)) - known.get(phase, set())]
     return command.said("graph_config") if beside else ""

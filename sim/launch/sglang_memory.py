@@ -11,7 +11,7 @@ from sim.catalog import Work
 from sim.catalog.reserve import MIB
 from sim.launch.derived import Derived
 from sim.launch.sglang_exchange import exchange_of
-from sim.launch.sglang_graphs import decode_off, prompts_off
+from sim.launch.sglang_graphs import decode_batch, decode_off, prompts_off
 from sim.model.attention import only_latents
 from sim.units import GIB_BYTES
 
@@ -25,7 +25,7 @@ def memory(found: Derived, dp: int) -> None:
         return
     gpu = machine.gpu
     reserve = catalog.engine("sglang", machine.defaults.release).reserve
-    if command.given("graph_batch") or decode_off(command):
+    if decode_batch(command) or decode_off(command):
         reserve = replace(reserve, captured={})  # not as many as by default
     kept = reserve.bytes(
         Work(
@@ -53,7 +53,7 @@ def _captured(found: Derived) -> int:
     command, machine = found.command, found.machine
     by_tp = "graph_batch" if command.value("tp", 1) >= 4 else "graph_batch_below_tp4"
     default = machine.defaults.by_memory(by_tp, machine.gpu)
-    return int(command.value("graph_batch", min(default, command.value("seats", default))))
+    return int(decode_batch(command) or min(default, command.value("seats", default)))
 
 
 def _tokens(found: Derived) -> int:

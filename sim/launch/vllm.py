@@ -201,6 +201,7 @@ def _steps(found: Derived) -> None:
 def _attention(found: Derived) -> None:
     config = dict(found.command.value("attention_config") or {})
     in_fp4 = str(config.pop("use_fp4_indexer_cache", False)).lower() == "true"  # pydantic takes the word, too
+    in_fp4 |= str(config.pop("indexer_kv_dtype", "auto")).lower() == "mxfp4"  # its name since
     rule.index_keys(found, in_fp4, "attention_config")
     for key in sorted(config):
         why = "kernels and collectives are those of the measured tables"
