@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sim.deployment.engine import engine_of
 from sim.launch import indexer
-from sim.scenario.schema import Indexer, Overlap, Scenario, Scheduling
+from sim.scenario.schema import Experts, Indexer, Overlap, Scenario, Scheduling
 from sim.scenario.section import Section
 
 EVERY: Final = frozenset({"sglang", "vllm", "trtllm"})
@@ -54,7 +54,7 @@ def untold(scenario: Scenario, engine: str) -> Iterator[str]:
         yield f"engine_version {version}: it is the one that is installed; `launch read --engine-version {version}`"
     beside = [*_of_the_price(scenario), *(name for name in WHOLE if _differs(scenario, name))]
     if beside:
-        yield f"{', '.join(beside)}: not set in an engine; copy them into what `launch read` gives"
+        yield f"{', '.join(beside)}: not set in an engine; to be copied into what `launch read` gives"
 
 
 def _habits(scenario: Scenario, engine: str) -> Iterator[str]:
@@ -110,4 +110,6 @@ def _of_the_price(scenario: Scenario) -> Iterator[str]:
 
 
 def _differs(section: Section, name: str) -> bool:
+    if isinstance(section, Experts) and name == "popularity_sigma":
+        return section.counts is None and section.sigma != Experts().sigma
     return getattr(section, name) != type(section).model_fields[name].default  # type: ignore[no-any-return]

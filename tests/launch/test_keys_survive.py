@@ -183,5 +183,5 @@ def test_what_is_not_of_a_command_is_told_in_one_sentence() -> None:
     assert cannot == (
         "engine_version 0.5.9: it is the one that is installed; `launch read --engine-version 0.5.9`",
         "scheduling.host_overhead_s, speculation.acceptance, experts.popularity_sigma, fleet: not set in an engine; "
-        "copy them into what `launch read` gives",
+        "to be copied into what `launch read` gives",
     )
