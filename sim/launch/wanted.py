@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -100,22 +100,8 @@ class Wanted:
 
     @property
     def rebalances(self) -> bool:
-        """Whether experts have replicas, or are moved; says which parts of their placement no flag sets."""
-        experts = self.experts
-        by_eplb = (
-            experts.placement in (None, "global")
-            if experts.redundant
-            else experts.placement != "hierarchical"
-        )
-        untold = {
-            "placement": experts.placement if not by_eplb else None,
-            "rebalance_every_steps": experts.rebalance_every_steps,
-            "shared_expert_as_slot": experts.shared_expert_as_slot,
-        }
-        self.cannot += [
-            f"experts.{name}: no flag that is known sets it" for name, value in untold.items() if value
-        ]
-        return bool(experts.redundant) or experts.placement == "global"
+        """Whether experts have replicas, or are moved."""
+        return bool(self.experts.redundant) or self.experts.placement == "global"
 
     @property
     def nodes(self) -> int:
@@ -137,7 +123,7 @@ def wanted(scenario: Scenario, deployment: Deployment, role: str, engine: str) -
     """A pool of a checked scenario."""
     pool, plan = scenario.deployment.pools()[role], deployment.pools[role]
     model, precision = deployment.model, deployment.precision
-    cannot: list[str] = []
+    cannot = [*_placement(plan.experts)]
     name = _checkpoint(scenario, model, engine, cannot)
     told = (precision.attention_format, precision.dense_format)
     beside = Precision(weights=precision.weights)
@@ -150,6 +136,17 @@ def wanted(scenario: Scenario, deployment: Deployment, role: str, engine: str) -
         says = "the checkpoint has its attention in {} and its dense layers in {}, not in {} and {}"
         cannot.append(says.format(*theirs, *told))
     return Wanted(scenario, role, pool, plan, model, deployment.gpu, name, cannot)
+
+
+def _placement(experts: Experts) -> Iterator[str]:
+    """What of the experts' placement no flag sets: EPLB places them globally."""
+    by_eplb = (None, "global") if experts.redundant else (None, "global", "contiguous")
+    untold = {
+        "placement": experts.placement not in by_eplb,
+        "rebalance_every_steps": experts.rebalance_every_steps is not None,
+        "shared_expert_as_slot": experts.shared_expert_as_slot,
+    }
+    yield from (f"experts.{name}: no flag that is known sets it" for name, told in untold.items() if told)
 
 
 def _checkpoint(scenario: Scenario, model: Model, engine: str, cannot: list[str]) -> str:
