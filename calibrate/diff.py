@@ -163,7 +163,8 @@ def step_table(effect: Mapping[str, Mapping[str, Any]]) -> RichTable:
 def ratio_page(compared: Sequence[Compared], own: Profile, other: Profile) -> str:
     """A standalone HTML page: for every table the ratio over the innermost axis, one line per outer coordinates."""
     from plotly import graph_objects as go  # noqa: PLC0415 (takes a third of a second to import)
-    from plotly.io import to_html  # noqa: PLC0415
+
+    from sim.report import drawing  # noqa: PLC0415
 
     parts: list[str] = []
     for one in (one for one in compared if len(one.known)):
@@ -181,9 +182,9 @@ def ratio_page(compared: Sequence[Compared], own: Profile, other: Profile) -> st
             xaxis={"title": inner, "type": "log"},
             yaxis={"title": f"{own.name} / {other.name}", "type": "log"},
         )
-        parts.append(
-            f"<h2>{one.table.key}</h2>\n{to_html(figure, full_html=False, include_plotlyjs=not parts)}"
-        )
+        plot = drawing.figure_part(figure, f"figure-{len(parts)}")
+        parts.append(f"<h2>{one.table.key}</h2>\n{plot}")
     title = f"{own.name} against {other.name}"
     body = "\n".join(parts)
-    return f"<!doctype html><meta charset='utf-8'><title>{title}</title>\n<h1>{title}</h1>\n{body}\n"
+    head = f"<!doctype html><meta charset='utf-8'><title>{title}</title>{drawing.head()}"
+    return f"{head}\n<h1>{title}</h1>\n{body}\n"

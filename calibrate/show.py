@@ -148,7 +148,8 @@ def predicted(table: Table, profile: Profile) -> NDArray[np.float64]:
 def plot_page(profile: Profile) -> str:
     """A standalone HTML page: for every table measured microseconds over the innermost axis, and the form's."""
     from plotly import graph_objects as go  # noqa: PLC0415 (takes a third of a second to import)
-    from plotly.io import to_html  # noqa: PLC0415
+
+    from sim.report import drawing  # noqa: PLC0415
 
     parts: list[str] = []
     for kernel in profile.kernels:
@@ -156,10 +157,11 @@ def plot_page(profile: Profile) -> str:
             if table.fit is None:
                 continue
             figure = _figure(go, table, profile)
-            plot = to_html(figure, full_html=False, include_plotlyjs=not parts)
+            plot = drawing.figure_part(figure, f"figure-{len(parts)}")
             parts.append(f"<h2>{table.key}</h2>\n{plot}")
     body = "\n".join(parts)
-    return f"<!doctype html><meta charset='utf-8'><title>{profile.name}</title>\n<h1>{profile.name}</h1>\n{body}\n"
+    head = f"<!doctype html><meta charset='utf-8'><title>{profile.name}</title>{drawing.head()}"
+    return f"{head}\n<h1>{profile.name}</h1>\n{body}\n"
 
 
 CURVES = 12

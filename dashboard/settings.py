@@ -56,6 +56,7 @@ OTHER_KEYS: Final = (
     "precision",
     "speculation",
     "overlap",
+    "indexer",
     "scheduling",
     "prefix_cache",
     "router",
@@ -146,6 +147,12 @@ def other_keys(text: str) -> Iterator[tuple[tuple[str, ...], Any]]:
         path = tuple(key.strip().split("."))
         if equals and path[0] in OTHER_KEYS and "experts" not in path:
             yield path, _scalar(value.strip())
+
+
+def drafts_by(others: str) -> str:
+    """What drafts: the term for it, by the other keys."""
+    method = dict(other_keys(others)).get(("speculation", "method"))
+    return "DSpark" if method == "dspark" else "MTP"
 
 
 def _put(spelled: dict[str, Any], path: tuple[str, ...], value: Any) -> None:

@@ -9,7 +9,7 @@ from sim.deployment.plan import Deployment, resolve
 from sim.deployment.pools import PoolPlan
 from sim.model.layout import Phase
 from sim.model.operations import Operation
-from sim.scenario.errors import DeploymentError, Problem
+from sim.scenario.errors import DeploymentError, KeyPath, Problem
 from sim.scenario.schema import Scenario
 from sim.step.operations import StepOperations, typical_prompts
 from sim.step.overlap import STAGES, Line, Stage, StepOverlap, projections, stage_of, timeline
@@ -17,6 +17,8 @@ from sim.step.pricing import calibrated, check_backends, cost_model, moe_backend
 from sim.units import GB_BYTES
 
 DEFAULT_CONTEXT: Final = 4096
+CONTEXT: Final[KeyPath] = ("context",)
+"""What a problem of the asked context is told of; no key of a scenario."""
 ROUNDING: Final = 1e-9
 """Share of a sum below which a difference is none."""
 
@@ -36,7 +38,7 @@ def explain(
     plan, positions = deployment.pool(phase), deployment.model.max_positions
     if context is not None and context > positions:
         raise DeploymentError(
-            [Problem(("model",), f"has {positions:,} positions; the context is {context:,}")]
+            [Problem(CONTEXT, f"{context:,} tokens; {deployment.model.name} has {positions:,} positions")]
         )
     check_backends(deployment)
     step = step_operations(deployment, phase)

@@ -14,6 +14,7 @@ from dashboard.settings import (
     LIMITS,
     OWN_PRICE,
     decode,
+    drafts_by,
     encode,
     expected,
     scenario_of,
@@ -117,7 +118,8 @@ with st.sidebar:
         pick("e", "Engine", offered["engines"], help="Thresholds, overheads and the measured kernels.")
         pick("w", "Weights", list(CHOICES["w"]))
         pick("c", "KV cache", list(CHOICES["c"]), help=TERMS["KV cache"])
-        slide("d", "Drafts (MTP)", help=TERMS["MTP"])
+        drafter = drafts_by(st.session_state.get("z", DEFAULTS["z"]))
+        slide("d", f"Drafts ({drafter})", help=TERMS[drafter])
         st.text_input(
             "Other keys", DEFAULTS["z"], key="z", bind="query-params",
             help="Keys of the scenario that no slider has, with commas between, such as "

@@ -15,6 +15,7 @@ from sim.cli.catalog_command import show_catalog
 from sim.cli.files import COMPARISON, PAGE, RESULT, TABLES, page, print_json, save, writer
 from sim.cli.group import Commands
 from sim.cli.launch_command import app as launch
+from sim.cli.options import options
 from sim.cli.plan_command import plan
 from sim.cli.scenarios import deployed, note_profile, pool, profiles, public_prices, simulated
 from sim.cli.sweep_command import sweep
@@ -192,12 +193,13 @@ def explain(
     from sim.cli import step_tables
     from sim.deployment.notes import scenario_notes
     from sim.deployment.plan import deploy
+    from sim.explain import CONTEXT
     from sim.explain import explain as price_step
     from sim.scenario.loading import load
 
     screen = Screen(as_json, quiet)
     loaded = load(scenario, sets or ())
-    with loaded.locating():
+    with loaded.locating(), options({CONTEXT: "--context"}):
         explained = price_step(loaded.scenario, phase, batch, context)
     data, deployment = explained.json(), explained.deployment
     note_profile(scenario.stem, deployment, screen)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from sim.cli.files import print_json, save, spare, writer
+from sim.cli.options import options
 from sim.cli.terminal import Screen, number, percent, seconds
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ def show_trace(
     """What a trace file was understood as: columns, unit, span, rate over time, lengths, prefixes seen before."""
     from sim.workload import trace
     from sim.workload.summary import understood
+    from sim.workload.times import KEY as UNIT_KEY
 
     screen = Screen(as_json, quiet)
     if out:
         spare([Path(file)], [out / RESULT])
-    data = understood(trace.load(file, seed, time_unit=time_unit))
+    with options({trace.KEY: "FILE", UNIT_KEY: "--time-unit"}):
+        data = understood(trace.load(file, seed, time_unit=time_unit))
     screen.show(_told(data))
     if out:
         save(out, writer(RESULT, data))

@@ -19,10 +19,10 @@ def seats_of(
     if role == "prefill":
         return int(shipped.get("prompt_seats")) * pool.tp, "decodes nothing"
     why = f"{engine.name} {engine.release} as shipped"
-    drafted = shipped.get("seats_with_drafts") if drafts else None
-    if drafted is not None:
-        return max(1, int(drafted) * pool.tp // pool.gpus), f"{why}, with drafts"
     of_model = shipped.get("seats_compressed") if compressed else None
     if of_model is not None:
         return max(1, int(of_model) * pool.tp // pool.gpus), f"{why}, of a model with compressed entries"
+    drafted = shipped.get("seats_with_drafts") if drafts else None
+    if drafted is not None:
+        return max(1, int(drafted) * pool.tp // pool.gpus), f"{why}, with drafts"
     return shipped.by_memory("seats", gpu), why

@@ -1,5 +1,6 @@
 """What a scenario's model was understood as: the block that `check` prints."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,15 @@ def understood(scenario: Scenario) -> Understood:
         weights_gb=sum(weights.values()) / GB_BYTES,
         kv_cache=precision.kv_cache,
         cache_bytes_per_token=architecture.cache_bytes_per_token(model, precision.kv_cache),
-        notes=(*model.notes, *beside, *converted),
+        notes=(*model.notes, *beside, *converted, *_drafter(scenario, model)),
     )
+
+
+def _drafter(scenario: Scenario, model: Model) -> Iterator[str]:
+    """What drafts in place of the MTP modules."""
+    if scenario.speculation.draft_tokens and scenario.speculation.method == "dspark":
+        layers = f"DSpark drafts with {model.dspark_modules} layers of its own, not with the MTP module"
+        yield f"{layers}; checkpoints of the releases before it do not have them"
 
 
 def _beside_tokens(scenario: Scenario, model: Model, fixed: float) -> str:

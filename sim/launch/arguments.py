@@ -152,7 +152,7 @@ def _given(
     inside = re.fullmatch(r"-O(\d)", name)
     [value_word] = attached or [Word(inside[1], word.place) if inside else _next(waiting, word)]
     text = value_word.text
-    said = f"{name} {text}"
+    said = name if inside else f"{name} {text}"
     if flag.fate != "setting" or flag.why in IDENTITIES:
         return Given(text, said, word.place)
     if flag.why in SPARE and value_word.unknown:

@@ -16,7 +16,7 @@ from sim.step.pricing import check_backends
 DROPPED: Final = {
     "memory_fraction": "{value} ({why}) leaves no room for the KV cache: the engine would not start "
     "without its memory flag; the catalog's rule is taken",
-    "moe_backend": "{value} was not measured for this GPU and format; the profile's choice is taken",
+    "moe_backend": "{value} is not priced here ({problem}); the profile's choice is taken",
 }
 """Keys without which the rest may pass, and what is said of them."""
 
@@ -37,13 +37,14 @@ def checked(keys: dict[KeyPath, Noted], told: list[Told], name: str) -> dict[Key
             if any(path[-1] == "moe_backend" for path in keys):
                 check_backends(deployment)
         except DeploymentError as error:
-            dropped = [path for problem in error.problems for path in _droppable(problem, keys)]
+            dropped = {path: problem for problem in error.problems for path in _droppable(problem, keys)}
             if not dropped:
                 raise _at_flags(error.problems, keys, told) from None
-            for path in dropped:
+            for path, problem in dropped.items():
                 noted = keys.pop(path)
                 flag = noted.why if path[-1] == "moe_backend" else dotted(path)
-                told.append(Told(flag, DROPPED[str(path[-1])].format(value=noted.value, why=noted.why)))
+                why = DROPPED[str(path[-1])].format(value=noted.value, why=noted.why, problem=problem.message)
+                told.append(Told(flag, why))
         else:
             room = _room(deployment)
             return keys if room >= LONGEST else shorter(keys, room)

@@ -8,11 +8,12 @@ from sim import catalog
 from sim.catalog import Gpu, LaunchDefaults, Model
 from sim.launch.arguments import Told
 from sim.launch.command import Command
-from sim.launch.model_names import Checkpoint
+from sim.launch.model_names import Checkpoint, beside_nvfp4, with_drafter
 from sim.launch.words import fail
 from sim.model.attention import chooses_keys
 from sim.model.attention.csa import FP4_INDEX
 from sim.scenario.errors import KeyPath, Place
+from sim.scenario.prefix_cache import PrefixCache
 
 Role = Literal["serve", "prefill", "decode"]
 
@@ -21,13 +22,8 @@ QUANTIZATIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("modelopt_fp4", "nvfp4_online", "nvfp4", "petit_nvfp4"), "nvfp4"),
 }
 """What engines call a format of the weights -> what a scenario calls it."""
-BACKENDS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("flashinfer_trtllm", "flashinfer_trtllm_routed", "trtllm"), "trtllm_gen"),
-    **dict.fromkeys(("flashinfer_cutlass", "cutlass"), "cutlass"),
-    **dict.fromkeys(("deep_gemm", "deepgemm"), "deepgemm"),
-    "triton": "triton",
-}
-"""What engines call kernels of the routed experts -> what the profiles' tables call them."""
+BLOCK_TOKENS: Final[int] = PrefixCache.model_fields["block_tokens"].default
+"""Of a prefix cache where a scenario says nothing."""
 MTP_METHODS: Final = ("mtp", "nextn")
 """What the name of a method, or of a draft checkpoint, has where the drafts are the model's own MTP module's."""
 
@@ -135,16 +131,12 @@ def divides(found: Derived, size: int, total: int, *names: str) -> None:
 
 
 def seats(found: Derived, per_rank: int, tp: int, why: str, *settings: str) -> None:
-    """Running sequences per GPU, from those of an attention-DP rank of `tp` GPUs; rounded up, and said."""
-    per_gpu = max(1, -(-per_rank // tp))
-    exact = per_gpu * tp == per_rank
+    """Running sequences of an attention-DP rank of `tp` GPUs; per GPU, where they divide."""
     shares = f", over {tp} GPUs of a rank" if tp > 1 else ""
-    found.put("max_batch_per_gpu", per_gpu, f"{why}{shares}{'' if exact else ', rounded up'}", *settings)
-    if not exact:
-        flag = found.command.said(*settings) or why
-        found.tell(
-            flag, f"{per_rank} sequences do not divide over {tp} GPUs of a rank; {per_gpu * tp} are taken"
-        )
+    if per_rank % tp:
+        found.put("max_batch_per_rank", per_rank, f"{why}{shares}, which they do not divide over", *settings)
+    else:
+        found.put("max_batch_per_gpu", per_rank // tp, f"{why}{shares}", *settings)
 
 
 def weights(found: Derived) -> None:
@@ -160,9 +152,9 @@ def weights(found: Derived) -> None:
         found.tell(command.said("quantization"), f"this format of the weights is priced as {form}")
     found.say(("precision", "weights"), form, why, "quantization", "model")
     if form == "nvfp4":
-        source = "as NVIDIA's NVFP4 checkpoints of DeepSeek have it"
-        found.say(("precision", "attention"), "bf16", source, "quantization", "model")
-        found.say(("precision", "dense"), "nvfp4", source, "quantization", "model")
+        source = f"as NVIDIA's NVFP4 checkpoints of {machine.model.name} have it"
+        for name, beside in zip(("attention", "dense"), beside_nvfp4(machine.model), strict=True):
+            found.say(("precision", name), beside, source, "quantization", "model")
 
 
 def index_keys(found: Derived, in_fp4: bool, *settings: str) -> None:
@@ -242,6 +234,12 @@ def block_drafts(found: Derived, method: str, count: object, said: str, *setting
     if method.lower() != "dspark" or not model.dspark_modules:
         return False
     found.say(("speculation", "method"), "dspark", said, *settings)
+    if not (found.machine.checkpoint.drafts_blocks or found.command.given("spec_model")):
+        release = with_drafter(found.machine.checkpoint.model)
+        found.tell(
+            found.machine.named,
+            f"its checkpoint has no drafter of blocks; that of {release} has, and is priced",
+        )
     drafts(found, count if isinstance(count, int) else model.dspark_block, said, *settings)
     return True
 
@@ -249,15 +247,6 @@ def block_drafts(found: Derived, method: str, count: object, said: str, *setting
 def is_mtp(name: str) -> bool:
     """Whether a method or a draft checkpoint is the model's own MTP module."""
     return any(method in name.lower() for method in MTP_METHODS)
-
-
-def experts_kernels(found: Derived, asked: str, said: str) -> None:
-    """Kernels of the routed experts."""
-    name = asked.lower()
-    if name in BACKENDS:
-        found.put("moe_backend", BACKENDS[name], said, "moe_backend")
-    elif name not in ("auto", "none", ""):
-        found.tell(said, "these kernels of the experts were not measured; the profile's choice is taken")
 
 
 def replicas(found: Derived, redundant: int, rebalanced: bool, why: str) -> None:
@@ -276,7 +265,7 @@ def prefix_cache(found: Derived, enabled: bool, why: str) -> None:
         return
     found.say(("prefix_cache", "enabled"), True, why, "no_prefix_cache", "prefix_cache")
     found.say(("prefix_cache", "scope"), "rank", f"{found.machine.defaults.engine} caches rank by rank")
-    if (block := command.value("block")) and block > 1:
+    if (block := command.value("block")) and block not in (1, BLOCK_TOKENS):
         found.say(("prefix_cache", "block_tokens"), block, command.said("block"), "block")
 
 

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
 from sim import catalog
-from sim.catalog import UnknownName, nearest_names
+from sim.catalog import Model, UnknownName, nearest_names
 
 FORMATS: Final = {
     "nvfp4": "nvfp4", "fp4": "nvfp4", "fp8": "fp8", "bf16": "bf16",
-    "awq": None, "gptq": None, "int4": None, "int8": None, "w4a8": None, "w4afp8": None, "w8a8": None, "mxfp4": None,
+    "int4": "int4", "mxfp4": "mxfp4",
+    "awq": None, "gptq": None, "int8": None, "w4a8": None, "w4afp8": None, "w8a8": None,
 }  # fmt: skip
 """What a part of a checkpoint's name says of its weights; None: a format that Tokenworks has not."""
 _DROPPED: Final = (
@@ -28,6 +29,7 @@ _DROPPED: Final = (
     "dynamic",
     "block",
     "quantized",
+    "dspark",
     *FORMATS,
 )
 """Endings of a checkpoint's name without which its model may be known."""
@@ -40,9 +42,11 @@ class Checkpoint:
     model: str
     """A name or an alias of the catalog, or the path of a config.json."""
     weights: str
-    """bf16, fp8 or nvfp4: said in the name, else as the model was published."""
+    """A format of a scenario: said in the name, else as the model was published."""
     odd: str | None = None
     """A format that the name says and that Tokenworks has not."""
+    drafts_blocks: bool = False
+    """Whether DSpark's drafter is part of it."""
 
 
 def checkpoint(name: str, folder: Path | None) -> Checkpoint:
@@ -54,15 +58,20 @@ def checkpoint(name: str, folder: Path | None) -> Checkpoint:
     parts = base.lower().split("-")
     said = [FORMATS[part] or part for part in parts if part in FORMATS]
     model = _model(base, parts)
+    of_repository = {
+        repo: (row, form) for row, forms in _repositories().items() for form, repo in forms.items()
+    }
+    if model is None and name in of_repository:
+        model = of_repository[name][0]
     if model is None and folder and (config := folder / name / "config.json").is_file():
         model = str(config)
     if model is None:
         known = [*catalog.model_names(), *catalog.aliases("model")]
         raise UnknownName("model", base, nearest_names("-".join(_shortened(parts)), known))
-    of_repository = {repo: form for row in _repositories().values() for form, repo in row.items()}
-    published = of_repository.get(name, catalog.model(model).weights)
-    odd = next((one for one in said if one not in ("nvfp4", "fp8", "bf16")), None)
-    return Checkpoint(model, published if not said or odd else said[0], odd)
+    published = of_repository[name][1] if name in of_repository else catalog.model(model).weights
+    odd = next((one for one in said if one in FORMATS and FORMATS[one] is None), None)
+    drafts_blocks = "dspark" in parts or model in _table()["with_dspark"].values()
+    return Checkpoint(model, published if not said or odd else said[0], odd, drafts_blocks)
 
 
 def _model(base: str, parts: list[str]) -> str | None:
@@ -91,21 +100,40 @@ def _shortened(parts: list[str]) -> list[str]:
 
 
 @cache
-def _repositories() -> Mapping[str, Mapping[str, str]]:
+def _table() -> Mapping[str, Any]:
     text = resources.files("sim.launch").joinpath("models.yaml").read_text(encoding="utf-8")
-    table: Mapping[str, Mapping[str, str]] = yaml.safe_load(text)
+    table: Mapping[str, Any] = yaml.safe_load(text)
     return table
+
+
+def _repositories() -> Mapping[str, Mapping[str, str]]:
+    found: Mapping[str, Mapping[str, str]] = _table()["repositories"]
+    return found
 
 
 def repository(model: str, weights: str) -> str | None:
     """The checkpoint of that model in that format; None where none is known."""
-    table = _repositories()
-    name = model.lower()
-    row = table.get(name) or table.get(catalog.model(model).name, {})
-    return row.get(weights)
+    return _row(model).get(weights)
 
 
-def published(model: str) -> str | None:
-    """A checkpoint of that model, whatever its format; None where none is known."""
-    row = _repositories().get(model.lower()) or _repositories().get(catalog.model(model).name, {})
-    return next(iter(row.values()), None)
+def placeholder(model: str, weights: str) -> str:
+    """What stands where no checkpoint is known: a path that is plainly none, and that is read as the same model."""
+    base = next(iter(_row(model).values()), model.removesuffix("/config.json")).rstrip("/").rsplit("/", 1)[-1]
+    plain = [part for part in base.split("-") if part.lower() not in FORMATS]
+    return f"/PATH/TO/{'-'.join((*plain, weights.upper()))}"
+
+
+def with_drafter(model: str) -> str:
+    """The release of a model whose checkpoints hold DSpark's drafter: the model itself where none is named."""
+    found: str = _table()["with_dspark"].get(model.lower(), model)
+    return found
+
+
+def beside_nvfp4(model: Model) -> tuple[str, str]:
+    """Formats of the attention and of dense layers in NVIDIA's NVFP4 checkpoints: V4's are as published (a "hybrid
+    FP8+NVFP4 checkpoint" to SGLang 0.5.23, model_overrides/deepseek_v4.py); the others' attention is BF16."""
+    return ("fp8", "fp8") if model.compressed else ("bf16", "nvfp4")
+
+
+def _row(model: str) -> Mapping[str, str]:
+    return _repositories().get(model.lower()) or _repositories().get(catalog.model(model).name, {})

@@ -33,6 +33,7 @@ OF_PROMPTS: Final[frozenset[KeyPath]] = frozenset(
             for name in ("wait_all_ranks_steps", "gather_prompts_steps", "batch_wait_steps")
         ),
         *(("scheduling", name) for name in ("batch_wait_fill", "whole_prompts")),
+        *(("indexer", name) for name in ("dense_threshold", "logits_gb")),
     }
 )
 """Keys of how prompts are computed."""

@@ -188,7 +188,7 @@ def _keys(
     told += differences
     if routed := router_key(found.routers, told):
         whole[("router",)] = Noted(*routed, place)
-    order = ("precision", "speculation", "overlap", "scheduling", "prefix_cache", "router")
+    order = ("precision", "speculation", "overlap", "indexer", "scheduling", "prefix_cache", "router")
     keys |= dict(sorted(whole.items(), key=lambda item: order.index(str(item[0][0]))))
     keys |= placeholders(machine.gpu, longest_request(first), place)
     return keys

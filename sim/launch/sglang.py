@@ -3,9 +3,12 @@
 from typing import Final
 
 from sim.launch import derived as rule
+from sim.launch import indexer, kernels
+from sim.launch import sglang_graphs as graphs
 from sim.launch.command import Command
 from sim.launch.derived import Derived, Machine, Noted
-from sim.launch.sglang_memory import exchange_of, memory
+from sim.launch.sglang_exchange import NAMED, exchange_of, named
+from sim.launch.sglang_memory import memory
 from sim.launch.words import fail
 
 ALL_TO_ALL: Final = frozenset(
@@ -34,11 +37,15 @@ def derive(command: Command, machine: Machine) -> Derived:
     rule.weights(found)
     rule.kv_cache(found)
     rule.index_keys(found, bool(found.command.value("index_in_fp4")), "index_in_fp4")
+    indexer.read(found)
     _drafts(found)
     _steps(found, dp)
     memory(found, dp)
     _experts(found)
     _cache(found)
+    if command.wrapper and found.role != "serve":
+        why = f"started by {command.wrapper}, whose prefill leg returns at once (ai-dynamo/dynamo pull request 7590)"
+        found.say(("scheduling", "waits_for_prefill_answer"), False, why)
     return found
 
 
@@ -54,7 +61,7 @@ def _layout(found: Derived) -> int:
     a2a = exchange_of(command)
     ep_why = command.said("ep", "enable_ep_moe") or f"{machine.by_default}: experts are sharded, not spread"
     if a2a in ALL_TO_ALL:
-        ep, ep_why = tp, f"{command.said('a2a', 'deepep_moe')}: EP spans all GPUs"
+        ep, ep_why = tp, f"{named(command)}: EP spans all GPUs"
     rule.divides(found, ep, tp, "ep")
     if not machine.model.n_routed:
         ep, ep_why = 1, "a dense model"
@@ -72,13 +79,9 @@ def _layout(found: Derived) -> int:
     if dp > 1:
         found.put("workers", dp, f"{command.said('dp')}: replicas, each with its own GPUs", "dp")
     if attn_dp > 1 and ep == gpus:
-        gathers = (
-            f"{command.said('a2a', 'deepep_moe')}"
-            if a2a in ALL_TO_ALL
-            else f"{machine.by_default}: no all-to-all"
-        )
+        gathers = named(command) if a2a in ALL_TO_ALL else f"{machine.by_default}: no all-to-all"
         exchange = "all_to_all" if a2a in ALL_TO_ALL else "all_gather"
-        found.put("exchange", exchange, gathers, "a2a", "deepep_moe")
+        found.put("exchange", exchange, gathers, *NAMED)
     _dispatch(found, a2a)
     return attn_dp
 
@@ -136,12 +139,12 @@ def _steps(found: Derived, dp: int) -> None:
     tp, drafting = found.pool["tp"].value, str(command.value("spec", "none")).upper() != "NONE"
     if found.role != "prefill" or command.given("seats"):
         total, why = command.value("seats"), command.said("seats")
-        if total is None and drafting:
-            total = machine.defaults.get("seats_with_drafts")
-            why = f"{machine.by_default} with {command.said('spec')}: {total}"
-        elif total is None and machine.model.compressed:
+        if total is None and machine.model.compressed:
             total = machine.defaults.get("seats_compressed")
             why = f"{machine.by_default} of {machine.model.name}: {total}"
+        elif total is None and drafting:
+            total = machine.defaults.get("seats_with_drafts")
+            why = f"{machine.by_default} with {command.said('spec')}: {total}"
         shared = f" / {dp} ranks" if dp > 1 else ""
         per_rank = machine.defaults.by_memory("seats", machine.gpu)
         why = f"{why}{shared}" if total is not None else f"{machine.by_default}: {per_rank} per rank"
@@ -150,8 +153,10 @@ def _steps(found: Derived, dp: int) -> None:
         found.pool["chunk_tokens"] = _chunk(found, dp)
     if command.value("two_batch"):
         found.say(("overlap", "two_batch"), True, command.said("two_batch"), "two_batch")
-    if command.value("no_graphs"):
-        found.say(("scheduling", "cuda_graphs"), False, command.said("no_graphs"), "no_graphs")
+    if off := graphs.decode_off(command):
+        found.say(
+            ("scheduling", "cuda_graphs"), False, off, "no_graphs", "graph_backend_decode", "graph_config"
+        )
     if command.value("mixed") and found.role == "serve":
         found.say(("scheduling", "mix_prompts"), True, command.said("mixed"), "mixed")
     if command.given("decode_poll") and found.role == "decode":
@@ -161,12 +166,8 @@ def _steps(found: Derived, dp: int) -> None:
             command.said("decode_poll"),
             "decode_poll",
         )
-    if (command.value("no_prompt_graphs") or command.given("prompt_graph_tokens")) and found.role != "decode":
-        tokens = 0 if command.value("no_prompt_graphs") else command.value("prompt_graph_tokens")
-        said = command.said("no_prompt_graphs", "prompt_graph_tokens")
-        found.say(
-            ("scheduling", "prefill_graph_tokens"), tokens, said, "no_prompt_graphs", "prompt_graph_tokens"
-        )
+    if found.role != "decode":
+        _prompt_graphs(found)
     if command.given("poll"):
         found.say(
             ("scheduling", "poll_every_steps"), max(1, command.value("poll")), command.said("poll"), "poll"
@@ -175,6 +176,18 @@ def _steps(found: Derived, dp: int) -> None:
         found.say(
             ("scheduling", "rest_after_prompts_steps"), command.value("rest"), command.said("rest"), "rest"
         )
+
+
+def _prompt_graphs(found: Derived) -> None:
+    """Whether graphs launch steps with prompts, and up to how many tokens."""
+    command = found.command
+    off, most = graphs.prompts_off(command), graphs.prompt_tokens(command)
+    settings = ("no_prompt_graphs", "graph_backend_prefill", "prompt_graph_tokens", "graph_config")
+    if off or most:
+        tokens, said = (0, off) if off or most is None else (most.value, most.said)
+        found.say(("scheduling", "prefill_graph_tokens"), tokens, said, *settings)
+    if said := graphs.others(command):
+        found.tell(said, "which batches and prompts are captured beside these is not modelled")
 
 
 def _chunk(found: Derived, dp: int) -> Noted:
@@ -186,6 +199,7 @@ def _chunk(found: Derived, dp: int) -> Noted:
         why = f"{machine.by_default} on {machine.gpu.name}: {whole}"
     elif whole <= 0:
         whole = int(command.value("max_prefill_tokens", machine.defaults.get("whole_prompt_tokens")))
+        found.say(("scheduling", "whole_prompts"), True, why, "chunk")
         why = f"{why}: whole prompts, as many as fit {whole} tokens"
         return Noted(whole, why, command.where("chunk"))
     if dp > 1 and machine.defaults.get("divides_chunk_by_dp"):
@@ -203,7 +217,10 @@ def _experts(found: Derived) -> None:
     asked = next(
         (name for setting, name in old.items() if command.value(setting)), command.value("moe_backend", "")
     )
-    rule.experts_kernels(found, asked, command.said("moe_backend", *old))
+    said = command.said("moe_backend", *old)
+    if kernels.exchange(a2a := exchange_of(command)):
+        asked, said = a2a, named(command)
+    kernels.read(found, asked, said)
     rule.replicas(
         found,
         int(command.value("redundant", 0)),

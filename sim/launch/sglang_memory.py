@@ -9,15 +9,11 @@ from dataclasses import replace
 from sim import catalog
 from sim.catalog import Work
 from sim.catalog.reserve import MIB
-from sim.launch.command import Command
 from sim.launch.derived import Derived
+from sim.launch.sglang_exchange import exchange_of
+from sim.launch.sglang_graphs import decode_batch, decode_off, prompts_off
 from sim.model.attention import only_latents
 from sim.units import GIB_BYTES
-
-
-def exchange_of(command: Command) -> str:
-    """The all-to-all back-end that a command names; `none` without one."""
-    return "deepep" if command.value("deepep_moe") else str(command.value("a2a", "none")).lower()
 
 
 def memory(found: Derived, dp: int) -> None:
@@ -29,7 +25,7 @@ def memory(found: Derived, dp: int) -> None:
         return
     gpu = machine.gpu
     reserve = catalog.engine("sglang", machine.defaults.release).reserve
-    if command.given("graph_batch") or command.value("no_graphs"):
+    if decode_batch(command) or decode_off(command):
         reserve = replace(reserve, captured={})  # not as many as by default
     kept = reserve.bytes(
         Work(
@@ -39,7 +35,7 @@ def memory(found: Derived, dp: int) -> None:
             ranks=dp,
             all_to_all=False,  # the graphs of attention DP count here: no recipe says otherwise
             chunk_tokens=_tokens(found),
-            sequences=0 if command.value("no_graphs") else _captured(found),
+            sequences=0 if decode_off(command) else _captured(found),
             drafts=max(0, int(command.value("spec_tokens", 1)) - 1),
             prefill_graphs=_captures_prompts(found),
         )
@@ -57,7 +53,7 @@ def _captured(found: Derived) -> int:
     command, machine = found.command, found.machine
     by_tp = "graph_batch" if command.value("tp", 1) >= 4 else "graph_batch_below_tp4"
     default = machine.defaults.by_memory(by_tp, machine.gpu)
-    return int(command.value("graph_batch", min(default, command.value("seats", default))))
+    return int(decode_batch(command) or min(default, command.value("seats", default)))
 
 
 def _tokens(found: Derived) -> int:
@@ -74,6 +70,6 @@ def _tokens(found: Derived) -> int:
 def _captures_prompts(found: Derived) -> bool:
     """Whether graphs of prompts are captured, too."""
     command = found.command
-    off = any(command.value(name) for name in ("no_graphs", "no_prompt_graphs"))
+    off = decode_off(command) or prompts_off(command)
     whole_steps = not off and not command.value("two_batch")
     return whole_steps and int(command.value("pp", 1)) == 1 and only_latents(found.machine.model)

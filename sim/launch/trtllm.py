@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from sim.catalog import Gpu
 from sim.launch import derived as rule
+from sim.launch import indexer, kernels
 from sim.launch.command import Command
 from sim.launch.derived import Derived, Machine
 from sim.launch.words import fail
@@ -33,6 +34,7 @@ def derive(command: Command, machine: Machine) -> Derived:
     _layout(found)
     rule.weights(found)
     rule.kv_cache(found)
+    indexer.read(found)
     _drafts(found)
     _steps(found)
     _experts(found)
@@ -69,6 +71,10 @@ def _layout(found: Derived) -> None:
 def _exchange(found: Derived) -> None:
     """All-to-all or gathers: what the environment forces, else the engine's choice."""
     command, machine = found.command, found.machine
+    if kernels.exchange(command.value("moe_backend")):
+        why = f"{command.said('moe_backend')}: part of the experts' kernels"
+        found.put("exchange", "all_to_all", why, "moe_backend")
+        return
     forced = str(command.value("a2a", "")).lower()
     by_itself = exchanges_by_itself(machine.gpu, found.pool["ep"].value, machine.model.top_k)
     all_to_all = by_itself if not forced else forced not in ("notenabled", "none")
@@ -141,7 +147,7 @@ def _experts(found: Derived) -> None:
     command, model = found.command, found.machine.model
     if not model.n_routed:
         return
-    rule.experts_kernels(found, str(command.value("moe_backend", "")), command.said("moe_backend"))
+    kernels.read(found, command.value("moe_backend", ""), command.said("moe_backend"))
     balancer: Any = command.value("load_balancer")
     if isinstance(balancer, dict) and balancer.get("num_slots"):
         slots = balancer["num_slots"]

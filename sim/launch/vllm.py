@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sim.launch import derived as rule
+from sim.launch import indexer, kernels
 from sim.launch.command import Command
 from sim.launch.derived import Derived, Machine
 from sim.launch.words import fail
@@ -34,6 +35,7 @@ def derive(command: Command, machine: Machine) -> Derived:
     _layout(found)
     rule.weights(found)
     rule.kv_cache(found)
+    indexer.read(found)
     _attention(found)
     _drafts(found)
     _steps(found)
@@ -88,7 +90,15 @@ def _layout(found: Derived) -> None:
     rule.layout(found, gpus, tp * stages, gpus if ep_on else 1, why)
     if dense and dp > 1:
         found.put("workers", dp, f"{command.said('dp')}: a dense model's ranks share nothing", "dp")
-    if ep_on and tp * stages < gpus:
+    asked, asked_by = _kernels(command)
+    fused = kernels.exchange(asked)
+    if fused and not ep_on and not dense:
+        raise fail(
+            command.where("moe_backend", "kernel_config"), f"{asked_by} needs --enable-expert-parallel"
+        )
+    if ep_on and tp * stages < gpus and fused:
+        found.put("exchange", "all_to_all", f"{asked_by}: part of the experts' kernels", "moe_backend")
+    elif ep_on and tp * stages < gpus:
         backend = str(command.value("a2a", GATHERED[0])).lower()
         exchange = "all_gather" if backend in GATHERED else "all_to_all"
         found.put("exchange", exchange, command.said("a2a") or f"{machine.by_default}: {GATHERED[0]}", "a2a")
@@ -96,6 +106,14 @@ def _layout(found: Derived) -> None:
         if exchange == "all_to_all" and ((found.role == "serve") or low != (found.role == "decode")):
             told = "prompts are priced in the exchange's normal mode, answers in its low-latency mode"
             found.tell(command.said("a2a"), told)
+
+
+def _kernels(command: Command) -> tuple[str, str]:
+    """Kernels of the experts that a command asks for, and by which flag."""
+    config: dict[str, Any] = command.value("kernel_config") or {}
+    if "moe_backend" in config and not command.given("moe_backend"):
+        return str(config["moe_backend"]), f"--kernel-config moe_backend={config['moe_backend']}"
+    return str(command.value("moe_backend", "")), command.said("moe_backend")
 
 
 def _check_local(found: Derived, tp: int, dp: int) -> None:
@@ -183,6 +201,7 @@ def _steps(found: Derived) -> None:
 def _attention(found: Derived) -> None:
     config = dict(found.command.value("attention_config") or {})
     in_fp4 = str(config.pop("use_fp4_indexer_cache", False)).lower() == "true"  # pydantic takes the word, too
+    in_fp4 |= str(config.pop("indexer_kv_dtype", "auto")).lower() == "mxfp4"  # its name since
     rule.index_keys(found, in_fp4, "attention_config")
     for key in sorted(config):
         why = "kernels and collectives are those of the measured tables"
@@ -193,7 +212,9 @@ def _experts(found: Derived) -> None:
     command = found.command
     if not found.machine.model.n_routed:
         return
-    rule.experts_kernels(found, str(command.value("moe_backend", "")), command.said("moe_backend"))
+    kernels.read(found, *_kernels(command))
+    for key in sorted(set(command.value("kernel_config") or {}) - {"moe_backend"}):
+        found.tell(f"--kernel-config {key}", "kernels are those of the measured tables")
     config = dict(command.value("eplb_config") or {})
     redundant = _whole(config.pop("num_redundant_experts", command.value("redundant", 0)))
     if not isinstance(redundant, int) or redundant < 0:

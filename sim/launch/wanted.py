@@ -2,16 +2,17 @@
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sim import catalog
 from sim.catalog import Gpu, Model
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan
-from sim.launch.derived import BACKENDS
-from sim.launch.model_names import published, repository
-from sim.scenario.schema import Experts, Pool, Scenario
+from sim.launch import kernels
+from sim.launch.model_names import beside_nvfp4, placeholder, repository, with_drafter
+from sim.scenario.schema import Experts, Pool, Precision, Scenario
 
 PORT: Final = 8000
 """Where every server listens: each has a host of its own."""
@@ -56,6 +57,11 @@ class Wanted:
         """Running sequences of a rank."""
         return self.plan.max_sequences
 
+    def block_tokens(self, engine: str) -> int | None:
+        """Tokens of a hashed block; None where the engine has as many by itself."""
+        said = self.scenario.prefix_cache.block_tokens
+        return None if said == catalog.engine(engine).kv_block_tokens else said
+
     @property
     def exchanges(self) -> bool:
         """Whether experts are reached by an all-to-all."""
@@ -67,9 +73,35 @@ class Wanted:
         return self.pool.tp < self.pool.gpus == self.pool.ep
 
     @property
+    def fused(self) -> bool:
+        """Whether the experts' kernels send the tokens themselves."""
+        return self.plan.layout.exchange_in_experts
+
+    def kernels(self, engine: str) -> str | None:
+        """What the engine calls the pool's kernels of the routed experts, where a flag names them."""
+        name = self.pool.moe_backend
+        if name is None:
+            return None
+        theirs = kernels.written(engine, name, self.scenario.precision.weights)
+        if theirs is None and not (engine == "sglang" and self.fused):
+            self.cannot.append(f"deployment.{self.role}.moe_backend: no flag names {name}")
+        return theirs
+
+    @property
     def experts(self) -> Experts:
         """How the pool places its experts."""
         return self.plan.experts
+
+    def ranks_by_load(self, engine: str) -> None:
+        """Says so where the engine chooses among the ranks of a worker by their load, and the scenario otherwise."""
+        policy = self.scenario.router
+        if self.dp > 1 and self.role != "prefill" and policy != "least_loaded":
+            self.cannot.append(f"router {policy} among the ranks of a worker: {engine} chooses by their load")
+
+    @property
+    def rebalances(self) -> bool:
+        """Whether experts have replicas, or are moved."""
+        return bool(self.experts.redundant) or self.experts.placement == "global"
 
     @property
     def nodes(self) -> int:
@@ -87,48 +119,51 @@ class Wanted:
         return f"# {self.role} worker {worker + 1} of {self.pool.workers}{of_nodes}, on {self.host(worker, node)}"
 
 
-def wanted(scenario: Scenario, deployment: Deployment, role: str) -> Wanted:
+def wanted(scenario: Scenario, deployment: Deployment, role: str, engine: str) -> Wanted:
     """A pool of a checked scenario."""
     pool, plan = scenario.deployment.pools()[role], deployment.pools[role]
-    model, gpu, precision = deployment.model, deployment.gpu, deployment.precision
-    known = repository(scenario.model, precision.weights)
-    cannot: list[str] = []
-    name = known or published(scenario.model) or scenario.model.removesuffix("/config.json")
-    if known is None and precision.weights != model.weights:
-        name = f"{name}-{precision.weights.upper()}"
-        cannot.append(f"no checkpoint in {precision.weights} is known; put one in place of {name}")
-    if precision.weights == "nvfp4" and (precision.attention_format, precision.dense_format) != (
-        "bf16",
-        "nvfp4",
-    ):
-        cannot.append(
-            f"the checkpoint has its attention in bf16 and its dense layers in nvfp4, not in "
-            f"{precision.attention_format} and {precision.dense_format}"
-        )
-    elif precision.weights != "nvfp4" and {precision.attention_format, precision.dense_format} != {
-        "fp8" if precision.weights == "mxfp4" else precision.weights
-    }:
-        cannot.append("formats of attention and dense layers are the checkpoint's")
-    _habits(scenario, cannot)
-    return Wanted(scenario, role, pool, plan, model, gpu, name, cannot)
+    model, precision = deployment.model, deployment.precision
+    cannot = [*_placement(plan.experts)]
+    name = _checkpoint(scenario, model, engine, cannot)
+    told = (precision.attention_format, precision.dense_format)
+    beside = Precision(weights=precision.weights)
+    theirs = (
+        beside_nvfp4(model)
+        if precision.weights == "nvfp4"
+        else (beside.attention_format, beside.dense_format)
+    )
+    if told != theirs:
+        says = "the checkpoint has its attention in {} and its dense layers in {}, not in {} and {}"
+        cannot.append(says.format(*theirs, *told))
+    return Wanted(scenario, role, pool, plan, model, deployment.gpu, name, cannot)
 
 
-def _habits(scenario: Scenario, cannot: list[str]) -> None:
-    """Keys that no flag of any engine sets."""
-    if scenario.speculation.adaptive:
-        cannot.append("drafts by batch: the engines choose them by their own tables")
-    cache = scenario.prefix_cache
-    if cache.enabled and cache.scope != "rank":
-        cannot.append(f"a prefix cache of a whole {cache.scope}: every rank has its own")
-    if cache.enabled and cache.hbm_tokens is not None:
-        cannot.append("prefix_cache.hbm_tokens: the cache has what running sequences leave")
-    if scenario.overlap.shared_expert is not None:
-        cannot.append("overlap.shared_expert: no flag turns it on or off")
+def _placement(experts: Experts) -> Iterator[str]:
+    """What of the experts' placement no flag sets: EPLB places them globally."""
+    by_eplb = (None, "global") if experts.redundant else (None, "global", "contiguous")
+    untold = {
+        "placement": experts.placement not in by_eplb,
+        "rebalance_every_steps": experts.rebalance_every_steps is not None,
+        "shared_expert_as_slot": experts.shared_expert_as_slot,
+    }
+    yield from (f"experts.{name}: no flag that is known sets it" for name, told in untold.items() if told)
 
 
-def backend(name: str) -> str | None:
-    """What engines call kernels of the routed experts; None where no flag names them."""
-    return next((theirs for theirs, ours in BACKENDS.items() if ours == name), None)
+def _checkpoint(scenario: Scenario, model: Model, engine: str, cannot: list[str]) -> str:
+    """What the command serves: a repository that is known, or a path that somebody has to fill in."""
+    form, blocks = scenario.precision.weights, scenario.speculation.method == "dspark"
+    release = with_drafter(scenario.model) if blocks and scenario.speculation.draft_tokens else scenario.model
+    if known := repository(release, form):
+        return known
+    if form == "fp8" and model.weights == "bf16" and engine != "trtllm":
+        form = "bf16"  # the others quantise it as they load it: --quantization fp8
+    if form == model.weights:
+        return repository(release, form) or scenario.model.removesuffix("/config.json")
+    path = placeholder(release, form)
+    cannot.append(
+        f"no checkpoint of {release} in {form} is known to be published: put yours in place of {path}"
+    )
+    return path
 
 
 def command(words: Sequence[str], flags: Flags, environment: Mapping[str, str] | None = None) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 
 from sim.deployment.plan import resolve
 from sim.launch import write_sglang, write_trtllm, write_vllm
+from sim.launch.untold import untold
 from sim.launch.wanted import Wanted, wanted
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
@@ -61,12 +62,12 @@ def write_launch(scenario: Scenario, engine: str | None = None) -> Written:
         raise DeploymentError([Problem(("engine",), says)])
     writer = WRITERS[name]
     deployment = resolve(scenario)
-    pools = {role: wanted(scenario, deployment, role) for role in deployment.pools}
+    pools = {role: wanted(scenario, deployment, role, name) for role in deployment.pools}
     texts = [text for one in pools.values() for text in writer.commands(one)]
     if front := writer.router(pools, scenario.router):
         texts.append(front)
     several = any(one.pool.workers > 1 for one in pools.values())
-    cannot = [said for one in pools.values() for said in one.cannot]
+    cannot = [*(said for one in pools.values() for said in one.cannot), *untold(scenario, name)]
     if name == "trtllm" and several and len(pools) == 1:
         cannot.append("a router over several workers: trtllm-serve has one for disaggregated services only")
     return Written(name, tuple(texts), tuple(dict.fromkeys(cannot)))

@@ -2,13 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from math import ceil
+from typing import Final
 
 from sim import catalog
 from sim.deployment.plan import plan_pool
-from sim.launch.wanted import PORT, Flags, Wanted, backend, command, given, in_front
+from sim.launch import indexer
+from sim.launch.sglang_exchange import MEGA_MOE
+from sim.launch.wanted import PORT, Flags, Wanted, command, given, in_front
 from sim.model.attention.csa import FP4_INDEX
 
-BALANCES = {"round_robin": "round_robin", "least_loaded": "total_requests"}
+ROOM: Final = "SGLANG_OPT_DEEPGEMM_MEGA_MOE_NUM_MAX_TOKENS_PER_RANK"
+ROOM_TOKENS: Final = 8192
+"""As it is without the variable (environ.py)."""
+BALANCES: Final = {"round_robin": "round_robin", "least_loaded": "total_requests"}
 
 
 def commands(one: Wanted) -> Iterator[str]:
@@ -21,7 +27,7 @@ def commands(one: Wanted) -> Iterator[str]:
             )  # fmt: skip
             words = ("python3 -m sglang.launch_server",)
             where: Flags = [*(spread if one.nodes > 1 else ()), ("--host", "0.0.0.0"), ("--port", PORT)]
-            yield f"{one.head(worker, node)}\n{command(words, [*flags, *where])}"
+            yield f"{one.head(worker, node)}\n{command(words, [*flags, *where], _environment(one))}"
 
 
 def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
@@ -32,7 +38,9 @@ def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
         yield ("--disaggregation-mode", one.role)
     if one.role != "prefill":
         yield ("--max-running-requests", one.seats * one.dp)
-    if one.role != "decode":
+    if one.role != "decode" and scenario.scheduling.whole_prompts:
+        yield from (("--chunked-prefill-size", -1), ("--max-prefill-tokens", one.chunk_tokens))
+    elif one.role != "decode":
         yield ("--chunked-prefill-size", one.chunk_tokens * one.dp)
     yield ("--kv-cache-dtype", "bf16" if scenario.precision.kv_cache == "bf16" else "fp8_e4m3")
     if scenario.precision.kv_cache == FP4_INDEX:
@@ -42,10 +50,18 @@ def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
     elif scenario.precision.weights == "fp8" and one.model.weights == "bf16" and "FP8" not in one.checkpoint:
         yield ("--quantization", "fp8")
     yield ("--mem-fraction-static", pool.memory_fraction or _static_fraction(one))
-    if pool.moe_backend and (named := backend(pool.moe_backend)):
-        yield ("--moe-runner-backend", named)
+    yield from given((("--moe-runner-backend", one.kernels("sglang")),))
     yield from _habits(one)
     yield from _cache(one)
+
+
+def _environment(one: Wanted) -> Mapping[str, str]:
+    """The indexer's, and room for the largest step of a rank in MegaMoE's buffers, without which SGLang does not
+    start (mega_moe_hook.py)."""
+    verified = 1 + one.scenario.speculation.draft_tokens
+    tokens = max(one.chunk_tokens if one.role != "decode" else 0, one.seats * verified)
+    room = {ROOM: str(tokens)} if one.fused and tokens > ROOM_TOKENS else {}
+    return {**room, **indexer.variables("sglang", one.scenario.indexer)}
 
 
 def _ranks(one: Wanted) -> Iterator[str | tuple[str, object]]:
@@ -53,12 +69,13 @@ def _ranks(one: Wanted) -> Iterator[str | tuple[str, object]]:
     if one.dp > 1:
         yield from (("--dp-size", one.dp), "--enable-dp-attention")
     if one.dp > 1 and one.role != "prefill":
-        if scenario.router == "prefix_aware":
-            one.cannot.append(
-                "router prefix_aware among the ranks of a worker: SGLang chooses them without the prefix"
-            )
+        if scenario.router not in BALANCES:
+            says = "SGLang takes them in turn, or by their load"
+            one.cannot.append(f"router {scenario.router} among the ranks of a worker: {says}")
         yield ("--load-balance-method", BALANCES.get(scenario.router, "total_tokens"))
-    if one.exchanges:
+    if one.fused:
+        yield ("--moe-a2a-backend", MEGA_MOE)
+    elif one.exchanges:
         mode = {"prefill": "normal", "decode": "low_latency"}.get(one.role, "auto")
         yield from (("--moe-a2a-backend", "deepep"), ("--deepep-mode", mode))
     elif pool.ep > 1:
@@ -83,8 +100,10 @@ def _habits(one: Wanted) -> Iterator[str | tuple[str, object]]:
             ("--speculative-algorithm", "EAGLE"), ("--speculative-num-steps", steps),
             ("--speculative-eagle-topk", 1), ("--speculative-num-draft-tokens", steps + 1),
         )  # fmt: skip
+    if one.rebalances:
+        yield "--enable-eplb"
     if one.experts.redundant:
-        yield from ("--enable-eplb", ("--ep-num-redundant-experts", one.experts.redundant))
+        yield ("--ep-num-redundant-experts", one.experts.redundant)
     if scenario.overlap.two_batch:
         yield "--enable-two-batch-overlap"
     if scenario.scheduling.cuda_graphs is False:
@@ -94,6 +113,8 @@ def _habits(one: Wanted) -> Iterator[str | tuple[str, object]]:
         yield "--enable-mixed-chunk"
     if habits.prefill_graph_tokens == 0 and one.role != "decode":
         yield "--disable-prefill-cuda-graph"
+    elif habits.prefill_graph_tokens and one.role != "decode":
+        yield ("--cuda-graph-max-bs-prefill", habits.prefill_graph_tokens)
     if habits.decode_poll_steps and one.role == "decode":
         yield ("--disaggregation-decode-polling-interval", habits.decode_poll_steps)
     yield from given(
@@ -111,7 +132,7 @@ def _cache(one: Wanted) -> Iterator[str | tuple[str, object]]:
     if not cache.enabled:
         yield "--disable-radix-cache"
         return
-    yield ("--page-size", cache.block_tokens)
+    yield from given((("--page-size", one.block_tokens("sglang")),))
     if cache.host_gb:
         yield from ("--enable-hierarchical-cache", ("--hicache-size", round(cache.host_gb)))
     if cache.disk_gb:

@@ -5,8 +5,9 @@ from typing import Any
 
 import yaml
 
+from sim.launch import indexer
 from sim.launch.trtllm import exchanges_by_itself
-from sim.launch.wanted import PORT, Wanted, backend, command
+from sim.launch.wanted import PORT, Wanted, command, given
 from sim.model.attention.csa import FP4_INDEX
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scheduling
@@ -31,14 +32,19 @@ def commands(one: Wanted) -> Iterator[str]:
     words = ["trtllm-serve", one.checkpoint]
     if one.nodes > 1:
         words = [f"mpirun -n {pool.gpus} --hostfile {one.role}.hosts trtllm-llmapi-launch", *words]
+    variables = {**_exchange(one), **indexer.variables("trtllm", one.scenario.indexer)}
     for worker in range(pool.workers):
         on_nodes = f"{one.head(worker)}" + (f" and {one.nodes - 1} more nodes" if one.nodes > 1 else "")
-        yield f"{on_nodes}\n{command(words, flags, _environment(one))}"
+        yield f"{on_nodes}\n{command(words, flags, variables)}"
 
 
-def _environment(one: Wanted) -> Mapping[str, str]:
+def _exchange(one: Wanted) -> Mapping[str, str]:
     """An exchange that TensorRT-LLM would not choose by itself."""
-    if not one.spreads or one.exchanges == exchanges_by_itself(one.gpu, one.pool.ep, one.model.top_k):
+    if (
+        not one.spreads
+        or one.fused
+        or one.exchanges == exchanges_by_itself(one.gpu, one.pool.ep, one.model.top_k)
+    ):
         return {}
     if not one.exchanges:
         return {"TRTLLM_FORCE_ALLTOALL_METHOD": "NotEnabled"}
@@ -50,6 +56,7 @@ def _environment(one: Wanted) -> Mapping[str, str]:
 def _options(one: Wanted) -> dict[str, Any]:
     scenario = one.scenario
     options: dict[str, Any] = {"enable_attention_dp": one.dp > 1}
+    one.ranks_by_load("TensorRT-LLM")
     if one.role != "prefill":
         options["max_batch_size"] = one.seats
     if one.role != "decode":
@@ -60,10 +67,6 @@ def _options(one: Wanted) -> dict[str, Any]:
     if moe := _experts(one):
         options["moe_config"] = moe
     if scenario.speculation.draft_tokens:
-        if scenario.speculation.method == "dspark":
-            one.cannot.append(
-                "speculation.method dspark: none is known of TensorRT-LLM; these are MTP's drafts"
-            )
         options["speculative_config"] = {
             "decoding_type": "MTP",
             "max_draft_len": scenario.speculation.draft_tokens,
@@ -73,7 +76,6 @@ def _options(one: Wanted) -> dict[str, Any]:
     options |= _waits(scenario.scheduling)
     if one.role != "serve":
         options["cache_transceiver_config"] = {"backend": "DEFAULT"}
-    _untold(one)
     return options
 
 
@@ -95,36 +97,28 @@ def _kv_cache(one: Wanted) -> dict[str, Any]:
 
 def _experts(one: Wanted) -> dict[str, Any]:
     moe: dict[str, Any] = {}
-    if one.pool.moe_backend and (named := backend(one.pool.moe_backend)):
-        theirs = {"flashinfer_trtllm": "TRTLLM", "deep_gemm": "DEEPGEMM"}
-        moe["backend"] = theirs.get(named, one.pool.moe_backend.upper())
-    if one.experts.redundant:
+    if named := one.kernels("trtllm"):
+        moe["backend"] = named
+    if one.rebalances:
         moe["load_balancer"] = {"num_slots": one.model.n_routed + one.experts.redundant}
     return moe
 
 
 def _waits(habits: Scheduling) -> dict[str, Any]:
     """How prompts wait for each other."""
-    options: dict[str, Any] = {}
+    waits: dict[str, Any] = {}
     if habits.wait_all_ranks_steps:
-        options["attention_dp_config"] = {
-            "enable_balance": True,
-            "timeout_iters": habits.wait_all_ranks_steps,
-        }
-        if habits.gather_prompts_steps is not None:
-            options["attention_dp_config"]["batching_wait_iters"] = habits.gather_prompts_steps
-    if habits.batch_wait_steps:
-        options["batch_wait_timeout_iters"] = habits.batch_wait_steps
-        options["batch_wait_max_tokens_ratio"] = habits.batch_wait_fill or 0.0
-    return options
-
-
-def _untold(one: Wanted) -> None:
-    scenario = one.scenario
-    if scenario.overlap.two_batch:
-        one.cannot.append("overlap.two_batch: TensorRT-LLM has no two-batch overlap that is known")
-    if scenario.scheduling.poll_every_steps not in (None, 1):
-        one.cannot.append("scheduling.poll_every_steps: TensorRT-LLM looks for requests in every step")
+        waits |= {"enable_balance": True, "timeout_iters": habits.wait_all_ranks_steps}
+    waits |= given((("batching_wait_iters", habits.gather_prompts_steps),))
+    options: dict[str, Any] = {"attention_dp_config": waits} if waits else {}
+    return options | dict(
+        given(
+            (
+                ("batch_wait_timeout_iters", habits.batch_wait_steps),
+                ("batch_wait_max_tokens_ratio", habits.batch_wait_fill),
+            )
+        )
+    )
 
 
 def router(pools: Mapping[str, Wanted], policy: str) -> str | None:
@@ -133,6 +127,8 @@ def router(pools: Mapping[str, Wanted], policy: str) -> str | None:
         return None
     kinds = {"prefix_aware": "kv_cache_aware", "least_loaded": "load_balancing", "random": "round_robin"}
     kind = kinds.get(policy, policy)
+    if policy == "random":
+        next(iter(pools.values())).cannot.append("router random: its router takes them in turn instead")
     sides = {"prefill": "context_servers", "decode": "generation_servers"}
     servers = {
         sides[role]: {

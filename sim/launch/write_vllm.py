@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from sim.launch.wanted import PORT, Wanted, backend, command, given, in_front
+from sim.launch import indexer
+from sim.launch.wanted import PORT, Wanted, command, given, in_front
 from sim.model.attention.csa import FP4_INDEX
 from sim.scenario.errors import DeploymentError, Problem
 from sim.units import GB_BYTES, GIB_BYTES
@@ -19,11 +20,11 @@ def commands(one: Wanted) -> Iterator[str]:
     if one.nodes > 1 and one.dp > 1 and (one.dp % one.nodes or pool.tp > per_node):
         says = f"vLLM puts whole ranks of {pool.tp} GPUs on a node; {one.dp} do not divide over {one.nodes} nodes"
         raise DeploymentError([Problem((*at, "tp"), says)])
-    flags = list(_flags(one))
+    flags, variables = list(_flags(one)), indexer.variables("vllm", one.scenario.indexer)
     for worker in range(pool.workers):
         for node in range(one.nodes):
             words = ("vllm serve", one.checkpoint)
-            yield f"{one.head(worker, node)}\n{command(words, [*flags, *_node(one, worker, node)])}"
+            yield f"{one.head(worker, node)}\n{command(words, [*flags, *_node(one, worker, node)], variables)}"
 
 
 def _node(one: Wanted, worker: int, node: int) -> Iterator[str | tuple[str, object]]:
@@ -53,9 +54,10 @@ def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
     yield from ("--trust-remote-code", ("-tp", pool.tp))
     if one.dp > 1:
         yield ("-dp", one.dp)
+        one.ranks_by_load("vLLM")
     if pool.ep > 1:
         yield "--enable-expert-parallel"
-    if one.spreads:
+    if one.spreads and not one.fused:
         yield ("--all2all-backend", _exchange(one))
     if one.role != "serve":
         side = {"prefill": "kv_producer", "decode": "kv_consumer"}[one.role]
@@ -68,16 +70,17 @@ def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
     if scenario.precision.weights == "fp8" and one.model.weights == "bf16" and "FP8" not in one.checkpoint:
         yield ("--quantization", "fp8")
     yield from given((("--gpu-memory-utilization", pool.memory_fraction),))
-    if pool.moe_backend and (named := backend(pool.moe_backend)):
-        yield ("--moe-backend", named)
+    yield from given((("--moe-backend", one.kernels("vllm")),))
     if scenario.speculation.draft_tokens:
         asked = {
             "method": scenario.speculation.method or "mtp",
             "num_speculative_tokens": scenario.speculation.draft_tokens,
         }
         yield ("--speculative-config", asked)
+    if one.rebalances:
+        yield "--enable-eplb"
     if one.experts.redundant:
-        yield from ("--enable-eplb", ("--eplb-config", {"num_redundant_experts": one.experts.redundant}))
+        yield ("--eplb-config", {"num_redundant_experts": one.experts.redundant})
     if scenario.overlap.two_batch:
         yield "--enable-dbo"
     yield from _habits(one)
@@ -110,7 +113,7 @@ def _cache(one: Wanted) -> Iterator[str | tuple[str, object]]:
     if not cache.enabled:
         yield "--no-enable-prefix-caching"
         return
-    yield ("--block-size", cache.block_tokens)
+    yield from given((("--block-size", one.block_tokens("vllm")),))
     if cache.host_gb:
         yield ("--kv-offloading-size", round(cache.host_gb * GB_BYTES / GIB_BYTES, 3))
     if cache.disk_gb:

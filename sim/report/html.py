@@ -7,12 +7,10 @@ from typing import Any, Final
 
 import pandas as pd
 import plotly.graph_objects as go
-import plotly.io
-from plotly.offline import get_plotlyjs
 
 from sim.catalog.validated import in_words
+from sim.report import drawing, tables
 from sim.report import run as runs
-from sim.report import tables
 from sim.report.look import Chart
 from sim.report.run import Run, Shown
 from sim.report.terms import TERMS, meaning
@@ -61,7 +59,7 @@ def document(title: str, body: Iterable[str]) -> str:
     """A page that needs nothing else."""
     return (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{escape(title)} - Tokenworks</title>"
-        f"<link rel='icon' href='data:,'><style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body>\n"
+        f"<link rel='icon' href='data:,'><style>{STYLE}</style>{drawing.head()}</head><body>\n"
         + "\n".join(body)
         + "\n</body></html>\n"
     )
@@ -92,10 +90,9 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
 
 def chart_part(chart: Chart) -> str:
     """A chart with its words, and its numbers folded away."""
-    figure = plotly.io.to_html(
-        go.Figure(chart.figure).update_layout(template="plotly_white"), include_plotlyjs=False, full_html=False,
-        config={"displaylogo": False, "responsive": True}, div_id=f"chart-{chart.key}",
-    )  # fmt: skip
+    figure = drawing.figure_part(
+        go.Figure(chart.figure).update_layout(template="plotly_white"), f"chart-{chart.key}"
+    )
     return (
         f"<h2{_explained(chart.terms)}>{escape(chart.title)}</h2><p class='says'>{escape(chart.says)}</p>{figure}"
         f"<details><summary>The numbers</summary>{table_part(chart.table.head(200))}</details>"

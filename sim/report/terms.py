@@ -28,6 +28,7 @@ TERMS: Final = {
     "attention DP": "Attention data parallelism: each rank (GPUs / TP) has sequences of its own.",
     "MTP": "Multi-token prediction: the model drafts the next tokens and verifies them in one step. It gains while "
     "steps wait for memory, and loses where they wait for arithmetic.",
+    "DSpark": "DeepSeek-V4's drafter of whole blocks: it proposes several tokens in one pass, verified as MTP's are.",
     "accept length": "Tokens that a decode step yields on average: 1, and the drafts that were right.",
     "redundant experts": "Copies of hot experts over the EP group, so that no GPU has to serve one alone.",
     "popularity sigma": "How unevenly tokens choose experts: sigma of a lognormal popularity. 0 is perfectly even, "

@@ -63,10 +63,12 @@ def unit_of(table: FileTable, columns: Columns, stamps: Floats, asked: str | Non
     assert columns.arrival is not None
     if reading_of(table, columns.arrival) is _date_us:
         if asked is not None:
-            raise DeploymentError([Problem(KEY, f"{columns.arrival} holds dates; expected no time_unit")])
+            raise DeploymentError(
+                [Problem(KEY, f"{columns.arrival} holds dates, which need no unit; leave it out")]
+            )
         return Unit(DATES, "dates with a time of day")
     if asked is not None:
-        return Unit(asked, "workload.time_unit says so")
+        return Unit(asked, "as asked for")
     if columns.unit is not None:
         return Unit(columns.unit, "the column's name says so")
     middle = float(np.median(stamps))

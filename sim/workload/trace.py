@@ -142,7 +142,7 @@ def load(
     else:
         content = _shipped(name)
     if time_unit is not None and (about or not isinstance(content, Trace)):
-        says = f"'{name}' tells the unit of its times itself; leave time_unit out"
+        says = f"'{name}' tells the unit of its times itself; leave it out"
         raise DeploymentError([Problem(UNIT_KEY, says)])
     if isinstance(content, Clients):
         prompts, times = content.draw(seed, until_s)

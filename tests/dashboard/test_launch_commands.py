@@ -16,7 +16,12 @@ COMMANDS = [
     "vllm serve deepseek-ai/DeepSeek-V3.2 -tp 8 --speculative-config {\"method\":\"mtp\",\"num_speculative_tokens\":1}",
     "vllm serve deepseek-ai/DeepSeek-R1-0528 -tp 1 -dp 8 --enable-expert-parallel --max-num-seqs 64",
     "trtllm-serve deepseek-ai/DeepSeek-V3.2 --tp_size 8 --ep_size 4 --max_batch_size 256",
+    "VLLM_SPARSE_INDEXER_MAX_LOGITS_MB=256 vllm serve deepseek-ai/DeepSeek-V3.2 -tp 8 --max-num-seqs 12",
 ]  # fmt: skip
+DSPARK = (
+    "sglang serve --model-path deepseek-ai/DeepSeek-V4-Pro-0813 --tp 8 --dp 8 --enable-dp-attention "
+    "--moe-a2a-backend megamoe --speculative-algorithm DSPARK --enable-deepseek-v4-fp4-indexer"
+)
 
 
 def pasted(text: str, **query: str) -> AppTest:
@@ -29,10 +34,10 @@ def shown(app: AppTest) -> dict[str, object]:
     return yaml.safe_load(next(code.value for code in app.code if code.value.startswith("model:")))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_settings_spell_the_deployment_of_a_command(command: str) -> None:
+@pytest.mark.parametrize(("command", "gpu"), [*((command, "h200") for command in COMMANDS), (DSPARK, "b300")])
+def test_settings_spell_the_deployment_of_a_command(command: str, gpu: str) -> None:
     """All of it: layout, seats, chunk, memory, exchange, formats, drafts; through the address of the page too."""
-    launch = read_launch(command, "h200")
+    launch = read_launch(command, gpu)
     settings = {**DEFAULTS, **settings_of(launch.scenario)}
     assert decode(encode(settings)) == settings
     want = parse(launch.text).scenario
@@ -46,6 +51,7 @@ def test_settings_spell_the_deployment_of_a_command(command: str) -> None:
         "speculation",
         "prefix_cache",
         "scheduling",
+        "indexer",
     ):
         assert getattr(got, key) == getattr(want, key), key
 
@@ -62,6 +68,17 @@ def test_a_pasted_command_becomes_the_view() -> None:
     # The address holds it: a second window shows the same.
     again = sound(opened("what_if", **dict(app.query_params)))
     assert shown(again) == scenario
+
+
+def test_the_drafter_is_called_by_its_name() -> None:
+    app = pasted(DSPARK, g="b300_sxm")
+    scenario = shown(app)
+    assert scenario["speculation"]["method"] == "dspark"  # type: ignore[index]
+    assert scenario["deployment"]["serve"]["moe_backend"] == "mega_moe"  # type: ignore[index]
+    assert "Drafts (DSpark)" in {one.label for one in app.number_input}
+    commands = next(code.value for code in app.code if "launch_server" in code.value)
+    assert "deepseek-ai/DeepSeek-V4-Pro-0813" in commands and "--moe-a2a-backend megamoe" in commands
+    assert "Drafts (MTP)" in {one.label for one in sound(opened("what_if")).number_input}
 
 
 def test_what_was_not_understood_is_said() -> None:

@@ -43,6 +43,18 @@ def test_seats_as_shipped(engine: str, tp: int, drafts: int, seats: int) -> None
     assert pool.max_sequences_from.startswith(engine) and "as shipped" in pool.max_sequences_from
 
 
+@pytest.mark.parametrize(("tp", "drafts", "seats"), [(8, 0, 256), (1, 0, 32), (8, 2, 256), (1, 2, 32)])
+def test_v4_has_its_own_with_drafts_too(tp: int, drafts: int, seats: int) -> None:
+    """SGLang 0.5.23, arg_groups/pipeline.py: what the model sets (256 of a worker) comes before what drafts would."""
+    form = text("sglang", tp, drafts, "ep: 8" if tp == 1 else "ep: 1", "b300_sxm")
+    form = form.replace("deepseek-v3", "deepseek-v4-pro")
+    if drafts:
+        form = form.replace(
+            f"draft_tokens: {drafts}", f"draft_tokens: {drafts}, task: coding, thinking: true"
+        )
+    assert resolve(parse(form).scenario).pools["serve"].max_sequences == seats
+
+
 @pytest.mark.parametrize(
     ("more", "seats", "why"),
     [

@@ -9,12 +9,37 @@ from types import ModuleType
 import pytest
 import yaml
 
-from sim.launch import command, derived, placeholders, pools, read, sglang, sglang_memory, sides, trtllm, vllm
+from sim.launch import (
+    command,
+    derived,
+    indexer,
+    placeholders,
+    pools,
+    read,
+    sglang,
+    sglang_exchange,
+    sglang_graphs,
+    sglang_memory,
+    sides,
+    trtllm,
+    vllm,
+)
 from sim.launch.arguments import IDENTITIES
 from sim.launch.table import table
 
 RULES: dict[str, ModuleType] = {"sglang": sglang, "vllm": vllm, "trtllm": trtllm}
-SHARED = (command, derived, placeholders, pools, read, sglang_memory, sides)
+SHARED = (
+    command,
+    derived,
+    indexer,
+    placeholders,
+    pools,
+    read,
+    sglang_exchange,
+    sglang_graphs,
+    sglang_memory,
+    sides,
+)
 
 
 def data(engine: str) -> dict:

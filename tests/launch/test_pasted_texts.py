@@ -55,6 +55,8 @@ PASTED: dict[str, Expected] = {
         {"prefill": (1, 8, 1, 8, 512, 4096), "decode": (1, 32, 1, 32, 512, None)},
     ),
     "sglang-hicache-nohup.sh": ("deepseek-r1", "fp8", "bf16", 0, {"serve": (1, 8, 8, 1, 256, 8192)}),
+    "sglang-newest-names.sh": ("deepseek-v3.2", "fp8", "fp8", 0, {"serve": (1, 8, 1, 8, 125, 4096)}),
+    "sglang-odd-seats-whole-prompts.sh": ("deepseek-r1-0528", "fp8", "bf16", 2, {"serve": (1, 16, 16, 1, None, 16384)}),
     "sglang-serve-v3.2-trtllm-kernels.sh": ("deepseek-v3.2", "fp8", "fp8", 0, {"serve": (1, 8, 8, 8, 32, 32768)}),
     "sglang-two-nodes-mtp.sh": ("deepseek-v3.1-terminus", "fp8", "bf16", 3, {"serve": (1, 16, 16, 1, 3, 8192)}),
     "sglang-v3.2-mtp-dp-attention.sh": ("deepseek-v3.2-exp", "fp8", "bf16", 3, {"serve": (1, 8, 1, 1, 6, 1024)}),
@@ -67,9 +69,25 @@ PASTED: dict[str, Expected] = {
         *("deepseek-v3.1", "fp8", "bf16", 0),
         {"prefill": (2, 4, 4, 4, None, 8192), "decode": (1, 8, 8, 8, 256, None)},
     ),
+    "v4-docker-mega-moe-dspark.sh": (
+        *("deepseek-v4-pro-0813", "mxfp4", "fp8_fp4", 6), {"serve": (1, 4, 1, 4, 1024, 16384)},
+    ),
+    "v4-dynamo-sglang-mega-moe.sh": (
+        *("deepseek-v4-pro", "mxfp4", "fp8", 0),
+        {"prefill": (1, 4, 1, 4, None, 8192), "decode": (1, 8, 1, 8, 512, None)},
+    ),
+    "v4-sglang-dspark.sh": ("deepseek-v4-pro-0813", "mxfp4", "fp8", 5, {"serve": (1, 4, 4, 1, 64, 4096)}),
+    "v4-sglang-mega-moe-by-variable.sh": ("deepseek-v4-flash", "mxfp4", "fp8", 3, {"serve": (1, 4, 1, 4, 64, 4096)}),
+    "v4-trtllm-mega-moe.sh": ("deepseek-v4-pro", "mxfp4", "fp8", 1, {"serve": (1, 8, 1, 8, 512, 8448)}),
+    "v4-vllm-prefill-decode.sh": (
+        *("deepseek-v4-pro", "mxfp4", "fp8_fp4", 2),
+        {"prefill": (1, 8, 1, 8, None, 32768), "decode": (1, 8, 1, 8, 512, None)},
+    ),
     "variable-of-arguments.sh": ("deepseek-v3.1", "fp8", "bf16", 0, {"serve": (1, 8, 8, 8, 32, 8192)}),
     "vllm-api-server-underscores.sh": ("deepseek-v3", "fp8", "bf16", 0, {"serve": (1, 8, 8, 1, 8, 8192)}),
     "vllm-config-file.sh": ("deepseek-v3.2-exp", "fp8", "fp8", 2, {"serve": (1, 8, 8, 8, 128, 8192)}),
+    "vllm-config-kernels-heredoc.sh": ("deepseek-r1-0528", "fp8", "fp8", 1, {"serve": (1, 8, 8, 8, 64, 16384)}),
+    "vllm-fp4-offload-nohup.sh": ("deepseek-v3.2", "nvfp4", "fp8", 0, {"serve": (1, 8, 4, 8, 256, 32000)}),
     "vllm-eager-no-chunks.sh": ("deepseek-v3-0324", "fp8", "bf16", 0, {"serve": (1, 16, 1, 16, 1024, 8192)}),
     "vllm-gb200-nvlink-two-sided.sh": ("deepseek-r1", "nvfp4", "fp8", 0, {"serve": (1, 4, 1, 4, 1024, 16384)}),
     "vllm-tp8-dp2-two-nodes.sh": ("deepseek-v3-0324", "fp8", "bf16", 0, {"serve": (1, 16, 8, 16, 128, 8192)}),
@@ -114,6 +132,39 @@ KEYS: dict[str, dict[str, object]] = {
         "router": "round_robin", "overlap.two_batch": True, "deployment.decode.experts": {"redundant": 32},
     },
     "vllm-eager-no-chunks.sh": {"scheduling.cuda_graphs": False, "scheduling.whole_prompts": True},
+    "sglang-newest-names.sh": {
+        "deployment.serve.exchange": "all_to_all", "scheduling.prefill_graph_tokens": 0,
+        "prefix_cache.block_tokens": None,
+    },
+    "sglang-odd-seats-whole-prompts.sh": {
+        "deployment.serve.max_batch_per_rank": 100, "scheduling.whole_prompts": True, "prefix_cache.host_gb": 200.0,
+    },
+    "v4-docker-mega-moe-dspark.sh": {
+        "deployment.serve.moe_backend": "mega_moe", "deployment.serve.exchange": "all_to_all",
+        "speculation.method": "dspark", "prefix_cache.block_tokens": 256,
+    },
+    # MegaMoE of V4-Flash is in no table: tokens are exchanged all to all nevertheless.
+    "v4-sglang-mega-moe-by-variable.sh": {
+        "deployment.serve.moe_backend": None, "deployment.serve.exchange": "all_to_all",
+    },
+    "v4-dynamo-sglang-mega-moe.sh": {
+        "deployment.prefill.moe_backend": "mega_moe", "deployment.decode.moe_backend": "mega_moe",
+        "scheduling.waits_for_prefill_answer": False, "router": "prefix_aware",
+    },
+    "v4-sglang-dspark.sh": {"deployment.serve.moe_backend": "trtllm_gen", "speculation.method": "dspark"},
+    "v4-trtllm-mega-moe.sh": {
+        "deployment.serve.moe_backend": "mega_moe", "deployment.serve.exchange": "all_to_all",
+        "indexer.dense_threshold": 4096, "prefix_cache.block_tokens": 128,
+    },
+    "v4-vllm-prefill-decode.sh": {
+        "deployment.prefill.moe_backend": None, "deployment.decode.moe_backend": "mega_moe",
+        "scheduling.poll_every_steps": 4, "scheduling.prefill_graph_tokens": 0,
+    },
+    "vllm-config-kernels-heredoc.sh": {"deployment.serve.moe_backend": "trtllm_gen", "prefix_cache.enabled": False},
+    "vllm-fp4-offload-nohup.sh": {
+        "deployment.serve.moe_backend": "cutlass", "deployment.serve.experts": {"redundant": 32},
+        "indexer.logits_gb": 1.074, "prefix_cache.host_gb": 687.195, "overlap.two_batch": True,
+    },
     "vllm-api-server-underscores.sh": {"scheduling.whole_prompts": True},
     "vllm-wide-ep-eplb-dbo.sh": {"deployment.serve.exchange": "all_to_all", "deployment.serve.memory_fraction": 0.9},
 }  # fmt: skip

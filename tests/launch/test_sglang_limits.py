@@ -97,12 +97,6 @@ TOLD = {
         "deployment.serve.exchange",
         "all_to_all",
     ),
-    "seats that do not divide": (
-        "--max-running-requests 4",
-        "--max-running-requests 4",
-        "deployment.serve.max_batch_per_gpu",
-        1,
-    ),
     "a habit": ("--disable-overlap-schedule", "--disable-overlap-schedule", "x", None),
 }
 

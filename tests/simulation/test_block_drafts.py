@@ -9,6 +9,7 @@ import yaml
 from sim import catalog
 from sim.catalog import accept_length, acceptance
 from sim.deployment.plan import deploy, resolve
+from sim.deployment.understood import understood
 from sim.explain import explain
 from sim.launch.read import read_launch
 from sim.launch.write import write_launch
@@ -39,6 +40,16 @@ def scenario(speculation: dict[str, Any], **changed: Any) -> Scenario:
 
 def block(drafts: int = 5, **more: Any) -> dict[str, Any]:
     return {"method": "dspark", "draft_tokens": drafts, **CODING, **more}
+
+
+def test_check_says_what_drafts() -> None:
+    told = [
+        note
+        for note in understood(scenario(block())).notes
+        if "DSpark drafts with 3 layers of its own" in note
+    ]
+    assert len(told) == 1
+    assert not any("DSpark" in note for note in understood(scenario({"draft_tokens": 2, **CODING})).notes)
 
 
 def test_the_checkpoint_has_two_modules_more() -> None:

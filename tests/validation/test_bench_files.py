@@ -161,7 +161,7 @@ def test_a_file_of_another_tool_is_one_error_that_names_what_is_read(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "broken JSON"),
+        ("", "is empty"),
         ("model: deepseek-v3.2\n", "bench.json:1:1: broken JSON"),
         ('{"completed": 3,\n "duration": }\n', "bench.json:2:14: broken JSON"),
         ('{"completed": 3, "duration": 1, "backend": "x"}\n{"completed\n', "bench.json:2:"),

@@ -1,6 +1,7 @@
 """The results of `vllm bench serve` and of SGLang's `bench_serving`: flat objects that share most of their keys."""
 
 import re
+from collections.abc import Iterator
 from math import inf, sqrt
 from typing import Final
 
@@ -11,6 +12,8 @@ KEY: Final = re.compile(r"(mean|median|p\d+)_(\w+?)_ms")
 NAMES: Final = {"mean": "mean", "median": "p50"}
 AGREE: Final = 0.02
 """How far the lengths of single requests, or a range, may be from the file's own totals."""
+AT_ONCE: Final = 0.05
+"""Share of a run by which all requests were sent, if they were sent at once."""
 EVEN_CV: Final = 1e-3
 """Of gaps that are all alike: the least that a scenario takes."""
 
@@ -27,9 +30,14 @@ def tool_of(values: Values) -> str | None:
 def read_client(id: str, tool: str, values: Values) -> BenchRun:
     """The run that an object holds."""
     notes: list[str] = []
+    if values.data["completed"] == 0:
+        failed = values.data.get("failed")
+        beside = f", {failed} failed" if failed else ""
+        raise BenchError(f"{values.wrong('completed', 'a number above 0')}: no request was answered{beside}")
     requests = values.count("completed")
     if failed := values.data.get("failed"):
         notes.append(f"{failed} requests failed; they are left out")
+    notes += _beside(values)
     lengths = _lengths(values, requests, notes)
     measured = _figures(values, notes)
     return BenchRun(
@@ -42,6 +50,17 @@ def read_client(id: str, tool: str, values: Values) -> BenchRun:
         model=str(values.data.get("model_id") or ""),
         notes=tuple(notes),
     )
+
+
+def _beside(values: Values) -> Iterator[str]:
+    """What it says of caches and drafts, which is the scenario's to say here."""
+    hits = values.at("cache_report.cache_hit_rate_pct")
+    if isinstance(hits, int | float) and hits >= 1:
+        yield f"{hits:g}% of its prompt tokens were cached: workload.cached_fraction of the scenario says so here"
+    for key in ("spec_decode_acceptance_length", "accept_length"):
+        told = values.data.get(key)
+        if isinstance(told, int | float) and told > 1:
+            yield f"its accept length was {told:.3g}: speculation.acceptance of the scenario says so here"
 
 
 def _figures(values: Values, notes: list[str]) -> Figures:
@@ -126,9 +145,8 @@ def _load(values: Values, requests: int, lengths: BenchLengths, measured: Figure
     """When it sent them. With a rate and a bound, whichever held."""
     bound = values.count("max_concurrency") if "max_concurrency" in values else None
     times = _times(values, lengths)
-    if values.data.get("request_rate") == "trace":  # SGLang's name for the times of a trace
-        notes.append("sent at the times of a trace, which the file does not hold; taken as a steady rate")
-        return Load(bound, requests / values.positive("duration"))
+    if load := _unsteady(values, requests, bound, times, notes):
+        return load
     rate = values.rate("request_rate")
     if rate == inf:
         return Load(bound)
@@ -144,6 +162,22 @@ def _load(values: Values, requests: int, lengths: BenchLengths, measured: Figure
         return Load(rate_per_s=rate, times_s=times)
     burstiness = values.rate("burstiness") if "burstiness" in values else 1.0
     return Load(rate_per_s=rate, cv=max(EVEN_CV, min(10.0, 1 / sqrt(burstiness))))
+
+
+def _unsteady(
+    values: Values, requests: int, bound: int | None, times: list[float] | None, notes: list[str]
+) -> Load | None:
+    """The times of a trace, or of a rate that rises; a steady rate where they are not told. None for other loads."""
+    rises, asked = values.data.get("ramp_up_strategy"), values.data.get("request_rate")
+    if not rises and asked != "trace":  # SGLang's name for it; vLLM's --self-timed leaves the rate as it is
+        late = bound is None and times is not None and max(times) > AT_ONCE * values.positive("duration")
+        return Load(times_s=times) if late and values.rate("request_rate") == inf else None
+    if times is not None:
+        return Load(times_s=times)
+    first, last = (values.data.get(f"ramp_up_{end}_rps") for end in ("start", "end"))
+    told = f"the rate rises from {first} to {last}/s" if rises else "sent at the times of a trace"
+    notes.append(f"{told}, and the file does not hold the times; taken as a steady rate")
+    return Load(bound, requests / values.positive("duration"))
 
 
 def _times(values: Values, lengths: BenchLengths) -> list[float] | None:

@@ -18,6 +18,7 @@ READERS: Final[tuple[tuple[Callable[[Values], str | None], Callable[[str, str, V
     (clients.tool_of, clients.read_client),
 )
 """What knows a format, and what reads it."""
+AGGREGATED: Final = "several runs of AIPerf together; profile_export_aiperf.json of each has what is read"
 OTHERS: Final = {
     (
         "metadata",
@@ -29,6 +30,11 @@ OTHERS: Final = {
     ("requests_per_second", "elapsed_time"): "a result of vllm bench throughput, which serves nobody",
     ("avg_latency", "latencies"): "a result of vllm bench latency, which serves nobody",
     ("benchmarks",): "a report of GuideLLM, as it seems",
+    (
+        "benchmark",
+        "metric",
+    ): "a record for PyTorch's dashboard; the result of vllm bench serve lies beside it",
+    ("combined", "per_run"): AGGREGATED,
 }
 """Keys of files that are not read, and what they are."""
 
@@ -53,6 +59,8 @@ def read_bench(path: Path) -> list[BenchRun]:
         text = read_text(path)
     except (OSError, ValueError) as error:
         raise BenchError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not text.strip():
+        raise BenchError(f"{path}: is empty; {what_is_read()}")
     found = list(_objects(path, text))
     if not found:
         raise BenchError(f"{path}: is empty; {what_is_read()}")
@@ -90,6 +98,8 @@ def _objects(path: Path, text: str) -> Iterator[tuple[int, str, Any]]:
 def _run(id: str, place: str, data: Any) -> BenchRun:
     if isinstance(data, dict):
         values = Values(place, data)
+        if values.at("metadata.aggregation_type") is not None:
+            raise BenchError(f"{place}: {AGGREGATED}; {what_is_read()}")
         for tool_of, reader in READERS:
             if tool := tool_of(values):
                 return reader(id, tool, values)

@@ -11,6 +11,8 @@ from sim.validation.recipes import recipes
 from sim.validation.rows import Row, row_of
 
 KEY: Final = re.compile(r"(mean|median|p\d+)_(\w+)")
+SPLIT: Final = re.compile(r"(?:prefill_|decode_)?(?:pp|dcp_size|pcp_size)")
+"""Ways of sharing a worker that no scenario has."""
 COLUMNS: Final = {
     "hw": "hardware",
     "spec_decoding": "spec",
@@ -84,6 +86,33 @@ def _row(id: str, values: Values) -> Row:
     # The figures are read here, in seconds; a table has milliseconds.
     plain = {key: value for key, value in cells.items() if isinstance(value, str | int | float | bool)}
     try:
-        return row_of(Cells({k: v for k, v in plain.items() if not k.endswith("tput_per_gpu")}), 1)
+        row = row_of(Cells({k: v for k, v in plain.items() if not k.endswith("tput_per_gpu")}), 1)
     except TableError as error:
         raise BenchError(f"{values.place}: {error}") from None
+    _check(values, row)
+    return row
+
+
+def _check(values: Values, row: Row) -> None:
+    """Raises BenchError for a deployment that no scenario has."""
+    known = recipes()
+    formats = known["precisions_of_models"].get(row.model, known["precisions"])
+    names = {
+        "framework": (row.engine, known["engines"]),
+        "precision": (row.precision, formats),
+        "spec_decoding": (row.spec, ("none", *known["drafts"])),
+    }
+    for key, (name, able) in names.items():
+        if name not in able:
+            raise values.wrong(key, f"one of {', '.join(able)}")
+    for key, size in values.data.items():
+        if SPLIT.fullmatch(key) and size not in (None, 0, 1):
+            raise BenchError(
+                f"{values.place}: {key} {size}: pipelines and context parallelism are not simulated"
+            )
+    for role, shape in row.pools.items():
+        if not shape.divides:
+            sizes = f"{shape.workers} workers of {shape.gpus} GPUs, EP {shape.ep}"
+            raise BenchError(
+                f"{values.place}: {role}: {sizes}: expected whole workers, and EP that divides their GPUs"
+            )

@@ -12,14 +12,14 @@ NEEDED: Final = ("input_sequence_length", "output_sequence_length")
 """Without them no workload can be told."""
 LEAST_CV: Final = 1e-3
 """Of lengths that are not alike; the least that a scenario takes."""
-OPTION: Final = r"--{}[= ]'?([\w.]+)"
+OPTION: Final = r"--{}[= ]'?([\w.,]+)"
 
 
 def tool_of(values: Values) -> str | None:
     """`genai-perf` or `aiperf`; None for another file."""
     blocks = [name for name in formats()["blocks"] if isinstance(values.data.get(name), dict)]
     if not any("unit" in values.data[name] for name in blocks):
-        return None
+        return "aiperf" if {"aiperf_version", "input_config"} <= values.data.keys() else None
     config = values.data.get("input_config")
     own = {"aiperf_version", "schema_version", "run_info", "was_cancelled", "error_summary"}
     modern = own & values.data.keys() or (isinstance(config, dict) and "loadgen" in config)
@@ -28,6 +28,11 @@ def tool_of(values: Values) -> str | None:
 
 def read_export(id: str, tool: str, values: Values) -> BenchRun:
     """The run that an export holds."""
+    if tool == "aiperf" and not any(isinstance(values.data.get(name), dict) for name in formats()["blocks"]):
+        errors = values.data.get("error_summary")
+        told = sum(int(one.get("count") or 0) for one in errors if isinstance(one, dict)) if errors else 0
+        beside = f", {told} failed (error_summary)" if told else ""
+        raise BenchError(f"{values.place}: no figure in it: no request was answered{beside}")
     missing = [name for name in NEEDED if not isinstance(values.data.get(name), dict)]
     if missing:
         raise BenchError(f"{values.place}: expected {' and '.join(missing)}, which tell the workload")
@@ -83,6 +88,8 @@ def _requests(values: Values, measured: Figures) -> int:
     """Answered: counted by AIPerf; genai-perf counts them too in later releases, and the lengths' `count` in others."""
     for path in ("request_count.avg", "input_sequence_length.count", "input_config.request_count"):
         told = values.at(path)
+        if isinstance(told, int | float) and told == 0:
+            raise BenchError(f"{values.place}: {path}: no request was answered")
         if isinstance(told, int | float) and told >= 1:
             return int(told)
     seconds = values.at("benchmark_duration.avg")
@@ -104,13 +111,19 @@ def _load(values: Values, tool: str) -> Load:
 
 
 def _asked(values: Values, kind: str) -> float | None:
-    """The first of the places that have it, else the option of the command line."""
-    found = [values.at(f"input_config.{path}") for path in formats()[kind]]
+    """What a sweep set in this run, else the first of the places that have it, else the option of the command line."""
+    swept = values.at("run_info.variation_values")
+    found = [swept.get(path) if isinstance(swept, dict) else None for path in formats()[kind]]
+    found += [values.at(f"input_config.{path}") for path in formats()[kind]]
     number = next((one for one in found if isinstance(one, int | float) and one > 0), None)
     if number is not None:
         return float(number)
     said = " ".join(str(values.at(path)) for path in ("input_config.cli_command", "run_info.cli_command"))
     option = re.search(OPTION.format("concurrency" if kind == "concurrency" else "request-rate"), said)
+    if option and "," in option[1]:
+        raise BenchError(
+            f"{values.place}: '{option[0]}' is of several runs, and nothing tells which this file is of"
+        )
     try:
         return float(option[1]) if option else None
     except ValueError:

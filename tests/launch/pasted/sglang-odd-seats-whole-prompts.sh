@@ -1,0 +1,5 @@
+# on h200
+# node 0
+NCCL_DEBUG=INFO nohup python -m sglang.launch_server --model /data/models/DeepSeek-R1-0528 --tp-size=16 --nnodes=2 --node-rank=0 --dist-init-addr=10.0.0.1:5000 --trust-remote-code --chunked-prefill-size=-1 --max-prefill-tokens 16384 --disable-cuda-graph-padding --mem-frac 0.88 --max-running-requests=100 --context-length 65536 --enable-hierarchical-cache --hicache-size 200 --speculative-algorithm NEXTN --speculative-num-steps 2 --speculative-eagle-topk 1 --speculative-num-draft-tokens 3 > n0.log 2>&1 &
+# node 1
+NCCL_DEBUG=INFO nohup python -m sglang.launch_server --model /data/models/DeepSeek-R1-0528 --tp-size=16 --nnodes=2 --node-rank=1 --dist-init-addr=10.0.0.1:5000 --trust-remote-code --chunked-prefill-size=-1 --max-prefill-tokens 16384 --disable-cuda-graph-padding --mem-frac 0.88 --max-running-requests=100 --context-length 65536 --enable-hierarchical-cache --hicache-size 200 --speculative-algorithm NEXTN --speculative-num-steps 2 --speculative-eagle-topk 1 --speculative-num-draft-tokens 3 > n1.log 2>&1 &

@@ -1,0 +1,2 @@
+# on b200
+SGLANG_DEFAULT_THINKING=1 SGLANG_OPT_USE_DEEPGEMM_MEGA_MOE=1 SGLANG_OPT_DEEPGEMM_MEGA_MOE_NUM_MAX_TOKENS_PER_RANK=8320 SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK=0 sglang serve --model-path deepseek-ai/DeepSeek-V4-Flash --tp 4 --dp 4 --ep 4 --enable-dp-attention --moe-a2a-backend deepep --mem-fraction-static 0.8 --cuda-graph-max-bs 256 --max-running-requests 256 --speculative-algo EAGLE --speculative-num-steps 3 --speculative-eagle-topk 1 --speculative-num-draft-tokens 4
