@@ -44,11 +44,6 @@ class Stretch:
         self.tier: int | None = None
         """Where it is; None while it is held."""
 
-    @property
-    def blocks(self) -> int:
-        """Their number."""
-        return self.end - self.start
-
     def common(self, prompt: Sequence[int]) -> int:
         """Where a prompt that has the first of these blocks leaves them: hashes are chained, so bisection finds it."""
         mine, end = self.prompt, min(self.end, len(prompt))
@@ -130,39 +125,45 @@ class BlockCache:
         tokens = known[-1][1] * self.block_tokens if known else 0
         return tokens if tokens < prompt_tokens else prompt_tokens - 1
 
-    def hold(self, blocks: Sequence[int]) -> None:
-        """A running sequence has these blocks in the GPU's memory."""
-        for stretch in self._way(blocks):
-            if not stretch.holders:
-                self.running_blocks += stretch.blocks
-                if stretch.tier is not None:
-                    self._idle[stretch.tier].pop(stretch, None)
-                    self._blocks[stretch.tier] -= stretch.blocks
-                    stretch.tier = None
-            stretch.holders += 1
+    def hold(self, blocks: Sequence[int]) -> Stretch:
+        """A running sequence has these blocks in the GPU's memory. Where they end, for their `release`."""
+        last = self._root
+        for last in self._way(blocks):
+            if not last.holders:
+                size = last.end - last.start
+                self.running_blocks += size
+                if last.tier is not None:
+                    self._idle[last.tier].pop(last, None)
+                    self._blocks[last.tier] -= size
+                    last.tier = None
+            last.holders += 1
+        return last
 
-    def release(self, blocks: Sequence[int]) -> None:
-        """A sequence that held these blocks no longer runs; those that nobody holds any more are the newest."""
+    def release(self, last: Stretch) -> None:
+        """A sequence that held the blocks up to here no longer runs; those that nobody holds any more are the newest.
+
+        Its stretches have been cut at most: nothing joins what is held.
+        """
         freed: Stretch | None = None
-        for stretch in reversed(self._way(blocks)):
+        stretch, above = last, last.above
+        while above is not None:
             stretch.holders -= 1
-            if stretch.holders:
-                continue
-            self.running_blocks -= stretch.blocks
-            if freed is not None and len(stretch.below) == 1:
-                freed.join()
-                continue
-            if freed is not None:
-                self._put(freed, 0)
-            freed = stretch
+            if not stretch.holders:
+                self.running_blocks -= stretch.end - stretch.start
+                if freed is not None and len(stretch.below) == 1:
+                    freed.join()
+                else:
+                    if freed is not None:
+                        self._put(freed, 0)
+                    freed = stretch
+            stretch, above = above, above.above
         if freed is not None:
             self._put(freed, 0)
         self._spill()
 
     def insert(self, blocks: Sequence[int]) -> None:
         """These blocks have been used by a sequence that runs elsewhere: they are the newest now."""
-        self.hold(blocks)
-        self.release(blocks)
+        self.release(self.hold(blocks))
 
     def resize(self, tier: int, capacity_tokens: int) -> None:
         """Give a tier another capacity, as when running sequences need the HBM; the oldest blocks move down."""
@@ -201,7 +202,7 @@ class BlockCache:
         """Make it the newest of a tier."""
         stretch.tier = tier
         self._idle[tier][stretch] = None
-        self._blocks[tier] += stretch.blocks
+        self._blocks[tier] += stretch.end - stretch.start
 
     def _spill(self) -> None:
         """Pass on what is too much in a tier, oldest first, to the top of the next one."""
@@ -210,8 +211,8 @@ class BlockCache:
                 self._shed(tier, self._blocks[tier] - capacity)
 
     def _shed(self, tier: int, excess: int) -> None:
-        """Pass on so many blocks."""
-        idle, last = self._idle[tier], tier + 1 == len(self._idle)
+        """Pass on so many blocks; they are gone where no tier that follows has room for any."""
+        idle, last = self._idle[tier], not any(self._capacity[tier + 1 :])
         self._blocks[tier] -= excess
         while excess > 0:
             oldest = next(iter(idle))
