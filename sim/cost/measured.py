@@ -78,7 +78,7 @@ class ProfileCost:
         if isinstance(choice, Choice):
             parts = choice.priced.parts(operation.shape)
             bound = choice.priced.bound(operation.shape)
-            return replace(Latency.of_parts(parts, choice.source, bound), own=choice.own)
+            return Latency.of_parts(parts, choice.source, bound, choice.own)
         priced = self.fallback.price(operation)
         return replace(priced, source=f"{priced.source}; {choice}") if choice else priced
 
