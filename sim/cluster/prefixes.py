@@ -7,6 +7,8 @@ HiCache, Mooncake): the step that starts the prompt lasts at least as long as th
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
+from operator import mul
 
 from sim.cluster.setup import PoolSetup, PrefixSetup
 from sim.serving.prefix_cache import BlockCache
@@ -62,8 +64,7 @@ class Prefixes:
         cache = self._caches[sequence.unit]
         sequence.cached_by_tier = cache.lookup(sequence.blocks, sequence.prompt_tokens)
         sequence.cached_tokens = sum(sequence.cached_by_tier)
-        fetch_s = zip(sequence.cached_by_tier, self._setup.fetch_s_per_token, strict=True)
-        sequence.fetch_s = sum(tokens * s for tokens, s in fetch_s)
+        sequence.fetch_s = sum(map(mul, sequence.cached_by_tier, self._setup.fetch_s_per_token))
 
     def computed(self, sequence: ServedRequest) -> None:
         """Its prefill has ended: others find the prompt's blocks, which it holds."""
@@ -112,7 +113,7 @@ class Prefixes:
         """Where nothing is set aside for the cache, it has what running sequences leave."""
         assert self._setup is not None
         if self._setup.shares_hbm:
-            held = sum([self._held_blocks(worker, ranks) for worker, ranks in self._shares[unit]])
+            held = sum(starmap(self._held_blocks, self._shares[unit]))
             room = self._setup.tiers[0].capacity_tokens - held * self._block_tokens
             self._caches[unit].resize(0, room)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush, heapreplace
+from operator import sub
 from typing import Final, Protocol
 
 from sim.scatter import scattered
@@ -93,7 +94,7 @@ class PoolLoads:
         if len(found) == count:
             self._renew()
             less._of_worker, less._changed = self._of_worker, set()
-            less._each = [each - cached for each, cached in zip(self._each, found, strict=True)]
+            less._each = [*map(sub, self._each, found)]
             less._best = [
                 (load - cached, of_worker, number)
                 for (load, of_worker, number), cached in zip(self._best, found, strict=True)
