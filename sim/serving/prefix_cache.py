@@ -180,7 +180,7 @@ class BlockCache:
         before, capacity = self._capacity[tier], capacity_tokens // self.block_tokens
         self._capacity[tier] = capacity = capacity if capacity > 0 else 0
         if capacity < before:
-            self._spill()
+            self._spill(tier)
 
     def held_tokens(self) -> list[int]:
         """Tokens' worth of blocks in each tier."""
@@ -205,11 +205,11 @@ class BlockCache:
         self._idle[tier][stretch] = None
         self._blocks[tier] += stretch.end - stretch.start
 
-    def _spill(self) -> None:
-        """Pass on what is too much in a tier, oldest first, to the top of the next one."""
-        for tier, capacity in enumerate(self._capacity):
-            if self._blocks[tier] > capacity:
-                self._shed(tier, self._blocks[tier] - capacity)
+    def _spill(self, tier: int = 0) -> None:
+        """Pass on what is too much in a tier, oldest first, to the top of the next one, and so on from there."""
+        while tier < len(self.tiers) and (excess := self._blocks[tier] - self._capacity[tier]) > 0:
+            self._shed(tier, excess)
+            tier += 1
 
     def _shed(self, tier: int, excess: int) -> None:
         """Pass on so many blocks; they are gone where no tier that follows has room for any."""
