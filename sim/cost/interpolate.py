@@ -47,9 +47,10 @@ def build(coordinates: Sequence[Floats], values: Floats) -> GridNode:
         new[1:] |= column[1:] != column[:-1]
         starts.append(np.flatnonzero(new))  # rows with which a knot of the axis begins
     below: Sequence[Any] = _means(values[order].tolist(), starts[-1].tolist())
-    for column, own, outer in zip(reversed(columns), starts[::-1], [*starts[-2::-1], [0]], strict=True):
-        knots = column[own].tolist()
-        first = [*own.searchsorted(outer).tolist(), len(knots)]
+    for axis in reversed(range(len(columns))):
+        own, outer = starts[axis], starts[axis - 1] if axis else starts[0][:1]
+        knots = columns[axis][own].tolist()
+        first = [*own.searchsorted(outer).tolist(), len(knots)]  # knots with which a node begins
         below = [GridNode(tuple(knots[i:j]), tuple(below[i:j])) for i, j in pairwise(first)]
     root: GridNode = below[0]
     return root
