@@ -103,7 +103,7 @@ def price_all(operations: Iterable[Operation], cost: CostModel) -> list[PricedOp
     """Price every operation; a block that the model has not measured is replaced by its parts."""
     priced: list[PricedOperation] = []
     for operation in operations:
-        if operation.parts and not cost.knows(operation):
+        if not cost.knows(operation) and operation.parts:
             priced += price_all(operation.parts, cost)
         else:
             priced.append(PricedOperation(operation, cost.price(operation)))
