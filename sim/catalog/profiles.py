@@ -9,6 +9,7 @@ HEADER: Final = "profile.yaml"
 """The file of a profile's folder that says what was measured."""
 
 
+@cache
 def shipped_profiles() -> tuple[str, ...]:
     """Names of the profiles that come with the package, such as `h200_sxm/vllm`."""
     return tuple(sorted(p.parent.relative_to(SHIPPED).as_posix() for p in SHIPPED.glob(f"*/*/{HEADER}")))

@@ -73,13 +73,7 @@ class AggregatedCluster:
         return sum([batch.ranks[rank].used_after(batch.step) for rank in ranks])
 
     def _enqueue(self, sequence: ServedRequest) -> ServeWorker:
-        loads = self._loads
-        if self._router.by_prefix:
-            loads = self._prefixes.loads(sequence, loads)
-        place = self._router.pick(sequence, loads)
-        assert place is not None
-        if self._prefixes.kept:
-            self._prefixes.route(sequence, place)
+        place = self._prefixes.place(sequence, self._router, self._loads)
         worker = self._workers[place.worker]
         worker.submit(sequence, place.rank)
         return worker

@@ -104,13 +104,7 @@ class DisaggregatedCluster:
         )  # fmt: skip
 
     def _enqueue(self, sequence: ServedRequest, front: bool = False) -> PrefillWorker:
-        loads = self._loads
-        if self._router.by_prefix:
-            loads = self._prefixes.loads(sequence, loads)
-        place = self._router.pick(sequence, loads)
-        assert place is not None
-        if self._prefixes.kept:
-            self._prefixes.route(sequence, place)
+        place = self._prefixes.place(sequence, self._router, self._loads)
         worker = self._prefillers[place.worker]
         worker.submit(sequence, place.rank, front)
         return worker

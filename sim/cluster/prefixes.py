@@ -7,11 +7,13 @@ HiCache, Mooncake): the step that starts the prompt lasts at least as long as th
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
+from operator import mul
 
 from sim.cluster.setup import PoolSetup, PrefixSetup
 from sim.serving.prefix_cache import BlockCache
 from sim.serving.ranks import RankAddress, pool_ranks
-from sim.serving.routing import PoolLoads
+from sim.serving.routing import PoolLoads, Router
 from sim.serving.served_request import ServedRequest
 
 
@@ -37,18 +39,23 @@ class Prefixes:
         self.kept = bool(self._caches)
         """Whether there are caches: what they hold depends on when KV is released."""
 
-    def loads(self, sequence: ServedRequest, tokens: PoolLoads) -> PoolLoads:
-        """Loads in tokens, less what each rank would not have to compute of this prompt."""
-        if len(self._caches) < 2:
-            return tokens
-        found = [cache.found(sequence.blocks, sequence.prompt_tokens) for cache in self._caches]
-        return tokens.without([found[unit] for unit in self._units]) if any(found) else tokens
+    def place(self, sequence: ServedRequest, router: Router, loads: PoolLoads) -> RankAddress:
+        """The rank of the pool that a router chooses for a prompt, and what the prompt expects to find there.
 
-    def route(self, sequence: ServedRequest, at: RankAddress) -> None:
-        """The prompt goes to this rank of the pool: expect what its cache holds now."""
-        if self._caches:
+        Where the router looks for prefixes, loads are tokens: less what each rank would not have to compute.
+        """
+        caches, blocks, tokens = self._caches, sequence.blocks, sequence.prompt_tokens
+        found: list[int] = []
+        if router.by_prefix and len(caches) > 1:
+            found = [cache.found(blocks, tokens) for cache in caches]
+            if any(found):
+                loads = loads.without([found[unit] for unit in self._units])
+        at = router.pick(sequence, loads)
+        assert at is not None
+        if caches:
             sequence.unit = unit = self._unit_of[at]
-            sequence.cached_tokens = self._caches[unit].found(sequence.blocks, sequence.prompt_tokens)
+            sequence.cached_tokens = found[unit] if found else caches[unit].found(blocks, tokens)
+        return at
 
     def admit(self, sequence: ServedRequest) -> None:
         """Its prefill starts: what is cached now need not be computed, but fetched."""
@@ -57,13 +64,12 @@ class Prefixes:
         cache = self._caches[sequence.unit]
         sequence.cached_by_tier = cache.lookup(sequence.blocks, sequence.prompt_tokens)
         sequence.cached_tokens = sum(sequence.cached_by_tier)
-        fetch_s = zip(sequence.cached_by_tier, self._setup.fetch_s_per_token, strict=True)
-        sequence.fetch_s = sum(tokens * s for tokens, s in fetch_s)
+        sequence.fetch_s = sum(map(mul, sequence.cached_by_tier, self._setup.fetch_s_per_token))
 
     def computed(self, sequence: ServedRequest) -> None:
         """Its prefill has ended: others find the prompt's blocks, which it holds."""
         if self._caches:
-            self._caches[sequence.unit].hold(sequence.blocks)
+            sequence.held = self._caches[sequence.unit].hold(sequence.blocks)
             self._make_room(sequence.unit)
 
     def release(self, sequence: ServedRequest, answered: bool = False) -> None:
@@ -75,7 +81,9 @@ class Prefixes:
             return
         self._make_room(sequence.unit)
         cache = self._caches[sequence.unit]
-        cache.release(sequence.blocks)
+        assert sequence.held is not None
+        cache.release(sequence.held)
+        sequence.held = None
         if answered and sequence.answer_blocks:
             cache.insert((*sequence.blocks, *sequence.answer_blocks))
 
@@ -105,7 +113,7 @@ class Prefixes:
         """Where nothing is set aside for the cache, it has what running sequences leave."""
         assert self._setup is not None
         if self._setup.shares_hbm:
-            held = sum([self._held_blocks(worker, ranks) for worker, ranks in self._shares[unit]])
+            held = sum(starmap(self._held_blocks, self._shares[unit]))
             room = self._setup.tiers[0].capacity_tokens - held * self._block_tokens
             self._caches[unit].resize(0, room)
 

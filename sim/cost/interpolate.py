@@ -5,15 +5,18 @@ its own knots. A coordinate beyond its node's knots is clamped to the nearest on
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from operator import add
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 ON_KNOT = 1e-9
 """Relative distance below which a coordinate counts as a knot: queries that repeat a measured shape hit it."""
@@ -37,19 +40,27 @@ def build(coordinates: Sequence[Floats], values: Floats) -> GridNode:
     """
     if not len(values):
         raise ValueError("a table needs at least one point")
-    return _tree([axis.tolist() for axis in coordinates], values.tolist(), range(len(values)), 0)
+    order = np.lexsort(coordinates[::-1])  # those that repeat stay in order
+    columns = [axis[order] for axis in coordinates]
+    new, starts = np.arange(len(order)) == 0, list[Ints]()
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
+        starts.append(np.flatnonzero(new))  # rows with which a knot of the axis begins
+    below: Sequence[Any] = _means(values[order].tolist(), starts[-1].tolist())
+    for axis in reversed(range(len(columns))):
+        own, outer = starts[axis], starts[axis - 1] if axis else starts[0][:1]
+        knots = columns[axis][own].tolist()
+        first = [*own.searchsorted(outer).tolist(), len(knots)]  # knots with which a node begins
+        below = [GridNode(tuple(knots[i:j]), tuple(below[i:j])) for i, j in pairwise(first)]
+    root: GridNode = below[0]
+    return root
 
 
-def _tree(columns: list[list[float]], values: list[float], rows: Iterable[int], axis: int) -> GridNode:
-    """Of some of the points, from an axis on."""
-    column, groups = columns[axis], dict[float, list[int]]()
-    for row in rows:
-        groups.setdefault(column[row], []).append(row)
-    knots = tuple(sorted(groups))
-    if axis + 1 < len(columns):
-        return GridNode(knots, tuple(_tree(columns, values, groups[knot], axis + 1) for knot in knots))
-    means = (reduce(add, (values[row] for row in groups[knot])) / len(groups[knot]) for knot in knots)
-    return GridNode(knots, tuple(means))
+def _means(values: list[float], starts: list[int]) -> list[float]:
+    """Of the values from each start to the next."""
+    if len(starts) == len(values):
+        return values
+    return [reduce(add, values[i:j]) / (j - i) for i, j in pairwise([*starts, len(values)])]
 
 
 Carry = Callable[[float, Sequence[float], int, float], float]

@@ -43,12 +43,17 @@ class Latency:
     """Whether the measurements are those of a calibrated profile."""
 
     @classmethod
-    def of_parts(cls, parts: tuple[tuple[PricedBy, float], ...], source: str, bound: Bound) -> "Latency":
+    def of_parts(
+        cls, parts: tuple[tuple[PricedBy, float], ...], source: str, bound: Bound, own: bool
+    ) -> "Latency":
         """The sum of seconds that were priced in different ways, named after the least certain that matters."""
+        if len(parts) == 1:
+            kind, seconds = parts[0]
+            return cls(seconds, kind, source, bound, (), own)
         total_s = sum(seconds for _, seconds in parts)
         weighty = [kind for kind, seconds in parts if seconds > MATTERS * total_s]
         named = max(weighty or [kind for kind, _ in parts], key=PRICED_BY.index)
-        return cls(total_s, named, source, bound, parts if len(parts) > 1 else ())
+        return cls(total_s, named, source, bound, parts, own)
 
     def by_source(self) -> tuple[tuple[PricedBy, float], ...]:
         """Seconds by what priced them."""
@@ -98,7 +103,7 @@ def price_all(operations: Iterable[Operation], cost: CostModel) -> list[PricedOp
     """Price every operation; a block that the model has not measured is replaced by its parts."""
     priced: list[PricedOperation] = []
     for operation in operations:
-        if operation.parts and not cost.knows(operation):
+        if not cost.knows(operation) and operation.parts:
             priced += price_all(operation.parts, cost)
         else:
             priced.append(PricedOperation(operation, cost.price(operation)))

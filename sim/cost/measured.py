@@ -59,11 +59,9 @@ class ProfileCost:
 
         A calibrated profile that measured parts of a block stands before shipped measurements of the whole.
         """
-        if not operation.parts:
-            return True
         choice = self._choice(operation)
         if not isinstance(choice, Choice):
-            return False
+            return not operation.parts
         if choice.own or not self.profile.calibrated:
             return True
         return not any(self._is_own(part) for part in operation.parts)
@@ -78,7 +76,7 @@ class ProfileCost:
         if isinstance(choice, Choice):
             parts = choice.priced.parts(operation.shape)
             bound = choice.priced.bound(operation.shape)
-            return replace(Latency.of_parts(parts, choice.source, bound), own=choice.own)
+            return Latency.of_parts(parts, choice.source, bound, choice.own)
         priced = self.fallback.price(operation)
         return replace(priced, source=f"{priced.source}; {choice}") if choice else priced
 

@@ -5,8 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from sim.catalog import facts
 from sim.cost.profile import Profile, Table
 from sim.model.operations import Operation
 
@@ -16,7 +15,7 @@ SELECTION: Final = Path(__file__).parent / "selection.yaml"
 @cache
 def selection() -> Mapping[str, Any]:
     """The rules of `selection.yaml`: which back-end is the default where, and who stands in for whom."""
-    return yaml.safe_load(SELECTION.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return facts.parse(SELECTION.read_text(encoding="utf-8"))
 
 
 def other_widths(profile: Profile, operation: Operation) -> str:

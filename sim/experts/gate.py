@@ -5,6 +5,8 @@ of experts, and takes the top-k experts inside them (DeepSeek-V3 report, arXiv 2
 equations 12 to 16; node-limited routing in the same section).
 """
 
+import pickle
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -67,8 +69,24 @@ def draw_choices(
     selection: (layers, experts), from `popularity.selection_probability`.
     Returns (layers, tokens, top_k).
     """
-    layers, experts = selection.shape
-    q = np.clip(selection, SMALLEST_CHANCE, 1.0 - SMALLEST_CHANCE)
+    state = pickle.dumps(rng.bit_generator.state)
+    wanted = np.asarray(selection, dtype=np.float64)
+    chosen, after = _drawn(wanted.tobytes(), len(wanted), top_k, tokens, state, groups, group_limit)
+    rng.bit_generator.state = pickle.loads(after)
+    return chosen
+
+
+@lru_cache(maxsize=4)
+def _drawn(
+    selection: bytes, layers: int, top_k: int, tokens: int, state: bytes, groups: int, group_limit: int | None
+) -> tuple[Ints, bytes]:
+    """`draw_choices` from a state of a generator, and the state that it is left in: the pools of a deployment ask for
+    the same."""
+    rng = np.random.default_rng()
+    rng.bit_generator.state = pickle.loads(state)
+    q = np.frombuffer(selection).reshape(layers, -1)
+    experts = q.shape[1]
+    q = np.clip(q, SMALLEST_CHANCE, 1.0 - SMALLEST_CHANCE)
     shift = np.log(q / (1.0 - q)).astype(np.float32)
     bias, chosen = np.zeros(experts, dtype=np.float32), np.empty((layers, tokens, top_k), dtype=np.int64)
     for layer in range(layers):  # one at a time: all of them leave the cache, and take fresh memory
@@ -76,4 +94,5 @@ def draw_choices(
         np.clip(uniform, SMALLEST_CHANCE, 1.0 - SMALLEST_CHANCE, out=uniform)
         logits = np.log(uniform / (1.0 - uniform)) + shift[layer]
         chosen[layer] = gate(logits, bias, top_k, groups, group_limit)
-    return chosen
+    chosen.flags.writeable = False
+    return chosen, pickle.dumps(rng.bit_generator.state)

@@ -4,9 +4,9 @@ FLOP = 2 x MAC. Every number is for ONE GPU, ONE layer, ONE step; `layers` says 
 The counts are those of the kernel families, `sim.kernels`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from sim.kernels import dsa, mega_moe, mla
@@ -62,6 +62,53 @@ class Operation:
     widths: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     """Widths of the architecture that no axis of the table carries, by their names in `sim.kernels.family.Dims`: what
     was measured at other widths does not price this operation."""
+
+
+class Block(Operation):
+    """A block that spells out its parts, and adds them up, when somebody asks.
+
+    Where it was measured whole nobody does, and that takes as long as looking up its price.
+    """
+
+    _inside: Callable[[], Iterable[Operation]]
+
+    @classmethod
+    def of(
+        cls, inside: Callable[[], Iterable[Operation]], kernel: str, shape: Mapping[str, float], dtype: str,
+        layers: int, options: Mapping[str, str], widths: Mapping[str, float],
+    ) -> "Block":  # fmt: skip
+        """`inside` lists the parts; the rest as of an `Operation`."""
+        block = cls(
+            "attention block",
+            "attention",
+            kernel,
+            shape,
+            dtype,
+            0.0,
+            0.0,
+            layers,
+            options=options,
+            widths=widths,
+        )
+        for later in ("flop", "bytes", "parts"):
+            del block.__dict__[later]
+        block.__dict__["_inside"] = inside
+        return block
+
+    @cached_property
+    def parts(self) -> tuple[Operation, ...]:  # type: ignore[override]
+        """What runs inside."""
+        return tuple(self._inside())
+
+    @cached_property
+    def flop(self) -> float:  # type: ignore[override]
+        """Of its parts."""
+        return sum(part.flop for part in self.parts)
+
+    @cached_property
+    def bytes(self) -> float:  # type: ignore[override]
+        """Of its parts."""
+        return sum(part.bytes for part in self.parts)
 
 
 kept = lru_cache(maxsize=1024, typed=True)

@@ -16,7 +16,6 @@ The blocks form a tree (a radix tree, as in SGLang): a node is a stretch of bloc
 the work for a prompt grows with the branches on its way, not with its blocks.
 """
 
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,8 +34,10 @@ class Stretch:
 
     __slots__ = ("above", "below", "end", "holders", "prompt", "start", "tier")
 
-    def __init__(self, prompt: Sequence[int], start: int, end: int, above: "Stretch | None") -> None:
-        self.prompt, self.start, self.end, self.above = prompt, start, end, above
+    def __init__(self, prompt: Sequence[int], start: int, end: int, above: "Stretch | None" = None) -> None:
+        self.prompt, self.start, self.end = prompt, start, end
+        self.above = above or self
+        """What it follows from; the root of all from itself."""
         self.below: dict[int, Stretch] = {}
         """What goes on from here, by first block."""
         self.holders = 0
@@ -44,26 +45,23 @@ class Stretch:
         self.tier: int | None = None
         """Where it is; None while it is held."""
 
-    @property
-    def blocks(self) -> int:
-        """Their number."""
-        return self.end - self.start
-
     def common(self, prompt: Sequence[int]) -> int:
         """Where a prompt that has the first of these blocks leaves them: hashes are chained, so bisection finds it."""
-        mine, end = self.prompt, min(self.end, len(prompt))
-        if mine[end - 1] == prompt[end - 1]:
-            return end
-        return bisect_left(range(end), True, lo=self.start + 1, key=lambda at: mine[at] != prompt[at])
+        mine, known, end = self.prompt, self.start + 1, min(self.end, len(prompt))
+        while known < end:
+            middle = (known + end + 1) // 2
+            if mine[middle - 1] == prompt[middle - 1]:
+                known = middle
+            else:
+                end = middle - 1
+        return known
 
     def take_place(self) -> None:
         """Follow from `above`, instead of whatever began with the same block."""
-        assert self.above is not None
         self.above.below[self.prompt[self.start]] = self
 
     def leave_place(self) -> None:
         """Be forgotten."""
-        assert self.above is not None
         del self.above.below[self.prompt[self.start]]
 
     def cut_head(self, at: int) -> "Stretch":
@@ -87,7 +85,6 @@ class Stretch:
 
     def join(self) -> None:
         """Take in the stretch above, of which this is the only continuation."""
-        assert self.above is not None
         self.start, self.above = self.above.start, self.above.above
         self.take_place()
 
@@ -102,7 +99,7 @@ class BlockCache:
         self.running_blocks = 0
         """Blocks that running sequences hold."""
         self._capacity = [tier.capacity_tokens // block_tokens for tier in self.tiers]
-        self._root = Stretch((), 0, 0, None)
+        self._root = Stretch((), 0, 0)
         # Per tier: what nobody holds, least recently used first, and its blocks in all.
         self._idle: list[OrderedDict[Stretch, None]] = [OrderedDict() for _ in self.tiers]
         self._blocks = [0] * len(self.tiers)
@@ -115,8 +112,10 @@ class BlockCache:
         token of the answer.
         """
         found = [0] * len(self.tiers)
-        for stretch, end in self._known(blocks):
+        stretch, end = self._left(blocks)
+        while end:
             found[stretch.tier or 0] += end - stretch.start
+            stretch, end = stretch.above, stretch.start
         left = prompt_tokens - 1
         for tier, count in enumerate(found):
             tokens = count * self.block_tokens
@@ -126,92 +125,95 @@ class BlockCache:
 
     def found(self, blocks: Sequence[int], prompt_tokens: int) -> int:
         """The same tokens in all."""
-        known = self._known(blocks)
-        tokens = known[-1][1] * self.block_tokens if known else 0
+        tokens = self._left(blocks)[1] * self.block_tokens
         return tokens if tokens < prompt_tokens else prompt_tokens - 1
 
-    def hold(self, blocks: Sequence[int]) -> None:
-        """A running sequence has these blocks in the GPU's memory."""
-        for stretch in self._way(blocks):
+    def hold(self, blocks: Sequence[int]) -> Stretch:
+        """A running sequence has these blocks in the GPU's memory. Where they end, for their `release`."""
+        last, end = self._left(blocks)
+        if end < last.end:
+            last = last.cut_head(end)
+        if end < len(blocks):
+            last = Stretch(blocks, end, len(blocks), last)
+            last.take_place()
+        stretch = last
+        while stretch is not self._root:
             if not stretch.holders:
-                self.running_blocks += stretch.blocks
+                size = stretch.end - stretch.start
+                self.running_blocks += size
                 if stretch.tier is not None:
                     self._idle[stretch.tier].pop(stretch, None)
-                    self._blocks[stretch.tier] -= stretch.blocks
+                    self._blocks[stretch.tier] -= size
                     stretch.tier = None
             stretch.holders += 1
+            stretch = stretch.above
+        return last
 
-    def release(self, blocks: Sequence[int]) -> None:
-        """A sequence that held these blocks no longer runs; those that nobody holds any more are the newest."""
+    def release(self, last: Stretch) -> None:
+        """A sequence that held the blocks up to here no longer runs; those that nobody holds any more are the newest.
+
+        Its stretches have been cut at most: nothing joins what is held.
+        """
         freed: Stretch | None = None
-        for stretch in reversed(self._way(blocks)):
+        stretch, above = last, last.above
+        while stretch is not self._root:
             stretch.holders -= 1
-            if stretch.holders:
-                continue
-            self.running_blocks -= stretch.blocks
-            if freed is not None and len(stretch.below) == 1:
-                freed.join()
-                continue
-            if freed is not None:
-                self._put(freed, 0)
-            freed = stretch
+            if not stretch.holders:
+                self.running_blocks -= stretch.end - stretch.start
+                if freed is not None and len(stretch.below) == 1:
+                    freed.join()
+                else:
+                    if freed is not None:
+                        self._put(freed, 0)
+                    freed = stretch
+            stretch, above = above, above.above
         if freed is not None:
             self._put(freed, 0)
         self._spill()
 
     def insert(self, blocks: Sequence[int]) -> None:
         """These blocks have been used by a sequence that runs elsewhere: they are the newest now."""
-        self.hold(blocks)
-        self.release(blocks)
+        self.release(self.hold(blocks))
 
     def resize(self, tier: int, capacity_tokens: int) -> None:
         """Give a tier another capacity, as when running sequences need the HBM; the oldest blocks move down."""
-        self._capacity[tier] = max(0, capacity_tokens // self.block_tokens)
-        self._spill()
+        before, capacity = self._capacity[tier], capacity_tokens // self.block_tokens
+        self._capacity[tier] = capacity = capacity if capacity > 0 else 0
+        if capacity < before:
+            self._spill(tier)
 
     def held_tokens(self) -> list[int]:
         """Tokens' worth of blocks in each tier."""
         return [blocks * self.block_tokens for blocks in self._blocks]
 
-    def _known(self, prompt: Sequence[int]) -> list[tuple[Stretch, int]]:
-        """The stretches on a prompt's way, each with where the prompt leaves it."""
-        known: list[tuple[Stretch, int]] = []
+    def _left(self, prompt: Sequence[int]) -> tuple[Stretch, int]:
+        """Where a prompt leaves what is known: the last stretch that has blocks of it, and its first block that has
+        not."""
         stretch, end, length = self._root, 0, len(prompt)
-        while end == stretch.end and end < length:
+        while end < length:
             following = stretch.below.get(prompt[end])
             if following is None:
                 break
             stretch, end = following, following.end
             if end > length or following.prompt[end - 1] != prompt[end - 1]:
-                end = following.common(prompt)
-            known.append((stretch, end))
-        return known
-
-    def _way(self, prompt: Sequence[int]) -> list[Stretch]:
-        """Stretches that are just the prompt's blocks: cut where it leaves the tree, and grown to its end."""
-        known = self._known(prompt)
-        way = [stretch if end == stretch.end else stretch.cut_head(end) for stretch, end in known]
-        above = way[-1] if way else self._root
-        if above.end < len(prompt):
-            way.append(Stretch(prompt, above.end, len(prompt), above))
-            way[-1].take_place()
-        return way
+                return following, following.common(prompt)
+        return stretch, end
 
     def _put(self, stretch: Stretch, tier: int) -> None:
         """Make it the newest of a tier."""
         stretch.tier = tier
         self._idle[tier][stretch] = None
-        self._blocks[tier] += stretch.blocks
+        self._blocks[tier] += stretch.end - stretch.start
 
-    def _spill(self) -> None:
-        """Pass on what is too much in a tier, oldest first, to the top of the next one."""
-        for tier, capacity in enumerate(self._capacity):
-            if self._blocks[tier] > capacity:
-                self._shed(tier, self._blocks[tier] - capacity)
+    def _spill(self, tier: int = 0) -> None:
+        """Pass on what is too much in a tier, oldest first, to the top of the next one, and so on from there."""
+        while tier < len(self.tiers) and (excess := self._blocks[tier] - self._capacity[tier]) > 0:
+            self._shed(tier, excess)
+            tier += 1
 
     def _shed(self, tier: int, excess: int) -> None:
-        """Pass on so many blocks."""
-        idle, last = self._idle[tier], tier + 1 == len(self._idle)
+        """Pass on so many blocks; they are gone where no tier that follows has room for any."""
+        idle, last = self._idle[tier], not any(self._capacity[tier + 1 :])
         self._blocks[tier] -= excess
         while excess > 0:
             oldest = next(iter(idle))

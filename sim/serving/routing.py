@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from heapq import heappush, heapreplace
+from operator import sub
 from typing import Final, Protocol
 
 from sim.scatter import scattered
@@ -98,7 +99,7 @@ class PoolLoads:
         if len(found) == count:
             self._renew()
             less._loads, less._changed = self._loads, set()
-            less._each = [each - cached for each, cached in zip(self._each, found, strict=True)]
+            less._each = [*map(sub, self._each, found)]
             digit = self._order(1, 0, 0)
             less._best = [best - cached * digit for best, cached in zip(self._best, found, strict=True)]
             return less

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sim.serving.prefix_cache import Stretch
+
 
 @dataclass(slots=True, eq=False)
 class ServedRequest:
@@ -45,6 +47,8 @@ class ServedRequest:
     """Times that it has left a decode batch, finished or preempted."""
     unit: int = 0
     """The prefix cache that serves it."""
+    held: Stretch | None = None
+    """Where the blocks end that it holds there."""
     cached_by_tier: Sequence[int] = ()
     """`cached_tokens` by the tier of the prefix cache that holds them; empty where the workload gives them."""
     fetch_s: float = 0.0

@@ -29,14 +29,15 @@ class Curves(dict[int, tuple[float, Timeline]]):
         super().__init__()
         self._x, self._first_context, self._prices = x, first_context, prices
         self._below, self._share = below, share
-        self._points: dict[int, Floats] = {}
+        self._points: dict[int, list[float]] = {}
 
     def __missing__(self, whole: int) -> tuple[float, Timeline]:
         last = len(self._below) - 1
         curves = self._at(min(whole, last))
         if whole > last:  # the last segment goes on
-            curves = curves + (curves - self._at(last - 1)) * (whole - last)
-        experts, *rest = curves.tolist()
+            before = self._at(last - 1)
+            curves = [at + (at - b) * (whole - last) for at, b in zip(curves, before, strict=True)]
+        experts, *rest = curves
         self[whole] = found = (experts, Timeline(*rest))
         return found
 
@@ -45,13 +46,13 @@ class Curves(dict[int, tuple[float, Timeline]]):
         stages, _, _ = self._stages(point)
         return sum((seconds for name, seconds in stages.items() if name != "projections"), np.zeros(SOURCES))
 
-    def _at(self, whole: int) -> Floats:
+    def _at(self, whole: int) -> list[float]:
         """Seconds of the experts, and the timeline's fields."""
         point, share = self._below[whole], self._share[whole]
-        low = self._point(point)
-        return low + (self._point(point + 1) - low) * share
+        ends = zip(self._point(point), self._point(point + 1), strict=True)
+        return [low + (high - low) * share for low, high in ends]
 
-    def _point(self, point: int) -> Floats:
+    def _point(self, point: int) -> list[float]:
         """The same at a grid point."""
         found = self._points.get(point)
         if found is None:
@@ -60,8 +61,8 @@ class Curves(dict[int, tuple[float, Timeline]]):
             overlap = self._prices.overlap
             halves = overlap.parts(self._x[point or 1]) > 1
             line = timeline(by_stage, overlap, halves, sends_s, launched)
-            found = np.array([by_stage["experts"], *(getattr(line, name) for name in PARTS)])
-            self._points[point] = found
+            found = [by_stage["experts"], *(getattr(line, name) for name in PARTS)]
+            self._points[point] = found = [*map(float, found)]
         return found
 
     def _stages(self, point: int) -> tuple[dict[Stage, Floats], float, float]:

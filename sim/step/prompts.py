@@ -51,6 +51,8 @@ class PromptAttention:
         """Lengths of the longest prompt beyond which the next form runs."""
         self._sure_below = self._switches[0] / NEAR if self._switches else inf
         """Length of the longest prompt up to which the surface knows the form."""
+        self._sure_above = self._switches[-1] * NEAR if self._switches else 0.0
+        """Length of the longest one, and of a typical one, from which it knows it again."""
         self._forms = [forms for _, forms in (*switches, last)]
         self._seconds: dict[tuple[float, float, float, int], float] = {}
         self._among_forms = lru_cache(KEPT)(self._among_forms_s)
@@ -65,8 +67,10 @@ class PromptAttention:
     def attention_s(self, prompts: RankPrompts) -> float:
         """Attention seconds of one rank."""
         _, tokens, context, held, longest, differ = prompts
-        if not differ and longest < self._sure_below:
-            return self._surface.at(tokens, context)
+        if not differ:
+            sure = longest < self._sure_below
+            if sure or longest > self._sure_above < one_prompt(tokens, context)[1]:
+                return self._surface.at(tokens, context)
         return self._among_forms(tokens, context, held, longest, differ)
 
     def _among_forms_s(self, tokens: int, context: float, held: float, longest: float, differ: bool) -> float:

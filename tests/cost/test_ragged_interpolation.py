@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sim.cost.interpolate import INSIDE, ON_KNOTS, OUTSIDE, build, lookup
+from sim.cost.interpolate import INSIDE, ON_KNOTS, OUTSIDE, GridNode, build, lookup
 
 BATCH = np.array([1.0, 1.0, 1.0, 2.0, 2.0])
 CONTEXT = np.array([10.0, 20.0, 40.0, 10.0, 20.0])
@@ -50,3 +52,21 @@ def test_repeated_points_are_averaged():
 def test_an_empty_table_is_refused():
     with pytest.raises(ValueError, match="at least one point"):
         build([np.array([])], np.array([]))
+
+
+def grouped(points, values):
+    """The tree by its definition: under each coordinate the points that have it; repeated ones averaged."""
+    if not points[0]:
+        return sum(values) / len(values)
+    knots = sorted({point[0] for point in points})
+    at = [[i for i, point in enumerate(points) if point[0] == knot] for knot in knots]
+    below = [grouped([points[i][1:] for i in rows], [values[i] for i in rows]) for rows in at]
+    return GridNode(tuple(knots), tuple(below))
+
+
+@given(st.integers(1, 4).flatmap(lambda axes: st.lists(st.tuples(*[st.integers(0, 3)] * axes), min_size=1)))
+@settings(max_examples=100, deadline=None)
+def test_a_tree_holds_its_points_in_any_order_and_repeated(points):
+    values = np.random.default_rng(len(points)).random(len(points))
+    columns = [np.array(column, dtype=float) for column in zip(*points, strict=True)]
+    assert build(columns, values) == grouped(points, values.tolist())

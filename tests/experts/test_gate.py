@@ -62,3 +62,12 @@ def test_hopeless_and_certain_experts_raise_no_warning() -> None:
     with np.errstate(all="raise"):
         choices = draw_choices(wanted, 4, 100, np.random.default_rng(0))
     assert chosen(choices.ravel()) == {0, 1, 2, 3}
+
+
+def test_the_same_draw_again_leaves_its_generator_where_the_first_one_left_it() -> None:
+    wanted = selection_probability(lognormal_popularity(1.05, 2, 64, np.random.default_rng(1)), 8)
+    one, other = np.random.default_rng(3), np.random.default_rng(3)
+    first, second = draw_choices(wanted, 8, 50, one), draw_choices(wanted, 8, 50, other)
+    assert (first == second).all()
+    assert one.random() == other.random() != np.random.default_rng(3).random()
+    assert (draw_choices(wanted, 8, 50, one) != first).any(), "further draws are others"

@@ -1,5 +1,7 @@
 """FLOP and bytes of single operations against the papers' figures and hand arithmetic."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +89,21 @@ def test_pairs_equal_the_sum_over_queries(new: int, cached: int, top_k: int) -> 
     positions = range(cached + 1, cached + new + 1)
     assert causal_pairs(new, cached) == sum(positions)
     assert sparse_pairs(new, cached, top_k) == sum(min(p, top_k) for p in positions)
+
+
+def test_a_block_lists_its_parts_when_somebody_asks() -> None:
+    asked: list[int] = []
+
+    def inside() -> list[ops.Operation]:
+        asked.append(1)
+        return [ops.gemm("up", "attention", 2, 3, 5, "bf16"), ops.elementwise("norm", "attention", 7.0)]
+
+    block = ops.Block.of(inside, "mla_prefill_block", {"new": 2.0}, "bf16", 4, {}, {})
+    assert block.layers == 4
+    assert block.kernel == "mla_prefill_block"
+    assert not asked
+    # 2 x 2 x 3 x 5 FLOP; 2 bytes for each of 10 + 15 elements read and 6 written, and the norm's 7
+    assert (block.flop, block.bytes) == (60.0, 69.0)
+    renamed = replace(block, name="attention, first layers")
+    assert renamed.parts == block.parts
+    assert (renamed.flop, renamed.bytes, len(asked)) == (60.0, 69.0, 1)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.serving.prefix_cache import BlockCache, Tier
+from sim.serving.prefix_cache import BlockCache, Stretch, Tier
 from sim.workload import trace
 
 
@@ -106,10 +106,11 @@ def test_running_sequences_hold_their_blocks_beside_the_tiers(
     fast = cache(*capacities)
     tiers: list[list[int]] = [[] for _ in capacities]
     running: list[list[int]] = []
+    held: list[Stretch] = []
 
     def end(place: int) -> None:
         blocks = running.pop(place)
-        fast.release(blocks)
+        fast.release(held.pop(place))
         still = {block for other in running for block in other}
         tiers[0][:0] = [block for block in blocks if block not in still]
         for tier, capacity in enumerate(capacities):
@@ -128,7 +129,7 @@ def test_running_sequences_hold_their_blocks_beside_the_tiers(
 
     for newest_ends, path in runs:
         blocks = chained(tuple(path))
-        fast.hold(blocks)
+        held.append(fast.hold(blocks))
         running.append(blocks)
         for tier in tiers:
             tier[:] = [block for block in tier if block not in blocks]

@@ -13,8 +13,9 @@ from sim.cost.latency import AnalyticCost, price_all
 from sim.deployment.plan import resolve
 from sim.model.layout import Layout
 from sim.scenario.schema import Scenario
-from sim.step import PromptLoad
+from sim.step import PromptLoad, RankPrompts
 from sim.step.build import build_step_cost
+from sim.step.load import one_prompt
 from sim.step.operations import StepOperations, StepOverlap
 from sim.step.pricing import cost_model, step_operations
 
@@ -170,6 +171,20 @@ def test_ranks_choose_their_form_one_by_one_and_other_models_have_none():
         short = prompts.core_s(alike)
         assert core[1:].tolist() == short[1:].tolist()
         assert (core[0] > short[0]) == (name == "deepseek-v3.2")
+
+
+@given(
+    tokens=st.integers(1, 8192), before=st.integers(0, 8192), prompts=st.integers(1, 4), long=st.booleans()
+)
+@settings(max_examples=100, deadline=None)
+def test_far_from_a_switch_nobody_looks_at_the_forms(tokens, before, prompts, long):
+    """Prompts whose form the surface knows cost the same whether that is seen at once or by looking at every form."""
+    attention = STEPS["deepseek-v3.2", False].prompts
+    context = before * (prompts == 1) + (tokens / prompts + 1) / 2
+    _, length = one_prompt(tokens, context)
+    longest = length + (tokens - tokens / prompts) * long * (prompts > 1)
+    load = RankPrompts(0, tokens, context, tokens * length / min(tokens, 2 * context - 1), longest)
+    assert attention.attention_s(load) == attention._among_forms_s(*load[1:])
 
 
 @given(new=st.integers(1, 2500), cached=st.integers(0, 3000))

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import ClassVar, Literal, NamedTuple
 
 from sim.catalog import LayerGroup, Model
 from sim.model import operations as ops
 from sim.model.layout import Layout, Phase
-from sim.model.operations import Operation
+from sim.model.operations import Block, Operation
 from sim.units import DTYPE_BYTES
 
 BF16 = DTYPE_BYTES["bf16"]
@@ -149,18 +150,15 @@ class Attention(ABC):
     def block(self, layout: Layout, batch: Batch, layers: int, form: str) -> Operation:
         """The whole attention of a layer, as modules are measured (projections, quantisation, absorb BMMs, indexer,
         core and o_proj), under the name of the module tables; its parts are what runs inside."""
-        parts = self.parts(layout, batch, layers, form)
         shape: dict[str, float] = {"heads": layout.heads, "batch": batch.sequences}
         shape |= (
             {"new": batch.new, "cached": batch.cached}
             if batch.phase == "prefill"
             else {"context": batch.cached + batch.new, "queries": batch.new}
         )
-        return Operation(
-            "attention block", "attention", f"{self.name}_{batch.phase}_block", shape, layout.attention_weights,
-            sum(p.flop for p in parts), sum(p.bytes for p in parts), layers, tuple(parts),
-            options=self.options(layout, batch, form), widths=self.widths(),
-        )  # fmt: skip
+        kernel, inside = f"{self.name}_{batch.phase}_block", partial(self.parts, layout, batch, layers, form)
+        options, widths = self.options(layout, batch, form), self.widths()
+        return Block.of(inside, kernel, shape, layout.attention_weights, layers, options, widths)
 
 
 def projection(layout: Layout, name: str, m: float, n: float, k: float, layers: int) -> list[Operation]:
