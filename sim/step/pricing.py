@@ -20,6 +20,7 @@ from sim.deployment.pools import PoolPlan
 from sim.frozen import Frozen
 from sim.model.layout import MEGA_MOE, Layout, Phase
 from sim.model.operations import Operation, mega_moe_experts, routed_experts
+from sim.scenario.anchor import Anchor
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Experts
 from sim.step.build import PoolPrices
@@ -94,11 +95,16 @@ def _overlap(deployment: Deployment, plan: PoolPlan, phase: Phase) -> StepOverla
         # SGLang DpPaddingMode (dp_attention.py): SUM_LEN in a batch with prompts, MAX_LEN in CUDA graphs of decode.
         # vLLM and TensorRT-LLM gather by the sizes of the ranks too where no graph asks for one size.
         summed=not decoding,
-        launch_s=0.0
-        if decoding and engine.cuda_graphs
-        else engine.launch_s * (engine.compressed_launches if model.compressed else 1.0),
+        launch_s=0.0 if decoding and engine.cuda_graphs else _launch_s(deployment, phase),
         graph_tokens=0 if decoding else plan.graph_tokens,
     )
+
+
+def _launch_s(deployment: Deployment, phase: Phase) -> float:
+    """Host time per launch. A step that waits for its launches takes the anchor's factor as any other."""
+    engine, anchor = deployment.engine, _anchor(deployment)
+    factor = 1.0 if anchor is None else anchor.factor(phase == "prefill")
+    return engine.launch_s * (engine.compressed_launches if deployment.model.compressed else 1.0) * factor
 
 
 def _slowdown(gpu: Gpu) -> float:
@@ -109,9 +115,9 @@ def _slowdown(gpu: Gpu) -> float:
     return 1.0 if gpu.sms is None else gpu.sms / (gpu.sms - catalog.efficiency().exchange_sms)
 
 
-def cost_model(deployment: Deployment) -> CostModel:
-    """What prices the deployment's operations: its profile with the roofline behind it, in a running engine, adjusted
-    to the anchor. That was measured on steps that decode; a pool of prompts alone keeps its price.
+def cost_model(deployment: Deployment, phase: Phase) -> CostModel:
+    """What prices the operations of the deployment's steps: its profile with the roofline behind it, in a running
+    engine, adjusted to the anchor. A prefill step is any with prompts, whatever decodes beside them.
 
     Raises DeploymentError where the profile cannot be read.
     """
@@ -126,10 +132,15 @@ def cost_model(deployment: Deployment) -> CostModel:
     cost = InSituCost(network, deployment.engine.communication_factor)
     if steps := whole_steps(deployment):
         cost = WholeStepCost(cost, steps, deployment.model, str(deployment.profile))
-    anchor = deployment.anchor
-    if anchor is None or set(deployment.pools) == {"prefill"}:
+    if (anchor := _anchor(deployment)) is None:
         return cost
-    return AnchoredCost(cost, anchor.step_factor, anchor.step_constant_s, anchor.name)
+    return AnchoredCost(cost, anchor.factor(phase == "prefill"), anchor.step_constant_s, anchor.name)
+
+
+def _anchor(deployment: Deployment) -> Anchor | None:
+    """What the steps of the pools are adjusted to. A pool of prompts alone keeps its price: TPOT, which tells an
+    anchor's factor, is measured on the pool that decodes."""
+    return None if set(deployment.pools) == {"prefill"} else deployment.anchor
 
 
 def check_backends(deployment: Deployment) -> None:
@@ -268,4 +279,4 @@ def _priced(steps: _Steps, max_sequences: int, max_tokens: int) -> SurfaceStepCo
 @lru_cache(maxsize=32)
 def _prices(steps: _Steps) -> PoolPrices:
     operations = {str(phase): step_operations(steps.alone, phase) for phase in steps.layouts}
-    return PoolPrices(operations, cost_model(steps.alone))
+    return PoolPrices(operations, {str(phase): cost_model(steps.alone, phase) for phase in steps.layouts})

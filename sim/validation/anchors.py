@@ -4,7 +4,7 @@ elsewhere. Several points are fitted together; each is then simulated with an an
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -57,7 +57,7 @@ def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progres
             return [figures(points[i], answer) for (i, _), answer in zip(asked, found, strict=True)]
 
         fixed_s: float = getattr(resolve(scenario).engine, f"fixed_ttft_{kind}_s")
-        lines = Lines([measured(point) for point in points], simulate, kind, fixed_s)
+        lines = Lines([measured(point) for point in points], simulate, fixed_s)
         groups = folds(len(points)) if len(points) > 1 else []
         whole, *parts = lines.fitted([every, *([i for i in every if i not in out] for out in groups)])
         asked = [(i, part.made) for out, part in zip(groups, parts, strict=True) for i in out]
@@ -66,6 +66,7 @@ def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progres
     made, after = whole.made, [whole.found[i] for i in every]
     form = AnchorFile(
         step_factor=made.step_factor,
+        prompt_factor=made.prompt_factor,
         step_constant_s=made.step_constant_s,
         ttft_added_s=made.ttft_added_s,
         measured_on=measured_on(scenario),
@@ -86,9 +87,10 @@ def measured(point: Benchmark) -> dict[str, float]:
 
 def with_anchor(scenario: Scenario, factors: Factors, folder: Path) -> Scenario:
     """The scenario with these factors, in a file of `folder`."""
-    file = folder / f"{factors.step_factor!r}_{factors.step_constant_s!r}_{factors.ttft_added_s!r}.json"
+    file = folder / f"{'_'.join(map(repr, astuple(factors)))}.json"
     form = AnchorFile(
         step_factor=factors.step_factor,
+        prompt_factor=factors.prompt_factor,
         step_constant_s=factors.step_constant_s,
         ttft_added_s=factors.ttft_added_s,
         measured_on=measured_on(scenario),

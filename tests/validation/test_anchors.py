@@ -1,6 +1,7 @@
 """Anchors: what one's own points become, and how far off they are elsewhere."""
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +14,7 @@ from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.scenario.loading import parse
 from sim.scenario.schema import Scenario
 from sim.validation.anchor_fit import Factors, folds
-from sim.validation.anchor_gain import evenly, gain, layouts, table
+from sim.validation.anchor_gain import deployments, evenly, gain, table
 from sim.validation.anchor_gain import point as point_of
 from sim.validation.anchors import NoAnchor, make_anchor, with_anchor
 from sim.validation.rows import Published
@@ -39,6 +40,10 @@ def point(concurrency: int, folder: Path, truth: Factors = TRUE) -> Benchmark:
     names = {"tpot": "p50", "ttft": "p50", "total_tput_per_gpu": "rate"}
     published = {name: Published(true.value(name, how), how) for name, how in names.items()}
     return Benchmark({"id": f"c{concurrency}", "point": f"{concurrency} in flight"}, published, [trial])
+
+
+def factors_of(form: AnchorFile) -> Factors:
+    return Factors(form.step_factor, form.step_constant_s, form.ttft_added_s, form.prompt_factor)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +80,7 @@ def test_one_point_more_than_halves_the_error_of_another(tmp_path: Path) -> None
     made = make_anchor([one])
     form = made.form
     assert form.error is None
-    factors = Factors(form.step_factor, form.step_constant_s, form.ttft_added_s)
+    factors = factors_of(form)
     trial = other.trials[0]
     runs = [run_trial(trial), run_trial(Trial(with_anchor(trial.scenario, factors, tmp_path), 0, 16, 96))]
     for metric, published in other.published.items():
@@ -89,9 +94,7 @@ def test_one_point_more_than_halves_the_error_of_another(tmp_path: Path) -> None
 
 def test_an_anchor_of_no_difference_changes_nothing(tmp_path: Path) -> None:
     form = make_anchor([point(4, tmp_path, Factors())]).form
-    assert (form.step_factor, form.step_constant_s, form.ttft_added_s) == pytest.approx(
-        (1.0, 0.0, 0.0), abs=1e-6
-    )
+    assert astuple(factors_of(form)) == pytest.approx(astuple(Factors()), abs=1e-6)
 
 
 def test_a_point_of_a_long_queue_does_not_become_a_fixed_part(tmp_path: Path) -> None:
@@ -178,7 +181,7 @@ def test_the_error_of_an_anchor_is_what_its_results_expect(tmp_path: Path) -> No
 
 def test_what_an_anchor_gains_is_measured_on_other_rows_of_a_layout() -> None:
     """Two points of a layout of the test half: the command's own path, from rows to the table."""
-    [(name, rows)] = layouts("test", "aggregated", 2, ["b200 trt fp4 8 GPUs EP1"]).items()
+    [(name, rows)] = deployments("test", "aggregated", 2, ["b200 trt fp4 8 GPUs EP1"]).items()
     found = gain(name, rows)
     assert len({point_of(row) for row in rows}) == len(rows) == 2
     assert found.rows == 1 and len(found.before["tpot"]) == len(found.after["tpot"]) == 1
@@ -211,7 +214,7 @@ def test_a_point_left_out_is_simulated_with_what_the_others_alone_would_give(tmp
     both = make_anchor(points)
     for i, one in enumerate(points):
         form = make_anchor([points[1 - i]]).form
-        factors = Factors(form.step_factor, form.step_constant_s, form.ttft_added_s)
+        factors = factors_of(form)
         trial = one.trials[0]
         anchored = with_anchor(trial.scenario, factors, tmp_path)
         run = run_trial(Trial(anchored, 0, trial.conc, trial.prompts)).outcome
