@@ -3,10 +3,10 @@
     python -m sim.validation.anchor_gain [--half test] [--most 6] [--kind aggregated] [--workers 2] [LAYOUT ...]
 
 The anchor is made from the point in the middle of the loads, as `tokenworks validate --anchor` makes it, and every
-other point simulated with it. A deployment is a layout with a release of its engine: an anchor is of one. A point is one
-load and one pair of lengths: of rows that repeat one the last stays, since to meet a load again is no gain elsewhere;
-with `--repeats` all stay. `--most`: points of a deployment at most, evenly over its loads. LAYOUT: only layouts with
-this text in their names.
+other point simulated with it. A deployment is a layout with a release of its engine: an anchor is of one. A point is
+one load and one pair of lengths: of rows that repeat one the last stays, since to meet a load again is no gain
+elsewhere; with `--repeats` all stay. `--most`: points of a deployment at most, evenly over its loads. LAYOUT: only
+layouts with this text in their names.
 """
 
 import argparse
