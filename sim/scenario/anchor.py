@@ -74,10 +74,6 @@ class Anchor:
     error: Mapping[str, Any] | None
     """Its own, see `AnchorError`; None where there was one point."""
 
-    def factor(self, with_prompts: bool) -> float:
-        """What a step's time is multiplied with."""
-        return self.step_factor * (self.prompt_factor if with_prompts else 1.0)
-
     def json(self) -> dict[str, Any]:
         """The `anchor` of the JSON of a run."""
         names = ("step_factor", "prompt_factor", "step_constant_s", "ttft_added_s", "points")

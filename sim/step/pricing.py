@@ -20,7 +20,6 @@ from sim.deployment.pools import PoolPlan
 from sim.frozen import Frozen
 from sim.model.layout import MEGA_MOE, Layout, Phase
 from sim.model.operations import Operation, mega_moe_experts, routed_experts
-from sim.scenario.anchor import Anchor
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Experts
 from sim.step.build import PoolPrices
@@ -95,16 +94,11 @@ def _overlap(deployment: Deployment, plan: PoolPlan, phase: Phase) -> StepOverla
         # SGLang DpPaddingMode (dp_attention.py): SUM_LEN in a batch with prompts, MAX_LEN in CUDA graphs of decode.
         # vLLM and TensorRT-LLM gather by the sizes of the ranks too where no graph asks for one size.
         summed=not decoding,
-        launch_s=0.0 if decoding and engine.cuda_graphs else _launch_s(deployment, phase),
+        launch_s=0.0
+        if decoding and engine.cuda_graphs
+        else engine.launch_s * (engine.compressed_launches if model.compressed else 1.0),
         graph_tokens=0 if decoding else plan.graph_tokens,
     )
-
-
-def _launch_s(deployment: Deployment, phase: Phase) -> float:
-    """Host time per launch. A step that waits for its launches takes the anchor's factor as any other."""
-    engine, anchor = deployment.engine, _anchor(deployment)
-    factor = 1.0 if anchor is None else anchor.factor(phase == "prefill")
-    return engine.launch_s * (engine.compressed_launches if deployment.model.compressed else 1.0) * factor
 
 
 def _slowdown(gpu: Gpu) -> float:
@@ -117,7 +111,8 @@ def _slowdown(gpu: Gpu) -> float:
 
 def cost_model(deployment: Deployment, phase: Phase) -> CostModel:
     """What prices the operations of the deployment's steps: its profile with the roofline behind it, in a running
-    engine, adjusted to the anchor. A prefill step is any with prompts, whatever decodes beside them.
+    engine, adjusted to the anchor. A prefill step is any with prompts, whatever decodes beside them. A pool of prompts
+    alone keeps its price: TPOT, which tells an anchor's factor, is measured on the pool that decodes.
 
     Raises DeploymentError where the profile cannot be read.
     """
@@ -132,15 +127,11 @@ def cost_model(deployment: Deployment, phase: Phase) -> CostModel:
     cost = InSituCost(network, deployment.engine.communication_factor)
     if steps := whole_steps(deployment):
         cost = WholeStepCost(cost, steps, deployment.model, str(deployment.profile))
-    if (anchor := _anchor(deployment)) is None:
+    anchor = deployment.anchor
+    if anchor is None or set(deployment.pools) == {"prefill"}:
         return cost
-    return AnchoredCost(cost, anchor.factor(phase == "prefill"), anchor.step_constant_s, anchor.name)
-
-
-def _anchor(deployment: Deployment) -> Anchor | None:
-    """What the steps of the pools are adjusted to. A pool of prompts alone keeps its price: TPOT, which tells an
-    anchor's factor, is measured on the pool that decodes."""
-    return None if set(deployment.pools) == {"prefill"} else deployment.anchor
+    factor = anchor.step_factor * (anchor.prompt_factor if phase == "prefill" else 1.0)
+    return AnchoredCost(cost, factor, anchor.step_constant_s, anchor.name)
 
 
 def check_backends(deployment: Deployment) -> None:
