@@ -73,15 +73,19 @@ class AnchorFit:
 class Lines:
     """TPOT and TTFT as lines over what an anchor changes, at every point.
 
-    fixed_s: the engine's own fixed part of TTFT, seconds.
+    fixed_s: the engine's own fixed part of TTFT, seconds; shared: whether one pool does prompts and answers.
     """
 
-    def __init__(self, measured: Sequence[Figures], simulate: Simulate, fixed_s: float) -> None:
+    def __init__(self, measured: Sequence[Figures], simulate: Simulate, fixed_s: float, shared: bool) -> None:
         self._measured, self._simulate, self._fixed_s = measured, simulate, fixed_s
         width, self._scatter, self._step = rules()["width"], rules()["scatter"], rules()["difference"]
         self._widths = np.array([width[name] for name in FACTORS])
         points = range(len(measured))
         self.base = simulate([(i, Factors()) for i in points])
+        self._times = [
+            rules()["queued"]["scatter_times"] if shared and _queued(told, base) else 1.0
+            for told, base in zip(measured, self.base, strict=True)
+        ]
         changed = [
             simulate([(i, _factors(at)) for i in points])
             for at in np.diag([self._step[name] for name in SIMULATED] + [0.0])[:-1]
@@ -134,7 +138,7 @@ class Lines:
             told = self._measured[i]
             for name in names:
                 if name in told and name in here:
-                    slope, weight = self._slopes[i][name], 1 / self._scale(name, told, here)
+                    slope, weight = self._slopes[i][name], 1 / self._scale(name, i, here)
                     rows.append(weight * slope)
                     target.append(weight * (told[name] - here[name] + float(np.dot(slope, at))))
         x, y, c, a = np.linalg.lstsq(np.array(rows), np.array(target), rcond=None)[0].tolist()
@@ -147,24 +151,30 @@ class Lines:
             told = self._measured[i]
             for name in LATENCIES:
                 if name in told and name in here:
-                    total += ((here[name] - told[name]) / self._scale(name, told, here)) ** 2
+                    total += ((here[name] - told[name]) / self._scale(name, i, here)) ** 2
         return total
 
     def _explained(self, found: Mapping[int, Figures]) -> bool:
         """Whether nothing is further off than what no factor explains, nor than without an anchor."""
         return all(
             abs(here[name] - self._measured[i][name])
-            <= min(
-                self._scale(name, self._measured[i], here), abs(self.base[i][name] - self._measured[i][name])
-            )
+            <= min(self._scale(name, i, here), abs(self.base[i][name] - self._measured[i][name]))
             for i, here in found.items()
             for name in LATENCIES
             if name in self._measured[i] and name in here
         )
 
-    def _scale(self, name: str, told: Figures, here: Figures) -> float:
-        """Seconds that no factor explains; of a TTFT that is simulated too long, as a share of that."""
-        return self._scatter[name] * (max(told[name], here[name]) if name == "ttft" else told[name])
+    def _scale(self, name: str, i: int, here: Figures) -> float:
+        """Seconds of a point that no factor explains; of a TTFT that is simulated too long, as a share of that."""
+        told = self._measured[i][name]
+        seconds = max(told, here[name]) if name == "ttft" else told
+        return self._times[i] * self._scatter[name] * seconds
+
+
+def _queued(told: Figures, base: Figures) -> bool:
+    """Whether prompts waited that do not in the simulation: what else is measured then is of other steps, too."""
+    both = "ttft" in told and "ttft" in base
+    return both and told["ttft"] > rules()["queued"]["ttft_ratio"] * base["ttft"]
 
 
 def folds(count: int) -> list[list[int]]:
