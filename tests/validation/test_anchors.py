@@ -274,6 +274,16 @@ def test_a_file_from_before_prompts_had_a_factor_holds_for_all_steps(tmp_path: P
     assert astuple(read_anchor(str(old)))[1:] == astuple(read_anchor(str(file)))[1:]
 
 
+def test_points_that_contradict_each_other_change_nothing(tmp_path: Path) -> None:
+    """Steps take 1.3 times as long at one load, 0.75 times at the other: each is nearer without what the other lacks."""
+    made = make_anchor([point(4, tmp_path, Factors(1.3)), point(16, tmp_path, Factors(0.75))])
+    assert factors_of(made.form) == Factors()
+    assert made.left_out == made.after == made.before
+    assert made.form.error is not None and made.form.error.tpot == pytest.approx(
+        (1 - 1 / 1.3 + 1 / 0.75 - 1) / 2, rel=0.1
+    )
+
+
 def test_many_points_are_left_out_in_groups() -> None:
     assert folds(3) == [[0], [1], [2]]
     assert folds(12) == [[0, 5, 10], [1, 6, 11], [2, 7], [3, 8], [4, 9]]
