@@ -275,7 +275,7 @@ def test_a_file_from_before_prompts_had_a_factor_holds_for_all_steps(tmp_path: P
 
 
 def test_points_that_contradict_each_other_change_nothing(tmp_path: Path) -> None:
-    """Steps take 1.3 times as long at one load, 0.75 times at the other: each is nearer without what the other lacks."""
+    """Steps take 1.3 times as long at one load, 0.75 times at the other: each is nearer without what that one lacks."""
     made = make_anchor([point(4, tmp_path, Factors(1.3)), point(16, tmp_path, Factors(0.75))])
     assert factors_of(made.form) == Factors()
     assert made.left_out == made.after == made.before
