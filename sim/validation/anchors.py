@@ -64,7 +64,8 @@ def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progres
         asked = [(i, part.made) for out, part in zip(groups, parts, strict=True) for i in out]
         by_point = dict(zip([i for i, _ in asked], simulate(asked), strict=True)) if asked else {}
     left_out: Sequence[Mapping[str, float]] = [by_point[i] for i in every] if by_point else []
-    made, after = whole.made, [whole.found[i] for i in every]
+    made = whole.made
+    after: Sequence[Mapping[str, float]] = [whole.found[i] for i in every]
     told, without = (_off(points, found, "tpot") for found in (left_out or lines.base, lines.base))
     if told is not None and without is not None and told > without:
         made, after, left_out = Factors(), lines.base, lines.base
