@@ -51,7 +51,7 @@ def explain(
         tokens = batch
     parts = step.overlap.parts(batch)
     operations = _operations(step, phase, batch, context)
-    cost = cost_model(deployment)
+    cost = cost_model(deployment, phase)
     priced, device_s, step_s = _priced(operations, cost, step.overlap, parts, tokens)
     others = {}
     for backend in _other_backends(deployment, step, operations):

@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.cli.terminal import number, percent, seconds
-from sim.scenario.anchor import AnchorFile
-from sim.units import MILLISECOND_S
+from sim.scenario.anchor import AnchorFile, factors_in_words
 from sim.validation.bench.compare import LATENCIES, Compared, Comparison, Repeated
 
 LABELS: Final = {
@@ -74,8 +73,8 @@ def _written(metric: str) -> Any:
 
 def anchored(form: AnchorFile, path: Path) -> Iterator[RenderableType]:
     """What an anchor changes at its points, and how far off it is elsewhere."""
-    constant, added = (one / MILLISECOND_S for one in (form.step_constant_s, form.ttft_added_s))
-    if (form.step_factor, constant, added) == (1.0, 0.0, 0.0):
+    factors = (form.step_factor, form.prompt_factor, form.step_constant_s, form.ttft_added_s)
+    if factors == (1.0, 1.0, 0.0, 0.0):
         yield Text(
             "No correction comes nearer to TPOT and TTFT together than the simulation as it is: "
             "the anchor changes nothing.",
@@ -83,8 +82,7 @@ def anchored(form: AnchorFile, path: Path) -> Iterator[RenderableType]:
         )
     yield Text.assemble(
         ("Anchor: ", "bold"),
-        f"steps x {form.step_factor:.3f} {constant:+.2f} ms, TTFT {added:+.0f} ms; written to {path}. Name it in a "
-        f"scenario: `anchor: {path.name}`",
+        f"{factors_in_words(form.model_dump())}; written to {path}. Name it in a scenario: `anchor: {path.name}`",
     )
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("point")

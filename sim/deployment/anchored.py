@@ -13,12 +13,12 @@ def anchor_of(scenario: Scenario) -> Anchor | None:
 
 
 def anchor_problems(scenario: Scenario) -> Iterator[Problem]:
-    """An anchor that was measured on another model, GPU or engine."""
+    """An anchor that was measured on another model, GPU, engine or release of it."""
     if scenario.anchor is None:
         return
     for key, (there, here) in differences(scenario).items():
         if key in SAME:
-            says = f"measured on {key} {there}, and this is {here}; expected an anchor of {here}"
+            says = f"measured on {key} {_told(there)}, and this is {_told(here)}; expected an anchor of the same {key}"
             yield Problem(("anchor",), says)
 
 

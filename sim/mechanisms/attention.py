@@ -82,7 +82,7 @@ def _steps_s(deployment: Deployment, phase: Phase, positions: Sequence[int], bat
         return step.prefill_attention(1, load, length)
 
     rest = step.decode_rest if phase == "decode" else step.prefill_rest
-    prices = Prices(attention, rest, cost_model(deployment), step.overlap)
+    prices = Prices(attention, rest, cost_model(deployment, phase), step.overlap)
     surface = Surface(np.array([float(batch)]), context, prices)
     load = np.array([float(batch)])
     return [surface.step_s(surface.core_s(load, context[i : i + 1]), load) for i in range(len(positions))]
@@ -101,7 +101,7 @@ def attention_parts(
     for model in models:
         mine = resolve(scenario.model_copy(update={"model": model}), phase)
         step = step_operations(mine, phase)
-        cost = cost_model(mine)
+        cost = cost_model(mine, phase)
         for context in contexts:
             if phase == "decode":
                 blocks = step.decode_attention(batch, context)

@@ -65,6 +65,6 @@ def _steps_s(deployment: Deployment, batches: Sequence[int], context: float) -> 
     surface = Surface(
         np.unique(load),
         np.array([context, context + 1]),
-        Prices(step.decode_attention, step.decode_rest, cost_model(deployment), step.overlap),
+        Prices(step.decode_attention, step.decode_rest, cost_model(deployment, "decode"), step.overlap),
     )
     return np.array([surface.step_s(surface.core_s(b, at), b) for b in load[:, None]])

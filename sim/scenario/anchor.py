@@ -21,13 +21,17 @@ from sim.scenario.schema import Scenario
 from sim.scenario.section import NonNegativeFloat, PositiveInt, Section, unit
 from sim.units import MILLISECOND_S
 
-SAME: Final = ("model", "gpu", "engine")
-"""What an anchor was measured on and a scenario that names it must share."""
-ALIKE: Final = ("engine_version", "deployment", "precision", "speculation")
+SAME: Final = ("model", "gpu", "engine", "engine_version")
+"""What an anchor was measured on and a scenario that names it must share. The release, too: on the training half of the
+published rows, aggregated, one of another release leaves TPOT further off than none (docs/bench.md)."""
+ALIKE: Final = ("deployment", "precision", "speculation")
 """What they should share: where they do not, a note says so."""
 Added = Annotated[
     float, Field(ge=-1e4, le=1e4, allow_inf_nan=False, strict=True, json_schema_extra=unit("s"))
 ]
+
+
+Times = Annotated[float, Field(ge=0.01, le=100, strict=True)]
 
 
 class AnchorError(Section):
@@ -42,9 +46,8 @@ class AnchorError(Section):
 class AnchorFile(Section):
     """The file."""
 
-    step_factor: Annotated[float, Field(ge=0.01, le=100, strict=True)] = Field(
-        description="time of every operation of a step, measured over simulated"
-    )
+    step_factor: Times = Field(description="time of every operation of a step, measured over simulated")
+    prompt_factor: Times = Field(default=1.0, description="the same of steps with prompts, on top of that")
     step_constant_s: Added = Field(description="time of a step on top of that, seconds")
     ttft_added_s: Added = Field(description="fixed part of TTFT on top of the engine's, seconds")
     measured_on: dict[str, Any] = Field(description="the deployment that was measured")
@@ -62,6 +65,8 @@ class Anchor:
     name: str
     """Of its file, without folders."""
     step_factor: float
+    prompt_factor: float
+    """Of steps with prompts, on top of `step_factor`."""
     step_constant_s: float
     ttft_added_s: float
     points: int
@@ -71,7 +76,7 @@ class Anchor:
 
     def json(self) -> dict[str, Any]:
         """The `anchor` of the JSON of a run."""
-        names = ("step_factor", "step_constant_s", "ttft_added_s", "points")
+        names = ("step_factor", "prompt_factor", "step_constant_s", "ttft_added_s", "points")
         error = None if self.error is None else dict(self.error)
         return {"file": self.name, **{name: getattr(self, name) for name in names}, "error": error}
 
@@ -80,7 +85,7 @@ def read_anchor(name: str) -> Anchor:
     """The anchor in a file; read again where it has changed. Raises ScenarioError with the place of what is wrong."""
     form = _form(name)
     error = None if form.error is None else Frozen(form.error.model_dump())
-    factors = (form.step_factor, form.step_constant_s, form.ttft_added_s)
+    factors = (form.step_factor, form.prompt_factor, form.step_constant_s, form.ttft_added_s)
     return Anchor(Path(name).name, *factors, len(form.points), error)
 
 
@@ -104,11 +109,17 @@ def differences(scenario: Scenario) -> dict[str, tuple[Any, Any]]:
 
 def in_words(anchor: Mapping[str, Any]) -> str:
     """The `anchor` of the JSON of a run, as a person reads it."""
-    constant, added = (anchor[key] / MILLISECOND_S for key in ("step_constant_s", "ttft_added_s"))
     points = "1 measured point" if anchor["points"] == 1 else f"{anchor['points']} measured points"
+    return f"{anchor['file']}: {factors_in_words(anchor)}, from {points} of one's own"
+
+
+def factors_in_words(anchor: Mapping[str, Any]) -> str:
+    """What an anchor changes, by the names of its file."""
+    constant, added = (anchor[key] / MILLISECOND_S for key in ("step_constant_s", "ttft_added_s"))
+    of_prompts = anchor["step_factor"] * anchor["prompt_factor"]
     return (
-        f"{anchor['file']}: steps x {anchor['step_factor']:.3f} {constant:+.2f} ms, TTFT {added:+.0f} ms, "
-        f"from {points} of one's own"
+        f"steps x {anchor['step_factor']:.3f} (with prompts x {of_prompts:.3f}) {constant:+.2f} ms, "
+        f"TTFT {added:+.0f} ms"
     )
 
 

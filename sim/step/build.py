@@ -22,11 +22,17 @@ PROMPT_POINTS_PER_OCTAVE = 3
 class PoolPrices:
     """The steps of a pool, priced as they are asked for."""
 
-    def __init__(self, operations: Mapping[str, StepOperations], cost: CostModel) -> None:
-        """`operations` by phase: prefill, decode or both, as the pool does."""
-        decode, self._prefill, self._cost = operations.get("decode"), operations.get("prefill"), cost
+    def __init__(self, operations: Mapping[str, StepOperations], costs: Mapping[str, CostModel]) -> None:
+        """`operations`, and what prices them, by phase: prefill, decode or both, as the pool does."""
+        decode, self._prefill, self._costs = operations.get("decode"), operations.get("prefill"), costs
         self._decode = [
-            (up_to, step, Prices(step.decode_attention, step.decode_rest, cost, step.overlap, step.layout.dp))
+            (
+                up_to,
+                step,
+                Prices(
+                    step.decode_attention, step.decode_rest, costs["decode"], step.overlap, step.layout.dp
+                ),
+            )
             for up_to, step in (decode.levels() if decode else ())
         ]
         if chunk := self._prefill:
@@ -34,7 +40,9 @@ class PoolPrices:
             def attention(tokens: float, context: float) -> list[Operation]:
                 return chunk.prefill_attention(*typical_prompts(tokens, context))
 
-            self._chunks = Prices(attention, chunk.prefill_rest, cost, chunk.overlap, chunk.layout.dp)
+            self._chunks = Prices(
+                attention, chunk.prefill_rest, costs["prefill"], chunk.overlap, chunk.layout.dp
+            )
 
     def step_cost(self, max_sequences: int, max_tokens: int) -> SurfaceStepCost:
         """`max_sequences` per attention-DP rank bounds the decode grid, `max_tokens` of a chunk the prefill grid."""
@@ -50,7 +58,7 @@ class PoolPrices:
             graph = chunk.overlap.graph_tokens
             tokens = grid(1, max(max_tokens, 2), PROMPT_POINTS_PER_OCTAVE, (graph, graph + 1))
             prefill = Surface(tokens, _contexts(chunk.layout, "prefill"), self._chunks)
-            prompts = PromptAttention(chunk, prefill, self._cost)
+            prompts = PromptAttention(chunk, prefill, self._costs["prefill"])
         return SurfaceStepCost(decode, prefill, prompts)
 
 
@@ -58,7 +66,7 @@ def build_step_cost(
     operations: Mapping[str, StepOperations], cost: CostModel, max_sequences: int, max_tokens: int
 ) -> SurfaceStepCost:
     """Price the steps of a pool; see `PoolPrices`."""
-    return PoolPrices(operations, cost).step_cost(max_sequences, max_tokens)
+    return PoolPrices(operations, dict.fromkeys(operations, cost)).step_cost(max_sequences, max_tokens)
 
 
 def _contexts(layout: Layout, phase: Phase) -> Floats:

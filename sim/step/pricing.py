@@ -109,9 +109,10 @@ def _slowdown(gpu: Gpu) -> float:
     return 1.0 if gpu.sms is None else gpu.sms / (gpu.sms - catalog.efficiency().exchange_sms)
 
 
-def cost_model(deployment: Deployment) -> CostModel:
-    """What prices the deployment's operations: its profile with the roofline behind it, in a running engine, adjusted
-    to the anchor. That was measured on steps that decode; a pool of prompts alone keeps its price.
+def cost_model(deployment: Deployment, phase: Phase) -> CostModel:
+    """What prices the operations of the deployment's steps: its profile with the roofline behind it, in a running
+    engine, adjusted to the anchor. A prefill step is any with prompts, whatever decodes beside them. A pool of prompts
+    alone keeps its price: TPOT, which tells an anchor's factor, is measured on the pool that decodes.
 
     Raises DeploymentError where the profile cannot be read.
     """
@@ -129,7 +130,8 @@ def cost_model(deployment: Deployment) -> CostModel:
     anchor = deployment.anchor
     if anchor is None or set(deployment.pools) == {"prefill"}:
         return cost
-    return AnchoredCost(cost, anchor.step_factor, anchor.step_constant_s, anchor.name)
+    factor = anchor.step_factor * (anchor.prompt_factor if phase == "prefill" else 1.0)
+    return AnchoredCost(cost, factor, anchor.step_constant_s, anchor.name)
 
 
 def check_backends(deployment: Deployment) -> None:
@@ -268,4 +270,4 @@ def _priced(steps: _Steps, max_sequences: int, max_tokens: int) -> SurfaceStepCo
 @lru_cache(maxsize=32)
 def _prices(steps: _Steps) -> PoolPrices:
     operations = {str(phase): step_operations(steps.alone, phase) for phase in steps.layouts}
-    return PoolPrices(operations, cost_model(steps.alone))
+    return PoolPrices(operations, {str(phase): cost_model(steps.alone, phase) for phase in steps.layouts})

@@ -1,18 +1,18 @@
 """The factors of an anchor from simulated and measured figures of its points.
 
-    TPOT(x, c) = T + J_x x + J_c c          T and the slopes J by three simulations of each point
-    TTFT(a) = F + a
-    x, c, a minimise  sum ((TPOT - M) / (scatter M))^2 + ... + (x / width_x)^2 + (c / width_c)^2 + (a / width_a)^2
+    TPOT(x, y, c) = T + J_x x + J_y y + J_c c          T, F and the slopes by four simulations of each point
+    TTFT(y, a) = F + K_y y + a                         F with steps that take x, y and c of TPOT alone
+    x, y, c, a minimise  sum ((TPOT - M) / (scatter M))^2 + ... + (x / width_x)^2 + (y / width_y)^2 + ...
 
-M is what was measured, 1 + x the factor and c the constant of a step, a the fixed part of TTFT. A few short answers
-follow no line: while a point is off by more than its scatter, or than without an anchor, T and F are simulated again
-with what was found, a few times, and the factors with the least sum stay.
-One point cannot tell a factor from a constant: the widths (`anchors.yaml`) share its difference out, and keep a point
-that contradicts others from having it all.
+M is what was measured, 1 + x the factor and c the constant of a step, 1 + y what steps with prompts take on top, a the
+fixed part of TTFT. A few short answers follow no line: while a point is off by more than its scatter, or than without
+an anchor, T and F are simulated again with what was found, a few times, and the factors with the least sum stay.
+One point cannot tell them all apart: the widths (`anchors.yaml`) share its difference out, and keep a point that
+contradicts others from having it all.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,14 @@ FILE: Final = Path(__file__).with_name("anchors.yaml")
 Figures = Mapping[str, float]
 """TPOT and TTFT in seconds, throughput in tokens/s and GPU, by `METRICS`."""
 METRICS: Final = ("tpot", "ttft", "throughput")
+LATENCIES: Final = ("tpot", "ttft")
+"""What an anchor is fitted to."""
+SIMULATED: Final = ("step_factor", "prompt_factor", "step_constant_s")
+"""Of `FACTORS` those whose slopes are simulated."""
+FACTORS: Final = (*SIMULATED, "ttft_added_s")
+"""x, y, c and a of the docstring."""
+LEAST: Final = 0.05
+"""No factor is smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,7 @@ class Factors:
     step_factor: float = 1.0
     step_constant_s: float = 0.0
     ttft_added_s: float = 0.0
+    prompt_factor: float = 1.0
 
 
 Simulate = Callable[[Sequence[tuple[int, Factors]]], Sequence[Figures]]
@@ -62,30 +71,28 @@ class AnchorFit:
 
 
 class Lines:
-    """TPOT as a line over a step's factor and constant, TTFT over its fixed part, at every point.
+    """TPOT and TTFT as lines over what an anchor changes, at every point.
 
-    kind: `aggregated` or `disaggregated`; fixed_s: the engine's own fixed part of TTFT, seconds.
+    fixed_s: the engine's own fixed part of TTFT, seconds; shared: whether one pool does prompts and answers.
     """
 
-    def __init__(self, measured: Sequence[Figures], simulate: Simulate, kind: str, fixed_s: float) -> None:
+    def __init__(self, measured: Sequence[Figures], simulate: Simulate, fixed_s: float, shared: bool) -> None:
         self._measured, self._simulate, self._fixed_s = measured, simulate, fixed_s
         width, self._scatter, self._step = rules()["width"], rules()["scatter"], rules()["difference"]
-        self._widths = np.array([width[n] for n in ("step_factor", "step_constant_s", f"ttft_{kind}_s")])
-        slower = Factors(step_factor=1 + self._step["step_factor"])
-        later = Factors(step_constant_s=self._step["step_constant_s"])
+        self._widths = np.array([width[name] for name in FACTORS])
         points = range(len(measured))
-        self.base, by_factor, by_constant = (
-            simulate([(i, factors) for i in points]) for factors in (Factors(), slower, later)
-        )
+        self.base = simulate([(i, Factors()) for i in points])
+        self._times = [
+            rules()["queued"]["scatter_times"] if shared and _queued(told, base) else 1.0
+            for told, base in zip(measured, self.base, strict=True)
+        ]
+        changed = [
+            simulate([(i, _factors(at)) for i in points])
+            for at in np.diag([self._step[name] for name in SIMULATED] + [0.0])[:-1]
+        ]
         self._slopes = [
-            [
-                (f["tpot"] - b["tpot"]) / self._step["step_factor"],
-                (c["tpot"] - b["tpot"]) / self._step["step_constant_s"],
-                0.0,
-            ]
-            if "tpot" in b
-            else [0.0, 0.0, 0.0]
-            for b, f, c in zip(self.base, by_factor, by_constant, strict=True)
+            {name: self._slope(name, base, each) for name in LATENCIES if name in base}
+            for base, *each in zip(self.base, *changed, strict=True)
         ]
 
     def fitted(self, sets: Iterable[Sequence[int]]) -> list[AnchorFit]:
@@ -94,11 +101,10 @@ class Lines:
         for fit in fits:
             base = {i: self.base[i] for i in fit.kept}
             fit.found, fit.least = base, self._off(base, Factors())
-            fit.tried = replace(self._solved(base, Factors()), ttft_added_s=0.0)
-        for fit, found in self._round(fits):  # TTFT's fixed part, of steps that are right already
+            fit.tried = self._solved(base, Factors(), ("tpot",))
+        for fit, found in self._round(fits):  # what TTFT tells, of steps that are right already
             assert fit.tried is not None
-            added = self._solved(found, fit.tried).ttft_added_s
-            fit.tried = replace(self._solved(fit.found, Factors()), ttft_added_s=added)
+            fit.tried = self._solved(found, fit.tried)
         for _ in range(int(self._step["rounds"])):
             for fit, found in self._round(fits):
                 assert fit.tried is not None
@@ -113,46 +119,62 @@ class Lines:
         figures = iter(self._simulate([(i, tried) for fit, tried in open_fits for i in fit.kept]))
         return [(fit, {i: next(figures) for i in fit.kept}) for fit, _ in open_fits]
 
-    def _solved(self, found: Mapping[int, Figures], used: Factors) -> Factors:
+    def _slope(self, name: str, base: Figures, changed: Sequence[Figures]) -> Any:
+        """Of a latency of a point, over `FACTORS`."""
+        slopes = [
+            (one[name] - base[name]) / self._step[by] for by, one in zip(SIMULATED, changed, strict=True)
+        ]
+        # What steps take in TTFT is simulated, not solved for: queues and answers beside it would tell their factor.
+        return np.array([*slopes, 0.0] if name == "tpot" else [0.0, slopes[1], 0.0, 1.0])
+
+    def _solved(
+        self, found: Mapping[int, Figures], used: Factors, names: Sequence[str] = LATENCIES
+    ) -> Factors:
         """The factors of the least sum, going on from the figures `found` with those that were used. TTFT never loses
         more than the engine's own fixed part."""
         at = _as_array(used)
         rows, target = [*np.diag(1 / self._widths)], [0.0] * len(at)
         for i, here in found.items():
             told = self._measured[i]
-            for name, slope in (("tpot", self._slopes[i]), ("ttft", [0.0, 0.0, 1.0])):
+            for name in names:
                 if name in told and name in here:
-                    weight = 1 / self._scale(name, told, here)
-                    rows.append(weight * np.array(slope))
+                    slope, weight = self._slopes[i][name], 1 / self._scale(name, i, here)
+                    rows.append(weight * slope)
                     target.append(weight * (told[name] - here[name] + float(np.dot(slope, at))))
-        x, c, a = np.linalg.lstsq(np.array(rows), np.array(target), rcond=None)[0].tolist()
-        return Factors(max(0.05, 1 + x), c, max(-self._fixed_s, a))
+        x, y, c, a = np.linalg.lstsq(np.array(rows), np.array(target), rcond=None)[0].tolist()
+        return _factors([max(LEAST - 1, x), max(LEAST - 1, y), c, max(-self._fixed_s, a)])
 
     def _off(self, found: Mapping[int, Figures], used: Factors) -> float:
         """The sum that is to be least, of these figures."""
         total = float(np.sum((_as_array(used) / self._widths) ** 2))
         for i, here in found.items():
             told = self._measured[i]
-            for name in ("tpot", "ttft"):
+            for name in LATENCIES:
                 if name in told and name in here:
-                    total += ((here[name] - told[name]) / self._scale(name, told, here)) ** 2
+                    total += ((here[name] - told[name]) / self._scale(name, i, here)) ** 2
         return total
 
     def _explained(self, found: Mapping[int, Figures]) -> bool:
         """Whether nothing is further off than what no factor explains, nor than without an anchor."""
         return all(
             abs(here[name] - self._measured[i][name])
-            <= min(
-                self._scale(name, self._measured[i], here), abs(self.base[i][name] - self._measured[i][name])
-            )
+            <= min(self._scale(name, i, here), abs(self.base[i][name] - self._measured[i][name]))
             for i, here in found.items()
-            for name in ("tpot", "ttft")
+            for name in LATENCIES
             if name in self._measured[i] and name in here
         )
 
-    def _scale(self, name: str, told: Figures, here: Figures) -> float:
-        """Seconds that no factor explains; of a TTFT that is simulated too long, as a share of that."""
-        return self._scatter[name] * (max(told[name], here[name]) if name == "ttft" else told[name])
+    def _scale(self, name: str, i: int, here: Figures) -> float:
+        """Seconds of a point that no factor explains; of a TTFT that is simulated too long, as a share of that."""
+        told = self._measured[i][name]
+        seconds = max(told, here[name]) if name == "ttft" else told
+        return self._times[i] * self._scatter[name] * seconds
+
+
+def _queued(told: Figures, base: Figures) -> bool:
+    """Whether prompts waited that do not in the simulation: what else is measured then is of other steps, too."""
+    both = "ttft" in told and "ttft" in base
+    return both and told["ttft"] > rules()["queued"]["ttft_ratio"] * base["ttft"]
 
 
 def folds(count: int) -> list[list[int]]:
@@ -162,5 +184,13 @@ def folds(count: int) -> list[list[int]]:
 
 
 def _as_array(factors: Factors) -> Any:
-    """x, c and a of the module's docstring."""
-    return np.array([factors.step_factor - 1, factors.step_constant_s, factors.ttft_added_s])
+    """x, y, c and a of the module's docstring."""
+    return np.array(
+        [factors.step_factor - 1, factors.prompt_factor - 1, factors.step_constant_s, factors.ttft_added_s]
+    )
+
+
+def _factors(values: Any) -> Factors:
+    """Of x, y, c and a."""
+    x, y, c, a = (float(value) for value in values)
+    return Factors(1 + x, c, a, 1 + y)

@@ -1,11 +1,12 @@
-"""What one measured point per layout gains on the other points of that layout: published rows, all simulated.
+"""What one measured point of a deployment gains on its other points: published rows, all simulated.
 
     python -m sim.validation.anchor_gain [--half test] [--most 6] [--kind aggregated] [--workers 2] [LAYOUT ...]
 
-The anchor is made from the point in the middle of a layout's loads, as `tokenworks validate --anchor` makes it, and
-every other point simulated with it. A point is one load and one pair of lengths: of rows that repeat one the last
-stays, since to meet a load again is no gain elsewhere; with `--repeats` all stay. `--most`: points of a layout at most,
-evenly over its loads. LAYOUT: only layouts with this text in their names.
+The anchor is made from the point in the middle of the loads, as `tokenworks validate --anchor` makes it, and every
+other point simulated with it. A deployment is a layout with a release of its engine: an anchor is of one. A point is
+one load and one pair of lengths: of rows that repeat one the last stays, since to meet a load again is no gain
+elsewhere; with `--repeats` all stay. `--most`: points of a deployment at most, evenly over its loads. LAYOUT: only
+layouts with this text in their names.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from sim.validation.anchors import NoAnchor, figures, make_anchor, measured
 from sim.validation.errors import grouped
 from sim.validation.rows import Row, read_rows
 from sim.validation.runs import Benchmark, answers
+from sim.validation.scenarios import settings_of
 from sim.validation.skips import skipped
 from sim.validation.split import split_of
 from sim.validation.table import SHIPPED, benchmark_of
@@ -38,18 +40,18 @@ MAX_PROMPTS: Final = 2000
 
 @dataclass(frozen=True)
 class Gain:
-    """Absolute errors of the other rows of a layout, by metric: without the anchor, and with it."""
+    """Absolute errors of the other rows of a deployment, by metric: without the anchor, and with it."""
 
-    layout: str
+    deployment: str
     rows: int
     before: Mapping[str, Sequence[float]]
     after: Mapping[str, Sequence[float]]
 
 
-def layouts(
+def deployments(
     half: str, kind: str, most: int, names: Sequence[str], repeats: bool = False
 ) -> dict[str, list[Row]]:
-    """Rows by layout, one of each point, in the order of their loads; layouts of one point are left out.
+    """Rows by layout and release, one of each point, in the order of their loads; those of one point are left out.
 
     repeats: keep rows of a point that others are of too.
     """
@@ -65,17 +67,23 @@ def layouts(
         and (not names or any(name in row.layout for name in names))
     ]
     found = {}
-    for layout, group in grouped(kept, lambda row: row.layout).items():
+    for name, group in grouped(kept, deployment).items():
         by_day = sorted(group, key=lambda row: (row.ran or date.min, row.id))
         last = {(*point(row), row.id if repeats else ""): row for row in by_day}
         ordered = [row for _, row in sorted(last.items())]
         if len(ordered) > 1:
-            found[layout] = [ordered[i] for i in evenly(len(ordered), most)]
+            found[name] = [ordered[i] for i in evenly(len(ordered), most)]
     return found
 
 
+def deployment(row: Row) -> str:
+    """What an anchor is of: the layout of a row, and the release where it is not the newest that is described."""
+    release = settings_of(row).get("engine_version")
+    return f"{row.layout}, {release}" if release else row.layout
+
+
 def point(row: Row) -> tuple[int, int, int]:
-    """What tells a point of a layout from its others: requests in flight, and the longest prompt and answer."""
+    """What tells a point of a deployment from its others: requests in flight, and the longest prompt and answer."""
     return row.conc, row.isl, row.osl
 
 
@@ -86,7 +94,7 @@ def evenly(count: int, most: int) -> list[int]:
     return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
 
 
-def gain(layout: str, rows: Sequence[Row], workers: int = 1) -> Gain:
+def gain(name: str, rows: Sequence[Row], workers: int = 1) -> Gain:
     """The errors of all rows but the one in the middle, without and with an anchor made from that one.
 
     Raises NoAnchor where a row cannot be simulated.
@@ -109,7 +117,7 @@ def gain(layout: str, rows: Sequence[Row], workers: int = 1) -> Gain:
             for point, answer in zip((*others, *others), answers(trials, workers, None), strict=True)
         ]
     count = len(others)
-    return Gain(layout, count, _errors(others, found[:count]), _errors(others, found[count:]))
+    return Gain(name, count, _errors(others, found[:count]), _errors(others, found[count:]))
 
 
 def _errors(points: Sequence[Benchmark], found: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
@@ -124,8 +132,8 @@ def _errors(points: Sequence[Benchmark], found: Sequence[Mapping[str, float]]) -
 
 
 def table(gains: Iterable[Gain]) -> str:
-    """Median errors by layout, without -> with the anchor, as a Markdown table; medians of the layouts below."""
-    lines = ["| layout | other points | TPOT | TTFT | tokens/s |", "|---|---|---|---|---|"]
+    """Median errors by deployment, without -> with the anchor, as a Markdown table; medians of these below."""
+    lines = ["| layout, release | other points | TPOT | TTFT | tokens/s |", "|---|---|---|---|---|"]
     every: dict[str, list[tuple[float, float]]] = {name: [] for name in METRICS}
     for one in gains:
         cells = []
@@ -136,12 +144,12 @@ def table(gains: Iterable[Gain]) -> str:
                 cells.append(f"{pair[0]:.1%} -> {pair[1]:.1%}")
             else:
                 cells.append("-")
-        lines.append(f"| {one.layout} | {one.rows} | {' | '.join(cells)} |")
+        lines.append(f"| {one.deployment} | {one.rows} | {' | '.join(cells)} |")
     medians = [
         f"{median(b for b, _ in pairs):.1%} -> {median(a for _, a in pairs):.1%}" if pairs else "-"
         for pairs in every.values()
     ]
-    lines.append(f"| median of {len(lines) - 2} layouts | | {' | '.join(medians)} |")
+    lines.append(f"| median of {len(lines) - 2} | | {' | '.join(medians)} |")
     return "\n".join(lines)
 
 
@@ -158,11 +166,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args(arguments)
     gains = []
-    for layout, rows in layouts(asked.half, asked.kind, asked.most, asked.names, asked.repeats).items():
+    for name, rows in deployments(asked.half, asked.kind, asked.most, asked.names, asked.repeats).items():
         try:
-            gains.append(gain(layout, rows, asked.workers))
+            gains.append(gain(name, rows, asked.workers))
         except NoAnchor as reason:
-            print(f"left out: {layout}: {reason}", flush=True)
+            print(f"left out: {name}: {reason}", flush=True)
     print(table(gains))
 
 

@@ -4,7 +4,7 @@ elsewhere. Several points are fitted together; each is then simulated with an an
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -38,7 +38,8 @@ class Anchored:
 
 def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progress | None = None) -> Anchored:
     """The anchor of a deployment from points of it; where there are several, also how far off it is on a point that it
-    was not made from.
+    was not made from. Where that is further (TPOT, median) than without an anchor, the points contradict each other: it
+    changes nothing.
 
     Raises NoAnchor where no point has a TPOT, one cannot be simulated, or they are of several deployments.
     """
@@ -57,15 +58,20 @@ def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progres
             return [figures(points[i], answer) for (i, _), answer in zip(asked, found, strict=True)]
 
         fixed_s: float = getattr(resolve(scenario).engine, f"fixed_ttft_{kind}_s")
-        lines = Lines([measured(point) for point in points], simulate, kind, fixed_s)
+        lines = Lines([measured(point) for point in points], simulate, fixed_s, kind == "aggregated")
         groups = folds(len(points)) if len(points) > 1 else []
         whole, *parts = lines.fitted([every, *([i for i in every if i not in out] for out in groups)])
         asked = [(i, part.made) for out, part in zip(groups, parts, strict=True) for i in out]
         by_point = dict(zip([i for i, _ in asked], simulate(asked), strict=True)) if asked else {}
-    left_out = [by_point[i] for i in every] if by_point else []
-    made, after = whole.made, [whole.found[i] for i in every]
+    left_out: Sequence[Mapping[str, float]] = [by_point[i] for i in every] if by_point else []
+    made = whole.made
+    after: Sequence[Mapping[str, float]] = [whole.found[i] for i in every]
+    told, without = (_off(points, found, "tpot") for found in (left_out or lines.base, lines.base))
+    if told is not None and without is not None and told > without:
+        made, after, left_out = Factors(), lines.base, lines.base
     form = AnchorFile(
         step_factor=made.step_factor,
+        prompt_factor=made.prompt_factor,
         step_constant_s=made.step_constant_s,
         ttft_added_s=made.ttft_added_s,
         measured_on=measured_on(scenario),
@@ -86,9 +92,10 @@ def measured(point: Benchmark) -> dict[str, float]:
 
 def with_anchor(scenario: Scenario, factors: Factors, folder: Path) -> Scenario:
     """The scenario with these factors, in a file of `folder`."""
-    file = folder / f"{factors.step_factor!r}_{factors.step_constant_s!r}_{factors.ttft_added_s!r}.json"
+    file = folder / f"{'_'.join(map(repr, astuple(factors)))}.json"
     form = AnchorFile(
         step_factor=factors.step_factor,
+        prompt_factor=factors.prompt_factor,
         step_constant_s=factors.step_constant_s,
         ttft_added_s=factors.ttft_added_s,
         measured_on=measured_on(scenario),
@@ -153,13 +160,14 @@ def _told(
 
 def _error(points: Sequence[Benchmark], left_out: Sequence[Mapping[str, float]]) -> AnchorError:
     """Medians over the points, each simulated with the anchor of the others."""
+    return AnchorError(**{name: _off(points, left_out, name) for name in METRICS}, left_out=len(points))
 
-    def of(metric: str) -> float | None:
-        errors = [
-            abs(found[metric] / told[metric] - 1)
-            for point, found in zip(points, left_out, strict=True)
-            if metric in (told := measured(point)) and metric in found
-        ]
-        return median(errors) if errors else None
 
-    return AnchorError(**{name: of(name) for name in METRICS}, left_out=len(points))
+def _off(points: Sequence[Benchmark], found: Sequence[Mapping[str, float]], metric: str) -> float | None:
+    """Median absolute error of figures of the points; None where none has the metric."""
+    errors = [
+        abs(one[metric] / told[metric] - 1)
+        for point, one in zip(points, found, strict=True)
+        if metric in (told := measured(point)) and metric in one
+    ]
+    return median(errors) if errors else None

@@ -73,7 +73,7 @@ def cost_at(
              before the middle of the shortest prompt cost what it costs
     """
     deployment = resolve(scenario, phase)
-    step, cost = step_operations(deployment, phase), cost_model(deployment)
+    step, cost = step_operations(deployment, phase), cost_model(deployment, phase)
     step = step.at(batch) if phase == "decode" else step
     rest = step.decode_rest(batch) if phase == "decode" else step.prefill_rest(batch)
     accepted = accept_length(deployment) if phase == "decode" else 1.0

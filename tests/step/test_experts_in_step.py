@@ -89,7 +89,7 @@ def test_switched_off_a_step_is_the_sum_of_its_operations() -> None:
     deployment = resolve(scenario)
     step = step_operations(deployment, "decode")
     operations = step.decode_attention(64, 4096) + step.decode_rest(64)
-    total = sum(p.total_s for p in price_all(operations, cost_model(deployment)))
+    total = sum(p.total_s for p in price_all(operations, cost_model(deployment, "decode")))
     assert explain(scenario, "decode", 64, 4096).step_s == pytest.approx(total, rel=1e-12)
     at_grid_point = pool_step_cost(deployment, "decode").decode_s(np.full(64, 64.0), np.full(64, 4096.0))
     assert at_grid_point == pytest.approx(total, rel=0.01)

@@ -31,7 +31,7 @@ def gathered_s(scenario: Scenario, tokens: float) -> float:
     deployment = deploy(scenario)
     step = step_operations(deployment, "prefill")
     operations = [o for o in step.prefill_rest(tokens) if o.gathered or o.stream == "experts"]
-    return float(seconds_by_source(operations, cost_model(deployment)).sum())
+    return float(seconds_by_source(operations, cost_model(deployment, "prefill")).sum())
 
 
 @pytest.mark.parametrize("engine", ["sglang", "vllm", "trtllm"])
@@ -109,7 +109,7 @@ def test_decode_steps_are_padded_to_the_fullest_rank() -> None:
 
     def experts_s(sequences: float) -> float:
         operations = [o for o in step.decode_rest(sequences) if o.stream == "experts"]
-        return float(seconds_by_source(operations, cost_model(mine)).sum())
+        return float(seconds_by_source(operations, cost_model(mine, "decode")).sum())
 
     saved_s = cost.decode_s(even, context) - cost.decode_s(uneven, context)
     assert saved_s == pytest.approx(experts_s(64) - experts_s(71 / 8), rel=0.05)

@@ -93,7 +93,7 @@ def test_the_order_of_the_questions_changes_no_answer(step, questions, chance) -
 
 def test_pools_of_other_sizes_share_the_prices_of_the_same_steps() -> None:
     cost = _Counted()
-    prices = PoolPrices({"prefill": STEPS[0], "decode": STEPS[0]}, cost)
+    prices = PoolPrices({"prefill": STEPS[0], "decode": STEPS[0]}, {"prefill": cost, "decode": cost})
     small, large = prices.step_cost(64, 4096), prices.step_cost(128, 8192)
     loads = np.full(2, 32.0), np.full(2, 3000.0)
     small.decode_s(*loads)

@@ -38,7 +38,7 @@ def test_default_profile(changes: dict, profile: str | None) -> None:
 def test_a_measured_block_is_priced_whole_and_says_so(gpu: str, sources: set[str]) -> None:
     scenario = _scenario(gpu=gpu)
     step = step_operations(resolve(scenario, "decode"), "decode")
-    priced = price_all(step.decode_attention(64, 4096), cost_model(resolve(scenario)))
+    priced = price_all(step.decode_attention(64, 4096), cost_model(resolve(scenario), "decode"))
     assert [p.operation.name for p in priced] == ["attention block"]
     assert {p.latency.priced_by for p in priced} <= sources
 
@@ -46,7 +46,7 @@ def test_a_measured_block_is_priced_whole_and_says_so(gpu: str, sources: set[str
 def test_without_a_profile_every_part_is_priced_by_the_roofline() -> None:
     scenario = _scenario(profile="analytic")
     step = step_operations(resolve(scenario, "decode"), "decode")
-    priced = price_all(step.decode_attention(64, 4096), cost_model(resolve(scenario)))
+    priced = price_all(step.decode_attention(64, 4096), cost_model(resolve(scenario), "decode"))
     assert len(priced) > 10
     assert {p.latency.priced_by for p in priced} == {"analytic"}
 
@@ -84,7 +84,7 @@ def test_inside_an_nvl72_rack_the_exchange_is_the_measured_one_over_nvlink_and_f
     def exchange(gpu: str):
         scenario = _scenario(gpu=gpu)
         step = step_operations(resolve(scenario, "decode"), "decode")
-        priced = price_all(step.decode_rest(64), cost_model(resolve(scenario)))
+        priced = price_all(step.decode_rest(64), cost_model(resolve(scenario), "decode"))
         return [p for p in priced if p.operation.kernel in ("dispatch", "combine")]
 
     rack, nics = exchange("gb200"), exchange("b200")

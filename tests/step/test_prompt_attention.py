@@ -79,7 +79,7 @@ def test_prompts_behind_prefixes_cost_what_they_cost(name, batch, new, cached, e
         | {"workload": {"arrivals": {"poisson": {"rate_per_s": 1.0}}, "lengths": lengths, "requests": 10}}
     )
     step = step_operations(resolve(scenario, "prefill"), "prefill")
-    cost = cost_model(resolve(scenario))
+    cost = cost_model(resolve(scenario), "prefill")
     direct_s = _attention_s(step, cost, batch, new, cached)
     if expected_ms is not None:
         assert direct_s * 1e3 == pytest.approx(expected_ms, rel=0.02)

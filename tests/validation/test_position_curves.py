@@ -35,7 +35,7 @@ def test_cost_at_a_position_by_hand() -> None:
     scenario = curve_scenario("deepseek-v3.1")
     step = step_operations(resolve(scenario, "decode"), "decode")
     operations = step.decode_attention(88, 4096) + step.decode_rest(88)
-    seconds = sum(p.total_s for p in price_all(operations, cost_model(resolve(scenario))))
+    seconds = sum(p.total_s for p in price_all(operations, cost_model(resolve(scenario), "decode")))
     assert cost_at(scenario, "decode", [4096], 88)[0] == pytest.approx(2 / 3600 * seconds / (1.8 * 88) * 1e6)
     assert settings()["batch"]["decode"] == 88
 
