@@ -16,11 +16,12 @@ from typing import Any
 from sim.parallel import Crew
 from sim.planner import holding
 from sim.planner.budgets import budget, telling
+from sim.planner.entry import PLAIN, SAFE, Entry
 from sim.planner.holding import HoldJob, Simulated, Target
 from sim.planner.progress import Tick
 from sim.planner.question import Objective, Question
 from sim.planner.reasons import in_unit
-from sim.planner.search import PLAIN, SAFE, Entry, Found, search
+from sim.planner.search import Found, search
 from sim.planner.sizing import LAST, most_replicas_below, replicas_for, sized
 from sim.scenario.errors import DeploymentError, ScenarioError
 
@@ -104,7 +105,7 @@ def _nearest(found: Found, seed: int, crew: Crew) -> Nearest | None:
     objectives = found.question.objectives
     jobs = []
     for entry in found.entries:
-        replicas = most_replicas_below(found.question, entry.screened, LAST)
+        replicas = most_replicas_below(found.question, entry.screened, LAST, entry.screened.capacity)
         if replicas and (rate := _tried(entry, found.traffic.peak_per_s / replicas)):
             means = {o.key: entry.screened.mean_s(o.metric, rate) for o in objectives}
             one = entry.screened.candidate
