@@ -86,6 +86,7 @@ def _notes(found: Found) -> Iterator[str]:
     """GPUs that are left out; and what may not be meant: a promise, or a number of the scenario around it, far from
     what is usual."""
     question = found.question
+    yield from question.left_out
     yield from (f"no worker can be built of {says}" for says in _unbuilt(found))
     yield from _narrow(found)
     yield from unusual({f"objectives.{o.key}": o.bound_s for o in question.objectives})

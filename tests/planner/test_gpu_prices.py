@@ -32,7 +32,7 @@ def test_the_price_at_which_the_next_gpu_would_win_is_told(ask: Ask) -> None:
 def test_a_gpu_that_loses_only_by_what_is_bought_at_once_is_told(
     question: Callable[..., Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same 16 GPUs of a B200 in a rack of 72: 252 dollars, of which the used ones are 56, less than the H200's 64."""
+    """16 GPUs of a B200 in a rack of 72: 252 dollars, of which the used ones are 56, less than the 64."""
     stub(monkeypatch)
 
     def in_racks(job: PartJob) -> Part:
@@ -72,7 +72,7 @@ def test_a_gpu_that_holds_nothing_has_no_price_to_win_at(
 
 
 def test_the_rival_is_bisected_to_its_end_though_it_cannot_win(ask: Ask) -> None:
-    """200 requests/s: 63 H200 replicas are at 0.794, below 0.8; the search leaves them once the B200's price is known."""
+    """63 H200 replicas are at 0.794, below 0.8; the search leaves them once it knows the B200's price."""
     [one] = ask(rate=200, exclude=EIGHTS)["gpu_prices"]
     assert one["usd_per_hour"] == pytest.approx(63 * 8 * 2.0)
 
