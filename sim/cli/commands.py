@@ -5,6 +5,7 @@ subcommands through the entry-point group `tokenworks.commands`.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -104,7 +105,9 @@ def compare(
     results = simulated(scenarios, sets, seed, out, screen, several=True)
     data = {name: result.json() for name, result in results.items()}
     api_prices = public_prices(results)
-    answer = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}
+    unlike = _differences(results, screen)
+    runs = [{"name": name, **one} for name, one in data.items()]
+    answer = {"runs": runs, "api_prices": api_prices, "differences": unlike}
     if out:
         for name, result in results.items():
             save(out / name, result.save, last=RESULT, ours=TABLES)
@@ -234,6 +237,20 @@ app.add_typer(launch, name="launch")
 
 
 # --- what the commands share -------------------------------------------------------------------------------------
+
+
+def _differences(results: "Mapping[str, Result]", screen: Screen) -> list[dict[str, Any]]:
+    """What every scenario has other than the first one; said where ratios would be read without knowing it."""
+    from sim.scenario.difference import differences, in_words
+
+    (first, base), *others = ((name, result.record.scenario) for name, result in results.items())
+    told = []
+    for name, scenario in others:
+        found = differences(base, scenario)
+        screen.note(f"{name} against {first}: {in_words(found) or 'the same scenario'}")
+        work, rest = ([asdict(one) for one in found if one.of_the_work is kind] for kind in (True, False))
+        told.append({"name": name, "against": first, "workload": work, "other": rest})
+    return told
 
 
 def _answer(name: str, data: dict[str, Any], out: Path | None, as_json: bool) -> None:
