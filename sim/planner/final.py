@@ -46,10 +46,14 @@ def final(found: Found, seed: int, crew: Crew) -> None:
     """Size the few contenders that are cheapest alone by what their replicas hold together: first the cheapest, with
     the margin and without, then those that may still win over it, and the best of every other GPU. A trace at its own
     times has no peak that could be simulated by itself: there the sizes stay."""
+    if found.final:
+        return
+    found.final = True
     complete(found, seed, crew)
     if found.traffic.own_times:
         return
-    few = {target: found.ranking(target)[: budget().finalists] for target in (PLAIN, SAFE)}
+    targets = (PLAIN, SAFE) if found.question.margin else (SAFE,)  # which then are the same
+    few = {target: found.ranking(target)[: budget().finalists] for target in targets}
     others = rivals(found, few[SAFE][0]) if few[SAFE] else []
     few[SAFE] += [entry for entry in others if entry.sizes[SAFE] and entry not in few[SAFE]]
     for first, last in ((0, 1), (1, None)):
@@ -61,7 +65,9 @@ def final(found: Found, seed: int, crew: Crew) -> None:
         ]
         told = crew.map(fewest, [job for *_, job in asked], _lost)
         for (entry, target, _), one in zip(asked, told, strict=True):
-            _take(found, entry, target, one)
+            for same in (target,) if found.question.margin else (PLAIN, SAFE):
+                _take(found, entry, same, one)
+            found.requests += sum(measured.requests for _, measured, _ in one.points)
 
 
 def _job(found: Found, entry: Entry, target: int, seed: int, to_the_end: bool) -> FinalJob | None:
@@ -85,7 +91,6 @@ def _job(found: Found, entry: Entry, target: int, seed: int, to_the_end: bool) -
 def _take(found: Found, entry: Entry, target: int, one: Together) -> None:
     size = entry.sizes[target]
     assert size is not None
-    found.requests += sum(measured.requests for _, measured, _ in one.points)
     if one.replicas < size.replicas:
         entry.sizes[target] = sized(found.question, entry.screened, one.replicas)
         alone = found.peak_per_s(entry, target) / entry.held_per_s(target)

@@ -60,7 +60,8 @@ def complete(found: Found, seed: int, crew: Crew) -> None:
         found.requests += held.requests - sum(point.requests for point in job.known)
         [safe] = held.brackets
         plain = entry.held.brackets[PLAIN] if entry.held else Bracket(safe.low, entry.screened.capacity)
-        take(found, entry, replace(held, brackets=(plain, safe)))
+        # Without a margin both are the same.
+        take(found, entry, replace(held, brackets=(plain if found.question.margin else safe, safe)))
 
 
 def gpu_prices(found: Found, best: Confirmed) -> list[Json]:

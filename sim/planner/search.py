@@ -61,6 +61,8 @@ class Found:
     complete: bool = True
     """False where the budget of simulated requests ran out before every candidate that could win was tried."""
     requests: int = 0
+    final: bool = False
+    """Whether the contenders were sized by what their replicas hold together."""
 
     def margin(self, entry: Entry) -> Margin:
         """The margin of a candidate: that of its layouts, in any number."""

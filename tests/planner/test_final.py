@@ -65,6 +65,20 @@ def test_who_is_cheapest_together_wins(
     assert loser["why_not"].startswith("$112.00 an hour, 40.0% more than the best")
 
 
+def test_gpus_that_do_together_what_each_alone_cannot_are_enough(
+    question: Callable[..., Question], monkeypatch: pytest.MonkeyPatch, together: Formula
+) -> None:
+    """24 B200 GPUs are allowed, and four workers of 8 are needed alone; three do together."""
+    stub(monkeypatch)
+    together(lambda job: 0.85)
+    asked = question(exclude=ONE_SHAPE)
+    answer = plan(Question(**{**vars(asked), "max_gpus": 24}), workers=1).json()
+    assert answer["out_of_reach"] == [] and answer["best"]["meets_objectives"]
+    assert answer["best"]["gpus_paid"] == 24 and answer["without_margin"]["gpus_paid"] == 24
+    few = plan(Question(**{**vars(asked), "max_gpus": 16}), workers=1).json()
+    assert few["out_of_reach"][0]["reached"] == 24
+
+
 @pytest.mark.parametrize("tpot", [0.03, 0.032, 0.036, 0.05])
 def test_a_looser_promise_takes_no_more_replicas_together(
     question: Callable[..., Question], monkeypatch: pytest.MonkeyPatch, together: Formula, tpot: float
