@@ -4,7 +4,7 @@ The numbers live in the YAML and CSV files beside this module, each with its uni
 each in `engines/`. Prices are read by `sim.price` only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sim.catalog.acceptance import (
     GENERAL,
@@ -93,7 +93,10 @@ def aliases(kind: str) -> Mapping[str, str]:
 def spelling(kind: str, name: str) -> str:
     """The catalog's own name for one that differs from it in `-`, `_` and spaces alone; any other as it is. `kind`:
     model, gpu, engine or tier."""
-    known = {"model": model_names, "gpu": gpu_names, "engine": engine_names, "tier": tier_names}[kind]()
+    names: Mapping[str, Callable[[], tuple[str, ...]]] = {
+        "model": model_names, "gpu": gpu_names, "engine": engine_names, "tier": tier_names,
+    }  # fmt: skip
+    known = names[kind]()
     others = {} if kind == "tier" else aliases(kind)
     if name.lower() in known or name.lower() in others:
         return name

@@ -98,7 +98,7 @@ def load_question(path: str | Path, overrides: Sequence[str] = ()) -> Question:
             [LocatedProblem((), "expected a section with `search` and a scenario", tree.place)]
         )
     tree, promised = _overridden(tree, settings(overrides))
-    search = tree.value.get("search", Node({}, tree.place))
+    search = _section(tree).get("search", Node({}, tree.place))
     if not isinstance(search.value, dict):
         raise ScenarioError([LocatedProblem(("search",), "expected a section", search.place)])
     problems = [*search_problems(search), *_operated(tree)]

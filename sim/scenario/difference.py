@@ -52,6 +52,15 @@ def in_words(found: list[Difference]) -> str:
     return "; ".join(parts)
 
 
+def against_first(scenarios: Mapping[str, Scenario]) -> list[str]:
+    """A sentence for every scenario but the first, by name: what it has other than that."""
+    (first, base), *others = scenarios.items()
+    return [
+        f"{name} against {first}: {in_words(differences(base, other)) or 'the same scenario'}"
+        for name, other in others
+    ]
+
+
 def _listed(found: list[Difference]) -> str:
     more = f" and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
     return ", ".join(map(str, found[:MOST_TOLD])) + more

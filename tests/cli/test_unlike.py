@@ -65,9 +65,14 @@ def test_compare_says_so_and_has_it_in_its_json(scenario: Path) -> None:
     (scenario.parent / "b.yaml").write_text(
         GOOD.replace("rate_per_s: 5", "rate_per_s: 9").replace("h200_sxm", "b200")
     )
-    said = Told("compare", scenario, scenario.parent / "b.yaml", "--set", "duration_s=3", "--json")
+    out = scenario.parent / "out"
+    said = Told(
+        "compare", scenario, scenario.parent / "b.yaml", "--set", "duration_s=3", "--json", "--out", out
+    )
     assert said.code == 0
     assert "b against s: another workload" in said.stderr and "and also gpu h200_sxm -> b200" in said.stderr
     [one] = said.json["differences"]
     assert [d["key"] for d in one["workload"]] == ["workload.arrivals.poisson.rate_per_s"]
     assert one["other"] == [{"key": "gpu", "first": "h200_sxm", "other": "b200"}]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "b against s: another workload" in page
