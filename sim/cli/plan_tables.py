@@ -134,6 +134,7 @@ def _details(best: Json) -> Iterator[Text]:
 def price(one: Json) -> str:
     """`$2.05 per GPU-hour, rent_3yr as of 2026-07 (SemiAnalysis ...), 8 bought at once`."""
     dated = f" as of {one['as_of']}" if one["as_of"] else ""
+    dated += f": {one['note']}" if one["note"] else ""
     return (
         f"{usd(one['usd_per_gpu_hour'])} per GPU-hour, {one['tier']}{dated} ({one['source']}), "
         f"{one['bought_at_once']} bought at once"

@@ -74,10 +74,15 @@ def _told(found: Found, best: Confirmed, rival: Entry) -> Json:
     size = rival.sizes[SAFE]
     told = {"gpu": _gpu(rival), "name": rival.screened.candidate.name, "price": _price(other)}
     if size is None or not allowed(found.question, size):
+        why = (
+            "was found that holds"
+            if size is None
+            else f"holds on the GPUs that are allowed: {size.paid:,} are needed"
+        )
         return {
             **told, "usd_per_hour": None, "gpus": None, "gpus_paid": None, "best_loses_above_usd_per_gpu_hour": None,
             "wins_below_usd_per_gpu_hour": None, "rack_decides": False,
-            "says": f"No plan of {told['gpu']} was found that holds, whatever its GPU-hour costs",
+            "says": f"No plan of {told['gpu']} {why}, whatever its GPU-hour costs",
         }  # fmt: skip
     above = _equal(best.entry, best.size, own, size.usd_per_hour)
     below = _equal(rival, size, other, best.size.usd_per_hour)
@@ -125,13 +130,13 @@ def _says(
 def _dated(hour: GpuHour) -> str:
     if hour.tier == OWN_PRICE:
         return f"${hour.usd:.2f}, given"
-    return f"${hour.usd:.2f}, {hour.tier} as of {hour.as_of}"
+    return f"${hour.usd:.2f}, {hour.tier} as of {hour.as_of}{f': {hour.note}' if hour.note else ''}"
 
 
 def _price(hour: GpuHour) -> Json:
     return {
         "usd_per_gpu_hour": hour.usd, "tier": hour.tier, "as_of": hour.as_of, "source": hour.source,
-        "bought_at_once": hour.unit_gpus,
+        "note": hour.note, "bought_at_once": hour.unit_gpus,
     }  # fmt: skip
 
 

@@ -29,19 +29,33 @@ def test_the_price_at_which_the_next_gpu_would_win_is_told(ask: Ask) -> None:
     assert "below $1.75 (now $2.00, rent_3yr as of 2026-07)" in one["says"]
 
 
+def in_racks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let B200 be sold by 72."""
+    stub(monkeypatch)
+
+    def sold(job: PartJob) -> Part:
+        part = estimate(job)
+        if job.setting["gpu"] != "b200_sxm" or part.gpu_hour is None:
+            return part
+        return replace(part, unit_gpus=72, gpu_hour=replace(part.gpu_hour, unit_gpus=72, note="one quote"))
+
+    monkeypatch.setattr(search, "estimate", sold)
+
+
+def test_a_gpu_that_takes_more_than_is_allowed_has_no_price_to_win_at(
+    question: Callable[..., Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_racks(monkeypatch)
+    asked = question(rate=10, exclude=EIGHTS)
+    [one] = plan(Question(**{**vars(asked), "max_gpus": 64}), workers=1).json()["gpu_prices"]
+    assert one["wins_below_usd_per_gpu_hour"] is None and one["price"]["note"] == "one quote"
+
+
 def test_a_gpu_that_loses_only_by_what_is_bought_at_once_is_told(
     question: Callable[..., Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """16 GPUs of a B200 in a rack of 72: 252 dollars, of which the used ones are 56, less than the 64."""
-    stub(monkeypatch)
-
-    def in_racks(job: PartJob) -> Part:
-        part = estimate(job)
-        if job.setting["gpu"] != "b200_sxm" or part.gpu_hour is None:
-            return part
-        return replace(part, unit_gpus=72, gpu_hour=replace(part.gpu_hour, unit_gpus=72))
-
-    monkeypatch.setattr(search, "estimate", in_racks)
+    in_racks(monkeypatch)
     answer = plan(question(rate=10, exclude=EIGHTS), workers=1).json()
     assert answer["best"]["gpu"] == "h200_sxm"
     [one] = answer["gpu_prices"]
