@@ -1,7 +1,7 @@
 """Facts, one source per number: GPUs, models, engines, default efficiencies, prices.
 
 The numbers live in the YAML and CSV files beside this module, each with its unit and its source; engines have a file
-each in `engines/`. Prices are read by `sim.price` only.
+each in `engines/`. What a run costs is `sim.price`'s alone.
 """
 
 from collections.abc import Callable, Mapping
