@@ -29,7 +29,7 @@ def plan(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="override a key of the plan, such as search.gpu=[h200,b200] or objectives.ttft_p99_s=1",
+            help="override a key of the plan, such as search.max_gpus=64 or objectives.ttft_p99_s=1",
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core")] = None,
