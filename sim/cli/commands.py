@@ -107,11 +107,11 @@ def compare(
     results = simulated(scenarios, sets, seed, out, screen, several=True)
     data = {name: result.json() for name, result in results.items()}
     api_prices = public_prices(results)
-    scenarios = {name: result.record.scenario for name, result in results.items()}
-    for sentence in against_first(scenarios):
+    ran = {name: result.record.scenario for name, result in results.items()}
+    for sentence in against_first(ran):
         screen.note(sentence)
     runs = [{"name": name, **one} for name, one in data.items()]
-    answer = {"runs": runs, "api_prices": api_prices, "differences": _differences(scenarios)}
+    answer = {"runs": runs, "api_prices": api_prices, "differences": _differences(ran)}
     if out:
         for name, result in results.items():
             save(out / name, result.save, last=RESULT, ours=TABLES)
