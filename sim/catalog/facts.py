@@ -107,7 +107,8 @@ def resolve(kind: str, name: str, known: Collection[str], aliases: Mapping[str, 
 def respelt(name: str, known: Iterable[str], aliases: Mapping[str, str]) -> str | None:
     """The catalog's own name that differs from `name` in case and in `-`, `_` and spaces alone; None where there is
     none, or more than one."""
-    found = {aliases.get(one, one) for one in (*known, *aliases) if _bare(one) == _bare(name)}
+    bare = _bare(name)
+    found = {aliases.get(one, one) for one in (*known, *aliases) if _bare(one) == bare}
     return found.pop() if len(found) == 1 else None
 
 
