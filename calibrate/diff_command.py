@@ -23,15 +23,21 @@ def diff(
         Path | None,
         typer.Option(help="Whose steps both price; default: V3.2 on eight of the second profile's GPUs."),
     ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="With --scenario: override a key of it."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write plots of the ratios to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout: ratios and steps.")] = False,
 ) -> None:
     """Hold a profile against another: ratios by table and shape, and a step priced by each."""
     console = wide_console(stderr=as_json)
+    if sets and scenario is None:
+        raise typer.BadParameter("--set needs --scenario: it overrides a key of that")
     try:
         mine, other = load_profile(own), load_profile(shipped)
         compared = difference.compare(mine, other)
-        loaded = load(scenario) if scenario else difference.step_scenario(other)
+        loaded = load(scenario, sets or ()) if scenario else difference.step_scenario(other)
         with loaded.locating():
             effect = difference.step_effect(loaded, mine, other)
     except (ProfileError, ScenarioError, DeploymentError, OSError) as error:

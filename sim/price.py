@@ -1,4 +1,4 @@
-"""Money: what the GPUs of a run cost, and what a million tokens must sell for. The only reader of prices."""
+"""Money: what the GPUs of a run cost, and what a million tokens must sell for."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +33,8 @@ class GpuHour:
     source: str
     unit_gpus: int
     """GPUs that are bought at once: a node, or all that NVLink joins."""
+    note: str | None = None
+    """On the price, such as that nobody else published one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +125,10 @@ def gpu_hour(device: Gpu, wanted: Price) -> GpuHour:
         nearest = catalog.nearest_names(tier, tiers) or ("price.usd_per_gpu_hour",)
         raise catalog.UnknownName(f"price tier of {device.name}", tier, nearest)
     fact = tiers[tier]
-    unit = (
-        device.scale_up_domain
-        if prices["tiers"][tier]["value"] == "scale_up_domain"
-        else device.gpus_per_node
-    )
-    return GpuHour(
-        fact["value"], tier, str(fact["as_of"]), read("sources.yaml")[fact["source"]]["title"], unit
-    )
+    at_once = prices["tiers"][tier]["value"]
+    unit = device.scale_up_domain if at_once == "scale_up_domain" else device.gpus_per_node
+    title = read("sources.yaml")[fact["source"]]["title"]
+    return GpuHour(fact["value"], tier, str(fact["as_of"]), title, unit, fact.get("note"))
 
 
 def purchase(gpus: int, unit: int) -> Purchase:

@@ -84,6 +84,11 @@ def overview(services: Sequence[Shown]) -> pd.DataFrame:
     )
 
 
+def unlike(services: Sequence[Shown]) -> list[str]:
+    """What each service has other than the first, in sentences."""
+    return run.unlike(services)
+
+
 def first_tokens(services: Sequence[Shown]) -> pd.DataFrame:
     """Where the time to the first token goes in the simulated ones among the services."""
     return tables.ttft_table({one.name: one.run.json() for one in services if one.run})

@@ -133,8 +133,8 @@ for column, (label, value) in zip(
 ):
     column.metric(label, value, border=True)
 st.markdown(f"**{parts.plain(best['name'])}**")
-if best.get("fewer"):
-    st.info(parts.plain(f"{best['fewer']['says']}."), icon=":material/compress:")
+if best.get("alone"):
+    st.info(parts.plain(f"{best['alone']['says']}."), icon=":material/compress:")
 kept = [
     f"{o['label']} {o['found_s']:.3g} s of {o['bound_s']:g} s" for o in best["objectives"] if o["found_s"]
 ]
@@ -144,6 +144,8 @@ st.caption(
         f"{best['relief'] or 'more of it'}."
     )
 )
+for one in found.get("gpu_prices", ()):
+    st.caption(parts.plain(f"{one['says']}."))
 with parts.mending():
     parts.rows(plans.plans(found))
 with parts.mending():

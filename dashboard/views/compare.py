@@ -68,6 +68,8 @@ for name, job in jobs.items():
 
 overview = services.overview(shown)
 parts.rows(overview)
+for sentence in services.unlike(shown):
+    st.caption(parts.plain(f"{sentence}."))
 
 with parts.mending():
     charts = services.charts(shown, "throughput", "prices")

@@ -1,10 +1,10 @@
 """Facts, one source per number: GPUs, models, engines, default efficiencies, prices.
 
 The numbers live in the YAML and CSV files beside this module, each with its unit and its source; engines have a file
-each in `engines/`. Prices are read by `sim.price` only.
+each in `engines/`. What a run costs is `sim.price`'s alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sim.catalog.acceptance import (
     GENERAL,
@@ -17,7 +17,7 @@ from sim.catalog.acceptance import (
 from sim.catalog.cache_tiers import CacheTiers, cache_tiers
 from sim.catalog.engine_rules import DispatchMode, Engine
 from sim.catalog.engines import engine, engine_aliases, engine_names, release_taken
-from sim.catalog.facts import UnknownName, nearest_names, read
+from sim.catalog.facts import UnknownName, nearest_names, read, respelt
 from sim.catalog.hardware import (
     Efficiency,
     Gpu,
@@ -27,6 +27,7 @@ from sim.catalog.hardware import (
     gpu,
     gpu_names,
     price_tiers,
+    tier_names,
     tiles,
 )
 from sim.catalog.hugging_face import ConfigError
@@ -78,6 +79,8 @@ __all__ = [
     "price_tiers",
     "release",
     "release_taken",
+    "spelling",
+    "tier_names",
     "tiles",
 ]
 
@@ -85,6 +88,19 @@ __all__ = [
 def aliases(kind: str) -> Mapping[str, str]:
     """Other names of the catalog's models, GPUs or engines, and what they stand for; `kind`: model, gpu or engine."""
     return engine_aliases() if kind == "engine" else read(f"{kind}s.yaml")["aliases"]
+
+
+def spelling(kind: str, name: str) -> str:
+    """The catalog's own name for one that differs from it in `-`, `_` and spaces alone; any other as it is. `kind`:
+    model, gpu, engine or tier."""
+    names: Mapping[str, Callable[[], tuple[str, ...]]] = {
+        "model": model_names, "gpu": gpu_names, "engine": engine_names, "tier": tier_names,
+    }  # fmt: skip
+    known = names[kind]()
+    others = {} if kind == "tier" else aliases(kind)
+    if name.lower() in known or name.lower() in others:
+        return name
+    return respelt(name, known, others) or name
 
 
 def catalog_date() -> str:

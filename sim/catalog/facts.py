@@ -94,9 +94,23 @@ def version(release: str) -> tuple[tuple[int, ...], int, int, int]:
 
 
 def resolve(kind: str, name: str, known: Collection[str], aliases: Mapping[str, str]) -> str:
-    """The catalog's own name for `name`, in any case. Raises UnknownName."""
+    """The catalog's own name for `name`, in any case and with any of `-`, `_` and spaces. Raises UnknownName."""
     key = name.lower()
     key = aliases.get(key, key)
-    if key not in known:
-        raise UnknownName(kind, name, nearest_names(name, [*known, *aliases]))
-    return key
+    if key in known:
+        return key
+    if other := respelt(name, known, aliases):
+        return other
+    raise UnknownName(kind, name, nearest_names(name, [*known, *aliases]))
+
+
+def respelt(name: str, known: Iterable[str], aliases: Mapping[str, str]) -> str | None:
+    """The catalog's own name that differs from `name` in case and in `-`, `_` and spaces alone; None where there is
+    none, or more than one."""
+    bare = _bare(name)
+    found = {aliases.get(one, one) for one in (*known, *aliases) if _bare(one) == bare}
+    return found.pop() if len(found) == 1 else None
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[-_\s]+", "", name.lower())

@@ -135,10 +135,17 @@ def gpu_names() -> tuple[str, ...]:
     return tuple(read("gpus.yaml")["gpus"])
 
 
-def price_tiers(name: str) -> tuple[str, ...]:
-    """Names of the GPU-hour price tiers of a GPU, by its own name; empty where none is known. The prices are
-    `sim.price`'s."""
-    return tuple(read("prices.yaml")["usd_per_gpu_hour"].get(name, ()))
+def tier_names() -> tuple[str, ...]:
+    """Every tier that some GPU has a price of."""
+    return tuple(read("prices.yaml")["tiers"])
+
+
+def price_tiers(name: str) -> Mapping[str, float]:
+    """The tiers of a GPU, by its own name, with their USD per GPU-hour, for people to choose from; empty where none is
+    known. What a run costs is `sim.price`'s."""
+    return {
+        tier: fact["value"] for tier, fact in read("prices.yaml")["usd_per_gpu_hour"].get(name, {}).items()
+    }
 
 
 @cache

@@ -13,6 +13,8 @@ from io import StringIO
 from math import log2
 from typing import Any, Final, Literal
 
+from sim.catalog.facts import read, values
+
 Serving = Literal["aggregated", "disaggregated", "prefill", "decode"]
 """A service of one pool, a service of two (with the layout of the workers that decode), or one phase of one."""
 
@@ -124,5 +126,13 @@ def in_words(error: Mapping[str, Any] | None) -> str:
         return f"{', '.join(known)} (median of {error['cases']} points, {error['family']})"
     cases = "1 published case" if error["cases"] == 1 else f"median of {error['cases']} published cases"
     basis = "held out" if error["held_out"] else "not held out"
-    away = f", {error['doublings']:.3g} doublings of GPUs, EP and DP away" if error["doublings"] else ""
-    return f"{', '.join(known)} ({cases}, {basis}{away}: {error['family']})"
+    away = f"{error['doublings']:.3g} doublings of GPUs, EP and DP away" if error["doublings"] else ""
+    if not near(error):
+        off = f"{', '.join(known)} off ({cases}, {basis}: {error['family']})"
+        return f"unknown: nothing near was measured; the nearest, {away}, was {off}"
+    return f"{', '.join(known)} ({cases}, {basis}{f', {away}' if away else ''}: {error['family']})"
+
+
+def near(error: Mapping[str, Any]) -> bool:
+    """Whether an `expected_error` is that of a layout like the run's: farther ones say nothing of it."""
+    return bool(error["doublings"] <= values(read("expected_error.yaml"))["near_doublings"])

@@ -26,6 +26,7 @@ RESULT: Final = "bench.json"
 def validate_bench(
     files: Sequence[Path],
     deployment: str | None,
+    sets: Sequence[str],
     gpu: str | None,
     anchor: Path | None,
     max_prompts: int,
@@ -46,7 +47,7 @@ def validate_bench(
     spare(read, [*([anchor] if anchor else []), *([out / RESULT] if out else [])])
     if out:
         prepare(out)
-    loaded = _deployment(deployment, gpu, screen) if deployment else None
+    loaded = _deployment(deployment, sets, gpu, screen) if deployment else None
     if loaded is None and gpu:
         show_error("--gpu is of a launch command: --scenario 'vllm serve ...' --gpu h200")
         raise typer.Exit(BAD_INPUT)
@@ -74,12 +75,12 @@ def validate_bench(
         print_json(data)
 
 
-def _deployment(text: str, gpu: str | None, screen: Screen) -> "LoadedScenario":
-    """The scenario of a file, or of a launch command, in which the workload is only a placeholder."""
+def _deployment(text: str, sets: Sequence[str], gpu: str | None, screen: Screen) -> "LoadedScenario":
+    """The scenario of a file, or of a launch command, in which the workload is only a placeholder; `sets` on top."""
     from sim.scenario.loading import load, parse
 
     if Path(text).suffix in YAML:
-        return load(text)
+        return load(text, sets)
     from sim.launch.read import read_launch
     from sim.launch.source import text_of
 
@@ -87,7 +88,7 @@ def _deployment(text: str, gpu: str | None, screen: Screen) -> "LoadedScenario":
     launch = read_launch(command, gpu, name=name, folder=folder)
     for told in launch.not_modelled:
         screen.note(f"not modelled: {told.flag}: {told.why}")
-    return parse(launch.text, name)
+    return parse(launch.text, name, sets)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ subcommands through the entry-point group `tokenworks.commands`.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,6 +27,7 @@ from sim.scenario.errors import DeploymentError, ScenarioError
 
 if TYPE_CHECKING:
     from sim.result import Result
+    from sim.scenario.schema import Scenario
 
 Phase = Literal["prefill", "decode"]
 """As `sim.model.layout` has it, which takes a while to import."""
@@ -100,12 +102,17 @@ def compare(
 ) -> None:
     """Simulate several scenarios side by side, with ratios to the first and public API prices beside."""
     from sim.cli import tables
+    from sim.scenario.difference import against_first
 
     screen = Screen(as_json, quiet)
     results = simulated(scenarios, sets, seed, out, screen, several=True)
     data = {name: result.json() for name, result in results.items()}
     api_prices = public_prices(results)
-    answer = {"runs": [{"name": name, **one} for name, one in data.items()], "api_prices": api_prices}
+    ran = {name: result.record.scenario for name, result in results.items()}
+    for sentence in against_first(ran):
+        screen.note(sentence)
+    runs = [{"name": name, **one} for name, one in data.items()]
+    answer = {"runs": runs, "api_prices": api_prices, "differences": _differences(ran)}
     if out:
         for name, result in results.items():
             save(out / name, result.save, last=RESULT, ours=TABLES)
@@ -236,6 +243,19 @@ app.add_typer(launch, name="launch")
 
 
 # --- what the commands share -------------------------------------------------------------------------------------
+
+
+def _differences(scenarios: "Mapping[str, Scenario]") -> list[dict[str, Any]]:
+    """What every scenario has other than the first one, by key."""
+    from sim.scenario.difference import differences
+
+    (first, base), *others = scenarios.items()
+    told = []
+    for name, scenario in others:
+        found = differences(base, scenario)
+        work, rest = ([asdict(one) for one in found if one.of_the_work is kind] for kind in (True, False))
+        told.append({"name": name, "against": first, "workload": work, "other": rest})
+    return told
 
 
 def _answer(name: str, data: dict[str, Any], out: Path | None, as_json: bool) -> None:

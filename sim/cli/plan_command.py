@@ -24,6 +24,14 @@ def plan(
     file: Annotated[
         Path, typer.Argument(help="scenario, objectives, search: YAML", metavar="PLAN.yaml", show_default=False)
     ],
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="override a key of the plan, such as search.max_gpus=64 or objectives.ttft_p99_s=1",
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core")] = None,
     seed: Annotated[int, typer.Option(min=0, help="all chance is drawn from it")] = 0,
     out: Annotated[
@@ -44,7 +52,7 @@ def plan(
     from sim.planner.question import load_question
 
     screen = Screen(as_json, quiet)
-    question = load_question(file)
+    question = load_question(file, sets or ())
     if out:
         written = (out / name for name in (SCENARIO, ANSWER, CANDIDATES, REPORT, LAUNCH))
         spare(map(Path, question.loaded.sources), written)

@@ -24,6 +24,7 @@ def answer(plan: Json) -> Iterator[RenderableType]:
         yield ""
         yield _plans(plan)
         yield from _details(best)
+        yield from (Text(one["says"]) for one in plan["gpu_prices"])
     yield ""
     yield _runners_up(plan)
     if plan["sensitivity"]:
@@ -111,10 +112,11 @@ def _details(best: Json) -> Iterator[Text]:
         f"Fills first: {best['limited_by']} ({best['limit']}); relieved by {best['relief'] or 'more of it'}"
     )
     yield Text(
-        f"A replica holds {number(best['held_per_s'])} requests/s; what ends it: {best['ends_at'] or '-'}"
+        f"A replica alone holds {number(best['held_per_s'])} requests/s; what ends it: {best['ends_at'] or '-'}"
     )
-    if best["fewer"]:
-        yield Text(best["fewer"]["says"], style="bold")
+    if best["alone"]:
+        yield Text(best["alone"]["says"], style="bold")
+    yield Text(f"Priced at {price(best['price'])}")
     measured = (best["priced_by"] or {}).get("measured")
     yield Text(f"Measured: {percent(measured)} of the simulated GPU time")
     margin = ", ".join(f"{m} {percent(e)}" for m, e in best["margin"].items() if e)
@@ -127,6 +129,16 @@ def _details(best: Json) -> Iterator[Text]:
         yield Text(
             f"At full traffic {percent(best['simulated_share'])} of the replicas were simulated, with their share"
         )
+
+
+def price(one: Json) -> str:
+    """`$2.05 per GPU-hour, rent_3yr as of 2026-07 (SemiAnalysis ...), 8 bought at once`."""
+    dated = f" as of {one['as_of']}" if one["as_of"] else ""
+    dated += f": {one['note']}" if one["note"] else ""
+    return (
+        f"{usd(one['usd_per_gpu_hour'])} per GPU-hour, {one['tier']}{dated} ({one['source']}), "
+        f"{one['bought_at_once']} bought at once"
+    )
 
 
 def _runners_up(plan: Json) -> Table:

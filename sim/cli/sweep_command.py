@@ -23,12 +23,19 @@ FIGURES = {
     "TPOT p99": ("latency.tpot_s.p99", seconds),
 }
 """Heading -> the column of the file, and how it is written."""
+PLACE = r"^(?:.*?:\d+:\d+|override [\w.]+|--set [\w.]+): "
+NUMBER = r"\d[\d.,]*"
+"""Of an error: where it is written, and what else differs from point to point."""
 
 
 def sweep(
     file: Annotated[
         Path, typer.Argument(help="base, grid and cases, YAML", metavar="SWEEP.yaml", show_default=False)
     ],
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="override a key of the base, such as gpu=b200"),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core")] = None,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="run on this Ray cluster; `local` starts one here")
@@ -51,7 +58,7 @@ def sweep(
     from sim.planner.sweep import TABLE, run_sweep
 
     screen = Screen(as_json, quiet)
-    plan = load_sweep(file)
+    plan = load_sweep(file, sets or ())
     if dry_run:
         for point in plan.points:
             screen.out.print(
@@ -76,8 +83,19 @@ def sweep(
     if as_json:
         print_json({"points": len(table), "failed": len(failed), "table": str(out / TABLE)})
     if len(failed) == len(table):
-        show_error("every point failed")
+        show_error(f"every point failed; {commonest(failed)}")
         raise typer.Exit(DID_NOT_HOLD)
+
+
+def commonest(failed: "pd.DataFrame") -> str:
+    """The first thing that is wrong with most of the points, with how many, and the first of them, in whose words it is
+    told: points differ in the line that is at fault and in numbers."""
+    said = failed.error.str.replace(PLACE, "", regex=True).str.split("; ").str[0]
+    alike = said.str.replace(NUMBER, "#", regex=True)
+    counts = alike.value_counts(sort=False)
+    most = alike == counts.idxmax()  # the first to come, of as many
+    number = "all" if most.all() else f"{most.sum():,} of {len(failed):,}"
+    return f"{number} with: {said[most].iloc[0]} (first: point {failed.point[most].iloc[0]})"
 
 
 def _shown(table: "pd.DataFrame", keys: list[str]) -> Table:

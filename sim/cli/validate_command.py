@@ -39,6 +39,12 @@ def validate(
         str | None,
         typer.Option(metavar="S.yaml|COMMAND", help="with --bench: what it measured, or its launch command"),
     ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="with --scenario: override a key of it, such as gpu=b200"
+        ),
+    ] = None,
     gpu: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="with a launch command: the GPU it runs on, such as h200"),
@@ -50,7 +56,10 @@ def validate(
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="one row of every GPU, engine, format and kind of service")
+        bool,
+        typer.Option(
+            "--quick", help="of published rows one of every GPU, engine, format and kind of service"
+        ),
     ] = False,
     max_prompts: Annotated[int, typer.Option(min=1, help="prompts that a row simulates at most")] = 2000,
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 1,
@@ -72,10 +81,14 @@ def validate(
             raise typer.BadParameter(
                 "cases, --table and --quick are of published measurements; leave --bench out"
             )
-        validate_bench(bench, scenario, gpu, anchor, max_prompts, workers, seed, out, screen, as_json)
+        if sets and not scenario:
+            raise typer.BadParameter("--set needs --scenario: it overrides a key of that")
+        validate_bench(
+            bench, scenario, sets or (), gpu, anchor, max_prompts, workers, seed, out, screen, as_json
+        )
         return
-    if scenario or gpu or anchor:
-        raise typer.BadParameter("--scenario, --gpu and --anchor need --bench FILE")
+    if scenario or sets or gpu or anchor:
+        raise typer.BadParameter("--scenario, --set, --gpu and --anchor need --bench FILE")
     from sim.cli.validation_tables import validation
 
     if out:

@@ -1,6 +1,6 @@
 """What is wrong with a scenario before anything is computed: names, formats, and what does not divide."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
 from sim import catalog
@@ -15,7 +15,7 @@ from sim.model.attention import kinds, only_latents
 from sim.model.attention.csa import FP4_INDEX, Csa
 from sim.model.layout import exchanges_all_to_all
 from sim.model.sharding import engine_sharding
-from sim.scenario.errors import KeyPath, Problem, ScenarioError
+from sim.scenario.errors import KeyPath, Problem, ScenarioError, did_you_mean
 from sim.scenario.gpu_file import is_gpu_file
 from sim.scenario.schema import Experts, Pool, Scenario
 
@@ -51,14 +51,21 @@ def _price_problems(scenario: Scenario) -> Iterator[Problem]:
     reserved = scenario.price.reserved.tier if scenario.price.reserved else None
     for path, name in ((("price", "tier"), tier), (("price", "reserved", "tier"), reserved)):
         if name is not None and tiers and name not in tiers:
-            unknown = catalog.UnknownName(f"price tier of {gpu}", name, catalog.nearest_names(name, tiers))
-            yield Problem(path, str(unknown))
+            yield Problem(path, _no_such_tier(gpu, name, tiers))
     if not tiers and reserved is not None:
         says = f"the catalog has no price of {gpu}; give price.reserved.usd_per_gpu_hour"
         yield Problem(("price", "reserved", "tier"), says)
     if not tiers and scenario.price.usd_per_gpu_hour is None and scenario.price.hours is None:
         key = "usd_per_gpu_hour" if tier is None else "tier"
         yield Problem(("price", key), f"the catalog has no price of {gpu}; give price.usd_per_gpu_hour")
+
+
+def _no_such_tier(gpu: str, name: str, tiers: Mapping[str, float]) -> str:
+    """The GPU's own tiers with their prices: of one that another GPU has none is the nearest by its letters."""
+    own = ", ".join(f"{tier} (${usd:.2f} per GPU-hour)" for tier, usd in tiers.items())
+    if name in catalog.tier_names():
+        return f"{gpu} has no price of tier '{name}'; expected one of {own}"
+    return f"unknown price tier of {gpu} '{name}'; expected one of {own}{did_you_mean(name, tiers)}"
 
 
 def _cache_problems(scenario: Scenario) -> Iterator[Problem]:

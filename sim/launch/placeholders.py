@@ -31,7 +31,7 @@ def placeholders(gpu: Gpu, room: int | None, place: Place) -> dict[KeyPath, Note
     }
     tiers = catalog.price_tiers(gpu.name)
     if tiers:
-        values[("price", "tier")] = TIER if TIER in tiers else tiers[0]
+        values[("price", "tier")] = TIER if TIER in tiers else next(iter(tiers))
     else:
         values[("price", "usd_per_gpu_hour")] = USD_PER_GPU_HOUR
     return {path: Noted(value, PLACEHOLDER, place) for path, value in values.items()}

@@ -8,12 +8,13 @@ from typing import Any
 from sim.api_prices import Mix, price_lists
 from sim.catalog import catalog_date
 from sim.planner.budgets import telling
+from sim.planner.entry import PLAIN, SAFE, Entry
 from sim.planner.full import Confirmed
 from sim.planner.holding import Simulated
 from sim.planner.question import Question
-from sim.planner.reasons import at_best, ends_at, relief, why_not
-from sim.planner.search import PLAIN, SAFE, Entry, Found
-from sim.planner.sizing import Size, most_replicas, rank, sized
+from sim.planner.reasons import at_best, at_most, ends_at, relief, why_not
+from sim.planner.search import Found
+from sim.planner.sizing import Size, most_replicas, rank, replicas_for, sized
 from sim.planner.traffic import day_share
 from sim.units import HOUR_S, MILLION
 
@@ -51,7 +52,7 @@ def candidate(found: Found, entry: Entry, target: int = SAFE, confirmed: Confirm
         "at_best": unknown,
         "latency": measured.data["latency"] if measured else None,
         "objectives": objectives,
-        "held_per_s": entry.held.brackets[target].low if entry.held else None,
+        "held_per_s": entry.held_per_s(target) if entry.held else None,
         "ends_at": ends_at(found, entry, target),
         "idle_at_mean": _idle(found, size, measured),
         "limited_by": role,
@@ -103,15 +104,19 @@ def n_plus_1(found: Found, confirmed: Confirmed) -> Json:
     }
 
 
-def fewer(found: Found, confirmed: Confirmed, size: Size) -> Json:
-    """The same plan in the number of replicas that do as well behind one router."""
-    kept = " with the margin" if found.question.margin else ""
+def alone(found: Found, confirmed: Confirmed, target: int) -> Json | None:
+    """How many replicas there would have to be, each with its share of the traffic and no other to take its bursts;
+    None where they are no more."""
+    entry = confirmed.entry
+    held = entry.held_per_s(target)
+    replicas = replicas_for(found.peak_per_s(entry, target), held) if held else 0
+    if replicas <= confirmed.size.replicas:
+        return None
+    size = sized(found.question, entry.screened, replicas)
     return {
         "replicas": size.replicas, "gpus": size.gpus, "gpus_paid": size.paid, "usd_per_hour": size.usd_per_hour,
-        "deployment": confirmed.entry.screened.candidate.overrides(size.replicas)["deployment"],
-        "scenario": scenario(found.question, confirmed.entry, size),
-        "says": f"Sized by what one replica holds alone. Behind one router {size.replicas:,} of them do as well{kept}: "
-        f"{size.paid:,} GPUs, ${size.usd_per_hour:,.2f} an hour",
+        "says": f"Sized behind one router, where replicas share their bursts; each with its own share of the traffic, "
+        f"{size.replicas:,} would be needed: {size.paid:,} GPUs, ${size.usd_per_hour:,.2f} an hour",
     }  # fmt: skip
 
 
@@ -136,7 +141,8 @@ def runners_up(found: Found, best: Confirmed | None) -> list[Json]:
 def _order(found: Found, entry: Entry) -> tuple[bool, bool, Any]:
     """What holds first, then what was simulated, then the rest; each by price."""
     size = entry.sizes[SAFE]
-    return size is None, entry.held is None, rank(entry.screened, size or at_best(found, entry))
+    by_rank = entry.rank(SAFE) if size else rank(entry.screened, at_best(found, entry), at_most(found, entry))
+    return size is None, entry.held is None, by_rank
 
 
 def _held(entry: Entry, target: int) -> Simulated | None:

@@ -38,7 +38,8 @@ class Budget:
     most_simulated_requests: int
     full_requests: int
     full_beyond: float
-    fewer_requests: int
+    finalists: int
+    final_run_requests: int
     repairs: int
 
 

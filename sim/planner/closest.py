@@ -16,11 +16,13 @@ from typing import Any
 from sim.parallel import Crew
 from sim.planner import holding
 from sim.planner.budgets import budget, telling
+from sim.planner.entry import PLAIN, SAFE, Entry
+from sim.planner.final import final
 from sim.planner.holding import HoldJob, Simulated, Target
 from sim.planner.progress import Tick
 from sim.planner.question import Objective, Question
 from sim.planner.reasons import in_unit
-from sim.planner.search import PLAIN, SAFE, Entry, Found, search
+from sim.planner.search import Found, search
 from sim.planner.sizing import LAST, most_replicas_below, replicas_for, sized
 from sim.scenario.errors import DeploymentError, ScenarioError
 
@@ -39,13 +41,17 @@ class Nearest:
 
 def closest(found: Found, seed: int, crew: Crew, progress: Tick | None) -> tuple[Found, list[Json]]:
     """A search for the nearest question that has an answer, and what had to give way; the same search where there is
-    none."""
+    none. Nothing gives way where the GPUs that are allowed do together what they cannot do each alone."""
     question, limit, free = found.question, found.question.max_gpus, found
     told: list[Json] = []
     carrying = _carrying_gpus(found)
     bound = limit if limit and limit >= carrying else telling().closest_gpus * carrying
     if limit is not None:
         free = search(replace(question, max_gpus=None), found.traffic, seed, crew, progress)
+        final(free, seed, crew)
+        together = replace(free, question=question)
+        if together.ranking(SAFE) or together.ranking(PLAIN):
+            return together, []
         if held := free.ranking(SAFE) or free.ranking(PLAIN):
             size = held[0].sizes[SAFE] or held[0].sizes[PLAIN]
             assert size is not None
@@ -104,7 +110,7 @@ def _nearest(found: Found, seed: int, crew: Crew) -> Nearest | None:
     objectives = found.question.objectives
     jobs = []
     for entry in found.entries:
-        replicas = most_replicas_below(found.question, entry.screened, LAST)
+        replicas = most_replicas_below(found.question, entry.screened, LAST, entry.screened.capacity)
         if replicas and (rate := _tried(entry, found.traffic.peak_per_s / replicas)):
             means = {o.key: entry.screened.mean_s(o.metric, rate) for o in objectives}
             one = entry.screened.candidate

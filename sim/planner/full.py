@@ -5,11 +5,12 @@ from typing import Any
 
 from sim.parallel import Crew
 from sim.planner.budgets import budget
+from sim.planner.entry import PLAIN, Entry
 from sim.planner.holding import Simulated, judged, length
 from sim.planner.question import Objective, Question
 from sim.planner.screening import Screened
-from sim.planner.search import Entry, Found
-from sim.planner.sizing import Size, rank, replicas_for, sized
+from sim.planner.search import Found
+from sim.planner.sizing import Size, rank, sized
 from sim.planner.traffic import Traffic
 
 
@@ -24,6 +25,8 @@ class FullJob:
     seed: int
     more: float = 1.0
     """What the peak is multiplied by."""
+    most_requests: int | None = None
+    """Of what would take more a share is simulated; None: `full_requests`."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def at_full_traffic(job: FullJob) -> tuple[Simulated, float]:
     objectives, peak, most = (
         job.question.objectives,
         job.more * job.traffic.peak_per_s,
-        budget().full_requests,
+        job.most_requests or budget().full_requests,
     )
     overrides: dict[str, Any] = {}
     if job.traffic.own_times:
@@ -99,31 +102,7 @@ def _lost(job: FullJob) -> tuple[Simulated, float]:
     raise MemoryError
 
 
-def fewer(found: Found, confirmed: Confirmed, seed: int, crew: Crew) -> Size | None:
-    """The fewest replicas of a plan that, behind one router, keep the objectives with the margin; None where that is no
-    fewer, or too long a simulation.
-
-    Replicas share each other's bursts, so that they hold more together than each alone. The plan is not sized by that:
-    then every candidate would have to be.
-    """
-    entry, margin = confirmed.entry, found.margin(confirmed.entry)
-    if found.traffic.own_times or confirmed.share < 1 or confirmed.missed(found.question.objectives):
-        return None
-    objectives, spent = margin.tightened(found.question.objectives), 0
-    bound = entry.screened.bound(objectives)
-    most = confirmed.size.replicas
-    least = replicas_for(margin.rate * found.traffic.peak_per_s, bound) if bound else most
-    while least < most and spent < budget().fewer_requests:
-        middle = (least + most) // 2
-        job = FullJob(found.question, found.traffic, entry.screened, middle, seed, margin.rate)
-        [(measured, _)] = crew.map(at_full_traffic, [job], _lost)
-        spent += measured.requests
-        least, most = (middle + 1, most) if measured.missed(objectives) else (least, middle)
-    found.requests += spent
-    return sized(found.question, entry.screened, most) if most < confirmed.size.replicas else None
-
-
 def cheaper_of(one: Confirmed | None, other: Confirmed | None) -> Confirmed | None:
     """The better of two that were confirmed."""
     both = [c for c in (one, other) if c is not None]
-    return min(both, key=lambda c: rank(c.entry.screened, c.size), default=None)
+    return min(both, key=lambda c: rank(c.entry.screened, c.size, c.entry.held_per_s(PLAIN)), default=None)

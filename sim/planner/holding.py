@@ -14,6 +14,7 @@ import numpy as np
 from sim.planner.budgets import budget
 from sim.planner.question import Objective, Question
 from sim.planner.screening import Screened
+from sim.planner.sizing import NEARLY
 from sim.planner.traffic import Traffic
 from sim.result import Result
 from sim.scenario.errors import DeploymentError, ScenarioError
@@ -52,7 +53,9 @@ class Target:
     at_most: float
     """By the estimate."""
     to_win: float
-    """A replica that holds less makes a dearer plan than the best so far; 0: none yet."""
+    """A replica that holds less makes no better plan than the best so far; 0: none yet."""
+    by_room: bool = False
+    """It could win by its room alone, at the best's price: one simulation tells whether it does."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class HoldJob:
     screened: Screened
     targets: tuple[Target, ...]
     seed: int
+    known: tuple[Simulated, ...] = ()
+    """What was simulated of it before."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def hold(job: HoldJob) -> Held:
     """The brackets of a candidate. Runs in a worker process: its own faults are answers, too."""
     steps = 2 ** budget().halvings
     top = job.screened.capacity * (1 + budget().estimate_tolerance)
-    tried: dict[int, Simulated] = {}
+    tried = {round(point.rate_per_s / top * steps): point for point in job.known}
 
     def kept(k: int, target: Target) -> bool:
         if k * top / steps > target.at_most:
@@ -106,14 +111,19 @@ def hold(job: HoldJob) -> Held:
             tried[k] = measure(job, k * top / steps)
         return not tried[k].missed(target.objectives)
 
-    brackets = []
+    def bracket(target: Target) -> Bracket:
+        low, high = 0, steps
+        if target.by_room:
+            winning = ceil(target.to_win / top * steps - NEARLY)
+            if winning < steps and not kept(winning, target):
+                return Bracket(0.0, winning * top / steps)
+        while high - low > 1 and high * top / steps > target.to_win:
+            middle = (low + high) // 2
+            low, high = (middle, high) if kept(middle, target) else (low, middle)
+        return Bracket(low * top / steps, high * top / steps)
+
     try:
-        for target in job.targets:
-            low, high = 0, steps
-            while high - low > 1 and high * top / steps > target.to_win:
-                middle = (low + high) // 2
-                low, high = (middle, high) if kept(middle, target) else (low, middle)
-            brackets.append(Bracket(low * top / steps, high * top / steps))
+        brackets = [bracket(target) for target in job.targets]
     except (DeploymentError, ScenarioError) as error:
         why = "; ".join(problem.message for problem in error.problems)
         return Held(tuple(Bracket(0.0, 0.0) for _ in job.targets), why_not=why)

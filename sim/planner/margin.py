@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from sim.catalog.validated import validated
+from sim.catalog.validated import near, validated
 from sim.deployment.plan import resolve
 from sim.planner.budgets import telling
 from sim.planner.question import Objective
@@ -44,9 +44,13 @@ class Margin:
 
 
 def margin_of(scenario: Scenario) -> Margin:
-    """The margin of a deployment: the median error of its validated family, or of all families where it has none."""
+    """The margin of a deployment: the median error of its validated family, or of all families where it has none. Of a
+    layout far from those that were validated the larger of both."""
     found = expected_error(resolve(scenario))
-    return Margin({metric: (found or {}).get(metric) or _typical(metric) for metric in OF_ALL}, found)
+    errors = {metric: (found or {}).get(metric) or _typical(metric) for metric in OF_ALL}
+    if found is not None and not near(found):
+        errors = {metric: max(error, _typical(metric)) for metric, error in errors.items()}
+    return Margin(errors, found)
 
 
 OF_ALL = ("ttft", "tpot", "throughput")

@@ -11,10 +11,13 @@ from sim.deployment.slips import given_by, unusual
 from sim.parallel import Crew
 from sim.planner import answer
 from sim.planner.closest import closest
-from sim.planner.full import Confirmed, cheaper_of, confirm, fewer
+from sim.planner.entry import PLAIN, SAFE
+from sim.planner.final import final
+from sim.planner.full import Confirmed, cheaper_of, confirm
 from sim.planner.progress import Tick
 from sim.planner.question import Question, load_question
-from sim.planner.search import PLAIN, SAFE, Found, search
+from sim.planner.rivals import gpu_prices, price_of
+from sim.planner.search import Found, search
 from sim.planner.sensitivity import sensitivity
 from sim.planner.traffic import traffic_of
 from sim.scenario.errors import DeploymentError, Problem
@@ -64,6 +67,7 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
         asked = found
         if not (found.ranking(PLAIN) or found.ranking(SAFE)):
             found, out_of_reach = closest(found, seed, crew, progress)
+        final(found, seed, crew)
         best = confirm(found, SAFE, seed, crew)
         # A margin is more than any candidate has: then the plan without one is the best there is.
         if best is None:
@@ -71,9 +75,6 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
             best = confirm(found, SAFE, seed, crew)
         without = cheaper_of(confirm(found, PLAIN, seed, crew), best)
         told = _told(asked, found, best, without, out_of_reach, crew)
-        if best is not None:
-            together = fewer(found, best, seed, crew)
-            told["best"]["fewer"] = None if together is None else answer.fewer(found, best, together)
     told["ledger"] = answer.ledger(found, seed, time.perf_counter() - started)
     scenario = None
     if best is not None:
@@ -85,6 +86,7 @@ def _notes(found: Found) -> Iterator[str]:
     """GPUs that are left out; and what may not be meant: a promise, or a number of the scenario around it, far from
     what is usual."""
     question = found.question
+    yield from question.left_out
     yield from (f"no worker can be built of {says}" for says in _unbuilt(found))
     yield from _narrow(found)
     yield from unusual({f"objectives.{o.key}": o.bound_s for o in question.objectives})
@@ -120,6 +122,7 @@ def _told(
         "frontier": answer.frontier(found),
         "sensitivity": [] if best is None else sensitivity(found, best, crew),
         "break_even": [] if best is None else answer.break_even(found, best),
+        "gpu_prices": [] if best is None else gpu_prices(found, best),
     }  # fmt: skip
 
 
@@ -140,6 +143,8 @@ def _best(asked: Found, found: Found, confirmed: Confirmed | None, target: int) 
         "with_margin": found.question.margin and confirmed.entry.sizes[SAFE] == confirmed.size,
         "repaired": confirmed.repaired,
         "simulated_share": confirmed.share,
+        "alone": answer.alone(found, confirmed, target),
+        "price": price_of(confirmed.entry),
     }
 
 

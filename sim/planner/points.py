@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from sim.scenario.errors import LocatedProblem, ScenarioError, did_you_mean, dotted
 from sim.scenario.form import check, key_paths, schema_at
-from sim.scenario.loading import LoadedScenario, apply, load
+from sim.scenario.loading import LoadedScenario, apply, load, settings
 from sim.scenario.reader import read, read_file
 from sim.scenario.schema import Scenario
 from sim.scenario.section import FileName, Section
@@ -58,15 +58,15 @@ class Sweep:
         return apply(self.base, point.overrides).scenario
 
 
-def load_sweep(path: str | Path) -> Sweep:
-    """The sweep in a file; relative names in it start from its folder.
+def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep in a file, with overrides `key.path=value` of its base; relative names in it start from its folder.
 
     Raises ScenarioError: the file is no sweep, its base is no scenario, or a key is none of a scenario's. Whether the
     values suit the keys is each point's own matter.
     """
     tree = read(read_file(Path(path), str(path)), str(path))
     file = check(tree, SweepFile)
-    problems = [*_unknown_keys(tree)]
+    problems = [*_unknown_keys(tree), *_varied_and_set(file, overrides)]
     if not (file.grid or file.cases):
         problems.append(LocatedProblem((), "expected `grid`, `cases` or both: nothing is varied", tree.place))
     if (many := math.prod(map(len, file.grid.values()))) > MOST_POINTS:
@@ -82,7 +82,7 @@ def load_sweep(path: str | Path) -> Sweep:
         raise ScenarioError(problems)
     name = Path(path).parent / file.base
     try:
-        base = load(name)
+        base = load(name, overrides)
     except ScenarioError as error:
         if not any(p.file == str(name) and p.line is None for p in error.problems):
             raise
@@ -109,6 +109,13 @@ def _section(tree: Node, key: str) -> dict[str, Node]:
 def _list(tree: Node, key: str) -> list[Node]:
     path, node = find(tree, (key,))
     return node.value if path and isinstance(node.value, list) else []
+
+
+def _varied_and_set(file: SweepFile, overrides: Sequence[str]) -> Iterator[LocatedProblem]:
+    """Overrides that every point would put another value in the place of."""
+    for key, leaf in settings(overrides).items():
+        if key in file.grid or (not file.grid and file.cases and all(key in case for case in file.cases)):
+            yield LocatedProblem((), "every point has a value of its own of it", leaf.place)
 
 
 def _unknown_keys(tree: Node) -> Iterator[LocatedProblem]:

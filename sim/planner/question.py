@@ -5,25 +5,27 @@ own keys on top. Its deployment is what is looked for.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from sim import catalog
-from sim.scenario.errors import LocatedProblem, Problem, ScenarioError, brief, did_you_mean, dotted
-from sim.scenario.form import key_paths, schema_at
-from sim.scenario.loading import LoadedScenario, apply, from_tree
+from sim.planner.search_section import (
+    KINDS,
+    OWN_KEYS,
+    RESERVED,
+    excluded,
+    gpu_setting,
+    listed,
+    search_problems,
+)
+from sim.scenario.errors import LocatedProblem, Problem, ScenarioError, did_you_mean
+from sim.scenario.form import schema_at
+from sim.scenario.loading import LoadedScenario, apply, from_tree, settings
 from sim.scenario.reader import read, read_file
 from sim.scenario.schema import Scenario
 from sim.scenario.tree import Node, find, graft, merge, nest, plain
 
-KINDS: Final = ("aggregated", "disaggregated")
-OWN_KEYS: Final = ("gpu", "kind", "ratio", "max_gpus", "exclude")
-"""Keys of `search` beside those of a scenario."""
-RESERVED: Final = (
-    "a plan chooses how many GPUs there are, at one price each; expected in the scenario that it answers with"
-)
 OPERATIONS: Final = frozenset(("autoscale", "failures", "fleet"))
 """Sections about a deployment at work: like it, they are not taken from a base."""
 OBJECTIVE: Final = re.compile(r"(ttft|tpot|e2e)_(mean|p\d{1,2}(?:\.\d+)?)_s")
@@ -74,6 +76,8 @@ class Question:
     """Paid for at most."""
     exclude: tuple[Mapping[str, Any], ...]
     """A candidate that has all values of one of these is left out."""
+    left_out: tuple[str, ...] = ()
+    """Sentences about what stands in the file and is no part of a plan."""
     margin: bool = True
     """Whether the plan is to hold where the service is slower by the expected error."""
 
@@ -82,8 +86,9 @@ class Question:
         return apply(self.loaded, overrides).scenario
 
 
-def load_question(path: str | Path) -> Question:
-    """The question in a plan file; relative names in it start from its folder.
+def load_question(path: str | Path, overrides: Sequence[str] = ()) -> Question:
+    """The question in a plan file, with overrides `key.path=value` on top, such as `search.KEY=value`; relative names
+    in it start from its folder.
 
     Raises ScenarioError with every problem found: file, line, column, key and what was expected.
     """
@@ -92,22 +97,26 @@ def load_question(path: str | Path) -> Question:
         raise ScenarioError(
             [LocatedProblem((), "expected a section with `search` and a scenario", tree.place)]
         )
-    search = tree.value.get("search", Node({}, tree.place))
+    tree, promised = _overridden(tree, settings(overrides))
+    search = _section(tree).get("search", Node({}, tree.place))
     if not isinstance(search.value, dict):
         raise ScenarioError([LocatedProblem(("search",), "expected a section", search.place)])
-    problems = [*_problems(search), *_operated(tree)]
+    problems = [*search_problems(search), *_operated(tree)]
     objectives, known = _objectives(tree, problems)
+    more, _ = _objectives(promised, problems)
     if problems:
         raise ScenarioError(problems)
     loaded = _without_deployment(from_tree(_scenario_tree(tree, search, known)))
     if loaded.scenario.price.reserved is not None:
         raise loaded.located([Problem(("price", "reserved"), RESERVED)])
     objectives = objectives or _own_objectives(loaded.scenario)
+    if _section(promised):
+        loaded, objectives = _with_promises(loaded, objectives, promised, more)
     if not objectives:
         says = "expected `objectives`, such as {ttft_p99_s: 2.0, tpot_p99_s: 0.05}: without a promise one GPU will do"
         raise ScenarioError([LocatedProblem((), says, tree.place)])
-    lists = {key: _values(node) for key, node in search.value.items() if key not in OWN_KEYS}
-    own = {key: _values(search.value[key]) for key in OWN_KEYS if key in search.value}
+    lists = {key: listed(node) for key, node in search.value.items() if key not in OWN_KEYS}
+    own = {key: listed(search.value[key]) for key in OWN_KEYS if key in search.value}
     pools: dict[str, dict[str, tuple[Any, ...]]] = {}
     for key, values in lists.items():
         if key.startswith("deployment."):
@@ -118,15 +127,62 @@ def load_question(path: str | Path) -> Question:
         loaded=loaded,
         objectives=objectives,
         varied={
-            "gpu": tuple(_gpu(entry) for entry in own.get("gpu", (loaded.scenario.gpu,))),
+            "gpu": tuple(gpu_setting(entry) for entry in own.get("gpu", (loaded.scenario.gpu,))),
             **{key: values for key, values in lists.items() if not key.startswith("deployment.")},
         },
         pinned=pools,
         kinds=tuple(own.get("kind", KINDS)),
         ratios=tuple(own["ratio"]) if "ratio" in own else None,
         max_gpus=own["max_gpus"][0] if "max_gpus" in own else None,
-        exclude=tuple(_excluded(entry) for entry in own.get("exclude", ())),
+        exclude=tuple(excluded(entry) for entry in own.get("exclude", ())),
+        left_out=tuple(_left_out(tree)),
     )
+
+
+def _overridden(tree: Node, leaves: Mapping[str, Node]) -> tuple[Node, Node]:
+    """The file with overrides on top, and the overrides of objectives: they change one promise, of the file or of its
+    base, where the file's own take the place of all of the base's."""
+    problems = [
+        LocatedProblem((), "is named in the plan file itself", leaf.place)
+        for key, leaf in leaves.items()
+        if key.split(".")[0] in ("base", "extends")
+    ]
+    if problems:
+        raise ScenarioError(problems)
+    over, promised = Node({}, tree.place), Node({}, tree.place)
+    for key, leaf in leaves.items():
+        section, _, rest = key.partition(".")
+        path = (section, rest) if section == "search" and rest else tuple(key.split("."))
+        if section == "objectives":
+            promised = merge(promised, nest(path, leaf), None)
+        else:
+            over = merge(over, nest(path, leaf), None)
+    return replace(merge(tree, over, Scenario), place=tree.place), promised
+
+
+def _with_promises(
+    loaded: LoadedScenario, objectives: tuple[Objective, ...], promised: Node, more: tuple[Objective, ...]
+) -> tuple[LoadedScenario, tuple[Objective, ...]]:
+    """The scenario and its promises with those of overrides on top; null takes one away."""
+    given = _section(_section(promised).get("objectives"))
+    merged = {o.key: o for o in objectives if o.key not in given} | {o.key: o for o in more}
+    known = {f"objectives.{key}": node for key, node in given.items() if key in _scenario_objectives()}
+    return apply(loaded, known), tuple(merged.values())
+
+
+def _left_out(tree: Node) -> Iterator[str]:
+    """What stands in the file and is no part of a plan, with what comes nearest to it."""
+    pools = _section(_section(tree).get("deployment"))
+    if not pools:
+        return
+    pins = [
+        f"deployment.{role}.{key}: [{plain(node)}]"
+        for role, pool in pools.items()
+        for key, node in _section(pool).items()
+        if key != "workers" and not isinstance(node.value, dict | list)
+    ]
+    keep = f"; to keep its workers as they are: search: {{{', '.join(pins)}}}" if pins else ""
+    yield f"deployment: left out, as a plan looks for one{keep}"
 
 
 def _scenario_tree(tree: Node, search: Node, objectives: dict[str, Node] | None) -> Node:
@@ -205,84 +261,3 @@ def _own_objectives(scenario: Scenario) -> tuple[Objective, ...]:
 
 def _scenario_objectives() -> tuple[str, ...]:
     return tuple(schema_at(Scenario, ("objectives",)).get("properties", ()))
-
-
-def _problems(search: Node) -> Iterator[LocatedProblem]:
-    """Keys and values of `search` that cannot be."""
-    assert isinstance(search.value, dict)
-    valid = [*OWN_KEYS, *map(dotted, key_paths(Scenario))]
-    for key, node in search.value.items():
-        at = ("search", key)
-        if key not in OWN_KEYS and not schema_at(Scenario, tuple(key.split("."))):
-            says = f"no key of a search or of a scenario{did_you_mean(key, valid)}"
-            yield LocatedProblem(at, says, node.key or node.place)
-        elif key.endswith(".workers") or key.startswith(("workload", "objectives")) or key == "deployment":
-            says = (
-                "the plan finds the workers, for the workload and the objectives that stand outside `search`"
-            )
-            yield LocatedProblem(at, says, node.key or node.place)
-        elif key.startswith("price.reserved"):
-            yield LocatedProblem(at, RESERVED, node.key or node.place)
-        elif isinstance(node.value, list) and not node.value and key != "exclude":
-            yield LocatedProblem(at, "expected at least one value", node.shown)
-        elif key == "kind" and (wrong := [k for k in _values(node) if k not in KINDS]):
-            yield LocatedProblem(at, f"expected {' or '.join(KINDS)}, got {wrong[0]}", node.place)
-        elif key == "ratio" and (wrong := [r for r in _values(node) if not _is_ratio(r)]):
-            says = f"expected workers of prefill and decode in quotes, such as '2:1', got {wrong[0]}"
-            yield LocatedProblem(at, says, node.place)
-        elif key == "max_gpus" and not (type(node.value) is int and node.value > 0):
-            yield LocatedProblem(at, f"expected a whole number above 0, got {plain(node)}", node.place)
-        elif key == "exclude" and not all(isinstance(entry, dict) for entry in _values(node)):
-            says = "expected a list of sections, such as [{gpu: b200_sxm}]"
-            yield LocatedProblem(at, says, node.place)
-        elif key == "gpu":
-            yield from _unknown_gpus(node)
-
-
-def _unknown_gpus(node: Node) -> Iterator[LocatedProblem]:
-    for entry in _values(node):
-        name = entry.get("gpu") if isinstance(entry, Mapping) else entry
-        if not isinstance(name, str):
-            says = f"expected a GPU's name, or a section with one such as {{gpu: b200_sxm}}, got {brief(str(entry))}"
-            yield LocatedProblem(("search", "gpu"), says, node.place)
-            continue
-        try:
-            if not Path(name).suffix:
-                catalog.gpu(name)
-        except catalog.UnknownName as unknown:
-            yield LocatedProblem(("search", "gpu"), str(unknown), node.place)
-
-
-def _is_ratio(text: object) -> bool:
-    return isinstance(text, str) and re.fullmatch(r"[1-9]\d*:[1-9]\d*", text) is not None
-
-
-def _values(node: Node) -> tuple[Any, ...]:
-    value = plain(node)
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-def _gpu(entry: str | Mapping[str, Any]) -> str | dict[str, Any]:
-    """A value of `gpu`: a name, or a section of keys that go together."""
-    return _gpu_name(entry) if isinstance(entry, str) else _excluded(entry)
-
-
-def _gpu_name(name: str) -> str:
-    """The catalog's own name, or a file's as it is."""
-    try:
-        return catalog.gpu(name).name
-    except catalog.UnknownName:
-        return name
-
-
-def _excluded(entry: Mapping[str, Any], under: str = "") -> dict[str, Any]:
-    """The values to leave out by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in entry.items():
-        if isinstance(value, Mapping):
-            flat |= _excluded(value, f"{under}{key}.")
-        else:
-            flat[f"{under}{key}"] = (
-                _gpu_name(value) if key == "gpu" and isinstance(value, str) and not under else value
-            )
-    return flat

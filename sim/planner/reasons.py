@@ -1,8 +1,9 @@
 """Why a candidate lost: memory, an objective and by how much, the price, or the GPUs that are allowed."""
 
+from sim.planner.entry import PLAIN, SAFE, Entry
 from sim.planner.question import Objective
-from sim.planner.search import PLAIN, SAFE, Entry, Found, wanted
-from sim.planner.sizing import Size, allowed, most_replicas_below, replicas_for, sized
+from sim.planner.search import Found, can_win, wanted
+from sim.planner.sizing import Size, allowed, replicas_for, sized
 
 APART = {
     "prefill": "more prefill workers to a decode worker, or more of the prompts from the prefix cache",
@@ -46,9 +47,7 @@ def why_not(found: Found, entry: Entry, best: Size | None) -> str | None:
     seen, size = found.bound(entry, PLAIN), at_best(found, entry)
     if not allowed(found.question, size):
         return f"even without queues it takes {size.paid:,} GPUs, more than are allowed"
-    if not found.complete and any(
-        most_replicas_below(found.question, entry.screened, found.best(t)) for t in (PLAIN, SAFE)
-    ):
+    if not found.complete and can_win(found, entry):
         return "not simulated: the budget of simulated requests ran out"
     price = f"${size.usd_per_hour:,.2f} an hour{_dearer(size, best)}"
     if seen < entry.bound:
@@ -57,11 +56,16 @@ def why_not(found: Found, entry: Entry, best: Size | None) -> str | None:
 
 
 def at_best(found: Found, entry: Entry) -> Size:
-    """The size by what is known at best: the bracket's end, other candidates with the same pool, or the estimate."""
-    high = entry.held.brackets[SAFE].high if entry.held else 0.0
+    """The size by what is known at best."""
     more = entry.margin.rate if entry.margin and entry.held else 1.0
-    rate = high or found.bound(entry, PLAIN) or entry.screened.capacity
-    return sized(found.question, entry.screened, replicas_for(found.traffic.peak_per_s * more, rate))
+    replicas = replicas_for(found.traffic.peak_per_s * more, at_most(found, entry))
+    return sized(found.question, entry.screened, replicas)
+
+
+def at_most(found: Found, entry: Entry) -> float:
+    """What a replica holds at most: the bracket's end, by other candidates with the same pool, or by the estimate."""
+    high = entry.held.brackets[SAFE].high if entry.held else 0.0
+    return high or found.bound(entry, PLAIN) or entry.screened.capacity
 
 
 def _at_light_load(found: Found, entry: Entry) -> str:
@@ -105,7 +109,7 @@ def _after_simulation(found: Found, entry: Entry, best: Size | None) -> str | No
         return f"takes {size.paid:,} GPUs, more than are allowed"
     end = ends_at(found, entry, SAFE)
     if size is not None:
-        says = f"a replica holds {bracket.low:.3g} requests/s, and at {bracket.high:.3g}: {end}"
+        says = f"a replica alone holds {bracket.low:.3g} requests/s, and at {bracket.high:.3g}: {end}"
         return f"${size.usd_per_hour:,.2f} an hour{_dearer(size, best)}; {says}"
     if best is None:
         return f"at {bracket.high:.3g} requests/s a replica, {end}"
@@ -125,8 +129,6 @@ def _dearer(size: Size, best: Size | None) -> str:
         return f", {share:.1%} more than the best"
     if share < 0:  # at best so little, by what is known of it
         return ""
-    return (
-        ", as the best, with less room by the estimate"
-        if size.gpus == best.gpus
-        else f", as the best, on {size.gpus} GPUs"
-    )
+    if size.gpus > best.gpus:
+        return f", as the best, on {size.gpus} GPUs"
+    return ", as the best, and holds no more"

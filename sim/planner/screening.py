@@ -12,6 +12,7 @@ from sim.planner.budgets import budget, layouts
 from sim.planner.candidates import Candidate, Setting, Shape
 from sim.planner.question import Objective, Question
 from sim.planner.traffic import Traffic
+from sim.price import GpuHour
 from sim.scenario.errors import DeploymentError, ScenarioError
 from sim.steady import SteadyState, steady
 
@@ -51,6 +52,8 @@ class Part:
     """Per arrival: generated, and all."""
     usd_per_gpu_hour: float = 0.0
     """With what comes on top of the GPUs."""
+    gpu_hour: GpuHour | None = None
+    """Without, and where it comes from; None of a part that cannot be."""
     storage_usd_per_hour: float = 0.0
     """Of the prefix cache below the GPUs' memory, per worker that computes prompts, or in all where they share it."""
     unit_gpus: int = 1
@@ -127,6 +130,7 @@ def _part(job: PartJob, state: SteadyState) -> Part:
         output_tokens=state.demand.output_tokens * per_arrival,
         tokens=(state.demand.output_tokens + state.demand.input_tokens) * per_arrival,
         usd_per_gpu_hour=price.gpu_hour.usd * (1 + price.overhead_fraction),
+        gpu_hour=price.gpu_hour,
         storage_usd_per_hour=0.0 if job.role == "decode" else price.storage_usd_per_hour,
         unit_gpus=price.purchase.unit,
     )

@@ -14,6 +14,7 @@ import numpy as np
 from sim.parallel import Crew
 from sim.planner.budgets import budget
 from sim.planner.candidates import Shape, replicas, roles, settings, shapes
+from sim.planner.entry import PLAIN, SAFE, Entry
 from sim.planner.holding import Held, HoldJob, Simulated, Target, hold, lost
 from sim.planner.lessons import Lessons
 from sim.planner.margin import Margin, margin_of
@@ -22,36 +23,17 @@ from sim.planner.question import Objective, Question
 from sim.planner.screening import Part, PartJob, Screened, capped, estimate
 from sim.planner.sizing import (
     LAST,
-    NO_LIMIT,
     Rank,
-    Size,
     allowed,
-    most_replicas_below,
     rank,
+    rate_to_win,
     replicas_for,
     sized,
 )
 from sim.planner.traffic import Traffic
 
-PLAIN, SAFE = 0, 1
-"""Targets: the objectives as they are, and with the expected error as margin."""
 PART_REQUESTS = 600
 """What an estimate counts for in the progress, in simulated requests: about as long."""
-
-
-@dataclass(eq=False)
-class Entry:
-    """A candidate and what is known of it."""
-
-    screened: Screened
-    bound: float
-    """Arrivals per second of a replica, by the estimate, without queues."""
-    optimistic: Size | None = None
-    """What it would cost at that."""
-    margin: Margin | None = None
-    held: Held | None = None
-    sizes: list[Size | None] = field(default_factory=lambda: [None, None])
-    """For PLAIN and SAFE, where it holds; beyond the GPUs that are allowed, too."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +61,8 @@ class Found:
     complete: bool = True
     """False where the budget of simulated requests ran out before every candidate that could win was tried."""
     requests: int = 0
+    final: bool = False
+    """Whether the contenders were sized by what their replicas hold together."""
 
     def margin(self, entry: Entry) -> Margin:
         """The margin of a candidate: that of its layouts, in any number."""
@@ -101,13 +85,20 @@ class Found:
     def ranking(self, target: int) -> list[Entry]:
         """The candidates that hold within the GPUs that are allowed, the best first."""
         held = [e for e in self.entries if (size := e.sizes[target]) and allowed(self.question, size)]
-        return sorted(held, key=lambda e: rank(e.screened, e.sizes[target]))  # type: ignore[arg-type]
+        return sorted(held, key=lambda e: e.rank(target))
+
+    def peak_per_s(self, entry: Entry, target: int) -> float:
+        """Arrivals per second that a candidate has to carry: the peak, with the margin or without."""
+        return self.traffic.peak_per_s * (self.margin(entry).rate if target == SAFE else 1.0)
 
     def without_margin(self) -> "Found":
         """The same where no candidate holds with a margin: both targets are the objectives as they are."""
-        entries = [replace(entry, sizes=[*entry.sizes]) for entry in self.entries]
+        entries = [
+            replace(entry, sizes=[entry.sizes[PLAIN]] * 2, together=[entry.together[PLAIN]] * 2)
+            for entry in self.entries
+        ]
         for entry in entries:
-            entry.margin, entry.sizes[SAFE] = self.margin(entry).none(), entry.sizes[PLAIN]
+            entry.margin = self.margin(entry).none()
             if entry.held is not None:
                 plain = entry.held.brackets[PLAIN]
                 entry.held = replace(entry.held, brackets=(plain, plain))
@@ -116,7 +107,7 @@ class Found:
     def best(self, target: int) -> Rank:
         """What has to be beaten."""
         first = next(iter(self.ranking(target)), None)
-        return LAST if first is None else rank(first.screened, first.sizes[target])  # type: ignore[arg-type]
+        return LAST if first is None else first.rank(target)
 
 
 def search(question: Question, traffic: Traffic, seed: int, crew: Crew, tick: Tick | None = None) -> Found:
@@ -129,7 +120,7 @@ def search(question: Question, traffic: Traffic, seed: int, crew: Crew, tick: Ti
         tell(PART_REQUESTS)
     found = screened(question, traffic, jobs, parts)
     waiting = [entry for entry in found.entries if entry.bound > 0]
-    while waiting := [entry for entry in waiting if _can_win(found, entry)]:
+    while waiting := [entry for entry in waiting if can_win(found, entry)]:
         if found.requests >= budget().most_simulated_requests:
             found.complete = False
             break
@@ -197,7 +188,9 @@ def screened(question: Question, traffic: Traffic, jobs: Sequence[PartJob], part
             entries.append(entry)
     entries.sort(
         key=lambda e: (
-            rank(e.screened, e.optimistic) if e.optimistic else (*LAST[:3], e.screened.candidate.name)
+            rank(e.screened, e.optimistic, e.bound)
+            if e.optimistic
+            else (*LAST[:3], e.screened.candidate.name)
         )
     )
     return Found(question, traffic, entries, refused, len(jobs))
@@ -229,8 +222,8 @@ def take(found: Found, entry: Entry, held: Held) -> None:
     found.lessons.learn(entry.screened, held.points)
     for target, bracket in enumerate(held.brackets):
         if bracket.low > 0:
-            peak = found.traffic.peak_per_s * _more(found, entry, target)
-            entry.sizes[target] = sized(found.question, entry.screened, replicas_for(peak, bracket.low))
+            replicas = replicas_for(found.peak_per_s(entry, target), bracket.low)
+            entry.sizes[target] = sized(found.question, entry.screened, replicas)
 
 
 def wanted(entry: Entry, question: Question, target: int) -> tuple[Objective, ...]:
@@ -238,10 +231,6 @@ def wanted(entry: Entry, question: Question, target: int) -> tuple[Objective, ..
     if target == PLAIN or entry.margin is None:
         return question.objectives
     return entry.margin.tightened(question.objectives)
-
-
-def _more(found: Found, entry: Entry, target: int) -> float:
-    return found.margin(entry).rate if target == SAFE else 1.0
 
 
 def _part_jobs(question: Question, traffic: Traffic) -> Iterator[PartJob]:
@@ -259,8 +248,9 @@ def _all_of(setting: object, entry: object) -> bool:
     return bool(entry) and all(setting[key] == value for key, value in entry.items())
 
 
-def _can_win(found: Found, entry: Entry) -> bool:
-    return any(_rate_to_win(found, entry, target) < found.bound(entry, target) for target in (PLAIN, SAFE))
+def can_win(found: Found, entry: Entry) -> bool:
+    """Whether it may be better than the best that holds, with the margin or without."""
+    return any(_rate_to_win(found, entry, target)[0] < found.bound(entry, target) for target in (PLAIN, SAFE))
 
 
 def _round(waiting: Sequence[Entry]) -> list[Entry]:
@@ -273,18 +263,17 @@ def _round(waiting: Sequence[Entry]) -> list[Entry]:
     return chosen + [e for e in waiting if e not in chosen][: budget().round - len(chosen)]
 
 
-def _rate_to_win(found: Found, entry: Entry, target: int) -> float:
-    """Arrivals per second of a replica below which the candidate is dearer than the best that holds."""
-    most = most_replicas_below(found.question, entry.screened, found.best(target))
-    if most == 0:
-        return float("inf")
-    return 0.0 if most == NO_LIMIT else found.traffic.peak_per_s * _more(found, entry, target) / most
+def _rate_to_win(found: Found, entry: Entry, target: int) -> tuple[float, bool]:
+    """Arrivals per second of a replica below which the candidate loses to the best that holds; and whether its room
+    alone decides."""
+    best, at_most = found.best(target), found.bound(entry, target)
+    return rate_to_win(found.question, entry.screened, best, at_most, found.peak_per_s(entry, target))
 
 
 def _hold_job(found: Found, entry: Entry, seed: int) -> HoldJob:
     found.margin(entry)
     targets = (
-        Target(wanted(entry, found.question, t), found.bound(entry, t), _rate_to_win(found, entry, t))
+        Target(wanted(entry, found.question, t), found.bound(entry, t), *_rate_to_win(found, entry, t))
         for t in (PLAIN, SAFE)
     )
     return HoldJob(found.question, found.traffic, entry.screened, tuple(targets), seed)

@@ -11,10 +11,11 @@ from typing import Any
 from sim.deployment.plan import resolve
 from sim.parallel import Crew
 from sim.planner.budgets import telling
+from sim.planner.entry import SAFE, Entry
 from sim.planner.full import Confirmed
 from sim.planner.question import Objective, Question
 from sim.planner.screening import Part, PartJob, Screened, estimate
-from sim.planner.search import SAFE, Entry, Found, wanted
+from sim.planner.search import Found, wanted
 from sim.planner.sizing import allowed, rank, replicas_for, sized
 from sim.units import HOUR_S, MILLION
 
@@ -131,7 +132,7 @@ def _told(
         if entry.screened.candidate.setting["gpu"] == gpu:
             size = replace(size, usd_per_hour=size.usd_per_hour * change.gpu_price)
         if allowed(question, size):
-            outcomes.append((rank(entry.screened, size), entry, size, now))
+            outcomes.append((rank(entry.screened, size, held), entry, size, now))
     told: Json = {"input": change.input, "change": change.change}
     if not outcomes:
         return {
@@ -156,16 +157,16 @@ def _told(
 
 
 def _held(question: Question, entry: Entry, change: Change, now: Screened) -> tuple[float, Screened]:
-    """What a replica holds under a change: as simulated, times how its bound moves.
+    """What a replica among all of them holds under a change: as simulated, times how its bound moves.
 
     With everything slower by k, a promise of x seconds is kept where x / k was, at 1 / k of the rate.
     """
-    assert entry.held is not None
     objectives = wanted(entry, question, SAFE)
     slower = tuple(replace(one, bound_s=one.bound_s / change.speed) for one in objectives)
     before = entry.screened.bound(objectives)
     after = 0.0 if any(p.why_not for p in now.parts.values()) else _bound(now, slower) / change.speed
-    return entry.held.brackets[SAFE].low * after / before if before else 0.0, now
+    held = entry.held_per_s(SAFE) * entry.together[SAFE]
+    return held * after / before if before else 0.0, now
 
 
 def _bound(screened: Screened, objectives: tuple[Objective, ...]) -> float:

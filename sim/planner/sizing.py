@@ -9,7 +9,7 @@ from sim.price import purchase
 from sim.scenario.section import MOST_GPUS
 
 NEARLY = 1e-9
-"""Replicas by which a quotient may exceed a whole number before it takes one more: floating point."""
+"""By which a quotient may exceed a whole number before it counts as the next: floating point."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,16 @@ Rank = tuple[float, int, float, str]
 LAST: Rank = (inf, 0, 0.0, "")
 
 
-def rank(screened: Screened, size: Size) -> Rank:
-    """What comes first wins: the cheaper, then the smaller, then the one with more room by the estimate, then by name,
-    so that there is always one answer."""
-    return size.usd_per_hour, size.gpus, -screened.capacity * size.replicas, screened.candidate.name
+def rank(screened: Screened, size: Size, held_per_s: float) -> Rank:
+    """What comes first wins: the cheaper, then the smaller, then the one whose replicas hold more, then by name, so
+    that there is always one answer. `held_per_s`: of a replica; where nothing was simulated what it holds at most."""
+    return size.usd_per_hour, size.gpus, -held_per_s * size.replicas, screened.candidate.name
 
 
-def most_replicas_below(question: Question, screened: Screened, best: Rank) -> int:
-    """The most replicas that would still win over `best` within the GPUs that are allowed; 0: none would."""
+def most_replicas_below(question: Question, screened: Screened, best: Rank, at_most_per_s: float) -> int:
+    """The most replicas that could still win over `best` within the GPUs that are allowed; 0: none could.
+
+    `at_most_per_s`: what a replica holds at most."""
     part, each = screened.any_part, screened.candidate.gpus
     most = inf if question.max_gpus is None else question.max_gpus // each
     if best < LAST:
@@ -74,10 +76,28 @@ def most_replicas_below(question: Question, screened: Screened, best: Rank) -> i
     count = int(most)
     while count > 0:
         size = sized(question, screened, count)
-        if rank(screened, size) < best and allowed(question, size):
+        if rank(screened, size, at_most_per_s) < best and allowed(question, size):
             return count
         count -= 1
     return 0
+
+
+def rate_to_win(
+    question: Question, screened: Screened, best: Rank, at_most_per_s: float, peak_per_s: float
+) -> tuple[float, bool]:
+    """Arrivals per second that a replica must hold to win over `best`, infinite where it cannot; and whether it then
+    wins by its room alone, at the same price on as many GPUs."""
+    most = most_replicas_below(question, screened, best, at_most_per_s)
+    if most == 0:
+        return inf, False
+    if most == NO_LIMIT:
+        return 0.0, False
+    size = sized(question, screened, most)
+    if (size.usd_per_hour, size.gpus) != best[:2]:
+        return peak_per_s / most, False
+    cheaper = peak_per_s / (most - 1) if most > 1 else inf
+    roomier = max(peak_per_s, -best[2]) / most
+    return min(cheaper, roomier), roomier < cheaper
 
 
 NO_LIMIT = 10**9

@@ -46,6 +46,7 @@ def report(services: list[Shown]) -> str:
     body = [
         f"<h1>{escape(title)}</h1>",
         *(_lead(name, run) for name, run in simulated.items()),
+        *(f"<p class='says'>{escape(told)}.</p>" for told in runs.unlike(services)),
         table_part(tables.headline_table(simulated).set_index("scenario").T.reset_index(names="")),
         *(chart_part(chart) for chart in runs.charts(services).values()),
         *(_applied(one) for one in services),

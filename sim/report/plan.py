@@ -186,12 +186,13 @@ def _lead(plan: Json) -> Iterator[str]:
         said = "kept" if one["kept"] else "<span class='bad'>missed</span>"
         found = "-" if one["found_s"] is None else f"{one['found_s']:.3g} s"
         yield f"<p class='says'>{escape(one['label'])} &le; {one['bound_s']:g} s: {said} ({found})</p>"
-    if best.get("fewer"):
-        yield f"<p class='says'>{escape(best['fewer']['says'])}.</p>"
+    if best.get("alone"):
+        yield f"<p class='says'>{escape(best['alone']['says'])}.</p>"
     yield (
         f"<p class='says'>Fills first: {escape(best['limited_by'])} ({escape(best['limit'])}); relieved by "
         f"{escape(best['relief'] or '-')}.</p>"
     )
+    yield from (f"<p class='says'>{escape(one['says'])}.</p>" for one in plan.get("gpu_prices", ()))
 
 
 def _refused(plan: Json) -> Iterator[str]:

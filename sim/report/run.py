@@ -12,6 +12,7 @@ from sim.price import TokenPrices
 from sim.report import service, tables
 from sim.report.day import day_chart
 from sim.report.look import Chart, Trace
+from sim.scenario.difference import against_first
 from sim.scenario.schema import Scenario
 from sim.steady import SteadyState, steady
 
@@ -111,3 +112,8 @@ def _listed(models: tuple[str, ...]) -> tuple[pd.DataFrame, list[Trace]]:
     """Public API prices of these models (`tables.api_table`), and their points."""
     api = tables.api_table(pd.concat(map(api_prices, models), ignore_index=True))
     return api, service.public_prices(api)
+
+
+def unlike(services: Sequence[Shown]) -> list[str]:
+    """What each service has other than the first: ratios of unlike work are no ratios of two deployments."""
+    return against_first({one.name: one.scenario for one in services}) if services else []

@@ -30,10 +30,12 @@ def dotted(path: KeyPath) -> str:
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest of `names`, empty where none is near."""
     # Two letters that change places make a short name half different.
-    near = difflib.get_close_matches(
-        name[:_WORD_SHOWN], list(names), n=1, cutoff=0.5 if len(name) <= 3 else 0.6
-    )
-    return f"; did you mean '{near[0]}'?" if near else ""
+    valid = list(names)
+    for shown in dict.fromkeys((name[:_WORD_SHOWN], name[:_WORD_SHOWN].lower())):
+        near = difflib.get_close_matches(shown, valid, n=1, cutoff=0.5 if len(name) <= 3 else 0.6)
+        if near:
+            return f"; did you mean '{near[0]}'?"
+    return ""
 
 
 def brief(message: str) -> str:

@@ -162,7 +162,12 @@ def _extended(tree: Node, name: str, above: tuple[str, ...]) -> tuple[Node, tupl
 
 
 def _overridden(tree: Node, overrides: Sequence[str]) -> Node:
-    """The tree with `key.path=value` texts laid over it; values are read as YAML."""
+    """The tree with `key.path=value` texts laid over it."""
+    return _laid_over(tree, settings(overrides).items())
+
+
+def settings(overrides: Sequence[str]) -> dict[str, Node]:
+    """Texts `key.path=value`, as `--set` takes them, by key; values are read as YAML. Raises ScenarioError."""
     leaves: dict[str, Node] = {}
     problems: list[LocatedProblem] = []
     for text in overrides:
@@ -180,7 +185,7 @@ def _overridden(tree: Node, overrides: Sequence[str]) -> Node:
                 problems += error.problems
     if problems:
         raise ScenarioError(problems)
-    return _laid_over(tree, leaves.items())
+    return leaves
 
 
 def _laid_over(tree: Node, leaves: Iterable[tuple[str, Node]]) -> Node:

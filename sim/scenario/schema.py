@@ -30,6 +30,7 @@ from sim.scenario.spelling import (
     ReleaseName,
     checkpoint_formats,
     engine_name,
+    gpu_name,
     release_name,
     with_formats,
 )
@@ -165,7 +166,7 @@ class Scenario(Section):
     model: Annotated[FileName, BeforeValidator(release_name)] = Field(
         description="catalog or Hugging Face name of the model (aliases allowed), or a Hugging Face config.json"
     )
-    gpu: FileName = Field(
+    gpu: Annotated[FileName, BeforeValidator(gpu_name)] = Field(
         description="catalog name of the GPU (aliases allowed), a YAML file of its datasheet, or the device of a "
         "fitted profile"
     )

@@ -19,13 +19,26 @@ ReleaseName = Annotated[
 
 def engine_name(value: object) -> object:
     """The catalog's name of an engine, whatever its case or alias; anything else is left to the type's own check."""
-    name = value.lower() if isinstance(value, str) else value
-    return catalog.aliases("engine").get(name, name) if isinstance(name, str) else value
+    if not isinstance(value, str):
+        return value
+    name = catalog.spelling("engine", value.lower())
+    return catalog.aliases("engine").get(name, name)
+
+
+def gpu_name(value: object) -> object:
+    """The catalog's name of a GPU that is written with other `-`, `_` and spaces."""
+    return catalog.spelling("gpu", value) if isinstance(value, str) else value
+
+
+def tier_name(value: object) -> object:
+    """The catalog's name of a price tier, whatever its case and its `-`, `_` and spaces."""
+    name = catalog.spelling("tier", value) if isinstance(value, str) else value
+    return name.lower() if isinstance(name, str) and name.lower() in catalog.tier_names() else name
 
 
 def release_name(value: object) -> object:
-    """A model's name without its organisation on the Hub."""
-    return catalog.release(value) if isinstance(value, str) else value
+    """A model's name without its organisation on the Hub, as the catalog writes `-`, `_` and spaces."""
+    return catalog.spelling("model", catalog.release(value)) if isinstance(value, str) else value
 
 
 def checkpoint_formats(scenario: object) -> object:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, ClassVar, Final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from sim.scenario.section import GpuCount, NonNegativeFloat, PositiveFloat, PositiveSeconds, Section, unit
+from sim.scenario.spelling import tier_name
 
 MOST_PRICES: Final = 1440
 """Of a day: one a minute."""
@@ -16,6 +17,7 @@ HourOfDay = Annotated[
 UtcOffset = Annotated[
     float, Field(ge=-12, le=14, allow_inf_nan=False, strict=True, json_schema_extra=unit("h"))
 ]
+TierName = Annotated[str, BeforeValidator(tier_name)]
 
 
 class Objectives(Section):
@@ -44,7 +46,7 @@ class Reserved(Section):
     }
 
     gpus: GpuCount = Field(description="GPUs of the whole service")
-    tier: str | None = Field(default=None, description="a price tier of the catalog, such as res_1yr")
+    tier: TierName | None = Field(default=None, description="a price tier of the catalog, such as res_1yr")
     usd_per_gpu_hour: PositiveFloat | None = Field(
         default=None, description="USD per GPU-hour, instead of a tier", json_schema_extra=unit("USD")
     )
@@ -65,7 +67,7 @@ class Price(Section):
         "hours": ("tier", "usd_per_gpu_hour"),
     }
 
-    tier: str | None = Field(default=None, description="a price tier of the catalog, such as rent_3yr")
+    tier: TierName | None = Field(default=None, description="a price tier of the catalog, such as rent_3yr")
     usd_per_gpu_hour: PositiveFloat | None = Field(
         default=None, description="USD per GPU-hour, instead of the catalog's", json_schema_extra=unit("USD")
     )

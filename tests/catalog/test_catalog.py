@@ -19,6 +19,7 @@ FILES = (
     "prices.yaml",
     "acceptance.yaml",
     "cache_tiers.yaml",
+    "expected_error.yaml",
     "traffic.yaml",
     "operations.yaml",
     "network.yaml",

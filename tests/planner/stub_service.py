@@ -16,6 +16,7 @@ from sim.planner import full, holding, search, sensitivity
 from sim.planner.holding import HoldJob, Simulated
 from sim.planner.margin import Margin
 from sim.planner.screening import Part, PartJob, Screened
+from sim.price import GpuHour
 
 USD = {"h200_sxm": 2.0, "b200_sxm": 3.5}
 SPEED = {"h200_sxm": 0.5, "b200_sxm": 1.0}
@@ -39,6 +40,7 @@ def estimate(job: PartJob) -> Part:
         output_tokens=OUTPUT,
         tokens=TOKENS,
         usd_per_gpu_hour=USD[job.setting["gpu"]],
+        gpu_hour=GpuHour(USD[job.setting["gpu"]], "rent_3yr", "2026-07", "a survey", 8),
         unit_gpus=8,
     )
 
@@ -82,7 +84,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, errors: float = 0.0) -> None:
         return measured(job.screened, rate)
 
     def at_full_traffic(job: full.FullJob) -> tuple[Simulated, float]:
-        return measured(job.screened, job.traffic.peak_per_s, job.replicas), 1.0
+        return measured(job.screened, job.more * job.traffic.peak_per_s, job.replicas), 1.0
 
     margin = Margin(dict.fromkeys(("ttft", "tpot", "throughput"), errors), None)
     monkeypatch.setattr(search, "estimate", estimate)

@@ -152,7 +152,7 @@ def test_trying_everything_finds_the_same_winner(
         held = hold(search.HoldJob(asked, traffic, entry.screened, (target,), 0)).brackets[0].low
         if held:
             size = sized(asked, entry.screened, replicas_for(rate, held))
-            outcomes.append((search.rank(entry.screened, size), entry.screened.candidate.name))
+            outcomes.append((search.rank(entry.screened, size, held), entry.screened.candidate.name))
     assert ask(rate=rate, kinds=kinds)["best"]["name"] == min(outcomes)[1]
 
 

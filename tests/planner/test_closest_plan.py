@@ -10,7 +10,7 @@ import pytest
 from stub_service import Ask, measured, stub
 
 from sim.parallel import Crew
-from sim.planner import full, holding
+from sim.planner import holding
 from sim.planner.plan import plan
 from sim.planner.question import Question
 from sim.planner.search import SAFE, search
@@ -101,27 +101,6 @@ def test_where_no_margin_can_be_kept_all_is_told_without_one(
     changed = {(one["input"], one["change"]): one for one in answer["sensitivity"]}
     assert changed["price of b200_sxm", "-20%"]["usd_per_hour"] == pytest.approx(0.8 * best["usd_per_hour"])
     assert not any("margin" in (one["why_not"] or "") for one in answer["candidates"])
-
-
-def test_how_few_replicas_do_as_well_together_is_told(
-    question: Callable[..., Question], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Alone each of four B200 workers holds 6.325 of 8 requests/s; together, as with 15% less: 17 / 24 is 0.708,
-    below 0.8, so that three do. With a margin of 25% in everything 21.25 must be held below 0.75 of 8: four of five."""
-    stub(monkeypatch)
-
-    def pooled(job: full.FullJob) -> tuple[Any, float]:
-        return measured(job.screened, 0.85 * job.more * job.traffic.peak_per_s, job.replicas), 1.0
-
-    monkeypatch.setattr(full, "at_full_traffic", pooled)
-    only = "[{gpu: h200_sxm}, {deployment.serve.gpus: 12}]"
-    best = plan(question(exclude=only), workers=1).json()["best"]
-    assert (best["replicas"], best["fewer"]["replicas"], best["fewer"]["gpus_paid"]) == (4, 3, 24)
-    assert best["fewer"]["usd_per_hour"] == pytest.approx(24 * 3.5)
-    stub(monkeypatch, errors=0.25)
-    monkeypatch.setattr(full, "at_full_traffic", pooled)
-    best = plan(question(exclude=only), workers=1).json()["best"]
-    assert (best["replicas"], best["fewer"]["replicas"]) == (5, 4)
 
 
 @pytest.mark.parametrize("fault", [{"keeps_up": False}, {"values_s": {"ttft_p99_s": inf, "tpot_p99_s": inf}}])

@@ -161,3 +161,71 @@ def test_a_closed_loop_has_no_rate_to_plan_for(tmp_path: Path) -> None:
     )
     with pytest.raises(DeploymentError, match="arrive by the clock"):
         traffic_of(question.loaded.scenario, 0)
+
+
+def test_a_deployment_in_the_file_is_told_to_be_left_out_and_how_to_keep_it(tmp_path: Path) -> None:
+    """Who copies a scenario and adds a search; not of a base, whose deployment never counts. What is told can be
+    pasted."""
+    question = asked(tmp_path, CHAT + "search: {}\n")
+    [note] = question.left_out
+    pins = "deployment.serve.gpus: [8], deployment.serve.tp: [8], deployment.serve.max_batch_per_gpu: [16], "
+    pins += "deployment.serve.memory_fraction: [0.9]"
+    assert (
+        note
+        == f"deployment: left out, as a plan looks for one; to keep its workers as they are: search: {{{pins}}}"
+    )
+    kept = asked(tmp_path, f"base: chat.yaml\nsearch: {{{pins}}}\n")
+    assert kept.pinned["serve"]["tp"] == (8,) and not kept.left_out
+
+
+def overridden(folder: Path, text: str, *overrides: str) -> Question:
+    (folder / "chat.yaml").write_text(CHAT)
+    (folder / "plan.yaml").write_text(text)
+    return load_question(folder / "plan.yaml", overrides)
+
+
+@pytest.mark.parametrize("own", ["", "objectives: {ttft_p99_s: 2.0, e2e_p99_s: 30}\n"])
+def test_an_override_changes_one_promise_and_leaves_the_others(tmp_path: Path, own: str) -> None:
+    text = f"base: chat.yaml\n{own}search: {{}}\n"
+    question = overridden(tmp_path, text, "objectives.ttft_p99_s=1", "objectives.tpot_p90_s=0.05")
+    assert {o.key: o.bound_s for o in question.objectives} == {
+        "e2e_p99_s": 30,
+        "ttft_p99_s": 1,
+        "tpot_p90_s": 0.05,
+    }
+    assert question.loaded.scenario.objectives.ttft_p99_s == 1
+    assert question.loaded.scenario.objectives.e2e_p99_s == 30
+    [left] = overridden(tmp_path, text, "objectives.e2e_p99_s=null").objectives
+    assert left.key == "ttft_p99_s"
+
+
+def test_overrides_reach_the_search_and_the_scenario(tmp_path: Path) -> None:
+    question = overridden(
+        tmp_path, "base: chat.yaml\nsearch: {gpu: [h200], max_gpus: 64}\n", "search.gpu=[b200, H200]",
+        "search.deployment.serve.tp=8", "workload.arrivals.poisson.rate_per_s=3", "price.tier=own_neocloud",
+    )  # fmt: skip
+    assert question.varied["gpu"] == ("b200_sxm", "h200_sxm") and question.max_gpus == 64
+    assert question.pinned == {"serve": {"tp": (8,)}}
+    assert traffic_of(question.loaded.scenario, 0).peak_per_s == 3
+    assert question.loaded.scenario.price.tier == "own_neocloud"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("search.gppu=h200", "--set search.gppu: no key of a search or of a scenario; did you mean 'gpu'"),
+        ("workload.arival=3", "--set workload.arival: unknown key; did you mean 'arrivals'"),
+        ("objectives.ttft_p99_s=-1", "--set objectives.ttft_p99_s: expected seconds above 0, got -1"),
+        (
+            "objectives.tftt_p99_s=1",
+            "--set objectives.tftt_p99_s: unknown objective; did you mean 'ttft_p99_s'",
+        ),
+        ("base=other.yaml", "--set base: is named in the plan file itself"),
+        ("search.gpu", "--set search.gpu: expected key.path=value"),
+        ("autoscale.period_s=9", "--set autoscale"),
+    ],
+)
+def test_a_mistake_in_an_override_is_told_with_it(tmp_path: Path, override: str, says: str) -> None:
+    with pytest.raises(ScenarioError) as error:
+        overridden(tmp_path, "base: chat.yaml\nsearch: {}\n", override)
+    assert says in str(error.value)

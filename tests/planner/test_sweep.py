@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from sim.cli.commands import app
+from sim.cli.sweep_command import commonest
 from sim.planner.points import load_sweep
 from sim.planner.sweep import JOURNAL, TABLE, Job, figures, run_sweep
 from sim.scenario.errors import ScenarioError
@@ -167,3 +170,40 @@ def test_a_sweep_that_is_stopped_leaves_the_earlier_table(file: Path, tmp_path: 
         run_sweep(load_sweep(many), out, progress=stop)
     assert (out / TABLE).read_bytes() == before
     assert len(run_sweep(load_sweep(many), out)) == 39
+
+
+def test_where_every_point_fails_the_commonest_reason_is_told(file: Path, tmp_path: Path) -> None:
+    """With its count and its first point; the exit code is that of a sweep without a result."""
+    file.write_text(
+        "base: base.yaml\ncases: [{gpu: h2000}]\ngrid: {deployment.serve.gpus: [1, 2], deployment.serve.tp: [1]}\n"
+    )
+    done = CliRunner().invoke(app, ["sweep", str(file), "--out", str(tmp_path / "out"), "--quiet"])
+    assert done.exit_code == 1
+    last = " ".join(done.output.split("every point failed; ")[1].split())
+    assert last.startswith("2 of 3 with: deployment.serve: does not fit: ") and last.endswith(
+        "(first: point 0)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("errors", "says"),
+    [
+        (["a.yaml:3:14: gpu: unknown gpu 'x'; expected y", "a.yaml:4:14: gpu: unknown gpu 'x'; expected y"],
+         "all with: gpu: unknown gpu 'x' (first: point 4)"),
+        (["other", "12.5 GB missing", "7 GB missing"], "2 of 3 with: 12.5 GB missing (first: point 5)"),
+        (["its worker died, twice"], "all with: its worker died, twice (first: point 4)"),
+        (["one", "other"], "1 of 2 with: one (first: point 4)"),
+    ],
+)  # fmt: skip
+def test_reasons_differ_by_more_than_their_place_and_their_numbers(errors: list[str], says: str) -> None:
+    failed = pd.DataFrame({"point": range(4, 4 + len(errors)), "error": errors})
+    assert commonest(failed) == says
+
+
+def test_the_base_takes_overrides_that_no_point_varies(file: Path) -> None:
+    changed = load_sweep(file, ["duration_s=7"])
+    assert {changed.scenario(point).duration_s for point in changed.points} == {7}
+    with pytest.raises(ScenarioError, match=r"--set router: every point has a value of its own"):
+        load_sweep(file, ["router=random"])
+    with pytest.raises(ScenarioError, match=r"--set rooter: .*did you mean 'router'"):
+        load_sweep(file, ["rooter=random"])

@@ -110,7 +110,7 @@ def test_where_nothing_changes_by_the_hour_the_mean_of_the_day_counts() -> None:
             "a list of 1 to 1440 items, each a section with keys such as from_hour, usd_per_gpu_hour",
         ),
         ({"reserved": {"gpus": 8}}, "expected exactly one of `tier` and `usd_per_gpu_hour`"),
-        ({"reserved": {"gpus": 8, "tier": "rent_4yr"}}, "expected rent_3yr"),
+        ({"reserved": {"gpus": 8, "tier": "rent_4yr"}}, "did you mean 'rent_3yr'"),
     ],
 )
 def test_prices_that_cannot_be_are_refused(given: dict[str, Any], says: str) -> None:

@@ -1,14 +1,17 @@
 """The error that a run may be expected to have: which published deployment is asked, and what it says."""
 
+from collections import defaultdict
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.catalog.validated import Served, Validated, validated, written
+from sim.catalog.validated import Served, Validated, in_words, near, validated, written
 from sim.deployment.plan import Deployment, resolve
+from sim.planner import margin as margins
 from sim.result import expected_error as room
 from sim.result.expected_error import expected_error, nearest, served
 from sim.scenario.schema import Scenario
@@ -154,3 +157,61 @@ def test_the_shipped_table_reads_as_it_is_written() -> None:
 def test_distances_are_the_same_both_ways(gpus: int, tp: int, ep: int, other: int) -> None:
     a, b = replace(POOL, gpus=8 << gpus, tp=1 << tp, ep=1 << ep), replace(POOL, gpus=8, tp=1 << other, ep=8)
     assert a.doublings(b) == b.doublings(a) >= 0
+
+
+def left_out(metric: str) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """(error of a held-out layout, what the nearest other layout of its family says) where that is near, and far."""
+    families = defaultdict(list)
+    for one in validated():
+        if one.held_out and getattr(one, metric) is not None:
+            families[one.pool.family].append(one)
+    close, far = [], []
+    for family in families.values():
+        for one in family:
+            others = [other for other in family if other.pool != one.pool]
+            if others:
+                says = min(others, key=lambda o: (o.pool.doublings(one.pool), -o.cases))
+                pair = getattr(one, metric), getattr(says, metric)
+                (close if near({"doublings": says.pool.doublings(one.pool)}) else far).append(pair)
+    return close, far
+
+
+@pytest.mark.parametrize("metric", ["tpot", "ttft", "throughput"])
+def test_a_layout_far_from_every_validated_one_is_farther_off(metric: str) -> None:
+    """And what the far one says misses its error by nearly as much as that is."""
+    close, far = left_out(metric)
+    assert len(close) > 20 and len(far) > 20
+    assert median(error for error, _ in far) > median(error for error, _ in close)
+    assert median(abs(said - error) for error, said in far) > 0.6 * median(error for error, _ in far)
+
+
+def test_where_nothing_near_was_measured_no_error_is_promised(known) -> None:
+    """8 GPUs TP8 EP1: EP8 is 3 doublings away, 16 GPUs TP1 EP8 are 1 + 3 + 4."""
+    known(entry(ep=8))
+    close = expected_error(resolved())
+    assert close is not None and near(close)
+    assert in_words(close).startswith(
+        "TPOT 5.0%, tokens/s 10.0% (median of 10 published cases, held out, 3 doublings"
+    )
+    known(entry(gpus=16, tp=1, ep=8))
+    far = expected_error(resolved())
+    assert far is not None and not near(far)
+    assert in_words(far).startswith(
+        "unknown: nothing near was measured; the nearest, 8 doublings of GPUs, EP and DP away, "
+    )
+    assert "was TPOT 5.0%, tokens/s 10.0% off" in in_words(far)
+
+
+def test_a_plan_keeps_no_narrow_margin_for_a_layout_like_none(known, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far from all that was validated at least the error of all families is kept; near it the family's own."""
+    scenario = Scenario.model_validate({
+        "model": "deepseek-r1", "gpu": "h200", "experts": {"popularity_sigma": 1.05},
+        "deployment": {"serve": {"gpus": 8, "tp": 8}},
+        "workload": {"arrivals": {"all_at_once": {}}, "requests": 1,
+                     "lengths": {"input": {"constant": 9}, "output": {"constant": 9}}},
+    })  # fmt: skip
+    others = [entry(model="deepseek-v3.2", gpus=g, throughput=0.3) for g in (1, 2, 4)]
+    for pool, throughput in ((entry(ep=8), 0.1), (entry(gpus=16, tp=1, ep=8), 0.3)):
+        known(pool, *others)
+        monkeypatch.setattr(margins, "validated", lambda pool=pool: [pool, *others])
+        assert margins.margin_of(scenario).errors["throughput"] == throughput
