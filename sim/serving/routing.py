@@ -45,7 +45,7 @@ class PoolLoads:
     """
 
     __slots__ = (
-        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_loads", "addresses", "of_worker",
+        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_loads", "_sums", "addresses", "of_worker",
     )  # fmt: skip
 
     def __init__(self, workers: int, dp: int) -> None:
@@ -55,10 +55,12 @@ class PoolLoads:
         self._count, self._dp = workers, dp
         self._loads = [[0] * dp for _ in range(workers)]
         self._each = [0] * workers
+        self._sums = [0] * workers
+        """Of each worker the sum over its ranks."""
         self._best: list[int] = [*range(workers)]
         """Of each worker's best rank."""
         self._changed: set[int] = set()
-        """Workers whose best rank may be another one by now."""
+        """Workers whose sum and best rank may be others by now."""
         self._heap = [*self._best] if workers > FEW_WORKERS else []
         """At least one entry of each worker that is no more than its best rank's; others are stale."""
 
@@ -73,7 +75,9 @@ class PoolLoads:
 
     def of(self, worker: int) -> int:
         """The load of a worker: the sum over its ranks."""
-        return sum(self._loads[worker]) + self._each[worker] * self._dp
+        if self._changed:
+            self._renew()
+        return self._sums[worker]
 
     def add(self, worker: int, rank: int, load: int) -> None:
         """Rank `rank` of a worker has so much more to do, or less."""
@@ -91,15 +95,15 @@ class PoolLoads:
         self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
-        """The same, less what each rank has `found`, or each worker where its ranks find the same."""
+        """The same, less what each rank has `found`, or each worker where its ranks find the same. What a worker has to
+        do, by which equal ranks are told apart, is no less for that."""
+        self._renew()
         less, count = PoolLoads.__new__(PoolLoads), self._count
         less.addresses, less.of_worker = self.addresses, self.of_worker
         less._count, less._dp = count, self._dp
-        less._heap = []
+        less._sums, less._heap, less._changed = self._sums, [], set()
         if len(found) == count:
-            self._renew()
-            less._loads, less._changed = self._loads, set()
-            less._each = [*map(sub, self._each, found)]
+            less._loads, less._each = self._loads, [*map(sub, self._each, found)]
             digit = self._order(1, 0, 0)
             less._best = [best - cached * digit for best, cached in zip(self._best, found, strict=True)]
             return less
@@ -107,7 +111,8 @@ class PoolLoads:
             [load - cached for load, cached in zip(loads, found[worker::count], strict=True)]
             for worker, loads in enumerate(self._loads)
         ]
-        less._each, less._best, less._changed = self._each, [*self._best], set(range(count))
+        less._each = self._each
+        less._best = [*map(less._best_of, range(count))]
         return less
 
     def unsound(self) -> list[str]:
@@ -130,8 +135,6 @@ class PoolLoads:
         best, heap, count = self._best, self._heap, self._count
         if not heap:
             return self.addresses[min(best) % len(self.addresses)]
-        if len(heap) > STALE * count:
-            self._heap = heap = sorted(best)
         while (first := heap[0]) != (now := best[first % count]):
             heapreplace(heap, now)  # it has more to do by now
         return self.addresses[first % len(self.addresses)]
@@ -147,16 +150,22 @@ class PoolLoads:
 
     def _renew(self) -> None:
         """Find the best ranks of the workers that have changed."""
-        best, heap, count = self._best, self._heap, self._count
+        best, heap = self._best, self._heap
         for worker in self._changed:
-            loads, each = self._loads[worker], self._each[worker]
-            least = min(loads)
-            total = sum(loads) + each * self._dp
-            found = self._order(least + each, total, loads.index(least) * count + worker)
+            self._sums[worker] = sum(self._loads[worker]) + self._each[worker] * self._dp
+            found = self._best_of(worker)
             if heap and found < best[worker]:
                 heappush(heap, found)
             best[worker] = found
         self._changed.clear()
+        if len(heap) > STALE * self._count:
+            self._heap = sorted(best)
+
+    def _best_of(self, worker: int) -> int:
+        loads = self._loads[worker]
+        least = min(loads)
+        number = loads.index(least) * self._count + worker
+        return self._order(least + self._each[worker], self._sums[worker], number)
 
     def _order(self, load: int, of_worker: int, number: int) -> int:
         """The three as digits; `number` is the remainder by the number of ranks, the worker that by theirs."""

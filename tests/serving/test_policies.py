@@ -114,8 +114,28 @@ def test_ranks_that_share_what_they_found_are_weighed_as_their_worker(workers, d
     shared, each = pool.without(found), pool.without(found * dp)
     assert shared.ranks == each.ranks
     assert shared.least() == each.least() == min(pool.addresses, key=each.order)
+    assert [*map(each.of, range(workers))] == [*map(shared.of, range(workers))] == [*map(pool.of, range(workers))]
     for ranks in pool.of_worker:
         assert shared.least_of(ranks) == each.least_of([*ranks]) == min(ranks, key=each.order)
+
+
+def test_what_a_rank_finds_makes_its_worker_no_less_busy():
+    """Both first ranks have 4 left to compute, and worker 1 has more to do: that its second rank knows the prompt, too,
+    does not help. Whether ranks are chosen among all or by name."""
+    pool = PoolLoads(2, 2)
+    pool.follow(0, [4, 6])
+    pool.follow(1, [4, 10])
+    less = pool.without([0, 0, 0, 5])
+    assert less.ranks == [4, 4, 6, 5]
+    assert less.least() == less.least_of(pool.addresses) == (0, 0)
+
+
+def test_a_heap_that_is_only_asked_for_what_is_left_to_compute_stays_small():
+    pool = PoolLoads(20, 1)
+    for turn in range(500):
+        pool.add(turn % 20, 0, -1)
+        pool.without([0] * 20).least()
+    assert len(pool._heap) <= 2 * 20
 
 
 def test_prefix_aware_is_least_loaded_by_what_is_left_to_compute():
