@@ -114,7 +114,11 @@ def test_ranks_that_share_what_they_found_are_weighed_as_their_worker(workers, d
     shared, each = pool.without(found), pool.without(found * dp)
     assert shared.ranks == each.ranks
     assert shared.least() == each.least() == min(pool.addresses, key=each.order)
-    assert [*map(each.of, range(workers))] == [*map(shared.of, range(workers))] == [*map(pool.of, range(workers))]
+    assert (
+        [*map(each.of, range(workers))]
+        == [*map(shared.of, range(workers))]
+        == [*map(pool.of, range(workers))]
+    )
     for ranks in pool.of_worker:
         assert shared.least_of(ranks) == each.least_of([*ranks]) == min(ranks, key=each.order)
 
