@@ -79,17 +79,8 @@ class Block(Operation):
     ) -> "Block":  # fmt: skip
         """`inside` lists the parts; the rest as of an `Operation`."""
         block = cls(
-            "attention block",
-            "attention",
-            kernel,
-            shape,
-            dtype,
-            0.0,
-            0.0,
-            layers,
-            options=options,
-            widths=widths,
-        )
+            "attention block", "attention", kernel, shape, dtype, 0.0, 0.0, layers, options=options, widths=widths
+        )  # fmt: skip
         for later in ("flop", "bytes", "parts"):
             del block.__dict__[later]
         block.__dict__["_inside"] = inside
