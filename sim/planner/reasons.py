@@ -111,14 +111,18 @@ def _after_simulation(found: Found, entry: Entry, best: Size | None) -> str | No
     if size is not None:
         says = f"a replica alone holds {bracket.low:.3g} requests/s, and at {bracket.high:.3g}: {end}"
         return f"${size.usd_per_hour:,.2f} an hour{_dearer(size, best)}; {says}"
+    estimated = entry.held.at(bracket.high) is None
+    limit = f"a replica holds less than {bracket.high:.3g} requests/s, by the estimate"
     if best is None:
-        return f"at {bracket.high:.3g} requests/s a replica, {end}"
+        return limit if estimated else f"at {bracket.high:.3g} requests/s a replica, {end}"
     peak = found.traffic.peak_per_s * (entry.margin.rate if entry.margin else 1.0)
     least = sized(found.question, entry.screened, replicas_for(peak, bracket.high))
-    return (
-        f"at {bracket.high:.3g} requests/s a replica, which it must hold to win, {end}; "
-        f"so at least ${least.usd_per_hour:,.2f} an hour{_dearer(least, best)}"
+    too_few = (
+        limit
+        if estimated
+        else f"at {bracket.high:.3g} requests/s a replica, which it must hold to win, {end}"
     )
+    return f"{too_few}; so at least ${least.usd_per_hour:,.2f} an hour{_dearer(least, best)}"
 
 
 def _dearer(size: Size, best: Size | None) -> str:

@@ -26,7 +26,7 @@ def rivals(found: Found, winner: Entry) -> list[Entry]:
     """Of every other GPU the cheapest candidate: of those that hold, else by what is known at best."""
     first: dict[str, Entry] = {}
     for entry in sorted(found.entries, key=lambda e: _order(found, e)):
-        if entry.bound > 0 and (gpu := _gpu(entry)) != _gpu(winner):
+        if (gpu := _gpu(entry)) != _gpu(winner):
             first.setdefault(gpu, entry)
     return list(first.values())
 
@@ -35,13 +35,13 @@ def _gpu(entry: Entry) -> str:
     return str(entry.screened.candidate.setting["gpu"])
 
 
-def _order(found: Found, entry: Entry) -> tuple[bool, Any]:
+def _order(found: Found, entry: Entry) -> tuple[bool, bool, Any]:
     size = entry.sizes[SAFE]
     known = size is not None and allowed(found.question, size)
     by_rank = (
         entry.rank(SAFE) if known else rank(entry.screened, at_best(found, entry), at_most(found, entry))
     )
-    return not known, by_rank
+    return not known, entry.bound == 0, by_rank
 
 
 def complete(found: Found, seed: int, crew: Crew) -> None:
@@ -49,7 +49,7 @@ def complete(found: Found, seed: int, crew: Crew) -> None:
     ranking = found.ranking(SAFE)
     if not ranking:
         return
-    some = rivals(found, ranking[0])
+    some = [entry for entry in rivals(found, ranking[0]) if entry.bound > 0]
     jobs = []
     for entry in some:
         found.margin(entry)

@@ -82,7 +82,9 @@ def test_a_gpu_that_holds_nothing_has_no_price_to_win_at(
     monkeypatch.setattr(search, "estimate", slow)
     answer = plan(question(rate=10, tpot=0.03, exclude=EIGHTS), workers=1).json()
     assert answer["best"]["gpu"] == "b200_sxm"
-    assert all(one["best_loses_above_usd_per_gpu_hour"] is None for one in answer["gpu_prices"])
+    [one] = answer["gpu_prices"]
+    assert (one["gpu"], one["best_loses_above_usd_per_gpu_hour"]) == ("h200_sxm", None)
+    assert one["says"] == "No plan of h200_sxm was found that holds, whatever its GPU-hour costs"
 
 
 def test_the_rival_is_bisected_to_its_end_though_it_cannot_win(ask: Ask) -> None:
