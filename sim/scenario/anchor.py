@@ -95,13 +95,20 @@ def measured_on(scenario: Scenario) -> dict[str, Any]:
     for key, names in (("model", catalog.model), ("gpu", catalog.gpu)):
         with suppress(catalog.UnknownName, catalog.ConfigError, ValueError):
             data[key] = names(data[key]).name
-    return {key: data[key] for key in (*SAME, *ALIKE) if key in data}
+    return {key: data[key] for key in (*SAME, *ALIKE) if key in _with_release(data)}
+
+
+def _with_release(data: dict[str, Any]) -> dict[str, Any]:
+    """The same, with the release that a scenario which says none is of: a later catalog may take another."""
+    with suppress(catalog.UnknownName, KeyError):
+        data["engine_version"] = catalog.engine(data["engine"], data.get("engine_version")).release
+    return data
 
 
 def differences(scenario: Scenario) -> dict[str, tuple[Any, Any]]:
     """Key -> (there, here), where the scenario's deployment is not the one that its anchor was measured on."""
     assert scenario.anchor is not None
-    there, here = _form(scenario.anchor).measured_on, measured_on(scenario)
+    there, here = _with_release({**_form(scenario.anchor).measured_on}), measured_on(scenario)
     return {
         key: (there.get(key), here.get(key)) for key in (*SAME, *ALIKE) if there.get(key) != here.get(key)
     }
