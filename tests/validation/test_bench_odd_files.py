@@ -1,7 +1,7 @@
 """Result files as newer tools write them, and files with nothing to compare: one clear error each."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,16 @@ def refused(folder: Path, data: Any) -> str:
     return str(caught.value)
 
 
+MORE: dict[str, Any] = {
+    "failed": 1, "start_times": [0.0], "input_lens": [10], "output_lens": [10], "ramp_up_strategy": "linear",
+    "ramp_up_start_rps": 1, "ramp_up_end_rps": 2, "spec_decode_acceptance_length": 2.0, "accept_length": 2.0,
+    "cache_report": {"cache_hit_rate_pct": 5.0}, "error_summary": [{"count": 1}],
+    "run_info": {"variation_values": {"phases.profiling.concurrency": 8}, "cli_command": "--concurrency 4"},
+    "metadata": {}, "was_cancelled": False, "pp": 1,
+}  # fmt: skip
+"""Keys that files may have besides."""
+
+
 def bare_aiperf(**more: Any) -> dict[str, Any]:
     """AIPerf's export of a run whose requests all failed: no metric is in it."""
     kept = {
@@ -38,6 +48,8 @@ NOTHING: dict[str, tuple[Any, str]] = {
     "vLLM, none answered": (files.vllm(completed=0, failed=24, total_output_tokens=0), "no request was answered, 24"),
     "SGLang, none answered": (files.sglang(completed=0, total_output_tokens=0), "no request was answered"),
     "AIPerf, none answered": (bare_aiperf(error_summary=[{"count": 20}, {"count": 4}]), "no request was answered, 24"),
+    "AIPerf, errors without a count": (bare_aiperf(error_summary=[{"count": "many"}, {}]), "no request was answered"),
+    "AIPerf, no list of errors": (bare_aiperf(error_summary=True), "no request was answered"),
     "AIPerf, a count of none": (
         files.aiperf(request_count={"unit": "requests", "avg": 0.0}),
         "request_count.avg: no request was answered",
@@ -97,6 +109,51 @@ def test_no_number_that_is_none_is_taken_for_one(make: Callable[..., dict[str, A
             assert key in str(error)
         else:
             assert found.measured == whole and "nan" not in json.dumps(found.measured).lower(), key
+
+
+ODD: tuple[Any, ...] = (
+    None,
+    "x",
+    "",
+    True,
+    -1,
+    0,
+    1e308,
+    [],
+    {},
+    [None],
+    ["x"],
+    [{}],
+    {"avg": "x"},
+    {"x": {"y": 1}},
+)
+
+
+def spots(data: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for key, value in data.items():
+        yield (key,)
+        if isinstance(value, dict):
+            yield from ((key, *below) for below in spots(value))
+
+
+def put(data: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    first, *rest = path
+    return {**data, first: put(data[first], tuple(rest), value) if rest else value}
+
+
+@pytest.mark.parametrize("make", [files.vllm, files.sglang, files.aiperf, files.genai_perf, files.inferencex])
+def test_what_no_tool_would_write_is_an_error_or_read(
+    make: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Every key in turn, at any depth, also those that only some files have."""
+    plain = {**MORE, **make()}
+    assert read(tmp_path, plain).measured == read(tmp_path, make()).measured
+    for path in spots(plain):
+        for odd in ODD:
+            try:
+                read(tmp_path, put(plain, path, odd))
+            except BenchError as error:
+                assert str(error).startswith(str(tmp_path)), (path, odd)
 
 
 def test_newer_keys_change_nothing(tmp_path: Path) -> None:

@@ -30,7 +30,10 @@ def read_export(id: str, tool: str, values: Values) -> BenchRun:
     """The run that an export holds."""
     if tool == "aiperf" and not any(isinstance(values.data.get(name), dict) for name in formats()["blocks"]):
         errors = values.data.get("error_summary")
-        told = sum(int(one.get("count") or 0) for one in errors if isinstance(one, dict)) if errors else 0
+        counts = (
+            [one.get("count") for one in errors if isinstance(one, dict)] if isinstance(errors, list) else []
+        )
+        told = sum(count for count in counts if isinstance(count, int))
         beside = f", {told} failed (error_summary)" if told else ""
         raise BenchError(f"{values.place}: no figure in it: no request was answered{beside}")
     missing = [name for name in NEEDED if not isinstance(values.data.get(name), dict)]
