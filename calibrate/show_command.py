@@ -28,8 +28,8 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout: errors by family.")] = False,
 ) -> None:
-    """Print the held-out error of every table of a profile, or of every family on every shipped GPU. V4's kernels, such as
-    those of b200_sxm/vllm/deepseek-v4-pro, have tables of their own."""
+    """Print the held-out error of every table of a profile, or of every family on every shipped GPU. V4's kernels (of
+    b200_sxm/vllm/deepseek-v4-pro and the like) have tables of their own."""
     console = wide_console(stderr=as_json)
     try:
         told = _one(console, load_profile(profile), html) if profile else _all(console, html)
