@@ -95,7 +95,7 @@ class ProfileCost:
 
     def stand_in(self, operation: Operation) -> str:
         """The profile of another engine that prices the operation; empty where none does."""
-        choice = self._choice(operation)
+        choice = self._inside_product(operation) or self._choice(operation)
         return choice.stand_in if isinstance(choice, Choice) else ""
 
     def taken_out_s(self, operation: Operation) -> float:
