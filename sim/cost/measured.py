@@ -94,8 +94,10 @@ class ProfileCost:
         return product if isinstance(product, Choice) and operation.kernel in product.includes else None
 
     def stand_in(self, operation: Operation) -> str:
-        """The profile of another engine that prices the operation; empty where none does."""
-        choice = self._inside_product(operation) or self._choice(operation)
+        """The profile of another engine that prices the operation; empty where none does, or its product's rows do."""
+        if self._inside_product(operation):
+            return ""
+        choice = self._choice(operation)
         return choice.stand_in if isinstance(choice, Choice) else ""
 
     def taken_out_s(self, operation: Operation) -> float:

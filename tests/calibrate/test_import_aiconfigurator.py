@@ -131,7 +131,7 @@ def test_a_bf16_product_is_the_median_of_three_engines_that_time_the_same_call(t
 
 def test_every_flag_has_evidence_and_a_query_that_parses():
     for flag in flags().itertuples():
-        assert flag.action in ("exclude", "spikes", "caution", "rows", "relabel"), flag
+        assert flag.action in ("exclude", "spikes", "caution", "rows", "relabel", "with quantize"), flag
         assert len(flag.evidence) > 20, flag
         compile(str(flag.query), "flag", "eval")
 
