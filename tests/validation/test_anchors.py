@@ -57,7 +57,8 @@ def test_points_at_several_loads_tell_the_error_of_the_anchor(form: AnchorFile) 
     constant and the fixed part are believed to be small."""
     assert 0.2e-3 < form.step_constant_s < TRUE.step_constant_s
     assert TRUE.ttft_added_s / 2 < form.ttft_added_s < TRUE.ttft_added_s
-    assert form.prompt_factor == pytest.approx(TRUE.prompt_factor, abs=0.05)
+    alone_s = min(one["ttft"]["simulated"] for one in form.points)  # nearly all of it one prompt
+    assert 0 <= (form.prompt_factor - 1) * alone_s < TRUE.ttft_added_s / 2
     error = form.error
     assert error is not None and error.left_out == 3
     for metric, told in (("tpot", error.tpot), ("ttft", error.ttft), ("throughput", error.throughput)):
