@@ -1,7 +1,7 @@
 """Two profiles side by side: the times of one over those of the other, shape by shape, and what that does to a step."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,7 +39,9 @@ class Compared:
     table: Table
     against: Table
     ratio: Floats
-    """Own seconds over the other's, row by row; NaN where the other measured nothing around the shape."""
+    """Own seconds over the other's, row by row; NaN where one of them measured nothing around the shape."""
+    beside: tuple[str, ...] = ()
+    """Families that one of both was timed with (`Table.includes`) and the other has apart: added there."""
 
     @property
     def known(self) -> Floats:
@@ -64,7 +66,9 @@ class Compared:
 def compare(own: Profile, other: Profile) -> list[Compared]:
     """Every table of `own` that `other` has too: the same family, dtype and options; its first where it has several.
 
-    `other` is asked at the shapes of `own`: measured, or between its measured shapes. Raises ProfileError without fits.
+    `other` is asked at the shapes of `own`: measured, or between its measured shapes. What only one was timed with (the
+    quantisation of a product's input) the other adds from its own table of it: both count the same.
+    Raises ProfileError without fits.
     """
     found = []
     for table in _tables(own):
@@ -72,8 +76,24 @@ def compare(own: Profile, other: Profile) -> list[Compared]:
         if rival is not None:
             priced = PricedTable(rival, other.dims)
             times = np.array([_inside(priced, shape) for shape in _shapes(table)])
-            found.append(Compared(table, rival, table.seconds / times))
+            mine, theirs = set(table.includes), set(rival.includes)
+            ratio = (table.seconds + _apart(own, theirs - mine, table)) / (
+                times + _apart(other, mine - theirs, table)
+            )
+            found.append(Compared(table, rival, ratio, tuple(sorted(mine ^ theirs))))
     return found
+
+
+def _apart(profile: Profile, kernels: Iterable[str], at: Table) -> Floats:
+    """Seconds of families that a profile has in tables of their own, at the rows of a table; NaN where it lacks one."""
+    seconds = np.zeros(len(at.seconds))
+    for kernel in kernels:
+        table = next(iter(profile.tables(kernel)), None)
+        if table is None:
+            return np.full(len(seconds), np.nan)
+        priced, axes = PricedTable(table, profile.dims), FAMILIES[kernel].axes
+        seconds += [_inside(priced, {axis: shape[axis] for axis in axes}) for shape in _shapes(at)]
+    return seconds
 
 
 def alone(own: Profile, other: Profile) -> list[str]:
@@ -105,7 +125,8 @@ def ratio_table(compared: Sequence[Compared], own: Profile, other: Profile) -> R
         far = one.farthest
         where = "no common shape" if far is None else f"{far[1]:.2f} at {_words(far[0])}"
         shapes = f"{len(one.known)} of {len(one.ratio)}"
-        table.add_row(one.table.key, one.against.backend, shapes, *ratios, where)
+        name = " + ".join((one.table.key, *one.beside))
+        table.add_row(name, one.against.backend, shapes, *ratios, where)
     return table
 
 

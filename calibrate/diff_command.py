@@ -48,6 +48,12 @@ def diff(
     for name, profile in (("own", mine), ("other", other)):
         if only[name]:
             console.print(f"Only in {profile.name}: {', '.join(only[name])}", markup=False, soft_wrap=True)
+    for one in (one for one in compared if one.beside):
+        alone = mine if one.against.includes else other
+        console.print(
+            f"{one.table.key}: {alone.name} measured {', '.join(one.beside)} apart; it is added to compare.",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
     console.print(difference.step_table(effect))
     if html:
         write_whole(html, difference.ratio_page(compared, mine, other))
@@ -64,6 +70,7 @@ def _told(compared: difference.Compared) -> dict[str, Any]:
     common = {"shapes": len(compared.ratio), "common": len(compared.known)}
     return {
         "against": compared.against.key,
+        **({"beside": list(compared.beside)} if compared.beside else {}),
         **common,
         **quantiles,
         "farthest": {"shape": shape, "ratio": ratio},

@@ -54,9 +54,9 @@ def overview(profiles: Iterable[Profile]) -> dict[str, dict[str, dict[str, float
     return {gpu: family_errors(found) for gpu, found in fits.items()}
 
 
-def overview_table(errors: Mapping[str, Mapping[str, Mapping[str, float]]]) -> RichTable:
-    """One row per kernel family, one column per GPU."""
-    title = "error on whole axis values left out, all engines: median / p90"
+def overview_table(errors: Mapping[str, Mapping[str, Mapping[str, float]]], of: str = "") -> RichTable:
+    """One row per kernel family, one column per GPU. `of`: the model whose own kernels they are."""
+    title = f"{f'{of}: ' if of else ''}error on whole axis values left out, all engines: median / p90"
     table = RichTable("family", *errors, title=title, box=None)
     for family in sorted({family for found in errors.values() for family in found}):
         cells = [

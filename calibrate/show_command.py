@@ -1,6 +1,7 @@
 """`tokenworks calibrate show`: what a profile's fits are worth, as a table and as plots."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from calibrate import step_command
 from calibrate.show import error_table, family_errors, overview, overview_table, plot_page, wide_console
-from sim.catalog.profiles import shipped_profiles
+from sim.catalog.profiles import models_of_their_own, profiles_of, shipped_profiles
 from sim.cost.fits import ProfileError
 from sim.cost.profile import Profile, load_profile
 from sim.cost.whole_steps import whole_steps_of
@@ -27,7 +28,8 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout: errors by family.")] = False,
 ) -> None:
-    """Print the held-out error of every table of a profile, or of every family on every shipped GPU."""
+    """Print the held-out error of every table of a profile, or of every family on every shipped GPU. V4's kernels (of
+    b200_sxm/vllm/deepseek-v4-pro and the like) have tables of their own."""
     console = wide_console(stderr=as_json)
     try:
         told = _one(console, load_profile(profile), html) if profile else _all(console, html)
@@ -53,6 +55,13 @@ def _one(console: Console, profile: Profile, html: Path | None) -> dict[str, Any
 def _all(console: Console, html: Path | None) -> dict[str, Any]:
     if html:
         raise typer.BadParameter("--html plots one profile: name it")
-    errors = overview([load_profile(name) for name in shipped_profiles()])
+    errors = _overview(shipped_profiles())
     console.print(overview_table(errors))
-    return {"gpus": errors}
+    models = {model: _overview(profiles_of(model)) for model in sorted(models_of_their_own())}
+    for model, of_model in models.items():
+        console.print(overview_table(of_model, model))
+    return {"gpus": errors, "models": models}
+
+
+def _overview(names: Iterable[str]) -> dict[str, dict[str, dict[str, float]]]:
+    return overview([load_profile(name) for name in names])

@@ -42,6 +42,7 @@ def save_profile(directory: Path, header: Mapping[str, Any], tables: Sequence[Ta
         entry: dict[str, Any] = {"id": number, "kernel": table.kernel, "dtype": table.variant.dtype}
         entry |= {"options": dict(table.variant.options)} if table.variant.options else {}
         entry |= {"backend": table.backend} if table.backend else {}
+        entry |= {"includes": list(table.includes)} if table.includes else {}
         entry |= {"source": table.source, "rows": len(table.seconds)}
         entry |= {"noise": round(table.noise, 5)} if table.noise is not None else {}
         entries.append(entry)

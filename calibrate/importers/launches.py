@@ -36,7 +36,7 @@ NEAR = 1.2
 JUMP = 1.5
 """Times in proportion to the sequences that a larger batch takes at most; its weights are read once."""
 ABOVE = 1.3
-"""Times its kernels' sum from which a block is suspected. Captured and fused, blocks take 0.7 to 1.15 times it."""
+"""Times its kernels' sum from which a block is suspected. Captured and fused, blocks take 0.8 to 1.2 times it."""
 WEIGHTY = 0.25
 """Share of the block from which an excess is looked at."""
 FEW, FULL = 16.0, 128.0

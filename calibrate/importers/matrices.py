@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.importers.attention import MILLISECOND_S
-from calibrate.importers.source import DTYPES, ENGINES, Source, groups, label, table
+from calibrate.importers.source import DTYPES, ENGINES, Source, groups, included, label, table
 from sim.cost.profile import Table
 
 AXES: Final = ["m", "n", "k"]
@@ -21,7 +21,8 @@ def gemms(source: Source) -> Iterator[Table]:
         name, ms = f"{label(rows)}, v3_gemm", rows.latency_ms
         if DTYPES[dtype] == "bf16" and (agreed := three_engines(source, rows)) is not None:
             name, ms = f"{name}, median of three engines", agreed
-        yield from table("gemm", DTYPES[dtype], {}, "", name, axes, ms * MILLISECOND_S)
+        with_it = included("v3_gemm", rows)
+        yield from table("gemm", DTYPES[dtype], {}, "", name, axes, ms * MILLISECOND_S, with_it)
 
 
 def three_engines(source: Source, rows: pd.DataFrame) -> "NDArray[np.float64] | None":

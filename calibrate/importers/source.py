@@ -102,11 +102,23 @@ LEFT_OUT: Final[Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "spikes": spikes,
 }
 """Action of a flag -> which of the rows that its query selects are left out."""
+WITH: Final = "with "
+"""How the action of a flag begins whose rows were timed with a family that has tables of its own."""
+
+
+def included(name: str, rows: pd.DataFrame) -> tuple[str, ...]:
+    """Families that ran inside the timed call of all these rows of a table, by the flags."""
+    found = []
+    for flag in flags().itertuples():
+        action = str(flag.action)
+        if flag.table == name and action.startswith(WITH) and len(rows.query(str(flag.query))) == len(rows):
+            found.append(action.removeprefix(WITH))
+    return tuple(found)
 
 
 def table(
     kernel: str, dtype: str, options: Mapping[str, str], backend: str, source: str,
-    axes: Mapping[str, Any], seconds: Any,
+    axes: Mapping[str, Any], seconds: Any, includes: tuple[str, ...] = (),
 ) -> Iterator[Table]:  # fmt: skip
     """The rows as one table: repeated shapes become their median, and their spread the table's noise.
 
@@ -123,8 +135,9 @@ def table(
     shapes = median.index.to_frame(index=False)
     columns = {name: shapes[name].to_numpy() for name in names}
     yield Table(
-        kernel, Variant(dtype, dict(options)), backend, source, columns, median.to_numpy(), noise=noise
-    )
+        kernel, Variant(dtype, dict(options)), backend, source, columns, median.to_numpy(), noise=noise,
+        includes=includes,
+    )  # fmt: skip
 
 
 def groups(frame: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:

@@ -9,7 +9,7 @@ from typing import Final
 import streamlit as st
 
 from dashboard.data.problems import BadInput, harmless, said
-from sim.catalog.profiles import shipped_profiles
+from sim.catalog.profiles import models_of_their_own, profiles_of, shipped_profiles
 from sim.cost.profile import Profile, Table, device_gpu, load_profile
 from sim.cost.record import Record, read_records
 from sim.kernels import FAMILIES
@@ -23,8 +23,9 @@ MOST_RECORDS: Final = 20_000
 
 @st.cache_resource(show_spinner=False)
 def profiles() -> list[str]:
-    """Names of the shipped profiles."""
-    return list(shipped_profiles())
+    """Names of the shipped profiles, those of a model's own kernels last."""
+    models = sorted(models_of_their_own())
+    return [*shipped_profiles(), *(name for model in models for name in profiles_of(model))]
 
 
 @said

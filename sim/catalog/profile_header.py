@@ -77,6 +77,9 @@ def _check_tables(tables: object) -> None:
             raise ValueError(f"tables.{place}.options: expected names with values as text")
         if not isinstance(entry.get("backend", ""), str):
             raise ValueError(f"tables.{place}.backend: expected text")
+        includes = entry.get("includes", [])
+        if not isinstance(includes, list) or not all(isinstance(name, str) for name in includes):
+            raise ValueError(f"tables.{place}.includes: expected a list of kernel families")
         if noise is not None and not _number_to(noise, 1e3, least=0.0):
             raise ValueError(f"tables.{place}.noise: expected a share of the time")
 

@@ -21,6 +21,13 @@ def models_of_their_own() -> frozenset[str]:
     return frozenset(p.parent.name for p in SHIPPED.glob(f"*/*/*/{HEADER}"))
 
 
+def profiles_of(model: str) -> tuple[str, ...]:
+    """Names of the profiles of such a model, such as `h200_sxm/vllm/deepseek-v4-pro`."""
+    return tuple(
+        sorted(p.parent.relative_to(SHIPPED).as_posix() for p in SHIPPED.glob(f"*/*/{model}/{HEADER}"))
+    )
+
+
 def is_shipped(name: str) -> bool:
     """Whether a profile of that name comes with the package."""
     return (SHIPPED / name / HEADER).is_file()

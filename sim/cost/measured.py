@@ -37,6 +37,8 @@ class Choice:
     """The profile where it is another engine's."""
     own: bool = False
     """Whether it is one of a calibrated profile."""
+    includes: tuple[str, ...] = ()
+    """See `Table.includes`."""
 
 
 class ProfileCost:
@@ -72,6 +74,8 @@ class ProfileCost:
 
     def price(self, operation: Operation) -> Latency:
         """Seconds of one layer; the fallback prices what nothing measured, and `source` says why."""
+        if product := self._inside_product(operation):
+            return Latency(0.0, "measured", f"in the product's time: {product.source}", "memory")
         choice = self._choice(operation)
         if isinstance(choice, Choice):
             parts = choice.priced.parts(operation.shape)
@@ -80,8 +84,17 @@ class ProfileCost:
         priced = self.fallback.price(operation)
         return replace(priced, source=f"{priced.source}; {choice}") if choice else priced
 
+    def _inside_product(self, operation: Operation) -> Choice | None:
+        """The table of the product that an operation feeds, where the product's rows were timed with it."""
+        if not operation.feeds:
+            return None
+        product = self._choice(replace(operation, kernel="gemm", dtype=operation.feeds, options={}))
+        return product if isinstance(product, Choice) and operation.kernel in product.includes else None
+
     def stand_in(self, operation: Operation) -> str:
-        """The profile of another engine that prices the operation; empty where none does."""
+        """The profile of another engine that prices the operation; empty where none does, or its product's rows do."""
+        if self._inside_product(operation):
+            return ""
         choice = self._choice(operation)
         return choice.stand_in if isinstance(choice, Choice) else ""
 
@@ -211,6 +224,8 @@ class ProfileCost:
         if table.kernel in selection()["carried_by_others"] and not own:
             peer = next((PricedTable(t, p.dims) for t, p in found if p.engine != profile.engine), None)
         source = f"{'own ' if own else ''}{profile.name}: {table.backend or table.kernel} ({table.source})"
+        if includes := table.includes:
+            source += f", timed with {' and '.join(FAMILIES[name].words for name in includes)}"
         stand_in = profile.name if profile.engine != self.profile.engine else ""
         if TAKEN_OUT in table.columns:
             source += ", less launches and unfused norms"
@@ -241,7 +256,7 @@ class ProfileCost:
             reached = efficiency().reached.get(self.gpu.name, {})
             form = at_least(form, table.kernel, table.backend, dtype, self.gpu, reached)
             source += f", scaled from {measured.name}" if measured != self.gpu else ""
-        return Choice(PricedTable(table, profile.dims, form, peer, meant), source, stand_in, own)
+        return Choice(PricedTable(table, profile.dims, form, peer, meant), source, stand_in, own, includes)
 
     def _is_models(self, profile: Profile) -> bool:
         """Whether a profile is of the model's own kernels."""

@@ -53,6 +53,8 @@ class Table:
     seconds: Floats
     fit: Fit | None = None
     noise: float | None = None
+    includes: tuple[str, ...] = ()
+    """Families that ran inside the timed call as well, such as the quantisation of a product's input."""
 
     @cached_property
     def shape(self) -> dict[str, Floats]:
@@ -139,6 +141,7 @@ def _tables(profile: Profile, kernel: str) -> tuple[Table, ...]:
             shown,
             (us[mine] + taken_us) * 1e-6,
             noise=entry.get("noise"),
+            includes=tuple(entry.get("includes", ())),
         )
         try:
             check_axes(kernel, table.columns.keys(), len(table.seconds))
@@ -192,7 +195,8 @@ def read_profile(directory: Path, fitted: bool = True) -> Profile:
     """
     try:
         header = read_header(directory)
-        if unknown := {entry["kernel"] for entry in header["tables"]} - FAMILIES.keys():
+        named = {name for entry in header["tables"] for name in (entry["kernel"], *entry.get("includes", ()))}
+        if unknown := named - FAMILIES.keys():
             raise ValueError(f"tables: no kernel family is called {', '.join(sorted(unknown))}")
     except (OSError, ValueError) as error:
         raise ProfileError(f"{directory / HEADER}: expected the header of a profile ({error})") from error

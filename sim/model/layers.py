@@ -115,8 +115,8 @@ def _ffn(layout: Layout, name: str, group: ops.Group, m: float, inter: float, la
         ops.gemm(f"{name}: down", group, m, hidden, inter, dtype, layers),
     ]
     if dtype != "bf16":
-        parts.insert(0, ops.quantize(f"{name}: quantise input", group, m, hidden, layers))
-        parts.insert(3, ops.quantize(f"{name}: quantise hidden", group, m, inter, layers))
+        parts.insert(0, ops.quantize(f"{name}: quantise input", group, m, hidden, layers, dtype))
+        parts.insert(3, ops.quantize(f"{name}: quantise hidden", group, m, inter, layers, dtype))
     return parts
 
 

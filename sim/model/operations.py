@@ -62,6 +62,9 @@ class Operation:
     widths: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     """Widths of the architecture that no axis of the table carries, by their names in `sim.kernels.family.Dims`: what
     was measured at other widths does not price this operation."""
+    feeds: str = field(default="", kw_only=True)
+    """Of `quantize`: format of the product that reads its output and nothing else. Where that product's rows were timed
+    with the quantisation of their input (`Table.includes`), they price both."""
 
 
 class Block(Operation):
@@ -115,9 +118,10 @@ def gemm(name: str, group: Group, m: float, n: float, k: float, dtype: str, laye
 
 
 @kept
-def quantize(name: str, group: Group, m: float, k: float, layers: int = 1) -> Operation:
-    """BF16 [m, k] -> FP8 with one scale per 1 x 128. No matrix FLOP."""
-    return Operation(name, group, "quantize", {"m": m, "k": k}, "fp8", *products.quantize(m, k), layers)
+def quantize(name: str, group: Group, m: float, k: float, layers: int = 1, feeds: str = "") -> Operation:
+    """BF16 [m, k] -> FP8 with one scale per 1 x 128. No matrix FLOP. `feeds`: see `Operation.feeds`."""
+    work = products.quantize(m, k)
+    return Operation(name, group, "quantize", {"m": m, "k": k}, "fp8", *work, layers, feeds=feeds)
 
 
 @kept

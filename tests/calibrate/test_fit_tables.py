@@ -12,9 +12,10 @@ from calibrate.fit import fit_table, neighbour_noise
 from calibrate.show import falls, noise_floor
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu, model
+from sim.catalog.profiles import SHIPPED
 from sim.cost.form import Form
 from sim.cost.priced_table import PricedTable
-from sim.cost.profile import Table, read_profile
+from sim.cost.profile import Table, load_profile, read_profile
 from sim.cost.record import BadRecord, Record, read_records, write_records
 from sim.kernels import FAMILIES
 from sim.kernels.family import Dims, Variant
@@ -171,6 +172,19 @@ def test_the_overview_has_every_gpu():
     gpus = json.loads(result.stdout.strip().splitlines()[-1])["gpus"]
     assert sorted(gpus) == ["b200_sxm", "b300_sxm", "gb200_nvl72", "gb300_nvl72", "h100_sxm", "h200_sxm"]
     assert all(0 < found["mla_decode_block"]["median"] < 0.03 for found in gpus.values())
+
+
+def test_the_overview_has_every_family_that_ships():
+    """Of V4, whose profiles lie in the engines' folders, the families that no other model has."""
+    result = CliRunner().invoke(app, ["show", "--json"])
+    told = json.loads(result.stdout.strip().splitlines()[-1])
+    for header in SHIPPED.rglob("profile.yaml"):
+        device, engine, *model = header.parent.relative_to(SHIPPED).parts
+        found = told["models"][model[0]] if model else told["gpus"]
+        fits = load_profile("/".join((device, engine, *model))).fits
+        assert {key.split("/")[0] for key, fit in fits.items() if fit.held_out} <= found[device].keys()
+    assert "csa_decode_block" in told["models"]["deepseek-v4-pro"]["b200_sxm"]
+    assert "csa_decode_block" in result.stderr
 
 
 def _gemm_record(backend: str, m: int, us: float) -> Record:

@@ -45,6 +45,21 @@ def test_a_bare_decode_kernel_counts_the_new_token(tmp_path):
     assert table.seconds[0] == pytest.approx(0.5e-3)
 
 
+def test_products_of_other_formats_say_that_they_hold_the_quantisation_of_their_input(tmp_path):
+    rows = [
+        {"gemm_dtype": dtype, "m": m, "n": 512, "k": 7168, "latency_ms": 0.01}
+        for dtype in ("bfloat16", "fp8_block", "nvfp4") for m in (16, 32)
+    ]  # fmt: skip
+    found = {t.variant.dtype: t for t in matrices.gemms(write(tmp_path, "v3_gemm", rows))}
+    assert {dtype: t.includes for dtype, t in found.items()} == {
+        "bf16": (), "fp8": ("quantize",), "nvfp4": ("quantize",),
+    }  # fmt: skip
+    header = {"gpu": "h200_sxm", "engine": "trtllm"}
+    save_profile(tmp_path / "p", header, list(found.values()))
+    again = {t.variant.dtype: t.includes for t in read_profile(tmp_path / "p").tables("gemm")}
+    assert again == {dtype: t.includes for dtype, t in found.items()}
+
+
 def test_a_module_keeps_its_projections_precision(tmp_path):
     rows = [
         mla("mla_context_module", 128, 1, 4096, 0, 2.9),
@@ -116,7 +131,7 @@ def test_a_bf16_product_is_the_median_of_three_engines_that_time_the_same_call(t
 
 def test_every_flag_has_evidence_and_a_query_that_parses():
     for flag in flags().itertuples():
-        assert flag.action in ("exclude", "spikes", "caution", "rows", "relabel"), flag
+        assert flag.action in ("exclude", "spikes", "caution", "rows", "relabel", "with quantize"), flag
         assert len(flag.evidence) > 20, flag
         compile(str(flag.query), "flag", "eval")
 

@@ -8,6 +8,7 @@ import pytest
 from dashboard.data import scenarios, silicon, validations
 from dashboard.data.problems import BadInput
 from dashboard.settings import decode, scenario_of
+from sim.catalog.profiles import SHIPPED
 
 GOOD = """model: deepseek-v3.2
 gpu: h200_sxm
@@ -226,3 +227,10 @@ def test_the_address_of_a_page_names_no_file(
 def test_a_broken_validation_is_refused_in_words(raw: bytes, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         validations.read(raw)
+
+
+def test_every_profile_that_ships_can_be_looked_at() -> None:
+    headers = SHIPPED.rglob("profile.yaml")
+    assert sorted(silicon.profiles()) == sorted(h.parent.relative_to(SHIPPED).as_posix() for h in headers)
+    name = "b200_sxm/vllm/deepseek-v4-pro"
+    assert all(len(silicon.fit(name, key)) == 2 for key in silicon.tables(name))

@@ -135,7 +135,8 @@ def test_mechanisms_stand_their_ends(query: dict[str, str]) -> None:
 
 def test_calibration_knows_every_profile() -> None:
     app = opened("calibration")
-    for name in app.selectbox(key="kp").options:
+    names = app.selectbox(key="kp").options
+    for name in [name for name in names if name.count("/") == 1 or name.startswith("b200_sxm/vllm")]:
         app = sound(app.selectbox(key="kp").set_value(name).run())
         assert not app.error
         assert len(app.selectbox(key="ko").options) > 0

@@ -167,4 +167,4 @@ def projection(layout: Layout, name: str, m: float, n: float, k: float, layers: 
     matrix = ops.gemm(name, "attention", m, n, k, dtype, layers)
     if dtype == "bf16":
         return [matrix]
-    return [ops.quantize(f"quantise for {name}", "attention", m, k, layers), matrix]
+    return [ops.quantize(f"quantise for {name}", "attention", m, k, layers, dtype), matrix]

@@ -114,6 +114,7 @@ class Swa(Attention):
         down = ops.gemm(name, "attention", tokens, latents, inputs / groups, dtype, layers)
         if dtype == "bf16":
             return [down]
+        # Its product's row is of one group's inputs: `feeds` would leave out those of the others.
         return [ops.quantize(f"quantise for {name}", "attention", tokens, inputs, layers), down]
 
     def beside(self, layout: Layout, batch: Batch, layers: int) -> list[Operation]:
