@@ -4,6 +4,7 @@ A plan file holds `search`, and a scenario around it: written in the file itself
 own keys on top. Its deployment is what is looked for.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -163,8 +164,9 @@ def _overridden(tree: Node, leaves: Mapping[str, Node]) -> tuple[Node, Node]:
 def _with_promises(
     loaded: LoadedScenario, objectives: tuple[Objective, ...], promised: Node, more: tuple[Objective, ...]
 ) -> tuple[LoadedScenario, tuple[Objective, ...]]:
-    """The scenario and its promises with those of overrides on top; null takes one away."""
-    given = _section(_section(promised).get("objectives"))
+    """The scenario and its promises with those of overrides on top; null takes one away, or all."""
+    section = _section(promised)["objectives"]
+    given = _section(section) or {o.key: section for o in objectives}
     merged = {o.key: o for o in objectives if o.key not in given} | {o.key: o for o in more}
     known = {f"objectives.{key}": node for key, node in given.items() if key in _scenario_objectives()}
     return apply(loaded, known), tuple(merged.values())
@@ -176,10 +178,10 @@ def _left_out(tree: Node) -> Iterator[str]:
     if not pools:
         return
     pins = [
-        f"deployment.{role}.{key}: [{plain(node)}]"
+        f"deployment.{role}.{key}: [{json.dumps(plain(node))}]"
         for role, pool in pools.items()
         for key, node in _section(pool).items()
-        if key != "workers" and not isinstance(node.value, dict | list)
+        if key != "workers" and not isinstance(node.value, dict | list | None)
     ]
     keep = f"; to keep its workers as they are: search: {{{', '.join(pins)}}}" if pins else ""
     yield f"deployment: left out, as a plan looks for one{keep}"
@@ -230,7 +232,10 @@ def _objectives(
 ) -> tuple[tuple[Objective, ...], dict[str, Node] | None]:
     """The promises that the file itself makes, and those of them that a scenario knows; None where it makes none."""
     path, section = find(tree, ("objectives",))
-    if not path or not isinstance(section.value, dict):
+    if not path or section.value is None:
+        return (), None
+    if not isinstance(section.value, dict):
+        problems.append(LocatedProblem(path, "expected a section", section.place))
         return (), None
     found: list[Objective] = []
     known = {key: Node(None, section.place, section.key) for key in _scenario_objectives()}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sim.planner.candidates import settings, shapes
 from sim.planner.question import Objective, Question, load_question
@@ -197,6 +198,27 @@ def test_an_override_changes_one_promise_and_leaves_the_others(tmp_path: Path, o
     assert question.loaded.scenario.objectives.e2e_p99_s == 30
     [left] = overridden(tmp_path, text, "objectives.e2e_p99_s=null").objectives
     assert left.key == "ttft_p99_s"
+
+
+def test_an_override_may_take_all_promises_away(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="expected `objectives`, such as"):
+        overridden(tmp_path, "base: chat.yaml\nsearch: {}\n", "objectives=null")
+
+
+@pytest.mark.parametrize("value", ["3", "[ttft_p99_s]", "fast"])
+def test_promises_that_are_no_section_are_refused(tmp_path: Path, value: str) -> None:
+    """In the file and as an override: those of the base would stand in for them, and nobody would know."""
+    with pytest.raises(ScenarioError, match=r"plan\.yaml:2:13: objectives: expected a section"):
+        overridden(tmp_path, f"base: chat.yaml\nobjectives: {value}\nsearch: {{}}\n")
+    with pytest.raises(ScenarioError, match="--set objectives: expected a section"):
+        overridden(tmp_path, "base: chat.yaml\nsearch: {}\n", f"objectives={value}")
+
+
+def test_what_is_told_to_be_kept_is_yaml(tmp_path: Path) -> None:
+    pool = "deployment: {serve: {gpus: 8, exchange: all_gather, moe_backend: null}}\n"
+    [note] = overridden(tmp_path, f"base: chat.yaml\n{pool}search: {{}}\n").left_out
+    pins = note.split("search: ")[1]
+    assert yaml.safe_load(pins) == {"deployment.serve.gpus": [8], "deployment.serve.exchange": ["all_gather"]}
 
 
 def test_overrides_reach_the_search_and_the_scenario(tmp_path: Path) -> None:
