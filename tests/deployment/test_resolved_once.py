@@ -41,6 +41,10 @@ ALLOWED = {
         "catalog.model",
     ): "the model of a command, from which a scenario is yet to be made",
     (
+        "sim/launch/untold.py",
+        "engine_of",
+    ): "what an engine would do without one key after another: of none of these scenarios there is a deployment",
+    (
         "sim/planner/candidates.py",
         "gpu_of",
     ): "layouts to try, of which none is a deployment yet: of the GPU only its NVLink domain is asked",
