@@ -30,6 +30,8 @@ class Engine:
     """Memory of DSA's index logits: a prompt's queries are scored in chunks that fit. 0: no limit."""
     mixes_prefill_with_decode: bool
     """Whether an aggregated step may hold prompt chunks and decoding sequences together."""
+    other_ranks_decode: bool
+    """Where it may not, and without drafts: whether the attention-DP ranks that compute no prompt decode in a step."""
     kv_transfer_overlap: Literal["layer", "chunk", "none"]
     """What hides the KV transfer: later layers, later chunks, or nothing."""
     prefill_dispatch: DispatchMode

@@ -5,7 +5,7 @@ worker advances to the next change at once. What comes in meanwhile cuts the adv
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from sim.cluster.clock import Clock, Timer
 from sim.serving.decode_batch import DecodeBatch
@@ -84,12 +84,18 @@ class Advance:
         running, _ = self._run.within(self._clock.now - self.start_s)
         return batch.room_after(rank, batch.step + min(running, self.steps)) >= need
 
-    def one_step(self) -> tuple[list[int], list[float], float]:
-        """Of one decode step of the batch as it is: sequences and attention seconds by rank, and its seconds."""
+    def one_step(self, without: Collection[int] = ()) -> tuple[list[int], list[float], float]:
+        """Of one decode step of the batch as it is, but for the ranks that sit it out: sequences and attention seconds by
+        rank, and its seconds."""
         batch, lines = self._batch, self._lines
         alone_s = self._look_ahead(1).seconds
         attention_s = [lines.attention_s(rank, batch.step) for rank in range(len(batch.ranks))]
-        return batch.sequences, attention_s, alone_s
+        if not without:
+            return batch.sequences, attention_s, alone_s
+        sequences = [*batch.sequences]
+        for rank in without:
+            sequences[rank], attention_s[rank] = 0, 0.0
+        return sequences, attention_s, lines.step_s(sequences, attention_s)
 
     def book(self, seconds: float) -> None:
         """Decode has taken `seconds` of the steps that `one_step` or `begin` looked at."""

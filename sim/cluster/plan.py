@@ -46,6 +46,7 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
             batch_wait_steps=engine.batch_wait_steps if serve.dp == 1 else 0,
             batch_wait_tokens=engine.batch_wait_fill * serve.chunk_tokens,
             rest_after_prompts_steps=engine.admission_rest_steps,
+            other_ranks_decode=engine.other_ranks_decode and serve.dp > 1 and not deployment.drafts.tokens,
             tokens_per_sequence=1 + deployment.drafts.tokens,
             growth_reserve_tokens=engine.admission_growth_tokens,
         )

@@ -21,7 +21,8 @@ from sim.step import StepCost
 
 
 class ServeWorker:
-    """One worker. `mixed`: prompt tokens ride along in decode steps; otherwise decode pauses for them."""
+    """One worker. `mixed`: prompt tokens ride along in decode steps; otherwise decode pauses for them, on their ranks
+    (`other_ranks_decode`) or on all."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class ServeWorker:
         self._queues = PromptQueues(setup.dp, setup.whole_prompts)
         self._gate = AdmissionGate(plan.rules.poll_every_steps)
         self._tokens_per_sequence = plan.rules.tokens_per_sequence
+        self._others_decode = plan.rules.other_ranks_decode
         self._holds = prompt_gate(plan.rules, setup.dp, setup.max_sequences)
         self._refusals = Refusals(setup.dp)
         self._advance = Advance(clock, cost, self.batch, self._end_decode)
@@ -167,8 +169,8 @@ class ServeWorker:
         self._meter.new_tokens += chunk.tokens
         alone_s, cached_s = prefill_seconds(cost, chunk)
         total_s, decode_s = alone_s, 0.0
-        if self._setup.mixed and batch.running:
-            sequences, attention_s, decode_s = self._advance.one_step()
+        if (waiting := self._sitting_out(chunk)) is not None:
+            sequences, attention_s, decode_s = self._advance.one_step(waiting)
             total_s = max(cost.together_s(sequences, attention_s, chunk.load), chunk.fetch_s)
         share = total_s / (alone_s + decode_s) if decode_s else 1.0
         self._prompts_s, self._cached_s, self._decode_s = alone_s * share, cached_s * share, decode_s * share
@@ -176,6 +178,16 @@ class ServeWorker:
             self._advance.book(self._decode_s)
         cost.book_prefill(chunk.load, self._prompts_s)
         self._clock.at(now + total_s, self._end_compute, chunk)
+
+    def _sitting_out(self, chunk: Chunk) -> list[int] | None:
+        """The ranks whose sequences wait while the others decode beside the chunk; None: nobody decodes."""
+        batch = self.batch
+        if self._setup.mixed:
+            return [] if batch.running else None
+        if not self._others_decode:
+            return None
+        waiting = [prompts.rank for prompts in chunk.load.prompts]
+        return waiting if batch.running > sum([batch.sequences[rank] for rank in waiting]) else None
 
     def _end_compute(self, timer: Timer) -> None:
         chunk: Chunk = timer.value
@@ -186,7 +198,8 @@ class ServeWorker:
             self._meter.spend("cached", self._cached_s)
         if self._decode_s:
             self._meter.spend("decode", self._decode_s)
-        if self._setup.mixed and batch.running:
+        if (waiting := self._sitting_out(chunk)) is not None:
+            batch.sit_out(waiting)
             self._finish(batch.advance(1), now)
         for sequence, rank in chunk.completed:
             ledger.end_prefill(sequence, now)

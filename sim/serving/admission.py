@@ -25,6 +25,9 @@ class AdmissionRules:
     """Tokens of a step with which they start before that (batch_wait_max_tokens_ratio x max_num_tokens)."""
     rest_after_prompts_steps: int = 0
     """Decode steps after a step with prompts before the next one (SGLang: prefill_decode_interval)."""
+    other_ranks_decode: bool = False
+    """In a step with prompts of some attention-DP ranks, the others decode, and only those wait (SGLang without
+    drafts). Off: all wait, unless prompts ride along."""
     tokens_per_sequence: int = 1
     """Tokens of a decoding sequence in a step: itself and its drafts."""
     growth_reserve_tokens: int = 0

@@ -4,6 +4,7 @@ While nobody joins or leaves, a rank's attention seconds are a line over the wor
 table that prices them. So are a step's seconds, as long as the same rank is the slowest.
 """
 
+from collections.abc import Sequence
 from math import inf, sqrt
 from typing import Final
 
@@ -142,6 +143,12 @@ class DecodeLines:
         """Attention seconds of a rank in a step; call `run` for that step first."""
         line = self._lines[rank]
         return line[0] + line[1] * step
+
+    def step_s(self, sequences: Sequence[int], attention_s: Sequence[float]) -> float:
+        """A step of so many sequences by rank, none of them more than `hold` was told."""
+        assert self._table is not None
+        line = self._table.line(max(sequences), sum(sequences) / self._count)
+        return line.seconds(max(attention_s))
 
     def run(self, step: int, steps: int, sequences: int) -> DecodeRun:
         """Up to `steps` steps from `step` on: fewer where they bend often. `sequences`: of all ranks."""

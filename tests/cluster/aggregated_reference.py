@@ -150,9 +150,10 @@ class ServeRef(Stepper):
     def start_step(self, tokens, token_context, held, done):
         cost = self.cluster.costs["serve"]
         computes = bool(tokens.any())
-        decodes = bool(self.running) and (self.setup.mixed or not computes)
+        going = [(s, r) for s, r in self.running if self.decodes(r, tokens)]
+        decodes = bool(going)
         n, total = np.zeros(self.setup.dp), np.zeros(self.setup.dp)
-        for s, r in self.running:
+        for s, r in going:
             n[r] += 1
             total[r] += s.mean_context()
         context = total / np.maximum(n, 1)
@@ -165,13 +166,19 @@ class ServeRef(Stepper):
             seconds = cost.decode_s(n, context)
         else:
             return
-        self.step_for(seconds, lambda: self.end_step(done, computes, decodes))
+        self.step_for(seconds, lambda: self.end_step(done, computes, going))
 
-    def end_step(self, done, computes, decodes):
-        if decodes:
+    def decodes(self, rank, tokens):
+        """Of the ranks' schedulers in SGLang each has its own batch, prompts or answers, in a forward of all."""
+        if self.setup.mixed or not tokens.any():
+            return True
+        return self.cluster.plan.rules.other_ranks_decode and not tokens[rank]
+
+    def end_step(self, done, computes, going):
+        if going:
             self.steps += 1
             finished = []
-            for s, r in self.running:
+            for s, r in going:
                 s.done += 1
                 if s.done == s.steps:
                     finished.append((s, r))
