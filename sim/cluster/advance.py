@@ -85,8 +85,8 @@ class Advance:
         return batch.room_after(rank, batch.step + min(running, self.steps)) >= need
 
     def one_step(self, without: Collection[int] = ()) -> tuple[list[int], list[float], float]:
-        """Of one decode step of the batch as it is, but for the ranks that sit it out: sequences and attention seconds by
-        rank, and its seconds."""
+        """Of one decode step of the batch as it is, but for the ranks that sit it out: sequences and attention seconds
+        by rank, and its seconds."""
         batch, lines = self._batch, self._lines
         alone_s = self._look_ahead(1).seconds
         attention_s = [lines.attention_s(rank, batch.step) for rank in range(len(batch.ranks))]

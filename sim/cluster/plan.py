@@ -46,7 +46,7 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
             batch_wait_steps=engine.batch_wait_steps if serve.dp == 1 else 0,
             batch_wait_tokens=engine.batch_wait_fill * serve.chunk_tokens,
             rest_after_prompts_steps=engine.admission_rest_steps,
-            other_ranks_decode=engine.other_ranks_decode and serve.dp > 1 and not deployment.drafts.tokens,
+            other_ranks_decode=other_ranks_decode(deployment),
             tokens_per_sequence=1 + deployment.drafts.tokens,
             growth_reserve_tokens=engine.admission_growth_tokens,
         )
@@ -64,6 +64,15 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
     draws = speculation(deployment.drafts, seed)
     handover = handover_rules(engine)
     return ClusterPlan(pools, transfer, rules, draws, deployment.model.max_positions, prefixes, handover)
+
+
+def other_ranks_decode(deployment: Deployment) -> bool:
+    """Whether, in a step with prompts, the attention-DP ranks of a worker that have none decode."""
+    return (
+        deployment.engine.other_ranks_decode
+        and deployment.pool("serve").dp > 1
+        and not deployment.drafts.tokens
+    )
 
 
 def handover_rules(engine: catalog.Engine) -> HandoverRules:

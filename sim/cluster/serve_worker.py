@@ -162,7 +162,7 @@ class ServeWorker:
         return True
 
     def _compute(self, chunk: Chunk) -> None:
-        now, cost, batch = self._clock.now, self._cost, self.batch
+        now, cost = self._clock.now, self._cost
         self._ledger.start_prefill(chunk.started, now)
         self._computing, self._start_s = True, now
         self._meter.steps += 1
