@@ -119,7 +119,8 @@ def _waits(service: Service, steps: float, limit: float) -> float:
 def together(service: Service, batch: Floats) -> Columns:
     """Workers that do both for requests in step: all prompts of a worker first, then all answers.
 
-    A request waits for the prompts before its own, and then for those behind it, because prompts go first.
+    A request waits for the prompts before its own, and then for those behind it, because prompts go first. Ranks that
+    decode beside the prompts of others come apart in the long run, unless prompts are alike, too.
     """
     prefill, ingress_s, ranks = service.prefill, service.cluster.rules.ingress_s, service.decoder.dp
     token_s = service.token_s(batch, full=True)
