@@ -5,7 +5,7 @@ worker advances to the next change at once. What comes in meanwhile cuts the adv
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 
 from sim.cluster.clock import Clock, Timer
 from sim.serving.decode_batch import DecodeBatch
@@ -84,18 +84,29 @@ class Advance:
         running, _ = self._run.within(self._clock.now - self.start_s)
         return batch.room_after(rank, batch.step + min(running, self.steps)) >= need
 
-    def one_step(self, without: Collection[int] = ()) -> tuple[list[int], list[float], float]:
-        """Of one decode step of the batch as it is, but for the ranks that sit it out: sequences and attention seconds
-        by rank, and its seconds."""
+    def one_step(self) -> tuple[list[int], list[float], float]:
+        """Of one decode step of the batch as it is: sequences and attention seconds by rank, and its seconds."""
         batch, lines = self._batch, self._lines
         alone_s = self._look_ahead(1).seconds
         attention_s = [lines.attention_s(rank, batch.step) for rank in range(len(batch.ranks))]
-        if not without:
-            return batch.sequences, attention_s, alone_s
-        sequences = [*batch.sequences]
-        for rank in without:
-            sequences[rank], attention_s[rank] = 0, 0.0
-        return sequences, attention_s, lines.step_s(sequences, attention_s)
+        return batch.sequences, attention_s, alone_s
+
+    def step_without(self, waiting: Iterable[int]) -> tuple[list[int], float, float]:
+        """Of one decode step that these ranks sit out: sequences by rank, attention seconds of the slowest, and its
+        seconds."""
+        self._renew()
+        sequences = [*self._batch.sequences]
+        for rank in waiting:
+            sequences[rank] = 0
+        return sequences, *self._lines.some_s(self._batch.step, sequences)
+
+    def sit_out(self, ranks: Iterable[int]) -> None:
+        """The sequences of these ranks take no part in the next step. To be said right before the batch does it."""
+        batch = self._batch
+        for rank in ranks:
+            if batch.sequences[rank]:
+                batch.ranks[rank].sit_out(batch.step)
+                self._lines.sit_out(rank)
 
     def book(self, seconds: float) -> None:
         """Decode has taken `seconds` of the steps that `one_step` or `begin` looked at."""
@@ -109,6 +120,11 @@ class Advance:
 
     def _look_ahead(self, steps: int) -> DecodeRun:
         """The next steps of the batch as it is now, up to `steps`."""
+        self._renew()
+        return self._lines.run(self._batch.step, steps, self._batch.running)
+
+    def _renew(self) -> None:
+        """Tell the lines what has changed."""
         batch, lines, step = self._batch, self._lines, self._batch.step
         if batch.fullest != lines.fullest:
             lines.hold(batch.fullest)
@@ -117,7 +133,6 @@ class Advance:
                 sequences, context, growth = batch.ranks[rank].load(step)
                 lines.renew(rank, step, sequences, context, growth)
             batch.changed.clear()
-        return lines.run(step, steps, batch.running)
 
     def _set(self) -> None:
         """Have the timer ring at the end, or before."""

@@ -169,9 +169,12 @@ class ServeWorker:
         self._meter.new_tokens += chunk.tokens
         alone_s, cached_s = prefill_seconds(cost, chunk)
         total_s, decode_s = alone_s, 0.0
-        if (waiting := self._sitting_out(chunk)) is not None:
-            sequences, attention_s, decode_s = self._advance.one_step(waiting)
-            total_s = max(cost.together_s(sequences, attention_s, chunk.load), chunk.fetch_s)
+        if self._setup.mixed and self.batch.running:
+            each, attention_s, decode_s = self._advance.one_step()
+            total_s = max(cost.together_s(each, attention_s, chunk.load), chunk.fetch_s)
+        elif waiting := self._sitting_out(chunk):
+            each, slowest_s, decode_s = self._advance.step_without(waiting)
+            total_s = max(cost.beside_s(each, slowest_s, chunk.load), chunk.fetch_s)
         share = total_s / (alone_s + decode_s) if decode_s else 1.0
         self._prompts_s, self._cached_s, self._decode_s = alone_s * share, cached_s * share, decode_s * share
         if decode_s:
@@ -179,15 +182,12 @@ class ServeWorker:
         cost.book_prefill(chunk.load, self._prompts_s)
         self._clock.at(now + total_s, self._end_compute, chunk)
 
-    def _sitting_out(self, chunk: Chunk) -> list[int] | None:
-        """The ranks whose sequences wait while the others decode beside the chunk; None: nobody decodes."""
-        batch = self.batch
-        if self._setup.mixed:
-            return [] if batch.running else None
-        if not self._others_decode:
-            return None
-        waiting = [prompts.rank for prompts in chunk.load.prompts]
-        return waiting if batch.running > sum([batch.sequences[rank] for rank in waiting]) else None
+    def _sitting_out(self, chunk: Chunk) -> list[int]:
+        """The ranks that compute the chunk, if others decode beside it."""
+        if not self._others_decode or self._setup.mixed:
+            return []
+        waiting, sequences = [prompts.rank for prompts in chunk.load.prompts], self.batch.sequences
+        return waiting if self.batch.running > sum([sequences[rank] for rank in waiting]) else []
 
     def _end_compute(self, timer: Timer) -> None:
         chunk: Chunk = timer.value
@@ -198,8 +198,9 @@ class ServeWorker:
             self._meter.spend("cached", self._cached_s)
         if self._decode_s:
             self._meter.spend("decode", self._decode_s)
-        if (waiting := self._sitting_out(chunk)) is not None:
-            batch.sit_out(waiting)
+        if waiting := self._sitting_out(chunk):
+            self._advance.sit_out(waiting)
+        if waiting or (self._setup.mixed and batch.running):
             self._finish(batch.advance(1), now)
         for sequence, rank in chunk.completed:
             ledger.end_prefill(sequence, now)

@@ -128,13 +128,6 @@ class DecodeBatch:
             done.append((sequence, rank))
         return done
 
-    def sit_out(self, ranks: Iterable[int]) -> None:
-        """The sequences of these ranks take no part in the next step. To be said right before `advance` does it."""
-        for rank in ranks:
-            if self.sequences[rank]:
-                self.ranks[rank].sit_out(self.step)
-                self.changed.add(rank)
-
     def preempt(self) -> list[tuple[ServedRequest, int]]:
         """Evict the last arrived sequences of the ranks that are short of blocks; who left, and from which rank."""
         evicted = []

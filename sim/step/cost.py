@@ -70,9 +70,19 @@ class SurfaceStepCost:
 
     def prefill_s(self, load: PromptLoad) -> float:
         """See `StepCost.prefill_s`."""
+        return self._prefill_s(load, 0, 0, 0.0)
+
+    def beside_s(self, sequences: Sequence[int], attention_s: float, load: PromptLoad) -> float:
+        """See `StepCost.beside_s`: the linear work runs once on all tokens, attention on each rank for its own."""
+        most = max(sequences)
+        each = self.level(most).tokens_per_sequence
+        return self._prefill_s(load, most * each, sum(sequences) * each, attention_s)
+
+    def _prefill_s(self, load: PromptLoad, fullest: int, total: int, slowest_s: float) -> float:
+        """A step of these prompts and as many other tokens: of the fullest and of all ranks without prompts, and the
+        attention seconds of the slowest of these."""
         prefill, of_prompts = self._prefill, self._prompts
         assert prefill is not None and of_prompts is not None, "this pool does not prefill"
-        slowest_s, fullest, total = 0.0, 0, 0
         for prompts in load.prompts:
             core_s, tokens = of_prompts.attention_s(prompts), prompts.tokens
             slowest_s = core_s if core_s > slowest_s else slowest_s

@@ -144,11 +144,27 @@ class DecodeLines:
         line = self._lines[rank]
         return line[0] + line[1] * step
 
-    def step_s(self, sequences: Sequence[int], attention_s: Sequence[float]) -> float:
-        """A step of so many sequences by rank, none of them more than `hold` was told."""
+    def sit_out(self, rank: int) -> None:
+        """A rank takes no part in a step: whatever was to come comes one step later, and it overtakes nobody sooner."""
+        sequences, context, growth = self._loads[rank]
+        self._loads[rank] = sequences, context - growth, growth
+        start_s, slope_s, steepest_s, since, until, up_to = self._lines[rank]
+        self._lines[rank] = start_s - slope_s, slope_s, steepest_s, since + 1, until + 1, up_to
+        if rank == self._slowest:
+            self._sure_until = -1.0
+
+    def some_s(self, step: int, sequences: Sequence[int]) -> tuple[float, float]:
+        """Attention seconds of the slowest rank of a step of some ranks, and its seconds; sequences by rank, as many as
+        there are or none."""
+        slowest_s = 0.0
+        for rank, line in enumerate(self._lines):
+            if sequences[rank]:
+                if not line[3] <= step <= line[4]:
+                    line = self._draw(rank, step)  # noqa: PLW2901 - the line as it is now
+                seconds = line[0] + line[1] * step
+                slowest_s = seconds if seconds > slowest_s else slowest_s
         assert self._table is not None
-        line = self._table.line(max(sequences), sum(sequences) / self._count)
-        return line.seconds(max(attention_s))
+        return slowest_s, self._table.line(max(sequences), sum(sequences) / self._count).seconds(slowest_s)
 
     def run(self, step: int, steps: int, sequences: int) -> DecodeRun:
         """Up to `steps` steps from `step` on: fewer where they bend often. `sequences`: of all ranks."""
