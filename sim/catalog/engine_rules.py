@@ -47,6 +47,8 @@ class Engine:
     """Decode steps between looks for new requests."""
     admission_wait_steps: int
     """Steps after which prompts start although not every attention-DP rank has one; 0: they do not wait for that."""
+    admission_delays: bool
+    """Whether these are SGLang's prefill delayer: they count only while some ranks have a prompt and others none."""
     admission_gather_steps: int
     """Steps that prompts are held once every rank has one."""
     admission_idle_rank_opens: bool

@@ -37,10 +37,12 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
         for role, plan in deployment.pools.items()
     }
     if serve := pools.get("serve"):
+        waits = engine.admission_wait_steps if serve.dp > 1 else 0
         rules = AdmissionRules(
             ingress_s=engine.fixed_ttft_aggregated_s,
             poll_every_steps=engine.admission_interval_steps,
-            wait_all_ranks_steps=engine.admission_wait_steps if serve.dp > 1 else 0,
+            wait_all_ranks_steps=0 if engine.admission_delays else waits,
+            delay_prompts_steps=waits if engine.admission_delays else 0,
             gather_prompts_steps=engine.admission_gather_steps,
             idle_rank_opens=engine.admission_idle_rank_opens,
             batch_wait_steps=engine.batch_wait_steps if serve.dp == 1 else 0,

@@ -13,8 +13,8 @@ from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
 from sim.serving.admission import AdmissionGate, Refusals
 from sim.serving.decode_batch import DecodeBatch
-from sim.serving.prompt_gate import prompt_gate
-from sim.serving.prompts import Chunk, PromptQueues
+from sim.serving.prompt_gate import PromptDelay, prompt_gate
+from sim.serving.prompts import Admit, Chunk, PromptQueues
 from sim.serving.served_request import ServedRequest
 from sim.serving.speculation import Pace
 from sim.step import StepCost
@@ -52,6 +52,8 @@ class ServeWorker:
         self._tokens_per_sequence = plan.rules.tokens_per_sequence
         self._others_decode = plan.rules.other_ranks_decode
         self._holds = prompt_gate(plan.rules, setup.dp, setup.max_sequences)
+        delay = plan.rules.delay_prompts_steps
+        self._delay = PromptDelay(delay) if delay and setup.dp > 1 else None
         self._refusals = Refusals(setup.dp)
         self._advance = Advance(clock, cost, self.batch, self._end_decode)
         self._inbox: list[tuple[ServedRequest, int]] = []
@@ -99,7 +101,7 @@ class ServeWorker:
         if gate.every > 1:
             if len(self._inbox) == 1:
                 advance.cut(self._clock.now, gate.every, gate.steps_to_look(self.batch.step))
-        elif first and (self._holds or advance.fits(rank, sequence.context_tokens + 1)):
+        elif first and (self._holds or self._delay or advance.fits(rank, sequence.context_tokens + 1)):
             advance.cut(self._clock.now)
 
     def _go(self, decoded: bool) -> None:
@@ -117,7 +119,8 @@ class ServeWorker:
             for sequence, rank in self._inbox:
                 self._queues.add(sequence, rank)
             self._inbox.clear()
-        chunk = self._queues.plan(self._budgets(), self._admit) if self._may_compute() else None
+        admit = self._admission()
+        chunk = self._queues.plan(self._budgets(), admit) if admit else None
         if chunk is not None:
             if self._holds:
                 self._holds.started()
@@ -128,6 +131,8 @@ class ServeWorker:
                 steps = min(steps, gate.steps_to_look(step))
             if self._holds and not self._queues.empty:
                 steps = min(steps, self._holds.steps() or steps)
+            if self._delay:
+                steps = min(steps, self._delay.steps() or steps)
             self._advance.begin(self._clock.now, steps)
 
     def _may_compute(self) -> bool:
@@ -141,6 +146,22 @@ class ServeWorker:
             for rank, waiting in enumerate(queues.waiting)
         ]
         return self._holds.opens(proposed, batch.sequences) and not queues.empty
+
+    def _admission(self) -> Admit | None:
+        """Who may start in this step: whoever finds room, or nobody while it is delayed. None: no prompt goes on,
+        either."""
+        if self._delay is None:
+            return self._admit if self._may_compute() else None
+        if not self._may_compute():
+            self._delay.skip()
+            return None
+        batch, queues = self.batch, self._queues
+        ready = [
+            bool(waiting) and batch.takes(rank, (waiting[0].prefill_tokens + 1,)) > 0
+            for rank, waiting in enumerate(queues.waiting)
+        ]
+        idle = not batch.running and not queues.under_way
+        return self._admit if self._delay.opens(ready, idle) else _nobody
 
     def _budgets(self) -> list[int]:
         """New prompt tokens that each rank may compute: in a mixed step the decoding sequences count, too, with their
@@ -220,6 +241,8 @@ class ServeWorker:
         self._meter.steps += steps
         if self._holds:
             self._holds.pass_by(steps - 1)
+        if self._delay:
+            self._delay.pass_by(steps - 1)
         self._finish(self.batch.advance(steps), now)
         self._go(decoded=True)
 
@@ -229,3 +252,7 @@ class ServeWorker:
             self._weigh(self._index, rank, sequence, -1)
             self._prefixes.release(sequence, answered=True)
             self._ledger.finish(sequence, now)
+
+
+def _nobody(sequence: ServedRequest, rank: int) -> bool:
+    return False

@@ -148,7 +148,7 @@ class Service:
     def look_s(self, batch: Floats) -> Floats:
         """From a prompt's arrival in a worker that decodes to the boundary at which it may begin, on average."""
         step_s, rules = self.decode.step_s(self.decode.seen(batch)), self.cluster.rules
-        return step_s * (rules.poll_every_steps + rules.wait_all_ranks_steps) / 2
+        return step_s * (rules.poll_every_steps + rules.held_steps) / 2
 
     def first_token_s(self, batch: Floats, prompts: _Prompts) -> Floats:
         """What the handover adds to a transfer on average: the relay, the rest of the decode steps up to the next look

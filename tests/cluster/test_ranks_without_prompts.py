@@ -67,7 +67,8 @@ def several_ranks(draw):
     """Workers of several ranks that do not mix."""
     requests, plan, costs, router = draw(aggregated())
     pool = replace(plan.pools["serve"], mixed=False, dp=draw(st.sampled_from([2, 3, 4])))
-    rules = replace(plan.rules, other_ranks_decode=True)
+    delay = draw(st.sampled_from([0, 2, 9]))
+    rules = replace(plan.rules, other_ranks_decode=True, delay_prompts_steps=delay)
     return requests, replace(plan, pools={"serve": pool}, rules=rules), costs, router
 
 
