@@ -59,6 +59,8 @@ class ServeWorker:
         self._inbox: list[tuple[ServedRequest, int]] = []
         """Arrived since the worker last looked."""
         self._computing = False
+        self._waiting: list[int] = []
+        """Ranks that sit out the step with prompt tokens that runs, while others decode."""
         self._start_s = self._prompts_s = self._cached_s = self._decode_s = 0.0
         """Of the step with prompt tokens that runs: its seconds for them, `_cached_s` of these for cached prefixes, and
         those for decode."""
@@ -188,12 +190,13 @@ class ServeWorker:
         self._computing, self._start_s = True, now
         self._meter.steps += 1
         self._meter.new_tokens += chunk.tokens
+        self._waiting = waiting = self._sitting_out(chunk)
         alone_s, cached_s = prefill_seconds(cost, chunk)
         total_s, decode_s = alone_s, 0.0
         if self._setup.mixed and self.batch.running:
             each, attention_s, decode_s = self._advance.one_step()
             total_s = max(cost.together_s(each, attention_s, chunk.load), chunk.fetch_s)
-        elif waiting := self._sitting_out(chunk):
+        elif waiting:
             each, slowest_s, decode_s = self._advance.step_without(waiting)
             total_s = max(cost.beside_s(each, slowest_s, chunk.load), chunk.fetch_s)
         share = total_s / (alone_s + decode_s) if decode_s else 1.0
@@ -219,9 +222,9 @@ class ServeWorker:
             self._meter.spend("cached", self._cached_s)
         if self._decode_s:
             self._meter.spend("decode", self._decode_s)
-        if waiting := self._sitting_out(chunk):
-            self._advance.sit_out(waiting)
-        if waiting or (self._setup.mixed and batch.running):
+        if self._waiting:
+            self._advance.sit_out(self._waiting)
+        if self._waiting or (self._setup.mixed and batch.running):
             self._finish(batch.advance(1), now)
         for sequence, rank in chunk.completed:
             ledger.end_prefill(sequence, now)
