@@ -91,14 +91,16 @@ class Advance:
         attention_s = [lines.attention_s(rank, batch.step) for rank in range(len(batch.ranks))]
         return batch.sequences, attention_s, alone_s
 
-    def step_without(self, waiting: Iterable[int]) -> tuple[list[int], float, float]:
-        """Of one decode step that these ranks sit out: sequences by rank, attention seconds of the slowest, and its
-        seconds."""
+    def step_without(self, waiting: Iterable[int]) -> tuple[int, int, float, float]:
+        """Of one decode step that these ranks sit out: sequences of the fullest rank and of all, attention seconds of
+        the slowest, and its seconds."""
         self._renew()
-        sequences = [*self._batch.sequences]
+        lines, each = self._lines, [*self._batch.sequences]
         for rank in waiting:
-            sequences[rank] = 0
-        return sequences, *self._lines.some_s(self._batch.step, sequences)
+            each[rank] = 0
+        attention_s = lines.without(self._batch.step, waiting)
+        fullest, sequences = max(each), sum(each)
+        return fullest, sequences, attention_s, lines.step_s(fullest, sequences, attention_s)
 
     def sit_out(self, ranks: Iterable[int]) -> None:
         """The sequences of these ranks take no part in the next step. To be said right before the batch does it."""

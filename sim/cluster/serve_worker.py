@@ -197,8 +197,8 @@ class ServeWorker:
             each, attention_s, decode_s = self._advance.one_step()
             total_s = max(cost.together_s(each, attention_s, chunk.load), chunk.fetch_s)
         elif waiting:
-            each, slowest_s, decode_s = self._advance.step_without(waiting)
-            total_s = max(cost.beside_s(each, slowest_s, chunk.load), chunk.fetch_s)
+            fullest, others, slowest_s, decode_s = self._advance.step_without(waiting)
+            total_s = max(cost.beside_s(fullest, others, slowest_s, chunk.load), chunk.fetch_s)
         share = total_s / (alone_s + decode_s) if decode_s else 1.0
         self._prompts_s, self._cached_s, self._decode_s = alone_s * share, cached_s * share, decode_s * share
         if decode_s:

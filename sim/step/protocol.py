@@ -45,9 +45,9 @@ class StepCost(Protocol):
         `attention_s` of their decode alone. Books nothing."""
         ...
 
-    def beside_s(self, sequences: Sequence[int], attention_s: float, load: PromptLoad) -> float:
-        """One step in which some ranks compute prompt tokens and others decode: `sequences` per rank, none where there
-        are prompts, and the `attention_s` of their slowest. Books nothing."""
+    def beside_s(self, fullest: int, sequences: int, attention_s: float, load: PromptLoad) -> float:
+        """One step in which some ranks compute prompt tokens and others decode: sequences of the `fullest` of these and
+        of them all, and the `attention_s` of the slowest. Books nothing."""
         ...
 
     def book_prefill(self, load: PromptLoad, seconds: float) -> None:
