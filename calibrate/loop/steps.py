@@ -100,6 +100,10 @@ class FittedStepCost:
         step = Step(decoding, 0.0, _count(prompts), prompts.tokens, pairs, prompts.held)
         return self.seconds(step) - self.attention(decoding, 0.0)[0] + decode_s
 
+    def beside_s(self, fullest: int, sequences: int, attention_s: float, load: PromptLoad) -> float:
+        """See `StepCost.beside_s`; the real engine has one rank."""
+        return self.together_s([sequences], [attention_s], load)
+
     def book(self, x: int, context: float, seconds: float) -> None:
         """See `DecodeTable.book`."""
         self._booked_s += seconds

@@ -30,6 +30,8 @@ class Engine:
     """Memory of DSA's index logits: a prompt's queries are scored in chunks that fit. 0: no limit."""
     mixes_prefill_with_decode: bool
     """Whether an aggregated step may hold prompt chunks and decoding sequences together."""
+    other_ranks_decode: bool
+    """Where it may not, and without drafts: whether the attention-DP ranks that compute no prompt decode in a step."""
     kv_transfer_overlap: Literal["layer", "chunk", "none"]
     """What hides the KV transfer: later layers, later chunks, or nothing."""
     prefill_dispatch: DispatchMode
@@ -45,6 +47,8 @@ class Engine:
     """Decode steps between looks for new requests."""
     admission_wait_steps: int
     """Steps after which prompts start although not every attention-DP rank has one; 0: they do not wait for that."""
+    admission_delays: bool
+    """Whether these are SGLang's prefill delayer: they count only while some ranks have a prompt and others none."""
     admission_gather_steps: int
     """Steps that prompts are held once every rank has one."""
     admission_idle_rank_opens: bool

@@ -5,7 +5,7 @@ worker advances to the next change at once. What comes in meanwhile cuts the adv
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sim.cluster.clock import Clock, Timer
 from sim.serving.decode_batch import DecodeBatch
@@ -91,6 +91,25 @@ class Advance:
         attention_s = [lines.attention_s(rank, batch.step) for rank in range(len(batch.ranks))]
         return batch.sequences, attention_s, alone_s
 
+    def step_without(self, waiting: Iterable[int]) -> tuple[int, int, float, float]:
+        """Of one decode step that these ranks sit out: sequences of the fullest rank and of all, attention seconds of
+        the slowest, and its seconds."""
+        self._renew()
+        lines, each = self._lines, [*self._batch.sequences]
+        for rank in waiting:
+            each[rank] = 0
+        attention_s = lines.without(self._batch.step, waiting)
+        fullest, sequences = max(each), sum(each)
+        return fullest, sequences, attention_s, lines.step_s(fullest, sequences, attention_s)
+
+    def sit_out(self, ranks: Iterable[int]) -> None:
+        """The sequences of these ranks take no part in the next step. To be said right before the batch does it."""
+        batch = self._batch
+        for rank in ranks:
+            if batch.sequences[rank]:
+                batch.ranks[rank].sit_out(batch.step)
+                self._lines.sit_out(rank)
+
     def book(self, seconds: float) -> None:
         """Decode has taken `seconds` of the steps that `one_step` or `begin` looked at."""
         self._lines.book(seconds)
@@ -103,6 +122,11 @@ class Advance:
 
     def _look_ahead(self, steps: int) -> DecodeRun:
         """The next steps of the batch as it is now, up to `steps`."""
+        self._renew()
+        return self._lines.run(self._batch.step, steps, self._batch.running)
+
+    def _renew(self) -> None:
+        """Tell the lines what has changed."""
         batch, lines, step = self._batch, self._lines, self._batch.step
         if batch.fullest != lines.fullest:
             lines.hold(batch.fullest)
@@ -111,7 +135,6 @@ class Advance:
                 sequences, context, growth = batch.ranks[rank].load(step)
                 lines.renew(rank, step, sequences, context, growth)
             batch.changed.clear()
-        return lines.run(step, steps, batch.running)
 
     def _set(self) -> None:
         """Have the timer ring at the end, or before."""

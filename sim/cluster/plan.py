@@ -37,15 +37,18 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
         for role, plan in deployment.pools.items()
     }
     if serve := pools.get("serve"):
+        waits = engine.admission_wait_steps if serve.dp > 1 else 0
         rules = AdmissionRules(
             ingress_s=engine.fixed_ttft_aggregated_s,
             poll_every_steps=engine.admission_interval_steps,
-            wait_all_ranks_steps=engine.admission_wait_steps if serve.dp > 1 else 0,
+            wait_all_ranks_steps=0 if engine.admission_delays else waits,
+            delay_prompts_steps=waits if engine.admission_delays else 0,
             gather_prompts_steps=engine.admission_gather_steps,
             idle_rank_opens=engine.admission_idle_rank_opens,
             batch_wait_steps=engine.batch_wait_steps if serve.dp == 1 else 0,
             batch_wait_tokens=engine.batch_wait_fill * serve.chunk_tokens,
             rest_after_prompts_steps=engine.admission_rest_steps,
+            other_ranks_decode=other_ranks_decode(deployment),
             tokens_per_sequence=1 + deployment.drafts.tokens,
             growth_reserve_tokens=engine.admission_growth_tokens,
         )
@@ -63,6 +66,15 @@ def cluster_plan(deployment: Deployment, seed: int, block_tokens: int | None = N
     draws = speculation(deployment.drafts, seed)
     handover = handover_rules(engine)
     return ClusterPlan(pools, transfer, rules, draws, deployment.model.max_positions, prefixes, handover)
+
+
+def other_ranks_decode(deployment: Deployment) -> bool:
+    """Whether, in a step with prompts, the attention-DP ranks of a worker that have none decode."""
+    return (
+        deployment.engine.other_ranks_decode
+        and deployment.pool("serve").dp > 1
+        and not deployment.drafts.tokens
+    )
 
 
 def handover_rules(engine: catalog.Engine) -> HandoverRules:

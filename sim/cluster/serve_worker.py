@@ -13,15 +13,16 @@ from sim.cluster.prefixes import Prefixes
 from sim.cluster.setup import ClusterPlan
 from sim.serving.admission import AdmissionGate, Refusals
 from sim.serving.decode_batch import DecodeBatch
-from sim.serving.prompt_gate import prompt_gate
-from sim.serving.prompts import Chunk, PromptQueues
+from sim.serving.prompt_gate import PromptDelay, prompt_gate
+from sim.serving.prompts import Admit, Chunk, PromptQueues
 from sim.serving.served_request import ServedRequest
 from sim.serving.speculation import Pace
 from sim.step import StepCost
 
 
 class ServeWorker:
-    """One worker. `mixed`: prompt tokens ride along in decode steps; otherwise decode pauses for them."""
+    """One worker. `mixed`: prompt tokens ride along in decode steps; otherwise decode pauses for them, on their ranks
+    (`other_ranks_decode`) or on all."""
 
     def __init__(
         self,
@@ -49,12 +50,17 @@ class ServeWorker:
         self._queues = PromptQueues(setup.dp, setup.whole_prompts)
         self._gate = AdmissionGate(plan.rules.poll_every_steps)
         self._tokens_per_sequence = plan.rules.tokens_per_sequence
+        self._others_decode = plan.rules.other_ranks_decode
         self._holds = prompt_gate(plan.rules, setup.dp, setup.max_sequences)
+        delay = plan.rules.delay_prompts_steps
+        self._delay = PromptDelay(delay) if delay and setup.dp > 1 else None
         self._refusals = Refusals(setup.dp)
         self._advance = Advance(clock, cost, self.batch, self._end_decode)
         self._inbox: list[tuple[ServedRequest, int]] = []
         """Arrived since the worker last looked."""
         self._computing = False
+        self._waiting: list[int] = []
+        """Ranks that sit out the step with prompt tokens that runs, while others decode."""
         self._start_s = self._prompts_s = self._cached_s = self._decode_s = 0.0
         """Of the step with prompt tokens that runs: its seconds for them, `_cached_s` of these for cached prefixes, and
         those for decode."""
@@ -97,7 +103,7 @@ class ServeWorker:
         if gate.every > 1:
             if len(self._inbox) == 1:
                 advance.cut(self._clock.now, gate.every, gate.steps_to_look(self.batch.step))
-        elif first and (self._holds or advance.fits(rank, sequence.context_tokens + 1)):
+        elif first and (self._holds or self._delay or advance.fits(rank, sequence.context_tokens + 1)):
             advance.cut(self._clock.now)
 
     def _go(self, decoded: bool) -> None:
@@ -115,7 +121,8 @@ class ServeWorker:
             for sequence, rank in self._inbox:
                 self._queues.add(sequence, rank)
             self._inbox.clear()
-        chunk = self._queues.plan(self._budgets(), self._admit) if self._may_compute() else None
+        admit = self._admission()
+        chunk = self._queues.plan(self._budgets(), admit) if admit else None
         if chunk is not None:
             if self._holds:
                 self._holds.started()
@@ -126,6 +133,8 @@ class ServeWorker:
                 steps = min(steps, gate.steps_to_look(step))
             if self._holds and not self._queues.empty:
                 steps = min(steps, self._holds.steps() or steps)
+            if self._delay:
+                steps = min(steps, self._delay.steps() or steps)
             self._advance.begin(self._clock.now, steps)
 
     def _may_compute(self) -> bool:
@@ -139,6 +148,22 @@ class ServeWorker:
             for rank, waiting in enumerate(queues.waiting)
         ]
         return self._holds.opens(proposed, batch.sequences) and not queues.empty
+
+    def _admission(self) -> Admit | None:
+        """Who may start in this step: whoever finds room, or nobody while it is delayed. None: no prompt goes on,
+        either."""
+        if self._delay is None:
+            return self._admit if self._may_compute() else None
+        if not self._may_compute():
+            self._delay.skip()
+            return None
+        batch, queues = self.batch, self._queues
+        ready = [
+            bool(waiting) and batch.takes(rank, (waiting[0].prefill_tokens + 1,)) > 0
+            for rank, waiting in enumerate(queues.waiting)
+        ]
+        idle = not batch.running and not queues.under_way
+        return self._admit if self._delay.opens(ready, idle) else _nobody
 
     def _budgets(self) -> list[int]:
         """New prompt tokens that each rank may compute: in a mixed step the decoding sequences count, too, with their
@@ -160,22 +185,33 @@ class ServeWorker:
         return True
 
     def _compute(self, chunk: Chunk) -> None:
-        now, cost, batch = self._clock.now, self._cost, self.batch
+        now, cost = self._clock.now, self._cost
         self._ledger.start_prefill(chunk.started, now)
         self._computing, self._start_s = True, now
         self._meter.steps += 1
         self._meter.new_tokens += chunk.tokens
+        self._waiting = waiting = self._sitting_out(chunk)
         alone_s, cached_s = prefill_seconds(cost, chunk)
         total_s, decode_s = alone_s, 0.0
-        if self._setup.mixed and batch.running:
-            sequences, attention_s, decode_s = self._advance.one_step()
-            total_s = max(cost.together_s(sequences, attention_s, chunk.load), chunk.fetch_s)
+        if self._setup.mixed and self.batch.running:
+            each, attention_s, decode_s = self._advance.one_step()
+            total_s = max(cost.together_s(each, attention_s, chunk.load), chunk.fetch_s)
+        elif waiting:
+            fullest, others, slowest_s, decode_s = self._advance.step_without(waiting)
+            total_s = max(cost.beside_s(fullest, others, slowest_s, chunk.load), chunk.fetch_s)
         share = total_s / (alone_s + decode_s) if decode_s else 1.0
         self._prompts_s, self._cached_s, self._decode_s = alone_s * share, cached_s * share, decode_s * share
         if decode_s:
             self._advance.book(self._decode_s)
         cost.book_prefill(chunk.load, self._prompts_s)
         self._clock.at(now + total_s, self._end_compute, chunk)
+
+    def _sitting_out(self, chunk: Chunk) -> list[int]:
+        """The ranks that compute the chunk, if others decode beside it."""
+        if not self._others_decode or self._setup.mixed:
+            return []
+        waiting, sequences = [prompts.rank for prompts in chunk.load.prompts], self.batch.sequences
+        return waiting if self.batch.running > sum([sequences[rank] for rank in waiting]) else []
 
     def _end_compute(self, timer: Timer) -> None:
         chunk: Chunk = timer.value
@@ -186,7 +222,9 @@ class ServeWorker:
             self._meter.spend("cached", self._cached_s)
         if self._decode_s:
             self._meter.spend("decode", self._decode_s)
-        if self._setup.mixed and batch.running:
+        if self._waiting:
+            self._advance.sit_out(self._waiting)
+        if self._waiting or (self._setup.mixed and batch.running):
             self._finish(batch.advance(1), now)
         for sequence, rank in chunk.completed:
             ledger.end_prefill(sequence, now)
@@ -206,6 +244,8 @@ class ServeWorker:
         self._meter.steps += steps
         if self._holds:
             self._holds.pass_by(steps - 1)
+        if self._delay:
+            self._delay.pass_by(steps - 1)
         self._finish(self.batch.advance(steps), now)
         self._go(decoded=True)
 
@@ -215,3 +255,7 @@ class ServeWorker:
             self._weigh(self._index, rank, sequence, -1)
             self._prefixes.release(sequence, answered=True)
             self._ledger.finish(sequence, now)
+
+
+def _nobody(sequence: ServedRequest, rank: int) -> bool:
+    return False

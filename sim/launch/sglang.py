@@ -176,6 +176,11 @@ def _steps(found: Derived, dp: int) -> None:
         found.say(
             ("scheduling", "rest_after_prompts_steps"), command.value("rest"), command.said("rest"), "rest"
         )
+    if command.value("delay") and found.role == "serve":
+        passes = int(command.value("delay_passes", machine.defaults.get("wait_all_ranks_steps")))
+        said = command.said("delay", "delay_passes")
+        why = said if command.given("delay_passes") else f"{said}, {machine.by_default}"
+        found.say(("scheduling", "wait_all_ranks_steps"), passes, why, "delay", "delay_passes")
 
 
 def _prompt_graphs(found: Derived) -> None:

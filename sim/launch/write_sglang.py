@@ -117,6 +117,9 @@ def _habits(one: Wanted) -> Iterator[str | tuple[str, object]]:
         yield ("--cuda-graph-max-bs-prefill", habits.prefill_graph_tokens)
     if habits.decode_poll_steps and one.role == "decode":
         yield ("--disaggregation-decode-polling-interval", habits.decode_poll_steps)
+    if habits.wait_all_ranks_steps and one.role == "serve":
+        yield "--enable-prefill-delayer"
+        yield ("--prefill-delayer-max-delay-passes", habits.wait_all_ranks_steps)
     yield from given(
         (
             ("--scheduler-recv-interval", habits.poll_every_steps),

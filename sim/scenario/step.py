@@ -181,7 +181,8 @@ class Scheduling(Section):
     wait_all_ranks_steps: NonNegativeInt | None = Field(
         default=None,
         description="steps after which prompts start although not every attention-DP rank has one, counted without a "
-        "pause (TensorRT-LLM: timeout_iters); 0: they do not wait; default by engine",
+        "pause (TensorRT-LLM: timeout_iters) or while some ranks have one (SGLang: prefill_delayer_max_delay_passes); "
+        "0: they do not wait; default by engine",
     )
     gather_prompts_steps: NonNegativeInt | None = Field(
         default=None,

@@ -19,17 +19,28 @@ class AdmissionRules:
     """Steps that it waits for more when every rank has one (attention_dp_config.batching_wait_iters)."""
     idle_rank_opens: bool = True
     """Whether a rank without any request ends the wait, too."""
+    delay_prompts_steps: int = 0
+    """With several ranks: steps in which no new prompt starts while some ranks have one and others none, less one
+    (SGLang: prefill_delayer_max_delay_passes). See `sim.serving.prompt_gate.PromptDelay`."""
     batch_wait_steps: int = 0
     """Steps that a worker of one rank holds prompts at most (batch_wait_timeout_iters)."""
     batch_wait_tokens: float = 0.0
     """Tokens of a step with which they start before that (batch_wait_max_tokens_ratio x max_num_tokens)."""
     rest_after_prompts_steps: int = 0
     """Decode steps after a step with prompts before the next one (SGLang: prefill_decode_interval)."""
+    other_ranks_decode: bool = False
+    """In a step with prompts of some attention-DP ranks, the others decode, and only those wait (SGLang without
+    drafts). Off: all wait, unless prompts ride along."""
     tokens_per_sequence: int = 1
     """Tokens of a decoding sequence in a step: itself and its drafts."""
     growth_reserve_tokens: int = 0
     """KV tokens that must stay free for each sequence already on the rank when another one is let in
     (SGLang: num_reserved_decode_tokens). 0: only what is held counts."""
+
+    @property
+    def held_steps(self) -> int:
+        """Steps for which prompts are held at most until every rank has one."""
+        return self.wait_all_ranks_steps or self.delay_prompts_steps
 
 
 class AdmissionGate:

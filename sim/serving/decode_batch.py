@@ -1,7 +1,7 @@
 """Continuous batching of one worker: who decodes on which rank, until when, and who must leave."""
 
 from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 
 from sim.serving.decode_rank import DecodeRank, Peak
 from sim.serving.kv_blocks import BLOCK_TOKENS, blocks_for
@@ -40,7 +40,8 @@ class DecodeBatch:
         self._block_tokens, self._request_blocks = block_tokens, request_blocks
         self._reserve_blocks = blocks_for(growth_reserve_tokens, block_tokens)
         self._finishes: list[tuple[int, int, int, int, ServedRequest]] = []
-        """(step, order of joining, stint, rank, sequence); stale where the stint has passed."""
+        """(step, order of joining, stint, rank, sequence); stale where the stint has passed, too early where steps were
+        sat out."""
         self._joined = 0
         self.decoded_tokens = self.sequence_steps = 0
         """What the sequences that have left generated here, and the steps that each took, added up."""
@@ -98,10 +99,15 @@ class DecodeBatch:
         Equals `step` where blocks are short already: call `preempt`.
         """
         finishes = self._finishes
-        end, _, stint, _, sequence = finishes[0]
-        while sequence.stint != stint:
-            heappop(finishes)
-            end, _, stint, _, sequence = finishes[0]
+        while True:
+            end, order, stint, place, sequence = finishes[0]
+            last = sequence.first_step + sequence.steps
+            if sequence.stint != stint:
+                heappop(finishes)
+            elif last > end:
+                heapreplace(finishes, (last, order, stint, place, sequence))
+            else:
+                break
         for rank in self.tight:
             end = self.ranks[rank].first_shortage(self.step, end)
         return end
@@ -111,11 +117,15 @@ class DecodeBatch:
         self.step += steps
         finishes, done = self._finishes, []
         while finishes and finishes[0][0] <= self.step:
-            _, _, stint, rank, sequence = heappop(finishes)
-            if sequence.stint == stint:
-                tokens = sequence.output_tokens - sequence.generated_tokens
-                self._leave(sequence, rank, sequence.steps, tokens)
-                done.append((sequence, rank))
+            _, order, stint, rank, sequence = heappop(finishes)
+            if sequence.stint != stint:
+                continue
+            if (last := sequence.first_step + sequence.steps) > self.step:
+                heappush(finishes, (last, order, stint, rank, sequence))
+                continue
+            tokens = sequence.output_tokens - sequence.generated_tokens
+            self._leave(sequence, rank, sequence.steps, tokens)
+            done.append((sequence, rank))
         return done
 
     def preempt(self) -> list[tuple[ServedRequest, int]]:

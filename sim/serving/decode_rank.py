@@ -115,6 +115,16 @@ class DecodeRank:
         if not self.seats:
             self._growth, self._used = None, 0
 
+    def sit_out(self, step: int) -> None:
+        """Nobody here takes part in the step after `step`: whatever was to come comes one later."""
+        if self._growth is not None:
+            self._settle(step)
+            self._growth = {later + 1: blocks for later, blocks in self._growth.items()}
+            self._settled = step + 1
+        for sequence in self.members.values():
+            sequence.first_step += 1
+        self._base -= self._slope
+
     def used_after(self, step: int) -> int:
         """Blocks held at the end of `step`, not before the last change, if nobody joins or leaves."""
         growth = self._followed()

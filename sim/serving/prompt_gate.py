@@ -140,6 +140,39 @@ class RestGate:
         self._left = self._rest
 
 
+class PromptDelay:
+    """SGLang's prefill delayer (`managers/prefill_delayer.py`): no prompt starts while some ranks have one and others
+    none, until it was the `limit`-th question of that kind. Prompts under way go on. Not modelled: its further triggers
+    by free seats and by waiting requests."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._holds = False
+        """At the last question, if it is the latest step's."""
+
+    def opens(self, ready: Several[bool], idle: bool) -> bool:
+        """Whether prompts may start in the next step; `ready`: whether one could, by rank. Of a worker that is `idle`
+        the questions take no time."""
+        held = any(ready) and not all(ready) and not idle and self._held < self._limit - 1
+        self._held = self._held + 1 if held else 0
+        self._holds = held
+        return not held
+
+    def skip(self) -> None:
+        """It is not asked before the next step."""
+        self._holds = False
+
+    def steps(self) -> int | None:
+        """Decode steps from here to the next in which prompts may start, if nothing comes and nothing leaves; None: it
+        holds nothing."""
+        return self._limit - self._held if self._holds else None
+
+    def pass_by(self, steps: int) -> None:
+        """So many steps were begun with the same before them."""
+        self._held += steps if self._holds else 0
+
+
 class Gates:
     """Several rules at once: each is asked before every step, and all must agree."""
 

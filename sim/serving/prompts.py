@@ -64,6 +64,11 @@ class PromptQueues:
         """Whether no prompt waits or is under way."""
         return not any(self.queued_tokens)
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a prompt has begun that is not done."""
+        return any(self._partial)
+
     def head(self, rank: int) -> ServedRequest | None:
         """The next prompt to start on a rank."""
         waiting = self.waiting[rank]

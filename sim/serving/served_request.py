@@ -36,7 +36,7 @@ class ServedRequest:
     started_s: float = field(init=False)
     """When its latest prefill started."""
     first_step: int = 0
-    """Decode step of the worker after which the sequence joined."""
+    """Decode step of the worker after which the sequence joined; one more for each that it has sat out."""
     steps: int = 0
     """Decode steps that it needs from there."""
     growth: float = field(init=False)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.steady.service import SMALLEST, Columns, Limit, Service
+from sim.steady.service import HALVINGS, SMALLEST, Columns, Limit, Service
 
 Floats = NDArray[np.float64]
 
@@ -63,10 +63,13 @@ def _full_workers(service: Service, again: float = 1.0) -> Columns:
     prefill, ranks, limit = service.prefill, service.decoder.dp, max(service.largest, 1 / service.decoder.dp)
     batch, chunks = np.array([limit]), prefill.chunks_per_prompt
     steps = service.decode_tokens / float(service.tokens_per_step(batch)[0])
-    if service.mixed:
-        most = prefill.most * (1 - min(0.9, limit / service.prefiller.chunk_tokens))
-        leaving = min(ranks * limit / (steps + chunks), most / again)
-        batch = np.array([max(leaving * steps / ranks, limit * SMALLEST)])
+    if not service.pauses:
+        most = prefill.most
+        if service.mixed:
+            most *= 1 - min(0.9, limit / service.prefiller.chunk_tokens)
+        waits = _waits(service, steps, limit) if service.others_decode else 1.0
+        leaving = min(ranks * limit / (steps * waits + chunks), most / again)
+        batch = np.array([max(leaving * steps * waits / ranks, limit * SMALLEST)])
         begun = leaving * again
         some = -np.expm1(-begun * chunks)
         step_s = float(service.decode.step_s(batch)[0])
@@ -75,7 +78,7 @@ def _full_workers(service: Service, again: float = 1.0) -> Columns:
             together_s += prefill.crowded_s(begun / some)
         busy_s = some * together_s
         cycle_s = busy_s + (1 - some) * step_s
-        added_s, place_s = max(0.0, cycle_s - step_s), chunks * cycle_s
+        added_s, place_s = max(0.0, cycle_s - step_s / waits), chunks * cycle_s
     else:
         leaving = min(ranks * limit / steps, ranks * limit)
         begun = leaving * again
@@ -98,10 +101,26 @@ def _full_workers(service: Service, again: float = 1.0) -> Columns:
     }
 
 
+def _waits(service: Service, steps: float, limit: float) -> float:
+    """Steps of a full worker per decode step of a rank that decodes only where it has no prompt.
+
+    A rank whose seats are given up by l sequences a step has a prompt in a share q = 1 - exp(-l c) of the steps, with c
+    of them for each prompt. A sequence decodes for s / (1 - q) of them: limit = l (s / (1 - q) + c).
+    """
+    chunks = service.prefill.chunks_per_prompt
+    low, high = 0.0, limit / (steps + chunks)
+    for _ in range(HALVINGS):
+        leaving = (low + high) / 2
+        kept = leaving * (steps * np.exp(leaving * chunks) + chunks)
+        low, high = (leaving, high) if kept < limit else (low, leaving)
+    return float(np.exp(high * chunks))
+
+
 def together(service: Service, batch: Floats) -> Columns:
     """Workers that do both for requests in step: all prompts of a worker first, then all answers.
 
-    A request waits for the prompts before its own, and then for those behind it, because prompts go first.
+    A request waits for the prompts before its own, and then for those behind it, because prompts go first. Ranks that
+    decode beside the prompts of others come apart in the long run, unless prompts are alike, too.
     """
     prefill, ingress_s, ranks = service.prefill, service.cluster.rules.ingress_s, service.decoder.dp
     token_s = service.token_s(batch, full=True)

@@ -1,11 +1,13 @@
 """What a rank computes in a prefill step: the chunks that a workload's prompts are cut into."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.deployment.pools import PoolPlan
+from sim.steady.demand import QUANTILES, Demand
 from sim.step import PromptLoad, RankPrompts
 
 Floats = NDArray[np.float64]
@@ -13,6 +15,12 @@ Floats = NDArray[np.float64]
 EDGES = np.array([*np.arange(8) / 8, *(1 - 0.5 ** np.arange(4, 9)), 1.0])
 """Shares of the chunks, from the cheapest to the dearest, that one chunk each stands for: finer where the dearest are,
 because a step waits for the dearest chunk of all its ranks."""
+CROWD = QUANTILES // 8
+"""Prompts that are alike in the sum: more of them in a chunk differ from one another by their number only."""
+FULL_CHUNKS = 8
+"""Full chunks that QUANTILES prompts must fill so that they can be told apart."""
+NEARLY = 0.7
+"""Of the prompts that fill all chunks: as many at a time are no kind of step of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,34 @@ class Chunks:
 COLUMNS = tuple(Chunks.__dataclass_fields__)
 SUMS = ("tokens", "pairs", "pairs_alone", "held", "held_alone")
 """Those that grow with the prompts of a chunk."""
+
+
+def kinds(plan: PoolPlan, demand: Demand, whole: bool = False) -> list[tuple[Chunks, float, float]]:
+    """Chunks of the ranks of a step, how many of the ranks have one, and how many prompts the step begins: from one
+    prompt to full chunks. `whole`: prompts that fit into a chunk are not divided (`sim.serving.prompts`)."""
+    new = np.random.default_rng(0).permutation(np.array(demand.new_quantiles))
+    budget, ranks, per_new = float(plan.chunk_tokens), plan.dp, demand.cached_tokens / demand.new_tokens
+    mean = float(new.mean())
+    varied = mean * len(new) > FULL_CHUNKS * budget
+
+    def chunks(together: float) -> Chunks:
+        if varied or together <= CROWD:
+            return cut(new, per_new, max(1, round(together)), budget, whole)
+        crowd, part = cut(new, per_new, len(new), 2 * mean * len(new)), together / len(new)
+        return replace(crowd, **{name: getattr(crowd, name) * part for name in SUMS})
+
+    lone = chunks(1)
+    per_prompt = len(lone.tokens) / len(new)
+    active = np.unique([*2.0 ** np.arange(np.log2(ranks)), ranks]).tolist()
+    found = [(lone, some, some / per_prompt) for some in active]
+    packed = chunks(len(new) if varied else budget / mean)
+    each = len(new) / len(packed.tokens) if varied and whole else budget / mean
+    full, together = ranks * each, 2
+    while ranks * together < NEARLY * full:
+        found.append((chunks(together), ranks, float(ranks * together)))
+        together *= 2
+    most = max(full, found[-1][2] * (1 + 1e-6))
+    return [*found, (packed, ranks, most)]
 
 
 def cut(new: Floats, cached_per_new: float, together: int, budget: float, whole: bool = False) -> Chunks:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, pdtr
 
 from sim.deployment.pools import PoolPlan
-from sim.steady.chunks import COLUMNS, SUMS, Chunks, cut, typical
+from sim.steady.chunks import COLUMNS, Chunks, typical
 from sim.steady.decoding import DRAWS, Decoding
-from sim.steady.demand import QUANTILES, Demand
+from sim.steady.demand import Demand
 from sim.step.cost import SurfaceStepCost
 from sim.step.surface import grid, locate
 
@@ -18,12 +18,6 @@ Floats = NDArray[np.float64]
 
 MIXED_POINTS_PER_OCTAVE = 1
 """Batches at which steps that prompts ride along in are priced per doubling."""
-CROWD = QUANTILES // 8
-"""Prompts that are alike in the sum: more of them in a chunk differ from one another by their number only."""
-FULL_CHUNKS = 8
-"""Full chunks that QUANTILES prompts must fill so that they can be told apart."""
-NEARLY = 0.7
-"""Of the prompts that fill all chunks: as many at a time are no kind of step of their own."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +60,8 @@ class Computing:
     """Of each step, rising."""
     batch: Floats
     """Decoding sequences per rank that take part in the steps, rising from none."""
+    ranks: Floats
+    """That compute in each step."""
     seconds: Floats
     """Of the steps, by kind of step, batch and chance (DRAWS)."""
     cached: Floats
@@ -93,6 +89,10 @@ class Computing:
         low = self.seconds[i, j] * (1 - v) + self.seconds[i, j + 1] * v
         high = self.seconds[i + 1, j] * (1 - v) + self.seconds[i + 1, j + 1] * v
         return np.asarray(low * (1 - u) + high * u)
+
+    def others(self, prompts: Floats) -> Floats:
+        """Share of the ranks that have none of the prompts of a step that begins so many."""
+        return 1 - np.interp(prompts, self.prompts, self.ranks) / self.worker_ranks
 
     def full_s(self, batch: float = 0.0) -> float:
         """Mean seconds of a step of full chunks."""
@@ -158,8 +158,10 @@ def computing(
     demand: Demand,
     found: list[tuple[Chunks, float, float]],
     decode: Decoding | None,
+    others: bool = False,
 ) -> Computing:
-    """Price the prefill steps of a pool; `decode`: the decode steps that they are part of, where the engine mixes."""
+    """Price the prefill steps of a pool; `decode`: the decode steps that they are part of, where the engine mixes.
+    `others`: only on the ranks that compute no prompt."""
     steps = [_step(cost, plan.chunk_tokens, *kind) for kind in found]
     batch, riding, reading_s = np.zeros(1), np.zeros(1), np.zeros(1)
     if decode is not None:
@@ -168,7 +170,10 @@ def computing(
         reading_s[0] = 0.0
     seconds = np.array(
         [
-            [_at_chances(s, _seconds(cost, s, plan.dp, r, c)) for r, c in zip(riding, reading_s, strict=True)]
+            [
+                _at_chances(s, _seconds(cost, s, plan.dp, r, c, others))
+                for r, c in zip(riding, reading_s, strict=True)
+            ]
             for s in steps
         ]
     )
@@ -184,38 +189,11 @@ def computing(
         chunk_tokens=plan.chunk_tokens,
         longer=(chunks[:, None] > np.arange(max(1.0, chunks.max()))).mean(axis=0),
         prompts=np.array([s.prompts for s in steps]),
+        ranks=np.array([s.ranks for s in steps]),
         batch=batch,
         seconds=seconds,
         cached=np.array(cached),
     )
-
-
-def kinds(plan: PoolPlan, demand: Demand, whole: bool = False) -> list[tuple[Chunks, float, float]]:
-    """Chunks of the ranks of a step, how many of the ranks have one, and how many prompts the step begins: from one
-    prompt to full chunks. `whole`: prompts that fit into a chunk are not divided (`sim.serving.prompts`)."""
-    new = np.random.default_rng(0).permutation(np.array(demand.new_quantiles))
-    budget, ranks, per_new = float(plan.chunk_tokens), plan.dp, demand.cached_tokens / demand.new_tokens
-    mean = float(new.mean())
-    varied = mean * len(new) > FULL_CHUNKS * budget
-
-    def chunks(together: float) -> Chunks:
-        if varied or together <= CROWD:
-            return cut(new, per_new, max(1, round(together)), budget, whole)
-        crowd, part = cut(new, per_new, len(new), 2 * mean * len(new)), together / len(new)
-        return replace(crowd, **{name: getattr(crowd, name) * part for name in SUMS})
-
-    lone = chunks(1)
-    per_prompt = len(lone.tokens) / len(new)
-    active = np.unique([*2.0 ** np.arange(np.log2(ranks)), ranks]).tolist()
-    found = [(lone, some, some / per_prompt) for some in active]
-    packed = chunks(len(new) if varied else budget / mean)
-    each = len(new) / len(packed.tokens) if varied and whole else budget / mean
-    full, together = ranks * each, 2
-    while ranks * together < NEARLY * full:
-        found.append((chunks(together), ranks, float(ranks * together)))
-        together *= 2
-    most = max(full, found[-1][2] * (1 + 1e-6))
-    return [*found, (packed, ranks, most)]
 
 
 def _step(cost: SurfaceStepCost, budget: float, chunks: Chunks, ranks: float, prompts: float) -> _Step:
@@ -250,15 +228,24 @@ def _core_s(cost: SurfaceStepCost, chunks: Chunks) -> Floats:
 
 
 def _seconds(
-    cost: SurfaceStepCost, step: _Step, ranks: int, riding: float = 0.0, reading_s: float = 0.0
+    cost: SurfaceStepCost,
+    step: _Step,
+    ranks: int,
+    riding: float = 0.0,
+    reading_s: float = 0.0,
+    others: bool = False,
 ) -> Floats:
-    """Seconds of a step that waits for each of its chunks, with `riding` decode tokens per rank; see
-    `SurfaceStepCost.mixed_s`."""
+    """Seconds of a step that waits for each of its chunks, with `riding` decode tokens per rank, or per rank without a
+    chunk (`others`); see `SurfaceStepCost.mixed_s`."""
     tokens, surface = step.chunks.tokens, cost.prefill
     mean, fullest = _beside(step)
-    mean = mean * step.ranks / ranks + riding
+    mean = mean * step.ranks / ranks
     core_s = step.core_s
-    if riding:
+    if others and step.ranks < ranks:
+        mean, core_s = mean + riding * (1 - step.ranks / ranks), np.maximum(core_s, reading_s)
+        fullest = np.maximum(fullest, riding)
+    elif riding and not others:
+        mean, fullest = mean + riding, fullest + riding
         context = step.chunks.context
         core_s = (
             core_s
@@ -269,7 +256,7 @@ def _seconds(
     return np.array(
         [
             float(surface.line_at(round(x), min(m, x)).seconds(core))
-            for x, m, core in zip(fullest + riding, mean, core_s, strict=True)
+            for x, m, core in zip(fullest, mean, core_s, strict=True)
         ]
     )
 

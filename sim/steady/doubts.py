@@ -60,9 +60,9 @@ def doubts(
     if full and service.largest <= FEW_SEQUENCES:
         yield f"A rank has room for {service.largest:.2g} requests at a time: it matters which ones meet."
     rules = service.cluster.rules
-    if joint and rules.wait_all_ranks_steps and at["prefill_share"] > FEW_PROMPTS:
+    if joint and rules.held_steps and at["prefill_share"] > FEW_PROMPTS:
         yield (
-            f"Prompts are held for company up to {rules.wait_all_ranks_steps} steps, before each of their steps anew: "
+            f"Prompts are held for company up to {rules.held_steps} steps, before each of their steps anew: "
             "the estimate lets those that wait follow one another: a first token comes sooner there, and answers "
             "are slower."
         )

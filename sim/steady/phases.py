@@ -2,8 +2,10 @@
 
 from functools import lru_cache
 
+from sim.cluster.plan import other_ranks_decode
 from sim.deployment.plan import Deployment
-from sim.steady.computing import Computing, computing, kinds
+from sim.steady.chunks import kinds
+from sim.steady.computing import Computing, computing
 from sim.steady.decoding import Decoding, decoding
 from sim.steady.demand import Demand
 from sim.step.pricing import pool_step_cost
@@ -23,4 +25,6 @@ def phases(deployment: Deployment, demand: Demand) -> tuple[Decoding, Computing]
     edges = [float(x) for batch, _ in deployment.drafts.levels for x in (batch, batch + 1)]
     decode = decoding(decode_cost, decoder, demand, edges)
     mixed = prefiller is decoder and deployment.engine.mixes_prefill_with_decode
-    return decode, computing(prefill_cost, prefiller, demand, found, decode if mixed else None)
+    others = prefiller is decoder and not mixed and other_ranks_decode(deployment)
+    beside = decode if mixed or others else None
+    return decode, computing(prefill_cost, prefiller, demand, found, beside, others)

@@ -82,9 +82,11 @@ def _busy(service: Service, at: Mapping[str, float]) -> tuple[float, float]:
     prompts, answers = at["prefill_busy"], 0.0
     if service.decode_tokens > NEXT_TO_NOTHING:
         answers = service.decode.busy(at["batch"]) * (1 - prompts if service.joint else 1.0)
-    if service.mixed:
-        alone_s = float(service.prefill.step_s(np.array([at["prompts"]])).mean())
-        decode_s = float(service.decode.step_s(np.array([at["batch"]]))[0]) * service.decode.busy(at["batch"])
+    if service.joint and not service.pauses:
+        begun = np.array([at["prompts"]])
+        alone_s = float(service.prefill.step_s(begun).mean())
+        riding_s = service.decode.step_s(at["batch"] * service.decoding(begun))
+        decode_s = float(riding_s[0]) * service.decode.busy(at["batch"])
         riding = prompts * decode_s / (alone_s + decode_s)
         prompts, answers = prompts - riding, answers + riding
     return (

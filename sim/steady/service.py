@@ -59,6 +59,7 @@ class Service:
         self.prefiller: PoolPlan = deployment.pool("prefill")
         self.joint = self.prefiller is self.decoder
         self.mixed = cluster.pools[self.prefiller.role].mixed and self.joint
+        self.others_decode = cluster.rules.other_ranks_decode and not self.mixed
         lengths = replace(demand, rate_per_s=None, concurrency=None, requests=None, too_long=0.0)
         self.decode, self.prefill = phases(deployment, lengths)
         self.decode_tokens = max(demand.output_tokens - 1, NEXT_TO_NOTHING)
@@ -129,14 +130,25 @@ class Service:
             "tpot_s": token_s / alone if self.joint else token_s,
             "ttft_s": ttft_s,
             "prefill_share": 1 - alone if self.joint else rate / self.computed_at_most(),
-            "prefill_busy": np.minimum(prompts.busy, 1.0 if self.mixed or not self.joint else 1 - alone),
+            "prefill_busy": np.minimum(prompts.busy, 1 - alone if self.pauses else 1.0),
             "prompts": prompts.prompts,
         }
+
+    @property
+    def pauses(self) -> bool:
+        """Whether nobody decodes in a step with prompts."""
+        return self.joint and not self.mixed and not self.others_decode
+
+    def decoding(self, prompts: Floats) -> Floats:
+        """Share of the ranks that decode in a step that begins so many prompts."""
+        if self.others_decode:
+            return self.prefill.others(prompts)
+        return np.full(len(prompts), 1.0 if self.mixed else 0.0)
 
     def look_s(self, batch: Floats) -> Floats:
         """From a prompt's arrival in a worker that decodes to the boundary at which it may begin, on average."""
         step_s, rules = self.decode.step_s(self.decode.seen(batch)), self.cluster.rules
-        return step_s * (rules.poll_every_steps + rules.wait_all_ranks_steps) / 2
+        return step_s * (rules.poll_every_steps + rules.held_steps) / 2
 
     def first_token_s(self, batch: Floats, prompts: _Prompts) -> Floats:
         """What the handover adds to a transfer on average: the relay, the rest of the decode steps up to the next look
@@ -159,14 +171,16 @@ class Service:
         router gives a new one to a worker that has none, if any, so that P0 = E[max(0, W - N)] / W have none, and each
         of those waits for r P(N < W) / P0 prompts per second. So it is in a pool of prompts alone; where workers hold
         answers, too, the router follows these and each worker is for itself, W = 1. `batch` decoding sequences take
-        part in a step where the engine mixes, stand by in other aggregated workers, and are elsewhere otherwise.
+        part in a step where the engine mixes, or on the ranks without prompts where these decode; they stand by in
+        other aggregated workers, and are elsewhere otherwise.
         """
         prefill, chunks = self.prefill, self.prefill.chunks_per_prompt
         arriving = np.maximum(rate / self.prefiller.workers, NEXT_TO_NOTHING)
-        riding = batch if self.mixed else np.zeros(len(batch))
+        riding = batch if self.mixed or self.others_decode else np.zeros(len(batch))
+        filling = riding if self.mixed else np.zeros(len(batch))
         decoding = (self.decode.busy_at(batch) if self.joint else np.zeros(len(batch)))[:, None]
         look_s = 2 * self.look_s(batch)[:, None]
-        most = prefill.most * (1 - np.minimum(0.9, riding / self.prefiller.chunk_tokens))
+        most = prefill.most * (1 - np.minimum(0.9, filling / self.prefiller.chunk_tokens))
         prompts = np.full(len(arriving), prefill.prompts[0]) if prompts is None else np.minimum(prompts, most)
         apart = (
             np.exp(-arriving * self.decode_tokens * self.token_s(batch))
@@ -186,7 +200,7 @@ class Service:
                 idle_s += share[:, None] * nobody * resume_s
             prompts = np.clip(arriving * (step_s + idle_s).mean(axis=1), prefill.prompts[0], most)
         steps_per_s, seconds = arriving / prompts, step_s.mean(axis=1)
-        added_s = seconds - (self.decode.step_s(batch) if self.mixed else 0.0)
+        added_s = seconds - self.decoding(prompts) * self.decode.step_s(batch)
         return _Prompts(
             prompts,
             seconds * chunks,

@@ -4,6 +4,7 @@ While nobody joins or leaves, a rank's attention seconds are a line over the wor
 table that prices them. So are a step's seconds, as long as the same rank is the slowest.
 """
 
+from collections.abc import Iterable
 from math import inf, sqrt
 from typing import Final
 
@@ -93,7 +94,8 @@ class DecodeLines:
     """
 
     __slots__ = (
-        "_cost", "_count", "_lines", "_loads", "_slowest", "_sure_since", "_sure_until", "_table", "fullest",
+        "_cost", "_count", "_drawn_until", "_lines", "_loads", "_slowest", "_sure_since", "_sure_until", "_table",
+        "fullest",
     )  # fmt: skip
 
     def __init__(self, cost: StepCost, ranks: int) -> None:
@@ -106,6 +108,8 @@ class DecodeLines:
         self._lines: list[RankLine] = [EMPTY] * ranks
         self._count, self._slowest = ranks, 0
         self._sure_since, self._sure_until = 0.0, -1.0
+        self._drawn_until = inf
+        """Up to which step every line holds, at least."""
 
     def hold(self, fullest: int) -> None:
         """The fullest rank now holds so many sequences, on which drafts may depend: to be said before ranks change."""
@@ -114,7 +118,7 @@ class DecodeLines:
         if table is not self._table:
             self._table = table
             self._lines = [(*line[:4], -1.0, line[5]) for line in self._lines]
-            self._sure_until = -1.0
+            self._sure_until = self._drawn_until = -1.0
 
     def renew(self, rank: int, step: int, sequences: int, context: float, growth: float) -> None:
         """From `step` on a rank decodes `sequences` of `context` KV tokens on average, growing by `growth` a step."""
@@ -142,6 +146,32 @@ class DecodeLines:
         """Attention seconds of a rank in a step; call `run` for that step first."""
         line = self._lines[rank]
         return line[0] + line[1] * step
+
+    def sit_out(self, rank: int) -> None:
+        """A rank takes no part in a step: whatever was to come comes one step later, and it overtakes nobody sooner."""
+        sequences, context, growth = self._loads[rank]
+        self._loads[rank] = sequences, context - growth, growth
+        start_s, slope_s, steepest_s, since, until, up_to = self._lines[rank]
+        self._lines[rank] = start_s - slope_s, slope_s, steepest_s, since + 1, until + 1, up_to
+        if rank == self._slowest:
+            self._sure_until = -1.0
+
+    def without(self, step: int, waiting: Iterable[int]) -> float:
+        """Attention seconds of the slowest rank in a step that some sit out."""
+        if step > self._drawn_until:
+            self._drawn_until = inf
+            for rank, line in enumerate(self._lines):
+                _, _, _, _, until, _ = line if step <= line[4] else self._draw(rank, step)
+                self._drawn_until = min(self._drawn_until, until)
+        seconds = [line[0] + line[1] * step for line in self._lines]
+        for rank in waiting:
+            seconds[rank] = 0.0
+        return max(seconds)
+
+    def step_s(self, fullest: int, sequences: int, attention_s: float) -> float:
+        """Seconds of a step of so many sequences on the fullest rank and on all, by the slowest rank's attention."""
+        assert self._table is not None
+        return self._table.line(fullest, sequences / self._count).seconds(attention_s)
 
     def run(self, step: int, steps: int, sequences: int) -> DecodeRun:
         """Up to `steps` steps from `step` on: fewer where they bend often. `sequences`: of all ranks."""
@@ -180,6 +210,7 @@ class DecodeLines:
             slope_s = per_token_s * growth
             until = step + (up_to - context) / growth if growth else inf
             line = (seconds - slope_s * step, slope_s, steepest_s * growth, step, until, up_to)
+            self._drawn_until = until if until < self._drawn_until else self._drawn_until
         self._lines[rank] = line
         return line
 

@@ -45,6 +45,11 @@ class StepCost(Protocol):
         `attention_s` of their decode alone. Books nothing."""
         ...
 
+    def beside_s(self, fullest: int, sequences: int, attention_s: float, load: PromptLoad) -> float:
+        """One step in which some ranks compute prompt tokens and others decode: sequences of the `fullest` of these and
+        of them all, and the `attention_s` of the slowest. Books nothing."""
+        ...
+
     def book_prefill(self, load: PromptLoad, seconds: float) -> None:
         """A step, or the part of a mixed one, that computed these prompt tokens for `seconds` has been run: count it in
         `provenance_s`."""

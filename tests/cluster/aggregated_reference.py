@@ -17,6 +17,7 @@ class ServeRef(Stepper):
         self.queues = [[] for _ in range(self.setup.dp)]  # seen, but not started
         self.partial = [None] * self.setup.dp
         self.steps = self.polled_from = 0
+        self.delayed_count = 0
         self.rest = self.waiting_iters = self.batching_iters = self.batch_wait_iters = 0
 
     def load(self, rank):
@@ -107,6 +108,22 @@ class ServeRef(Stepper):
         self.batch_wait_iters = 0
         return True
 
+    def negotiate(self):
+        """SGLang's `_negotiate_should_allow_prefill_pure`, without watermark, slots and queue. A worker with nothing to
+        run goes through its passes in no time."""
+        most = self.cluster.plan.rules.delay_prompts_steps
+        if not most or self.setup.dp == 1 or not any(self.queues):
+            return True
+        prefillable = [bool(q) and self.fits(rank, q[0]) for rank, q in enumerate(self.queues)]
+        if all(prefillable) or not any(prefillable) or not (self.running or any(self.partial)):
+            self.delayed_count = 0
+            return True
+        if self.delayed_count < most - 1:
+            self.delayed_count += 1
+            return False
+        self.delayed_count = 0
+        return True
+
     def boundary(self, only_decoded):
         self.preempt()
         self.adapt()
@@ -117,7 +134,9 @@ class ServeRef(Stepper):
                 self.queue(s, rank)
             self.inbox = []
         (tokens, pairs, held), done = np.zeros((3, self.setup.dp)), []
-        for rank in range(self.setup.dp) if self.may_compute() else ():
+        may_compute = self.may_compute()
+        allowed = may_compute and self.negotiate()
+        for rank in range(self.setup.dp) if may_compute else ():
             budget = self.setup.chunk_tokens
             if self.setup.mixed:
                 decoding = sum(r == rank for _, r in self.running)
@@ -126,7 +145,7 @@ class ServeRef(Stepper):
             while budget:
                 s = self.partial[rank]
                 if s is None:
-                    if not self.queues[rank] or not self.fits(rank, self.queues[rank][0]):
+                    if not self.queues[rank] or not allowed or not self.fits(rank, self.queues[rank][0]):
                         break
                     whole = self.queues[rank][0].goal - self.queues[rank][0].computed
                     if self.setup.whole_prompts and taken and whole > budget:
@@ -150,9 +169,10 @@ class ServeRef(Stepper):
     def start_step(self, tokens, token_context, held, done):
         cost = self.cluster.costs["serve"]
         computes = bool(tokens.any())
-        decodes = bool(self.running) and (self.setup.mixed or not computes)
+        going = [(s, r) for s, r in self.running if self.decodes(r, tokens)]
+        decodes = bool(going)
         n, total = np.zeros(self.setup.dp), np.zeros(self.setup.dp)
-        for s, r in self.running:
+        for s, r in going:
             n[r] += 1
             total[r] += s.mean_context()
         context = total / np.maximum(n, 1)
@@ -165,13 +185,19 @@ class ServeRef(Stepper):
             seconds = cost.decode_s(n, context)
         else:
             return
-        self.step_for(seconds, lambda: self.end_step(done, computes, decodes))
+        self.step_for(seconds, lambda: self.end_step(done, computes, going))
 
-    def end_step(self, done, computes, decodes):
-        if decodes:
+    def decodes(self, rank, tokens):
+        """Of the ranks' schedulers in SGLang each has its own batch, prompts or answers, in a forward of all."""
+        if self.setup.mixed or not tokens.any():
+            return True
+        return self.cluster.plan.rules.other_ranks_decode and not tokens[rank]
+
+    def end_step(self, done, computes, going):
+        if going:
             self.steps += 1
             finished = []
-            for s, r in self.running:
+            for s, r in going:
                 s.done += 1
                 if s.done == s.steps:
                     finished.append((s, r))

@@ -66,6 +66,9 @@ class LinearStepCost:
     def together_s(self, sequences, attention_s, load):
         return self.base_s + float((np.array(attention_s) + self._prompts_s(load)).max())
 
+    def beside_s(self, fullest, sequences, attention_s, load):
+        return self.base_s + max(attention_s, float(self._prompts_s(load).max()))
+
     def book_prefill(self, load, seconds):
         self.booked_s += seconds
 

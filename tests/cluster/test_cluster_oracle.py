@@ -124,6 +124,8 @@ def aggregated(draw):
         idle_rank_opens=draw(st.booleans()),
         batch_wait_steps=draw(st.sampled_from([0, 7])),
         batch_wait_tokens=draw(st.sampled_from([40.0, 400.0, 7000.0])),
+        other_ranks_decode=draw(st.booleans()),
+        delay_prompts_steps=draw(st.sampled_from([0, 0, 2, 9])),
         tokens_per_sequence=draw(st.sampled_from([1, 4])),
         growth_reserve_tokens=draw(st.sampled_from([0, 0, 100])),
     )

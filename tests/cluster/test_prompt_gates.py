@@ -1,4 +1,4 @@
-"""How TensorRT-LLM holds prompts, by timelines worked out by hand.
+"""How TensorRT-LLM and SGLang hold prompts, by timelines worked out by hand.
 
 A step of prompts takes 0.1 s, a decode step 0.02 s; the two do not mix here. Every request has a prompt of 100 tokens.
 The gate is asked at the beginning of every step.
@@ -49,6 +49,26 @@ def test_company_ends_the_wait_and_begins_the_count_anew():
     at 0.53 s, is seen at 0.54 s, when the count is 2: it reaches 20 after 18 more steps, at 0.90 s."""
     found = starts([0.0, 0.0, 0.21, 0.41, 0.53], 100, wait_all_ranks_steps=20)
     assert found == pytest.approx([0.0, 0.0, 0.42, 0.42, 0.90])
+
+
+@pytest.mark.parametrize(("company", "start"), [(99.0, 0.40), (0.29, 0.30)])
+def test_sglang_counts_only_while_some_ranks_have_a_prompt_and_others_none(company, start):
+    """Both ranks decode from 0.1 s. The third prompt, at 0.21 s, is seen at 0.22 s: of ten questions from there on the
+    tenth, before the tenth step, at 0.22 + 9 x 0.02 s, lets it start; or the one at which the other rank has a prompt,
+    too."""
+    found = starts([0.0, 0.0, 0.21, company], [100, 100, 100, 100], delay_prompts_steps=10)
+    assert found[:3] == pytest.approx([0.0, 0.0, start])
+
+
+def test_a_prompt_under_way_goes_on_while_others_are_delayed():
+    """Prompts of 100 tokens, 50 of them a step of 0.1 s. Two end together at 0.2 s. The third starts after its ten
+    questions from 0.22 s on, at 0.40 s, and is done in two steps, although its rank is alone: its first token is there
+    at 0.6 s, before a step of decode."""
+    setup = PoolSetup(1, 4, 2, 64, 50, 10_000)
+    plan = ClusterPlan({"serve": setup}, rules=AdmissionRules(delay_prompts_steps=10))
+    requests = columns([0.0, 0.0, 0.21], 100, [100, 100, 2])
+    record = run_cluster(scenario(roles=("serve",)), requests, plan, {"serve": COST}, 0)
+    assert record.requests.first_token_s.tolist() == pytest.approx([0.2, 0.2, 0.6])
 
 
 def test_prompts_with_company_are_held_for_more():

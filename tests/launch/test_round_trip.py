@@ -148,6 +148,10 @@ HABITS: dict[str, tuple[str, dict[str, Any]]] = {
             "scheduling": {"mix_prompts": True, "prefill_graph_tokens": 0},
         },
     ),
+    "SGLang, prompts held until every rank has one": (
+        "sglang",
+        {"deployment": {"serve": {"gpus": 8, "ep": 8}}, "scheduling": {"wait_all_ranks_steps": 12}},
+    ),
     "SGLang, two pools": (
         "sglang",
         {

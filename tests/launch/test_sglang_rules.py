@@ -17,6 +17,17 @@ KEYS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "h200",
         {"scheduling.rest_after_prompts_steps": 24, "scheduling.poll_every_steps": None},
     ),
+    "prompts held for company": (
+        ONE_NODE + "--dp 8 --enable-dp-attention --enable-prefill-delayer",
+        "h200",
+        {"scheduling.wait_all_ranks_steps": 30},  # the passes that it is shipped with
+    ),
+    "prompts held for company, not as long": (
+        ONE_NODE
+        + "--dp 8 --enable-dp-attention --enable-prefill-delayer --prefill-delayer-max-delay-passes 12",
+        "h200",
+        {"scheduling.wait_all_ranks_steps": 12},
+    ),
     "plain TP": (
         ONE_NODE,
         "h200",
