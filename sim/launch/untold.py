@@ -23,7 +23,7 @@ FLAGS: Final[Mapping[str, frozenset[str]]] = {
     "scheduling.mix_prompts": frozenset({"sglang"}),
     "scheduling.decode_poll_steps": frozenset({"sglang"}),
     "scheduling.whole_prompts": EVERY,
-    "scheduling.wait_all_ranks_steps": frozenset({"trtllm"}),
+    "scheduling.wait_all_ranks_steps": frozenset({"sglang", "trtllm"}),
     "scheduling.gather_prompts_steps": frozenset({"trtllm"}),
     "scheduling.batch_wait_steps": frozenset({"trtllm"}),
     "scheduling.batch_wait_fill": frozenset({"trtllm"}),
