@@ -10,7 +10,7 @@ from rich.console import Console
 from calibrate import diff as difference
 from calibrate.show import wide_console
 from sim.cost.fits import ProfileError
-from sim.cost.profile import load_profile
+from sim.cost.profile import checked_profile
 from sim.saving import write_whole
 from sim.scenario.errors import DeploymentError, ScenarioError, brief
 from sim.scenario.loading import load
@@ -29,7 +29,7 @@ def diff(
     """Hold a profile against another: ratios by table and shape, and a step priced by each."""
     console = wide_console(stderr=as_json)
     try:
-        mine, other = load_profile(own), load_profile(shipped)
+        mine, other = checked_profile(own), checked_profile(shipped)
         compared = difference.compare(mine, other)
         loaded = load(scenario) if scenario else difference.step_scenario(other)
         with loaded.locating():

@@ -11,7 +11,7 @@ from calibrate import step_command
 from calibrate.show import error_table, family_errors, overview, overview_table, plot_page, wide_console
 from sim.catalog.profiles import shipped_profiles
 from sim.cost.fits import ProfileError
-from sim.cost.profile import Profile, load_profile
+from sim.cost.profile import Profile, checked_profile, load_profile
 from sim.cost.whole_steps import whole_steps_of
 from sim.saving import write_whole
 from sim.scenario.errors import brief
@@ -30,7 +30,7 @@ def show(
     """Print the held-out error of every table of a profile, or of every family on every shipped GPU."""
     console = wide_console(stderr=as_json)
     try:
-        told = _one(console, load_profile(profile), html) if profile else _all(console, html)
+        told = _one(console, checked_profile(profile), html) if profile else _all(console, html)
     except (ProfileError, OSError, typer.BadParameter) as error:
         Console(stderr=True).print(brief(str(error)), style="red", markup=False)
         raise typer.Exit(2) from error

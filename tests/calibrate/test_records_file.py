@@ -26,7 +26,7 @@ POINT = Measurement(
 
 
 def points(count):
-    return [replace(POINT, shape={"m": float(m), "n": 2.0, "k": 3.0}) for m in range(count)]
+    return [replace(POINT, shape={"m": float(m + 1), "n": 2.0, "k": 3.0}) for m in range(count)]
 
 
 def test_what_is_written_is_read(tmp_path):

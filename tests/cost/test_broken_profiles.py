@@ -1,6 +1,7 @@
 """A profile that is torn, or whose numbers cannot be, is one clear error of `check`, never a price."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from sim.catalog.profile_header import plain_yaml
@@ -45,14 +47,27 @@ def us(value: float) -> Break:
     return change
 
 
-def column(name: str, values: Callable[[int], object] | None) -> Break:
+def column(name: str, values: Callable[[int], object] | None, family: str = "gemm") -> Break:
     """A column of a family left out, or other values in it."""
 
     def change(folder: Path) -> None:
-        rows = pq.read_table(folder / "gemm.parquet").drop_columns([name])
+        rows = pq.read_table(folder / f"{family}.parquet").drop_columns([name])
         if values:
             rows = rows.append_column(name, pa.array(values(len(rows))))
-        pq.write_table(rows, folder / "gemm.parquet")
+        pq.write_table(rows, folder / f"{family}.parquet")
+
+    return change
+
+
+def cell(family: str, name: str, value: float, row: int = 7) -> Break:
+    """One number of a family, in a row counted from 1."""
+
+    def change(folder: Path) -> None:
+        rows = pq.read_table(folder / f"{family}.parquet")
+        values = rows[name].to_numpy().astype(float)
+        values[row - 1] = value
+        place = rows.column_names.index(name)
+        pq.write_table(rows.set_column(place, name, pa.array(values)), folder / f"{family}.parquet")
 
     return change
 
@@ -81,8 +96,38 @@ def torn(file: str) -> Break:
     )
 
 
+ARGUMENTS: dict[str, Callable[[Path], list[str]]] = {
+    "check": lambda own: [str(own.parent / "s.yaml")],
+    "show": lambda own: [str(own)],
+    "fit": lambda own: [str(own)],
+    "diff": lambda own: [str(own), "h200_sxm/sglang"],
+}
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
 DEVICE = "device: {memory_bytes: 1.5e+11, memory_bytes_per_s: 4.0e+12, bf16_flop_per_s: %s}\n"
+
+
+def entry(key: str, value: str) -> Break:
+    """A value of the first table's entry in the header, as YAML."""
+
+    def change(folder: Path) -> None:
+        header = yaml.safe_load((folder / "profile.yaml").read_text())
+        header["tables"][0][key] = yaml.safe_load(value)
+        (folder / "profile.yaml").write_text(yaml.safe_dump(header))
+
+    return change
+
+
+def section(line: str) -> Break:
+    """A key of the header, instead of the one that is there."""
+
+    def change(folder: Path) -> None:
+        header = yaml.safe_load((folder / "profile.yaml").read_text()) | yaml.safe_load(line)
+        (folder / "profile.yaml").write_text(yaml.safe_dump(header))
+
+    return change
+
+
+PRIOR = {"table": "gemm/fp8/deep_gemm", "factor": 1.0, "spread": [0.9, 1.1], "points": 3}
 
 
 @pytest.mark.parametrize(
@@ -114,6 +159,15 @@ DEVICE = "device: {memory_bytes: 1.5e+11, memory_bytes_per_s: 4.0e+12, bf16_flop
         (text("profile.yaml", lambda s: s + DEVICE % "-1.0e+15"), "device.bf16_flop_per_s"),
         (text("profile.yaml", lambda s: s + DEVICE % ".nan"), "device.bf16_flop_per_s"),
         (text("profile.yaml", lambda s: s + "model: deepsek\n"), "deepsek"),
+        (text("profile.yaml", lambda s: s + "model: [1]\n"), "model: expected a name"),
+        (section("attribution: x"), "attribution: expected a section"),
+        (section("environment: x"), "environment: expected a section"),
+        (section("coverage: {gemm: 5}"), "coverage.gemm"), (section("lacks: 5"), "lacks"),
+        (entry("dtype", "fp9"), "tables.0: dtype: expected int4, mxfp4"),
+        (entry("options", "{kv_cache: fp9}"), "tables.0: options.kv_cache"), (entry("kernel", "x" * 9999), "xxx"),
+        (entry("id", "-1"), "tables.0.id"), (entry("id", "1" + "0" * 400), "tables.0.id"),
+        (fit("prior", {**PRIOR, "profile": "none"}), "no profile `none` is shipped"),
+        (fit("prior", {**PRIOR, "profile": "h200_sxm/vllm", "table": "gemm/fp9"}), "no table gemm/fp9"),
     ],
 )  # fmt: skip
 def test_a_broken_profile_is_one_error(own: Path, broken: Break, says: str) -> None:
@@ -121,6 +175,38 @@ def test_a_broken_profile_is_one_error(own: Path, broken: Break, says: str) -> N
     told = CliRunner().invoke(app, ["check", str(own.parent / "s.yaml")])
     assert isinstance(told.exception, SystemExit), told.exception
     assert told.exit_code == 2 and says in told.output and "profile" in told.output
+    assert told.output.count("\n") <= 20 and len(told.output) < 3000
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["calibrate", "show"], ["calibrate", "fit"], ["calibrate", "diff"]]
+)
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (cell("gemm", "m", -3), ["gemm.parquet", "column m, row 7 of"]),
+        (cell("gemm", "m", 0.5), ["gemm.parquet", "column m, row 7 of"]),
+        (cell("gemm", "k", np.inf), ["gemm.parquet", "column k, row 7 of"]),
+        (cell("gemm", "us", np.nan), ["gemm.parquet", "column us, row 7 of"]),
+        (cell("dispatch", "nodes", 1e4), ["dispatch.parquet", "nodes 10000", "work of 0 FLOP and bytes or more"]),
+        (cell("dispatch", "nodes", 0.3), ["dispatch.parquet", "column nodes, row 7 of"]),
+        (cell("dispatch", "hidden", np.nan), ["dispatch.parquet", "column hidden, row 7 of"]),
+        (cell("dispatch", "table", 0.5), ["dispatch.parquet", "column table, row 7"]),
+        (cell("mla_decode_block", "context", 0), ["mla_decode_block.parquet", "column context, row 7 of"]),
+        (cell("all_reduce", "gpus", 0), ["all_reduce.parquet", "column gpus, row 7 of"]),
+        (column("active", None, "moe"), ["moe.parquet", "lacks active"]),
+        (column("hidden", None, "dispatch"), ["dispatch.parquet", "lacks hidden"]),
+        (text("profile.yaml", lambda s: s + "model: gpt-oss-120b\n"), ["parquet|model"]),
+    ],
+)  # fmt: skip
+def test_a_broken_row_is_told_by_file_column_and_row_by_every_command_that_reads_it(
+    own: Path, monkeypatch: pytest.MonkeyPatch, broken: Break, says: list[str], command: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    broken(own)
+    told = CliRunner().invoke(app, [*command, *ARGUMENTS[command[-1]](own)])
+    assert isinstance(told.exception, SystemExit), told.exception
+    assert told.exit_code == 2 and all(re.search(word, told.output) for word in says), told.output
     assert told.output.count("\n") <= 20 and len(told.output) < 3000
 
 
