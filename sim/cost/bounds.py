@@ -1,20 +1,23 @@
-"""Ends of what can be measured: beyond them a number is broken, whoever wrote it. No library is needed for these."""
+"""Ends of what can be measured: beyond them a number is broken, whoever wrote it."""
 
 from typing import Final
 
+from sim.kernels import FAMILIES
+
 LEAST_US, MOST_US = 1e-3, 1e8
 """Microseconds of a launch: a thousandth of what any takes, and a hundred seconds."""
-LEAST_OF_AXIS, MOST_OF_AXIS = 1.0, 1e15
-"""Coordinates of a shape: counts of something that is there, and at most the bytes that no GPU holds."""
+MOST_OF_AXIS: Final = 1e15
+"""Coordinates of a shape are at most the bytes that no GPU holds."""
+COUNTED: Final = frozenset(axis for family in FAMILIES.values() for axis in family.needs) | {"queries"}
+"""Axes that work is counted by: of each there is one at least, as work is divided by some."""
 OF_A_ROW: Final = frozenset({"table", "us", "taken_out_us", "weight"})
 """Columns of a family's file that are no axes of a shape."""
-LEAST: Final = {"cached": 0.0, "table": 0.0, "us": LEAST_US, "taken_out_us": 0.0, "weight": 1e-6}
-"""Where it is another one: nothing cached, the first table, nothing taken out."""
+LEAST: Final = {**dict.fromkeys(COUNTED, 1.0), "us": LEAST_US, "weight": 1e-6}
 
 
 def least_of(column: str) -> float:
     """The smallest number of a column: an axis, or one of `OF_A_ROW`."""
-    return LEAST.get(column, LEAST_OF_AXIS)
+    return LEAST.get(column, 0.0)
 
 
 def most_of(column: str) -> float:

@@ -4,14 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sim.catalog import efficiency, gpu
+from calibrate.cases import plan
+from sim.catalog import efficiency, gpu, model
 from sim.cli import app
 from sim.cost.latency import AnalyticCost
 from sim.cost.measured import ProfileCost
 from sim.cost.profile import read_profile
+from sim.cost.record_form import check_record
+from sim.cost.sound import check_columns
 from sim.cost.words import DTYPES
 from sim.model.operations import gemm
 
@@ -106,6 +110,16 @@ def test_an_environment_that_all_records_share_is_checked_too(
     assert told.exit_code == 2 and isinstance(told.exception, SystemExit)
     assert str(file) in told.output and next(iter(broken)) in told.output
     assert told.output.count("\n") <= 5 and len(told.output) < 2000
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3", "deepseek-v3.2"])
+def test_every_point_that_calibrate_run_plans_makes_a_sound_record(name: str) -> None:
+    for kind, memory_bytes, gpus in (("cpu", 64e9, 1), ("cuda", 150e9, 8)):
+        for operation in (case.operation for case in plan(model(name), kind, int(memory_bytes), gpus)):
+            shape = {axis: float(value) for axis, value in operation.shape.items()}
+            check_record(record(1, operation=operation.kernel, shape=shape, dtype=operation.dtype,
+                                options=dict(operation.options)))  # fmt: skip
+            check_columns({axis: np.array([value]) for axis, value in (shape | {"table": 0.0, "us": 5.0}).items()})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
