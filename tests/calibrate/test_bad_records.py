@@ -119,7 +119,9 @@ def test_every_point_that_calibrate_run_plans_makes_a_sound_record(name: str) ->
             shape = {axis: float(value) for axis, value in operation.shape.items()}
             check_record(record(1, operation=operation.kernel, shape=shape, dtype=operation.dtype,
                                 options=dict(operation.options)))  # fmt: skip
-            check_columns({axis: np.array([value]) for axis, value in (shape | {"table": 0.0, "us": 5.0}).items()})
+            check_columns(
+                {axis: np.array([value]) for axis, value in (shape | {"table": 0.0, "us": 5.0}).items()}
+            )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -106,6 +106,20 @@ def test_a_broken_line_in_the_middle_is_an_error_with_its_number(tmp_path):
         RecordFile(tmp_path, HERE)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"dtype": "x" * 10_000}, {"shape": "wide"}, {"shape": {"m": 1.0}}, {"options": None}, {"us_median": -1.0},
+     {"environment": "here"}, {"samples_us": 5}, {"flags": [["x"]]}, {"operation": None}, {"unheard_of": 1}],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_an_error_with_its_number(tmp_path, changed):
+    with RecordFile(tmp_path, HERE) as file:
+        file.append(POINT)
+    file.path.write_text(json.dumps(json.loads(file.path.read_text()) | changed) + "\n")
+    with pytest.raises(RecordsError, match=r"records\.jsonl, line 1: not a record") as told:
+        RecordFile(tmp_path, HERE)
+    assert len(str(told.value)) < 500
+
+
 def test_another_environment_is_refused_and_named(tmp_path):
     with RecordFile(tmp_path, HERE) as file:
         file.append(POINT)

@@ -210,6 +210,18 @@ def test_a_broken_row_is_told_by_file_column_and_row_by_every_command_that_reads
     assert told.output.count("\n") <= 20 and len(told.output) < 3000
 
 
+@pytest.mark.parametrize("by", ["folder", "file", "relative folder"])
+def test_a_profile_is_checked_however_its_path_names_it(own: Path, by: str) -> None:
+    cell("gemm", "us", 1e7)(own)
+    named = {
+        "folder": own,
+        "file": own / "profile.yaml",
+        "relative folder": "../" + own.parent.name + "/own",
+    }[by]
+    told = CliRunner().invoke(app, ["check", str(own.parent / "s.yaml"), "--set", f"profile={named}"])
+    assert told.exit_code == 2 and "gemm.parquet" in told.output and "by the fit" in told.output
+
+
 def test_the_same_profile_whole_prices_a_run(own: Path) -> None:
     assert CliRunner().invoke(app, ["check", str(own.parent / "s.yaml")]).exit_code == 0
 
