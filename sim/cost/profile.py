@@ -248,9 +248,10 @@ def checked_work(profile: Profile, table: Table) -> list[Stage]:
         try:
             with np.errstate(all="ignore"):
                 stages = FAMILIES[table.kernel].work(table.shape, table.variant, dims)
-        except ArithmeticError:
-            raise ValueError(f"not a kernel of {profile.header.get('model', MEASURED_MODEL)}") from None
-        check_work(stages, table.columns, table.seconds)
+            check_work(stages, table.columns, table.seconds)
+        except (ArithmeticError, ValueError) as error:
+            widths = f"counted by the widths of {profile.header.get('model', MEASURED_MODEL)}"
+            raise ValueError(f"{error}, {widths}") from None
     return stages
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sim.cost.bounds import LEAST_US, MOST_OF_AXIS, MOST_US, OF_A_ROW, least_of
+from sim.cost.bounds import AT_MOST, LEAST_US, MOST_OF_AXIS, MOST_US, OF_A_ROW, least_of
 from sim.cost.words import check_name, check_variant, short
 from sim.kernels import FAMILIES
 
@@ -61,6 +61,11 @@ def _check_shape(operation: str, shape: Mapping[str, Any]) -> None:
         if not _between(value, least, MOST_OF_AXIS):
             raise ValueError(
                 f"shape.{axis}: expected a number from {least:g} to {MOST_OF_AXIS:g}, got {short(value)}"
+            )
+    for part, whole in AT_MOST.items():
+        if {part, whole} <= shape.keys() and shape[part] > shape[whole]:
+            raise ValueError(
+                f"shape.{part}: expected at most {whole}, {short(shape[whole])}, got {short(shape[part])}"
             )
 
 

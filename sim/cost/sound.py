@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.cost.bounds import MOST_OF_AXIS, MOST_US, least_of, most_of
+from sim.cost.bounds import AT_MOST, MOST_OF_AXIS, MOST_US, least_of, most_of
 from sim.kernels import FAMILIES
 from sim.kernels.family import Stage
 
@@ -41,6 +41,13 @@ def check_columns(columns: Mapping[str, Floats]) -> None:
             raise ValueError(
                 f"column {name}, row {int(np.argmax(wrong)) + 1:,} of {len(values):,}, one of {int(wrong.sum()):,} "
                 f"such: expected {least_of(name):g} to {most_of(name):g}{unit}, got {values[wrong][0]:g}"
+            )
+    for part, whole in AT_MOST.items():
+        if {part, whole} <= columns.keys() and (wrong := columns[part] > columns[whole]).any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"column {part}, row {row + 1:,} of {len(wrong):,}, one of {int(wrong.sum()):,} such: expected at most "
+                f"{whole}, {columns[whole][row]:g}, got {columns[part][row]:g}"
             )
 
 

@@ -74,6 +74,8 @@ def contents(folder: Path) -> dict[str, bytes]:
         record(32, environment={**ENVIRONMENT, "name": LONG}), record(32, environment={**ENVIRONMENT, "model": LONG}),
         record(32, environment={**ENVIRONMENT, "model": ["x"]}),
         record(32, environment={**ENVIRONMENT, "driver": [[[[[[1]]]]]]}),
+        record(32, operation="index_topk", shape={"batch": 1, "new": 64, "context": 8}),
+        record(32, operation="dispatch", shape={"nodes": 9, "ep": 8, "tokens": 64, "hidden": 512, "top_k": 8}),
         record(32, operation="copy", shape={}), record(32, operation="moe_gate", shape={"experts": 8}),
         record(32, operation="moe_permute", shape={"tokens": 8, "top_k": 0}),
         record(32, operation="moe", shape={"inter": 128, "experts": 8, "hidden": 512, "rows": 64}),

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from sim.catalog.profile_header import plain_yaml
 from sim.catalog.profiles import SHIPPED
 from sim.cli import app
+from sim.cost.sound import check_form, check_work
 
 Break = Callable[[Path], object]
 SCENARIO = """
@@ -188,11 +189,12 @@ def test_a_broken_profile_is_one_error(own: Path, broken: Break, says: str) -> N
         (cell("gemm", "m", 0.5), ["gemm.parquet", "column m, row 7 of"]),
         (cell("gemm", "k", np.inf), ["gemm.parquet", "column k, row 7 of"]),
         (cell("gemm", "us", np.nan), ["gemm.parquet", "column us, row 7 of"]),
-        (cell("dispatch", "nodes", 1e4), ["dispatch.parquet", "nodes 10000", "work of 0 FLOP and bytes or more"]),
+        (cell("dispatch", "nodes", 1e4), ["dispatch.parquet", "column nodes, row 7 of .* at most ep"]),
         (cell("dispatch", "nodes", 0.3), ["dispatch.parquet", "column nodes, row 7 of"]),
         (cell("dispatch", "hidden", np.nan), ["dispatch.parquet", "column hidden, row 7 of"]),
         (cell("dispatch", "table", 0.5), ["dispatch.parquet", "column table, row 7"]),
         (cell("mla_decode_block", "context", 0), ["mla_decode_block.parquet", "column context, row 7 of"]),
+        (cell("index_logits", "new", 1e6), ["index_logits.parquet", "column new, row 7 of .* at most context"]),
         (cell("all_reduce", "gpus", 0), ["all_reduce.parquet", "column gpus, row 7 of"]),
         (column("active", None, "moe"), ["moe.parquet", "lacks active"]),
         (column("hidden", None, "dispatch"), ["dispatch.parquet", "lacks hidden"]),
@@ -208,6 +210,33 @@ def test_a_broken_row_is_told_by_file_column_and_row_by_every_command_that_reads
     assert isinstance(told.exception, SystemExit), told.exception
     assert told.exit_code == 2 and all(re.search(word, told.output) for word in says), told.output
     assert told.output.count("\n") <= 20 and len(told.output) < 3000
+
+
+def test_kernels_that_the_named_model_has_not_are_told(own: Path, tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED / "h200_sxm" / "sglang" / "deepseek-v4-pro", tmp_path / "v4")
+    section("model: deepseek-v3.2")(tmp_path / "v4")
+    told = CliRunner().invoke(app, ["check", str(tmp_path / "s.yaml"), "--set", f"profile={tmp_path / 'v4'}"])
+    assert told.exit_code == 2 and isinstance(told.exception, SystemExit)
+    assert "block.parquet" in told.output and "counted by the widths of deepseek-v3.2" in told.output
+
+
+def test_work_that_cannot_be_is_told_with_its_row() -> None:
+    shape, seconds = {"m": np.array([1.0, 2.0, 3.0])}, np.full(3, 5e-6)
+    check_work([(shape["m"], 8.0)], shape, seconds)
+    for wrong in (-1.0, np.nan, np.inf):
+        with pytest.raises(
+            ValueError, match=r"row 2 of 3 of the table \(m 2\), one of 1 such: .* 0 FLOP and bytes"
+        ):
+            check_work([(shape["m"], 8.0), (0.0, np.array([4.0, wrong, 4.0]))], shape, seconds)
+
+
+def test_a_time_far_from_the_fit_is_told_with_its_row() -> None:
+    """A fit says 5 us, and 0 where there is no work and no launch cost."""
+    shape, form_s = {"m": np.array([1.0, 2.0])}, np.full(2, 5e-6)
+    check_form(form_s, shape, form_s * [0.02, 9000])
+    for wrong_form_s, us in ((form_s, 1e-2), (form_s, 1e5), (np.array([5e-6, 0.0]), 5.0)):
+        with pytest.raises(ValueError, match=r"column us, row 2 of 2 of the table \(m 2\)"):
+            check_form(wrong_form_s, shape, np.array([5e-6, us * 1e-6]))
 
 
 @pytest.mark.parametrize("file", ["", "profile.yaml"])
