@@ -9,8 +9,8 @@ from rich.console import Console
 
 from calibrate import diff as difference
 from calibrate.show import wide_console
+from sim.cost.checked import checked_profile
 from sim.cost.fits import ProfileError
-from sim.cost.profile import checked_profile
 from sim.saving import write_whole
 from sim.scenario.errors import DeploymentError, ScenarioError, brief
 from sim.scenario.loading import load

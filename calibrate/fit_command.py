@@ -15,8 +15,9 @@ from calibrate.store import save_fits, save_profile, whole_profile
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu_names
 from sim.catalog.profiles import HEADER
+from sim.cost.checked import checked_work
 from sim.cost.fits import Fit, ProfileError
-from sim.cost.profile import Profile, checked_work, device_gpu, read_profile
+from sim.cost.profile import Profile, device_gpu, read_profile
 from sim.cost.record import CALIBRATION, BadRecord, read_records
 from sim.scenario.errors import brief
 

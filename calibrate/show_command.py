@@ -10,8 +10,9 @@ from rich.console import Console
 from calibrate import step_command
 from calibrate.show import error_table, family_errors, overview, overview_table, plot_page, wide_console
 from sim.catalog.profiles import shipped_profiles
+from sim.cost.checked import checked_profile
 from sim.cost.fits import ProfileError
-from sim.cost.profile import Profile, checked_profile, load_profile
+from sim.cost.profile import Profile, load_profile
 from sim.cost.whole_steps import whole_steps_of
 from sim.saving import write_whole
 from sim.scenario.errors import brief

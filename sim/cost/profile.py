@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sim.catalog import ConfigError, Gpu, UnknownName, described_gpu, gpu, model
+from sim.catalog import Gpu, UnknownName, described_gpu, gpu, model
 from sim.catalog.profile_header import read_header
 from sim.catalog.profiles import HEADER, SHIPPED, is_shipped, shipped_profiles
 from sim.cost.fits import FIT, Fit, Prior, ProfileError, read_fits
 from sim.cost.record import CALIBRATION
-from sim.cost.sound import check_axes, check_columns, check_form, check_work
+from sim.cost.sound import check_axes, check_columns
 from sim.cost.words import LONGEST, check_variant
 from sim.files import read_regular
 from sim.kernels import FAMILIES
-from sim.kernels.family import DEFAULTS, Dims, Stage, Variant
+from sim.kernels.family import DEFAULTS, Dims, Variant
 
 Floats = NDArray[np.float64]
 
@@ -142,7 +142,7 @@ def _tables(profile: Profile, kernel: str) -> tuple[Table, ...]:
             (us[mine] + taken_us) * 1e-6,
             noise=entry.get("noise"),
         )
-        with _of_rows(profile, table):
+        with of_rows(profile, table):
             check_axes(kernel, table.columns.keys(), len(table.seconds))
         found.append(Table(**{**_fields(table), "fit": profile.fits.get(table.key)}))
     stray = ~np.isin(number, [entry["id"] for entry in entries])
@@ -210,53 +210,8 @@ def read_profile(directory: Path, fitted: bool = True) -> Profile:
     return Profile(directory, header, read_fits(directory / FIT) if fitted else {})
 
 
-def check_profile(profile: Profile) -> None:
-    """Raises ProfileError where anything of a profile that prices a run is missing or cannot be."""
-    device_gpu(profile)
-    for table in (table for kernel in profile.kernels for table in profile.tables(kernel)):
-        if table.fit is None:
-            raise ProfileError(
-                f"{profile.path / FIT}: no fit of {table.key}: run `tokenworks calibrate fit {profile.path}`"
-            )
-        stages = checked_work(profile, table)
-        if len(table.fit.form.flop_per_s) != len(stages):
-            raise ProfileError(
-                f"{profile.path / FIT}: {table.key}: expected the rates of {len(stages)} stages"
-            )
-        if table.fit.prior:
-            prior_table(table.fit.prior)
-        form_seconds = table.fit.form.seconds_each(stages, len(table.seconds))
-        with _of_rows(profile, table):
-            check_form(form_seconds, table.columns, table.seconds)
-
-
-def checked_profile(name: str) -> Profile:
-    """`load_profile`, and `check_profile` of one that is not shipped."""
-    profile = load_profile(name)
-    if not is_shipped(name):
-        check_profile(profile)
-    return profile
-
-
-def checked_work(profile: Profile, table: Table) -> list[Stage]:
-    """The stages of a table's rows. Raises ProfileError, with the row, where no kernel can have such work."""
-    try:
-        dims = profile.dims
-    except (UnknownName, ConfigError) as error:
-        raise ProfileError(f"{profile.path / HEADER}: model: {error}") from error
-    with _of_rows(profile, table):
-        try:
-            with np.errstate(all="ignore"):
-                stages = FAMILIES[table.kernel].work(table.shape, table.variant, dims)
-            check_work(stages, table.columns, table.seconds)
-        except (ArithmeticError, ValueError) as error:
-            widths = f"counted by the widths of {profile.header.get('model', MEASURED_MODEL)}"
-            raise ValueError(f"{error}, {widths}") from None
-    return stages
-
-
 @contextmanager
-def _of_rows(profile: Profile, table: Table) -> Iterator[None]:
+def of_rows(profile: Profile, table: Table) -> Iterator[None]:
     """Says of a ValueError which rows it is about."""
     try:
         yield

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from sim.catalog.profile_header import plain_yaml
 from sim.catalog.profiles import SHIPPED
 from sim.cli import app
+from sim.cost.profile import load_profile
 from sim.cost.sound import check_form, check_work
 
 Break = Callable[[Path], object]
@@ -128,7 +129,8 @@ def section(line: str) -> Break:
     return change
 
 
-PRIOR = {"table": "gemm/fp8/deep_gemm", "factor": 1.0, "spread": [0.9, 1.1], "points": 3}
+GEMM = next(table.key for table in load_profile("h200_sxm/vllm").tables("gemm"))
+PRIOR = {"table": GEMM, "factor": 1.0, "spread": [0.9, 1.1], "points": 3}
 
 
 @pytest.mark.parametrize(
@@ -169,6 +171,7 @@ PRIOR = {"table": "gemm/fp8/deep_gemm", "factor": 1.0, "spread": [0.9, 1.1], "po
         (entry("id", "-1"), "tables.0.id"), (entry("id", "1" + "0" * 400), "tables.0.id"),
         (fit("prior", {**PRIOR, "profile": "none"}), "no profile `none` is shipped"),
         (fit("prior", {**PRIOR, "profile": "h200_sxm/vllm", "table": "gemm/fp9"}), "no table gemm/fp9"),
+        (fit("prior", {**PRIOR, "profile": "h200_sxm/vllm", "table": GEMM}), "prior: expected a table of absorb_bmm"),
     ],
 )  # fmt: skip
 def test_a_broken_profile_is_one_error(own: Path, broken: Break, says: str) -> None:
