@@ -132,6 +132,8 @@ def test_records_are_drawn_beside_a_profile() -> None:
         (json.dumps(RECORD | {"us_median": 0}).encode(), "line 1"),
         (json.dumps(RECORD | {"us_median": -1}).encode(), "line 1"),
         (json.dumps(RECORD | {"us_median": float("nan")}).encode(), "line 1"),
+        (json.dumps(RECORD | {"shape": {}}).encode(), "gemm lacks k, m, n"),
+        (json.dumps(RECORD | {"dtype": "int3"}).encode(), "line 1.*dtype: expected int4"),
     ],
     ids=[
         "no keys",
@@ -146,6 +148,8 @@ def test_records_are_drawn_beside_a_profile() -> None:
         "zero",
         "negative",
         "NaN",
+        "no axes",
+        "no dtype",
     ],
 )
 def test_broken_records_are_refused_in_words(raw: bytes, says: str) -> None:
@@ -154,7 +158,7 @@ def test_broken_records_are_refused_in_words(raw: bytes, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"operation": "unheard_of"}, {"shape": {}}, {"options": {"backend": "x"}}, {"dtype": "int3"}]
+    "change", [{"operation": "unheard_of"}, {"options": {"backend": "x"}}, {"dtype": "int4"}]
 )
 def test_a_record_that_the_profile_does_not_hold_has_no_answer(change: dict[str, object]) -> None:
     chart = silicon.compare("h200_sxm/sglang", json.dumps(RECORD | change).encode())
