@@ -16,6 +16,7 @@ DIGEST: Final = "digest.json"
 LARGEST_BYTES: Final = 16 * 1024 * 1024
 MOST: Final = 1e15
 """Of a figure: no published one is near it, and charts multiply it."""
+NUMBERS: Final = ("published", "simulated", "error")
 MARKUP: Final = r"[^\w ,./%()-]"
 """What the names of metrics and models, which stand in sentences, cannot hold."""
 TOLD: Final = validation.TOLD
@@ -44,6 +45,9 @@ def read(raw: bytes) -> pd.DataFrame:
         raise BadInput(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     _check_values(found)
     table = harmless(validation.cases_table(found))
+    for column in NUMBERS:  # which a text may have spelt, such as "inf"
+        if (wrong := table[column].abs() > MOST).any():
+            raise BadInput(f"case {int(wrong.argmax()) + 1}: {column}: expected a number up to {MOST:g}")
     words = {name: table[name].astype(str).replace(MARKUP, "?", regex=True) for name in ("metric", "model")}
     return table.assign(**words)
 

@@ -223,6 +223,8 @@ def test_the_address_of_a_page_names_no_file(
         *((json.dumps({"cases": [CASE, CASE | {key: value}]}).encode(), f"case 2: {key}: expected")
           for key in (*CASE, "half", "layout")
           for value in ([1], {"a": 1}, float("inf"), float("nan"), 1.7e308, 10**400, -1e16)),
+        *((json.dumps({"cases": [CASE, CASE | {key: value}]}).encode(), f"case 2: {key}: expected a number up to")
+          for key in ("published", "simulated", "error") for value in ("inf", "-inf", "1e400", "1e16")),
         (json.dumps({"cases": [CASE], "columns": {"l": {"gpu": ["x"]}}}).encode(), "gpu: expected"),
         (json.dumps({"cases": [CASE]}).replace("1.5", "1e999").encode(), "published: expected"),
     ],
