@@ -116,7 +116,7 @@ def records(folder: Path, rng: random.Random) -> Given:
     rows = json.loads(json.dumps(RECORDS))
     for _ in range(rng.choice((1, 1, 2, 4))):
         row = rng.choice(rows)
-        place = rng.choice((row, row, row["shape"], row.get("options"), row["environment"]))
+        place = rng.choice((row, row, *(row.get(key) for key in ("shape", "options", "environment"))))
         if isinstance(place, dict) and place:
             key, value = rng.choice([*place]), rng.choice((*NUMBERS, *NUMBERS, *TEXTS, *WORDS, *SHAPES))
             place[key] = rng.randint(1, 300) if rng.random() < 0.4 else value
