@@ -9,8 +9,8 @@ from rich.console import Console
 
 from calibrate import diff as difference
 from calibrate.show import wide_console
+from sim.cost.checked import checked_profile
 from sim.cost.fits import ProfileError
-from sim.cost.profile import load_profile
 from sim.saving import write_whole
 from sim.scenario.errors import DeploymentError, ScenarioError, brief
 from sim.scenario.loading import load
@@ -35,7 +35,7 @@ def diff(
     if sets and scenario is None:
         raise typer.BadParameter("--set needs --scenario: it overrides a key of that")
     try:
-        mine, other = load_profile(own), load_profile(shipped)
+        mine, other = checked_profile(own), checked_profile(shipped)
         compared = difference.compare(mine, other)
         loaded = load(scenario, sets or ()) if scenario else difference.step_scenario(other)
         with loaded.locating():

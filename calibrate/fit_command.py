@@ -1,6 +1,7 @@
 """`tokenworks calibrate fit`: a profile, or the records of `calibrate run`, -> fitted parameters and their error."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from calibrate.store import save_fits, save_profile, whole_profile
 from calibrate.tables import NoRecords, device_ceilings, device_name, tables_from_records
 from sim.catalog import gpu_names
 from sim.catalog.profiles import HEADER
+from sim.cost.checked import checked_work
 from sim.cost.fits import Fit, ProfileError
 from sim.cost.profile import Profile, device_gpu, read_profile
 from sim.cost.record import CALIBRATION, BadRecord, read_records
@@ -41,7 +43,7 @@ def fit(
             # Whole or not at all: a fit that fails leaves the earlier one.
             with whole_profile(directory) as folder:
                 _profile_of(file, folder, engine)
-                profile, fits = _fitted(folder)
+                profile, fits = _fitted_of(file, folder)
                 save_fits(folder, fits)
     except (ProfileError, BadRecord, NoRecords, OSError) as error:
         console.print(brief(str(error)), style="red", markup=False)
@@ -68,11 +70,23 @@ def _fitted(directory: Path) -> tuple[Profile, dict[str, Fit]]:
     profile = read_profile(directory, fitted=False)
     try:
         gpu = device_gpu(profile)
+        for kernel in profile.kernels:
+            for table in profile.tables(kernel):
+                checked_work(profile, table)
         return profile, with_priors(profile, gpu, fit_profile(profile, gpu))
     except (ArithmeticError, ValueError, LookupError) as error:
         if isinstance(error, ProfileError):
             raise
         raise ProfileError(f"no fit can be made of these times ({error})") from error
+
+
+def _fitted_of(file: Path, folder: Path) -> tuple[Profile, dict[str, Fit]]:
+    """`_fitted` of a profile that was made of records. Raises BadRecord, as its folder is gone then."""
+    try:
+        return _fitted(folder)
+    except ProfileError as error:
+        told = str(error).replace(f"{folder}{os.sep}", "")
+        raise BadRecord(f"{file}: no profile can be made of these records: {told}") from error
 
 
 def _profile_of(file: Path, directory: Path, engine: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TextIO
 
 from sim.cost.record import Record
+from sim.cost.record_form import check_record
 from sim.model.operations import Operation
 
 FILE_NAME: Final = "records.jsonl"
@@ -73,9 +74,10 @@ def read_measurements(path: Path) -> list[Measurement]:
     for number, line in enumerate(_whole_lines(path.read_bytes()), start=1):
         try:
             raw = json.loads(line)
+            check_record(raw)
             lists = {name: tuple(raw[name]) for name in ("samples_us", "flags")}
             points.append(Measurement(**{**raw, **lists}))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise RecordsError(f"{path}, line {number}: not a record ({error})") from None
     return points
 

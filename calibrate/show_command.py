@@ -11,6 +11,7 @@ from rich.console import Console
 from calibrate import step_command
 from calibrate.show import error_table, family_errors, overview, overview_table, plot_page, wide_console
 from sim.catalog.profiles import models_of_their_own, profiles_of, shipped_profiles
+from sim.cost.checked import checked_profile
 from sim.cost.fits import ProfileError
 from sim.cost.profile import Profile, load_profile
 from sim.cost.whole_steps import whole_steps_of
@@ -32,7 +33,7 @@ def show(
     b200_sxm/vllm/deepseek-v4-pro and the like) have tables of their own."""
     console = wide_console(stderr=as_json)
     try:
-        told = _one(console, load_profile(profile), html) if profile else _all(console, html)
+        told = _one(console, checked_profile(profile), html) if profile else _all(console, html)
     except (ProfileError, OSError, typer.BadParameter) as error:
         Console(stderr=True).print(brief(str(error)), style="red", markup=False)
         raise typer.Exit(2) from error

@@ -128,7 +128,8 @@ def known_as(name: str) -> str:
 
 
 def device_ceilings(records: Sequence[Record]) -> dict[str, float]:
-    """What the device reached: memory size, best copy in bytes/s (read + written), best GEMM in FLOP/s by dtype."""
+    """What the device reached: memory size, best copy in bytes/s (read + written), best GEMM in FLOP/s by dtype, of
+    those that a device is described by."""
     environment = records[0].environment if records else {}
     ceilings = {"memory_bytes": float(environment.get("memory_bytes", 0))}
     for record in records:
@@ -138,8 +139,7 @@ def device_ceilings(records: Sequence[Record]) -> dict[str, float]:
         if record.operation in ("copy", "elementwise"):
             rate = record.shape["bytes"] / seconds
             ceilings["memory_bytes_per_s"] = max(rate, ceilings.get("memory_bytes_per_s", 0.0))
-        elif record.operation == "gemm":
-            peak = FAST_MATRIX[record.dtype]
+        elif record.operation == "gemm" and (peak := FAST_MATRIX.get(record.dtype)):
             rate = 2 * record.shape["m"] * record.shape["n"] * record.shape["k"] / seconds
             ceilings[peak] = max(rate, ceilings.get(peak, 0.0))
     return ceilings

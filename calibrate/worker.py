@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from sim.parallel import end_with_parent
 
-PRELOADED: Final = "calibrate.trial"
+PRELOADED: Final = "calibrate.preload"
 
 Answerer = Callable[[Any], Any]
 

@@ -2,7 +2,6 @@
 
 import json
 from importlib import resources
-from math import isfinite
 from typing import Final
 
 import pandas as pd
@@ -15,6 +14,9 @@ from sim.report.look import Chart
 DIGEST: Final = "digest.json"
 """Shipped result of `tokenworks validate --json`, beside the code that made it."""
 LARGEST_BYTES: Final = 16 * 1024 * 1024
+MOST: Final = 1e15
+"""Of a figure: no published one is near it, and charts multiply it."""
+NUMBERS: Final = ("published", "simulated", "error")
 MARKUP: Final = r"[^\w ,./%()-]"
 """What the names of metrics and models, which stand in sentences, cannot hold."""
 TOLD: Final = validation.TOLD
@@ -43,12 +45,16 @@ def read(raw: bytes) -> pd.DataFrame:
         raise BadInput(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     _check_values(found)
     table = harmless(validation.cases_table(found))
+    for column in NUMBERS:  # which a text may have spelt, such as "inf"
+        if (wrong := table[column].abs() > MOST).any():
+            raise BadInput(f"case {int(wrong.argmax()) + 1}: {column}: expected a number up to {MOST:g}")
     words = {name: table[name].astype(str).replace(MARKUP, "?", regex=True) for name in ("metric", "model")}
     return table.assign(**words)
 
 
 def _check_values(found: object) -> None:
-    """Raises BadInput where a value of a case is none that a table holds: a list, a section, or an infinity."""
+    """Raises BadInput where a value of a case is none that a table or a chart holds: a list, a section, or a number
+    beyond MOST."""
     cases = found.get("cases") if isinstance(found, dict) else None
     shared = found.get("columns") if isinstance(found, dict) else None
     told = [
@@ -57,9 +63,9 @@ def _check_values(found: object) -> None:
     ]
     for place, case in enumerate(told, start=1):
         for key, value in case.items() if isinstance(case, dict) else ():
-            if isinstance(value, list | dict) or (isinstance(value, float) and not isfinite(value)):
+            if isinstance(value, list | dict) or (isinstance(value, float | int) and not abs(value) <= MOST):
                 raise BadInput(
-                    f"case {place}: {str(key)[:40]}: expected text or a finite number, got {str(value)[:40]}"
+                    f"case {place}: {str(key)[:40]}: expected text or a number up to {MOST:g}, got {repr(value)[:40]}"
                 )
 
 

@@ -14,6 +14,8 @@ MOST_BYTES: Final = 2**20
 """Of a header: fifty times the largest that ships."""
 DEEPEST: Final = 16
 """Nested sections and lists at most; a header needs four."""
+MOST_TABLES: Final = 2**15 - 1
+"""Number of a table at most, which the rows of the families' files hold in two bytes."""
 MOST_OF_A_DEVICE: Final[Mapping[str, float]] = {"_bytes": 1e15, "_per_s": 1e18, "": 1e5}
 """Largest number of a device by how its key ends: bytes, FLOP or bytes per second, counts. A hundred to a thousand
 times the largest on sale."""
@@ -32,10 +34,14 @@ def read_header(folder: Path) -> dict[str, Any]:
         if not isinstance(header[key], str) or not header[key]:
             raise ValueError(f"{key}: expected a name")
     _check_tables(header["tables"])
-    for key in ("device", "environment"):
-        if not isinstance(header.get(key) or {}, dict):
+    header = {key: value for key, value in header.items() if value is not None}
+    for key in ("attribution", "coverage", "device", "environment"):
+        if not isinstance(header.get(key, {}), dict):
             raise ValueError(f"{key}: expected a section")
-    _check_device(header.get("device") or {})
+    if not isinstance(header.get("model", ""), str):
+        raise ValueError("model: expected a name")
+    _check_device(header.get("device", {}))
+    _check_coverage(header)
     return header
 
 
@@ -70,8 +76,10 @@ def _check_tables(tables: object) -> None:
         if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in names):
             raise ValueError(f"tables.{place}: expected a section with kernel, dtype and source as text")
         number, options, noise = entry.get("id"), entry.get("options", {}), entry.get("noise")
-        if type(number) is not int or number in numbers:
-            raise ValueError(f"tables.{place}.id: expected a whole number of its own")
+        if type(number) is not int or number in numbers or not 0 <= number <= MOST_TABLES:
+            raise ValueError(
+                f"tables.{place}.id: expected a whole number of its own from 0 to {MOST_TABLES:,}"
+            )
         numbers.add(number)
         if not isinstance(options, dict) or not all(isinstance(o, str) for kv in options.items() for o in kv):
             raise ValueError(f"tables.{place}.options: expected names with values as text")
@@ -82,6 +90,16 @@ def _check_tables(tables: object) -> None:
             raise ValueError(f"tables.{place}.includes: expected a list of kernel families")
         if noise is not None and not _number_to(noise, 1e3, least=0.0):
             raise ValueError(f"tables.{place}.noise: expected a share of the time")
+
+
+def _check_coverage(header: Mapping[str, Any]) -> None:
+    for table, counts in header.get("coverage", {}).items():
+        pair = counts if isinstance(counts, list) else []
+        if len(pair) != 2 or not all(type(n) is int for n in pair) or not 0 <= pair[0] <= pair[1] > 0:
+            raise ValueError(f"coverage.{str(table)[:40]}: expected counts [measured, planned]")
+    lacking = header.get("lacks", [])
+    if not isinstance(lacking, list) or not all(isinstance(table, str) for table in lacking):
+        raise ValueError("lacks: expected a list of tables")
 
 
 def _check_device(device: Mapping[Any, Any]) -> None:

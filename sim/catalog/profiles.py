@@ -29,5 +29,6 @@ def profiles_of(model: str) -> tuple[str, ...]:
 
 
 def is_shipped(name: str) -> bool:
-    """Whether a profile of that name comes with the package."""
-    return (SHIPPED / name / HEADER).is_file()
+    """Whether a profile of that name comes with the package; a path names one of somebody's own."""
+    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+    return inside and (SHIPPED / name / HEADER).is_file()

@@ -5,7 +5,8 @@ one Parquet file per kernel family with the measured shapes and microseconds, an
 calibrate fit` writes (parameters, method and held-out error of each table).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sim.catalog import ConfigError, Gpu, UnknownName, described_gpu, gpu, model
+from sim.catalog import Gpu, UnknownName, described_gpu, gpu, model
 from sim.catalog.profile_header import read_header
-from sim.catalog.profiles import HEADER, SHIPPED, shipped_profiles
+from sim.catalog.profiles import HEADER, SHIPPED, is_shipped, shipped_profiles
 from sim.cost.fits import FIT, Fit, Prior, ProfileError, read_fits
 from sim.cost.record import CALIBRATION
-from sim.cost.sound import LEAST_OF_FORM, MOST_OF_FORM, check_axes, check_columns
+from sim.cost.sound import check_axes, check_columns
+from sim.cost.words import LONGEST, check_variant
 from sim.files import read_regular
 from sim.kernels import FAMILIES
 from sim.kernels.family import DEFAULTS, Dims, Variant
@@ -143,11 +145,15 @@ def _tables(profile: Profile, kernel: str) -> tuple[Table, ...]:
             noise=entry.get("noise"),
             includes=tuple(entry.get("includes", ())),
         )
-        try:
+        with of_rows(profile, table):
             check_axes(kernel, table.columns.keys(), len(table.seconds))
-        except ValueError as error:
-            raise ProfileError(f"{path}: {table.key}: {error}") from None
         found.append(Table(**{**_fields(table), "fit": profile.fits.get(table.key)}))
+    stray = ~np.isin(number, [entry["id"] for entry in entries])
+    if stray.any():
+        row = int(np.argmax(stray))
+        raise ProfileError(
+            f"{path}: column table, row {row + 1:,}: the header lists no table {number[row]:g}"
+        )
     return tuple(found)
 
 
@@ -195,41 +201,32 @@ def read_profile(directory: Path, fitted: bool = True) -> Profile:
     """
     try:
         header = read_header(directory)
-        named = {name for entry in header["tables"] for name in (entry["kernel"], *entry.get("includes", ()))}
-        if unknown := named - FAMILIES.keys():
-            raise ValueError(f"tables: no kernel family is called {', '.join(sorted(unknown))}")
+        for place, entry in enumerate(header["tables"]):
+            for name in (entry["kernel"], *entry.get("includes", ())):
+                if name not in FAMILIES:
+                    raise ValueError(f"tables.{place}: no kernel family is called {name[:LONGEST]}")
+            try:
+                check_variant(entry["dtype"], entry.get("options", {}))
+            except ValueError as error:
+                raise ValueError(f"tables.{place}: {error}") from None
     except (OSError, ValueError) as error:
         raise ProfileError(f"{directory / HEADER}: expected the header of a profile ({error})") from error
     return Profile(directory, header, read_fits(directory / FIT) if fitted else {})
 
 
-def check_profile(profile: Profile) -> None:
-    """Raises ProfileError where anything of a profile that prices a run is missing or cannot be."""
-    device_gpu(profile)
+@contextmanager
+def of_rows(profile: Profile, table: Table) -> Iterator[None]:
+    """Says of a ValueError which rows it is about."""
     try:
-        dims = profile.dims
-    except (UnknownName, ConfigError) as error:
-        raise ProfileError(f"{profile.path / HEADER}: model: {error}") from error
-    for table in (table for kernel in profile.kernels for table in profile.tables(kernel)):
-        if table.fit is None:
-            raise ProfileError(
-                f"{profile.path / FIT}: no fit of {table.key}: run `tokenworks calibrate fit {profile.path}`"
-            )
-        stages = FAMILIES[table.kernel].work(table.shape, table.variant, dims)
-        if len(table.fit.form.flop_per_s) != len(stages):
-            raise ProfileError(
-                f"{profile.path / FIT}: {table.key}: expected the rates of {len(stages)} stages"
-            )
-        over_form = table.seconds / table.fit.form.seconds_each(stages, len(table.seconds))
-        if wrong := int((~((over_form >= LEAST_OF_FORM) & (over_form <= MOST_OF_FORM))).sum()):
-            raise ProfileError(
-                f"{profile.path}: {table.key}: {wrong:,} of {len(over_form):,} rows take {over_form.min():.3g} to "
-                f"{over_form.max():.3g} times what the fit says; expected {LEAST_OF_FORM:g} to {MOST_OF_FORM:g}"
-            )
+        yield
+    except ValueError as error:
+        raise ProfileError(f"{profile.path / f'{table.kernel}.parquet'}: {table.key}: {error}") from None
 
 
 def prior_table(prior: Prior) -> tuple[Table, Profile]:
     """The table of a prior, and the profile that it is of. Raises ProfileError where this release does not ship it."""
+    if not is_shipped(prior.profile):
+        raise ProfileError(f"no profile `{prior.profile}` is shipped: run `tokenworks calibrate fit` again")
     profile = load_profile(prior.profile)
     table = next((t for t in profile.tables(prior.table.split("/")[0]) if t.key == prior.table), None)
     if table is None:

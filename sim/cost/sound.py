@@ -1,14 +1,14 @@
 """What measured rows and fits must be to price anything: anybody may have written a profile, or a tear have cut it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.cost.bounds import LEAST_US, MOST_OF_AXIS, MOST_US, least_of
+from sim.cost.bounds import AT_MOST, MOST_OF_AXIS, MOST_US, least_of, most_of
 from sim.kernels import FAMILIES
-from sim.kernels.family import DEFAULTS
+from sim.kernels.family import Stage
 
 Floats = NDArray[np.float64]
 
@@ -22,28 +22,69 @@ METHODS: Final = ("linear", "fitted")
 
 
 def check_columns(columns: Mapping[str, Floats]) -> None:
-    """Raises ValueError where the columns of a family's file are no measured rows."""
+    """Raises ValueError, with column and row, where the columns of a family's file are no measured rows.
+
+    An axis that a table does not have is NaN in all of its rows; times and numbers of tables are always there.
+    """
     if not {"table", "us"} <= columns.keys():
         raise ValueError("expected columns table and us")
-    for name, values in columns.items():
-        least, most = (LEAST_US, MOST_US) if name == "us" else (least_of(name), MOST_OF_AXIS)
-        # An axis that a table does not have is NaN in its rows; times and numbers of tables are always there.
-        known = values if name in ("table", "us") else values[~np.isnan(values)]
-        wrong = ~((known >= least) & (known <= most))
+    table = columns["table"]
+    for name in sorted(columns, key=lambda name: name != "table"):
+        values, unit = columns[name], " microseconds" if name == "us" else ""
+        absent = np.isnan(values)
+        if name in ("table", "us"):
+            absent[:] = False
+        elif absent.any():
+            absent &= ~np.isin(table, table[~absent])
+        wrong = ~((values >= least_of(name)) & (values <= most_of(name)) | absent)
         if wrong.any():
-            unit = " microseconds" if name == "us" else ""
-            found = f"{known[wrong][0]:g} in {int(wrong.sum()):,} of {len(known):,} rows"
-            raise ValueError(f"column {name}: expected {least:g} to {most:g}{unit}, got {found}")
+            raise ValueError(
+                f"column {name}, row {int(np.argmax(wrong)) + 1:,} of {len(values):,}, one of {int(wrong.sum()):,} "
+                f"such: expected {least_of(name):g} to {most_of(name):g}{unit}, got {values[wrong][0]:g}"
+            )
+    for part, whole in AT_MOST.items():
+        if {part, whole} <= columns.keys() and (wrong := columns[part] > columns[whole]).any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"column {part}, row {row + 1:,} of {len(wrong):,}, one of {int(wrong.sum()):,} such: expected at most "
+                f"{whole}, {columns[whole][row]:g}, got {columns[part][row]:g}"
+            )
 
 
 def check_axes(kernel: str, axes: Collection[str], rows: int) -> None:
-    """Raises ValueError where a table of a family lacks rows, or an axis of its grid."""
+    """Raises ValueError where a table of a family lacks rows, or an axis that its work is counted by."""
     if not rows:
         raise ValueError("no rows of a table that the header lists")
-    family = FAMILIES[kernel]
-    lacking = set(family.axes) - set(family.computed) - set(axes) - DEFAULTS.keys()
-    if lacking:
+    if lacking := FAMILIES[kernel].needs - set(axes):
         raise ValueError(f"a table lacks {', '.join(sorted(lacking))}")
+
+
+def check_work(stages: Sequence[Stage], shape: Mapping[str, Floats], seconds: Floats) -> None:
+    """Raises ValueError, with the row, where no kernel has the work of its shape: coordinates that cannot be together,
+    such as more nodes than GPUs."""
+    work = np.array([np.broadcast_to(amount, len(seconds)) for stage in stages for amount in stage])
+    wrong = ~(np.isfinite(work) & (work >= 0)).all(axis=0)
+    if wrong.any():
+        least = work[:, np.argmax(wrong)].min()
+        raise ValueError(f"{_row(wrong, shape)}: expected work of 0 FLOP and bytes or more, got {least:g}")
+
+
+def check_form(form_seconds: Floats, shape: Mapping[str, Floats], seconds: Floats) -> None:
+    """Raises ValueError, with the row, where a measured time is far from what its table's fit says."""
+    wrong = ~((seconds >= LEAST_OF_FORM * form_seconds) & (seconds <= MOST_OF_FORM * form_seconds))
+    if wrong.any():
+        us, form_us = (1e6 * times[np.argmax(wrong)] for times in (seconds, form_seconds))
+        raise ValueError(
+            f"column us, {_row(wrong, shape)}: {us:g} microseconds, and {form_us:g} by the fit; expected "
+            f"{LEAST_OF_FORM:g} to {MOST_OF_FORM:g} times that"
+        )
+
+
+def _row(wrong: NDArray[np.bool_], shape: Mapping[str, Floats]) -> str:
+    """Which row of a table is the first that is wrong, and how many are."""
+    row = int(np.argmax(wrong))
+    at = ", ".join(f"{axis} {values[row]:g}" for axis, values in sorted(shape.items()))
+    return f"row {row + 1:,} of {len(wrong):,} of the table ({at}), one of {int(wrong.sum()):,} such"
 
 
 def check_fit(entry: Any) -> None:

@@ -12,7 +12,7 @@ def speeds(gpu: Gpu, measured: Gpu) -> dict[str, float]:
     """How many times as fast each resource of `gpu` is as that of `measured`."""
     arithmetic = {
         dtype: (gpu.flop_per_s(dtype) or 0.0) / (measured.flop_per_s(dtype) or 1.0)
-        for dtype in ("bf16", "fp8", "mxfp4", "nvfp4")
+        for dtype in ("bf16", "fp8", "int4", "mxfp4", "nvfp4")
     }
     memory = gpu.memory_bytes_per_s / measured.memory_bytes_per_s
     return {

@@ -33,6 +33,7 @@ FAMILIES = (
         ("inter", "experts", "load"),
         _moe,
         free=("hidden",),
+        counted=("rows", "active"),
         equivalent=_placed,
         computed=("load",),
         follows={"rows": lambda s: s["load"] * s["experts"]},

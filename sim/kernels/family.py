@@ -128,6 +128,8 @@ class Family:
     work: Work
     free: tuple[str, ...] = ()
     """Axes outside the grid that a table holds at one value; the fitted form prices another, as an extrapolation."""
+    counted: tuple[str, ...] = ()
+    """Other axes that its work is counted by."""
     by_tokens: tuple[str, ...] = ()
     """The grid once more, along the tokens of all prompts together (`together`) instead of those of one: of as many
     tokens many short prompts take much the same time as few long ones. Empty where that was not found to tell left-out
@@ -157,6 +159,11 @@ class Family:
     """Axes that FP8 blocks must divide."""
     any_cache: bool = False
     """Whether its option kv_cache means nothing to it: the kernel reads no cache."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Axes that a measured shape has to have."""
+        return frozenset((*self.axes, *self.free, *self.counted)) - {*self.computed} - DEFAULTS.keys()
 
     def reference(self, shape: Shape) -> Shape:
         """The shape whose grid coordinates are used for `shape`; `axes` are all present in it."""

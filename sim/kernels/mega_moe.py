@@ -34,6 +34,7 @@ FAMILIES = (
         ("ep", "load"),
         _stages,
         free=("hidden", "inter"),
+        counted=("rows", "active", "experts"),
         equivalent=_placed,
         computed=("load",),
         follows={"rows": lambda s: s["load"] * s["experts"]},

@@ -82,7 +82,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
         raise ScenarioError(problems)
     name = Path(path).parent / file.base
     try:
-        base = load(name, overrides)
+        base = load(name, overrides, piped=False)
     except ScenarioError as error:
         if not any(p.file == str(name) and p.line is None for p in error.problems):
             raise

@@ -66,12 +66,13 @@ class LoadedScenario:
             raise self.located(error.problems) from None
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> LoadedScenario:
-    """The scenario in a file, with overrides `key.path=value` on top.
+def load(path: str | Path, overrides: Sequence[str] = (), piped: bool = True) -> LoadedScenario:
+    """The scenario in a file, with overrides `key.path=value` on top. `piped`: it may be a pipe, as the user named it;
+    for the writer of one that a file names, nobody knows how long to wait.
 
     Checks the form only, that of its GPU's file included. Raises ScenarioError with every problem found.
     """
-    tree, sources = _document(Path(path), str(path), ())
+    tree, sources = _document(Path(path), str(path), (), piped)
     return _finished(_overridden(tree, overrides), sources)
 
 
@@ -123,11 +124,11 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _quoted)
 
 
-def _document(path: Path, name: str, above: tuple[str, ...]) -> tuple[Node, tuple[str, ...]]:
+def _document(
+    path: Path, name: str, above: tuple[str, ...], piped: bool = False
+) -> tuple[Node, tuple[str, ...]]:
     """The file's tree and what it was read from; `above` are the files that led here through `extends`."""
-    return _extended(
-        read(read_file(path, name, piped=not above), name), name, (*above, os.path.realpath(path))
-    )
+    return _extended(read(read_file(path, name, piped), name), name, (*above, os.path.realpath(path)))
 
 
 def _extended(tree: Node, name: str, above: tuple[str, ...]) -> tuple[Node, tuple[str, ...]]:

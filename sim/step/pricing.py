@@ -8,12 +8,13 @@ from warnings import warn
 from sim import catalog
 from sim.catalog import Engine, Gpu
 from sim.catalog.profiles import is_shipped, models_of_their_own
+from sim.cost.checked import check_profile
 from sim.cost.exchange import WideExchange
 from sim.cost.fits import ProfileError
 from sim.cost.latency import AnalyticCost, AnchoredCost, ConcentratedScores, CostModel, InSituCost
 from sim.cost.measured import ProfileCost
 from sim.cost.network import NetworkCost
-from sim.cost.profile import check_profile, load_profile
+from sim.cost.profile import load_profile
 from sim.cost.whole_steps import WholeStepCost, WholeSteps, steps_named
 from sim.deployment.plan import Deployment
 from sim.deployment.pools import PoolPlan

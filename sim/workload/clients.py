@@ -34,6 +34,9 @@ KEYS: Final = frozenset({"client", "window_s", "windows", "lengths"})
 LEAST_SHAPE: Final = 0.01
 """Below, nearly all gaps are too small for floating point, and the mean is made by ones that never come."""
 
+LEAST_WINDOW_S: Final = 1e-3
+"""Of what is minutes, so that gaps of many requests in it can still be told from none."""
+
 
 @dataclass(frozen=True)
 class ClientWindow:
@@ -128,7 +131,7 @@ def parse(name: str, table: FileTable) -> Clients:
 
     Windows ascend. Raises ScenarioError with the place of what is wrong.
     """
-    readings = {"client": at_least(0), "window_s": _positive, "windows": _windows, "lengths": _lengths}
+    readings = {"client": at_least(0), "window_s": _window_s, "windows": _windows, "lengths": _lengths}
     clients = tuple(Client(*row) for row in zip(*table.convert(readings), strict=True))
     table.refuse(
         (row, "lengths", f"lengths: none from {sends[0].start_s:g} s, where requests begin")
@@ -177,6 +180,12 @@ def _positive(cell: object) -> float:
     if not 0 < number <= LARGEST_COUNT:
         raise ValueError(f"expected a number above 0, got {number:g}")
     return number
+
+
+def _window_s(cell: object) -> float:
+    if (seconds := _positive(cell)) < LEAST_WINDOW_S:
+        raise ValueError(f"expected at least {LEAST_WINDOW_S:g} s, got {seconds:g}")
+    return seconds
 
 
 def _list(cell: object, length: int | None = None) -> list[Any]:

@@ -34,7 +34,7 @@ from sim.workload.randomness import generator
 from sim.workload.reading import locate, read
 from sim.workload.sessions import Sessions
 from sim.workload.table import FileTable, at_least, fault
-from sim.workload.times import DATES, Unit, length_in_words, rate_per_s, reading_of, unit_of
+from sim.workload.times import DATES, UNIT_S, Unit, length_in_words, rate_per_s, reading_of, unit_of
 from sim.workload.times import KEY as UNIT_KEY
 
 Floats = NDArray[np.float64]
@@ -77,8 +77,9 @@ class Trace:
 
     @property
     def span_s(self) -> float:
-        """From the first request to the last; 0 where there are no times, or no requests."""
-        return 0.0 if self.arrival_s is None or not len(self.arrival_s) else float(self.arrival_s[-1])
+        """From the first request to the last; 0 where there are no times, or no requests, or all come at once."""
+        span_s = 0.0 if self.arrival_s is None or not len(self.arrival_s) else float(self.arrival_s[-1])
+        return span_s if span_s >= UNIT_S["ns"] else 0.0
 
     def described(self) -> str:
         """In words: columns, unit, requests, span, rate and mean lengths."""

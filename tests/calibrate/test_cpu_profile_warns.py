@@ -4,9 +4,11 @@ import warnings
 
 import pytest
 
-from calibrate.store import save_profile
+from calibrate.fit import fit_profile
+from calibrate.store import save_fits, save_profile
 from calibrate.tables import tables_from_records
 from sim.catalog import described_gpu, gpu
+from sim.cost.profile import read_profile
 from sim.cost.record import Record
 from sim.step import pricing
 
@@ -18,6 +20,7 @@ def profile(folder, device):
     tables = tables_from_records([Record("gemm", shape, "bf16", 100.0, backend="torch") for shape in shapes])
     header = {"gpu": "a_cpu", "engine": "sglang", "device": CPU, "environment": {"device": device}}
     save_profile(folder, header, tables)
+    save_fits(folder, fit_profile(read_profile(folder, fitted=False), described_gpu("a_cpu", CPU)))
     return str(folder)
 
 

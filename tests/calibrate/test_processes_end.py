@@ -1,5 +1,6 @@
 """Processes that measure end with their parent, even one that is killed, and in the middle of a kernel."""
 
+import os
 import subprocess
 import sys
 import time
@@ -76,6 +77,36 @@ def test_they_end_with_a_parent_that_is_killed(tmp_path: Path, name: str) -> Non
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         assert pids and alive(pids)
         settle(pids)
+        parent.kill()
+        parent.wait(10)
+        until = time.monotonic() + WITHIN_S
+        while alive(pids) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not alive(pids)
+    finally:
+        parent.kill()
+        for pid in pids:
+            subprocess.run(["kill", "-9", str(pid)], capture_output=True, check=False)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_the_server_ends_with_its_parent_while_it_still_imports(tmp_path: Path) -> None:
+    """Its torch takes a minute to import; on a busy machine the real one takes many seconds."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("import time\ntime.sleep(60)\n")
+    (tmp_path / "parent.py").write_text(SCRIPTS["worker"])
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py")],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+    )
+    children, until = Path(f"/proc/{parent.pid}/task/{parent.pid}/children"), time.monotonic() + 60
+    pids: list[int] = []
+    try:
+        while len(pids) < 2 and time.monotonic() < until:  # the server, and what cleans up after it
+            pids = [int(pid) for pid in children.read_text().split()]
+            time.sleep(0.05)
+        settle(pids)
+        assert len(pids) == 2 and alive(pids[:1]) and alive(pids[1:])
         parent.kill()
         parent.wait(10)
         until = time.monotonic() + WITHIN_S

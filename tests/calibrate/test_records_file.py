@@ -26,7 +26,7 @@ POINT = Measurement(
 
 
 def points(count):
-    return [replace(POINT, shape={"m": float(m), "n": 2.0, "k": 3.0}) for m in range(count)]
+    return [replace(POINT, shape={"m": float(m + 1), "n": 2.0, "k": 3.0}) for m in range(count)]
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -104,6 +104,20 @@ def test_a_broken_line_in_the_middle_is_an_error_with_its_number(tmp_path):
         RecordFile(tmp_path, HERE)
     with pytest.raises(RecordsError):  # and the failed attempt holds no lock
         RecordFile(tmp_path, HERE)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"dtype": "x" * 10_000}, {"shape": "wide"}, {"shape": {"m": 1.0}}, {"options": None}, {"us_median": -1.0},
+     {"environment": "here"}, {"samples_us": 5}, {"flags": [["x"]]}, {"operation": None}, {"unheard_of": 1}],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_an_error_with_its_number(tmp_path, changed):
+    with RecordFile(tmp_path, HERE) as file:
+        file.append(POINT)
+    file.path.write_text(json.dumps(json.loads(file.path.read_text()) | changed) + "\n")
+    with pytest.raises(RecordsError, match=r"records\.jsonl, line 1: not a record") as told:
+        RecordFile(tmp_path, HERE)
+    assert len(str(told.value)) < 500
 
 
 def test_another_environment_is_refused_and_named(tmp_path):

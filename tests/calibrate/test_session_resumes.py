@@ -26,12 +26,12 @@ class Number:
 
     @property
     def key(self):
-        return point_key("copy", {"bytes": self.value}, "bf16", {}, "none")
+        return point_key("a number", {"bytes": self.value}, "bf16", {}, "none")
 
 
 def measured(point, records=(), **fields):
     return Measurement(
-        operation="copy",
+        operation="a number",
         shape={"bytes": float(point.value)},
         dtype="bf16",
         us_median=1.0,

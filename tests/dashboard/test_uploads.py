@@ -133,6 +133,8 @@ def test_records_are_drawn_beside_a_profile() -> None:
         (json.dumps(RECORD | {"us_median": 0}).encode(), "line 1"),
         (json.dumps(RECORD | {"us_median": -1}).encode(), "line 1"),
         (json.dumps(RECORD | {"us_median": float("nan")}).encode(), "line 1"),
+        (json.dumps(RECORD | {"shape": {}}).encode(), "gemm lacks k, m, n"),
+        (json.dumps(RECORD | {"dtype": "int3"}).encode(), "line 1.*dtype: expected int4"),
     ],
     ids=[
         "no keys",
@@ -147,6 +149,8 @@ def test_records_are_drawn_beside_a_profile() -> None:
         "zero",
         "negative",
         "NaN",
+        "no axes",
+        "no dtype",
     ],
 )
 def test_broken_records_are_refused_in_words(raw: bytes, says: str) -> None:
@@ -155,7 +159,7 @@ def test_broken_records_are_refused_in_words(raw: bytes, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"operation": "unheard_of"}, {"shape": {}}, {"options": {"backend": "x"}}, {"dtype": "int3"}]
+    "change", [{"operation": "unheard_of"}, {"options": {"backend": "x"}}, {"dtype": "int4"}]
 )
 def test_a_record_that_the_profile_does_not_hold_has_no_answer(change: dict[str, object]) -> None:
     chart = silicon.compare("h200_sxm/sglang", json.dumps(RECORD | change).encode())
@@ -219,7 +223,9 @@ def test_the_address_of_a_page_names_no_file(
         (b"x" * (17 * 2**20), "larger than 16 MB"),
         *((json.dumps({"cases": [CASE, CASE | {key: value}]}).encode(), f"case 2: {key}: expected")
           for key in (*CASE, "half", "layout")
-          for value in ([1], {"a": 1}, float("inf"), float("nan"))),
+          for value in ([1], {"a": 1}, float("inf"), float("nan"), 1.7e308, 10**400, -1e16)),
+        *((json.dumps({"cases": [CASE, CASE | {key: value}]}).encode(), f"case 2: {key}: expected a number up to")
+          for key in ("published", "simulated", "error") for value in ("inf", "-inf", "1e400", "1e16")),
         (json.dumps({"cases": [CASE], "columns": {"l": {"gpu": ["x"]}}}).encode(), "gpu: expected"),
         (json.dumps({"cases": [CASE]}).replace("1.5", "1e999").encode(), "published: expected"),
     ],

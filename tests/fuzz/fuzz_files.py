@@ -13,9 +13,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fuzz_bases import CONFIG, GOOD, HEAD, SERVE, WORKLOAD
-from fuzz_mutations import NUMBERS, SHAPES, TEXTS, broken_text
+from fuzz_mutations import NUMBERS, SHAPES, TEXTS, broken_text, shaken
 
-from sim.catalog.profiles import SHIPPED
+from sim.catalog.profiles import HEADER, SHIPPED
 
 PROFILE: Final = SHIPPED / "h200_sxm" / "vllm"
 DEVICE: Final = {"name": "a CPU", "memory_bytes": 6.4e10, "device": "cpu"}
@@ -24,8 +24,30 @@ RECORDS: Final = [
      "options": {}, "us_p10": 4.9, "us_p90": 500.0, "source": "t", "backend": "torch", "environment": DEVICE}
     for dtype in ("bf16", "fp8") for m in (1, 8, 64) for n in (256, 512)
 ] + [
+    {"operation": operation, "shape": shape | {"tokens": tokens, "rows": 8 * tokens}, "dtype": "fp8",
+     "us_median": 20 + tokens, "options": options, "backend": "torch", "environment": DEVICE}
+    for tokens in (1, 16, 128) for operation, shape, options in (
+        ("moe", {"experts": 8, "active": 8, "hidden": 512, "inter": 256}, {}),
+        ("moe_gate", {"experts": 8, "top_k": 8}, {}), ("moe_permute", {"top_k": 8, "hidden": 512}, {}),
+        ("dispatch", {"ep": 8, "nodes": 1, "hidden": 512, "top_k": 8, "remote_bytes": 0}, {"mode": "normal"}),
+        ("mla_decode", {"heads": 16, "batch": 4, "context": 64 * tokens}, {"kv_cache": "fp8"}))
+] + [
     {"operation": "copy", "shape": {"bytes": 10**7}, "dtype": "bf16", "us_median": 900, "environment": DEVICE}
 ]  # fmt: skip
+WORDS: Final = (
+    "bf16",
+    "fp8",
+    "fp32",
+    "int4",
+    "mxfp4",
+    "nvfp4",
+    "normal",
+    "low_latency",
+    "dispatch",
+    "moe",
+    "gemm",
+    "copy",
+)
 
 
 @dataclass(frozen=True)
@@ -94,13 +116,18 @@ def records(folder: Path, rng: random.Random) -> Given:
     rows = json.loads(json.dumps(RECORDS))
     for _ in range(rng.choice((1, 1, 2, 4))):
         row = rng.choice(rows)
-        place = rng.choice((row, row, row["shape"], row["environment"]))
+        place = rng.choice((row, row, *(row.get(key) for key in ("shape", "options", "environment"))))
         if isinstance(place, dict) and place:
-            place[rng.choice([*place])] = (
-                rng.randint(1, 300)
-                if rng.random() < 0.4
-                else rng.choice((*NUMBERS, *NUMBERS, *TEXTS, *SHAPES))
-            )
+            key, value = rng.choice([*place]), rng.choice((*NUMBERS, *NUMBERS, *TEXTS, *WORDS, *SHAPES))
+            place[key] = rng.randint(1, 300) if rng.random() < 0.4 else value
+            if rng.random() < 0.1:
+                del place[key]
+    if rng.random() < 0.2:  # of one record alone it would be that of another device
+        shared = {
+            **DEVICE,
+            rng.choice(("name", "memory_bytes", "device", "model")): rng.choice((*NUMBERS, *TEXTS, *SHAPES)),
+        }
+        rows = [{**row, "environment": shared} for row in rows]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     if rng.random() < 0.3:
         text = broken_text(text, rng)
@@ -140,11 +167,13 @@ def profile(folder: Path, rng: random.Random) -> Given:
         file.write_bytes(_torn(file.read_bytes(), rng, always=True))
         text = f"{file.name}, torn"
     else:
-        text = broken_text(file.read_text(encoding="utf-8"), rng)
+        breaks = shaken if file.name == HEADER and rng.random() < 0.5 else broken_text
+        text = breaks(file.read_text(encoding="utf-8"), rng)
         file.write_text(text, encoding="utf-8", errors="surrogatepass")
         text = f"{file.name}: {text[:500]}"
     scenario = folder / "own.yaml"
-    scenario.write_text(HEAD + "engine: vllm\n" + f"profile: {own / 'profile.yaml'}\n" + SERVE + WORKLOAD)
+    named = rng.choice((own, own / HEADER))
+    scenario.write_text(HEAD + "engine: vllm\n" + f"profile: {named}\n" + SERVE + WORKLOAD)
     return Given((["check", str(scenario), "--json"], ["explain", str(scenario), "--json"]), text)
 
 

@@ -11,6 +11,8 @@ import pytest
 from fuzz_case import RUNNER
 
 from sim.cli import app
+from sim.scenario.errors import ScenarioError
+from sim.scenario.loading import from_data, parse
 
 SCENARIO = """
 model: deepseek-v3.2
@@ -53,7 +55,7 @@ COMMANDS = {
     "counts": [*CHECK, "experts={counts: ./odd.json}"],
 }
 NAMES = ("odd", "odd.json", "odd.jsonl", "odd.csv", "odd.yaml", "odd.parquet")
-PIPED = ("check", "compare", "launch write", "launch read", "sweep", "plan", "validate scenario", "extends")
+PIPED = ("check", "compare", "launch write", "launch read", "sweep", "plan", "validate scenario")
 """A scenario may come from a pipe, as in `tokenworks check <(...)`; whoever names one waits for its writer."""
 
 
@@ -155,15 +157,27 @@ def test_prompts_of_a_benchmark_that_are_longer_than_any_are_refused(tmp_path: P
     )
 
 
-@pytest.mark.parametrize("base", ["none.yaml", ".", "x" * 100_000, "'a\\0b'"])
+@pytest.mark.parametrize("base", ["none.yaml", ".", "x" * 100_000, "'a\\0b'", "pipe", "/dev/stdin"])
 @pytest.mark.parametrize("command", [["sweep", "--dry-run"], ["plan", "--quiet"]])
 def test_a_base_that_cannot_be_read_is_told_where_it_is_named(
     tmp_path: Path, base: str, command: list[str]
 ) -> None:
+    os.mkfifo(tmp_path / "pipe")
     file = tmp_path / "s.yaml"
     file.write_text(
         f"base: {base}\n" + ("grid: {gpu: [b200_sxm]}\n" if command[0] == "sweep" else "search: {}\n")
     )
-    told = RUNNER.invoke(app, [*command, str(file)])
+    with within(60):
+        told = RUNNER.invoke(app, [*command, str(file)])
     assert told.exit_code == 2 and isinstance(told.exception, SystemExit)
     assert told.stderr.startswith(f"{file}:1:7: ") and len(told.stderr) < 2000
+
+
+def test_a_pipe_that_a_text_names_is_not_waited_for(tmp_path: Path) -> None:
+    """An uploaded scenario, or a plan's, has no file of its own above what it extends."""
+    os.mkfifo(tmp_path / "pipe")
+    text = SCENARIO.replace("model: deepseek-v3.2", "extends: pipe")
+    with within(60), pytest.raises(ScenarioError, match="not a regular file"):
+        parse(text, str(tmp_path / "uploaded.yaml"))
+    with within(60), pytest.raises(ScenarioError, match="not a regular file"):
+        from_data({"extends": str(tmp_path / "pipe")})

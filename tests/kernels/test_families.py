@@ -56,6 +56,18 @@ def test_a_family_tells_what_its_stages_are() -> None:
         assert set(family.axes) <= set(placed), name
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_family_needs_is_what_its_work_and_its_grid_look_up(name: str) -> None:
+    family, fp8 = FAMILIES[name], Variant("fp8", {})
+    shape = dict.fromkeys((*family.needs, *DEFAULTS), 8.0)
+    placed = family.reference(shape)
+    assert set(family.axes) <= placed.keys()
+    family.work(placed, fp8, COMPRESSED)
+    for axis in family.counted:
+        with pytest.raises(KeyError, match=axis):
+            family.work(family.reference({a: v for a, v in shape.items() if a != axis}), fp8, COMPRESSED)
+
+
 def test_parts_in_a_step() -> None:
     """Which exchanges bring tokens to their experts, and where the part of a block begins that depends on its keys."""
     assert [k for k in FAMILIES if plays(k, "outward")] == ["dispatch", "all_gather"]

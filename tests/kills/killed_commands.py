@@ -48,6 +48,8 @@ search:
 """
 CASES: Final = ("P0301", "P0304")
 """Published single steps, so that both workers have something to do."""
+RECORDS_FILE: Final = "records.jsonl"
+"""Of `calibrate run`."""
 DEVICE: Final = {"name": "a CPU", "memory_bytes": 6.4e10, "device": "cpu"}
 RECORDS: Final = [
     {"operation": "gemm", "shape": {"m": m, "n": n, "k": 512}, "dtype": dtype, "us_median": 5 + m * n / 1e4, "ok": True,
@@ -75,8 +77,8 @@ class Killed:
     """(old or new, folder of inputs, folder of the result) -> arguments."""
     told: Callable[[Path], Told]
     """What a folder of results holds, the same for the same result. Raises where it is not whole."""
-    grows: bool = False
-    """Whether it appends to what is there: any state between old and new is whole, and it goes on from there."""
+    grows: str = ""
+    """The file that it appends to, if it does: any state between old and new is whole, and it goes on from there."""
 
 
 def files(folder: Path) -> Told:
@@ -106,7 +108,7 @@ def swept(folder: Path) -> Told:
 
 def measured(folder: Path) -> Told:
     """The records of a calibration: whole lines but for the last one; a coverage that can be read."""
-    coverage, records = folder / "coverage.json", folder / "records.jsonl"
+    coverage, records = folder / "coverage.json", folder / RECORDS_FILE
     if coverage.exists():
         json.loads(coverage.read_text())
     if not records.exists():
@@ -147,7 +149,7 @@ def _validated(which: str, folder: Path, out: Path) -> list[str]:
 
 
 def _measured(which: str, folder: Path, out: Path) -> list[str]:
-    minutes = "0.03" if which == OLD else "0.1"
+    minutes = "0.1" if which == OLD else "0.2"  # importing torch is among them
     return [
         "calibrate",
         "run",
@@ -173,7 +175,7 @@ COMMANDS: Final = {
         Killed("sweep", _swept, swept),
         Killed("plan", _planned, files),
         Killed("validate", _validated, files),
-        Killed("calibrate run", _measured, measured, grows=True),
+        Killed("calibrate run", _measured, measured, grows=RECORDS_FILE),
         Killed("calibrate fit", _fitted, files),
     )
 }

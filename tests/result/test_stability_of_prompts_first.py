@@ -1,5 +1,6 @@
 """Workers that compute prompts before they decode: an overload first hides in answers that hardly advance, until the
-batch is full. Capacities are those of saturated runs of the same service."""
+batch is full. Capacities are those of saturated runs of the same service. It has one rank: of several, those without
+prompts decode, and where answers are alike a saturated run loses the step that it begins in, and its rate."""
 
 import pytest
 
@@ -15,7 +16,7 @@ def run(answers: str, rate: float, requests: int, seed: int = 0) -> dict:
 model: deepseek-v3.2
 gpu: h200_sxm
 profile: analytic
-deployment: {{serve: {{gpus: 8, ep: 8, max_batch_per_gpu: 16}}}}
+deployment: {{serve: {{gpus: 8, tp: 8, ep: 8, max_batch_per_gpu: 16}}}}
 workload:
   arrivals: {{poisson: {{rate_per_s: {rate}}}}}
   lengths: {{input: {{lognormal: {{mean: 1000, cv: 1}}}}, output: {LENGTHS[answers]}}}

@@ -191,6 +191,7 @@ def test_a_scenario_draws_what_its_duration_needs() -> None:
     ("change", "says"),
     [
         ({"window_s": 0}, "window_s: expected a number above 0, got 0"),
+        ({"window_s": 5e-324}, "window_s: expected at least 0.001 s, got 4.94066e-324"),
         ({"windows": [[0, 60, "pareto", 1]]}, "windows: expected gamma or weibull, got 'pareto'"),
         ({"windows": [[0, 60, "weibull", 0.005]]}, "windows: expected a shape of at least 0.01, got 0.005"),
         ({"windows": [[0, 60, "gamma"]]}, "windows: expected a list of 4"),

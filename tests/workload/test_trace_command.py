@@ -146,7 +146,9 @@ def test_bars_are_as_long_as_their_shares() -> None:
     assert bar(1 / 80, 10) == "\u258f" and bar(7 / 80, 10) == "\u2589"  # an eighth, seven
 
 
-def test_all_at_once_has_no_rate_over_time(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text(lines([(0.0, 10, 1)] * 12))
-    assert told(tmp_path / "t.csv")["over_time"] == []
+@pytest.mark.parametrize("last_s", [0.0, 5e-324, 1e-300, 1e-10])
+def test_all_at_once_has_no_rate_over_time(tmp_path: Path, last_s: float) -> None:
+    (tmp_path / "t.csv").write_text(lines([(0.0, 10, 1)] * 11 + [(last_s, 10, 1)]))
+    data = told(tmp_path / "t.csv")
+    assert data["over_time"] == [] and data["rate_per_s"] is None
     assert "Over time" not in RUNNER.invoke(app, ["trace", str(tmp_path / "t.csv")]).stdout
