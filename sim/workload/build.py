@@ -149,7 +149,7 @@ def _recorded(scenario: Scenario, rows: Trace, seed: int, base_folder: Path | No
     if workload.arrivals is not None:
         return _arriving(scenario, draw, count, seed, base_folder, notes)
     if rows.arrival_s is None:
-        raise trace.timeless(rows.without_times())
+        raise trace.timeless(rows.name, rows.looks_like_times)
     times = rows.arrival_s[:count]
     times = times[times < _closes_s(scenario)]
     if len(times) < count:
@@ -200,7 +200,7 @@ def _conversing(scenario: Scenario, recorded: Sessions, seed: int, base_folder: 
     form = workload.arrivals
     if form is None:
         if recorded.starts_per_s is None:
-            raise trace.timeless(f"'{name}' has no times")
+            raise trace.timeless(name)
         form = Arrivals(poisson=PoissonArrivals(rate_per_s=recorded.starts_per_s))
         notes.append(
             f"{name}: {recorded.starts_per_s:g} sessions start per second; `workload.arrivals` may say otherwise"

@@ -67,9 +67,13 @@ def columns_of(table: FileTable, asked: TraceColumns | None = None) -> Columns:
         )
         missing = [role for role in ("input", "output") if found[role] is None]
         maybe = maybe_tokens(table, {arrival, *found.values()})
-        pairs = ", ".join(f"{role}: {name}" for role, name in zip(missing, maybe, strict=False))
-        looks = f"; if it is there, `columns: {{{pairs}}}` reads it" if len(maybe) == len(missing) else ""
-        said = f"expected a column of {wanted}; got {_listed(table)}{looks}"
+        said = f"expected a column of {wanted}; got {_listed(table)}"
+        if len(maybe) >= len(missing):
+            sure = len(maybe) == len(missing)
+            pairs = ", ".join(
+                f"{role}: {name if sure else '...'}" for role, name in zip(missing, maybe, strict=False)
+            )
+            said += f"; {' and '.join(maybe)} may be it: `columns: {{{pairs}}}` says so"
         if table.columns.keys() >= RESULT:
             said = "this is a benchmark's result, not a trace: `tokenworks validate --bench` reads it"
         raise fault(table.file, table.source, 1, 1, said)
@@ -82,7 +86,7 @@ def _given(table: FileTable, asked: TraceColumns | None) -> dict[str, str]:
     problems = [
         Problem(
             (*COLUMNS_KEY, role),
-            f"'{table.file}' has no column '{name}'{did_you_mean(name, table.columns)}; it has {_listed(table)}",
+            f"'{table.file}' has no column '{name}', but {_listed(table)}{did_you_mean(name, table.columns)}",
         )
         for role, name in given.items()
         if name not in table.columns

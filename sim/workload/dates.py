@@ -43,7 +43,7 @@ def day_first(cells: Iterable[object]) -> bool:
 
     Raises Undecided, which shows one, where nothing tells.
     """
-    days, shown = set(), ""
+    days, shown = set[tuple[int, int, str]](), ""
     for cell in cells:
         match = YEAR_LAST.match(cell.strip()) if isinstance(cell, str) else None
         if match is None:
@@ -52,7 +52,7 @@ def day_first(cells: Iterable[object]) -> bool:
         if match[2] == "." or max(first, second) > MONTHS:
             return match[2] == "." or first > MONTHS
         days.add((first, second, match[4]))
-        shown = cell
+        shown = match[0]
     if len(days) > 1:
         raise Undecided(shown)
     return True

@@ -77,11 +77,11 @@ class Trace:
         """From the first request to the last; 0 where there are no times, or no requests."""
         return 0.0 if self.arrival_s is None or not len(self.arrival_s) else float(self.arrival_s[-1])
 
-    def without_times(self) -> str:
-        """Says so, and which column may hold them."""
+    @property
+    def looks_like_times(self) -> str:
+        """Where there are no times: which column may hold them, in words; empty where none does."""
         maybe = self.understood and self.understood.maybe_times
-        looks = f"; {maybe} looks like times: `columns: {{arrival: {maybe}}}` reads it" if maybe else ""
-        return f"'{self.name}' has no times{looks}"
+        return f"{maybe} looks like times: `columns: {{arrival: {maybe}}}` reads it" if maybe else ""
 
     def described(self) -> str:
         """In words: columns, unit, requests, span, rate and mean lengths."""

@@ -49,13 +49,8 @@ def understood(trace: Trace | Sessions) -> dict[str, Any]:
         "block_tokens": trace.prompts.block_tokens,
         "seen_before": None if seen is None else int(seen.sum()) / int(trace.prompts.input_tokens.sum()),
         "over_time": _over_time(trace, seen),
-        "notes": [*trace.notes, *_untimed(trace)],
+        "notes": [*trace.notes, *filter(None, [trace.looks_like_times])],
     }
-
-
-def _untimed(trace: Trace) -> list[str]:
-    """Says which column may hold the times, where none is read."""
-    return [trace.without_times()] if trace.understood and trace.understood.maybe_times else []
 
 
 def _lengths(name: str, kind: str, prompts: Prompts) -> dict[str, Any]:

@@ -93,9 +93,10 @@ def load(
     return content if quantum_s is None else _spread(content, quantum_s, seed)
 
 
-def timeless(says: str) -> DeploymentError:
+def timeless(name: str, hint: str = "") -> DeploymentError:
     """What is wrong where neither a trace nor the scenario has times."""
-    return DeploymentError([Problem(KEY, f"{says}; give `workload.arrivals`")])
+    says = f"'{name}' has no times; give `workload.arrivals`"
+    return DeploymentError([Problem(KEY, f"{says}. {hint}" if hint else says)])
 
 
 @cache
