@@ -9,11 +9,14 @@ import typer
 from sim.cli.files import print_json, save, spare, writer
 from sim.cli.options import options
 from sim.cli.terminal import Screen, number, percent, seconds
+from sim.scenario.errors import LocatedProblem, Place, ScenarioError
+from sim.scenario.workload import TraceColumns
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 RESULT: Final = "trace.json"
+ROLES: Final = tuple(TraceColumns.model_fields)
 FULL: Final = "\u2588"
 PARTLY: Final = ("", *(chr(0x2590 - eighths) for eighths in range(1, 8)))
 """Blocks of one to seven eighths."""
@@ -29,6 +32,14 @@ def show_trace(
     time_unit: Annotated[
         Literal["s", "ms", "us", "ns"] | None, typer.Option(help="what its times count, where nothing tells")
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="which column is arrival, input (prompt tokens), output (generated tokens) or blocks (hashes), "
+            "where its name is not known; may be given several times",
+            metavar="ROLE=NAME",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="draws the requests of clients")] = 0,
     out: Annotated[
         Path | None, typer.Option(file_okay=False, metavar="DIR", help="folder for trace.json")
@@ -40,19 +51,32 @@ def show_trace(
 ) -> None:
     """What a trace file was understood as: columns, unit, span, rate over time, lengths, prefixes seen before."""
     from sim.workload import trace
+    from sim.workload.columns import COLUMNS_KEY
     from sim.workload.summary import understood
     from sim.workload.times import KEY as UNIT_KEY
 
     screen = Screen(as_json, quiet)
     if out:
         spare([Path(file)], [out / RESULT])
-    with options({trace.KEY: "FILE", UNIT_KEY: "--time-unit"}):
-        data = understood(trace.load(file, seed, time_unit=time_unit))
+    columns = _columns(column or [])
+    named = {trace.KEY: "FILE", UNIT_KEY: "--time-unit", COLUMNS_KEY: "--column"}
+    with options(named | {(*COLUMNS_KEY, role): f"--column {role}" for role in ROLES}):
+        data = understood(trace.load(file, seed, time_unit=time_unit, columns=columns))
     screen.show(_told(data))
     if out:
         save(out, writer(RESULT, data))
     if as_json:
         print_json(data)
+
+
+def _columns(words: list[str]) -> TraceColumns | None:
+    """Texts `ROLE=NAME`. Raises ScenarioError with each that is none."""
+    told = dict(word.split("=", 1) for word in words if "=" in word)
+    wrong = [word for word in words if word.partition("=")[0] not in ROLES or not word.partition("=")[2]]
+    if wrong:
+        says = f"expected ROLE=NAME, the role one of {', '.join(ROLES)}"
+        raise ScenarioError([LocatedProblem((), says, Place(f"--column {word}")) for word in wrong])
+    return TraceColumns(**told) if told else None
 
 
 def _told(data: dict[str, Any]) -> "Iterator[RenderableType]":

@@ -105,9 +105,12 @@ def load_question(path: str | Path, overrides: Sequence[str] = ()) -> Question:
     problems = [*search_problems(search), *_operated(tree)]
     objectives, known = _objectives(tree, problems)
     more, _ = _objectives(promised, problems)
+    try:
+        loaded = _without_deployment(from_tree(_scenario_tree(tree, search, known)))
+    except ScenarioError as error:
+        raise ScenarioError([*problems, *error.problems]) from None
     if problems:
         raise ScenarioError(problems)
-    loaded = _without_deployment(from_tree(_scenario_tree(tree, search, known)))
     if loaded.scenario.price.reserved is not None:
         raise loaded.located([Problem(("price", "reserved"), RESERVED)])
     objectives = objectives or _own_objectives(loaded.scenario)
@@ -190,7 +193,8 @@ def _left_out(tree: Node) -> Iterator[str]:
 def _scenario_tree(tree: Node, search: Node, objectives: dict[str, Node] | None) -> Node:
     """The scenario in the file: its own keys over `base`, with stand-ins for what the search decides."""
     assert isinstance(tree.value, dict) and isinstance(search.value, dict)
-    own = {key: node for key, node in tree.value.items() if key not in ("search", "base", "objectives")}
+    apart = {"search", "base", "objectives", *OPERATIONS}
+    own = {key: node for key, node in tree.value.items() if key not in apart}
     if objectives is not None:
         own["objectives"] = replace(tree.value["objectives"], value=objectives)
     assumed = graft(ASSUMED, tree.place)

@@ -100,12 +100,24 @@ class Lengths(Section):
     output: Length = Field(description="generated tokens")
 
 
+ColumnName = Annotated[str, Field(min_length=1)]
+
+
+class TraceColumns(Section):
+    """What a trace's file calls its columns, where its own names are not known: these go before those that are."""
+
+    arrival: ColumnName | None = Field(default=None, description="column of the times of requests")
+    input: ColumnName | None = Field(default=None, description="column of prompt tokens")
+    output: ColumnName | None = Field(default=None, description="column of generated tokens")
+    blocks: ColumnName | None = Field(default=None, description="column of block hashes")
+
+
 class Workload(Section):
     """A trace, or arrivals and lengths."""
 
     displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "trace": ("arrivals", "lengths", "time_unit"),
-        "lengths": ("trace", "time_unit"),
+        "trace": ("arrivals", "lengths", "time_unit", "columns"),
+        "lengths": ("trace", "time_unit", "columns"),
     }
 
     trace: FileName | None = Field(
@@ -114,6 +126,9 @@ class Workload(Section):
     time_unit: Literal["s", "ms", "us", "ns"] | None = Field(
         default=None,
         description="what the times of a trace's file count, where neither its columns nor its numbers tell",
+    )
+    columns: TraceColumns | None = Field(
+        default=None, description="which columns of a trace's file hold what, where their names are not known"
     )
     arrivals: Arrivals | None = Field(
         default=None, description="when requests arrive; beside a trace: instead of its times"
@@ -133,6 +148,8 @@ class Workload(Section):
             raise ValueError("expected `trace`, or both `arrivals` and `lengths`")
         if self.trace is None and self.time_unit is not None:
             raise ValueError("`time_unit` is of the times of a `trace`; there is none")
+        if self.trace is None and self.columns is not None:
+            raise ValueError("`columns` are of the file of a `trace`; there is none")
         if self.trace is not None and self.lengths is not None:
             raise ValueError("a trace brings its own `lengths`; leave one of the two out")
         return self

@@ -18,6 +18,7 @@ from sim.workload.arrivals import arrival_times, arriving, check_span, feasible
 from sim.workload.drawn import Counting, DrawnStream
 from sim.workload.lengths import Source, least
 from sim.workload.prompts import Prompts
+from sim.workload.recorded import Trace
 from sim.workload.sessions import Conversation, Sessions, Turn, Underway
 from sim.workload.shares import check_shares, dealt, part
 from sim.workload.stream import AllTurns, RequestStream, closed_loop
@@ -86,8 +87,9 @@ def _built(scenario: Scenario, seed: int, base_folder: Path | None) -> RequestSt
         source = Source(workload.lengths, seed, base_folder)
         notes = [*_unhashed(scenario), *_in_step(workload)]
         return _arriving(scenario, source.next, workload.requests, seed, base_folder, notes)
+    until_s, count = _closes_s(scenario), workload.requests
     recorded = trace.load(
-        workload.trace, seed, base_folder, _closes_s(scenario), workload.time_unit, workload.requests
+        workload.trace, seed, base_folder, until_s, workload.time_unit, count, workload.columns
     )
     if isinstance(recorded, Sessions):
         return _conversing(scenario, recorded, seed, base_folder)
@@ -121,7 +123,7 @@ def _in_step(workload: Workload) -> list[str]:
     ]
 
 
-def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Path | None) -> RequestStream:
+def _recorded(scenario: Scenario, rows: Trace, seed: int, base_folder: Path | None) -> RequestStream:
     """The requests of a trace, at its own times or at those of the scenario."""
     workload, prompts = scenario.workload, rows.prompts
     own = rows.understood is not None and rows.name not in trace.shipped()
@@ -147,7 +149,7 @@ def _recorded(scenario: Scenario, rows: trace.Trace, seed: int, base_folder: Pat
     if workload.arrivals is not None:
         return _arriving(scenario, draw, count, seed, base_folder, notes)
     if rows.arrival_s is None:
-        raise _timeless(rows.name)
+        raise trace.timeless(rows.name, rows.looks_like_times)
     times = rows.arrival_s[:count]
     times = times[times < _closes_s(scenario)]
     if len(times) < count:
@@ -198,7 +200,7 @@ def _conversing(scenario: Scenario, recorded: Sessions, seed: int, base_folder: 
     form = workload.arrivals
     if form is None:
         if recorded.starts_per_s is None:
-            raise _timeless(name)
+            raise trace.timeless(name)
         form = Arrivals(poisson=PoissonArrivals(rate_per_s=recorded.starts_per_s))
         notes.append(
             f"{name}: {recorded.starts_per_s:g} sessions start per second; `workload.arrivals` may say otherwise"
@@ -273,10 +275,6 @@ def _unhashed(scenario: Scenario) -> list[str]:
         says = "this workload has no block hashes, so nothing is found; `workload.cached_fraction` may say what is"
         return [f"prefix_cache: {says}"]
     return []
-
-
-def _timeless(name: str) -> DeploymentError:
-    return DeploymentError([Problem(trace.KEY, f"'{name}' has no times; give `workload.arrivals`")])
 
 
 def _closes_s(scenario: Scenario) -> float:

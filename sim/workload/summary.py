@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.workload.prompts import Ints, Prompts
+from sim.workload.recorded import Trace
 from sim.workload.sessions import Sessions
 from sim.workload.times import rate_per_s
-from sim.workload.trace import Trace
 
 PARTS: Final = 12
 """Of the span, of which rates and lengths are told one by one."""
@@ -49,7 +49,7 @@ def understood(trace: Trace | Sessions) -> dict[str, Any]:
         "block_tokens": trace.prompts.block_tokens,
         "seen_before": None if seen is None else int(seen.sum()) / int(trace.prompts.input_tokens.sum()),
         "over_time": _over_time(trace, seen),
-        "notes": list(trace.notes),
+        "notes": [*trace.notes, *filter(None, [trace.looks_like_times])],
     }
 
 

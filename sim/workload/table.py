@@ -5,6 +5,7 @@ together.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
@@ -19,6 +20,9 @@ LARGEST_NUMBER = 1e24
 
 MOST_TOLD = 10
 """Broken lines of a file that are told; how many more there are is said."""
+
+THOUSANDS = re.compile(r"\d{1,3}([,' \u00a0\u202f])\d{3}(\1\d{3})*")
+"""A count as people group it: `7,482`. With a decimal comma it would be no count."""
 
 Wrong = tuple[int, str, str]
 """(row, name of the column, message)"""
@@ -93,14 +97,19 @@ class FileTable:
 
 
 def whole(cell: object, least: int) -> int:
-    """A whole number of at least `least`: `12`, "12" or "12.0".
+    """A whole number of at least `least`: `12`, "12", "12.0" or "1,200".
 
     Raises:
         ValueError: naming what was found instead.
     """
     if type(cell) is int and least <= cell <= LARGEST_COUNT:
         return cell  # nearly every cell of a JSON file
-    number = _finite(cell)
+    try:
+        number = _finite(cell)
+    except ValueError:
+        if not (isinstance(cell, str) and THOUSANDS.fullmatch(cell.strip())):
+            raise
+        number = float(re.sub(r"\D", "", cell))
     if not number.is_integer():
         raise ValueError(f"expected a whole number, got {number:g}")
     if number < least:

@@ -8,14 +8,14 @@ at a rate that a service has; otherwise the question is asked. `traces.yaml` has
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.scenario.errors import DeploymentError, Problem
-from sim.workload.columns import Columns, index
+from sim.workload.columns import TRACE_KEY, Columns, index
+from sim.workload.dates import Undecided, day_first, like_a_date, microseconds
 from sim.workload.table import FileTable, real
 
 Floats = NDArray[np.float64]
@@ -25,7 +25,6 @@ LARGEST: Final = 1e20
 """Of a stamp in any unit: the year 5000 in nanoseconds."""
 DATES: Final = "dates"
 KEY: Final = ("workload", "time_unit")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,29 @@ class Unit:
 
 
 def reading_of(table: FileTable, column: str) -> Callable[[object], float]:
-    """How a stamp is read: as a number, or as a date with a time of day."""
+    """How a stamp is read: as a number, or as a date with a time of day.
+
+    Raises DeploymentError where nothing tells the order of day and month.
+    """
+    if not _holds_dates(table, column):
+        return _number
+    try:
+        order = day_first(table.columns[column])
+    except Undecided as example:
+        says = f"day or month first? {column} has dates such as {str(example)[:40]}, and no row tells"
+        raise DeploymentError(
+            [Problem(TRACE_KEY, f"'{table.file}': {says}; expected the year first, such as 2026-11-02 10:00")]
+        ) from None
+    return lambda cell: microseconds(cell, order)
+
+
+def _holds_dates(table: FileTable, column: str) -> bool:
     first = next((cell for cell in table.columns[column] if cell not in (None, "")), None)
     try:
         real(first)
     except ValueError:
-        return _date_us if _like_a_date(first) else _number
-    return _number
+        return like_a_date(first)
+    return False
 
 
 def unit_of(table: FileTable, columns: Columns, stamps: Floats, asked: str | None) -> Unit:
@@ -61,7 +76,7 @@ def unit_of(table: FileTable, columns: Columns, stamps: Floats, asked: str | Non
     Raises DeploymentError, which asks for `workload.time_unit`, where nothing tells it and no guess is plausible.
     """
     assert columns.arrival is not None
-    if reading_of(table, columns.arrival) is _date_us:
+    if _holds_dates(table, columns.arrival):
         if asked is not None:
             raise DeploymentError(
                 [Problem(KEY, f"{columns.arrival} holds dates, which need no unit; leave it out")]
@@ -121,29 +136,6 @@ def _number(cell: object) -> float:
     if abs(number) > LARGEST:
         raise ValueError(f"expected a time, got {number:g}")
     return number
-
-
-def _like_a_date(cell: object) -> bool:
-    """Whether to read the column as dates: a date, or text that begins like one."""
-    return isinstance(cell, datetime) or (isinstance(cell, str) and any(c in cell for c in "-/:T"))
-
-
-def _date_us(cell: object) -> float:
-    """Microseconds of a date and time of day since 1970; UTC unless it says otherwise."""
-    moment = cell
-    try:
-        if isinstance(cell, str):
-            moment = datetime.fromisoformat(cell.strip().replace("/", "-"))
-        if not isinstance(moment, datetime):
-            raise ValueError
-    except ValueError:
-        raise ValueError(
-            f"expected a date and time such as 2023-11-16 18:15:46.68, got {str(cell)[:40]!r}"
-        ) from None
-    try:
-        return (moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH) // timedelta(microseconds=1)
-    except OverflowError:
-        raise ValueError(f"expected a date and time of this age, got {str(cell)[:40]!r}") from None
 
 
 def rate_per_s(requests: int, span_s: float) -> float:

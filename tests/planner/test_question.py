@@ -118,6 +118,24 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, says: str) 
     assert says in complaint(tmp_path, text)
 
 
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    """Of the search, of the promises, of what is no part of a plan and of the scenario around them."""
+    text = (
+        "base: chat.yaml\nfleet: {replicas: 4}\nworkload: {arival: {}, requests: ten}\n"
+        "objectives: {tftt_p99_s: 1}\nsearch: {gpus: [h200], max_gpus: -1}\n"
+    )
+    said = complaint(tmp_path, text)
+    keys = (
+        "fleet",
+        "workload.arival",
+        "workload.requests",
+        "objectives.tftt_p99_s",
+        "search.gpus",
+        "search.max_gpus",
+    )
+    assert [said.count(f": {key}: ") for key in keys] == [1] * len(keys), said
+
+
 def test_a_plan_without_a_promise_is_none(tmp_path: Path) -> None:
     text = "base: chat.yaml\nobjectives: {ttft_p99_s: null}\nsearch: {}\n"
     assert "without a promise" in complaint(tmp_path, text)

@@ -55,7 +55,10 @@ def test_drafts_gain_less_for_many_users() -> None:
         return run(f"drafts/{name}.yaml")["throughput"]["output_tokens_per_s"]
 
     few, many = speed("1") / speed("0"), speed("busy-1") / speed("busy-0")
-    assert few > many > 1
+    assert few > 1.2, "of 1.8 tokens a step"
+    assert many < few, (
+        "and ranks without a prompt rest beside prompts with drafts, not without (docs/drafts.md)"
+    )
 
 
 def test_latent_cache_holds_every_conversation_where_keys_and_values_do_not() -> None:

@@ -1,6 +1,7 @@
 """A user's benchmark beside its simulation, through the command."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,20 @@ def test_a_file_that_contradicts_itself_is_told(tmp_path: Path, scenario: Path) 
         file = files.saved(tmp_path / "v.json", files.vllm(mean_tpot_ms=tpot_ms))
         notes = validate("--bench", file, "--scenario", scenario)["bench"][0]["notes"]
         assert any("contradicts itself" in note for note in notes) is says
+
+
+@pytest.mark.parametrize("written", [files.sglang, files.vllm])
+def test_a_batch_that_was_none_is_told(
+    tmp_path: Path, scenario: Path, written: Callable[..., dict[str, Any]]
+) -> None:
+    """24 requests sent at once: at 4 requests/s of about a second 4 were in flight; at 16 requests/s, 16."""
+    for per_s, says in ((4.0, True), (16.0, False)):
+        told = {"duration": 24 / per_s, "request_throughput": per_s, "output_throughput": 50 * per_s}
+        file = files.saved(tmp_path / "r.jsonl", written(max_concurrency=None, **told))
+        [bench] = validate("--bench", file, "--scenario", scenario)["bench"]
+        found = [note for note in bench["notes"] if "Little's law" in note]
+        assert bench["load"] == "all at once" and bool(found) is says
+        assert not says or ("were in flight" in found[0] and "max_concurrency" in found[0])
 
 
 def test_a_long_benchmark_is_cut_and_says_so(tmp_path: Path, scenario: Path) -> None:

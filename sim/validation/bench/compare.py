@@ -23,6 +23,8 @@ METRICS: Final = (*LATENCIES, "requests_per_s", "output_tokens_per_s", "total_to
 STATISTICS: Final = ("mean", "p50", "p90", "p95", "p99", "rate")
 IN_FLIGHT: Final = (0.6, 1.1)
 """Requests in flight by Little's law over those asked for: fewer while a run begins and ends, never more."""
+AT_ONCE_IN_FLIGHT: Final = 0.25
+"""The same share where all are sent at once: half, if answers end evenly over the run; less only if a few last long."""
 LOOKED_AT: Final = ("p50", "mean")
 """Statistics of a latency that an anchor takes, the first one that was measured."""
 
@@ -236,6 +238,13 @@ def _contradiction(run: BenchRun) -> Iterator[str]:
         yield (
             f"the file contradicts itself: by Little's law {found:.1f} requests were in flight, of {run.in_flight}; "
             "an anchor made from it is of little use"
+        )
+    elif found and run.sent_at_once and found < AT_ONCE_IN_FLIGHT * run.requests:
+        yield (
+            f"the file says that all {run.requests:,} requests were sent at once, and is simulated so; but its rate, "
+            f"TTFT and TPOT contradict that by far: by Little's law {found:.1f} were in flight on average. Was there a "
+            "bound, or a rate, that it does not tell? With it in the file (max_concurrency or request_rate) that is "
+            "simulated; an anchor made from it as it is is of little use"
         )
 
 

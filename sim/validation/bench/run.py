@@ -96,9 +96,14 @@ class BenchRun:
         loop = load.times_s is None and load.rate_per_s == inf and (load.concurrency or inf) < self.requests
         return load.concurrency if loop else None
 
+    @property
+    def sent_at_once(self) -> bool:
+        """Whether nothing holds a request back."""
+        return self.in_flight is None and self.load.times_s is None and self.load.rate_per_s == inf
+
     def simulated(self, most: int) -> int:
         """Requests to simulate, some `most` of them: a few rounds at least of a closed loop, and all of a batch."""
-        if self.in_flight is None and self.load.times_s is None and self.load.rate_per_s == inf:
+        if self.sent_at_once:
             return self.requests
         rounds = int(recipes()["benchmark"]["rounds_at_least"]["value"])
         return min(self.requests, max(most, rounds * (self.in_flight or 0)))
