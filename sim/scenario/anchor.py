@@ -55,6 +55,7 @@ class AnchorFile(Section):
         min_length=1, description="what was measured, before and with the anchor"
     )
     error: AnchorError | None = Field(default=None, description="its own; null: one point tells none")
+    notes: list[str] = Field(default=[], description="what the points could not tell, in sentences")
     version: str = Field(description="of Tokenworks")
 
 
