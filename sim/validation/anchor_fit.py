@@ -31,11 +31,10 @@ SIMULATED: Final = ("step_factor", "prompt_factor", "step_constant_s")
 """Of `FACTORS` those whose slopes are simulated."""
 FACTORS: Final = (*SIMULATED, "ttft_added_s")
 """x, y, c and a of the docstring."""
-PARTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "tpot": ("step_factor", "step_constant_s"),
-    "ttft": ("prompt_factor", "ttft_added_s"),
-}
-"""Latency -> the factors that it tells: what is kept or left of an anchor."""
+NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "step_factor": ("tpot",), "prompt_factor": ("tpot", "ttft"), "step_constant_s": ("tpot",), "ttft_added_s": ("ttft",)
+}  # fmt: skip
+"""Factor -> the latencies without which it is not told: steps with prompts are in both."""
 LEAST: Final = 0.05
 """No factor is smaller."""
 
@@ -67,8 +66,6 @@ class AnchorFit:
 
     kept: tuple[int, ...]
     """The points that they are made from."""
-    parts: tuple[str, ...] = LATENCIES
-    """Of `PARTS` those whose factors may change."""
     made: Factors = Factors()
     found: Mapping[int, Figures] = field(default_factory=dict)
     """The figures of these points with `made`."""
@@ -103,8 +100,9 @@ class Lines:
         ]
 
     def fitted(self, sets: Iterable[Sequence[int]], parts: Sequence[str] = LATENCIES) -> list[AnchorFit]:
-        """The factors of every set of points, whose rounds are simulated together; only those of `parts` change."""
-        fits = [AnchorFit(tuple(kept), tuple(parts)) for kept in sets]
+        """The factors of every set of points, whose rounds are simulated together. `parts`: latencies; a
+        factor that needs another one does not change."""
+        fits = [AnchorFit(tuple(kept)) for kept in sets]
         for fit in fits:
             base = {i: self.base[i] for i in fit.kept}
             fit.found, fit.least = base, self._off(base, Factors())
@@ -144,7 +142,7 @@ class Lines:
         """The factors of the least sum, going on from the figures `found` with those that were used. TTFT never loses
         more than the engine's own fixed part."""
         at = _as_array(used)
-        free = [i for i, name in enumerate(FACTORS) if any(name in PARTS[part] for part in parts)]
+        free = [i for i, name in enumerate(FACTORS) if set(NEEDED[name]) <= set(parts)]
         rows, target = [*np.diag(1 / self._widths)], [0.0] * len(at)
         for i, here in found.items():
             told = self._measured[i]

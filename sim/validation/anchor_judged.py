@@ -1,9 +1,10 @@
 """Which part of an anchor is kept: TPOT's factors and TTFT's, each by how far off points are that are left out.
 
 Every point (or group of them) is left out in turn, and simulated with what the others give. Where that is further off
-than without an anchor (median), the points contradict each other in this latency, and its factors change nothing. Two
-points cannot tell so much: each meets what one other gives. Where both are off to the same side and both come nearer,
-the factors are kept, and a note says so.
+than without an anchor (median), the points contradict each other in this latency, and its factors change nothing:
+without TPOT's, TTFT's fixed part alone is found, which leaves steps as they are; without TTFT's, what every step takes.
+Two points cannot tell so much: each meets what one other gives. Where both are off to the same side and both come
+nearer, the factors are kept, and a note says so.
 """
 
 from collections.abc import Sequence
