@@ -26,6 +26,10 @@ SAME: Final = ("model", "gpu", "engine", "engine_version")
 published rows, aggregated, one of another release leaves TPOT further off than none (docs/bench.md)."""
 ALIKE: Final = ("deployment", "precision", "speculation")
 """What they should share: where they do not, a note says so."""
+LAYOUT: Final = ("gpus", "tp", "ep")
+"""Of a worker; its DP is GPUs / TP."""
+Layout = Mapping[str, Mapping[str, int]]
+"""By role, `LAYOUT`."""
 Added = Annotated[
     float, Field(ge=-1e4, le=1e4, allow_inf_nan=False, strict=True, json_schema_extra=unit("s"))
 ]
@@ -74,6 +78,8 @@ class Anchor:
     """That it was made from."""
     error: Mapping[str, Any] | None
     """Its own, see `AnchorError`; None where there was one point."""
+    of_this_layout: bool = True
+    """Whether it was measured on pools of these roles, GPUs, TP and EP: `error` says nothing of others."""
 
     def json(self) -> dict[str, Any]:
         """The `anchor` of the JSON of a run."""
@@ -97,6 +103,21 @@ def measured_on(scenario: Scenario) -> dict[str, Any]:
         with suppress(catalog.UnknownName, catalog.ConfigError, ValueError):
             data[key] = names(data[key]).name
     return {key: data[key] for key in (*SAME, *ALIKE) if key in data}
+
+
+def measured_layout(name: str) -> Layout:
+    """Of the deployment that the anchor in a file was measured on."""
+    pools = _form(name).measured_on.get("deployment")
+    return layout_of(pools) if isinstance(pools, dict) else {}
+
+
+def layout_of(pools: Mapping[str, Any]) -> Layout:
+    """Of pools by role, as a scenario's deployment has them; what stands beside them is none."""
+    return {
+        role: {key: pool.get(key) for key in LAYOUT}
+        for role, pool in pools.items()
+        if isinstance(pool, Mapping)
+    }
 
 
 def differences(scenario: Scenario) -> dict[str, tuple[Any, Any]]:
