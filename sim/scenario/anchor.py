@@ -28,7 +28,7 @@ ALIKE: Final = ("deployment", "precision", "speculation")
 """What they should share: where they do not, a note says so."""
 LAYOUT: Final = ("gpus", "tp", "ep")
 """Of a worker; its DP is GPUs / TP."""
-Layout = Mapping[str, Mapping[str, int]]
+Layout = Mapping[str, Mapping[str, Any]]
 """By role, `LAYOUT`."""
 Added = Annotated[
     float, Field(ge=-1e4, le=1e4, allow_inf_nan=False, strict=True, json_schema_extra=unit("s"))

@@ -33,7 +33,8 @@ class Judged:
 
 def judged(lines: Lines, told: Sequence[Figures], simulate: Simulate) -> Judged:
     """The factors of all points; those of a part that is not kept change nothing, and the others are found anew."""
-    parts, notes = LATENCIES, list[str]()
+    parts: tuple[str, ...] = LATENCIES
+    notes: list[str] = []
     while parts:
         whole, left_out = _in_turn(lines, len(told), parts, simulate)
         after = [whole.found[i] for i in range(len(told))]

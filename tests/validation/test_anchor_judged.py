@@ -87,14 +87,9 @@ def test_a_constant_and_a_fixed_part_that_a_service_has_bring_every_figure_of_tw
 
 
 def test_the_reason_told_is_the_true_one() -> None:
-    plain = {
-        "step_factor": 1.0,
-        "step_constant_s": 0.0,
-        "ttft_added_s": 0.0,
-        "measured_on": {},
-        "points": [{}],
-    }
-    nothing = AnchorFile(**plain, version="1")
+    nothing = AnchorFile(
+        step_factor=1.0, step_constant_s=0.0, ttft_added_s=0.0, measured_on={}, points=[{}], version="1"
+    )
     assert "No correction comes nearer" in shown(nothing)
     found = judged_of((0.010, 1.3, 1.5), (0.020, 0.75, 0.7))
     said = shown(nothing.model_copy(update={"notes": list(found.notes)}))
