@@ -75,11 +75,14 @@ def anchored(form: AnchorFile, path: Path) -> Iterator[RenderableType]:
     """What an anchor changes at its points, and how far off it is elsewhere."""
     factors = (form.step_factor, form.prompt_factor, form.step_constant_s, form.ttft_added_s)
     if factors == (1.0, 1.0, 0.0, 0.0):
-        yield Text(
-            "No correction comes nearer to TPOT and TTFT together than the simulation as it is: "
-            "the anchor changes nothing.",
-            style="bold",
+        why = (
+            "The points contradict each other"
+            if form.notes
+            else "No correction comes nearer to TPOT and TTFT together than the simulation as it is"
         )
+        yield Text(f"{why}: the anchor changes nothing.", style="bold")
+    for note in form.notes:
+        yield Text(f"{note[0].upper()}{note[1:]}.")
     yield Text.assemble(
         ("Anchor: ", "bold"),
         f"{factors_in_words(form.model_dump())}; written to {path}. Name it in a scenario: `anchor: {path.name}`",

@@ -1,15 +1,27 @@
 """The anchor of a scenario: one's own measurement of this deployment, and whether it is of this deployment."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from sim.scenario.anchor import SAME, Anchor, differences, in_words, read_anchor
+from sim.scenario.anchor import (
+    SAME,
+    Anchor,
+    differences,
+    in_words,
+    layout_of,
+    measured_layout,
+    read_anchor,
+)
 from sim.scenario.errors import Problem, dotted
 from sim.scenario.schema import Scenario
 
 
 def anchor_of(scenario: Scenario) -> Anchor | None:
-    """The scenario's anchor; None without one. Raises ScenarioError where its file is none."""
-    return None if scenario.anchor is None else read_anchor(scenario.anchor)
+    """The scenario's anchor, and whether it is of this layout; None without one. Raises ScenarioError where its file is
+    none."""
+    if scenario.anchor is None:
+        return None
+    return replace(read_anchor(scenario.anchor), of_this_layout=_of_this_layout(scenario))
 
 
 def anchor_problems(scenario: Scenario) -> Iterator[Problem]:
@@ -32,7 +44,13 @@ def anchor_notes(scenario: Scenario) -> Iterator[str]:
     ]
     if changed:
         told = "; ".join(changed)
-        yield f"the anchor was measured on another deployment: {told}. Its factors may not hold here"
+        its_error = "" if _of_this_layout(scenario) else ", and its error is not the expected one"
+        yield f"the anchor was measured on another deployment: {told}. Its factors may not hold here{its_error}"
+
+
+def _of_this_layout(scenario: Scenario) -> bool:
+    assert scenario.anchor is not None
+    return measured_layout(scenario.anchor) == layout_of(scenario.deployment.model_dump())
 
 
 def _changed(path: tuple[str, ...], there: object, here: object) -> Iterator[str]:

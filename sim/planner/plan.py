@@ -20,6 +20,7 @@ from sim.planner.rivals import gpu_prices, price_of
 from sim.planner.search import Found, search
 from sim.planner.sensitivity import sensitivity
 from sim.planner.traffic import traffic_of
+from sim.scenario import anchor
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
 
@@ -83,14 +84,31 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
 
 
 def _notes(found: Found) -> Iterator[str]:
-    """GPUs that are left out; and what may not be meant: a promise, or a number of the scenario around it, far from
-    what is usual."""
+    """GPUs that are left out; an anchor, and layouts that it is not of; and what may not be meant: a promise, or a
+    number of the scenario around it, far from what is usual."""
     question = found.question
     yield from question.left_out
     yield from (f"no worker can be built of {says}" for says in _unbuilt(found))
     yield from _narrow(found)
+    yield from _anchored(found)
     yield from unusual({f"objectives.{o.key}": o.bound_s for o in question.objectives})
     yield from unusual(dict(given_by(question.loaded.scenario)))
+
+
+def _anchored(found: Found) -> Iterator[str]:
+    """What an anchor does, and that it was measured on another layout than candidates have."""
+    name = found.question.loaded.scenario.anchor
+    if name is None:
+        return
+    yield f"anchored on {anchor.in_words(anchor.read_anchor(name).json())}"
+    measured = anchor.measured_layout(name)
+    others = sum(anchor.layout_of(e.screened.candidate.pools) != measured for e in found.entries)
+    if others:
+        told = " : ".join(f"{p['gpus']} {role} (tp {p['tp']}, ep {p['ep']})" for role, p in measured.items())
+        yield (
+            f"the anchor was measured on another deployment than {others} of {len(found.entries)} candidates: {told} "
+            "there. Its factors may not hold for these, whose expected error is that without an anchor"
+        )
 
 
 def _told(

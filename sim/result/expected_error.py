@@ -23,10 +23,10 @@ def expected_error(deployment: Deployment) -> dict[str, Any] | None:
     services among equals. A scenario with a profile of its own belongs to no family, nor does one whose routed experts
     are carried beyond what was measured, unless a service of this very layout was published and it names no kernels.
 
-    An anchor that knows its own error has that.
+    An anchor of this layout that knows its own error has that; of another one it says nothing here.
     """
     anchor = deployment.anchor
-    if anchor and anchor.error:
+    if anchor and anchor.error and anchor.of_this_layout:
         return {
             **{metric: anchor.error[metric] for metric in METRICS},
             "p90": dict.fromkeys(METRICS),

@@ -26,6 +26,10 @@ SAME: Final = ("model", "gpu", "engine", "engine_version")
 published rows, aggregated, one of another release leaves TPOT further off than none (docs/bench.md)."""
 ALIKE: Final = ("deployment", "precision", "speculation")
 """What they should share: where they do not, a note says so."""
+LAYOUT: Final = ("gpus", "tp", "ep")
+"""Of a worker; its DP is GPUs / TP."""
+Layout = Mapping[str, Mapping[str, Any]]
+"""By role, `LAYOUT`."""
 Added = Annotated[
     float, Field(ge=-1e4, le=1e4, allow_inf_nan=False, strict=True, json_schema_extra=unit("s"))
 ]
@@ -55,6 +59,7 @@ class AnchorFile(Section):
         min_length=1, description="what was measured, before and with the anchor"
     )
     error: AnchorError | None = Field(default=None, description="its own; null: one point tells none")
+    notes: list[str] = Field(default=[], description="what the points could not tell, in sentences")
     version: str = Field(description="of Tokenworks")
 
 
@@ -73,6 +78,8 @@ class Anchor:
     """That it was made from."""
     error: Mapping[str, Any] | None
     """Its own, see `AnchorError`; None where there was one point."""
+    of_this_layout: bool = True
+    """Whether it was measured on pools of these roles, GPUs, TP and EP: `error` says nothing of others."""
 
     def json(self) -> dict[str, Any]:
         """The `anchor` of the JSON of a run."""
@@ -103,6 +110,21 @@ def _with_release(data: dict[str, Any]) -> dict[str, Any]:
     with suppress(catalog.UnknownName, KeyError):
         data["engine_version"] = catalog.engine(data["engine"], data.get("engine_version")).release
     return data
+
+
+def measured_layout(name: str) -> Layout:
+    """Of the deployment that the anchor in a file was measured on."""
+    pools = _form(name).measured_on.get("deployment")
+    return layout_of(pools) if isinstance(pools, dict) else {}
+
+
+def layout_of(pools: Mapping[str, Any]) -> Layout:
+    """Of pools by role, as a scenario's deployment has them; what stands beside them is none."""
+    return {
+        role: {key: pool.get(key) for key in LAYOUT}
+        for role, pool in pools.items()
+        if isinstance(pool, Mapping)
+    }
 
 
 def differences(scenario: Scenario) -> dict[str, tuple[Any, Any]]:

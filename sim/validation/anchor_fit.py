@@ -31,6 +31,10 @@ SIMULATED: Final = ("step_factor", "prompt_factor", "step_constant_s")
 """Of `FACTORS` those whose slopes are simulated."""
 FACTORS: Final = (*SIMULATED, "ttft_added_s")
 """x, y, c and a of the docstring."""
+NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "step_factor": ("tpot",), "prompt_factor": ("tpot", "ttft"), "step_constant_s": ("tpot",), "ttft_added_s": ("ttft",)
+}  # fmt: skip
+"""Factor -> the latencies without which it is not told: steps with prompts are in both."""
 LEAST: Final = 0.05
 """No factor is smaller."""
 
@@ -95,22 +99,23 @@ class Lines:
             for base, *each in zip(self.base, *changed, strict=True)
         ]
 
-    def fitted(self, sets: Iterable[Sequence[int]]) -> list[AnchorFit]:
-        """The factors of every set of points, whose rounds are simulated together."""
+    def fitted(self, sets: Iterable[Sequence[int]], parts: Sequence[str] = LATENCIES) -> list[AnchorFit]:
+        """The factors of every set of points, whose rounds are simulated together. `parts`: latencies; a
+        factor that needs another one does not change."""
         fits = [AnchorFit(tuple(kept)) for kept in sets]
         for fit in fits:
             base = {i: self.base[i] for i in fit.kept}
             fit.found, fit.least = base, self._off(base, Factors())
-            fit.tried = self._solved(base, Factors(), ("tpot",))
+            fit.tried = self._solved(base, Factors(), parts, ("tpot",))
         for fit, found in self._round(fits):  # what TTFT tells, of steps that are right already
             assert fit.tried is not None
-            fit.tried = self._solved(found, fit.tried)
+            fit.tried = self._solved(found, fit.tried, parts)
         for _ in range(int(self._step["rounds"])):
             for fit, found in self._round(fits):
                 assert fit.tried is not None
                 if (off := self._off(found, fit.tried)) < fit.least:
                     fit.made, fit.found, fit.least = fit.tried, found, off
-                fit.tried = None if self._explained(found) else self._solved(found, fit.tried)
+                fit.tried = None if self._explained(found) else self._solved(found, fit.tried, parts)
         return fits
 
     def _round(self, fits: Sequence[AnchorFit]) -> list[tuple[AnchorFit, dict[int, Figures]]]:
@@ -128,11 +133,16 @@ class Lines:
         return np.array([*slopes, 0.0] if name == "tpot" else [0.0, slopes[1], 0.0, 1.0])
 
     def _solved(
-        self, found: Mapping[int, Figures], used: Factors, names: Sequence[str] = LATENCIES
+        self,
+        found: Mapping[int, Figures],
+        used: Factors,
+        parts: Sequence[str],
+        names: Sequence[str] = LATENCIES,
     ) -> Factors:
         """The factors of the least sum, going on from the figures `found` with those that were used. TTFT never loses
         more than the engine's own fixed part."""
         at = _as_array(used)
+        free = [i for i, name in enumerate(FACTORS) if set(NEEDED[name]) <= set(parts)]
         rows, target = [*np.diag(1 / self._widths)], [0.0] * len(at)
         for i, here in found.items():
             told = self._measured[i]
@@ -141,7 +151,9 @@ class Lines:
                     slope, weight = self._slopes[i][name], 1 / self._scale(name, i, here)
                     rows.append(weight * slope)
                     target.append(weight * (told[name] - here[name] + float(np.dot(slope, at))))
-        x, y, c, a = np.linalg.lstsq(np.array(rows), np.array(target), rcond=None)[0].tolist()
+        best = np.zeros(len(at))
+        best[free] = np.linalg.lstsq(np.array(rows)[:, free], np.array(target), rcond=None)[0]
+        x, y, c, a = best.tolist()
         return _factors([max(LEAST - 1, x), max(LEAST - 1, y), c, max(-self._fixed_s, a)])
 
     def _off(self, found: Mapping[int, Figures], used: Factors) -> float:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 from sim.deployment.plan import resolve
 from sim.scenario.anchor import AnchorError, AnchorFile, measured_on, written
 from sim.scenario.schema import Scenario
-from sim.validation.anchor_fit import METRICS, Factors, Lines, folds
+from sim.validation.anchor_fit import METRICS, Factors, Lines
+from sim.validation.anchor_judged import judged, off
 from sim.validation.rows import Published
 from sim.validation.runs import Answer, Benchmark, Progress, Trial, answers
 
@@ -38,14 +38,14 @@ class Anchored:
 
 def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progress | None = None) -> Anchored:
     """The anchor of a deployment from points of it; where there are several, also how far off it is on a point that it
-    was not made from. Where that is further (TPOT, median) than without an anchor, the points contradict each other: it
-    changes nothing.
+    was not made from. Where that is further (median of TPOT or TTFT) than without an anchor, the points contradict each
+    other: this part of it changes nothing (`judged`).
 
     Raises NoAnchor where no point has a TPOT, one cannot be simulated, or they are of several deployments.
     """
     trials = [_unanchored(point.trials[0]) for point in points]
     _check(points)
-    scenario, every = trials[0].scenario, range(len(points))
+    scenario = trials[0].scenario
     kind = "aggregated" if scenario.deployment.serve else "disaggregated"
     with tempfile.TemporaryDirectory() as folder:
 
@@ -54,21 +54,14 @@ def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progres
                 replace(trials[i], scenario=with_anchor(trials[i].scenario, factors, Path(folder)))
                 for i, factors in asked
             ]
-            found = answers(changed, workers, progress)
-            return [figures(points[i], answer) for (i, _), answer in zip(asked, found, strict=True)]
+            done = answers(changed, workers, progress)
+            return [figures(points[i], answer) for (i, _), answer in zip(asked, done, strict=True)]
 
         fixed_s: float = getattr(resolve(scenario).engine, f"fixed_ttft_{kind}_s")
-        lines = Lines([measured(point) for point in points], simulate, fixed_s, kind == "aggregated")
-        groups = folds(len(points)) if len(points) > 1 else []
-        whole, *parts = lines.fitted([every, *([i for i in every if i not in out] for out in groups)])
-        asked = [(i, part.made) for out, part in zip(groups, parts, strict=True) for i in out]
-        by_point = dict(zip([i for i, _ in asked], simulate(asked), strict=True)) if asked else {}
-    left_out: Sequence[Mapping[str, float]] = [by_point[i] for i in every] if by_point else []
-    made = whole.made
-    after: Sequence[Mapping[str, float]] = [whole.found[i] for i in every]
-    told, without = (_off(points, found, "tpot") for found in (left_out or lines.base, lines.base))
-    if told is not None and without is not None and told > without:
-        made, after, left_out = Factors(), lines.base, lines.base
+        told = [measured(point) for point in points]
+        lines = Lines(told, simulate, fixed_s, kind == "aggregated")
+        found = judged(lines, told, simulate)
+    made, left_out = found.made, found.left_out
     form = AnchorFile(
         step_factor=made.step_factor,
         prompt_factor=made.prompt_factor,
@@ -77,12 +70,13 @@ def make_anchor(points: Sequence[Benchmark], workers: int = 1, progress: Progres
         measured_on=measured_on(scenario),
         points=[
             _told(point, b, a, left_out[i] if left_out else None)
-            for i, (point, b, a) in enumerate(zip(points, lines.base, after, strict=True))
+            for i, (point, b, a) in enumerate(zip(points, lines.base, found.after, strict=True))
         ],
-        error=_error(points, left_out) if left_out else None,
+        error=_error(told, left_out) if left_out else None,
+        notes=list(found.notes),
         version=metadata.version("tokenworks"),
     )
-    return Anchored(form, lines.base, after, left_out)
+    return Anchored(form, lines.base, found.after, left_out)
 
 
 def measured(point: Benchmark) -> dict[str, float]:
@@ -158,16 +152,6 @@ def _told(
     return told
 
 
-def _error(points: Sequence[Benchmark], left_out: Sequence[Mapping[str, float]]) -> AnchorError:
+def _error(told: Sequence[Mapping[str, float]], left_out: Sequence[Mapping[str, float]]) -> AnchorError:
     """Medians over the points, each simulated with the anchor of the others."""
-    return AnchorError(**{name: _off(points, left_out, name) for name in METRICS}, left_out=len(points))
-
-
-def _off(points: Sequence[Benchmark], found: Sequence[Mapping[str, float]], metric: str) -> float | None:
-    """Median absolute error of figures of the points; None where none has the metric."""
-    errors = [
-        abs(one[metric] / told[metric] - 1)
-        for point, one in zip(points, found, strict=True)
-        if metric in (told := measured(point)) and metric in one
-    ]
-    return median(errors) if errors else None
+    return AnchorError(**{name: off(told, left_out, name) for name in METRICS}, left_out=len(told))
