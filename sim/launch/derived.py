@@ -226,12 +226,17 @@ def _with_acceptance(found: Derived, count: int, why: str, *settings: str) -> in
     return count
 
 
-def block_drafts(found: Derived, method: str, count: object, said: str, *settings: str) -> bool:
+def drafts_blocks(found: Derived, method: str) -> bool:
+    """Whether `method` is DSpark, and the model has its drafter."""
+    return method.lower() == "dspark" and bool(found.machine.model.dspark_modules)
+
+
+def block_drafts(found: Derived, method: str, count: int | None, said: str, *settings: str) -> bool:
     """DSpark, where the model has such a drafter: whether `method` asks for it.
 
     `count`: drafts of a block; None: as the checkpoint has it."""
     model = found.machine.model
-    if method.lower() != "dspark" or not model.dspark_modules:
+    if not drafts_blocks(found, method):
         return False
     found.say(("speculation", "method"), "dspark", said, *settings)
     if not (found.machine.checkpoint.drafts_blocks or found.command.given("spec_model")):
@@ -240,7 +245,7 @@ def block_drafts(found: Derived, method: str, count: object, said: str, *setting
             found.machine.named,
             f"its checkpoint has no drafter of blocks; that of {release} has, and is priced",
         )
-    drafts(found, count if isinstance(count, int) else model.dspark_block, said, *settings)
+    drafts(found, model.dspark_block if count is None else count, said, *settings)
     return True
 
 

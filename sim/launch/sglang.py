@@ -101,11 +101,15 @@ def _drafts(found: Derived) -> None:
     algorithm = str(command.value("spec", "none")).upper()
     flags = ("spec", "spec_steps", "spec_topk", "spec_tokens")
     if algorithm == "NONE":
+        if idle := command.said(*flags[1:], "spec_block"):
+            found.tell(idle, "it does nothing without --speculative-algorithm")
         rule.drafts(found, 0, machine.by_default)
         return
-    said = command.said("spec", "spec_block")
-    if rule.block_drafts(found, algorithm, command.value("spec_block"), said, *flags, "spec_block"):
+    if rule.drafts_blocks(found, algorithm):
+        _block_drafts(found, algorithm)
         return
+    if command.given("spec_block"):
+        found.tell(command.said("spec_block"), f"only DSPARK drafts blocks, not {algorithm}")
     model = str(command.value("spec_model", ""))
     own = not model or rule.is_mtp(model) or model == command.value("model")
     if algorithm not in ("EAGLE", "NEXTN") or not own:
@@ -131,6 +135,22 @@ def _drafts(found: Derived) -> None:
         )
     else:
         rule.drafts(found, int(steps), command.said(*flags), "spec_steps")
+
+
+def _block_drafts(found: Derived, algorithm: str) -> None:
+    """DSpark: a block in one step, verified with one token more (speculative_hook.py: any other count is refused,
+    other steps and branches are set to 1)."""
+    command = found.command
+    block = int(command.value("spec_block", found.machine.model.dspark_block))
+    verified = command.value("spec_tokens")
+    if verified is not None and verified != block + 1:
+        whose = command.said("spec_block") or f"the drafter's block of {block}"
+        says = f"with {command.said('spec')} SGLang takes only {block + 1}, one more than {whose}"
+        raise fail(command.where("spec_tokens"), f"{command.said('spec_tokens')}: {says}")
+    for name in ("spec_steps", "spec_topk"):
+        if command.value(name, 1) != 1:
+            found.tell(command.said(name), "DSPARK drafts a block in one step, without branches: taken as 1")
+    rule.block_drafts(found, algorithm, block, command.said("spec", "spec_block"), "spec", "spec_block")
 
 
 def _steps(found: Derived, dp: int) -> None:

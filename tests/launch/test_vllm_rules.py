@@ -266,6 +266,10 @@ CONTRADICTIONS = {
         '-tp 8 --speculative-config {"method":"mtp","num_speculative_tokens":0}',
         "whole number from 1, got 0",
     ),
+    "two counts of drafts": (
+        '-tp 8 --spec-tokens 5 --speculative-config {"method":"mtp","num_speculative_tokens":3}',
+        "--spec-tokens 5 beside num_speculative_tokens 3",
+    ),
     "no memory": ("-tp 2", "deployment.serve: does not fit"),
     "a word too many": ("-tp 8 now", "'now' belongs to no flag before it"),
 }
@@ -277,6 +281,14 @@ def test_a_contradiction_is_an_error_that_names_the_flag(case: str) -> None:
     with pytest.raises(ScenarioError, match="command:1:") as caught:
         launch(R1 + more)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("count", ['"five"', "0", "-1", "2.5"])
+def test_a_block_of_drafts_is_a_whole_number_from_1(count: str) -> None:
+    text = f"""vllm serve deepseek-ai/DeepSeek-V4-Pro-0813 -tp 8 --speculative-config
+'{{"method":"dspark","num_speculative_tokens":{count}}}'""".replace("\n", " ")
+    with pytest.raises(ScenarioError, match="num_speculative_tokens takes a whole number from 1"):
+        launch(text, "b200")
 
 
 def test_a_misspelt_flag_is_named_beside_what_it_leads_to() -> None:
