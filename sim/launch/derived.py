@@ -254,11 +254,13 @@ def is_mtp(name: str) -> bool:
     return any(method in name.lower() for method in MTP_METHODS)
 
 
-def replicas(found: Derived, redundant: int, rebalanced: bool, why: str) -> None:
-    """Replicas of experts, as the pool's own `experts`."""
+def replicas(found: Derived, redundant: int, rebalanced: bool, why: str, static: bool = False) -> None:
+    """Replicas of experts, as the pool's own `experts`; `static`: those of the first experts, as nobody balanced."""
     if not (redundant or rebalanced):
         return
     kept: dict[str, Any] = {"redundant": redundant} if redundant else {"placement": "global"}
+    if static:
+        kept["placement"] = "contiguous"
     found.put("experts", kept, why, "redundant", "eplb", "eplb_config", "load_balancer")
 
 

@@ -3,7 +3,8 @@
 from typing import Final
 
 from sim.launch import derived as rule
-from sim.launch import indexer, kernels
+from sim.launch import indexer
+from sim.launch import sglang_experts as experts
 from sim.launch import sglang_graphs as graphs
 from sim.launch.command import Command
 from sim.launch.derived import Derived, Machine, Noted
@@ -41,7 +42,7 @@ def derive(command: Command, machine: Machine) -> Derived:
     _drafts(found)
     _steps(found, dp)
     memory(found, dp)
-    _experts(found)
+    experts.read(found)
     _cache(found)
     if command.wrapper and found.role != "serve":
         why = f"started by {command.wrapper}, whose prefill leg returns at once (ai-dynamo/dynamo pull request 7590)"
@@ -231,27 +232,6 @@ def _chunk(found: Derived, dp: int) -> Noted:
         why = f"{why} / {dp} attention-DP ranks"
         whole //= dp
     return Noted(max(1, whole), why, command.where("chunk"))
-
-
-def _experts(found: Derived) -> None:
-    """Kernels and replicas of the experts."""
-    command = found.command
-    if not found.machine.model.n_routed:
-        return
-    old = {"trtllm_moe": "flashinfer_trtllm", "cutlass_moe": "flashinfer_cutlass"}
-    asked = next(
-        (name for setting, name in old.items() if command.value(setting)), command.value("moe_backend", "")
-    )
-    said = command.said("moe_backend", *old)
-    if kernels.exchange(a2a := exchange_of(command)):
-        asked, said = a2a, named(command)
-    kernels.read(found, asked, said)
-    rule.replicas(
-        found,
-        int(command.value("redundant", 0)),
-        bool(command.value("eplb")),
-        command.said("redundant", "eplb"),
-    )
 
 
 def _cache(found: Derived) -> None:

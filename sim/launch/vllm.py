@@ -232,8 +232,9 @@ def _experts(found: Derived) -> None:
         raise fail(place, f"num_redundant_experts takes a whole number from 0, got {redundant!r}")
     on = bool(command.value("eplb"))
     if redundant and not on:
-        found.tell(command.said("eplb_config", "redundant"), "without --enable-eplb it has no effect")
-    rule.replicas(found, int(redundant) if on else 0, on, command.said("eplb", "eplb_config", "redundant"))
+        said = command.said("eplb_config", "redundant")
+        raise fail(command.where("eplb_config", "redundant"), f"{said} needs --enable-eplb")
+    rule.replicas(found, redundant, on, command.said("eplb", "eplb_config", "redundant"))
     for key in sorted(config):
         why = "how replicas are moved is set in `experts` (rebalance_every_steps, staleness_rho)"
         found.tell(f"--eplb-config {key}", why)

@@ -123,7 +123,7 @@ def wanted(scenario: Scenario, deployment: Deployment, role: str, engine: str) -
     """A pool of a checked scenario."""
     pool, plan = scenario.deployment.pools()[role], deployment.pools[role]
     model, precision = deployment.model, deployment.precision
-    cannot = [*_placement(plan.experts)]
+    cannot = [*_placement(plan.experts, engine)]
     name = _checkpoint(scenario, model, engine, cannot)
     told = (precision.attention_format, precision.dense_format)
     beside = Precision(weights=precision.weights)
@@ -138,9 +138,10 @@ def wanted(scenario: Scenario, deployment: Deployment, role: str, engine: str) -
     return Wanted(scenario, role, pool, plan, model, deployment.gpu, name, cannot)
 
 
-def _placement(experts: Experts) -> Iterator[str]:
-    """What of the experts' placement no flag sets: EPLB places them globally."""
-    by_eplb = (None, "global") if experts.redundant else (None, "global", "contiguous")
+def _placement(experts: Experts, engine: str) -> Iterator[str]:
+    """What of the experts' placement no flag sets: EPLB places them globally, and only SGLang has replicas without."""
+    without = not experts.redundant or engine == "sglang"
+    by_eplb = (None, "global", "contiguous") if without else (None, "global")
     untold = {
         "placement": experts.placement not in by_eplb,
         "rebalance_every_steps": experts.rebalance_every_steps is not None,

@@ -174,6 +174,43 @@ def test_habits_that_a_flag_names_come_back(case: str) -> None:
     assert read_launch(written.text, "h200_sxm").scenario["scheduling"] == data["scheduling"]
 
 
+PLACED = st.sampled_from(
+    [{}, {"redundant": 32}, {"redundant": 32, "placement": "contiguous"}, {"placement": "global"}]
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(prefill=PLACED, decode=PLACED)
+def test_replicas_come_back_as_they_were_placed(prefill: dict[str, Any], decode: dict[str, Any]) -> None:
+    """SGLang has replicas with EPLB and without it; a command that lacks EPLB does not get it."""
+    of = {"gpus": 8, "tp": 1, "ep": 8}
+    pools = {"prefill": {**of, "experts": prefill}, "decode": {**of, "experts": decode}}
+    data = {
+        "model": "deepseek-v3",
+        "gpu": "b200_sxm",
+        "engine": "sglang",
+        "workload": WORKLOAD,
+        "deployment": pools,
+    }
+    written = write_launch(Scenario.model_validate(data))
+    read = read_launch(written.text, "b200_sxm").scenario["deployment"]
+    assert [read[role].get("experts", {}) for role in pools] == [prefill, decode]
+    balanced = [
+        placed for placed in (prefill, decode) if placed.get("placement", "global") == "global" and placed
+    ]
+    assert written.text.count("--enable-eplb") == len(balanced)
+    assert not any("experts" in said for said in written.cannot)
+
+
+def test_replicas_that_nobody_balanced_are_lost_aloud_by_the_others() -> None:
+    experts = {"redundant": 32, "placement": "contiguous"}
+    pool = {"gpus": 8, "tp": 1, "ep": 8, "experts": experts}
+    data = {"model": "deepseek-v3", "gpu": "b200_sxm", "workload": WORKLOAD, "deployment": {"serve": pool}}
+    for engine in ("vllm", "trtllm"):
+        written = write_launch(Scenario.model_validate({**data, "engine": engine}))
+        assert any("experts.placement" in said for said in written.cannot)
+
+
 def test_what_an_engine_cannot_do_is_said() -> None:
     data = {
         "model": "deepseek-v3.2",

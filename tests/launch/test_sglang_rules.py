@@ -215,6 +215,17 @@ KEYS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "h200",
         {"deployment.serve.experts": {"redundant": 32}},
     ),
+    "replicas of the first experts": (
+        ONE_NODE + "--dp 8 --enable-dp-attention --moe-a2a-backend deepep --ep-num-redundant-experts 32",
+        "h200",
+        {"deployment.serve.experts": {"redundant": 32, "placement": "contiguous"}},
+    ),
+    "replicas that a file places": (
+        ONE_NODE + "--dp 8 --enable-dp-attention --moe-a2a-backend deepep --ep-num-redundant-experts 32 "
+        "--init-expert-location /counts.json",
+        "h200",
+        {"deployment.serve.experts": {"redundant": 32}},
+    ),
     "rebalanced without replicas": (
         ONE_NODE + "--ep 8 --enable-eplb",
         "h200",

@@ -231,7 +231,6 @@ TOLD = {
         '--speculative-config {"method":"mtp","num_speculative_tokens":1,"disable_by_batch_size":32}',
         "--speculative-config disable_by_batch_size",
     ),
-    "replicas that are off": ('--eplb-config {"num_redundant_experts":32}', "--eplb-config"),
     "context parallelism": ("--decode-context-parallel-size 8", "--decode-context-parallel-size 8"),
     "a connector on one worker": (
         '--kv-transfer-config {"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}',
@@ -269,6 +268,10 @@ CONTRADICTIONS = {
     "two counts of drafts": (
         '-tp 8 --spec-tokens 5 --speculative-config {"method":"mtp","num_speculative_tokens":3}',
         "--spec-tokens 5 beside num_speculative_tokens 3",
+    ),
+    "replicas that are off": (
+        '-tp 1 -dp 8 --enable-expert-parallel --eplb-config {"num_redundant_experts":32}',
+        "needs --enable-eplb",  # config/parallel.py refuses it
     ),
     "no memory": ("-tp 2", "deployment.serve: does not fit"),
     "a word too many": ("-tp 8 now", "'now' belongs to no flag before it"),
