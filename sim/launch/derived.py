@@ -272,8 +272,15 @@ def prefix_cache(found: Derived, enabled: bool, why: str) -> None:
         return
     found.say(("prefix_cache", "enabled"), True, why, "no_prefix_cache", "prefix_cache")
     found.say(("prefix_cache", "scope"), "rank", f"{found.machine.defaults.engine} caches rank by rank")
-    if (block := command.value("block")) and block not in (1, BLOCK_TOKENS):
-        found.say(("prefix_cache", "block_tokens"), block, command.said("block"), "block")
+    machine, why = found.machine, command.said("block")
+    block = command.value("block")
+    if block is None and machine.model.compressed:
+        block, why = (
+            machine.defaults.get("block_tokens_compressed"),
+            f"{machine.by_default} of {machine.model.name}",
+        )
+    if block not in (None, 0, 1, BLOCK_TOKENS):
+        found.say(("prefix_cache", "block_tokens"), block, why, "block")
 
 
 def single_stage(found: Derived) -> int:

@@ -59,8 +59,10 @@ class Wanted:
 
     def block_tokens(self, engine: str) -> int | None:
         """Tokens of a hashed block; None where the engine has as many by itself."""
-        said = self.scenario.prefix_cache.block_tokens
-        return None if said == catalog.engine(engine).kv_block_tokens else said
+        said, own = self.scenario.prefix_cache.block_tokens, catalog.engine(engine).kv_block_tokens
+        if self.model.compressed:
+            own = catalog.launch_defaults(engine).get("block_tokens_compressed") or own
+        return None if said == own else said
 
     @property
     def exchanges(self) -> bool:
