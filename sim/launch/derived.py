@@ -264,6 +264,14 @@ def replicas(found: Derived, redundant: int, rebalanced: bool, why: str, static:
     found.put("experts", kept, why, "redundant", "eplb", "eplb_config", "load_balancer")
 
 
+def balances(found: Derived, spread_by: str) -> bool:
+    """Whether EPLB is on. Raises ScenarioError where no experts are spread for it, as the engines do."""
+    command = found.command
+    if command.value("eplb") and found.pool["ep"].value == 1:
+        raise fail(command.where("eplb"), f"{command.said('eplb')} needs {spread_by}")
+    return bool(command.value("eplb"))
+
+
 def prefix_cache(found: Derived, enabled: bool, why: str) -> None:
     """The prefix cache of every rank."""
     command = found.command

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from sim.launch import kernels
-from sim.launch.derived import Derived, replicas
+from sim.launch.derived import Derived, balances, replicas
 from sim.launch.sglang_exchange import exchange_of, named
 
 OLD: Final = {"trtllm_moe": "flashinfer_trtllm", "cutlass_moe": "flashinfer_cutlass"}
@@ -34,7 +34,8 @@ def _placement(found: Derived) -> None:
     (expert_location.py, init_trivial), and tokens reach them only by --ep-dispatch-algorithm, which the other two set
     (server_args.py, _handle_eplb_and_dispatch)."""
     command = found.command
-    redundant, balanced = int(command.value("redundant", 0)), bool(command.value("eplb"))
+    redundant = int(command.value("redundant", 0))
+    balanced = balances(found, "experts over several GPUs: --ep-size or --moe-a2a-backend")
     location: Any = command.value("location", "trivial")
     if location != "trivial":
         found.tell(command.said("location"), UNREAD)

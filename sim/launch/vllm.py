@@ -230,7 +230,7 @@ def _experts(found: Derived) -> None:
     if not isinstance(redundant, int) or redundant < 0:
         place = command.where("eplb_config", "redundant")
         raise fail(place, f"num_redundant_experts takes a whole number from 0, got {redundant!r}")
-    on = bool(command.value("eplb"))
+    on = rule.balances(found, "--enable-expert-parallel over several GPUs")
     if redundant and not on:
         said = command.said("eplb_config", "redundant")
         raise fail(command.where("eplb_config", "redundant"), f"{said} needs --enable-eplb")

@@ -102,7 +102,7 @@ def _habits(one: Wanted) -> Iterator[str | tuple[str, object]]:
         )  # fmt: skip
     if one.rebalances and one.experts.placement != "contiguous":
         yield "--enable-eplb"
-    if one.experts.redundant:
+    if one.rebalances and one.experts.redundant:
         yield ("--ep-num-redundant-experts", one.experts.redundant)
     if scenario.overlap.two_batch:
         yield "--enable-two-batch-overlap"

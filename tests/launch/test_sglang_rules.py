@@ -342,3 +342,8 @@ def test_any_other_count_is_refused_as_sglang_refuses_it(tokens: int, block: int
 )
 def test_counts_of_drafts_that_do_nothing_are_told(text: str, flag: str) -> None:
     assert any(told.flag.startswith(flag) for told in launch(text, "b200").not_modelled)
+
+
+def test_eplb_needs_experts_that_are_spread() -> None:
+    with pytest.raises(ScenarioError, match=r"command:1:\d+: --enable-eplb needs experts over several GPUs"):
+        launch(ONE_NODE + "--enable-eplb")

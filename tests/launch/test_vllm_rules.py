@@ -273,6 +273,10 @@ CONTRADICTIONS = {
         '-tp 1 -dp 8 --enable-expert-parallel --eplb-config {"num_redundant_experts":32}',
         "needs --enable-eplb",  # config/parallel.py refuses it
     ),
+    "EPLB of experts that are not spread": (
+        "-tp 8 --enable-eplb",
+        "--enable-eplb needs --enable-expert-parallel",
+    ),
     "no memory": ("-tp 2", "deployment.serve: does not fit"),
     "a word too many": ("-tp 8 now", "'now' belongs to no flag before it"),
 }
