@@ -29,7 +29,7 @@ RELEASES: Final = ("oldest", "default", "newest")
 LAUNCH: Final = (
     "seats", "seats_with_drafts", "seats_compressed", "prompt_seats", "drafts", "whole_prompt_tokens",
     "kv_cache", "kv_cache_sparse", "kv_cache_compressed", "graph_batch_below_tp4", "graph_batch",
-    "wait_all_ranks_steps", "host_cache_ratio",
+    "wait_all_ranks_steps", "host_cache_ratio", "block_tokens_compressed",
 )  # fmt: skip
 """What a silent launch command means, beside the rules."""
 

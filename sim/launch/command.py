@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from sim.launch.arguments import Arguments, Given, read_arguments, read_environment
-from sim.launch.entries import DISAGGREGATED, ROUTER, EntryPoint, assigned, entry, started
+from sim.launch.entries import DISAGGREGATED, ROUTER, EntryPoint, Image, assigned, entry, image, started
 from sim.launch.option_files import Files, keys_in, read_options
 from sim.launch.routers import RouterCommand, read_router, read_servers
 from sim.launch.shell import read_script
@@ -63,6 +63,8 @@ class Read:
     routers: tuple[RouterCommand, ...]
     others: tuple[str, ...]
     """First words of the commands that start no server."""
+    images: tuple[Image, ...]
+    """Container images that the text names, whose tags are releases of an engine."""
 
 
 def read_commands(text: str, name: str, folder: Path | None) -> Read:
@@ -76,7 +78,9 @@ def read_commands(text: str, name: str, folder: Path | None) -> Read:
     commands: list[Command] = []
     routers: list[RouterCommand] = []
     others: list[str] = []
-    for statement in (one for outer in script.statements for one in started(outer, text)):
+    statements = [one for outer in script.statements for one in started(outer, text)]
+    named = [image(word) for one in (*script.statements, *statements) for word in one.words]
+    for statement in statements:
         found = entry(statement.words)
         if found is None:
             if said := " ".join(word.text for word in statement.words[:2]).strip():
@@ -93,7 +97,7 @@ def read_commands(text: str, name: str, folder: Path | None) -> Read:
         if LISTED.search(text):
             says += "; `command:` and `args:` of a YAML file are not put together: write the command as one types it"
         raise fail(start, says)
-    return Read(tuple(commands), tuple(routers), tuple(others))
+    return Read(tuple(commands), tuple(routers), tuple(others), tuple(filter(None, named)))
 
 
 def _command(statement: Statement, found: EntryPoint, files: Files) -> Command:

@@ -226,12 +226,17 @@ def _with_acceptance(found: Derived, count: int, why: str, *settings: str) -> in
     return count
 
 
-def block_drafts(found: Derived, method: str, count: object, said: str, *settings: str) -> bool:
+def drafts_blocks(found: Derived, method: str) -> bool:
+    """Whether `method` is DSpark, and the model has its drafter."""
+    return method.lower() == "dspark" and bool(found.machine.model.dspark_modules)
+
+
+def block_drafts(found: Derived, method: str, count: int | None, said: str, *settings: str) -> bool:
     """DSpark, where the model has such a drafter: whether `method` asks for it.
 
     `count`: drafts of a block; None: as the checkpoint has it."""
     model = found.machine.model
-    if method.lower() != "dspark" or not model.dspark_modules:
+    if not drafts_blocks(found, method):
         return False
     found.say(("speculation", "method"), "dspark", said, *settings)
     if not (found.machine.checkpoint.drafts_blocks or found.command.given("spec_model")):
@@ -240,7 +245,7 @@ def block_drafts(found: Derived, method: str, count: object, said: str, *setting
             found.machine.named,
             f"its checkpoint has no drafter of blocks; that of {release} has, and is priced",
         )
-    drafts(found, count if isinstance(count, int) else model.dspark_block, said, *settings)
+    drafts(found, model.dspark_block if count is None else count, said, *settings)
     return True
 
 
@@ -249,12 +254,22 @@ def is_mtp(name: str) -> bool:
     return any(method in name.lower() for method in MTP_METHODS)
 
 
-def replicas(found: Derived, redundant: int, rebalanced: bool, why: str) -> None:
-    """Replicas of experts, as the pool's own `experts`."""
+def replicas(found: Derived, redundant: int, rebalanced: bool, why: str, static: bool = False) -> None:
+    """Replicas of experts, as the pool's own `experts`; `static`: those of the first experts, as nobody balanced."""
     if not (redundant or rebalanced):
         return
     kept: dict[str, Any] = {"redundant": redundant} if redundant else {"placement": "global"}
+    if static:
+        kept["placement"] = "contiguous"
     found.put("experts", kept, why, "redundant", "eplb", "eplb_config", "load_balancer")
+
+
+def balances(found: Derived, spread_by: str) -> bool:
+    """Whether EPLB is on. Raises ScenarioError where no experts are spread for it, as the engines do."""
+    command = found.command
+    if command.value("eplb") and found.pool["ep"].value == 1:
+        raise fail(command.where("eplb"), f"{command.said('eplb')} needs {spread_by}")
+    return bool(command.value("eplb"))
 
 
 def prefix_cache(found: Derived, enabled: bool, why: str) -> None:
@@ -265,8 +280,15 @@ def prefix_cache(found: Derived, enabled: bool, why: str) -> None:
         return
     found.say(("prefix_cache", "enabled"), True, why, "no_prefix_cache", "prefix_cache")
     found.say(("prefix_cache", "scope"), "rank", f"{found.machine.defaults.engine} caches rank by rank")
-    if (block := command.value("block")) and block not in (1, BLOCK_TOKENS):
-        found.say(("prefix_cache", "block_tokens"), block, command.said("block"), "block")
+    machine, why = found.machine, command.said("block")
+    block = command.value("block")
+    if block is None and machine.model.compressed:
+        block, why = (
+            machine.defaults.get("block_tokens_compressed"),
+            f"{machine.by_default} of {machine.model.name}",
+        )
+    if block not in (None, 0, 1, BLOCK_TOKENS):
+        found.say(("prefix_cache", "block_tokens"), block, why, "block")
 
 
 def single_stage(found: Derived) -> int:

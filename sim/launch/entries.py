@@ -23,6 +23,16 @@ ROUTERS: Final = re.compile(
 )
 IMAGES: Final = re.compile(r"(^|/)vllm-openai(:|@|$)")
 """Container images whose entry point is an engine's server."""
+TAGS: Final = re.compile(
+    r"(?:[^\s=]*=)?(?:[^\s=]*[/#])?(?P<name>sglang|vllm-openai|tensorrt-llm/release)"
+    r":v?(?P<release>\d+\.\d+\.\d+(?:\.?(?:rc|post|dev|a|b)\d+)*)(?:[-+@]\S*)?"
+)
+"""Container images of the engines with a release as their tag, whatever is written after it (`v0.5.16-cu130`)."""
+IN_IMAGE: Final[Mapping[str, str]] = {
+    "sglang": "sglang",
+    "vllm-openai": "vllm",
+    "tensorrt-llm/release": "trtllm",
+}
 CONTAINERS: Final = re.compile(r"(^|/)(docker|podman|nerdctl)$")
 ROUTER, DISAGGREGATED, NOTHING = "router", "trtllm-serve disaggregated", ""
 """Entries that are no engine: a router's command, TensorRT-LLM's, a part of an engine that serves no model."""
@@ -68,9 +78,34 @@ def _entry_at(texts: Sequence[str], at: int) -> EntryPoint | None:
         found = EntryPoint(NOTHING, "", at)
     elif base == "trtllm-serve":
         found = EntryPoint("trtllm", "", at + 1 + (after == "serve"))
-    elif IMAGES.search(text) and "serve" not in texts[at:] and any(map(CONTAINERS.search, texts[:at])):
+    elif IMAGES.search(text) and "serve" not in texts[at:] and _runs_container(texts[:at]):
         found = EntryPoint("vllm", "", at + 1)
     return found
+
+
+def _runs_container(texts: Sequence[str]) -> bool:
+    """Whether the words before an image start it, and do not only fetch it."""
+    return any(map(CONTAINERS.search, texts)) and ("run" in texts or "create" in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A container image of an engine, whose tag is a release."""
+
+    engine: str
+    release: str
+    word: Word
+
+    @property
+    def name(self) -> str:
+        """The image without the flag that it may stand behind."""
+        return self.word.text.rpartition("=")[2]
+
+
+def image(word: Word) -> Image | None:
+    """The image that a word names, also behind its flag (`--container-image=...`); None where its tag is no release."""
+    found = TAGS.fullmatch(word.text)
+    return Image(IN_IMAGE[found["name"]], found["release"], word) if found else None
 
 
 def assigned(words: Sequence[Word]) -> dict[str, Word]:

@@ -19,6 +19,7 @@ from sim.launch.checked import checked
 from sim.launch.command import Command, Read, read_commands
 from sim.launch.derived import Derived, Machine, Noted, Role
 from sim.launch.document import dotted_reasons, nested, to_text
+from sim.launch.entries import Image
 from sim.launch.host_memory import with_host_memory
 from sim.launch.model_names import Checkpoint, checkpoint
 from sim.launch.placeholders import GPU, PLACEHOLDER, longest_request, placeholders
@@ -26,7 +27,6 @@ from sim.launch.pools import PoolOf, gather, router_key, shared
 from sim.launch.sides import with_roles
 from sim.launch.words import CLOSES, OPENS, fail
 from sim.scenario.errors import KeyPath
-from sim.scenario.schema import Scenario
 
 ENGINES: Final[Mapping[str, Callable[[Command, Machine], Derived]]] = {
     "sglang": sglang.derive,
@@ -97,18 +97,20 @@ def read_launch(
     """The scenario of the launch commands in `text`, called `name` in messages; their files lie in `folder` (None: no
     file is read).
 
-    `nodes`: nodes that there are. `engine_version`: release whose defaults hold; the newest known without it.
+    `nodes`: nodes that there are. `engine_version`: release whose defaults hold; that of the container's image
+    without it, else the newest known.
     Raises ScenarioError with the place of what is wrong, and UnknownName for the GPU.
     """
     found = read_commands(text, name, folder)
     commands = with_roles(found.commands, found.routers)
-    machine = _machine(commands, gpu, nodes, engine_version, folder)
+    release = _release(commands[0], found, engine_version)
+    machine = _machine(commands, gpu, nodes, release.value if release else None, folder)
     derived = [ENGINES[command.engine](command, machine) for command in commands]
     pools = gather(derived, found.routers, nodes)
     not_modelled = [
         told for one in derived for told in (*one.command.arguments.not_modelled, *one.not_modelled)
     ]
-    keys = _keys(machine, commands[0], pools, found, not_modelled, gpu, engine_version)
+    keys = _keys(machine, commands[0], pools, found, not_modelled, gpu, release)
     keys = checked(keys, not_modelled, name)
     ratio = next((one.host_ratio for one in derived if one.host_ratio), None)
     keys = with_host_memory(keys, ratio, name)
@@ -120,8 +122,24 @@ def read_launch(
         f"Read from {len(commands)} launch command(s) of {commands[0].engine} by `tokenworks launch read`.",
         "Every key says which flag it comes from, or whose default it is.",
     )
-    notes = _notes(machine, found, unsaid, engine_version)
+    notes = _notes(machine, found, unsaid, release)
     return Launch(reasons, once, ignored, unsaid, notes, to_text(head, reasons, once))
+
+
+def _release(first: Command, found: Read, asked: str | None) -> Noted | None:
+    """The release that the user names, or else the tag of the container's image, where all that are named have one."""
+    if asked:
+        return Noted(asked, f"--engine-version {asked}", first.place)
+    images = {image.release: image for image in _images(first.engine, found)}
+    if len(images) != 1:
+        return None
+    [(release, image)] = images.items()
+    return Noted(release, f"the tag of {image.name}", image.word.place)
+
+
+def _images(engine: str, found: Read) -> Iterator[Image]:
+    """Images of the engine in a text."""
+    yield from (image for image in found.images if image.engine == engine)
 
 
 def _machine(
@@ -165,7 +183,7 @@ def _keys(
     found: Read,
     told: list[Told],
     gpu: str | None,
-    release: str | None,
+    release: Noted | None,
 ) -> dict[KeyPath, Noted]:
     """All keys in the order of the file."""
     place = first.place
@@ -174,8 +192,8 @@ def _keys(
         ("gpu",): Noted(machine.gpu.name, f"--gpu {gpu}" if gpu else f"{PLACEHOLDER}; give --gpu", place),
         ("engine",): Noted(first.engine, "the command", place),
     }
-    if release and "engine_version" in Scenario.model_fields:
-        keys[("engine_version",)] = Noted(release, f"--engine-version {release}", place)
+    if release:
+        keys[("engine_version",)] = release
     elif machine.model.compressed:
         why = f"{machine.by_default}; what {machine.model.name} takes of the memory differs from release to release"
         keys[("engine_version",)] = Noted(machine.defaults.release, why, place)
@@ -208,13 +226,15 @@ def _ignored(command: Command) -> Iterator[Told]:
             yield Told(given.said, "it bounds the length of a request; a workload within it is not changed")
 
 
-def _notes(machine: Machine, found: Read, unsaid: Sequence[str], release: str | None) -> tuple[str, ...]:
+def _notes(machine: Machine, found: Read, unsaid: Sequence[str], release: Noted | None) -> tuple[str, ...]:
     """What a reader must know beside the scenario."""
     notes = [f"placeholders, since a launch command does not say them: {', '.join(unsaid)}"]
-    if release and machine.defaults.release != release:
-        notes.append(
-            f"defaults are those of {machine.defaults.engine} {machine.defaults.release}, not of {release}"
-        )
+    engine, described = machine.defaults.engine, machine.defaults.release
+    if release and described != release.value:
+        notes.append(f"defaults are those of {engine} {described}, not of {release.value}")
+    several = dict.fromkeys(image.release for image in _images(engine, found))
+    if not release and several:
+        notes.append(f"images of {engine} {', '.join(several)}: one release is read; give --engine-version")
     if branches := [other for other in found.others if other.split()[0] in OPENS]:
         says = "every command counts, and what they assign is not known"
         notes.append(f"branches and loops were not decided: {says}: {'; '.join(branches)}")

@@ -3,7 +3,8 @@
 from typing import Final
 
 from sim.launch import derived as rule
-from sim.launch import indexer, kernels
+from sim.launch import indexer
+from sim.launch import sglang_experts as experts
 from sim.launch import sglang_graphs as graphs
 from sim.launch.command import Command
 from sim.launch.derived import Derived, Machine, Noted
@@ -41,7 +42,7 @@ def derive(command: Command, machine: Machine) -> Derived:
     _drafts(found)
     _steps(found, dp)
     memory(found, dp)
-    _experts(found)
+    experts.read(found)
     _cache(found)
     if command.wrapper and found.role != "serve":
         why = f"started by {command.wrapper}, whose prefill leg returns at once (ai-dynamo/dynamo pull request 7590)"
@@ -101,11 +102,15 @@ def _drafts(found: Derived) -> None:
     algorithm = str(command.value("spec", "none")).upper()
     flags = ("spec", "spec_steps", "spec_topk", "spec_tokens")
     if algorithm == "NONE":
+        if idle := command.said(*flags[1:], "spec_block"):
+            found.tell(idle, "it does nothing without --speculative-algorithm")
         rule.drafts(found, 0, machine.by_default)
         return
-    said = command.said("spec", "spec_block")
-    if rule.block_drafts(found, algorithm, command.value("spec_block"), said, *flags, "spec_block"):
+    if rule.drafts_blocks(found, algorithm):
+        _block_drafts(found, algorithm)
         return
+    if command.given("spec_block"):
+        found.tell(command.said("spec_block"), f"only DSPARK drafts blocks, not {algorithm}")
     model = str(command.value("spec_model", ""))
     own = not model or rule.is_mtp(model) or model == command.value("model")
     if algorithm not in ("EAGLE", "NEXTN") or not own:
@@ -131,6 +136,22 @@ def _drafts(found: Derived) -> None:
         )
     else:
         rule.drafts(found, int(steps), command.said(*flags), "spec_steps")
+
+
+def _block_drafts(found: Derived, algorithm: str) -> None:
+    """DSpark: a block in one step, verified with one token more (speculative_hook.py: any other count is refused,
+    other steps and branches are set to 1)."""
+    command = found.command
+    block = int(command.value("spec_block", found.machine.model.dspark_block))
+    verified = command.value("spec_tokens")
+    if verified is not None and verified != block + 1:
+        whose = command.said("spec_block") or f"the drafter's block of {block}"
+        says = f"with {command.said('spec')} SGLang takes only {block + 1}, one more than {whose}"
+        raise fail(command.where("spec_tokens"), f"{command.said('spec_tokens')}: {says}")
+    for name in ("spec_steps", "spec_topk"):
+        if command.value(name, 1) != 1:
+            found.tell(command.said(name), "DSPARK drafts a block in one step, without branches: taken as 1")
+    rule.block_drafts(found, algorithm, block, command.said("spec", "spec_block"), "spec", "spec_block")
 
 
 def _steps(found: Derived, dp: int) -> None:
@@ -211,27 +232,6 @@ def _chunk(found: Derived, dp: int) -> Noted:
         why = f"{why} / {dp} attention-DP ranks"
         whole //= dp
     return Noted(max(1, whole), why, command.where("chunk"))
-
-
-def _experts(found: Derived) -> None:
-    """Kernels and replicas of the experts."""
-    command = found.command
-    if not found.machine.model.n_routed:
-        return
-    old = {"trtllm_moe": "flashinfer_trtllm", "cutlass_moe": "flashinfer_cutlass"}
-    asked = next(
-        (name for setting, name in old.items() if command.value(setting)), command.value("moe_backend", "")
-    )
-    said = command.said("moe_backend", *old)
-    if kernels.exchange(a2a := exchange_of(command)):
-        asked, said = a2a, named(command)
-    kernels.read(found, asked, said)
-    rule.replicas(
-        found,
-        int(command.value("redundant", 0)),
-        bool(command.value("eplb")),
-        command.said("redundant", "eplb"),
-    )
 
 
 def _cache(found: Derived) -> None:

@@ -137,25 +137,35 @@ def _drafts(found: Derived) -> None:
     method = str(asked.pop("method", command.value("spec_method", "")) or "").lower()
     model = str(asked.pop("model", command.value("spec_model", "")) or "")
     count = _whole(asked.pop("num_speculative_tokens", command.value("spec_count")))
+    if count != command.value("spec_count", count):
+        raise fail(
+            command.where("spec_count"), f"{command.said('spec_count')} beside num_speculative_tokens {count}"
+        )
     flags = ("spec", "spec_count", "spec_method")
     if not said:
         rule.drafts(found, 0, machine.by_default)
         return
+    if count is not None and (not isinstance(count, int) or count < 1):
+        raise fail(
+            command.where(*flags), f"num_speculative_tokens takes a whole number from 1, got {count!r}"
+        )
     if rule.block_drafts(found, method, count, said, *flags):
+        _untold(found, asked)
         return
     own_model = not model or rule.is_mtp(model) or model == command.value("model")
     if not (rule.is_mtp(method) or (not method and own_model)):
         found.tell(said, "only the model's own MTP module drafts here; none are priced")
         rule.drafts(found, 0, said, *flags)
         return
-    if count is not None and (not isinstance(count, int) or count < 1):
-        raise fail(
-            command.where(*flags), f"num_speculative_tokens takes a whole number from 1, got {count!r}"
-        )
     if count is None:
         rule.drafts(found, machine.defaults.get("drafts"), f"{said}, {machine.by_default}", *flags)
     else:
         rule.drafts(found, count, said, *flags)
+    _untold(found, asked)
+
+
+def _untold(found: Derived, asked: Mapping[str, Any]) -> None:
+    """What is left of the drafts' configuration."""
     for key in sorted(
         set(asked) - {"draft_tensor_parallel_size", "tensor_parallel_size", "quantization", "revision"}
     ):
@@ -220,10 +230,11 @@ def _experts(found: Derived) -> None:
     if not isinstance(redundant, int) or redundant < 0:
         place = command.where("eplb_config", "redundant")
         raise fail(place, f"num_redundant_experts takes a whole number from 0, got {redundant!r}")
-    on = bool(command.value("eplb"))
+    on = rule.balances(found, "--enable-expert-parallel over several GPUs")
     if redundant and not on:
-        found.tell(command.said("eplb_config", "redundant"), "without --enable-eplb it has no effect")
-    rule.replicas(found, int(redundant) if on else 0, on, command.said("eplb", "eplb_config", "redundant"))
+        said = command.said("eplb_config", "redundant")
+        raise fail(command.where("eplb_config", "redundant"), f"{said} needs --enable-eplb")
+    rule.replicas(found, redundant, on, command.said("eplb", "eplb_config", "redundant"))
     for key in sorted(config):
         why = "how replicas are moved is set in `experts` (rebalance_every_steps, staleness_rho)"
         found.tell(f"--eplb-config {key}", why)

@@ -59,8 +59,10 @@ class Wanted:
 
     def block_tokens(self, engine: str) -> int | None:
         """Tokens of a hashed block; None where the engine has as many by itself."""
-        said = self.scenario.prefix_cache.block_tokens
-        return None if said == catalog.engine(engine).kv_block_tokens else said
+        said, own = self.scenario.prefix_cache.block_tokens, catalog.engine(engine).kv_block_tokens
+        if self.model.compressed:
+            own = catalog.launch_defaults(engine).get("block_tokens_compressed") or own
+        return None if said == own else said
 
     @property
     def exchanges(self) -> bool:
@@ -100,8 +102,8 @@ class Wanted:
 
     @property
     def rebalances(self) -> bool:
-        """Whether experts have replicas, or are moved."""
-        return bool(self.experts.redundant) or self.experts.placement == "global"
+        """Whether experts have replicas, or are moved: only where they are spread over GPUs."""
+        return self.pool.ep > 1 and (bool(self.experts.redundant) or self.experts.placement == "global")
 
     @property
     def nodes(self) -> int:
@@ -123,7 +125,7 @@ def wanted(scenario: Scenario, deployment: Deployment, role: str, engine: str) -
     """A pool of a checked scenario."""
     pool, plan = scenario.deployment.pools()[role], deployment.pools[role]
     model, precision = deployment.model, deployment.precision
-    cannot = [*_placement(plan.experts)]
+    cannot = [*_placement(plan.experts, engine, pool.ep)]
     name = _checkpoint(scenario, model, engine, cannot)
     told = (precision.attention_format, precision.dense_format)
     beside = Precision(weights=precision.weights)
@@ -138,11 +140,13 @@ def wanted(scenario: Scenario, deployment: Deployment, role: str, engine: str) -
     return Wanted(scenario, role, pool, plan, model, deployment.gpu, name, cannot)
 
 
-def _placement(experts: Experts) -> Iterator[str]:
-    """What of the experts' placement no flag sets: EPLB places them globally."""
-    by_eplb = (None, "global") if experts.redundant else (None, "global", "contiguous")
+def _placement(experts: Experts, engine: str, ep: int) -> Iterator[str]:
+    """What of the experts' placement no flag sets: EPLB places them globally, and only SGLang has replicas without."""
+    without = not experts.redundant or engine == "sglang"
+    by_eplb = (None, "global", "contiguous") if without else (None, "global")
     untold = {
-        "placement": experts.placement not in by_eplb,
+        "redundant": experts.redundant and ep == 1,
+        "placement": experts.placement not in (by_eplb if ep > 1 else (None, "contiguous")),
         "rebalance_every_steps": experts.rebalance_every_steps is not None,
         "shared_expert_as_slot": experts.shared_expert_as_slot,
     }

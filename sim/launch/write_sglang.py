@@ -100,9 +100,9 @@ def _habits(one: Wanted) -> Iterator[str | tuple[str, object]]:
             ("--speculative-algorithm", "EAGLE"), ("--speculative-num-steps", steps),
             ("--speculative-eagle-topk", 1), ("--speculative-num-draft-tokens", steps + 1),
         )  # fmt: skip
-    if one.rebalances:
+    if one.rebalances and one.experts.placement != "contiguous":
         yield "--enable-eplb"
-    if one.experts.redundant:
+    if one.rebalances and one.experts.redundant:
         yield ("--ep-num-redundant-experts", one.experts.redundant)
     if scenario.overlap.two_batch:
         yield "--enable-two-batch-overlap"

@@ -79,7 +79,7 @@ def _flags(one: Wanted) -> Iterator[str | tuple[str, object]]:
         yield ("--speculative-config", asked)
     if one.rebalances:
         yield "--enable-eplb"
-    if one.experts.redundant:
+    if one.rebalances and one.experts.redundant:
         yield ("--eplb-config", {"num_redundant_experts": one.experts.redundant})
     if scenario.overlap.two_batch:
         yield "--enable-dbo"

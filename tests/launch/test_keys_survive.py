@@ -67,7 +67,10 @@ SECTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     ),
     "prefix_cache": st.fixed_dictionaries(
         {"enabled": flags, "scope": st.just("rank")},
-        optional={"block_tokens": st.sampled_from([32, 64, 128]), "host_gb": st.sampled_from([64.0, 640.0])},
+        optional={
+            "block_tokens": st.sampled_from([32, 64, 128, 256]),
+            "host_gb": st.sampled_from([64.0, 640.0]),
+        },
     ),
 }
 scenarios = st.fixed_dictionaries(
@@ -168,6 +171,26 @@ def test_a_block_of_the_engines_own_size_is_said_by_nobody(engine: str) -> None:
     written = write_launch(Scenario.model_validate(data))
     assert read_launch(written.text, "h200_sxm").scenario["prefix_cache"] == data["prefix_cache"]
     assert "--page-size" not in written.text and "--block-size" not in written.text
+
+
+@pytest.mark.parametrize(("engine", "flag"), [("sglang", "--page-size"), ("vllm", "--block-size")])
+@pytest.mark.parametrize("blocks", [64, 128, 256])
+def test_v4_has_blocks_of_256_tokens_unless_a_flag_says_otherwise(
+    engine: str, flag: str, blocks: int
+) -> None:
+    """256: SGLang's page size of V4 and vLLM's block size of it."""
+    data = {"model": "deepseek-v4-pro", "gpu": "b200_sxm", "engine": engine, "workload": WORKLOAD}
+    data |= {
+        "deployment": {"serve": {"gpus": 8, "tp": 8}},
+        "prefix_cache": {"enabled": True, "scope": "rank", "block_tokens": blocks},
+    }
+    scenario = Scenario.model_validate(data)
+    written = write_launch(scenario)
+    assert (flag in written.text) is (blocks != 256)
+    again = read_launch(written.text, "b200_sxm")
+    assert parse(again.text).scenario.prefix_cache == scenario.prefix_cache
+    if blocks == 256:
+        assert "default of" in again.json()["reasons"]["prefix_cache.block_tokens"]
 
 
 def test_what_is_not_of_a_command_is_told_in_one_sentence() -> None:

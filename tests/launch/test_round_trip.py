@@ -68,7 +68,8 @@ def essence(scenario: Scenario) -> dict[str, Any]:
             "seats": pool.max_batch_per_gpu if role != "prefill" else None,
             "chunk": plan.pools[role].chunk_tokens if role != "decode" else None,
             "exchange": (pool.exchange or "all_to_all") if pool.tp < pool.gpus == pool.ep else None,
-            "redundant": plan.pools[role].experts.redundant,
+            # Engines refuse EPLB of experts that are not spread.
+            "redundant": plan.pools[role].experts.redundant if pool.ep > 1 else 0,
         }
         for role, pool in scenario.deployment.pools().items()
     }
@@ -134,6 +135,8 @@ def test_written_commands_read_as_the_same_scenario(engine: str, data: dict[str,
     if any("two_batch" in said for said in written.cannot):
         wanted["two_batch"] = False
     assert got == wanted
+    lost = any(pool.ep == 1 and pool.experts for pool in scenario.deployment.pools().values())
+    assert lost <= any("experts.redundant" in said for said in written.cannot)
     given_fractions = {
         r: p.memory_fraction for r, p in scenario.deployment.pools().items() if p.memory_fraction
     }
@@ -172,6 +175,43 @@ def test_habits_that_a_flag_names_come_back(case: str) -> None:
     base = {"model": "deepseek-v3", "gpu": "h200_sxm", "engine": engine, "workload": WORKLOAD}
     written = write_launch(Scenario.model_validate({**base, **data}))
     assert read_launch(written.text, "h200_sxm").scenario["scheduling"] == data["scheduling"]
+
+
+PLACED = st.sampled_from(
+    [{}, {"redundant": 32}, {"redundant": 32, "placement": "contiguous"}, {"placement": "global"}]
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(prefill=PLACED, decode=PLACED)
+def test_replicas_come_back_as_they_were_placed(prefill: dict[str, Any], decode: dict[str, Any]) -> None:
+    """SGLang has replicas with EPLB and without it; a command that lacks EPLB does not get it."""
+    of = {"gpus": 8, "tp": 1, "ep": 8}
+    pools = {"prefill": {**of, "experts": prefill}, "decode": {**of, "experts": decode}}
+    data = {
+        "model": "deepseek-v3",
+        "gpu": "b200_sxm",
+        "engine": "sglang",
+        "workload": WORKLOAD,
+        "deployment": pools,
+    }
+    written = write_launch(Scenario.model_validate(data))
+    read = read_launch(written.text, "b200_sxm").scenario["deployment"]
+    assert [read[role].get("experts", {}) for role in pools] == [prefill, decode]
+    balanced = [
+        placed for placed in (prefill, decode) if placed.get("placement", "global") == "global" and placed
+    ]
+    assert written.text.count("--enable-eplb") == len(balanced)
+    assert not any("experts" in said for said in written.cannot)
+
+
+def test_replicas_that_nobody_balanced_are_lost_aloud_by_the_others() -> None:
+    experts = {"redundant": 32, "placement": "contiguous"}
+    pool = {"gpus": 8, "tp": 1, "ep": 8, "experts": experts}
+    data = {"model": "deepseek-v3", "gpu": "b200_sxm", "workload": WORKLOAD, "deployment": {"serve": pool}}
+    for engine in ("vllm", "trtllm"):
+        written = write_launch(Scenario.model_validate({**data, "engine": engine}))
+        assert any("experts.placement" in said for said in written.cannot)
 
 
 def test_what_an_engine_cannot_do_is_said() -> None:

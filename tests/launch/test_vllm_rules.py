@@ -231,7 +231,6 @@ TOLD = {
         '--speculative-config {"method":"mtp","num_speculative_tokens":1,"disable_by_batch_size":32}',
         "--speculative-config disable_by_batch_size",
     ),
-    "replicas that are off": ('--eplb-config {"num_redundant_experts":32}', "--eplb-config"),
     "context parallelism": ("--decode-context-parallel-size 8", "--decode-context-parallel-size 8"),
     "a connector on one worker": (
         '--kv-transfer-config {"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}',
@@ -266,6 +265,18 @@ CONTRADICTIONS = {
         '-tp 8 --speculative-config {"method":"mtp","num_speculative_tokens":0}',
         "whole number from 1, got 0",
     ),
+    "two counts of drafts": (
+        '-tp 8 --spec-tokens 5 --speculative-config {"method":"mtp","num_speculative_tokens":3}',
+        "--spec-tokens 5 beside num_speculative_tokens 3",
+    ),
+    "replicas that are off": (
+        '-tp 1 -dp 8 --enable-expert-parallel --eplb-config {"num_redundant_experts":32}',
+        "needs --enable-eplb",  # config/parallel.py refuses it
+    ),
+    "EPLB of experts that are not spread": (
+        "-tp 8 --enable-eplb",
+        "--enable-eplb needs --enable-expert-parallel",
+    ),
     "no memory": ("-tp 2", "deployment.serve: does not fit"),
     "a word too many": ("-tp 8 now", "'now' belongs to no flag before it"),
 }
@@ -277,6 +288,14 @@ def test_a_contradiction_is_an_error_that_names_the_flag(case: str) -> None:
     with pytest.raises(ScenarioError, match="command:1:") as caught:
         launch(R1 + more)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("count", ['"five"', "0", "-1", "2.5"])
+def test_a_block_of_drafts_is_a_whole_number_from_1(count: str) -> None:
+    text = f"""vllm serve deepseek-ai/DeepSeek-V4-Pro-0813 -tp 8 --speculative-config
+'{{"method":"dspark","num_speculative_tokens":{count}}}'""".replace("\n", " ")
+    with pytest.raises(ScenarioError, match="num_speculative_tokens takes a whole number from 1"):
+        launch(text, "b200")
 
 
 def test_a_misspelt_flag_is_named_beside_what_it_leads_to() -> None:
