@@ -1,6 +1,6 @@
 """What is said of a run in words, by its JSON."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sim.result.objectives import judged
@@ -16,11 +16,18 @@ class Promise(NamedTuple):
     kept: bool
 
 
-def promises(run: Json) -> Iterator[Promise]:
-    """Each objective of the scenario."""
+def seconds(value: float | None) -> str:
+    """A duration in the unit that reads best."""
+    if value is None:
+        return "-"
+    return f"{value:.3g} s" if value >= 1 else f"{value / MILLISECOND_S:.3g} ms"
+
+
+def promises(run: Json, written: Callable[[float | None], str] = seconds) -> Iterator[Promise]:
+    """Each objective of the scenario. `written`: how seconds are."""
     for one in judged(run):
-        what, found = "kept" if one.kept else "missed", one.why or _seconds(one.found_s)
-        yield Promise(f"objective {one.label} p99 <= {_seconds(one.bound_s)}: {what} ({found})", one.kept)
+        what, found = "kept" if one.kept else "missed", one.why or written(one.found_s)
+        yield Promise(f"objective {one.label} p99 <= {written(one.bound_s)}: {what} ({found})", one.kept)
 
 
 def fills_first(run: Json) -> str:
@@ -35,7 +42,7 @@ def fills_first(run: Json) -> str:
 
 def basis(run: Json) -> str:
     """What the price rests on."""
-    cost = run["cost"]
+    cost = run.get("cost") or {}
     return (
         f"GPU price as of {cost.get('as_of') or 'the scenario'}, {share(cost.get('overhead_fraction'))} overhead, "
         f"{share(cost.get('margin'))} margin; {cost.get('source')}"
@@ -45,9 +52,3 @@ def basis(run: Json) -> str:
 def share(value: float | None) -> str:
     """A share as per cent."""
     return "-" if value is None else f"{value:.1%}"
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g} s" if value >= 1 else f"{value / MILLISECOND_S:.3g} ms"
