@@ -17,6 +17,7 @@ from sim.price import price
 from sim.result import Result
 from sim.result.books import Books, books
 from sim.result.expected_error import expected_error
+from sim.result.notes import handover_notes
 from sim.result.sample import doublings
 from sim.result.summary_books import SummaryBooks
 from sim.scenario.schema import Scenario
@@ -66,12 +67,14 @@ def _run(scenario: Scenario, seed: int, base_folder: Path | None, progress: Prog
     limits = (deployment.model.max_positions, *(pool.longest_tokens for pool in plan.pools.values()))
     kept = SummaryBooks(scenario, limits) if scenario.metrics == "summary" else None
     record = run_cluster(scenario, stream, plan, costs, seed, progress, kept)
+    known = books(record)
     notes = (
         *deployment.model.notes,
         *scenario_notes(scenario),
         *stream.notes,
         *pricing_notes(deployment),
-        *_rejections(books(record), deployment, plan),
+        *_rejections(known, deployment, plan),
+        *handover_notes(record, known, plan.handover),
     )
     anchor = None if deployment.anchor is None else deployment.anchor.json()
     paid = deploy(scenario.whole_fleet()) if scenario.fleet else deployment

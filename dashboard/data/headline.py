@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from sim.report.objectives import OBJECTIVES, judged
 from sim.report.run import Shown
 from sim.report.tables import at
 from sim.report.terms import TERMS
+from sim.result.objectives import OBJECTIVES, judged
 from sim.steady import SteadyState
 from sim.units import MILLISECOND_S
 
@@ -134,7 +134,9 @@ def _kept(one: Shown, run: Mapping[str, Any]) -> Figure:
     if not bounds:
         return NOTHING_PROMISED
     found = [*judged(run)]
-    p99 = ", ".join(f"{objective.label} {objective.why or _seconds(objective.p99_s)}" for objective in found)
+    p99 = ", ".join(
+        f"{objective.label} {objective.why or _seconds(objective.found_s)}" for objective in found
+    )
     text = f"{sum(objective.kept for objective in found)} of {len(found)} kept"
     return Figure("Objectives", None, text, f"{_told(bounds)}. Found: {p99}.", less_is_better=False)
 

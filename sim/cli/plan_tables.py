@@ -114,6 +114,9 @@ def _details(best: Json) -> Iterator[Text]:
     yield Text(
         f"A replica alone holds {number(best['held_per_s'])} requests/s; what ends it: {best['ends_at'] or '-'}"
     )
+    if (rate := best["output_tokens_per_s"]) is not None:
+        per_gpu = number(best["output_tokens_per_s_per_gpu"])
+        yield Text(f"At the peak {number(rate)} output tokens/s, {per_gpu} per GPU")
     if best["alone"]:
         yield Text(best["alone"]["says"], style="bold")
     yield Text(f"Priced at {price(best['price'])}")
@@ -210,5 +213,18 @@ def rows(plan: Json) -> Iterator[dict[str, Any]]:
         prices = {f"usd_per_million_{kind}": value for kind, value in one["usd_per_million"].items()}
         found = {o["objective"]: o["found_s"] for o in one["objectives"]}
         keys = ("name", "gpu", "kind", "replicas", "gpus", "gpus_paid", "stranded", "usd_per_hour")
+        simulated = {
+            f"{of}_{p}_s": (one["latency"] or {}).get(f"{of}_s", {}).get(p)
+            for of in ("ttft", "tpot")
+            for p in ("p50", "p99")
+        }
+        rates = {k: one[k] for k in ("output_tokens_per_s", "output_tokens_per_s_per_gpu")}
         more = ("at_best", "held_per_s", "limited_by", "meets_objectives", "why_not")
-        yield {**{k: one[k] for k in keys}, **prices, **found, **{k: one[k] for k in more}}
+        yield {
+            **{k: one[k] for k in keys},
+            **prices,
+            **rates,
+            **simulated,
+            **found,
+            **{k: one[k] for k in more},
+        }

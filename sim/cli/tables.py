@@ -17,7 +17,8 @@ from sim.catalog.validated import in_words
 from sim.cli.day_table import day
 from sim.cli.terminal import number, percent, seconds, usd
 from sim.cost.latency import PRICED_BY
-from sim.report.objectives import judged
+from sim.report import said
+from sim.result.objectives import judged
 from sim.scenario import anchor
 
 Json = Mapping[str, Any]
@@ -190,16 +191,6 @@ def _stable(run: Json) -> RenderableType:
     return "yes" if run["stable"] else Text("no: the backlog grows", style="bold red")
 
 
-def _fills_first(run: Json) -> str:
-    """The pool that limits, and what of it."""
-    role, limit = run.get("limited_by"), (run.get("capacity") or {}).get("limit")
-    if role is None:
-        return "-"
-    return f"{'serving' if role == 'serve' else role} pool" + (
-        f", {limit}" if limit not in (None, role) else ""
-    )
-
-
 def _file_name(name: str) -> str:
     """A name of the catalog as it is, a file without its folders."""
     return Path(name).name
@@ -213,10 +204,8 @@ def _paid(run: Json) -> str:
 
 def promises(run: Json) -> Iterator[Text]:
     """Each objective of the scenario: kept or missed."""
-    for one in judged(run):
-        what, found = "kept" if one.kept else "missed", one.why or seconds(one.p99_s)
-        told = f"  objective {one.label} p99 <= {seconds(one.bound_s)}: {what} ({found})"
-        yield Text(told, style="green" if one.kept else "bold red")
+    for one in said.promises(run, seconds):
+        yield Text(f"  {one.text}", style="green" if one.kept else "bold red")
 
 
 def basis(run: Json) -> str:
@@ -274,7 +263,7 @@ def _side_by_side(by_name: Mapping[str, Json]) -> Table:
             for row, values in known.items():
                 table.add_row(f"  {row.label}", *_cells(row, values))
             table.add_row("")
-    table.add_row(Text("Fills first", style="bold"), *_spread([_fills_first(run) for run in shown]))
+    table.add_row(Text("Fills first", style="bold"), *_spread([said.fills_first(run) for run in shown]))
     table.add_row(Text("Stable", style="bold"), *_spread([_stable(run) for run in shown]))
     table.add_row(
         Text("Expected error", style="bold"), *_spread([in_words(run.get("expected_error")) for run in shown])

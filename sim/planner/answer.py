@@ -50,6 +50,7 @@ def candidate(found: Found, entry: Entry, target: int = SAFE, confirmed: Confirm
         "usd_per_hour": size.usd_per_hour,
         "usd_per_million": prices(found, entry, size, measured),
         "at_best": unknown,
+        **output_rates(found, size, measured),
         "latency": measured.data["latency"] if measured else None,
         "objectives": objectives,
         "held_per_s": entry.held_per_s(target) if entry.held else None,
@@ -143,6 +144,20 @@ def _order(found: Found, entry: Entry) -> tuple[bool, bool, Any]:
     size = entry.sizes[SAFE]
     by_rank = entry.rank(SAFE) if size else rank(entry.screened, at_best(found, entry), at_most(found, entry))
     return size is None, entry.held is None, by_rank
+
+
+def output_rates(found: Found, size: Size, measured: Simulated | None) -> Json:
+    """Output tokens per second at the peak, by the answers that were simulated; None where none were."""
+    answered = measured.data["requests"]["completed"] if measured else 0
+    rate = (
+        found.traffic.peak_per_s * measured.data["tokens"]["output"] / answered
+        if measured and answered
+        else None
+    )
+    return {
+        "output_tokens_per_s": rate,
+        "output_tokens_per_s_per_gpu": rate and rate / size.gpus,
+    }
 
 
 def _held(entry: Entry, target: int) -> Simulated | None:

@@ -1,6 +1,6 @@
 """A run, or several side by side, as one HTML file that needs nothing else: no server, no network, no fonts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sim.catalog.validated import in_words
-from sim.report import drawing, tables
+from sim.report import drawing, said, tables
 from sim.report import run as runs
 from sim.report.look import Chart
 from sim.report.run import Run, Shown
@@ -21,11 +21,12 @@ STYLE: Final = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin: 2rem 0 0; }
-p.says { color: #556; margin: .2rem 0 .4rem; } p.lead { font-size: 1.1rem; }
+p.says, ul.says { color: #556; margin: .2rem 0 .4rem; } p.lead { font-size: 1.1rem; }
 table { border-collapse: collapse; font-size: .85rem; } td, th { padding: .25rem .7rem; border-bottom: 1px solid #dde; }
 th { text-align: left; font-weight: 600; } td { text-align: right; font-variant-numeric: tabular-nums; }
 td:first-child { text-align: left; } div.wide { overflow-x: auto; } details { margin: .3rem 0 1rem; color: #334; }
 pre { background: #f4f6f9; padding: .8rem; overflow-x: auto; } .bad { color: #b3263c; font-weight: 600; }
+.good { color: #23703f; }
 dt { font-weight: 600; } dd { margin: 0 0 .4rem 0; color: #445; }
 footer { color: #667; margin-top: 3rem; font-size: .85rem; }
 """
@@ -46,6 +47,7 @@ def report(services: list[Shown]) -> str:
     body = [
         f"<h1>{escape(title)}</h1>",
         *(_lead(name, run) for name, run in simulated.items()),
+        *_notes(simulated),
         *(f"<p class='says'>{escape(told)}.</p>" for told in runs.unlike(services)),
         table_part(tables.headline_table(simulated).set_index("scenario").T.reset_index(names="")),
         *(chart_part(chart) for chart in runs.charts(services).values()),
@@ -72,7 +74,7 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
     price = f"${blended:.3g} per million tokens" if blended is not None else "no tokens served"
     hour, bought = tables.at(run, "cost", "usd_per_gpu_hour"), tables.at(run, "cost", "bought_gpus")
     paid = "-" if bought is None else f"{bought:.1f}".removesuffix(".0")
-    said = (
+    told = (
         f"<b>{escape(name)}</b>: {price} at {escape(str(tables.at(run, 'cost', 'tier')))} "
         f"({'-' if hour is None else f'${hour:.2f}'} per GPU-hour). "
         f"{escape(Path(scenario['model']).name)} on {run['gpus']} GPUs {escape(Path(scenario['gpu']).name)} "
@@ -80,13 +82,26 @@ def _lead(name: str, run: Mapping[str, Any]) -> str:
         f"{tables.at(run, 'requests', 'completed') or 0:,} requests."
     )
     if run["stable"] is None:
-        said += " The work ends: it is told as a whole, and paid for until its last answer."
+        told += " The work ends: it is told as a whole, and paid for until its last answer."
     elif not run["stable"]:
-        said += " <span class='bad'>Not stable: requests arrive faster than they are served.</span>"
-    said += f"<br>Expected error: {escape(in_words(run.get('expected_error')))}."
+        told += " <span class='bad'>Not stable: requests arrive faster than they are served.</span>"
+    for text, kept in said.promises(run):
+        told += f"<br><span class='{'good' if kept else 'bad'}'>{escape(text)}</span>"
+    told += f"<br>Expected error: {escape(in_words(run.get('expected_error')))}."
     if "anchor" in run:
-        said += f"<br>Anchored on {escape(anchor.in_words(run['anchor']))}."
-    return f"<p class='lead'>{said}</p>"
+        told += f"<br>Anchored on {escape(anchor.in_words(run['anchor']))}."
+    return f"<p class='lead'>{told}</p><p class='says'>{escape(said.basis(run))}.</p>"
+
+
+def _notes(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What a reader should know of the figures, each note once."""
+    owners: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        for note in run.get("notes") or ():
+            owners.setdefault(note, []).append(name)
+    if owners:
+        items = [f"<li>{escape(', '.join(names))}: {escape(note)}</li>" for note, names in owners.items()]
+        yield f"<h2>Notes</h2><ul class='says'>{''.join(items)}</ul>"
 
 
 def chart_part(chart: Chart) -> str:

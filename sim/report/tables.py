@@ -7,6 +7,7 @@ from typing import Any, Final
 import pandas as pd
 
 from sim.price import TokenPrices
+from sim.report import said
 from sim.steady import OperatingPoint, SteadyState
 from sim.units import GB_BYTES, MILLISECOND_S
 
@@ -170,11 +171,17 @@ def headline_table(runs: Mapping[str, Json]) -> pd.DataFrame:
                 "TPOT p99, ms": _ms(at(run, "latency", "tpot_s", "p99")),
                 "goodput, requests/s": at(run, "goodput_requests_per_s"),
                 "stable": STABLE[at(run, "stable")],
+                "load": said.share(at(run, "capacity", "load")),
+                "capacity, requests/s": at(run, "capacity", "requests_per_s"),
+                "fills first": said.fills_first(run),
                 **{
                     f"{label}, USD/M": at(run, "cost", "usd_per_million", key)
                     for key, label in PRICES.items()
                 },
                 "blended, USD/M": at(run, "cost", "usd_per_million", "blended"),
+                "blended when full, USD/M": at(run, "capacity", "usd_per_million_blended"),
+                "USD per hour": at(run, "cost", "usd_per_hour"),
+                "overhead": said.share(at(run, "cost", "overhead_fraction")),
                 "price tier": at(run, "cost", "tier"),
             }
         )

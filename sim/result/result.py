@@ -15,6 +15,8 @@ from sim.result.books import books
 from sim.result.fleet import fleet
 from sim.result.hours import by_hour, untold_hours
 from sim.result.invariants import check_invariants
+from sim.result.notes import chance_notes
+from sim.result.objectives import judged
 from sim.result.sample import widened
 from sim.result.statistics import request_columns, summary
 from sim.result.totals import LATENCIES
@@ -64,9 +66,11 @@ class Result:
         """
         self.record = replace(record, invariants=[*record.invariants, *check_invariants(record)])
         self.notes = (*notes, *_unmeasured(record), *untold_hours(record))
+        self._chance_is_told = False
         self._outlook: Callable[[], dict[str, Any]] | None = None
         self._books = known = books(self.record)
         self._json = {**summary(self.record, known, cost.json(), expected_error), "notes": list(self.notes)}
+        self._json["objectives"] = {one.key: one.json() for one in judged(self._json)}
         if anchor is not None:
             self._json["anchor"] = anchor
         if by_the_clock(record.scenario):
@@ -76,6 +80,9 @@ class Result:
 
     def json(self) -> dict[str, Any]:
         """The JSON of the run, as documented; `wall_s` is the only value that may differ between runs of one seed."""
+        if not self._chance_is_told:  # not before a sampled fleet has widened its intervals
+            self._chance_is_told = True
+            self._json["notes"] += chance_notes(self.record, self._json)
         if self._outlook is not None:
             outlook, self._outlook = self._outlook, None
             self._json |= self._foreseen(outlook)

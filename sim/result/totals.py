@@ -32,6 +32,10 @@ class Totals:
     cached_host_tokens: int = 0
     cached_disk_tokens: int = 0
     generated_tokens: int = 0
+    decoded_tokens: int = 0
+    """Of completed answers, after the first token, but for those that leave as a whole."""
+    decoding_s: float = 0.0
+    """Of the same answers, from the KV's arrival on the rank that decodes to the end."""
     first_arrival_s: float = np.inf
     last_finish_s: float = -np.inf
     breakdown_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS_OF_TTFT, 0.0))
@@ -42,6 +46,7 @@ class Totals:
         """`counted`: arrived after the warm-up."""
         completed = counted & ~np.isnan(table.finish_s)
         served = counted & ~np.isnan(table.prefill_end_s)
+        seen = completed & (table.finish_s > table.first_token_s)
         return cls(
             arrived=int(counted.sum()),
             completed=int(completed.sum()),
@@ -52,6 +57,8 @@ class Totals:
             cached_host_tokens=int(table.cached_host_tokens[served].sum()),
             cached_disk_tokens=int(table.cached_disk_tokens[served].sum()),
             generated_tokens=int(table.generated_tokens[counted].sum()),
+            decoded_tokens=int((table.output_tokens[seen] - 1).sum()),
+            decoding_s=float((table.finish_s - table.received_s)[seen].sum()),
             first_arrival_s=float(table.arrival_s[counted].min(initial=np.inf)),
             last_finish_s=float(table.finish_s[completed].max(initial=-np.inf)),
             breakdown_s={name: float(s[completed].sum()) for name, s in parts_of_ttft(table).items()},

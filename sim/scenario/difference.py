@@ -11,6 +11,8 @@ WORK: Final = ("workload", "duration_s", "warmup_s")
 """Sections that say what has to be served; ratios between unlike work compare two things at once."""
 MOST_TOLD: Final = 6
 """Keys that one sentence names; how many more there are is said."""
+FIRST: Final = ("price", "model", "gpu", "engine", "precision", "deployment")
+"""Sections whose differences are told before those of all others: they move a result most."""
 LONGEST: Final = 40
 """Characters of a value that are shown."""
 
@@ -62,8 +64,16 @@ def against_first(scenarios: Mapping[str, Scenario]) -> list[str]:
 
 
 def _listed(found: list[Difference]) -> str:
+    """In the order of their weight; of one section what only the first scenario has comes last."""
+    found = sorted(found, key=lambda one: (_weight(one.key), one.other is None))
     more = f" and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
     return ", ".join(map(str, found[:MOST_TOLD])) + more
+
+
+def _weight(key: str) -> int:
+    """Place of its section in `FIRST`."""
+    section = key.split(".", maxsplit=1)[0]
+    return FIRST.index(section) if section in FIRST else len(FIRST)
 
 
 def _flat(data: Mapping[str, Any], under: str = "") -> Iterator[tuple[str, Any]]:

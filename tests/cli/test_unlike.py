@@ -9,6 +9,7 @@ from told import GOOD, Told
 
 from sim.scenario.difference import differences, in_words
 from sim.scenario.loading import parse
+from sim.scenario.schema import Scenario
 
 
 def told(*overrides: str, base: str = GOOD) -> str:
@@ -52,6 +53,21 @@ def test_both_kinds_are_told_and_long_lists_are_cut() -> None:
     ]
     found = told("duration_s=40", "gpu=b200", *(f"{key}={n}" for n, key in enumerate(many, 2)))
     assert found.startswith("another workload") and "; and also " in found and " more" in found
+
+
+def test_what_weighs_most_is_named_though_the_list_is_cut() -> None:
+    """The price, the GPU and keys that are new stand before those that only the first scenario has."""
+    base = parse(GOOD).scenario
+    other = base.model_dump(exclude_defaults=True)
+    roles = {"serve": {"workers": 3, "gpus": 16, "tp": 8, "max_batch_per_gpu": 32}}
+    other |= {"gpu": "b200_sxm", "engine": "vllm", "router": "random", "price": {"usd_per_gpu_hour": 3.0}}
+    other["deployment"] = roles
+    found = in_words(differences(base, Scenario.model_validate(other)))
+    start = (
+        "price.usd_per_gpu_hour 2 -> 3, gpu h200_sxm -> b200_sxm, engine sglang -> vllm, deployment.serve."
+    )
+    assert found.startswith(start) and " more" in found
+    assert "deployment.prefill" not in found and "deployment.decode" not in found
 
 
 @given(st.sampled_from(["gpu=b200", "duration_s=5", "router=random", "warmup_s=2", "workload.requests=7"]))

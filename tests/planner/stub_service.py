@@ -70,6 +70,7 @@ def measured(screened: Screened, rate: float, replicas: int = 1) -> Simulated:
             "utilization": dict.fromkeys(screened.candidate.pools, load),
             "priced_by": {"measured": 1.0},
             "tokens": {"input": 1000, "input_cached": 0, "output": 200},
+            "requests": {"completed": 1},
         },
     )  # fmt: skip
 

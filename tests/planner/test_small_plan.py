@@ -1,9 +1,12 @@
 """One small plan for real: simulated, saved, and the same whoever computes it."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -93,6 +96,15 @@ def test_the_command_leaves_what_can_be_run_and_read(
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"scenario.yaml", "plan.json", "candidates.csv", "report.html", "launch.sh"}
     assert sim.load(tmp_path / "out" / "scenario.yaml") == plan.scenario
+    rows = pd.read_csv(tmp_path / "out" / "candidates.csv").set_index("name")
+    for one in plan.json()["candidates"]:
+        row = rows.loc[one["name"]]
+        for metric, p in itertools.product(("ttft", "tpot"), ("p50", "p99")):
+            known = one["latency"] and one["latency"][f"{metric}_s"][p]
+            assert np.isnan(row[f"{metric}_{p}_s"]) if known is None else row[f"{metric}_{p}_s"] == known
+        if one["latency"]:  # 12 requests a second of 40 tokens
+            assert row["output_tokens_per_s"] == pytest.approx(480)
+            assert row["output_tokens_per_s_per_gpu"] == pytest.approx(480 / one["gpus"])
     page = (tmp_path / "out" / "report.html").read_text()
     assert (
         "Why the others lost" in page and 'id="chart-frontier"' in page and 'id="chart-sensitivity"' in page
@@ -104,4 +116,5 @@ def test_the_table_says_the_price_and_why_the_others_lost(
 ) -> None:
     monkeypatch.setattr("sim.planner.plan.plan", lambda *_: plan)
     said = CliRunner().invoke(app, ["plan", str(file)]).output
+    assert "At the peak 480 output tokens/s" in said
     assert "per hour" in said and "kept" in said and "why not" in said and "screened" in said

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import html
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ import sim
 from sim.cli import app
 from sim.report import run as services
 from sim.report.html import report, write_report
+from sim.report.said import fills_first
 from sim.result import Result
 from sim.scenario.loading import parse
 
@@ -80,13 +82,44 @@ def test_every_figure_of_the_report_is_that_of_the_json(tmp_path: Path) -> None:
         "output, USD/M": usd["output"],
         "blended, USD/M": usd["blended"],
     }
+    figures |= {
+        "capacity, requests/s": run["capacity"]["requests_per_s"],
+        "blended when full, USD/M": run["capacity"]["usd_per_million_blended"],
+        "USD per hour": run["cost"]["usd_per_hour"],
+    }
     for name, value in figures.items():
         if value is None:
             assert shown[name] == "-", name
         else:
             assert float(shown[name].replace(",", "")) == pytest.approx(value, rel=5e-4), name
-    assert (shown["stable"], shown["price tier"]) == ("yes", run["cost"]["tier"])
-    assert set(shown) == {*figures, "stable", "price tier"}
+    words = {
+        "stable": "yes", "price tier": run["cost"]["tier"], "fills first": fills_first(run),
+        "load": f"{run['capacity']['load']:.1%}", "overhead": f"{run['cost']['overhead_fraction']:.1%}",
+    }  # fmt: skip
+    assert {name: shown[name] for name in words} == words
+    assert set(shown) == {*figures, *words}
+
+
+def test_the_report_says_what_the_terminal_says(tmp_path: Path) -> None:
+    """Kept and missed objectives, every note, what fills first, load, cost of an hour and overhead."""
+    file = tmp_path / "chat.yaml"
+    file.write_text(CHAT + "objectives: {ttft_p99_s: 0.001, tpot_p99_s: 5}\n", encoding="utf-8")
+    ran = CliRunner().invoke(app, ["run", str(file), "--out", str(tmp_path / "out")])
+    assert ran.exit_code == 0, ran.output
+    run = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    page = re.sub("<[^>]+>", "", body((tmp_path / "out" / "report.html").read_text(encoding="utf-8")))
+    told = html.unescape(page)
+    assert [(key, one["kept"]) for key, one in run["objectives"].items()] == [
+        ("ttft_p99_s", False), ("tpot_p99_s", True),
+    ]  # fmt: skip
+    for text in ("objective TTFT p99 <= 1 ms: missed", "objective TPOT p99 <= 5 s: kept"):
+        assert text in told
+    assert "missed (" in ran.stdout and "kept (" in ran.stdout
+    assert run["notes"] and all(note in told and note in ran.stderr for note in run["notes"])
+    load, overhead = f"{run['capacity']['load']:.1%}", f"{run['cost']['overhead_fraction']:.1%} overhead"
+    for text in (fills_first(run), load, overhead):
+        assert text in told and text in ran.stdout, text
+    assert f"${run['cost']['usd_per_hour']:.2f}" in ran.stdout and "USD per hour" in told
 
 
 def test_the_report_draws_the_same_figures_as_the_dashboard(result) -> None:

@@ -222,8 +222,9 @@ def _closed_loop() -> dict[str, Any]:
 
 def test_a_warm_up_that_outlasts_the_arrivals_is_told() -> None:
     """The last request of the small run comes at 20 s."""
-    assert data(small_run(window_s=(20.0, 20.0)))["notes"] == []
-    [note] = data(small_run(window_s=(30.0, 30.0)))["notes"]
+    said = "nothing was measured"
+    assert not [note for note in data(small_run(window_s=(20.0, 20.0)))["notes"] if said in note]
+    [note] = [note for note in data(small_run(window_s=(30.0, 30.0)))["notes"] if said in note]
     assert note == "nothing was measured: the last request came at 20.0 s, in the warm-up of 30.0 s"
 
 

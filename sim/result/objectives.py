@@ -14,13 +14,18 @@ OBJECTIVES: Final = {
 class Judged(NamedTuple):
     """One objective of a run."""
 
+    key: str
     label: str
     bound_s: float
-    p99_s: float | None
-    """None where nothing was measured, where the backlog grows, or where no request has such a latency."""
+    found_s: float | None
+    """At p99; None where nothing was measured, where the backlog grows, or where no request has such a latency."""
     kept: bool
     why: str
     """Why there is no p99; empty where there is one."""
+
+    def json(self) -> dict[str, Any]:
+        """What the JSON of a run says of it."""
+        return {"bound_s": self.bound_s, "found_s": self.found_s, "kept": self.kept, "why": self.why or None}
 
 
 def judged(run: Mapping[str, Any]) -> Iterator[Judged]:
@@ -35,10 +40,10 @@ def judged(run: Mapping[str, Any]) -> Iterator[Judged]:
             continue
         p99_s = (latencies.get(latency) or {}).get("p99")
         if p99_s is not None:
-            yield Judged(label, bound_s, p99_s, p99_s <= bound_s, "")
+            yield Judged(key, label, bound_s, p99_s, p99_s <= bound_s, "")
         elif run.get("stable") is False:
-            yield Judged(label, bound_s, None, False, "the backlog grows")
+            yield Judged(key, label, bound_s, None, False, "the backlog grows")
         elif completed:
-            yield Judged(label, bound_s, None, True, f"no request has a {label}")
+            yield Judged(key, label, bound_s, None, True, f"no request has a {label}")
         else:
-            yield Judged(label, bound_s, None, False, "nothing was measured")
+            yield Judged(key, label, bound_s, None, False, "nothing was measured")
