@@ -11,7 +11,7 @@ from sim.deployment.slips import given_by, unusual
 from sim.parallel import Crew
 from sim.planner import answer
 from sim.planner.closest import closest
-from sim.planner.entry import PLAIN, SAFE
+from sim.planner.entry import PLAIN, SAFE, Entry
 from sim.planner.final import final
 from sim.planner.full import Confirmed, cheaper_of, confirm
 from sim.planner.notes import heading, lost_pins, promises_left_out
@@ -24,6 +24,7 @@ from sim.planner.sensitivity import sensitivity
 from sim.planner.traffic import traffic_of
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
+from sim.scenario.tree import find
 
 NO_MORE_GPUS: Final = ("memory_fraction", "chunk_tokens", "engine_version")
 """Settings that may make room without another GPU."""
@@ -153,7 +154,15 @@ def _best(asked: Found, found: Found, confirmed: Confirmed | None, target: int) 
         "simulated_share": confirmed.share,
         "alone": answer.alone(found, confirmed, target),
         "price": price_of(confirmed.entry),
+        "engine": _engine(found.question, confirmed.entry),
     }
+
+
+def _engine(question: Question, entry: Entry) -> Json:
+    """The engine of a plan, and whether anybody asked for it."""
+    asked = "engine" in question.varied or bool(find(question.loaded.tree, ("engine",))[0])
+    name = question.scenario(entry.screened.candidate.setting).engine
+    return {"name": name, "assumed": not asked}
 
 
 def _nothing(found: Found) -> DeploymentError:
