@@ -148,7 +148,9 @@ def price(one: Json) -> str:
     dated += f": {one['note']}" if one["note"] else ""
     more = one["overhead_fraction"]
     paid = usd(one["usd_per_gpu_hour"] * (1 + more))
-    on_top = f"; {percent(more)} on top for what is not GPUs (price.overhead_fraction): {paid}" if more else ""
+    on_top = (
+        f"; {percent(more)} on top for what is not GPUs (price.overhead_fraction): {paid}" if more else ""
+    )
     return (
         f"{usd(one['usd_per_gpu_hour'])} per GPU-hour, {one['tier']}{dated} ({one['source']}), "
         f"{one['bought_at_once']} bought at once{on_top}"
