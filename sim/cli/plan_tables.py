@@ -199,12 +199,12 @@ def _break_even(plan: Json) -> Iterator[Text]:
         yield Text(
             f"Serving it yourself {verb} {one['provider']} ({usd(one['usd_per_million'])} per million tokens of this "
             f"mix{_at_hours(one)}, {one['as_of']}): equal at {usd(one['usd_per_gpu_hour_at_most'])} per GPU-hour"
-            f"{_before_overhead(plan['best']['price'])}{enough}"
+            f"{_without_overhead(plan['best']['price'])}{enough}"
         )
 
 
-def _before_overhead(one: Json) -> str:
-    return f", before {percent(one['overhead_fraction'])} on top," if one["overhead_fraction"] else ""
+def _without_overhead(one: Json) -> str:
+    return f" without the {percent(one['overhead_fraction'])} on top" if one["overhead_fraction"] else ""
 
 
 def _at_hours(one: Json) -> str:

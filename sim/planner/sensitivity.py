@@ -19,7 +19,7 @@ from sim.planner.other_loads import Ends
 from sim.planner.question import Question
 from sim.planner.screening import Part, PartJob, Screened, estimate
 from sim.planner.search import Found, wanted
-from sim.planner.sizing import LAST, Rank, Size, allowed, rank, replicas_for, sized
+from sim.planner.sizing import LAST, NEARLY, Rank, Size, allowed, rank, replicas_for, sized
 from sim.units import HOUR_S, MILLION
 
 Json = dict[str, Any]
@@ -141,7 +141,8 @@ def _under(
     screened: Callable[[Change, Entry], Screened],
     ends: Ends,
 ) -> tuple[dict[Rank, Outcome], list[Entry]]:
-    """What the candidates come to by what they hold, and those that would win by what they may hold, the best first."""
+    """What the candidates come to by what they hold, and those that would be cheaper by what they may hold, the best
+    first."""
     outcomes: dict[Rank, Outcome] = {}
     at_best: dict[Rank, Entry] = {}
     for entry in some:
@@ -150,8 +151,8 @@ def _under(
             outcomes[one.rank] = one
         if not ends.finished(entry) and (one := _outcome(found, best, entry, change, now, high)):
             at_best[one.rank] = entry
-    least = min(outcomes, default=LAST)
-    left = [at_best[rank] for rank in sorted(at_best) if rank < least]
+    least_usd = min(outcomes, default=LAST)[0] * (1 - NEARLY)
+    left = [at_best[rank] for rank in sorted(at_best) if rank[0] < least_usd]
     return outcomes, left
 
 

@@ -74,3 +74,9 @@ def test_the_usable_rate_leaves_the_margin_of_throughput(
     best = answer["best"]
     assert best["usable_per_s"] == pytest.approx(best["held_per_s"] / 1.1)
     assert best["replicas"] * best["usable_per_s"] >= 20 - 1e-9
+
+
+def test_with_one_gpu_its_price_leaves_nothing_open(ask: Ask) -> None:
+    """All get dearer alike: what could not win still cannot."""
+    rows = ask(kinds=BOTH, exclude="[{gpu: b200_sxm}]")["sensitivity"]
+    assert [r["at_most"] for r in rows if r["input"].startswith("price")] == [False, False]
