@@ -25,7 +25,7 @@ from sim.units import HOUR_S, MILLION
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Change:
     """One input, moved."""
 
@@ -54,38 +54,55 @@ class Outcome:
 
 def sensitivity(found: Found, best: Confirmed, seed: int, crew: Crew) -> list[Json]:
     """The answer under every change; `best_changes` is None where the change leaves nothing that could be told."""
-    rivals = _rivals(found, best)
-    changes = list(_changes(found.question, best))
-    asked = [(change, entry) for change in changes if change.overrides for entry in rivals]
+    changes, ends = list(_changes(found.question, best)), Ends(found, seed, crew)
+    told: dict[Change, Json] = {}
+    winners: list[Entry] = []
+    for change in (one for one in changes if one.load != 1):
+        outcomes, left = _under(found, best, found.entries, change, _as_it_is, ends)
+        while left and ends.resume(left, change.load, min(outcomes, default=LAST)):
+            outcomes, left = _under(found, best, found.entries, change, _as_it_is, ends)
+        told[change] = _told(found, best, outcomes, change, at_most=bool(left))
+        winners += [outcomes[rank].entry for rank in sorted(outcomes)[:1]]
+    rivals = _rivals(found, best, winners)
+    moved = _moved_parts(found, rivals, [change for change in changes if change.overrides], crew)
+
+    def screened(change: Change, entry: Entry) -> Screened:
+        return moved.get((change, entry.screened.candidate.name), entry.screened)
+
+    for change in (one for one in changes if one.load == 1):
+        some = rivals if change.overrides else found.entries
+        outcomes, left = _under(found, best, some, change, screened, ends)
+        told[change] = _told(found, best, outcomes, change, at_most=bool(left))
+    return [told[change] for change in changes]
+
+
+def _as_it_is(_: Change, entry: Entry) -> Screened:
+    return entry.screened
+
+
+def _moved_parts(
+    found: Found, rivals: Sequence[Entry], changes: Sequence[Change], crew: Crew
+) -> dict[tuple[Change, str], Screened]:
+    """The candidates under the changes of the scenario, estimated again."""
+    asked = [(change, entry) for change in changes for entry in rivals]
     jobs = [job for change, entry in asked for job in _part_jobs(found, entry, change)]
     parts = iter(crew.map(estimate, jobs, lambda job: Part(why_not="its process died")))
-    moved = {
-        (change.input, change.change, entry.screened.candidate.name): replace(
+    return {
+        (change, entry.screened.candidate.name): replace(
             entry.screened, parts={role: next(parts) for role in entry.screened.parts}
         )
         for change, entry in asked
     }
 
-    def screened(change: Change, entry: Entry) -> Screened:
-        return moved.get((change.input, change.change, entry.screened.candidate.name), entry.screened)
 
-    ends, told = Ends(found, seed, crew), []
-    for change in changes:
-        some = rivals if change.overrides else found.entries
-        outcomes, left = _under(found, best, some, change, screened, ends)
-        while change.load != 1 and left and ends.resume(left, change.load, min(outcomes, default=LAST)):
-            outcomes, left = _under(found, best, some, change, screened, ends)
-        told.append(_told(found, best, outcomes, change, at_most=bool(left)))
-    return told
-
-
-def _rivals(found: Found, best: Confirmed) -> list[Entry]:
-    """The winner and those that came nearest, one of each setting and kind at least where they hold."""
+def _rivals(found: Found, best: Confirmed, winners: Sequence[Entry]) -> list[Entry]:
+    """The winner, those that win at another load, and those that came nearest, one of each setting and kind at least
+    where they hold."""
     others = [e for e in found.ranking(SAFE) if e is not best.entry]
     first: dict[str, Entry] = {}
     for entry in others:
         first.setdefault(f"{entry.screened.candidate.setting}{entry.screened.candidate.kind}", entry)
-    order = [*first.values(), *others]
+    order = [*(e for e in winners if e is not best.entry), *first.values(), *others]
     unlike = list({e.screened.candidate.name: e for e in order}.values())
     return [best.entry, *unlike[: telling().sensitivity_candidates - 1]]
 
