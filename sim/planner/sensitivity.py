@@ -42,7 +42,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class UnderChange:
     """A candidate under a change."""
 
     rank: Rank
@@ -157,10 +157,10 @@ def _under(
     change: Change,
     screened: Callable[[Change, Entry], Screened],
     ends: Ends,
-) -> tuple[dict[Rank, Outcome], list[Entry]]:
+) -> tuple[dict[Rank, UnderChange], list[Entry]]:
     """What the candidates come to by what they hold, and those that would be cheaper by what they may hold, the best
     first."""
-    outcomes: dict[Rank, Outcome] = {}
+    outcomes: dict[Rank, UnderChange] = {}
     at_best: dict[Rank, Entry] = {}
     for entry in some:
         now, (low, high) = screened(change, entry), ends.of(entry)
@@ -175,7 +175,7 @@ def _under(
 
 def _outcome(
     found: Found, best: Confirmed, entry: Entry, change: Change, now: Screened, held_per_s: float
-) -> Outcome | None:
+) -> UnderChange | None:
     """A candidate whose replica alone holds so much as it is; None where it holds nothing, or not on the GPUs that are
     allowed."""
     question = found.question
@@ -189,7 +189,7 @@ def _outcome(
         size = replace(size, usd_per_hour=size.usd_per_hour * change.gpu_price)
     if not allowed(question, size):
         return None
-    return Outcome(rank(entry.screened, size, held), entry, size, now.any_part.tokens)
+    return UnderChange(rank(entry.screened, size, held), entry, size, now.any_part.tokens)
 
 
 def _moved(found: Found, entry: Entry, change: Change, now: Screened) -> float:
@@ -208,7 +208,7 @@ def _moved(found: Found, entry: Entry, change: Change, now: Screened) -> float:
 
 
 def _told(
-    found: Found, best: Confirmed, outcomes: Mapping[Rank, Outcome], change: Change, at_most: bool
+    found: Found, best: Confirmed, outcomes: Mapping[Rank, UnderChange], change: Change, at_most: bool
 ) -> Json:
     told: Json = {"input": change.input, "change": change.change}
     if not outcomes:
