@@ -94,7 +94,7 @@ def _save(found: "Plan", out: Path) -> list[str]:
         (folder / REPORT).write_text(page(found.data), encoding="utf-8")
         if found.scenario is None:
             return
-        (folder / SCENARIO).write_text(to_yaml(found.scenario), encoding="utf-8")
+        (folder / SCENARIO).write_text(found.heading + to_yaml(found.scenario), encoding="utf-8")
         try:
             written = write_launch(found.scenario)
         except DeploymentError as error:

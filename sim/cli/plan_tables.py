@@ -62,8 +62,9 @@ def _headline(plan: Json, best: Json | None) -> Iterator[Text]:
     )
     for one in best["objectives"]:
         said = "kept" if one["kept"] else "missed"
+        where = "" if kept else " by the whole plan at the peak"
         yield Text(
-            f"  objective {one['label']} <= {seconds(one['bound_s'])}: {said} ({seconds(one['found_s'])})",
+            f"  objective {one['label']} <= {seconds(one['bound_s'])}: {said} ({seconds(one['found_s'])}{where})",
             style="green" if one["kept"] else "bold red",
         )
 
@@ -111,15 +112,15 @@ def _details(best: Json) -> Iterator[Text]:
     yield Text(
         f"Fills first: {best['limited_by']} ({best['limit']}); relieved by {best['relief'] or 'more of it'}"
     )
-    yield Text(
-        f"A replica alone holds {number(best['held_per_s'])} requests/s; what ends it: {best['ends_at'] or '-'}"
-    )
+    yield Text(f"A replica alone holds {_held(best)}; what ends it: {best['ends_at'] or '-'}")
     if (rate := best["output_tokens_per_s"]) is not None:
         per_gpu = number(best["output_tokens_per_s_per_gpu"])
         yield Text(f"At the peak {number(rate)} output tokens/s, {per_gpu} per GPU")
     if best["alone"]:
         yield Text(best["alone"]["says"], style="bold")
     yield Text(f"Priced at {price(best['price'])}")
+    assumed = ", assumed: the file names none (engine: NAME, or search: {engine: [...]})"
+    yield Text(f"Engine: {best['engine']['name']}{assumed if best['engine']['assumed'] else ''}")
     measured = (best["priced_by"] or {}).get("measured")
     yield Text(f"Measured: {percent(measured)} of the simulated GPU time")
     margin = ", ".join(f"{m} {percent(e)}" for m, e in best["margin"].items() if e)
@@ -134,13 +135,28 @@ def _details(best: Json) -> Iterator[Text]:
         )
 
 
+def _held(best: Json) -> str:
+    """`17.2 requests/s as simulated, 15.5 with the throughput margin of 10% kept`."""
+    said = f"{number(best['held_per_s'])} requests/s as simulated"
+    if not best["meets_objectives"]:
+        said += ", with what is out of reach relaxed to about what is reached"
+    if margin := best["margin"]["throughput"]:
+        said += f", {number(best['usable_per_s'])} with the throughput margin of {percent(margin)} kept"
+    return said
+
+
 def price(one: Json) -> str:
     """`$2.05 per GPU-hour, rent_3yr as of 2026-07 (SemiAnalysis ...), 8 bought at once`."""
     dated = f" as of {one['as_of']}" if one["as_of"] else ""
     dated += f": {one['note']}" if one["note"] else ""
+    more = one["overhead_fraction"]
+    paid = usd(one["usd_per_gpu_hour"] * (1 + more))
+    on_top = (
+        f"; {percent(more)} on top for what is not GPUs (price.overhead_fraction): {paid}" if more else ""
+    )
     return (
         f"{usd(one['usd_per_gpu_hour'])} per GPU-hour, {one['tier']}{dated} ({one['source']}), "
-        f"{one['bought_at_once']} bought at once"
+        f"{one['bought_at_once']} bought at once{on_top}"
     )
 
 
@@ -166,24 +182,32 @@ def _sensitivity(plan: Json) -> Table:
             table.add_row(one["input"], one["change"], "-", "-", "none of the best few holds")
             continue
         who = one["best"] if one["best_changes"] else "the same"
-        table.add_row(one["input"], one["change"], usd(one["usd_per_million"]), str(one["gpus"]), who)
+        at_most = "at most " if one["at_most"] else ""
+        table.add_row(
+            one["input"], one["change"], f"{at_most}{usd(one['usd_per_million'])}", str(one["gpus"]), who
+        )
     return table
 
 
 def _break_even(plan: Json) -> Iterator[Text]:
     for one in plan["break_even"]:
         verb = "beats" if one["owning_wins"] else "does not beat"
-        load, now = one["load_share_at_least"], usd(one["usd_per_gpu_hour"])
+        now = usd(one["usd_per_gpu_hour"])
+        rate, holds = number(one["rate_per_s_at_least"]), number(one["holds_per_s"])
         enough = (
-            f" (now {now}), or at a mean load of {percent(load)} of the peak"
-            if load <= 1
-            else f"; at {now}, as now, no load is enough"
+            f" (now {now}), or at {rate} requests/s on the mean, of {holds} that these GPUs hold"
+            if one["load_is_enough"]
+            else f"; at {now}, as now, it takes {rate} requests/s on the mean, and these GPUs hold {holds}"
         )
         yield Text(
             f"Serving it yourself {verb} {one['provider']} ({usd(one['usd_per_million'])} per million tokens of this "
             f"mix{_at_hours(one)}, {one['as_of']}): equal at {usd(one['usd_per_gpu_hour_at_most'])} per GPU-hour"
-            f"{enough}"
+            f"{_without_overhead(plan['best']['price'])}{enough}"
         )
+
+
+def _without_overhead(one: Json) -> str:
+    return f" without the {percent(one['overhead_fraction'])} on top" if one["overhead_fraction"] else ""
 
 
 def _at_hours(one: Json) -> str:

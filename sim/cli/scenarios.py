@@ -56,6 +56,8 @@ def simulated(
 ) -> "dict[str, Result]":
     """The result of each scenario by name. All are checked before the first one runs. `several`: of a comparison, which
     gives each a folder in `out`."""
+    from sim.scenario.other_gpu import price_of_another_gpu
+
     loaded: dict[str, tuple[LoadedScenario, Deployment]] = {}
     problems: list[LocatedProblem] = []
     for path in paths:
@@ -73,6 +75,8 @@ def simulated(
     results = {}
     for name, (one, deployment) in loaded.items():
         note_profile(name, deployment, screen)
+        for note in price_of_another_gpu(one):
+            screen.note(f"{name}: {note}")
         with screen.progress(name) as tick, one.locating():
             results[name] = sim.simulate(one.scenario, seed, tick)
         for note in results[name].json()["notes"]:  # with what the estimate has to say

@@ -54,11 +54,14 @@ def sweep(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no notes")] = False,
 ) -> None:
     """Simulate every combination of a grid, and every case of a list; stopped and started again it goes on."""
-    from sim.planner.points import load_sweep
+    from sim.planner.points import load_sweep, notes
     from sim.planner.sweep import TABLE, run_sweep
 
     screen = Screen(as_json, quiet)
     plan = load_sweep(file, sets or ())
+    told = list(notes(plan))
+    for note in told:
+        screen.note(note)
     if dry_run:
         for point in plan.points:
             screen.out.print(
@@ -69,6 +72,7 @@ def sweep(
                 {
                     "points": len(plan.points),
                     "values": [{key: str(value) for key, value in p.values.items()} for p in plan.points],
+                    "notes": told,
                 }
             )
         return
@@ -81,7 +85,7 @@ def sweep(
         screen.note(f"point {point.point}: {point.error}")
     screen.out.print(f"{len(table):,} points, {len(failed):,} failed: {out / TABLE}")
     if as_json:
-        print_json({"points": len(table), "failed": len(failed), "table": str(out / TABLE)})
+        print_json({"points": len(table), "failed": len(failed), "table": str(out / TABLE), "notes": told})
     if len(failed) == len(table):
         show_error(f"every point failed; {commonest(failed)}")
         raise typer.Exit(DID_NOT_HOLD)

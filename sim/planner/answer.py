@@ -54,6 +54,7 @@ def candidate(found: Found, entry: Entry, target: int = SAFE, confirmed: Confirm
         "latency": measured.data["latency"] if measured else None,
         "objectives": objectives,
         "held_per_s": entry.held_per_s(target) if entry.held else None,
+        "usable_per_s": usable_per_s(entry, target) if entry.held else None,
         "ends_at": ends_at(found, entry, target),
         "idle_at_mean": _idle(found, size, measured),
         "limited_by": role,
@@ -66,6 +67,12 @@ def candidate(found: Found, entry: Entry, target: int = SAFE, confirmed: Confirm
         "meets_objectives": measured is not None and all(o["kept"] for o in objectives) and not unknown,
         "scenario": scenario(question, entry, size),
     }
+
+
+def usable_per_s(entry: Entry, target: int) -> float:
+    """Arrivals per second that a replica alone is planned for: what it holds, with the margin of throughput kept."""
+    kept = entry.margin.rate if entry.margin and target == SAFE else 1.0
+    return entry.held_per_s(target) / kept
 
 
 def scenario(question: Question, entry: Entry, size: Size, spare: int = 0) -> Json:
@@ -232,8 +239,10 @@ def _simulated(found: Found) -> list[Json]:
 
 
 def break_even(found: Found, confirmed: Confirmed) -> list[Json]:
-    """Where owning beats the public API of the same model: below which price of a GPU-hour at the mean load, and above
-    which share of the peak, at today's prices. The maker's price and the lowest of the others; tokens as simulated.
+    """Where owning beats the public API of the same model: below which price of a GPU-hour at the mean load, and from
+    which mean load on at today's prices, beside what the plan's GPUs hold (with the margin): more than the peak, where
+    the last replica is not full. The maker's price and the lowest of the others; tokens as simulated. A GPU-hour is
+    without what comes on top of it, which is paid for all the same.
 
     `by_hour`: where the list has prices for some hours, each with the share of a week's load that pays it."""
     tokens, data = confirmed.measured.data["tokens"], confirmed.entry.screened
@@ -253,7 +262,9 @@ def break_even(found: Found, confirmed: Confirmed) -> list[Json]:
     makers = sorted((o for o in offers if o["official"]), key=lambda o: o["as_of"])[-1:]
     others = sorted((o for o in offers if not o["official"]), key=lambda o: o["usd_per_million"])[:1]
     hour = confirmed.measured.data["cost"]["usd_per_gpu_hour"]
-    mean_share = found.traffic.mean_share
+    traffic, entry = found.traffic, confirmed.entry
+    alone = confirmed.size.replicas * usable_per_s(entry, SAFE) * entry.together[SAFE]
+    holds_per_s = max(traffic.peak_per_s, alone)
     return [
         {
             **offer,
@@ -261,7 +272,10 @@ def break_even(found: Found, confirmed: Confirmed) -> list[Json]:
             "owning_wins": own < offer["usd_per_million"],
             "usd_per_gpu_hour": hour,
             "usd_per_gpu_hour_at_most": hour * offer["usd_per_million"] / own,
-            "load_share_at_least": own * mean_share / offer["usd_per_million"],
+            "load_share_at_least": own * traffic.mean_share / offer["usd_per_million"],
+            "rate_per_s_at_least": own * traffic.mean_per_s / offer["usd_per_million"],
+            "holds_per_s": holds_per_s,
+            "load_is_enough": own * traffic.mean_per_s / offer["usd_per_million"] <= holds_per_s,
         }
         for offer in (*makers, *others)
     ]

@@ -51,6 +51,7 @@ class Telling:
     most_candidates: int
     sensitivity: float
     sensitivity_candidates: int
+    sensitivity_resumed: int
     closest_gpus: int
     closest_within: float
 

@@ -100,7 +100,8 @@ def _out_of_reach(one: Objective, nearest: Nearest, within: Question) -> Json:
     return {
         "objective": one.key, "bound": one.bound_s, "reached": reached, "with": name,
         "says": f"{one.label} of {in_unit(one, one.bound_s)} is out of reach: the nearest candidate has "
-        f"{in_unit(one, reached)} on {nearest.gpus:,} GPUs, of at most {within.max_gpus:,} ({name})",
+        f"{in_unit(one, reached)}, as one replica alone at its share of the peak, on {nearest.gpus:,} GPUs of at most "
+        f"{within.max_gpus:,} ({name})",
     }  # fmt: skip
 
 

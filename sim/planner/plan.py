@@ -11,9 +11,11 @@ from sim.deployment.slips import given_by, unusual
 from sim.parallel import Crew
 from sim.planner import answer
 from sim.planner.closest import closest
-from sim.planner.entry import PLAIN, SAFE
+from sim.planner.entry import PLAIN, SAFE, Entry
 from sim.planner.final import final
 from sim.planner.full import Confirmed, cheaper_of, confirm
+from sim.planner.notes import heading, lost_pins, promises_left_out
+from sim.planner.one_price import shared_price
 from sim.planner.progress import Tick
 from sim.planner.question import Question, load_question
 from sim.planner.rivals import gpu_prices, price_of
@@ -23,6 +25,7 @@ from sim.planner.traffic import traffic_of
 from sim.scenario import anchor
 from sim.scenario.errors import DeploymentError, Problem
 from sim.scenario.schema import Scenario
+from sim.scenario.tree import find
 
 NO_MORE_GPUS: Final = ("memory_fraction", "chunk_tokens", "engine_version")
 """Settings that may make room without another GPU."""
@@ -37,6 +40,8 @@ class Plan:
     data: Json
     scenario: Scenario | None
     """The winner's, ready for `run`."""
+    heading: str = ""
+    """Comments for the top of its file: what it was planned for."""
 
     def json(self) -> Json:
         """As `tokenworks plan --json` prints it."""
@@ -75,12 +80,12 @@ def plan(question: Question, seed: int = 0, workers: int | None = None, progress
             found = found.without_margin()
             best = confirm(found, SAFE, seed, crew)
         without = cheaper_of(confirm(found, PLAIN, seed, crew), best)
-        told = _told(asked, found, best, without, out_of_reach, crew)
+        told = _told(asked, found, best, without, out_of_reach, seed, crew)
     told["ledger"] = answer.ledger(found, seed, time.perf_counter() - started)
     scenario = None
     if best is not None:
         scenario = question.scenario(best.entry.screened.candidate.overrides(best.size.replicas))
-    return Plan(told, scenario)
+    return Plan(told, scenario, heading(question))
 
 
 def _notes(found: Found) -> Iterator[str]:
@@ -88,11 +93,14 @@ def _notes(found: Found) -> Iterator[str]:
     number of the scenario around it, far from what is usual."""
     question = found.question
     yield from question.left_out
+    yield from shared_price(question)
+    yield from lost_pins(found)
     yield from (f"no worker can be built of {says}" for says in _unbuilt(found))
     yield from _narrow(found)
     yield from _anchored(found)
     yield from unusual({f"objectives.{o.key}": o.bound_s for o in question.objectives})
     yield from unusual(dict(given_by(question.loaded.scenario)))
+    yield from promises_left_out(question)
 
 
 def _anchored(found: Found) -> Iterator[str]:
@@ -117,6 +125,7 @@ def _told(
     best: Confirmed | None,
     without: Confirmed | None,
     out_of_reach: list[Json],
+    seed: int,
     crew: Crew,
 ) -> Json:
     question, traffic = asked.question, asked.traffic
@@ -138,7 +147,7 @@ def _told(
             for r in found.refused
         ],
         "frontier": answer.frontier(found),
-        "sensitivity": [] if best is None else sensitivity(found, best, crew),
+        "sensitivity": [] if best is None else sensitivity(found, best, seed, crew),
         "break_even": [] if best is None else answer.break_even(found, best),
         "gpu_prices": [] if best is None else gpu_prices(found, best),
     }  # fmt: skip
@@ -163,12 +172,20 @@ def _best(asked: Found, found: Found, confirmed: Confirmed | None, target: int) 
         "simulated_share": confirmed.share,
         "alone": answer.alone(found, confirmed, target),
         "price": price_of(confirmed.entry),
+        "engine": _engine(found.question, confirmed.entry),
     }
+
+
+def _engine(question: Question, entry: Entry) -> Json:
+    """The engine of a plan, and whether anybody asked for it."""
+    asked = "engine" in question.varied or bool(find(question.loaded.tree, ("engine",))[0])
+    name = question.scenario(entry.screened.candidate.setting).engine
+    return {"name": name, "assumed": not asked}
 
 
 def _nothing(found: Found) -> DeploymentError:
     """No worker can be built."""
-    says = "; ".join(_unbuilt(found)) or "every candidate is excluded"
+    says = "; ".join(lost_pins(found)) or "; ".join(_unbuilt(found)) or "every candidate is excluded"
     return DeploymentError([Problem(("search",), f"no deployment can be built: {says}")])
 
 

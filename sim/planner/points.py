@@ -9,9 +9,11 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from sim.planner.one_price import GIVEN, one_price
 from sim.scenario.errors import LocatedProblem, ScenarioError, did_you_mean, dotted
 from sim.scenario.form import check, key_paths, schema_at
 from sim.scenario.loading import LoadedScenario, apply, load, settings
+from sim.scenario.other_gpu import price_of_another_gpu
 from sim.scenario.reader import read, read_file
 from sim.scenario.schema import Scenario
 from sim.scenario.section import FileName, Section
@@ -89,6 +91,19 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
         says = "; ".join(f"{p.file}: {p.message}" for p in error.problems)  # the file as a whole
         raise ScenarioError([LocatedProblem(("base",), says, find(tree, ("base",))[1].place)]) from None
     return Sweep(base, tuple(Point(i, overrides) for i, overrides in enumerate(_overrides(tree))))
+
+
+def notes(sweep: Sweep) -> Iterator[str]:
+    """What may not be meant: one price for points of several GPUs."""
+    own = ("price", *(f"price.{key}" for key in (*GIVEN, "tier")))
+    base = sweep.base.scenario
+    gpus = [
+        str(p.values.get("gpu", base.gpu)) for p in sweep.points if not any(key in p.values for key in own)
+    ]
+    instead = "to give each its own: cases: [{gpu: NAME, price.usd_per_gpu_hour: USD}, ...]"
+    yield from one_price(gpus, base.price, instead)
+    if not any("gpu" in point.overrides for point in sweep.points):
+        yield from price_of_another_gpu(sweep.base)
 
 
 def _overrides(tree: Node) -> Iterator[dict[str, Node]]:

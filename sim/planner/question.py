@@ -98,8 +98,9 @@ def load_question(path: str | Path, overrides: Sequence[str] = ()) -> Question:
         raise ScenarioError(
             [LocatedProblem((), "expected a section with `search` and a scenario", tree.place)]
         )
-    tree, promised = _overridden(tree, settings(overrides))
-    search = _section(tree).get("search", Node({}, tree.place))
+    over = settings(overrides)
+    tree, promised = _overridden(tree, over)
+    search = _unset(_section(tree).get("search", Node({}, tree.place)))
     if not isinstance(search.value, dict):
         raise ScenarioError([LocatedProblem(("search",), "expected a section", search.place)])
     problems = [*search_problems(search), *_operated(tree)]
@@ -139,7 +140,7 @@ def load_question(path: str | Path, overrides: Sequence[str] = ()) -> Question:
         ratios=tuple(own["ratio"]) if "ratio" in own else None,
         max_gpus=own["max_gpus"][0] if "max_gpus" in own else None,
         exclude=tuple(excluded(entry) for entry in own.get("exclude", ())),
-        left_out=tuple(_left_out(tree)),
+        left_out=(*_left_out(tree), *_other_gpu(loaded, over)),
     )
 
 
@@ -171,7 +172,7 @@ def _with_promises(
     section = _section(promised)["objectives"]
     given = _section(section) or {o.key: section for o in objectives}
     merged = {o.key: o for o in objectives if o.key not in given} | {o.key: o for o in more}
-    known = {f"objectives.{key}": node for key, node in given.items() if key in _scenario_objectives()}
+    known = {f"objectives.{key}": node for key, node in given.items() if key in scenario_objectives()}
     return apply(loaded, known), tuple(merged.values())
 
 
@@ -188,6 +189,13 @@ def _left_out(tree: Node) -> Iterator[str]:
     ]
     keep = f"; to keep its workers as they are: search: {{{', '.join(pins)}}}" if pins else ""
     yield f"deployment: left out, as a plan looks for one{keep}"
+
+
+def _other_gpu(loaded: LoadedScenario, over: Mapping[str, Node]) -> Iterator[str]:
+    """A GPU in an override, and a price that was given for those of the file."""
+    usd = loaded.scenario.price.usd_per_gpu_hour
+    if usd is not None and {"gpu", "search.gpu"} & over.keys() and "price.usd_per_gpu_hour" not in over:
+        yield f"price.usd_per_gpu_hour: ${usd:,.2f} of the file stands for the GPUs of --set, too"
 
 
 def _scenario_tree(tree: Node, search: Node, objectives: dict[str, Node] | None) -> Node:
@@ -227,6 +235,13 @@ def _operated(tree: Node) -> Iterator[LocatedProblem]:
         yield LocatedProblem((key,), says, tree.value[key].key or tree.value[key].place)
 
 
+def _unset(search: Node) -> Node:
+    """The section without the keys that are null: they are as if they were not there. A list may have a null."""
+    if not isinstance(search.value, dict):
+        return search
+    return replace(search, value={key: node for key, node in search.value.items() if node.value is not None})
+
+
 def _section(node: Node | None) -> dict[str, Node]:
     return node.value if node and isinstance(node.value, dict) else {}
 
@@ -242,11 +257,11 @@ def _objectives(
         problems.append(LocatedProblem(path, "expected a section", section.place))
         return (), None
     found: list[Objective] = []
-    known = {key: Node(None, section.place, section.key) for key in _scenario_objectives()}
+    known = {key: Node(None, section.place, section.key) for key in scenario_objectives()}
     for key, node in section.value.items():
         match, bound = OBJECTIVE.fullmatch(key), node.value
         if match is None:
-            near = did_you_mean(key, _scenario_objectives())
+            near = did_you_mean(key, scenario_objectives())
             says = f"unknown objective{near}; expected ttft, tpot or e2e with a percentile or mean, as ttft_p95_s"
             problems.append(LocatedProblem(("objectives", key), says, node.key or node.place))
         elif bound is None:
@@ -268,5 +283,6 @@ def _own_objectives(scenario: Scenario) -> tuple[Objective, ...]:
     return tuple(Objective(key.replace("_p99", ""), 99.0, bound) for key, bound in given.items())
 
 
-def _scenario_objectives() -> tuple[str, ...]:
+def scenario_objectives() -> tuple[str, ...]:
+    """The objectives that a scenario may have."""
     return tuple(schema_at(Scenario, ("objectives",)).get("properties", ()))

@@ -141,8 +141,8 @@ def _price(hour: GpuHour) -> Json:
 
 
 def price_of(entry: Entry) -> Json:
-    """What a GPU-hour of a candidate costs, and where that comes from."""
-    return _price(_gpu_hour(entry))
+    """What a GPU-hour of a candidate costs, where that comes from, and what comes on top."""
+    return {**_price(_gpu_hour(entry)), "overhead_fraction": entry.screened.any_part.overhead_fraction}
 
 
 def _gpu_hour(entry: Entry) -> GpuHour:

@@ -52,6 +52,8 @@ class Part:
     """Per arrival: generated, and all."""
     usd_per_gpu_hour: float = 0.0
     """With what comes on top of the GPUs."""
+    overhead_fraction: float = 0.0
+    """Of that: what comes on top, over the price of a GPU-hour."""
     gpu_hour: GpuHour | None = None
     """Without, and where it comes from; None of a part that cannot be."""
     storage_usd_per_hour: float = 0.0
@@ -130,6 +132,7 @@ def _part(job: PartJob, state: SteadyState) -> Part:
         output_tokens=state.demand.output_tokens * per_arrival,
         tokens=(state.demand.output_tokens + state.demand.input_tokens) * per_arrival,
         usd_per_gpu_hour=price.gpu_hour.usd * (1 + price.overhead_fraction),
+        overhead_fraction=price.overhead_fraction,
         gpu_hour=price.gpu_hour,
         storage_usd_per_hour=0.0 if job.role == "decode" else price.storage_usd_per_hour,
         unit_gpus=price.purchase.unit,

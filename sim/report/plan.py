@@ -114,7 +114,8 @@ def sensitivity_chart(plan: Json) -> Chart:
     return Chart(
         "sensitivity",
         "What the price hangs on",
-        "Each input moved alone, up and down; the plan is sized again.",
+        "Each input moved alone, up and down; the plan is sized again. At most: a candidate that was left may be "
+        "cheaper still.",
         figure,
         table,
     )
@@ -127,6 +128,7 @@ def sensitivity_table(plan: Json) -> pd.DataFrame:
             "input": one["input"].removesuffix(": slower").removesuffix(": faster"),
             "change": one["change"],
             "USD per million tokens": one["usd_per_million"],
+            "at most": "yes" if one["at_most"] else "",
             "GPUs": one["gpus"],
             "then the best is": one["best"] if one["best_changes"] else "the same",
         }
@@ -185,12 +187,19 @@ def _lead(plan: Json) -> Iterator[str]:
     for one in best["objectives"]:
         said = "kept" if one["kept"] else "<span class='bad'>missed</span>"
         found = "-" if one["found_s"] is None else f"{one['found_s']:.3g} s"
+        found += "" if best["meets_objectives"] else " by the whole plan at the peak"
         yield f"<p class='says'>{escape(one['label'])} &le; {one['bound_s']:g} s: {said} ({found})</p>"
     if best.get("alone"):
         yield f"<p class='says'>{escape(best['alone']['says'])}.</p>"
     yield (
         f"<p class='says'>Fills first: {escape(best['limited_by'])} ({escape(best['limit'])}); relieved by "
         f"{escape(best['relief'] or '-')}.</p>"
+    )
+    price, engine = best["price"], best["engine"]
+    assumed = " (assumed)" if engine["assumed"] else ""
+    yield (
+        f"<p class='says'>Priced at ${price['usd_per_gpu_hour']:.2f} per GPU-hour, and "
+        f"{price['overhead_fraction']:.0%} on top for what is not GPUs. Engine: {escape(engine['name'])}{assumed}.</p>"
     )
     yield from (f"<p class='says'>{escape(one['says'])}.</p>" for one in plan.get("gpu_prices", ()))
 
@@ -216,13 +225,16 @@ def _break_even(plan: Json) -> Sequence[str]:
             "provider": one["provider"], "USD per million tokens of this mix": one["usd_per_million"],
             "own": one["own_usd_per_million"], "owning wins": "yes" if one["owning_wins"] else "no",
             "even at USD per GPU-hour": one["usd_per_gpu_hour_at_most"],
-            "even at a mean load of the peak of": (
-                f"{one['load_share_at_least']:.0%}" if one["load_share_at_least"] <= 1 else "none"
-            ),
+            "even at requests/s on the mean": one["rate_per_s_at_least"],
+            "that the plan's GPUs hold": one["holds_per_s"],
         }
         for one in plan["break_even"]
     )  # fmt: skip
-    return ("<h2>Own, or the public API</h2>", table_part(table))
+    return (
+        "<h2>Own, or the public API</h2>",
+        "<p class='says'>A GPU-hour is without what comes on top of it, which is paid for all the same.</p>",
+        table_part(table),
+    )
 
 
 def _ledger(done: Json) -> Iterator[str]:

@@ -105,6 +105,12 @@ def test_the_command_leaves_what_can_be_run_and_read(
         if one["latency"]:  # 12 requests a second of 40 tokens
             assert row["output_tokens_per_s"] == pytest.approx(480)
             assert row["output_tokens_per_s_per_gpu"] == pytest.approx(480 / one["gpus"])
+    said = (tmp_path / "out" / "scenario.yaml").read_text().splitlines()
+    assert said[0] == "# Planned for objectives {ttft_p95_s: 2, tpot_p90_s: 0.06}."
+    price = plan.json()["best"]["price"]
+    assert price["overhead_fraction"] == 0.05  # sim/catalog/prices.yaml, in the price of an hour:
+    best = plan.json()["best"]
+    assert best["usd_per_hour"] == pytest.approx(best["gpus_paid"] * price["usd_per_gpu_hour"] * 1.05)
     page = (tmp_path / "out" / "report.html").read_text()
     assert (
         "Why the others lost" in page and 'id="chart-frontier"' in page and 'id="chart-sensitivity"' in page
