@@ -107,8 +107,10 @@ def measured_on(scenario: Scenario) -> dict[str, Any]:
 
 def _with_release(data: dict[str, Any]) -> dict[str, Any]:
     """The same, with the release that a scenario which says none is of: a later catalog may take another."""
-    with suppress(catalog.UnknownName, KeyError):
-        data["engine_version"] = catalog.engine(data["engine"], data.get("engine_version")).release
+    engine, release = data.get("engine"), data.get("engine_version")
+    if isinstance(engine, str) and (release is None or isinstance(release, str)):  # a file may say anything
+        with suppress(catalog.UnknownName):
+            data["engine_version"] = catalog.engine(engine, release).release
     return data
 
 

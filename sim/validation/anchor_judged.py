@@ -20,7 +20,7 @@ TOO_FEW: Final = 2
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedAnchor:
     """What is kept, the figures of the points with it, and of each with what the others give (empty where there is one
     point)."""
 
@@ -31,7 +31,7 @@ class Judged:
     """Sentences: what was not kept, or not judged, and why."""
 
 
-def judged(lines: Lines, told: Sequence[Figures], simulate: Simulate) -> Judged:
+def judged(lines: Lines, told: Sequence[Figures], simulate: Simulate) -> JudgedAnchor:
     """The factors of all points; those of a part that is not kept change nothing, and the others are found anew."""
     parts: tuple[str, ...] = LATENCIES
     notes: list[str] = []
@@ -47,9 +47,9 @@ def judged(lines: Lines, told: Sequence[Figures], simulate: Simulate) -> Judged:
                 f"side and come nearer with it: {says}"
                 for part, says in worse.items()
             ]
-            return Judged(whole.made, after, left_out, tuple(notes))
+            return JudgedAnchor(whole.made, after, left_out, tuple(notes))
         parts = kept
-    return Judged(Factors(), lines.base, lines.base, tuple(notes))
+    return JudgedAnchor(Factors(), lines.base, lines.base, tuple(notes))
 
 
 def off(told: Sequence[Figures], found: Sequence[Figures], metric: str) -> float | None:

@@ -11,11 +11,11 @@ from test_anchors import factors_of, point
 from sim.cli.bench_tables import anchored
 from sim.scenario.anchor import AnchorFile
 from sim.validation.anchor_fit import Factors, Lines
-from sim.validation.anchor_judged import Judged, judged
+from sim.validation.anchor_judged import JudgedAnchor, judged
 from sim.validation.anchors import make_anchor
 
 
-def judged_of(*points: tuple[float, float, float]) -> Judged:
+def judged_of(*points: tuple[float, float, float]) -> JudgedAnchor:
     """Of services whose steps take so many seconds in the simulation, measured at so many times that, and at so many
     times a TTFT of 0.2 s that no step is in."""
 

@@ -29,3 +29,18 @@ def test_an_anchor_is_of_a_release_whether_the_scenario_says_it_or_not(tmp_path:
         assert [*anchor_problems(anchored.model_copy(update={"engine_version": same}))] == []
     [problem] = anchor_problems(anchored.model_copy(update={"engine_version": "0.5.9"}))
     assert f"measured on engine_version {release}, and this is 0.5.9; expected an anchor" in problem.message
+
+
+@pytest.mark.parametrize("odd", [0.5, None, ["sglang"], {"a": 1}])
+@pytest.mark.parametrize("key", ["engine", "engine_version"])
+def test_an_anchor_of_what_is_no_name_is_one_of_something_else(tmp_path: Path, key: str, odd: object) -> None:
+    anchored = with_anchor(parse(files.SCENARIO, "s.yaml").scenario, Factors(1.15), tmp_path)
+    assert anchored.anchor is not None
+    file = Path(anchored.anchor)
+    form = json.loads(file.read_text(encoding="utf-8"))
+    form["measured_on"][key] = odd
+    file.write_text(json.dumps(form), encoding="utf-8")
+    told = [problem.message for problem in anchor_problems(anchored)]
+    assert (
+        told == [] if (key, odd) == ("engine_version", None) else any(f"measured on {key}" in t for t in told)
+    )
