@@ -122,8 +122,10 @@ class Advance:
 
     def _look_ahead(self, steps: int) -> DecodeRun:
         """The next steps of the batch as it is now, up to `steps`."""
-        self._renew()
-        return self._lines.run(self._batch.step, steps, self._batch.running)
+        batch = self._batch
+        if batch.changed:
+            self._renew()
+        return self._lines.run(batch.step, steps, batch.running)
 
     def _renew(self) -> None:
         """Tell the lines what has changed."""

@@ -60,7 +60,7 @@ class PoolLoads:
         self._best: list[int] = [*range(workers)]
         """Of each worker's best rank."""
         self._changed: set[int] = set()
-        """Workers whose sum and best rank may be others by now."""
+        """Workers whose best rank may be another one by now."""
         self._heap = [*self._best] if workers > FEW_WORKERS else []
         """At least one entry of each worker that is no more than its best rank's; others are stale."""
 
@@ -75,13 +75,12 @@ class PoolLoads:
 
     def of(self, worker: int) -> int:
         """The load of a worker: the sum over its ranks."""
-        if self._changed:
-            self._renew()
         return self._sums[worker]
 
     def add(self, worker: int, rank: int, load: int) -> None:
         """Rank `rank` of a worker has so much more to do, or less."""
         self._loads[worker][rank] += load
+        self._sums[worker] += load
         self._changed.add(worker)
 
     def follow(self, worker: int, loads: list[int]) -> None:
@@ -92,6 +91,7 @@ class PoolLoads:
     def changed(self, worker: int, each: int = 0) -> None:
         """The loads of a worker that are followed have changed, and each of its ranks has `each` to do besides."""
         self._each[worker] = each
+        self._sums[worker] = sum(self._loads[worker]) + each * self._dp
         self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
@@ -104,7 +104,7 @@ class PoolLoads:
         less._sums, less._heap, less._changed = self._sums, [], set()
         if len(found) == count:
             less._loads, less._each = self._loads, [*map(sub, self._each, found)]
-            digit = self._order(1, 0, 0)
+            digit = len(self.addresses) << DIGIT
             less._best = [best - cached * digit for best, cached in zip(self._best, found, strict=True)]
             return less
         less._loads = [
@@ -112,7 +112,7 @@ class PoolLoads:
             for worker, loads in enumerate(self._loads)
         ]
         less._each = self._each
-        less._best = [*map(less._best_of, range(count))]
+        less._best, less._changed = [*self._best], set(range(count))
         return less
 
     def unsound(self) -> list[str]:
@@ -149,27 +149,21 @@ class PoolLoads:
         return min(ranks, key=self.order)
 
     def _renew(self) -> None:
-        """Find the best ranks of the workers that have changed."""
-        best, heap = self._best, self._heap
+        """Find the best ranks of the workers that have changed: the three as digits, where `number` is the remainder by
+        the number of ranks, the worker that by theirs."""
+        best, heap, each, sums, count = self._best, self._heap, self._each, self._sums, self._count
+        ranks = len(self.addresses)
         for worker in self._changed:
-            self._sums[worker] = sum(self._loads[worker]) + self._each[worker] * self._dp
-            found = self._best_of(worker)
+            loads = self._loads[worker]
+            least = min(loads)
+            number = loads.index(least) * count + worker
+            found = (((least + each[worker]) << DIGIT) + sums[worker]) * ranks + number
             if heap and found < best[worker]:
                 heappush(heap, found)
             best[worker] = found
         self._changed.clear()
-        if len(heap) > STALE * self._count:
+        if len(heap) > STALE * count:
             self._heap = sorted(best)
-
-    def _best_of(self, worker: int) -> int:
-        loads = self._loads[worker]
-        least = min(loads)
-        number = loads.index(least) * self._count + worker
-        return self._order(least + self._each[worker], self._sums[worker], number)
-
-    def _order(self, load: int, of_worker: int, number: int) -> int:
-        """The three as digits; `number` is the remainder by the number of ranks, the worker that by theirs."""
-        return ((load << DIGIT) + of_worker) * len(self.addresses) + number
 
 
 class Router(Protocol):

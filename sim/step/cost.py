@@ -39,6 +39,7 @@ class SurfaceStepCost:
         self._levels, self._prefill, self._prompts = decode, prefill, prompts
         self._asked: PromptLoad | None = None
         self._answer = 0.0, 0, 0
+        """Of the prompts that were priced last: attention of the slowest rank, tokens of the fullest and of all."""
 
     def unused(self) -> "SurfaceStepCost":
         """The same prices with nothing booked yet, for another run."""
@@ -72,28 +73,25 @@ class SurfaceStepCost:
 
     def prefill_s(self, load: PromptLoad) -> float:
         """See `StepCost.prefill_s`."""
-        slowest_s, fullest, total = self._of(load)
-        return self.prefill.seconds(fullest, total / load.ranks, slowest_s)
+        prefill, of_prompts = self._prefill, self._prompts
+        assert prefill is not None and of_prompts is not None, "this pool does not prefill"
+        slowest_s, fullest, total = 0.0, 0, 0
+        for prompts in load.prompts:
+            core_s, tokens = of_prompts.attention_s(prompts), prompts.tokens
+            slowest_s = core_s if core_s > slowest_s else slowest_s
+            fullest = tokens if tokens > fullest else fullest
+            total += tokens
+        self._asked, self._answer = load, (slowest_s, fullest, total)
+        return prefill.seconds(fullest, total / load.ranks, slowest_s)
 
     def beside_s(self, fullest: int, sequences: int, attention_s: float, load: PromptLoad) -> float:
         """See `StepCost.beside_s`: the linear work runs once on all tokens, attention on each rank for its own."""
+        if load is not self._asked:
+            self.prefill_s(load)
+        slowest_s, most, total = self._answer
         each = self.level(fullest).tokens_per_sequence
-        slowest_s, most, total = self._of(load)
         mean = (total + sequences * each) / load.ranks
         return self.prefill.seconds(max(most, fullest * each), mean, max(slowest_s, attention_s))
-
-    def _of(self, load: PromptLoad) -> tuple[float, int, int]:
-        """Attention seconds of the slowest rank, and the tokens of the fullest and of all; kept for the next
-        question."""
-        if load is not self._asked:
-            of_prompts, slowest_s, fullest, total = self.prompts, 0.0, 0, 0
-            for prompts in load.prompts:
-                core_s, tokens = of_prompts.attention_s(prompts), prompts.tokens
-                slowest_s = core_s if core_s > slowest_s else slowest_s
-                fullest = tokens if tokens > fullest else fullest
-                total += tokens
-            self._asked, self._answer = load, (slowest_s, fullest, total)
-        return self._answer
 
     def together_s(self, sequences: Sequence[int], attention_s: Sequence[float], load: PromptLoad) -> float:
         """See `StepCost.together_s`.
