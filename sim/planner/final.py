@@ -101,27 +101,27 @@ def _take(found: Found, entry: Entry, target: int, one: Together) -> None:
 
 
 def fewest(job: FinalJob) -> Together:
-    """The fewest replicas that keep the objectives together. Runs in a worker process: what cannot be simulated leaves
-    the number as it is."""
+    """The fewest replicas that keep the objectives together. Runs in a worker process: a number that cannot be
+    simulated does not keep them."""
     alone, tried = job.full.replicas, dict[int, tuple[Simulated, float]]()
 
     def kept(count: int) -> bool:
         if not job.least <= count < alone:
             return count >= alone
         if count not in tried:
-            tried[count] = full.at_full_traffic(replace(job.full, replicas=count))
+            try:
+                tried[count] = full.at_full_traffic(replace(job.full, replicas=count))
+            except (DeploymentError, ScenarioError):
+                return False
         return not tried[count][0].missed(job.objectives)
 
     fewest = alone
-    try:
-        if kept(job.to_win):
-            low, high = 0, 1 << (alone - 1).bit_length()
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (low, middle) if kept(middle) else (middle, high)
-            fewest = high
-    except (DeploymentError, ScenarioError):
-        pass
+    if kept(job.to_win):
+        low, high = 0, 1 << (alone - 1).bit_length()
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if kept(middle) else (middle, high)
+        fewest = high
     return Together(fewest, tuple((count, *tried[count]) for count in sorted(tried)))
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,16 @@ def alive(pids: list[int]) -> bool:
     return False
 
 
+def end_with(parent: "subprocess.Popen[Any]", pids: list[int]) -> None:
+    """Kill the parent: its children end within `WITHIN_S`."""
+    parent.kill()
+    parent.wait(10)
+    until = time.monotonic() + WITHIN_S
+    while alive(pids) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not alive(pids)
+
+
 def settle(pids: list[int]) -> None:
     """Wait until they are past their imports, and compute no more."""
     before, until = -1, time.monotonic() + 60
@@ -77,12 +88,7 @@ def test_they_end_with_a_parent_that_is_killed(tmp_path: Path, name: str) -> Non
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         assert pids and alive(pids)
         settle(pids)
-        parent.kill()
-        parent.wait(10)
-        until = time.monotonic() + WITHIN_S
-        while alive(pids) and time.monotonic() < until:
-            time.sleep(0.05)
-        assert not alive(pids)
+        end_with(parent, pids)
     finally:
         parent.kill()
         for pid in pids:
@@ -107,12 +113,7 @@ def test_the_server_ends_with_its_parent_while_it_still_imports(tmp_path: Path) 
             time.sleep(0.05)
         settle(pids)
         assert len(pids) == 2 and alive(pids[:1]) and alive(pids[1:])
-        parent.kill()
-        parent.wait(10)
-        until = time.monotonic() + WITHIN_S
-        while alive(pids) and time.monotonic() < until:
-            time.sleep(0.05)
-        assert not alive(pids)
+        end_with(parent, pids)
     finally:
         parent.kill()
         for pid in pids:

@@ -70,6 +70,14 @@ def test_points_at_several_loads_tell_the_error_of_the_anchor(form: AnchorFile) 
         assert off["from_the_others"] < off["simulated"] / 2
 
 
+@pytest.mark.xfail(
+    reason="1.053 and two thirds: fixed part and prompts share what TTFT lacks by their widths", strict=True
+)
+def test_points_at_several_loads_tell_prompts_from_the_fixed_part(form: AnchorFile) -> None:
+    assert form.prompt_factor == pytest.approx(TRUE.prompt_factor, abs=0.05)
+    assert form.ttft_added_s == pytest.approx(TRUE.ttft_added_s, rel=0.2)
+
+
 def test_points_at_several_loads_tell_the_factor(form: AnchorFile) -> None:
     assert form.step_factor == pytest.approx(TRUE.step_factor, abs=0.03)
 
@@ -241,12 +249,10 @@ def short(slower: float, concurrency: int = 4) -> Benchmark:
 
 @pytest.mark.parametrize("slower", [1.05, 1.08, 1.15])
 def test_a_point_of_few_short_answers_is_met_better_with_its_anchor(slower: float) -> None:
-    """TPOT by itself, and both figures together: at the jump (1.08) TTFT stays 7.6% off where it was 7.4%."""
     one = short(slower)
-    made, without = make_anchor([one]), 1 - 1 / slower
-    left = {name: abs(made.after[0][name] / told.value - 1) for name, told in one.published.items()}
-    assert left["tpot"] < without
-    assert sum(left.values()) < len(left) * without
+    made = make_anchor([one])
+    for name, told in one.published.items():
+        assert abs(made.after[0][name] / told.value - 1) < 1 - 1 / slower, name
 
 
 def test_a_point_left_out_is_simulated_with_what_the_others_alone_would_give(tmp_path: Path) -> None:
@@ -286,13 +292,3 @@ def test_points_that_contradict_each_other_change_nothing(tmp_path: Path) -> Non
 def test_many_points_are_left_out_in_groups() -> None:
     assert folds(3) == [[0], [1], [2]]
     assert folds(12) == [[0, 5, 10], [1, 6, 11], [2, 7], [3, 8], [4, 9]]
-
-
-def test_what_a_step_is_made_of_is_told_where_that_was_asked_for_and_a_step_was_seen() -> None:
-    """Answers of one token have no TPOT."""
-    seen, unseen = at(4), at(4, "workload.lengths.output.uniform=[1, 1]")
-    assert run_trial(Trial(seen, 0, 4, 24, composed=True)).composition
-    assert run_trial(Trial(seen, 0, 4, 24)).composition is None
-    answer = run_trial(Trial(unseen, 0, 4, 24, composed=True))
-    assert answer.outcome is not None and "tpot" not in answer.outcome.values
-    assert answer.composition is None
