@@ -131,10 +131,23 @@ def test_more_tokens_or_a_longer_prefix_never_make_a_step_faster_than_its_tables
     assert after.step_s >= before.step_s - allowed_s
 
 
-@pytest.mark.parametrize("profile", ["h200_sxm/sglang", "b200_sxm/sglang"])
-@pytest.mark.parametrize(("tokens", "context", "longer"), [(2048, 0, 1.2), (512, 1536, 1.0), (1, 2047, 0.25)])
+ONCE = pytest.mark.xfail(reason="1.24 since quantisation is counted once", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("profile", "tokens", "context", "longer"),
+    [
+        ("h200_sxm/sglang", 2048, 0, 1.25),
+        pytest.param("b200_sxm/sglang", 2048, 0, 1.25, marks=ONCE),
+        *[
+            (gpu, *at)
+            for gpu in ("h200_sxm/sglang", "b200_sxm/sglang")
+            for at in ((512, 1536, 1.0), (1, 2047, 0.25))
+        ],
+    ],
+)
 def test_one_more_token_than_the_engine_s_threshold_is_sparse(profile, tokens, context, longer):
-    """SGLang runs masked MHA up to 2,048 KV tokens; its sparse kernels take at least a fifth longer for a whole
+    """SGLang runs masked MHA up to 2,048 KV tokens; its sparse kernels take at least a quarter longer for a whole
     prompt. Few tokens behind a prefix are cheaper there, since MHA expands every key; launches had hidden it.
     """
     at, beyond = (
