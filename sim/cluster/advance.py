@@ -107,7 +107,7 @@ class Advance:
         batch = self._batch
         for rank in ranks:
             if batch.sequences[rank]:
-                batch.ranks[rank].sit_out(batch.step)
+                batch.ranks[rank].sat_out += 1
                 self._lines.sit_out(rank)
 
     def book(self, seconds: float) -> None:

@@ -15,10 +15,10 @@ from sim.step import StepCost
 def sequence_steps(batches: Sequence[DecodeBatch]) -> int:
     """Decode steps so far, added up over sequences; of those that run, up to the last change of their batch."""
     running = (
-        batch.step - sequence.first_step
+        batch.done(sequence, rank)
         for batch in batches
-        for rank in batch.ranks
-        for sequence in rank.members.values()
+        for rank, of_rank in enumerate(batch.ranks)
+        for sequence in of_rank.members.values()
     )
     return sum(batch.sequence_steps for batch in batches) + sum(running)
 
@@ -26,10 +26,10 @@ def sequence_steps(batches: Sequence[DecodeBatch]) -> int:
 def full_step_s(cost: StepCost, batches: Sequence[DecodeBatch]) -> float:
     """Worker seconds of one decode step of one sequence, T(b) / (b ranks); 0 where none runs."""
     contexts = [
-        sequence.context_tokens + sequence.tokens_after(batch.step - sequence.first_step)
+        sequence.context_tokens + sequence.tokens_after(batch.done(sequence, rank))
         for batch in batches
-        for rank in batch.ranks
-        for sequence in rank.members.values()
+        for rank, of_rank in enumerate(batch.ranks)
+        for sequence in of_rank.members.values()
     ]
     if not contexts:
         return 0.0

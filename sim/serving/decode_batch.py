@@ -81,8 +81,8 @@ class DecodeBatch:
 
     def join(self, sequence: ServedRequest, rank: int, steps: int) -> None:
         """Decode a sequence from the next step on, for `steps` steps. Its context was reserved."""
-        sequence.first_step, sequence.steps = self.step, steps
         of_rank = self.ranks[rank]
+        sequence.first_step, sequence.steps = self.step - of_rank.sat_out, steps
         of_rank.join(sequence)
         if of_rank.demand > of_rank.capacity:
             self.tight.add(rank)
@@ -101,7 +101,7 @@ class DecodeBatch:
         finishes = self._finishes
         while True:
             end, order, stint, place, sequence = finishes[0]
-            last = sequence.first_step + sequence.steps
+            last = sequence.first_step + sequence.steps + self.ranks[place].sat_out
             if sequence.stint != stint:
                 heappop(finishes)
             elif last > end:
@@ -120,7 +120,7 @@ class DecodeBatch:
             _, order, stint, rank, sequence = heappop(finishes)
             if sequence.stint != stint:
                 continue
-            if (last := sequence.first_step + sequence.steps) > self.step:
+            if (last := sequence.first_step + sequence.steps + self.ranks[rank].sat_out) > self.step:
                 heappush(finishes, (last, order, stint, rank, sequence))
                 continue
             tokens = sequence.output_tokens - sequence.generated_tokens
@@ -147,9 +147,13 @@ class DecodeBatch:
                 self.reserve(rank, sequence.context_tokens)
                 self.join(sequence, rank, steps(sequence))
 
+    def done(self, sequence: ServedRequest, rank: int) -> int:
+        """Steps that a running sequence has taken."""
+        return self.step - self.ranks[rank].sat_out - sequence.first_step
+
     def _interrupt(self, sequence: ServedRequest, rank: int) -> None:
         """Take a sequence off its rank before it is done; it keeps its tokens."""
-        done = self.step - sequence.first_step
+        done = self.done(sequence, rank)
         self._leave(sequence, rank, done, sequence.tokens_after(done))
 
     def _leave(self, sequence: ServedRequest, rank: int, done: int, tokens: int) -> None:

@@ -15,7 +15,8 @@ class Peak:
 
 
 class DecodeRank:
-    """Sequences of one rank, counted in tokens and blocks. Steps are numbered by the worker.
+    """Sequences of one rank, counted in tokens and blocks. Steps are numbered by the worker; inside, and in a sequence's
+    `first_step`, those do not count that the rank has sat out.
 
     The summed context is `base + step x slope`, so that a step costs nothing: only joining and leaving do. Blocks are
     known by a bound, what the sequences hold at their longest. Up to the capacity that is all that matters; where it is
@@ -25,7 +26,7 @@ class DecodeRank:
 
     __slots__ = (
         "_base", "_block_tokens", "_coming", "_growth", "_request_blocks", "_settled", "_slope", "_used", "capacity",
-        "demand", "members", "peak", "seats",
+        "demand", "members", "peak", "sat_out", "seats",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +36,8 @@ class DecodeRank:
         self.capacity = capacity
         """KV blocks."""
         self._block_tokens, self._request_blocks = block_tokens, request_blocks
+        self.sat_out = 0
+        """Steps of the worker in which nobody here took part: whatever was to come came later by so many."""
         self.seats = 0
         """Sequences running or on their way."""
         self.members: dict[int, ServedRequest] = {}
@@ -47,7 +50,7 @@ class DecodeRank:
         self._coming = 0
         """Blocks of sequences on their way."""
         self._growth: dict[int, int] | None = None
-        """Blocks needed after each step to come, where they are followed; `_used` are held after `_settled`."""
+        """Blocks needed after each step to come, where they are followed; then `_used` are held after `_settled`."""
         self._used = self._settled = 0
 
     def load(self, step: int) -> tuple[int, float, float]:
@@ -55,7 +58,7 @@ class DecodeRank:
         count = len(self.members)
         if not count:
             return 0, 0.0, 0.0
-        return count, (self._base + step * self._slope) / count, self._slope / count
+        return count, (self._base + (step - self.sat_out) * self._slope) / count, self._slope / count
 
     def reserve(self, tokens: int) -> None:
         """Hold a seat and the blocks of a sequence on its way."""
@@ -63,18 +66,20 @@ class DecodeRank:
         self.seats += 1
         self.demand += blocks
         self._coming += blocks
-        self._used += blocks
+        if self._growth is not None:
+            self._used += blocks
 
     def cancel(self, tokens: int, step: int) -> None:
         """Give back what `reserve` held, after `step`."""
-        self._note_peak(step - 1)
+        self._note_peak(step - self.sat_out - 1)
         blocks = self._blocks_of(tokens)
         self.seats -= 1
         self.demand -= blocks
         self._coming -= blocks
-        self._used -= blocks
+        if self._growth is not None:
+            self._used -= blocks
         if not self.seats:
-            self._growth, self._used = None, 0
+            self._growth = None
 
     def join(self, sequence: ServedRequest) -> None:
         """A sequence whose place was reserved runs from its `first_step` on."""
@@ -95,6 +100,7 @@ class DecodeRank:
     def leave(self, sequence: ServedRequest, step: int, done: int) -> None:
         """A sequence leaves after `step`, its own step `done`. It holds the blocks of its step before the last, if that
         was its last."""
+        step -= self.sat_out
         self._note_peak(step if done < sequence.steps else step - 1)
         context, held = sequence.prompt_tokens + sequence.generated_tokens, sequence.most_blocks
         del self.members[sequence.id]
@@ -105,29 +111,21 @@ class DecodeRank:
             self._base -= context - sequence.growth * sequence.first_step
         else:
             self._slope = self._base = 0.0
+        if self._growth is None:
+            return
         if done < sequence.steps:
             held = self._blocks_of(context + sequence.tokens_after(done))
-            if self._growth is not None:
-                for at in self._growth_steps(sequence):
-                    if at > step:
-                        self._growth[at] -= 1
+            for at in self._growth_steps(sequence):
+                if at > step:
+                    self._growth[at] -= 1
         self._used -= held
         if not self.seats:
-            self._growth, self._used = None, 0
-
-    def sit_out(self, step: int) -> None:
-        """Nobody here takes part in the step after `step`: whatever was to come comes one later."""
-        if self._growth is not None:
-            self._settle(step)
-            self._growth = {later + 1: blocks for later, blocks in self._growth.items()}
-            self._settled = step + 1
-        for sequence in self.members.values():
-            sequence.first_step += 1
-        self._base -= self._slope
+            self._growth = None
 
     def used_after(self, step: int) -> int:
         """Blocks held at the end of `step`, not before the last change, if nobody joins or leaves."""
         growth = self._followed()
+        step -= self.sat_out
         if step - self._settled <= len(growth):
             return self._used + sum(growth.get(s, 0) for s in range(self._settled + 1, step + 1))
         return self._used + sum(blocks for s, blocks in growth.items() if s <= step)
@@ -136,14 +134,15 @@ class DecodeRank:
         """First step from `step` on, before `end`, after which the blocks do not suffice; `end` if there is none."""
         if self.demand <= self.capacity:
             return end
-        self._settle(step)
+        now = step - self.sat_out
+        self._settle(now)
         used, growth = self._used, self._followed()
         if used > self.capacity:
             return step
-        for s in range(step + 1, end):
+        for s in range(now + 1, end - self.sat_out):
             used += growth.get(s, 0)
             if used > self.capacity:
-                return s
+                return s + self.sat_out
         return end
 
     def _blocks_of(self, tokens: int) -> int:
@@ -152,13 +151,16 @@ class DecodeRank:
     def _note_peak(self, step: int) -> None:
         """Blocks only grow until somebody leaves, so what is held before that is all that counts.
 
-        Looked at closely only where the bound by tokens says that it may be more than ever.
+        Looked at closely only where the bounds, at their longest and by tokens, say that it may be more than ever.
         """
-        block = self._block_tokens
-        each = block - 1 + self._request_blocks * block
-        tokens = self._base + step * self._slope + len(self.members) * each
-        if self._growth is None and (self._coming * block + tokens) / block + 1 <= self.peak.blocks:
-            return
+        if self._growth is None:
+            if self.demand <= self.peak.blocks:
+                return
+            block = self._block_tokens
+            each = block - 1 + self._request_blocks * block
+            tokens = self._base + step * self._slope + len(self.members) * each
+            if (self._coming * block + tokens) / block + 1 <= self.peak.blocks:
+                return
         self.peak.blocks = max(self.peak.blocks, min(self._held(step), self.capacity))
 
     def _held(self, step: int) -> int:
@@ -183,7 +185,7 @@ class DecodeRank:
         return self._growth
 
     def _growth_steps(self, sequence: ServedRequest) -> Iterable[int]:
-        """Steps of the worker after which the sequence needs one more block."""
+        """Steps after which the sequence needs one more block."""
         context, tokens, steps = sequence.context_tokens, sequence.remaining_tokens, sequence.steps
         first = sequence.first_step
         return (first + step for step in growth_steps(context, tokens, steps, self._block_tokens))
