@@ -27,7 +27,7 @@ class Advance:
         self, clock: Clock, cost: StepCost, batch: DecodeBatch, callback: Callable[[], None]
     ) -> None:
         self._clock, self._batch, self._callback = clock, batch, callback
-        self._lines = DecodeLines(cost, len(batch.ranks))
+        self._lines = DecodeLines(cost, batch.ranks)
         self.steps = 0
         """Steps at whose end `callback` is called; 0 when none are under way."""
         self.start_s = self.end_s = 0.0
@@ -107,8 +107,8 @@ class Advance:
         batch = self._batch
         for rank in ranks:
             if batch.sequences[rank]:
-                batch.ranks[rank].sat_out += 1
                 self._lines.sit_out(rank)
+                batch.ranks[rank].sat_out += 1
 
     def book(self, seconds: float) -> None:
         """Decode has taken `seconds` of the steps that `one_step` or `begin` looked at."""
@@ -129,13 +129,11 @@ class Advance:
 
     def _renew(self) -> None:
         """Tell the lines what has changed."""
-        batch, lines, step = self._batch, self._lines, self._batch.step
+        batch, lines = self._batch, self._lines
         if batch.fullest != lines.fullest:
             lines.hold(batch.fullest)
         if batch.changed:
-            for rank in batch.changed:
-                sequences, context, growth = batch.ranks[rank].load(step)
-                lines.renew(rank, step, sequences, context, growth)
+            lines.renew(batch.changed, batch.step)
             batch.changed.clear()
 
     def _set(self) -> None:

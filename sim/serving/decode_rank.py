@@ -15,8 +15,8 @@ class Peak:
 
 
 class DecodeRank:
-    """Sequences of one rank, counted in tokens and blocks. Steps are numbered by the worker; inside, and in a sequence's
-    `first_step`, those do not count that the rank has sat out.
+    """Sequences of one rank, counted in tokens and blocks. Steps are numbered by the worker; inside, and in a
+    sequence's `first_step`, those do not count that the rank has sat out.
 
     The summed context is `base + step x slope`, so that a step costs nothing: only joining and leaving do. Blocks are
     known by a bound, what the sequences hold at their longest. Up to the capacity that is all that matters; where it is

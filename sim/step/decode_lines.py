@@ -4,9 +4,9 @@ While nobody joins or leaves, a rank's attention seconds are a line over the wor
 table that prices them. So are a step's seconds, as long as the same rank is the slowest.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf, sqrt
-from typing import Final
+from typing import Final, Protocol
 
 from sim.step.overlap import Line
 from sim.step.protocol import DecodeTable, StepCost
@@ -80,6 +80,14 @@ def _within(piece: Piece, elapsed_s: float) -> tuple[int, float]:
             return step, seconds
 
 
+class Decoding(Protocol):
+    """A rank that decodes."""
+
+    def load(self, step: int) -> tuple[int, float, float]:
+        """Its sequences, their mean KV tokens in a step of the worker, and the growth of these per step."""
+        ...
+
+
 RankLine = tuple[float, float, float, float, float, float]
 """(seconds at step 0, more with each step, the most that a later one may add, first and last step for which it holds,
 context at which the segment of the table ends)"""
@@ -94,22 +102,20 @@ class DecodeLines:
     """
 
     __slots__ = (
-        "_cost", "_count", "_drawn_until", "_lines", "_loads", "_slowest", "_sure_since", "_sure_until", "_table",
-        "fullest",
+        "_cost", "_count", "_drawn_since", "_drawn_until", "_lines", "_ranks", "_slowest", "_sure_since", "_sure_until",
+        "_table", "fullest",
     )  # fmt: skip
 
-    def __init__(self, cost: StepCost, ranks: int) -> None:
-        self._cost = cost
+    def __init__(self, cost: StepCost, ranks: Sequence[Decoding]) -> None:
+        self._cost, self._ranks = cost, ranks
         self._table: DecodeTable | None = None
         self.fullest = 0
         """Sequences of the fullest rank; see `hold`."""
-        self._loads = [(0, 0.0, 0.0)] * ranks
-        """Per rank: sequences, their mean KV tokens at step 0, and the growth of these per step."""
-        self._lines: list[RankLine] = [EMPTY] * ranks
-        self._count, self._slowest = ranks, 0
+        self._lines: list[RankLine] = [EMPTY] * len(ranks)
+        self._count, self._slowest = len(ranks), 0
         self._sure_since, self._sure_until = 0.0, -1.0
-        self._drawn_until = inf
-        """Up to which step every line holds, at least."""
+        self._drawn_since, self._drawn_until = 0.0, inf
+        """Every line holds from then on, until then at least."""
 
     def hold(self, fullest: int) -> None:
         """The fullest rank now holds so many sequences, on which drafts may depend: to be said before ranks change."""
@@ -120,27 +126,27 @@ class DecodeLines:
             self._lines = [(*line[:4], -1.0, line[5]) for line in self._lines]
             self._sure_until = self._drawn_until = -1.0
 
-    def renew(self, rank: int, step: int, sequences: int, context: float, growth: float) -> None:
-        """From `step` on a rank decodes `sequences` of `context` KV tokens on average, growing by `growth` a step."""
-        self._loads[rank] = (sequences, context - growth * step, growth)
-        top_s, top_slope_s, _, _, _, _ = self._lines[self._slowest]
-        line = self._draw(rank, step)
-        sure = self._sure_until
-        if not self._sure_since <= step <= sure:
-            return
-        start_s, slope_s, steepest_s, _, until, _ = line
-        self._sure_since = step
-        ahead_s = start_s - top_s + (slope_s - top_slope_s) * step
-        if ahead_s >= 0:  # above the line that no other rank overtakes, until that catches up
-            self._slowest = rank
-            sure = until if until < sure else sure
-            if slope_s < top_slope_s:
-                sure = min(sure, step + ahead_s / (top_slope_s - slope_s))
-        elif rank == self._slowest:
-            sure = -1.0
-        elif steepest_s > top_slope_s:
-            sure = min(sure, _overtakes(line, step, -ahead_s, top_slope_s))
-        self._sure_until = sure
+    def renew(self, ranks: Iterable[int], step: int) -> None:
+        """From `step` on these ranks have other loads."""
+        for rank in ranks:
+            top_s, top_slope_s, _, _, _, _ = self._lines[self._slowest]
+            line = self._draw(rank, step)
+            sure = self._sure_until
+            if not self._sure_since <= step <= sure:
+                continue
+            start_s, slope_s, steepest_s, _, until, _ = line
+            self._sure_since = step
+            ahead_s = start_s - top_s + (slope_s - top_slope_s) * step
+            if ahead_s >= 0:  # above the line that no other rank overtakes, until that catches up
+                self._slowest = rank
+                sure = until if until < sure else sure
+                if slope_s < top_slope_s:
+                    sure = min(sure, step + ahead_s / (top_slope_s - slope_s))
+            elif rank == self._slowest:
+                sure = -1.0
+            elif steepest_s > top_slope_s:
+                sure = min(sure, _overtakes(line, step, -ahead_s, top_slope_s))
+            self._sure_until = sure
 
     def attention_s(self, rank: int, step: int) -> float:
         """Attention seconds of a rank in a step; call `run` for that step first."""
@@ -149,20 +155,15 @@ class DecodeLines:
 
     def sit_out(self, rank: int) -> None:
         """A rank takes no part in a step: whatever was to come comes one step later, and it overtakes nobody sooner."""
-        sequences, context, growth = self._loads[rank]
-        self._loads[rank] = sequences, context - growth, growth
         start_s, slope_s, steepest_s, since, until, up_to = self._lines[rank]
         self._lines[rank] = start_s - slope_s, slope_s, steepest_s, since + 1, until + 1, up_to
+        self._drawn_since = max(self._drawn_since, since + 1)
         if rank == self._slowest:
             self._sure_until = -1.0
 
     def without(self, step: int, waiting: Iterable[int]) -> float:
         """Attention seconds of the slowest rank in a step that some sit out."""
-        if step > self._drawn_until:
-            self._drawn_until = inf
-            for rank, line in enumerate(self._lines):
-                _, _, _, _, until, _ = line if step <= line[4] else self._draw(rank, step)
-                self._drawn_until = min(self._drawn_until, until)
+        self._draw_on(step)
         seconds = [line[0] + line[1] * step for line in self._lines]
         for rank in waiting:
             seconds[rank] = 0.0
@@ -200,26 +201,35 @@ class DecodeLines:
 
     def _draw(self, rank: int, step: int) -> RankLine:
         """The line of a rank as it is at `step`."""
-        sequences, context, growth = self._loads[rank]
+        sequences, context, growth = self._ranks[rank].load(step)
         if not sequences:
             line = EMPTY
         else:
             assert self._table is not None
-            context += growth * step
             seconds, per_token_s, up_to, steepest_s = self._table.attention(sequences, context)
             slope_s = per_token_s * growth
             until = step + (up_to - context) / growth if growth else inf
             line = (seconds - slope_s * step, slope_s, steepest_s * growth, step, until, up_to)
+            self._drawn_since = step if step > self._drawn_since else self._drawn_since
             self._drawn_until = until if until < self._drawn_until else self._drawn_until
         self._lines[rank] = line
         return line
 
-    def _settle(self, step: int) -> None:
-        """Make sure of every line at `step`, and of the slowest rank."""
+    def _draw_on(self, step: int) -> None:
+        """Make sure of every line at `step`."""
+        if self._drawn_since <= step <= self._drawn_until:
+            return
         lines = self._lines
         for rank, line in enumerate(lines):
             if not line[3] <= step <= line[4]:
                 self._draw(rank, step)
+        self._drawn_since = max([line[3] for line in lines])
+        self._drawn_until = min([line[4] for line in lines])
+
+    def _settle(self, step: int) -> None:
+        """Make sure of every line at `step`, and of the slowest rank."""
+        self._draw_on(step)
+        lines = self._lines
         seconds = [line[0] + line[1] * step for line in lines]
         most_s = max(seconds)
         self._slowest = top = seconds.index(most_s)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from even_routing import balanced_routing
+from steady_ranks import Steady
 
 from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import AnalyticCost
@@ -35,10 +36,12 @@ def test_a_step_runs_the_drafts_of_its_fullest_rank(batch: int, drafts: int) -> 
 
 def test_a_run_is_booked_where_it_was_priced() -> None:
     cost = build_step_cost({"decode": ADAPTIVE}, COST, 64, 1)
-    lines = DecodeLines(cost, 1)
+    rank = Steady(4, 4096.0, 1.0)
+    lines = DecodeLines(cost, [rank])
     for batch in (4, 16, 64):
+        rank.sequences = batch
         lines.hold(batch)
-        lines.renew(0, 0, batch, 4096.0, 1.0)
+        lines.renew([0], 0)
         lines.run(0, 1, batch)
         lines.book(2.0)
     assert sum(cost.provenance_s().values()) == pytest.approx(6.0)

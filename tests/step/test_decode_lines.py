@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from steady_ranks import Steady, lines_of
 from test_step_cost import COST, OPERATIONS, STEP
 
 from sim.step.build import build_step_cost
-from sim.step.decode_lines import DecodeLines, DecodeRun
+from sim.step.decode_lines import DecodeRun
 from sim.step.overlap import Line
 
 models = st.sampled_from(list(STEP))
@@ -32,11 +33,7 @@ def one_by_one_s(table, ranks, steps):
 
 def started(cost, ranks):
     """Lines of ranks as (sequences, context, growth), at step 0."""
-    lines = DecodeLines(cost, len(ranks))
-    lines.hold(max(n for n, _, _ in ranks))
-    for rank, of_rank in enumerate(ranks):
-        lines.renew(rank, 0, *of_rank)
-    return lines
+    return lines_of(cost, [Steady(*of_rank) for of_rank in ranks])
 
 
 def until(lines, step, steps, ranks):
@@ -64,7 +61,8 @@ def test_many_steps_at_once_equal_steps_one_by_one(name, ranks, steps):
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_ranks_that_change_and_runs_that_are_cut(name, ranks, changes):
     """Each change comes `cut` steps into a run that looked further ahead."""
-    lines, step, table = started(STEP[name], ranks), 0, STEP[name].decode_table(1)
+    loads, step, table = [Steady(*of_rank) for of_rank in ranks], 0, STEP[name].decode_table(1)
+    lines = lines_of(STEP[name], loads)
     for rank, of_rank, ahead, cut in changes:
         lines.run(step, ahead, sum(n for n, _, _ in ranks))
         expected = one_by_one_s(table, ranks, cut)
@@ -74,7 +72,8 @@ def test_ranks_that_change_and_runs_that_are_cut(name, ranks, changes):
         ranks = [(n, context + growth * cut, growth) for n, context, growth in ranks]
         ranks[rank % len(ranks)] = of_rank
         lines.hold(max(n for n, _, _ in ranks))
-        lines.renew(rank % len(ranks), step, *of_rank)
+        loads[rank % len(ranks)] = Steady(*of_rank, step)
+        lines.renew([rank % len(ranks)], step)
 
 
 @dataclass

@@ -7,6 +7,7 @@ import pytest
 from even_routing import balanced_routing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from steady_ranks import Steady, lines_of
 
 from sim.catalog import efficiency, engine, gpu, model
 from sim.cost.latency import AnalyticCost, Latency, price_all
@@ -14,7 +15,6 @@ from sim.model.layout import Layout
 from sim.model.operations import Operation
 from sim.step import PromptLoad
 from sim.step.build import build_step_cost
-from sim.step.decode_lines import DecodeLines
 from sim.step.operations import StepOperations, StepOverlap, typical_prompts
 
 COST = AnalyticCost(gpu("h200_sxm"), efficiency())
@@ -84,10 +84,7 @@ def test_a_step_is_booked_where_it_ran() -> None:
     share = sum(o.layers for o in blocks) / sum(o.layers for o in [*blocks, *rest])
     for sequences, context, measured in ((2, 255.0, share), (64, 8191.0, 0.0)):
         before = cost.provenance_s()
-        lines = DecodeLines(cost, 2)
-        lines.hold(sequences)
-        lines.renew(0, 0, 1, 1.0, 1.0)
-        lines.renew(1, 0, sequences, context, 1.0)
+        lines = lines_of(cost, [Steady(1, 1.0, 1.0), Steady(sequences, context, 1.0)])
         lines.run(0, 1, 1 + sequences)
         lines.book(10.0)
         booked = {source: seconds - before[source] for source, seconds in cost.provenance_s().items()}
