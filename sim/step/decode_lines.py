@@ -21,23 +21,22 @@ Piece = tuple[int, float, float]
 
 
 class DecodeRun:
-    """Decode steps in a row with the same sequences, as straight pieces."""
+    """Decode steps in a row with the same sequences, as straight pieces: mostly a single one."""
 
-    __slots__ = ("_pieces", "seconds", "steps")
+    __slots__ = ("_first", "_more", "seconds", "steps")
 
-    def __init__(self, pieces: list[Piece]) -> None:
-        self._pieces = pieces
-        if len(pieces) == 1:
-            steps, first_s, longer_s = pieces[0]
-            self.steps, self.seconds = steps, first_s * steps + longer_s * (steps * (steps - 1) * 0.5)
-        else:
-            self.steps = sum(piece[0] for piece in pieces)
-            self.seconds = sum(_total_s(piece, piece[0]) for piece in pieces)
+    def __init__(self, first: Piece, more: Sequence[Piece] = ()) -> None:
+        self._first, self._more = first, more
+        steps, first_s, longer_s = first
+        self.steps, self.seconds = steps, first_s * steps + longer_s * (steps * (steps - 1) * 0.5)
+        for piece in more:
+            self.steps += piece[0]
+            self.seconds += _total_s(piece, piece[0])
 
     def total_s(self, steps: int) -> float:
         """Seconds of the first `steps` steps."""
         total_s = 0.0
-        for piece in self._pieces:
+        for piece in (self._first, *self._more):
             if steps <= piece[0]:
                 return total_s + _total_s(piece, steps)
             total_s += _total_s(piece, piece[0])
@@ -47,10 +46,10 @@ class DecodeRun:
     def within(self, elapsed_s: float) -> tuple[int, float]:
         """The step that runs `elapsed_s` after the start (the smallest number, from 1, whose `total_s` reaches it, or
         the last), and the seconds up to its end."""
-        if len(self._pieces) == 1:
-            return _within(self._pieces[0], elapsed_s)
-        done, done_s = 0, 0.0
-        for piece in self._pieces:
+        done, done_s = _within(self._first, elapsed_s)
+        if done_s >= elapsed_s:
+            return done, done_s
+        for piece in self._more:
             step, seconds = _within(piece, elapsed_s - done_s)
             if done_s + seconds >= elapsed_s:
                 return done + step, done_s + seconds
@@ -103,7 +102,7 @@ class DecodeLines:
 
     __slots__ = (
         "_cost", "_count", "_drawn_since", "_drawn_until", "_lines", "_ranks", "_slowest", "_sure_since", "_sure_until",
-        "_table", "fullest",
+        "_table", "_top", "fullest",
     )  # fmt: skip
 
     def __init__(self, cost: StepCost, ranks: Sequence[Decoding]) -> None:
@@ -113,6 +112,8 @@ class DecodeLines:
         """Sequences of the fullest rank; see `hold`."""
         self._lines: list[RankLine] = [EMPTY] * len(ranks)
         self._count, self._slowest = len(ranks), 0
+        self._top: RankLine = EMPTY
+        """That of the slowest rank."""
         self._sure_since, self._sure_until = 0.0, -1.0
         self._drawn_since, self._drawn_until = 0.0, inf
         """Every line holds from then on, until then at least."""
@@ -129,7 +130,7 @@ class DecodeLines:
     def renew(self, ranks: Iterable[int], step: int) -> None:
         """From `step` on these ranks have other loads."""
         for rank in ranks:
-            top_s, top_slope_s, _, _, _, _ = self._lines[self._slowest]
+            top_s, top_slope_s, _, _, _, _ = self._top
             line = self._draw(rank, step)
             sure = self._sure_until
             if not self._sure_since <= step <= sure:
@@ -138,7 +139,7 @@ class DecodeLines:
             self._sure_since = step
             ahead_s = start_s - top_s + (slope_s - top_slope_s) * step
             if ahead_s >= 0:  # above the line that no other rank overtakes, until that catches up
-                self._slowest = rank
+                self._slowest, self._top = rank, line
                 sure = until if until < sure else sure
                 if slope_s < top_slope_s:
                     sure = min(sure, step + ahead_s / (top_slope_s - slope_s))
@@ -185,19 +186,21 @@ class DecodeLines:
                 self._settle(step)
             left, ahead = end - step, self._sure_until - step + 1
             count = left if left <= ahead else int(ahead)
-            start_s, slope_s, _, _, _, _ = self._lines[self._slowest]
+            start_s, slope_s, _, _, _, _ = self._top
             if line.beside or line.launch:
                 _straighten(pieces, line, start_s, slope_s, step, count)
             else:
-                first_s = line.base + line.alone * (start_s + slope_s * step)
-                pieces.append((count, first_s, line.alone * slope_s))
+                piece = count, line.base + line.alone * (start_s + slope_s * step), line.alone * slope_s
+                if count == steps:
+                    return DecodeRun(piece)
+                pieces.append(piece)
             step += count
-        return DecodeRun(pieces)
+        return DecodeRun(pieces[0], pieces[1:])
 
     def book(self, seconds: float) -> None:
         """Steps that lasted `seconds` have been run: count them, at the slowest rank, in `StepCost.provenance_s`."""
         assert self._table is not None
-        self._table.book(self.fullest, self._lines[self._slowest][5], seconds)
+        self._table.book(self.fullest, self._top[5], seconds)
 
     def _draw(self, rank: int, step: int) -> RankLine:
         """The line of a rank as it is at `step`."""
@@ -213,6 +216,8 @@ class DecodeLines:
             self._drawn_since = step if step > self._drawn_since else self._drawn_since
             self._drawn_until = until if until < self._drawn_until else self._drawn_until
         self._lines[rank] = line
+        if rank == self._slowest:
+            self._top = line
         return line
 
     def _draw_on(self, step: int) -> None:
@@ -233,6 +238,7 @@ class DecodeLines:
         seconds = [line[0] + line[1] * step for line in lines]
         most_s = max(seconds)
         self._slowest = top = seconds.index(most_s)
+        self._top = lines[top]
         _, slope_s, _, _, sure, _ = lines[top]
         for line, here_s in zip(lines, seconds, strict=True):
             # Not even at its steepest from here on, most of the time.

@@ -114,7 +114,8 @@ def test_a_step_that_bends_is_taken_apart():
     st.floats(0, 1.1),
 )
 def test_the_running_step_is_finished_and_no_other_begun(pieces, share):
-    run = DecodeRun([(n, first, step if first + step * n > 0 else 0.0) for n, first, step in pieces])
+    straight = [(n, first, step if first + step * n > 0 else 0.0) for n, first, step in pieces]
+    run = DecodeRun(straight[0], straight[1:])
     elapsed_s = share * run.seconds
     done, seconds = run.within(elapsed_s)
     assert 1 <= done <= run.steps
