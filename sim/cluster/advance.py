@@ -38,7 +38,10 @@ class Advance:
 
     def begin(self, now: float, steps: int, arrival_s: float = math.inf) -> None:
         """Start up to `steps` steps of the batch: to the end of the one that runs at `arrival_s`, if that is sooner."""
-        self._run = run = self._look_ahead(steps)
+        batch = self._batch
+        if batch.changed:
+            self._renew()
+        self._run = run = self._lines.run(batch.step, steps, batch.running)
         steps, seconds = run.steps, run.seconds
         if arrival_s < now + seconds:
             steps, seconds = run.within(arrival_s - now)
@@ -87,7 +90,8 @@ class Advance:
     def one_step(self) -> tuple[list[int], list[float], float]:
         """Of one decode step of the batch as it is: sequences and attention seconds by rank, and its seconds."""
         batch, lines = self._batch, self._lines
-        alone_s = self._look_ahead(1).seconds
+        self._renew()
+        alone_s = lines.run(batch.step, 1, batch.running).seconds
         attention_s = [lines.attention_s(rank, batch.step) for rank in range(len(batch.ranks))]
         return batch.sequences, attention_s, alone_s
 
@@ -119,13 +123,6 @@ class Advance:
         self._lines.book(self.end_s - self.start_s)
         steps, self.steps = self.steps, 0
         return steps
-
-    def _look_ahead(self, steps: int) -> DecodeRun:
-        """The next steps of the batch as it is now, up to `steps`."""
-        batch = self._batch
-        if batch.changed:
-            self._renew()
-        return self._lines.run(batch.step, steps, batch.running)
 
     def _renew(self) -> None:
         """Tell the lines what has changed."""
