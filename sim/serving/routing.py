@@ -45,7 +45,8 @@ class PoolLoads:
     """
 
     __slots__ = (
-        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_loads", "_sums", "addresses", "of_worker",
+        "_best", "_changed", "_count", "_dp", "_each", "_followed", "_heap", "_loads", "_sums", "addresses",
+        "of_worker",
     )  # fmt: skip
 
     def __init__(self, workers: int, dp: int) -> None:
@@ -56,7 +57,8 @@ class PoolLoads:
         self._loads = [[0] * dp for _ in range(workers)]
         self._each = [0] * workers
         self._sums = [0] * workers
-        """Of each worker the sum over its ranks."""
+        """Of each worker the sum over its ranks, where they are followed as of the last `_renew`."""
+        self._followed = False
         self._best: list[int] = [*range(workers)]
         """Of each worker's best rank."""
         self._changed: set[int] = set()
@@ -75,6 +77,8 @@ class PoolLoads:
 
     def of(self, worker: int) -> int:
         """The load of a worker: the sum over its ranks."""
+        if self._followed and self._changed:
+            self._renew()
         return self._sums[worker]
 
     def add(self, worker: int, rank: int, load: int) -> None:
@@ -85,13 +89,12 @@ class PoolLoads:
 
     def follow(self, worker: int, loads: list[int]) -> None:
         """From now on the ranks of a worker have these loads, which their owner changes, and says so: `changed`."""
-        self._loads[worker] = loads
+        self._loads[worker], self._followed = loads, True
         self.changed(worker)
 
     def changed(self, worker: int, each: int = 0) -> None:
         """The loads of a worker that are followed have changed, and each of its ranks has `each` to do besides."""
         self._each[worker] = each
-        self._sums[worker] = sum(self._loads[worker]) + each * self._dp
         self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
@@ -100,7 +103,7 @@ class PoolLoads:
         self._renew()
         less, count = PoolLoads.__new__(PoolLoads), self._count
         less.addresses, less.of_worker = self.addresses, self.of_worker
-        less._count, less._dp = count, self._dp
+        less._count, less._dp, less._followed = count, self._dp, False
         less._sums, less._heap, less._changed = self._sums, [], set()
         if len(found) == count:
             less._loads, less._each = self._loads, [*map(sub, self._each, found)]
@@ -152,12 +155,15 @@ class PoolLoads:
         """Find the best ranks of the workers that have changed: the three as digits, where `number` is the remainder by
         the number of ranks, the worker that by theirs."""
         best, heap, each, sums, count = self._best, self._heap, self._each, self._sums, self._count
-        ranks = len(self.addresses)
+        ranks, dp, followed = len(self.addresses), self._dp, self._followed
         for worker in self._changed:
             loads = self._loads[worker]
-            least = min(loads)
-            number = loads.index(least) * count + worker
-            found = (((least + each[worker]) << DIGIT) + sums[worker]) * ranks + number
+            least, number, besides = min(loads), worker, each[worker]
+            if dp > 1:
+                number += loads.index(least) * count
+            if followed:
+                sums[worker] = sum(loads) + besides * dp
+            found = (((least + besides) << DIGIT) + sums[worker]) * ranks + number
             if heap and found < best[worker]:
                 heappush(heap, found)
             best[worker] = found
