@@ -104,6 +104,25 @@ def test_an_interrupted_sequence_leaves_nothing_behind(of_rank, later, follow):
     assert rank.load(step)[0] == len(sequences)
 
 
+@given(st.lists(stays(), min_size=1, max_size=6), st.integers(60, 300), st.integers(1, 50), st.booleans())
+def test_what_a_rank_that_sits_out_had_before_it_comes_so_much_later(of_rank, step, sat_out, follow):
+    """All have joined by step 60; then the rank sits out, with its blocks followed until then or not."""
+    rank, other = DecodeRank(90, 16), DecodeRank(90, 16)
+    sequences = joined(rank, of_rank)
+    joined(other, of_rank)
+    if follow:
+        rank.used_after(60)
+    rank.sat_out += sat_out
+    end = min(s.first_step + s.steps for s in sequences)
+    assert rank.load(step + sat_out) == other.load(step)
+    assert rank.first_shortage(60 + sat_out, end + sat_out) == other.first_shortage(60, end) + sat_out
+    assert rank.used_after(step + sat_out) == recount(sequences, step)
+    first = min(sequences, key=lambda s: s.first_step + s.steps)
+    for of in (rank, other):
+        of.leave(first, end + of.sat_out, first.steps)
+    assert (rank.demand, rank.peak.blocks) == (other.demand, other.peak.blocks)
+
+
 def test_a_place_that_was_reserved_and_cancelled_leaves_nothing():
     rank = DecodeRank(10, 64)
     rank.reserve(100)
