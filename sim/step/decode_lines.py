@@ -79,7 +79,7 @@ def _within(piece: Piece, elapsed_s: float) -> tuple[int, float]:
             return step, seconds
 
 
-class Decoding(Protocol):
+class DecodingRank(Protocol):
     """A rank that decodes."""
 
     def load(self, step: int) -> tuple[int, float, float]:
@@ -105,7 +105,7 @@ class DecodeLines:
         "_table", "_top", "fullest",
     )  # fmt: skip
 
-    def __init__(self, cost: StepCost, ranks: Sequence[Decoding]) -> None:
+    def __init__(self, cost: StepCost, ranks: Sequence[DecodingRank]) -> None:
         self._cost, self._ranks = cost, ranks
         self._table: DecodeTable | None = None
         self.fullest = 0
