@@ -10,13 +10,13 @@ from sim.cli.files import print_json, save, spare, writer
 from sim.cli.options import options
 from sim.cli.terminal import Screen, number, percent, seconds
 from sim.scenario.errors import LocatedProblem, Place, ScenarioError
-from sim.scenario.workload import TraceColumns
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from sim.scenario.workload import TraceColumns
+
 RESULT: Final = "trace.json"
-ROLES: Final = tuple(TraceColumns.model_fields)
 FULL: Final = "\u2588"
 PARTLY: Final = ("", *(chr(0x2590 - eighths) for eighths in range(1, 8)))
 """Blocks of one to seven eighths."""
@@ -50,6 +50,7 @@ def show_trace(
     quiet: Annotated[bool, typer.Option("--quiet", help="no notes")] = False,
 ) -> None:
     """What a trace file was understood as: columns, unit, span, rate over time, lengths, prefixes seen before."""
+    from sim.scenario.workload import TraceColumns
     from sim.workload import trace
     from sim.workload.columns import COLUMNS_KEY
     from sim.workload.summary import understood
@@ -60,7 +61,7 @@ def show_trace(
         spare([Path(file)], [out / RESULT])
     columns = _columns(column or [])
     named = {trace.KEY: "FILE", UNIT_KEY: "--time-unit", COLUMNS_KEY: "--column"}
-    with options(named | {(*COLUMNS_KEY, role): f"--column {role}" for role in ROLES}):
+    with options(named | {(*COLUMNS_KEY, role): f"--column {role}" for role in TraceColumns.model_fields}):
         data = understood(trace.load(file, seed, time_unit=time_unit, columns=columns))
     screen.show(_told(data))
     if out:
@@ -69,12 +70,15 @@ def show_trace(
         print_json(data)
 
 
-def _columns(words: list[str]) -> TraceColumns | None:
+def _columns(words: list[str]) -> "TraceColumns | None":
     """Texts `ROLE=NAME`. Raises ScenarioError with each that is none."""
+    from sim.scenario.workload import TraceColumns
+
+    roles = TraceColumns.model_fields
     told = dict(word.split("=", 1) for word in words if "=" in word)
-    wrong = [word for word in words if word.partition("=")[0] not in ROLES or not word.partition("=")[2]]
+    wrong = [word for word in words if word.partition("=")[0] not in roles or not word.partition("=")[2]]
     if wrong:
-        says = f"expected ROLE=NAME, the role one of {', '.join(ROLES)}"
+        says = f"expected ROLE=NAME, the role one of {', '.join(roles)}"
         raise ScenarioError([LocatedProblem((), says, Place(f"--column {word}")) for word in wrong])
     return TraceColumns(**told) if told else None
 

@@ -85,7 +85,7 @@ def test_out_holds_the_whole_file_and_leaves_no_other_trace(scenario: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
     [
-        (["--help"], {"numpy", "pandas", "simpy", "scipy", "pyarrow"}),
+        (["--help"], {"numpy", "pandas", "pydantic", "simpy", "scipy", "pyarrow"}),
         (["check", "{}"], {"pandas", "simpy", "pyarrow"}),
     ],
 )
