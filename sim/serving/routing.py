@@ -57,7 +57,7 @@ class PoolLoads:
         self._loads = [[0] * dp for _ in range(workers)]
         self._each = [0] * workers
         self._sums = [0] * workers
-        """Of each worker the sum over its ranks, where they are followed as of the last `_renew`."""
+        """Of each worker the sum over its ranks, where they are followed, as of the last `_renew`."""
         self._followed = False
         self._best: list[int] = [*range(workers)]
         """Of each worker's best rank."""
