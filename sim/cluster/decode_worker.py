@@ -67,9 +67,8 @@ class DecodeWorker:
         """
         self._sent += 1
         heappush(self._coming, (time_s, self._sent, sequence, rank))
-        advance = self._advance
-        if advance.steps:
-            if advance.steps > 1 and time_s < advance.end_s:
+        if self._advance.steps:
+            if time_s < self._advance.end_s:
                 self._cut(time_s)
         elif not self._deciding and self._coming[0][2] is sequence:
             self._clock.at(time_s, self._begin, time_s)

@@ -71,8 +71,7 @@ class DecodeRank:
 
     def cancel(self, tokens: int, step: int) -> None:
         """Give back what `reserve` held, after `step`."""
-        if self.demand > self.peak.blocks:
-            self._note_peak(step - self.sat_out - 1)
+        self._note_peak(step - self.sat_out - 1)
         blocks = self._blocks_of(tokens)
         self.seats -= 1
         self.demand -= blocks
@@ -102,8 +101,7 @@ class DecodeRank:
         """A sequence leaves after `step`, its own step `done`. It holds the blocks of its step before the last, if that
         was its last."""
         step -= self.sat_out
-        if self.demand > self.peak.blocks:
-            self._note_peak(step if done < sequence.steps else step - 1)
+        self._note_peak(step if done < sequence.steps else step - 1)
         context, held = sequence.prompt_tokens + sequence.generated_tokens, sequence.most_blocks
         del self.members[sequence.id]
         self.seats -= 1
@@ -153,8 +151,10 @@ class DecodeRank:
     def _note_peak(self, step: int) -> None:
         """Blocks only grow until somebody leaves, so what is held before that is all that counts.
 
-        Looked at closely only where the bound by tokens says that it may be more than ever.
+        Looked at closely only where the bounds, at their longest and by tokens, say that it may be more than ever.
         """
+        if self.demand <= self.peak.blocks:
+            return
         if self._growth is None:
             block = self._block_tokens
             each = block - 1 + self._request_blocks * block

@@ -155,11 +155,18 @@ def test_what_is_paid_for_is_said() -> None:
     assert tiles["Per hour"] == f"${price.usd_per_hour:.3g}"
 
 
-@pytest.mark.parametrize(
-    "junk", [{"r": "x"}, {"m": "../../etc"}, {"base": "r:x;;q"}, {"g": "h20_96"}, {"t": "no_tier"}]
-)
+def test_a_gpu_in_the_address_on_which_nothing_fits_says_so_and_what_would() -> None:
+    """Weights of V3.2 on 8 GPUs of 102.6 GB leave no room."""
+    said = sound(opened("what_if", g="h20_96")).code[0].value
+    assert "does not fit: " in said and "would fit: gpus 16" in said
+
+
+@pytest.mark.parametrize("junk", [{"r": "x"}, {"m": "../../etc"}, {"base": "r:x;;q"}, {"t": "no_tier"}])
 def test_junk_in_the_address_is_left_out(junk: dict[str, str]) -> None:
-    sound(opened("what_if", **junk))
+    """And told above the scenario, which is that of an address without it."""
+    told, scenario = sound(opened("what_if", **junk)).code[:2]
+    assert told.value.startswith(tuple(junk))
+    assert scenario.value == sound(opened("what_if")).code[0].value
 
 
 def test_the_saved_yaml_gives_the_numbers_of_the_page(
