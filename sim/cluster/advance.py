@@ -112,7 +112,7 @@ class Advance:
         for rank in ranks:
             if batch.sequences[rank]:
                 self._lines.sit_out(rank)
-                batch.ranks[rank].sat_out += 1
+                batch.sit_out(rank)
 
     def book(self, seconds: float) -> None:
         """Decode has taken `seconds` of the steps that `one_step` or `begin` looked at."""
@@ -144,6 +144,7 @@ class Advance:
         rang_s = self._rings.pop()
         if self.steps:
             if rang_s >= self.end_s:
-                self._callback()
+                callback = self._callback
+                callback()
             else:
                 self._set()

@@ -57,7 +57,8 @@ class Clock(simpy.Environment):
         queue: Any = self._queue
         while queue:
             self.now, _, _, timer = heappop(queue)
-            timer.callback(timer)
+            callback = timer.callback
+            callback(timer)
 
     @property
     def pending(self) -> int:

@@ -130,7 +130,7 @@ class DecodeWorker:
         if self._rules.first_token == "stepped":
             self._joined.append(sequence)
         elif self._rules.first_token == "joined":
-            self._ledger.deliver_first(sequence, max(now, sequence.answered_s))
+            self._ledger.deliver_first(sequence, now if now > sequence.answered_s else sequence.answered_s)
 
     def _leave(self, rank: int) -> None:
         """A sequence has left the batch, or will not come."""

@@ -118,7 +118,8 @@ class Ledger:
                 self.recomputed_tokens[row] += sequence.prefill_tokens - sequence.cached_tokens
                 continue
             self.prefill_start_s[row] = now
-            self.blocked_s[row] = min(sequence.blocked_s, now - self.arrival_s[row])
+            waited_s, blocked_s = now - self.arrival_s[row], sequence.blocked_s
+            self.blocked_s[row] = blocked_s if blocked_s < waited_s else waited_s
             if sequence.cached_by_tier:
                 self.cached_tokens[row] = sequence.cached_tokens
                 _, self.cached_host_tokens[row], self.cached_disk_tokens[row] = sequence.cached_by_tier
@@ -176,10 +177,10 @@ class Ledger:
         return RequestTable(**columns, rejected=rejected)
 
     def _grow(self, rows: int) -> None:
-        for name in TIMES:
-            getattr(self, name).extend([math.nan] * rows)
-        for name in (*COUNTS, "rejected"):
-            getattr(self, name).extend([0] * rows)
+        for names, fresh in ((TIMES, math.nan), ((*COUNTS, "rejected"), 0)):
+            for name in names:
+                column = getattr(self, name)
+                column.extend(array(column.typecode, [fresh]) * rows)
         self._room += rows
 
     def _fold(self, rows: list[int], end_s: float = math.inf) -> None:

@@ -64,12 +64,12 @@ class PrefillWorker:
         if self._refusals.any:
             sequence.blocked_s -= self._refusals.seconds(rank, self._clock.now)
         self.queues.add(sequence, rank, front)
-        self._loads.changed(self._index, self._chunk.fullest if self._chunk else 0)
+        self._loads.changed(self._index, self.queues.tokens_left, self._chunk.fullest if self._chunk else 0)
         sequence.prefill_blocks = self._setup.blocks_of(sequence.prefill_tokens)
 
     def wake(self) -> None:
         """Start a step if none is running and there is something to compute."""
-        if self._chunk or not any(self.queues.queued_tokens):
+        if self._chunk or not self.queues.tokens_left:
             return
         chunk = self.queues.plan(self._budgets, self._admit)
         if chunk is None:
@@ -77,11 +77,11 @@ class PrefillWorker:
         now = self._clock.now
         self._ledger.start_prefill(chunk.started, now)
         self._chunk, self._start_s = chunk, now
-        self._loads.changed(self._index, chunk.fullest)
+        self._loads.changed(self._index, self.queues.tokens_left, chunk.fullest)
         self._seconds, self._cached_s = prefill_seconds(self._cost, chunk)
         if self._unanswered:
             self._keep_from_answering()
-        self._cost.book_prefill(chunk.load, self._seconds)
+        self._cost.book_prefill(chunk, self._seconds)
         self._meter.steps += 1
         self._meter.new_tokens += chunk.tokens
         self._clock.set(self._timer, now + self._seconds)
@@ -192,7 +192,7 @@ class PrefillWorker:
                 self._ledger.finish(sequence, now)
         self.wake()
         if self._chunk is None:
-            self._loads.changed(self._index)
+            self._loads.changed(self._index, self.queues.tokens_left)
 
 
 def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
@@ -201,10 +201,9 @@ def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
     cached = step - the same step with the context of its new tokens and earlier chunks only. A step that fetches
     prefixes lasts at least as long as that.
     """
-    load = chunk.load
-    seconds = cost.prefill_s(load)
-    if load.alone is None:
+    seconds = cost.prefill_s(chunk)
+    if chunk.alone is None:
         return seconds, 0.0
-    alone_s = min(seconds, cost.prefill_s(load.without_prefix()))
+    alone_s = min(seconds, cost.prefill_s(chunk.without_prefix()))
     seconds = max(seconds, chunk.fetch_s)
     return seconds, seconds - alone_s

@@ -195,22 +195,22 @@ class ServeWorker:
         total_s, decode_s = alone_s, 0.0
         if self._setup.mixed and self.batch.running:
             each, attention_s, decode_s = self._advance.one_step()
-            total_s = max(cost.together_s(each, attention_s, chunk.load), chunk.fetch_s)
+            total_s = max(cost.together_s(each, attention_s, chunk), chunk.fetch_s)
         elif waiting:
             fullest, others, slowest_s, decode_s = self._advance.step_without(waiting)
-            total_s = max(cost.beside_s(fullest, others, slowest_s, chunk.load), chunk.fetch_s)
+            total_s = max(cost.beside_s(fullest, others, slowest_s, chunk), chunk.fetch_s)
         share = total_s / (alone_s + decode_s) if decode_s else 1.0
         self._prompts_s, self._cached_s, self._decode_s = alone_s * share, cached_s * share, decode_s * share
         if decode_s:
             self._advance.book(self._decode_s)
-        cost.book_prefill(chunk.load, self._prompts_s)
+        cost.book_prefill(chunk, self._prompts_s)
         self._clock.at(now + total_s, self._end_compute, chunk)
 
     def _sitting_out(self, chunk: Chunk) -> list[int]:
         """The ranks that compute the chunk, if others decode beside it."""
         if not self._others_decode or self._setup.mixed:
             return []
-        waiting, sequences = [prompts.rank for prompts in chunk.load.prompts], self.batch.sequences
+        waiting, sequences = [prompts.rank for prompts in chunk.prompts], self.batch.sequences
         return waiting if self.batch.running > sum([sequences[rank] for rank in waiting]) else []
 
     def _end_compute(self, timer: Timer) -> None:

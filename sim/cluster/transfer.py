@@ -166,18 +166,21 @@ class Handoff:
     def _tokens(self, sequence: ServedRequest, sender: Sender | None) -> int:
         """That a place for it must hold."""
         before_prefill = sender is None and not self._rules.last_token_again
-        return sequence.context_tokens + before_prefill
+        return sequence.prompt_tokens + sequence.generated_tokens + before_prefill
 
     def _send(self, sequence: ServedRequest, sender: Sender, place: RankAddress, early: bool = False) -> None:
         """Its way begins now if the NICs are free; `early`: it may have begun with the prefill."""
         worker, rank = sender
-        now, sending_until = self._clock.now, worker.sending_until
-        receiving_until = self._receiving_until[place.worker]
+        to_worker, to_rank = place
+        now, tail, sending_until = self._clock.now, self._setup.tail_fraction, worker.sending_until
+        receiving_until = self._receiving_until[to_worker]
         transfer_s = sequence.prefill_tokens * self._token_s + self._request_s
-        earliest_s = sequence.started_s if early and self._setup.tail_fraction < 1 else now
-        begin_s = max(earliest_s, sending_until[rank], receiving_until[place.rank])
-        end_s = max(begin_s + transfer_s, now + transfer_s * self._setup.tail_fraction)
-        sending_until[rank] = receiving_until[place.rank] = end_s
+        begin_s = sequence.started_s if early and tail < 1 else now
+        begin_s = sending_until[rank] if sending_until[rank] > begin_s else begin_s
+        begin_s = receiving_until[to_rank] if receiving_until[to_rank] > begin_s else begin_s
+        end_s, tail_s = begin_s + transfer_s, now + transfer_s * tail
+        end_s = tail_s if tail_s > end_s else end_s
+        sending_until[rank] = receiving_until[to_rank] = end_s
         arrival_s = end_s + self._setup.latency_s
         self._ledger.receive(sequence, now, end_s, 0.0 if early else self._rules.relay_s)
         worker.release_at(arrival_s, sequence, rank)
@@ -185,4 +188,4 @@ class Handoff:
             self._ledger.deliver_first(sequence, arrival_s)
         if self._rules.answers_between_steps:
             worker.answer(sequence, end_s)
-        self._workers[place.worker].expect(sequence, place.rank, arrival_s)
+        self._workers[to_worker].expect(sequence, to_rank, arrival_s)

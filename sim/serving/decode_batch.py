@@ -16,8 +16,9 @@ class DecodeBatch:
     """
 
     __slots__ = (
-        "_block_tokens", "_finishes", "_joined", "_request_blocks", "_reserve_blocks", "changed", "decoded_tokens",
-        "fullest", "max_sequences", "ranks", "running", "sequence_steps", "sequences", "step", "tight",
+        "_block_tokens", "_disturbed", "_finishes", "_joined", "_request_blocks", "_reserve_blocks", "changed",
+        "decoded_tokens", "fullest", "max_sequences", "ranks", "running", "sequence_steps", "sequences", "step",
+        "tight",
     )  # fmt: skip
 
     def __init__(
@@ -40,8 +41,9 @@ class DecodeBatch:
         self._block_tokens, self._request_blocks = block_tokens, request_blocks
         self._reserve_blocks = blocks_for(growth_reserve_tokens, block_tokens)
         self._finishes: list[tuple[int, int, int, int, ServedRequest]] = []
-        """(step, order of joining, stint, rank, sequence); stale where the stint has passed, too early where steps were
-        sat out."""
+        """(step, order of joining, stint, rank, sequence), the next first."""
+        self._disturbed = False
+        """Whether somebody has left before that, whose entry is stale, or sat steps out, whose entry is too early."""
         self._joined = 0
         self.decoded_tokens = self.sequence_steps = 0
         """What the sequences that have left generated here, and the steps that each took, added up."""
@@ -98,16 +100,9 @@ class DecodeBatch:
 
         Equals `step` where blocks are short already: call `preempt`.
         """
-        finishes = self._finishes
-        while True:
-            end, order, stint, place, sequence = finishes[0]
-            last = sequence.first_step + sequence.steps + self.ranks[place].sat_out
-            if sequence.stint != stint:
-                heappop(finishes)
-            elif last > end:
-                heapreplace(finishes, (last, order, stint, place, sequence))
-            else:
-                break
+        if self._disturbed:
+            self._set_right()
+        end = self._finishes[0][0]
         for rank in self.tight:
             end = self.ranks[rank].first_shortage(self.step, end)
         return end
@@ -117,16 +112,20 @@ class DecodeBatch:
         self.step += steps
         finishes, done = self._finishes, []
         while finishes and finishes[0][0] <= self.step:
-            _, order, stint, rank, sequence = heappop(finishes)
-            if sequence.stint != stint:
-                continue
-            if (last := sequence.first_step + sequence.steps + self.ranks[rank].sat_out) > self.step:
-                heappush(finishes, (last, order, stint, rank, sequence))
-                continue
+            if self._disturbed:
+                self._set_right()
+                if not finishes or finishes[0][0] > self.step:
+                    break
+            _, _, _, rank, sequence = heappop(finishes)
             tokens = sequence.output_tokens - sequence.generated_tokens
             self._leave(sequence, rank, sequence.steps, tokens)
             done.append((sequence, rank))
         return done
+
+    def sit_out(self, rank: int) -> None:
+        """The sequences of a rank take no part in the next step."""
+        self.ranks[rank].sat_out += 1
+        self._disturbed = True
 
     def preempt(self) -> list[tuple[ServedRequest, int]]:
         """Evict the last arrived sequences of the ranks that are short of blocks; who left, and from which rank."""
@@ -151,8 +150,22 @@ class DecodeBatch:
         """Steps that a running sequence has taken."""
         return self.step - self.ranks[rank].sat_out - sequence.first_step
 
+    def _set_right(self) -> None:
+        """Have an entry of `_finishes` come first that is as it says."""
+        finishes = self._finishes
+        while finishes:
+            end, order, stint, rank, sequence = finishes[0]
+            if sequence.stint != stint:
+                heappop(finishes)
+                continue
+            last = sequence.first_step + sequence.steps + self.ranks[rank].sat_out
+            if last == end:
+                break
+            heapreplace(finishes, (last, order, stint, rank, sequence))
+
     def _interrupt(self, sequence: ServedRequest, rank: int) -> None:
         """Take a sequence off its rank before it is done; it keeps its tokens."""
+        self._disturbed = True
         done = self.done(sequence, rank)
         self._leave(sequence, rank, done, sequence.tokens_after(done))
 
@@ -164,8 +177,8 @@ class DecodeBatch:
         self.changed.add(rank)
         self.running -= 1
         self.sequences[rank] = left = self.sequences[rank] - 1
-        if left + 1 == self.fullest:
-            self.fullest = max(self.sequences)
+        if left + 1 == self.fullest and self.fullest not in self.sequences:
+            self.fullest = left
         sequence.stint += 1
         sequence.generated_tokens += tokens
         self.decoded_tokens += tokens

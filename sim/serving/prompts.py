@@ -11,13 +11,13 @@ Admit = Callable[[ServedRequest, int], bool]
 """(sequence, rank) -> whether its KV fits; if so it is reserved, and what is cached is looked up for good."""
 
 
-class Chunk:
+class Chunk(PromptLoad):
     """The prompt tokens of one step, and whose they are."""
 
-    __slots__ = ("completed", "fetch_s", "fullest", "load", "started", "tokens")
+    __slots__ = ("completed", "fetch_s", "fullest", "started", "tokens")
 
     def __init__(self, ranks: int) -> None:
-        self.load = PromptLoad(ranks, [])
+        self.ranks, self.prompts, self.alone = ranks, [], None
         self.tokens = self.fullest = 0
         """New ones, of all ranks and of the rank that has most."""
         self.started: list[ServedRequest] = []
@@ -36,13 +36,15 @@ class PromptQueues:
     """
 
     __slots__ = (
-        "_partial", "_whole", "queued_tokens", "waiting",
+        "_partial", "_whole", "queued_tokens", "tokens_left", "waiting",
     )  # fmt: skip
 
     def __init__(self, ranks: int, whole: bool = False) -> None:
         self._whole = whole
         self.queued_tokens = [0] * ranks
         """Prompt tokens that no step has taken yet, per rank."""
+        self.tokens_left = 0
+        """Of all ranks."""
         self.waiting: list[deque[ServedRequest]] = [deque() for _ in range(ranks)]
         self._partial: list[ServedRequest | None] = [None] * ranks
 
@@ -53,6 +55,7 @@ class PromptQueues:
         sequence.computed_tokens = cached
         tokens = prefill - cached
         self.queued_tokens[rank] += tokens
+        self.tokens_left += tokens
         if front:
             self.waiting[rank].appendleft(sequence)
         else:
@@ -62,7 +65,7 @@ class PromptQueues:
     @property
     def empty(self) -> bool:
         """Whether no prompt waits or is under way."""
-        return not any(self.queued_tokens)
+        return not self.tokens_left
 
     @property
     def under_way(self) -> bool:
@@ -130,18 +133,19 @@ class PromptQueues:
         self._partial[rank] = sequence
         tokens = budget - left
         self.queued_tokens[rank] -= tokens + more_cached
+        self.tokens_left -= tokens + more_cached
         if not tokens:
             return
-        load, several = step.load, new < tokens < held  # several prompts, one of them with KV before it
+        several = new < tokens < held  # several prompts, one of them with KV before it
         prompts = alone = RankPrompts(rank, tokens, pairs / tokens, held, longest, several)
         if prefix_pairs:
             context = (pairs - prefix_pairs) / tokens
             alone = RankPrompts(rank, tokens, context, held - prefix_held, longest_alone, several)
             step.fetch_s = fetch_s if fetch_s > step.fetch_s else step.fetch_s
-            load.alone = load.alone or [*load.prompts]
-        if load.alone is not None:
-            load.alone.append(alone)
-        load.prompts.append(prompts)
+            step.alone = step.alone or [*step.prompts]
+        if step.alone is not None:
+            step.alone.append(alone)
+        step.prompts.append(prompts)
         step.tokens += tokens
         step.fullest = tokens if tokens > step.fullest else step.fullest
 

@@ -37,7 +37,7 @@ Fits = Callable[[RankAddress], bool] | None
 
 
 class PoolLoads:
-    """Loads of a pool's ranks and workers, changed in place as work comes and goes.
+    """Loads of a pool's ranks and workers, changed in place as work comes and goes; none is below 0.
 
     Of each worker the best rank is known, and of many workers these are on a heap. A worker that has more to do stays
     where it is on it until it comes up. What they are ordered by is one number, (load of the rank, load of its worker,
@@ -45,8 +45,7 @@ class PoolLoads:
     """
 
     __slots__ = (
-        "_best", "_changed", "_count", "_dp", "_each", "_followed", "_heap", "_loads", "_sums", "addresses",
-        "of_worker",
+        "_best", "_changed", "_count", "_dp", "_each", "_heap", "_loads", "_sums", "addresses", "of_worker",
     )  # fmt: skip
 
     def __init__(self, workers: int, dp: int) -> None:
@@ -57,8 +56,7 @@ class PoolLoads:
         self._loads = [[0] * dp for _ in range(workers)]
         self._each = [0] * workers
         self._sums = [0] * workers
-        """Of each worker the sum over its ranks, where they are followed, as of the last `_renew`."""
-        self._followed = False
+        """Of each worker, over its ranks."""
         self._best: list[int] = [*range(workers)]
         """Of each worker's best rank."""
         self._changed: set[int] = set()
@@ -77,8 +75,6 @@ class PoolLoads:
 
     def of(self, worker: int) -> int:
         """The load of a worker: the sum over its ranks."""
-        if self._followed and self._changed:
-            self._renew()
         return self._sums[worker]
 
     def add(self, worker: int, rank: int, load: int) -> None:
@@ -89,12 +85,12 @@ class PoolLoads:
 
     def follow(self, worker: int, loads: list[int]) -> None:
         """From now on the ranks of a worker have these loads, which their owner changes, and says so: `changed`."""
-        self._loads[worker], self._followed = loads, True
-        self.changed(worker)
+        self._loads[worker] = loads
+        self.changed(worker, sum(loads))
 
-    def changed(self, worker: int, each: int = 0) -> None:
-        """The loads of a worker that are followed have changed, and each of its ranks has `each` to do besides."""
-        self._each[worker] = each
+    def changed(self, worker: int, load: int, each: int = 0) -> None:
+        """The loads of a worker that are followed add up to `load` now, and each rank has `each` to do besides."""
+        self._sums[worker], self._each[worker] = load + each * self._dp, each
         self._changed.add(worker)
 
     def without(self, found: Sequence[int]) -> PoolLoads:
@@ -103,8 +99,8 @@ class PoolLoads:
         self._renew()
         less, count = PoolLoads.__new__(PoolLoads), self._count
         less.addresses, less.of_worker = self.addresses, self.of_worker
-        less._count, less._dp, less._followed = count, self._dp, False
-        less._sums, less._heap, less._changed = self._sums, [], set()
+        less._count, less._dp, less._sums = count, self._dp, self._sums
+        less._heap, less._changed = [], set()
         if len(found) == count:
             less._loads, less._each = self._loads, [*map(sub, self._each, found)]
             digit = len(self.addresses) << DIGIT
@@ -115,7 +111,7 @@ class PoolLoads:
             for worker, loads in enumerate(self._loads)
         ]
         less._each = self._each
-        less._best, less._changed = [*self._best], set(range(count))
+        less._best = [*map(less._best_of, range(count))]
         return less
 
     def unsound(self) -> list[str]:
@@ -152,24 +148,27 @@ class PoolLoads:
         return min(ranks, key=self.order)
 
     def _renew(self) -> None:
-        """Find the best ranks of the workers that have changed: the three as digits, where `number` is the remainder by
-        the number of ranks, the worker that by theirs."""
-        best, heap, each, sums, count = self._best, self._heap, self._each, self._sums, self._count
-        ranks, dp, followed = len(self.addresses), self._dp, self._followed
+        """Find the best ranks of the workers that have changed."""
+        best, heap, each, sums = self._best, self._heap, self._each, self._sums
+        ranks, dp = len(self.addresses), self._dp
         for worker in self._changed:
-            loads = self._loads[worker]
-            least, number, besides = min(loads), worker, each[worker]
-            if dp > 1:
-                number += loads.index(least) * count
-            if followed:
-                sums[worker] = sum(loads) + besides * dp
-            found = (((least + besides) << DIGIT) + sums[worker]) * ranks + number
+            total, besides = sums[worker], each[worker]
+            idle = total == besides * dp  # its ranks have nothing of their own, and the first comes first
+            found = ((besides << DIGIT) + total) * ranks + worker if idle else self._best_of(worker)
             if heap and found < best[worker]:
                 heappush(heap, found)
             best[worker] = found
         self._changed.clear()
-        if len(heap) > STALE * count:
+        if len(heap) > STALE * self._count:
             self._heap = sorted(best)
+
+    def _best_of(self, worker: int) -> int:
+        """The best rank of a worker: the three as digits, where `number` is the remainder by the number of ranks, the
+        worker that by theirs."""
+        loads = self._loads[worker]
+        least = min(loads)
+        number = loads.index(least) * self._count + worker
+        return (((least + self._each[worker]) << DIGIT) + self._sums[worker]) * len(self.addresses) + number
 
 
 class Router(Protocol):

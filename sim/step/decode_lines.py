@@ -145,8 +145,9 @@ class DecodeLines:
                     sure = min(sure, step + ahead_s / (top_slope_s - slope_s))
             elif rank == self._slowest:
                 sure = -1.0
-            elif steepest_s > top_slope_s:
-                sure = min(sure, _overtakes(line, step, -ahead_s, top_slope_s))
+            elif (steepest_s - top_slope_s) * (sure - step) > -ahead_s:  # else not even at its steepest
+                overtakes = _overtakes(line, step, -ahead_s, top_slope_s)
+                sure = overtakes if overtakes < sure else sure
             self._sure_until = sure
 
     def attention_s(self, rank: int, step: int) -> float:

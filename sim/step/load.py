@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-class RankPrompts(NamedTuple):
+@dataclass(slots=True)
+class RankPrompts:
     """The prompt tokens that one rank computes in a step."""
 
     rank: int

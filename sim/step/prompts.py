@@ -66,12 +66,12 @@ class PromptAttention:
 
     def attention_s(self, prompts: RankPrompts) -> float:
         """Attention seconds of one rank."""
-        _, tokens, context, held, longest, differ = prompts
-        if not differ:
+        tokens, context, longest = prompts.tokens, prompts.context, prompts.longest
+        if not prompts.differ:
             sure = longest < self._sure_below
             if sure or longest > self._sure_above < one_prompt(tokens, context)[1]:
                 return self._surface.at(tokens, context)
-        return self._among_forms(tokens, context, held, longest, differ)
+        return self._among_forms(tokens, context, prompts.held, longest, prompts.differ)
 
     def _among_forms_s(self, tokens: int, context: float, held: float, longest: float, differ: bool) -> float:
         """Attention seconds where the form must be looked at."""

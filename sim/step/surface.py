@@ -132,11 +132,13 @@ class Surface:
         j = bisect_right(knots, context) - 1
         if j < 0:
             return self._price(x, 0)
-        j = min(j, self._last)
-        low, high, start = seconds(x, j), seconds(x, j + 1), knots[j]
+        j = j if j < self._last else self._last
+        low: float = seconds(x, j)
+        high: float = seconds(x, j + 1)
         if isnan(low + high):
             low, high = self._price(x, j), self._price(x, j + 1)
-        return float(low + (high - low) * (context - start) / (knots[j + 1] - start))
+        start = knots[j]
+        return low + (high - low) * (context - start) / (knots[j + 1] - start)
 
     def line(self, fullest: int, mean: float) -> Line:
         """`line_at`, kept: for loads that come again and again."""

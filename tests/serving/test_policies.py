@@ -84,12 +84,16 @@ def test_among_equal_ranks_the_one_on_the_least_loaded_worker():
 )
 def test_a_large_pool_chooses_as_a_small_one_does(workers, dp, changes):
     """Of many workers the best ranks are on a heap: against a look at all of them."""
-    pool = PoolLoads(workers, dp)
-    for worker, rank, load in changes:
-        pool.add(worker % workers, rank % dp, load)
+    pool, own = PoolLoads(workers, dp), [[0] * dp for _ in range(workers)]
+    for worker, loads in enumerate(own):
+        pool.follow(worker, loads)
+    for worker, rank, load in ((worker % workers, rank % dp, load) for worker, rank, load in changes):
+        pool.add(worker, rank, max(load, -own[worker][rank]))
         if load == 5:
-            pool.follow(worker % workers, [load + r % 3 for r in range(dp)])
-            pool.changed(worker % workers, each=rank % 2)
+            own[worker] = [rank % 4 + r % 3 for r in range(dp)]
+            pool.follow(worker, own[worker])
+        if load < 0:
+            pool.changed(worker, sum(own[worker]), each=rank % 2)
         assert pool.least() == min(pool.addresses, key=pool.order)
 
 

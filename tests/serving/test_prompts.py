@@ -28,8 +28,8 @@ def test_short_prompts_share_a_step_and_a_long_one_takes_several():
     assert tuple(chunk.tokens for chunk in (first, second, third)) == (100, 100, 80)
     assert [s.id for s, _ in third.completed] == [2]
     # pairs of the first step: 30 x 31 / 2 + 50 x 51 / 2 + 20 x 21 / 2; second: 100 x 20 + 100 x 101 / 2
-    assert first.load.prompts[0].context == (465 + 1275 + 210) / 100
-    assert second.load.prompts[0].context == (2000 + 5050) / 100
+    assert first.prompts[0].context == (465 + 1275 + 210) / 100
+    assert second.prompts[0].context == (2000 + 5050) / 100
     assert queues.empty
     assert queues.plan([100], always) is None
 
@@ -49,7 +49,7 @@ def test_a_cached_prefix_is_attended_to_but_not_computed():
     """100 tokens, 60 cached: 40 x 60 + 40 x 41 / 2 pairs, 820 of them without the prefix."""
     queues = PromptQueues(2)
     queues.add(prompt(0, 100, cached=60), 1)
-    load = queues.plan([512, 512], always).load
+    load = queues.plan([512, 512], always)
     assert load.ranks == 2
     assert load.prompts == [RankPrompts(1, 40, (2400 + 820) / 40, 100, 100)]
     assert load.alone is not None
@@ -59,7 +59,7 @@ def test_a_cached_prefix_is_attended_to_but_not_computed():
 def test_a_prompt_without_a_prefix_is_the_same_without_it():
     queues = PromptQueues(1)
     queues.add(prompt(0, 100), 0)
-    load = queues.plan([512], always).load
+    load = queues.plan([512], always)
     assert load.alone is None
     assert load.without_prefix() is load
 
@@ -70,13 +70,16 @@ def test_what_prompts_hold_is_told_where_tokens_and_context_do_not_tell():
     queues = PromptQueues(2)
     for rank, tokens, cached in ((0, 1000, 900), (0, 200, 0), (1, 50, 0)):
         queues.add(prompt(0, tokens, cached), rank)
-    load = queues.plan([512, 512], always).load
-    assert [p[-3:] for p in load.prompts] == [(1200, 1000, True), (50, 50, False)]
-    assert [p[-3:] for p in load.without_prefix().prompts] == [(300, 200, True), (50, 50, False)]
+    load = queues.plan([512, 512], always)
+    for prompts, told in (
+        (load.prompts, [(1200, 1000, True), (50, 50, False)]),
+        (load.without_prefix().prompts, [(300, 200, True), (50, 50, False)]),
+    ):
+        assert [(p.held, p.longest, p.differ) for p in prompts] == told
     for prompts in ([(1000, 900)], [(30, 0), (50, 0)]):
         for tokens, cached in prompts:
             queues.add(prompt(0, tokens, cached), 0)
-        load = queues.plan([512, 512], always).load
+        load = queues.plan([512, 512], always)
         assert not load.prompts[0].differ and not load.without_prefix().prompts[0].differ
 
 
@@ -115,7 +118,7 @@ def test_every_new_token_is_computed_once_and_attends_to_all_before_it(prompts, 
         queues.add(prompt(index, length, min(cached, length - 1)), rank)
     while (chunk := queues.plan([budget] * 3, always)) is not None:
         assert chunk.fullest <= budget
-        pairs += sum(p.tokens * p.context for p in chunk.load.prompts)
+        pairs += sum(p.tokens * p.context for p in chunk.prompts)
         tokens += chunk.tokens
         completed += [s.id for s, _ in chunk.completed]
     computed = [(min(c, n - 1), n) for n, c, _ in prompts]

@@ -36,7 +36,7 @@ def test_a_stream_is_cut_as_the_simulation_cuts_it(whole: bool) -> None:
     for i in range(len(chunks.tokens)):
         planned = queues.plan([512], lambda *_: True)
         assert planned is not None
-        [prompts] = planned.load.prompts
+        [prompts] = planned.prompts
         assert prompts.tokens == chunks.tokens[i]
         assert prompts.context == pytest.approx(chunks.context[i])
         assert prompts.longest == chunks.longest[i]
