@@ -5,7 +5,7 @@ worker advances to the next change at once. What comes in meanwhile cuts the adv
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from sim.cluster.clock import Clock, Timer
 from sim.serving.decode_batch import DecodeBatch
@@ -95,7 +95,7 @@ class Advance:
         attention_s = [lines.attention_s(rank, batch.step) for rank in range(len(batch.ranks))]
         return batch.sequences, attention_s, alone_s
 
-    def step_without(self, waiting: Iterable[int]) -> tuple[int, int, float, float]:
+    def step_without(self, waiting: Sequence[int]) -> tuple[int, int, float, float]:
         """Of one decode step that these ranks sit out: sequences of the fullest rank and of all, attention seconds of
         the slowest, and its seconds."""
         self._renew()

@@ -68,7 +68,9 @@ class DraftAcceptance:
         self._reach = np.cumprod(acceptance)
         """Chance that a step accepts at least 1, 2, ... drafts."""
         self._accept_length = 1.0 + float(self._reach.sum())
-        self._misses, self._most = self._reach[::-1].copy(), 1 + len(self._reach)
+        self._misses, self._tokens = self._reach[::-1].copy(), np.arange(1 + len(self._reach), 0, -1)
+        """Of a step: the chances of its drafts, rising, and the tokens that it yields where its draw lies above so many
+        of them."""
         self._bits = np.random.Philox(key=(seed, 0))
         self._random = np.random.Generator(self._bits)
         self._fresh: Any = self._bits.state
@@ -91,16 +93,15 @@ class DraftAcceptance:
         """See `Drafting.steps`. The draws belong to (seed, request), whatever else happens in the run."""
         self._fresh["state"]["key"][1] = request  # a new generator would take four times as long
         self._bits.state = self._fresh
-        random = self._random.random
-        taken = done = 0
-        while done < tokens:
+        taken = 0
+        while tokens > 0:
             # A step that accepts i drafts is one whose draw falls below the chance of the first i, not of i + 1.
-            draws = random(int((tokens - done) / self._accept_length) + 8)
-            ends = (self._most - self._misses.searchsorted(draws, "right")).cumsum() + done
+            draws = self._random.random(int(tokens / self._accept_length) + 8)
+            ends = np.add.accumulate(self._tokens[self._misses.searchsorted(draws, "right")])
             inside = int(ends.searchsorted(tokens))
             if inside < len(ends):
                 return taken + inside + 1
-            taken, done = taken + len(ends), int(ends[-1])
+            taken, tokens = taken + len(ends), tokens - int(ends[-1])
         return taken
 
 

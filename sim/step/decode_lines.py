@@ -91,6 +91,9 @@ RankLine = tuple[float, float, float, float, float, float]
 """(seconds at step 0, more with each step, the most that a later one may add, first and last step for which it holds,
 context at which the segment of the table ends)"""
 EMPTY: Final = (0.0, 0.0, 0.0, 0.0, inf, 0.0)
+"""That of a rank without sequences."""
+UNKNOWN: Final = (0.0, 0.0, 0.0, inf, -inf, 0.0)
+"""One to be drawn."""
 
 
 class DecodeLines:
@@ -101,8 +104,7 @@ class DecodeLines:
     """
 
     __slots__ = (
-        "_cost", "_count", "_drawn_since", "_drawn_until", "_lines", "_ranks", "_slowest", "_sure_since", "_sure_until",
-        "_table", "_top", "fullest",
+        "_cost", "_count", "_lines", "_ranks", "_slowest", "_sure_since", "_sure_until", "_table", "_top", "fullest",
     )  # fmt: skip
 
     def __init__(self, cost: StepCost, ranks: Sequence[DecodingRank]) -> None:
@@ -115,8 +117,6 @@ class DecodeLines:
         self._top: RankLine = EMPTY
         """That of the slowest rank."""
         self._sure_since, self._sure_until = 0.0, -1.0
-        self._drawn_since, self._drawn_until = 0.0, inf
-        """Every line holds from then on, until then at least."""
 
     def hold(self, fullest: int) -> None:
         """The fullest rank now holds so many sequences, on which drafts may depend: to be said before ranks change."""
@@ -124,8 +124,8 @@ class DecodeLines:
         table = self._cost.decode_table(fullest)
         if table is not self._table:
             self._table = table
-            self._lines = [(*line[:4], -1.0, line[5]) for line in self._lines]
-            self._sure_until = self._drawn_until = -1.0
+            self._lines = [UNKNOWN] * self._count
+            self._sure_until = -1.0
 
     def renew(self, ranks: Iterable[int], step: int) -> None:
         """From `step` on these ranks have other loads."""
@@ -151,22 +151,29 @@ class DecodeLines:
             self._sure_until = sure
 
     def attention_s(self, rank: int, step: int) -> float:
-        """Attention seconds of a rank in a step; call `run` for that step first."""
-        line = self._lines[rank]
-        return line[0] + line[1] * step
+        """Attention seconds of a rank in a step."""
+        start_s, slope_s, _, since, until, _ = self._lines[rank]
+        if not since <= step <= until:
+            start_s, slope_s, *_ = self._draw(rank, step)
+        return start_s + slope_s * step
 
     def sit_out(self, rank: int) -> None:
         """A rank takes no part in a step: whatever was to come comes one step later, and it overtakes nobody sooner."""
         start_s, slope_s, steepest_s, since, until, up_to = self._lines[rank]
         self._lines[rank] = start_s - slope_s, slope_s, steepest_s, since + 1, until + 1, up_to
-        self._drawn_since = max(self._drawn_since, since + 1)
         if rank == self._slowest:
             self._sure_until = -1.0
 
-    def without(self, step: int, waiting: Iterable[int]) -> float:
+    def without(self, step: int, waiting: Sequence[int]) -> float:
         """Attention seconds of the slowest rank in a step that some sit out."""
-        self._draw_on(step)
-        seconds = [line[0] + line[1] * step for line in self._lines]
+        if not self._sure_since <= step <= self._sure_until:
+            self._settle(step)
+        if self._slowest not in waiting:
+            return self._top[0] + self._top[1] * step
+        seconds = [
+            line[0] + line[1] * step if line[3] <= step <= line[4] else self.attention_s(rank, step)
+            for rank, line in enumerate(self._lines)
+        ]
         for rank in waiting:
             seconds[rank] = 0.0
         return max(seconds)
@@ -214,37 +221,39 @@ class DecodeLines:
             slope_s = per_token_s * growth
             until = step + (up_to - context) / growth if growth else inf
             line = (seconds - slope_s * step, slope_s, steepest_s * growth, step, until, up_to)
-            self._drawn_since = step if step > self._drawn_since else self._drawn_since
-            self._drawn_until = until if until < self._drawn_until else self._drawn_until
         self._lines[rank] = line
         if rank == self._slowest:
             self._top = line
         return line
 
-    def _draw_on(self, step: int) -> None:
-        """Make sure of every line at `step`."""
-        if self._drawn_since <= step <= self._drawn_until:
-            return
-        lines = self._lines
-        for rank, line in enumerate(lines):
-            if not line[3] <= step <= line[4]:
-                self._draw(rank, step)
-        self._drawn_since = max([line[3] for line in lines])
-        self._drawn_until = min([line[4] for line in lines])
-
     def _settle(self, step: int) -> None:
-        """Make sure of every line at `step`, and of the slowest rank."""
-        self._draw_on(step)
+        """Find the slowest rank at `step`, and how long it is sure to be that.
+
+        A line that has ended goes on as steeply as it may, and is drawn anew only where that is not good enough.
+        """
         lines = self._lines
-        seconds = [line[0] + line[1] * step for line in lines]
-        most_s = max(seconds)
-        self._slowest = top = seconds.index(most_s)
-        self._top = lines[top]
-        _, slope_s, _, _, sure, _ = lines[top]
-        for line, here_s in zip(lines, seconds, strict=True):
+        seconds = [
+            start_s + slope_s * step
+            if since <= step <= until
+            else start_s + slope_s * until + steepest_s * (step - until)
+            if since <= step
+            else inf
+            for start_s, slope_s, steepest_s, since, until, _ in lines
+        ]
+        while True:
+            most_s = max(seconds)
+            slowest = seconds.index(most_s)
+            top = lines[slowest]
+            if top[3] <= step <= top[4]:
+                break
+            seconds[slowest] = self.attention_s(slowest, step)
+        self._slowest, self._top = slowest, top
+        _, slope_s, _, _, sure, _ = top
+        for rank, here_s in enumerate(seconds):
             # Not even at its steepest from here on, most of the time.
-            if (line[2] - slope_s) * (sure - step) > most_s - here_s and line is not lines[top]:
-                overtakes = _overtakes(line, step, most_s - here_s, slope_s)
+            if (lines[rank][2] - slope_s) * (sure - step) > most_s - here_s and rank != slowest:
+                behind_s = most_s - self.attention_s(rank, step)
+                overtakes = _overtakes(lines[rank], step, behind_s, slope_s)
                 sure = overtakes if overtakes < sure else sure
         self._sure_since, self._sure_until = step, sure if sure > step else step
 
@@ -256,7 +265,7 @@ def _overtakes(line: RankLine, step: int, behind_s: float, slope_s: float) -> fl
     ahead_s = (own_slope_s - slope_s) * (until - step)
     if ahead_s > behind_s:
         return step + behind_s / (own_slope_s - slope_s)
-    return until + (behind_s - ahead_s) / (steepest_s - slope_s)
+    return until + (behind_s - ahead_s) / (steepest_s - slope_s) if steepest_s > slope_s else inf
 
 
 def _straighten(
