@@ -204,6 +204,7 @@ def prefill_seconds(cost: StepCost, chunk: Chunk) -> tuple[float, float]:
     seconds = cost.prefill_s(chunk)
     if chunk.alone is None:
         return seconds, 0.0
-    alone_s = min(seconds, cost.prefill_s(chunk.without_prefix()))
-    seconds = max(seconds, chunk.fetch_s)
+    alone_s = cost.prefill_s(chunk.without_prefix())
+    alone_s = alone_s if alone_s < seconds else seconds
+    seconds = chunk.fetch_s if chunk.fetch_s > seconds else seconds
     return seconds, seconds - alone_s

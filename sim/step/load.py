@@ -63,8 +63,8 @@ def _alike(tokens: Floats, context: Floats, held: Floats | None) -> Iterable[Ran
 def one_prompt(tokens: int, context: float) -> tuple[float, float]:
     """(new tokens, KV tokens) of the one prompt of a rank; where the mean is shorter than a single prompt's, of one of
     several equal prompts with nothing before them."""
-    pairs = max(context - 0.5, 0.5)
-    new = min(tokens, 2 * pairs)
+    pairs = context - 0.5 if context > 1 else 0.5
+    new = tokens if tokens <= 2 * pairs else 2 * pairs
     return new, pairs + new / 2
 
 
