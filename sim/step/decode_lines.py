@@ -13,7 +13,7 @@ from sim.step.protocol import DecodeTable, StepCost
 
 STRAIGHT: Final = 1e-5
 """A run of steps counts as straight when its middle is this close to the mean of its ends (relative to the step)."""
-ENOUGH: Final = 64
+ENOUGH: Final = 8
 """Steps of a run with which it ends at the next bend: most are cut before that anyway."""
 
 Piece = tuple[int, float, float]
