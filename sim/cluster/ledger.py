@@ -235,11 +235,13 @@ class Meter:
     def work(self, start_s: float, end_s: float, activity: str, seconds: float) -> None:
         """A worker was busy from `start_s` to `end_s`, for `seconds` of it with this; see `spend` for the rest."""
         window = self._window
-        if start_s < window.start_s or end_s > window.end_s:
+        if window.start_s <= start_s and end_s <= window.end_s:
+            self._in_window_s += end_s - start_s
+        elif window.start_s <= start_s and window.end_s <= start_s:
+            self._beyond_s += end_s - start_s
+        else:
             self._in_window_s += max(0.0, min(end_s, window.end_s) - max(start_s, window.start_s))
             self._beyond_s += max(0.0, end_s - max(start_s, window.start_s, window.end_s))
-        else:
-            self._in_window_s += end_s - start_s
         self._busy_s[activity] += seconds
 
     def spend(self, activity: str, seconds: float) -> None:

@@ -26,7 +26,7 @@ class Prefixes:
         """`held_blocks`: worker of the pool, ranks of it -> KV blocks that their sequences hold."""
         self._setup, self._held_blocks = setup, held_blocks
         self._block_tokens = pool.block_tokens
-        ranks = pool_ranks(pool.workers, pool.dp)
+        ranks = pool_ranks(pool.workers, pool.dp) if setup else ()
         self._ranks_of = _units(setup.scope, ranks) if setup else []
         self._unit_of = {at: unit for unit, ranks in enumerate(self._ranks_of) for at in ranks}
         self._shares = [_by_worker(ranks) for ranks in self._ranks_of]
