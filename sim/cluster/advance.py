@@ -115,7 +115,7 @@ class Advance:
                 batch.sit_out(rank)
 
     def book(self, seconds: float) -> None:
-        """Decode has taken `seconds` of the steps that `one_step` or `begin` looked at."""
+        """Decode has taken `seconds` of the steps that `one_step`, `step_without` or `begin` looked at."""
         self._lines.book(seconds)
 
     def end(self) -> int:

@@ -43,7 +43,7 @@ class DecodeBatch:
         self._finishes: list[tuple[int, int, int, int, ServedRequest]] = []
         """(step, order of joining, stint, rank, sequence), the next first."""
         self._disturbed = False
-        """Whether somebody has left before that, whose entry is stale, or sat steps out, whose entry is too early."""
+        """Whether somebody has ever left before that, whose entry is stale, or sat steps out, whose entry is early."""
         self._joined = 0
         self.decoded_tokens = self.sequence_steps = 0
         """What the sequences that have left generated here, and the steps that each took, added up."""

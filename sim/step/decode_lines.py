@@ -224,6 +224,8 @@ class DecodeLines:
         self._lines[rank] = line
         if rank == self._slowest:
             self._top = line
+            if step < self._sure_since:  # it was found further ahead, on another line
+                self._sure_until = -1.0
         return line
 
     def _settle(self, step: int) -> None:

@@ -32,6 +32,10 @@ def test_work_counts_with_the_part_that_lies_in_the_window(start_s, end_s, insid
 
 
 def test_a_window_that_ends_before_the_warm_up_has_no_work_in_it():
-    meter = Meter(SETUP, Window(2.0, 1.0))
+    """But from the end of the warm-up on, 2 s of it, where the whole run is measured."""
+    window = Window(2.0, 1.0)
+    meter = Meter(SETUP, window)
     meter.work(1.5, 4.0, "decode", 2.5)
     assert meter.record(0, 0).busy_in_window_s == 0.0
+    window.steady = False
+    assert meter.record(0, 0).busy_in_window_s == 2.0 / SETUP.workers

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from steady_ranks import Steady, lines_of
 from test_step_cost import COST, OPERATIONS, STEP
@@ -94,6 +94,52 @@ class Kinked:
 
     def line(self, fullest, mean):
         return Line(5.0, 0.5, 0.25, 10.0, 60.0, 0.0, 80.0, 90.0)
+
+
+class Alone(Kinked):
+    """The same attention, and nothing beside it."""
+
+    def line(self, fullest, mean):
+        return Line(0.0, 1.0, *[0.0] * 6)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.floats(1, 150), st.floats(0.5, 3)), min_size=2, max_size=4),
+    st.lists(
+        st.tuples(
+            st.sampled_from(("ahead", "ask", "sit", "skip", "go")), st.integers(0, 3), st.integers(1, 90)
+        ),
+        max_size=40,
+    ),
+)
+@example([(1, 96.0, 1.0), (1, 1.0, 0.5)], [("ahead", 0, 50), ("ask", 0, 1), ("skip", 0, 20), ("go", 0, 1)])
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_asked_in_between_the_slowest_rank_is_known(ranks, actions):
+    """Looks ahead that come to nothing, single ranks, steps that a rank sits out: against looking every step up."""
+    table, loads, step = Alone(), [Steady(*of_rank) for of_rank in ranks], 0
+    lines = lines_of(table, loads)
+
+    def each_s(step):
+        return [table.attention(*load.load(step)[:2])[0] for load in loads]
+
+    for action, number, steps in actions:
+        rank = number % len(loads)
+        if action == "ahead":
+            lines.run(step, steps, 1)
+        elif action == "ask":
+            assert lines.attention_s(rank, step) == pytest.approx(each_s(step)[rank])
+        elif action == "sit":
+            others_s = [s for other, s in enumerate(each_s(step)) if other != rank]
+            assert lines.without(step, [rank]) == pytest.approx(max(others_s))
+            lines.sit_out(rank)
+            loads[rank].since += 1
+            step += 1
+        elif action == "skip":
+            step += steps
+        else:
+            expected_s = sum(max(each_s(s)) for s in range(step, step + steps))
+            assert until(lines, step, steps, ranks) == pytest.approx(expected_s)
+            step += steps
 
 
 def test_a_step_that_bends_is_taken_apart():
