@@ -144,7 +144,6 @@ class Advance:
         rang_s = self._rings.pop()
         if self.steps:
             if rang_s >= self.end_s:
-                callback = self._callback
-                callback()
+                self._callback()
             else:
                 self._set()

@@ -57,8 +57,7 @@ class Clock(simpy.Environment):
         queue: Any = self._queue
         while queue:
             self.now, _, _, timer = heappop(queue)
-            callback = timer.callback
-            callback(timer)
+            timer.callback(timer)
 
     @property
     def pending(self) -> int:

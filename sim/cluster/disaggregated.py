@@ -111,11 +111,7 @@ class DisaggregatedCluster:
 
     def _may_start(self, sequence: ServedRequest) -> bool:
         """Whether its prompt may be computed now; else it waits for room to decode. A last token needs none."""
-        return (
-            not self._room_first
-            or sequence.output_tokens - sequence.generated_tokens == 1
-            or self._handoff.reserve(sequence)
-        )
+        return not self._room_first or sequence.remaining_tokens == 1 or self._handoff.reserve(sequence)
 
     def _start(self, sequences: list[ServedRequest], front: bool = False) -> None:
         """Their prompts may be computed."""

@@ -109,10 +109,11 @@ class ServeWorker:
     def _go(self, decoded: bool) -> None:
         """At a step boundary: make room, look for requests, and start the next step or steps."""
         batch, gate, step = self.batch, self._gate, self.batch.step
-        for sequence, rank in batch.preempt() if batch.tight else ():
-            self._ledger.preempt(sequence)
-            self._prefixes.release(sequence)
-            self._queues.add(sequence, rank, front=True)
+        if batch.tight:
+            for sequence, rank in batch.preempt():
+                self._ledger.preempt(sequence)
+                self._prefixes.release(sequence)
+                self._queues.add(sequence, rank, front=True)
         if not self._pace.fixed:
             self._pace.adapt()
         if not decoded or not batch.running:

@@ -166,7 +166,7 @@ class Handoff:
     def _tokens(self, sequence: ServedRequest, sender: Sender | None) -> int:
         """That a place for it must hold."""
         before_prefill = sender is None and not self._rules.last_token_again
-        return sequence.prompt_tokens + sequence.generated_tokens + before_prefill
+        return sequence.context_tokens + before_prefill
 
     def _send(self, sequence: ServedRequest, sender: Sender, place: RankAddress, early: bool = False) -> None:
         """Its way begins now if the NICs are free; `early`: it may have begun with the prefill."""

@@ -149,12 +149,9 @@ class PoolLoads:
 
     def _renew(self) -> None:
         """Find the best ranks of the workers that have changed."""
-        best, heap, each, sums = self._best, self._heap, self._each, self._sums
-        ranks, dp = len(self.addresses), self._dp
+        best, heap = self._best, self._heap
         for worker in self._changed:
-            total, besides = sums[worker], each[worker]
-            idle = total == besides * dp  # its ranks have nothing of their own, and the first comes first
-            found = ((besides << DIGIT) + total) * ranks + worker if idle else self._best_of(worker)
+            found = self._best_of(worker, self._sums[worker] == self._each[worker] * self._dp)
             if heap and found < best[worker]:
                 heappush(heap, found)
             best[worker] = found
@@ -162,12 +159,14 @@ class PoolLoads:
         if len(heap) > STALE * self._count:
             self._heap = sorted(best)
 
-    def _best_of(self, worker: int) -> int:
+    def _best_of(self, worker: int, idle: bool = False) -> int:
         """The best rank of a worker: the three as digits, where `number` is the remainder by the number of ranks, the
-        worker that by theirs."""
-        loads = self._loads[worker]
-        least = min(loads)
-        number = loads.index(least) * self._count + worker
+        worker that by theirs. `idle`: its ranks have nothing of their own, so that the first is the best."""
+        least, number = 0, worker
+        if not idle:
+            loads = self._loads[worker]
+            least = min(loads)
+            number += loads.index(least) * self._count
         return (((least + self._each[worker]) << DIGIT) + self._sums[worker]) * len(self.addresses) + number
 
 
